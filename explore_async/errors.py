@@ -1,0 +1,77 @@
+"""Every error explore_async raises on purpose, and the exit code each ends in.
+
+ExploreError
+├─ ConfigError               unknown or invalid setting; resume with another config            exit 2
+├─ EndpointError             at the HTTP boundary: endpoint, status, whether to retry          exit 6
+│  ├─ EndpointUnavailable       connect, timeout, 5xx, an answer that is no answer: retried
+│  ├─ RateLimited               429, or 503 with Retry-After: retried later
+│  └─ RequestRejected           other 4xx: final
+│     └─ ContextOverflow           prompt longer than the model: final for this request only
+├─ ServerError               a local server did not start or died; carries the tail of its log exit 3
+├─ StorageError              the run directory cannot be used                                  exit 4
+└─ DataError                 an input file is not what it should be; names file, line, field   exit 5
+
+This module imports nothing outside the standard library: the model fetcher runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+
+class ExploreError(Exception):
+    """Something the user can act on. The message says what happened, where, and what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(ExploreError):
+    exit_code = 2
+
+
+class EndpointError(ExploreError):
+    """Trouble at the HTTP boundary. `endpoint` is the base URL, `status` the HTTP status where there was one."""
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, endpoint: str = "", status: int | None = None) -> None:
+        super().__init__(message)
+        self.endpoint = endpoint
+        self.status = status
+
+
+class EndpointUnavailable(EndpointError):
+    """The endpoint could not answer now; the request is asked again."""
+
+
+class RateLimited(EndpointError):
+    """The endpoint asks for patience. `retry_after` is in seconds, None where it did not say."""
+
+    def __init__(
+        self, message: str, *, endpoint: str = "", status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, endpoint=endpoint, status=status)
+        self.retry_after = retry_after
+
+
+class RequestRejected(EndpointError):
+    """The endpoint will never answer this request."""
+
+
+class ContextOverflow(RequestRejected):
+    """The prompt does not fit the model's context. Not a fault of the run."""
+
+
+class ServerError(ExploreError):
+    exit_code = 3
+
+
+class StorageError(ExploreError):
+    exit_code = 4
+
+
+class DataError(ExploreError):
+    exit_code = 5
+
+
+EXIT_NOTHING_KEPT = 7
+EXIT_SIGINT = 130
+EXIT_SIGTERM = 143
