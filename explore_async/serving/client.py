@@ -1,0 +1,290 @@
+"""One attempt at one question, over HTTP, to any OpenAI-compatible endpoint.
+
+Owns the wire format and the only place where a foreign exception or a status becomes one of ours. It never retries
+(the pool does), keeps nothing between calls, and never lets the key into a message, a repr or a cause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from explore_async.errors import (
+    ConfigError,
+    ContextOverflow,
+    EndpointError,
+    EndpointUnavailable,
+    RateLimited,
+    RequestRejected,
+)
+from explore_async.exploration.values import ChatRequest, Completion
+
+MAX_BODY_BYTES = 32 * 2**20
+"""An answer larger than this, after decompression, is nonsense (or a bomb)."""
+READ_BUFFER_BYTES = 2 * 2**20  # aiohttp's 64 KiB made vLLM's own benchmark ten times slower on long answers
+CONNECT_TIMEOUT_S = 10.0
+SPARE_FILES = 256
+EXCERPT_CHARACTERS = 300
+
+_PATIENCE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+_KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+# vLLM says it in words (two wordings), OpenAI by code, llama.cpp by type.
+_OVERFLOW = re.compile(
+    r"maximum context length|maximum model length|context_length_exceeded|exceed_context_size", re.IGNORECASE
+)
+
+
+class ConnectionFailed(EndpointUnavailable):
+    """No connection came about: nothing was asked, so the request cannot be the cause."""
+
+
+class AttemptTimedOut(EndpointUnavailable):
+    """The whole answer was not there by the attempt's deadline; the next attempt may deserve a longer one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """An entry of /models. `owner` is how an engine gives itself away ("vllm")."""
+
+    name: str
+    owner: str = ""
+    max_model_len: int | None = None
+
+
+def normalise_url(url: str) -> str:
+    """The base URL that /models and /chat/completions are appended to; adds /v1 where no version is named.
+
+    Refuses (ConfigError) what is no http URL, and credentials in it: URLs appear in messages and stored outcomes.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"An endpoint is an http:// or https:// URL, not {url.rpartition('@')[2]!r}")
+    if parts.username is not None or parts.password is not None or parts.query:
+        raise ConfigError(
+            f"The endpoint at {parts.hostname} has credentials or a query in its URL: "
+            "put the key in an environment variable and name that in api_key_env"
+        )
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    if not re.search(r"/v\d+\w*(/|$)", path):
+        path += "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def open_session(connections: int = 0) -> aiohttp.ClientSession:
+    """One session for all endpoints. The pool bounds concurrency, so the connector does not; every attempt brings
+    its own deadline. Proxy variables of the environment are ignored: a request to loopback must never go
+    through a proxy, and traffic to one's own servers should not either.
+
+    The process's limit of open files is raised, where the system lets us, so that `connections` sockets fit: the
+    usual 1,024 would look like an endpoint that refuses connections.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, ceiling), hard))
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        read_bufsize=READ_BUFFER_BYTES,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        trust_env=False,
+    )
+
+
+class EndpointClient:
+    """Speaks to one endpoint through a session that somebody else owns."""
+
+    def __init__(self, url: str, *, session: aiohttp.ClientSession, api_key: str | None = None) -> None:
+        self.url = normalise_url(url)
+        self._session = session
+        self._key = api_key
+        self._headers = {"Content-Type": "application/json"}
+        if api_key is not None:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+
+    def __repr__(self) -> str:
+        return f"EndpointClient({self.url!r})"
+
+    async def models(self) -> list[str]:
+        return [model.name for model in await self.catalogue()]
+
+    async def catalogue(self) -> list[ServedModel]:
+        """What GET /models lists. An endpoint without that page raises RequestRejected with status 404 or 405."""
+        answer = await self._exchange("GET", "/models", None, timeout_s=CONNECT_TIMEOUT_S)
+        try:
+            return [
+                ServedModel(
+                    str(entry["id"]), str(entry.get("owned_by") or ""), _count(entry.get("max_model_len")) or None
+                )
+                for entry in answer["data"]
+            ]
+        except (KeyError, TypeError, AttributeError):
+            raise EndpointUnavailable(
+                f"{self.url} answered 200 without a list of models", endpoint=self.url, status=200
+            ) from None
+
+    async def ask(
+        self, request: ChatRequest, *, served_model: str, timeout_s: float, priority: int | None = None
+    ) -> Completion:
+        """One attempt. `served_model` is this endpoint's name for the model; `timeout_s` covers the whole attempt.
+
+        A 200 that holds no text raises EndpointUnavailable, since asking again may help; an empty text is an answer.
+        """
+        body = orjson.dumps(_chat_body(request, served_model, priority), default=dict)
+        started = time.perf_counter()
+        answer = await self._exchange("POST", "/chat/completions", body, timeout_s=timeout_s)
+        latency_s = time.perf_counter() - started
+        try:
+            choice = answer["choices"][0]
+            text = choice["message"]["content"]
+        except (KeyError, IndexError, TypeError):
+            text = None
+        if not isinstance(text, str):
+            raise EndpointUnavailable(f"{self.url} answered 200 without a text", endpoint=self.url, status=200)
+        usage = _mapping(answer.get("usage"))
+        return Completion(
+            text=text,
+            finish_reason=str(choice.get("finish_reason") or ""),
+            prompt_tokens=_count(usage.get("prompt_tokens")),
+            completion_tokens=_count(usage.get("completion_tokens")),
+            cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
+            model=str(answer.get("model") or served_model),
+            endpoint=self.url,
+            latency_s=latency_s,
+        )
+
+    async def _exchange(self, method: str, path: str, body: bytes | None, *, timeout_s: float) -> Any:
+        """The parsed JSON of a 200; anything else is raised as one of our errors."""
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        with self._mapped(timeout_s):
+            async with self._session.request(
+                method, self.url + path, data=body, headers=self._headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                raw = await self._read(response)
+        if response.status != HTTPStatus.OK:
+            raise self._refusal(response.status, response.headers, raw)
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            raise EndpointUnavailable(
+                f"{self.url} answered 200 without JSON: {self._excerpt(raw)}", endpoint=self.url, status=200
+            ) from None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        chunks: list[bytes] = []
+        room = MAX_BODY_BYTES
+        async for chunk in response.content.iter_any():
+            room -= len(chunk)
+            if room < 0:
+                response.close()
+                raise EndpointUnavailable(
+                    f"{self.url} answered {response.status} with more than {MAX_BODY_BYTES >> 20} MiB",
+                    endpoint=self.url,
+                    status=response.status,
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    @contextlib.contextmanager
+    def _mapped(self, timeout_s: float) -> Iterator[None]:
+        """The one edge at which exceptions of aiohttp and of sockets become ours."""
+        try:
+            yield
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise ConnectionFailed(f"{self.url} cannot be reached: {error}", endpoint=self.url) from error
+        except TimeoutError as error:
+            message = f"{self.url} did not answer within {timeout_s:.4g} s"
+            raise AttemptTimedOut(message, endpoint=self.url) from error
+        except (aiohttp.ClientError, OSError) as error:
+            # "from None": aiohttp's response errors hold the request's headers, and so the key.
+            detail = self._excerpt(f"{type(error).__name__}: {error}".encode(errors="replace"))
+            raise EndpointUnavailable(f"{self.url} broke off: {detail}", endpoint=self.url) from None
+
+    def _refusal(self, status: int, headers: Mapping[str, str], raw: bytes) -> EndpointError:
+        message = f"{self.url} answered {status}: {self._excerpt(raw)}"
+        retry_after = _retry_after(headers.get("Retry-After"))
+        if status == HTTPStatus.TOO_MANY_REQUESTS or (
+            status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
+        ):
+            return RateLimited(message, endpoint=self.url, status=status, retry_after=retry_after)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PATIENCE:
+            return EndpointUnavailable(message, endpoint=self.url, status=status)
+        if status in _KEY_REFUSED:
+            which = "the key was refused" if self._key else "the key was refused (none was sent)"
+            message = f"{self.url} answered {status}, {which}: {self._excerpt(raw)}"
+        elif status == HTTPStatus.BAD_REQUEST and _OVERFLOW.search(_error_text(raw)):
+            return ContextOverflow(message, endpoint=self.url, status=status)
+        return RequestRejected(message, endpoint=self.url, status=status)
+
+    def _excerpt(self, raw: bytes) -> str:
+        text = raw[: 16 * EXCERPT_CHARACTERS].decode(errors="replace")
+        if self._key:  # some servers echo the key they refuse
+            text = text.replace(self._key, "***")
+        return " ".join(text.split())[:EXCERPT_CHARACTERS]
+
+
+def _chat_body(request: ChatRequest, served_model: str, priority: int | None) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        **request.sampling,
+        **request.extra_body,
+        "model": served_model,
+        "messages": request.messages,
+        "seed": request.seed,
+        "stream": False,
+    }
+    if (schema := request.answer_schema) is not None:
+        definition = {"name": schema.name, "schema": schema.schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": definition}
+    if priority is not None:
+        body["priority"] = priority
+    return body
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any) -> int:
+    """A count as servers report it; what is missing, negative or no number is 0."""
+    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _error_text(raw: bytes) -> str:
+    """Message, code and type of an error body: the object under "error" (OpenAI) or the body itself (older vLLM)."""
+    try:
+        answer = _mapping(orjson.loads(raw))
+    except orjson.JSONDecodeError:
+        return ""
+    error = answer.get("error", answer)
+    if isinstance(error, str):
+        return error
+    return " ".join(str(_mapping(error).get(part) or "") for part in ("message", "code", "type"))
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from now, of a Retry-After in either form; None where it is missing or makes no sense."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp()
+    return max(0.0, seconds) if math.isfinite(seconds) else None

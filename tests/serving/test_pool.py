@@ -1,0 +1,497 @@
+"""The pool against real servers that misbehave on script: requests get outcomes, endpoints get patience."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+import time
+from contextlib import asynccontextmanager
+
+import misbehaving as bad
+import pytest
+
+from explore_async.errors import ConfigError, EndpointError
+from explore_async.exploration.values import ChatRequest, Completion, Failure
+from explore_async.serving import pool as pool_module
+from explore_async.serving.pool import Endpoint, EndpointPool, Retry
+
+KEY = "sk-secret-0123456789"
+QUICK = Retry(attempts=3, first_wait_s=0.01, longest_wait_s=0.05, stall_s=30)
+
+
+@pytest.fixture(autouse=True)
+def impatient_connect(monkeypatch):
+    """Endpoints that are down at the start are given up sooner than in earnest."""
+    monkeypatch.setattr(pool_module, "CONNECT_PATIENCE_S", 0.3)
+
+
+def request(text: object = "Hello", **sampling) -> ChatRequest:
+    return ChatRequest("m", ({"role": "user", "content": str(text)},), sampling, 7)
+
+
+def said(body) -> str:
+    return body["messages"][0]["content"]
+
+
+@asynccontextmanager
+async def connected(*endpoints: Endpoint | bad.MisbehavingServer, model: str | None = "m", retry: Retry = QUICK):
+    given = [Endpoint(one.url) if isinstance(one, bad.MisbehavingServer) else one for one in endpoints]
+    async with EndpointPool(given, model=model, retry=retry) as pool:
+        await pool.connect()
+        yield pool
+
+
+async def ask_many(pool: EndpointPool, count: int):
+    return await asyncio.gather(*(pool.ask(request(number), priority=number) for number in range(count)))
+
+
+def dead_url() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        bad.RATE_LIMITED,
+        bad.INTERNAL,
+        bad.UNAVAILABLE,
+        bad.CLOSED_AT_ONCE,
+        bad.CLOSED_AFTER_HEADERS,
+        bad.HALF_BODY,
+        bad.INVALID_JSON,
+        bad.EMPTY_CHOICES,
+        bad.NULL_CONTENT,
+    ],
+)
+async def test_passing_trouble_is_retried_until_the_answer(behaviour):
+    """Whatever an endpoint does twice, the third attempt's answer is the outcome, and the attempts are counted."""
+    async with bad.MisbehavingServer([behaviour] * 2) as server, connected(server) as pool:
+        outcome = await pool.ask(request(), priority=0)
+        assert isinstance(outcome, Completion)
+        assert len(server.bodies) == 3
+        statistics = pool.statistics()
+    assert (statistics.answered, statistics.failed_attempts, statistics.retries) == (1, 2, 2)
+    assert statistics.endpoints[0].last_error
+    assert (statistics.asking, statistics.in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [(bad.BAD_REQUEST, "rejected"), (bad.error(422), "rejected"), (bad.OVERFLOW, "context_overflow")],
+)
+async def test_what_the_request_causes_is_a_failure_at_once(behaviour, kind):
+    """A refusal is asked once and becomes an outcome that names the server's reason."""
+    async with bad.MisbehavingServer([behaviour]) as server, connected(server) as pool:
+        outcome = await pool.ask(request(), priority=0)
+        assert isinstance(outcome, Failure)
+        assert (outcome.kind, outcome.attempts, len(server.bodies)) == (kind, 1, 1)
+        assert pool.statistics().failures == 1
+
+
+@pytest.mark.parametrize("behaviour", [bad.KEY_REFUSED, bad.error(403), bad.error(402), bad.UNKNOWN_MODEL])
+async def test_what_no_request_survives_ends_the_run(behaviour):
+    """A refused key, an empty account or an unknown model raise, and are never stored as a request's failure."""
+    async with bad.MisbehavingServer([behaviour]) as server, connected(server) as pool:
+        with pytest.raises(EndpointError, match="No request can succeed") as caught:
+            await pool.ask(request(), priority=0)
+        assert caught.value.exit_code == 6
+        assert type(caught.value) is EndpointError
+
+
+async def test_retry_after_is_obeyed_by_everybody():
+    """After a Retry-After nobody asks that endpoint again before the time is over; the cap bounds absurd values."""
+    moments = []
+
+    def script(body, ordinal):
+        moments.append(time.monotonic())
+        return bad.error(429, headers={"Retry-After": "0.3"}) if ordinal == 0 else bad.OK
+
+    async with (
+        bad.MisbehavingServer(script) as server,
+        connected(server, retry=Retry(first_wait_s=0.001, longest_wait_s=5)) as pool,
+    ):
+        first = asyncio.create_task(pool.ask(request("first"), priority=0))
+        while not pool.statistics().failed_attempts:
+            await asyncio.sleep(0.005)
+        await asyncio.gather(first, ask_many(pool, 5))
+    assert moments[1] - moments[0] >= 0.3
+    async with (
+        bad.MisbehavingServer([bad.error(503, headers={"Retry-After": "86400"})]) as server,
+        connected(server, retry=QUICK) as pool,
+        asyncio.timeout(5),
+    ):
+        assert isinstance(await pool.ask(request(), priority=0), Completion)
+
+
+async def test_a_rate_limit_lowers_the_concurrency():
+    """An endpoint that answers 429 is asked less at once, and answers earn the slots back."""
+    async with (
+        bad.MisbehavingServer(lambda _, n: bad.RATE_LIMITED if n < 16 else bad.slow(0.01)) as server,
+        connected(Endpoint(server.url, concurrency=16)) as pool,
+    ):
+        await ask_many(pool, 100)
+        lowered = pool._hosts[0].limit
+        assert 8 <= lowered <= 16
+        await ask_many(pool, 300)
+        assert pool._hosts[0].limit > lowered or lowered == 16
+
+
+async def test_a_poison_request_fails_while_others_succeed():
+    """What breaks the server each time becomes a Failure once others got through there; they are untouched."""
+
+    def script(body, _):
+        return bad.INTERNAL if said(body) == "poison" else bad.slow(0.005)
+
+    async with bad.MisbehavingServer(script) as server, connected(Endpoint(server.url, concurrency=4)) as pool:
+        poison, others = await asyncio.gather(pool.ask(request("poison"), priority=0), ask_many(pool, 200))
+    assert isinstance(poison, Failure)
+    assert poison.kind == "repeated"
+    assert QUICK.attempts <= poison.attempts <= 3 * QUICK.attempts
+    assert "boom" in poison.detail
+    assert all(isinstance(outcome, Completion) for outcome in others)
+
+
+async def test_a_poison_request_that_is_the_last_one_fails_too():
+    """With no other request left to compare with, a harmless question tells the request's fault from the server's."""
+
+    def script(body, _):
+        return bad.INTERNAL if said(body) == "poison" else bad.OK
+
+    async with bad.MisbehavingServer(script) as server, connected(server) as pool, asyncio.timeout(10):
+        outcome = await pool.ask(request("poison", temperature=1.0), priority=0)
+        assert isinstance(outcome, Failure)
+        assert outcome.kind == "repeated"
+        canaries = [body for body in server.bodies if said(body) != "poison"]
+    assert canaries[0]["max_tokens"] == 1
+    assert canaries[0]["temperature"] == 1.0
+
+
+async def test_a_broken_endpoint_convicts_nobody():
+    """One endpoint fails everything, the other works: every request is answered by the other, none is a Failure."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.INTERNAL) as broken,
+        bad.MisbehavingServer() as fine,
+        connected(broken, fine) as pool,
+    ):
+        outcomes = await ask_many(pool, 100)
+        assert all(isinstance(outcome, Completion) and outcome.endpoint == fine.url for outcome in outcomes)
+        by_url = {endpoint.url: endpoint for endpoint in pool.statistics().endpoints}
+    assert by_url[broken.url].answered == 0
+    assert len(broken.bodies) < 300
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "last_error"),
+    [
+        (bad.INTERNAL, "boom"),
+        (bad.RATE_LIMITED, "slow down"),
+        (bad.slow(60), "the endpoints just do not answer"),
+        (bad.CLOSED_AT_ONCE, "broke off"),
+    ],
+)
+async def test_the_watchdog_ends_a_run_that_goes_nowhere(behaviour, last_error):
+    """Whatever keeps all requests from an outcome, the run ends after stall_s, exit code 6, naming the last error."""
+    retry = Retry(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, stall_s=0.5)
+    async with bad.MisbehavingServer(lambda *_: behaviour) as server, connected(server, retry=retry) as pool:
+        started = time.monotonic()
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the group is what is tested
+            async with asyncio.TaskGroup() as group:
+                group.create_task(pool.watch())
+                for number in range(5):
+                    group.create_task(pool.ask(request(number), priority=0))
+        assert 0.4 < time.monotonic() - started < 3
+        (error,) = caught.value.exceptions
+        assert isinstance(error, EndpointError)
+        assert error.exit_code == 6
+        assert "5 requests wait" in str(error)
+        assert last_error in str(error)
+        assert (pool.statistics().asking, pool.statistics().in_flight) == (0, 0)
+
+
+async def test_the_watchdog_is_quiet_while_there_is_nothing_to_do_or_answers_come():
+    """Idle time is no stall, and a run longer than stall_s with an answer now and then is none either."""
+    retry = Retry(stall_s=0.4)
+    async with bad.MisbehavingServer(lambda *_: bad.slow(0.15)) as server, connected(server, retry=retry) as pool:
+        watching = asyncio.create_task(pool.watch())
+        await asyncio.sleep(0.6)
+        for number in range(5):
+            await pool.ask(request(number), priority=0)
+        assert not watching.done()
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+
+
+async def test_a_dead_endpoint_is_left_and_taken_back():
+    """When a server dies, its requests move to the other one; when it is back, it gets work again."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.01)) as stable,
+        bad.MisbehavingServer(lambda *_: bad.slow(0.01)) as mortal,
+    ):
+        port = mortal.port
+        async with connected(stable, mortal) as pool:
+            await ask_many(pool, 50)
+            assert mortal.bodies
+            await mortal.__aexit__()
+            outcomes = await ask_many(pool, 100)
+            assert {outcome.endpoint for outcome in outcomes} == {stable.url}
+            assert [one.healthy for one in pool.statistics().endpoints] == [True, False]
+            async with bad.MisbehavingServer(port=port) as reborn, asyncio.timeout(10):
+                while not pool.statistics().endpoints[1].healthy:
+                    await asyncio.sleep(0.02)
+                await ask_many(pool, 50)
+                assert reborn.bodies
+
+
+async def test_with_the_only_endpoint_gone_requests_wait_for_it():
+    """A restart of the only server costs time, never a request."""
+    async with bad.MisbehavingServer() as server, connected(server) as pool, asyncio.timeout(10):
+        await server.__aexit__()
+        asking = asyncio.create_task(ask_many(pool, 20))
+        await asyncio.sleep(0.3)
+        assert not asking.done()
+        async with bad.MisbehavingServer(port=server.port):
+            assert all(isinstance(outcome, Completion) for outcome in await asking)
+
+
+async def test_a_server_that_comes_back_with_another_model_ends_the_run():
+    """It would answer as somebody else: those who wait, those who come, and the watchdog all hear of it."""
+    async with bad.MisbehavingServer() as server, connected(server) as pool, asyncio.timeout(10):
+        await server.__aexit__()
+        asking = asyncio.create_task(pool.ask(request(), priority=0))
+        await asyncio.sleep(0.05)
+        async with bad.MisbehavingServer(catalogue=lambda *_: bad.models("other"), port=server.port):
+            with pytest.raises(EndpointError, match="does not serve 'm'; it serves other"):
+                await asking
+            with pytest.raises(EndpointError):
+                await pool.ask(request(), priority=0)
+            with pytest.raises(EndpointError):
+                await pool.watch()
+
+
+async def test_the_declared_concurrency_is_never_exceeded():
+    """Through retries, rate limits and time-outs the server never sees more at once than was declared."""
+
+    def script(_, ordinal):
+        return (bad.slow(0.01), bad.INTERNAL, bad.slow(0.02), bad.RATE_LIMITED, bad.CLOSED_AT_ONCE)[ordinal % 5]
+
+    async with bad.MisbehavingServer(script) as one, bad.MisbehavingServer(script) as other:
+        endpoints = Endpoint(one.url, concurrency=7), Endpoint(other.url, concurrency=3)
+        async with connected(*endpoints, retry=dataclasses.replace(QUICK, attempts=100)) as pool:
+            assert pool.capacity == 10
+            outcomes = await ask_many(pool, 200)
+            peaks = [endpoint.peak_in_flight for endpoint in pool.statistics().endpoints]
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    assert one.peak <= 7
+    assert other.peak <= 3
+    assert peaks[0] <= 7
+    assert peaks[1] <= 3
+
+
+async def test_who_waits_is_served_by_priority():
+    """With one slot, the order of answers is that of the priorities, not that of arrival."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.01)) as server,
+        connected(Endpoint(server.url, concurrency=1)) as pool,
+    ):
+        blocking = asyncio.create_task(pool.ask(request("first"), priority=9))
+        await asyncio.sleep(0)
+        order = [5, 2, 8, 1, 3]
+        await asyncio.gather(blocking, *(pool.ask(request(priority), priority=priority) for priority in order))
+    assert [said(body) for body in server.bodies] == ["first", "1", "2", "3", "5", "8"]
+    assert [body["priority"] for body in server.bodies] == [9, 1, 2, 3, 5, 8]
+
+
+async def test_priority_is_sent_only_to_engines_that_know_it():
+    """A strict endpoint would refuse every request for the unknown field."""
+    async with (
+        bad.MisbehavingServer(catalogue=lambda *_: bad.models("m", owner="openai")) as server,
+        connected(server) as pool,
+    ):
+        await pool.ask(request(), priority=3)
+    assert "priority" not in server.bodies[0]
+
+
+async def test_avoid_means_elsewhere_if_there_is_an_elsewhere():
+    """A second ask goes to another endpoint; with only one, it goes there all the same."""
+    async with bad.MisbehavingServer() as one, bad.MisbehavingServer() as other:
+        async with connected(one, other) as pool:
+            for _ in range(5):
+                assert (await pool.ask(request(), priority=0, avoid=one.url)).endpoint == other.url
+        async with connected(one) as pool:
+            assert (await pool.ask(request(), priority=0, avoid=one.url)).endpoint == one.url
+
+
+async def test_cancellation_frees_slots_and_leaves_nothing_behind():
+    """Cancelled in flight, in the queue or between attempts: CancelledError comes out and all slots are free."""
+    async with (
+        bad.MisbehavingServer(lambda _, n: bad.slow(30) if n < 2 else bad.OK) as server,
+        connected(Endpoint(server.url, concurrency=2)) as pool,
+    ):
+        asking = [asyncio.create_task(pool.ask(request(n), priority=n)) for n in range(6)]
+        while server.in_flight < 2:
+            await asyncio.sleep(0.01)
+        for one in asking:
+            one.cancel()
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+        assert (pool.statistics().asking, pool.statistics().in_flight) == (0, 0)
+        async with asyncio.timeout(5):
+            assert len(await ask_many(pool, 10)) == 10
+
+
+async def test_a_slot_granted_to_a_cancelled_request_is_handed_on():
+    """The grant and the cancellation may meet in one turn of the loop; the slot must not be lost."""
+    async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, concurrency=1)) as pool:
+        pool._hosts[0].in_flight = 1
+        waiting = asyncio.create_task(pool.ask(request(), priority=0))
+        await asyncio.sleep(0)
+        pool._hosts[0].in_flight = 0
+        pool._dispatch()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert pool.statistics().in_flight == 0
+
+
+async def test_a_timed_out_attempt_gets_longer_next_time(monkeypatch):
+    """The deadline follows the measured speed and doubles for a request that ran out of it."""
+    monkeypatch.setattr(pool_module, "SHORTEST_DEADLINE_S", 0.2)
+    monkeypatch.setattr(pool_module, "ASSUMED_TOKENS_PER_S", 1e6)
+    async with bad.MisbehavingServer(lambda *_: bad.slow(0.5)) as server, connected(server) as pool:
+        assert isinstance(await pool.ask(request(), priority=0), Completion)
+        assert len(server.bodies) == 3
+        host = pool._hosts[0]
+        host.tokens_per_s = 10.0
+        assert host.deadline_s(request(max_tokens=100), 0) == 40.0
+        assert host.deadline_s(request(max_tokens=100), 2) == 160.0
+
+
+async def test_requests_per_minute_are_kept():
+    """1,200 a minute is 20 a second, smoothly: 30 requests take about a second, and all are answered."""
+    async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, requests_per_minute=1200)) as pool:
+        started = time.monotonic()
+        assert len(await ask_many(pool, 30)) == 30
+        assert 0.9 < time.monotonic() - started < 5
+
+
+async def test_the_only_model_is_found_and_connecting_again_is_free():
+    """No model named, one served: that is it; the second connect asks nobody."""
+    async with (
+        bad.MisbehavingServer(catalogue=lambda *_: bad.models("only")) as server,
+        connected(server, model=None) as pool,
+    ):
+        assert await pool.connect() == "only"
+        await pool.ask(request(), priority=0)
+    assert server.catalogue_requests == 1
+    assert server.bodies[0]["model"] == "only"
+
+
+async def test_an_endpoint_may_serve_the_model_under_its_own_name():
+    """The logical name stays, the body carries the endpoint's."""
+    async with (
+        bad.MisbehavingServer(catalogue=lambda *_: bad.models("a", "org/m-FP8")) as server,
+        connected(Endpoint(server.url, model="org/m-FP8")) as pool,
+    ):
+        assert await pool.connect() == "m"
+        await pool.ask(request(), priority=0)
+    assert server.bodies[0]["model"] == "org/m-FP8"
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "model", "message"),
+    [
+        (bad.models("a", "b"), None, "served here: a, b"),
+        (bad.models("a", "b"), "c", "does not serve 'c'; it serves a, b"),
+        (bad.error(404), None, "Name a model"),
+        (bad.KEY_REFUSED, "m", "the key was refused"),
+        (bad.error(403), "m", "the key was refused"),
+        (bad.INTERNAL, "m", "No endpoint answers"),
+    ],
+)
+async def test_connecting_says_what_is_wrong(catalogue, model, message):
+    """Every way not to get started names its cause and ends in exit code 6, also when tried again."""
+    async with (
+        bad.MisbehavingServer(catalogue=lambda *_: catalogue) as server,
+        EndpointPool([Endpoint(server.url)], model=model, retry=QUICK) as pool,
+    ):
+        for _ in range(2):
+            with pytest.raises(EndpointError, match=message) as caught:
+                await pool.connect()
+            assert caught.value.exit_code == 6
+
+
+async def test_an_endpoint_without_a_model_list_is_trusted():
+    """Some gateways have no /models; a named model is then simply asked for."""
+    async with bad.MisbehavingServer(catalogue=lambda *_: bad.error(404)) as server, connected(server) as pool:
+        assert isinstance(await pool.ask(request(), priority=0), Completion)
+
+
+async def test_nobody_there_says_where_why_and_what_to_do():
+    """The message names URL, cause and the remedy."""
+    url = dead_url()
+    async with EndpointPool([Endpoint(url)], model="m", retry=QUICK) as pool:
+        with pytest.raises(EndpointError, match="explore-async serve") as caught:
+            await pool.connect()
+    assert url in str(caught.value)
+    assert "cannot be reached" in str(caught.value)
+
+
+async def test_one_reachable_endpoint_suffices_and_the_other_may_join():
+    """The run starts with who is there; who comes later is asked what it serves and gets work."""
+    url = dead_url()
+    async with bad.MisbehavingServer() as server, connected(server, Endpoint(url)) as pool:
+        assert isinstance(await pool.ask(request(), priority=0), Completion)
+        async with bad.MisbehavingServer(port=int(url.split(":")[2].split("/")[0])) as late, asyncio.timeout(10):
+            while not pool.statistics().endpoints[1].healthy:
+                await asyncio.sleep(0.02)
+            await ask_many(pool, 50)
+            assert late.bodies
+
+
+async def test_the_key_appears_nowhere(monkeypatch):
+    """Not in errors, their causes, reprs, failures or statistics, even when the server repeats it."""
+    monkeypatch.setenv("SOME_KEY", f" {KEY}\n")
+    leak = bad.error(400, f"your key {KEY} is fine, your request is not")
+    async with (
+        bad.MisbehavingServer([leak, bad.NOT_HTTP, bad.OK, bad.error(401, KEY)]) as server,
+        connected(Endpoint(server.url, api_key_env="SOME_KEY")) as pool,
+    ):
+        seen = [await pool.ask(request(), priority=0), await pool.ask(request(), priority=0)]
+        with pytest.raises(EndpointError) as caught:
+            await pool.ask(request(), priority=0)
+        seen += [repr(pool), repr(pool._hosts), pool.statistics(), caught.value, caught.value.__cause__]
+        assert f"Bearer {KEY}" in server.heads[-1]
+    assert KEY not in "".join(f"{one!r} {one!s}" for one in seen)
+
+
+@pytest.mark.parametrize("value", [None, "", "clé", "two\nlines"])
+async def test_a_key_that_is_missing_or_cannot_be_one(monkeypatch, value):
+    """The variable is named, its value is not shown."""
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SOME_KEY", value)
+    with pytest.raises(ConfigError, match="SOME_KEY") as caught:
+        async with EndpointPool([Endpoint("http://h", api_key_env="SOME_KEY")], model="m"):
+            pass
+    assert not value or value not in str(caught.value)
+
+
+def test_endpoints_must_be_given_once():
+    """None, or one twice, is a mistake in the configuration."""
+    with pytest.raises(ConfigError, match="No endpoint"):
+        EndpointPool([], model="m")
+    with pytest.raises(ConfigError, match="twice"):
+        EndpointPool([Endpoint("http://h"), Endpoint("http://h/v1/")], model="m")
+
+
+def test_waits_grow_and_are_bounded():
+    """Full jitter: never above the bound of the attempt, however many attempts there were."""
+    retry = Retry(first_wait_s=1.0, longest_wait_s=8.0)
+    for attempt, bound in ((1, 1), (2, 2), (3, 4), (4, 8), (5000, 8)):
+        waits = [retry.wait_s(attempt) for _ in range(200)]
+        assert min(waits) >= 0
+        assert bound / 2 < max(waits) <= bound
