@@ -66,12 +66,15 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question the explorer wants answered. `due` orders dispatch and commit; see docs/architecture.md."""
+    """One question the explorer wants answered. `due` orders dispatch and commit; see docs/architecture.md.
+    `turn` counts the requests of this kind that the task has had before.
+    """
 
     ordinal: int
     due: int
     kind: Kind
     task_id: str
+    turn: int
     prompt: Prompt
     seed: int
 

@@ -1,0 +1,170 @@
+"""The command line: one short function a command. Decides nothing; turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from explore_async import __version__, config
+from explore_async.errors import EXIT_SIGINT, ConfigError, ExploreError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Instruction data that covers a domain: an LLM explores it as a tree of tasks.",
+)
+
+ConfigArgument = Annotated[str, typer.Argument(help="a YAML file, or the name of a preset")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="run directory [default: runs/NAME]")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="override one setting")]
+EndpointOption = Annotated[list[str] | None, typer.Option("--endpoint", metavar="URL", help="OpenAI-compatible server")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="the model to ask for [default: the one served]")]
+ConcurrencyOption = Annotated[int | None, typer.Option("--concurrency", min=1, help="requests in flight per endpoint")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="another seed, another dataset")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line of stdout")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+
+
+def main() -> None:
+    """Runs the program and exits with the documented code."""
+    try:
+        app(standalone_mode=True)
+    except ExploreError as error:
+        _fail(error)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        Console(stderr=True).print("stopped at once; running the same command again goes on from here")
+        sys.exit(EXIT_SIGINT)
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _fail(error: ExploreError) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(Text(f"error: {error}", style="red"))
+    sys.exit(error.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    *, version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version")] = False
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(  # noqa: PLR0917 - an option each
+    config_name: Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file, or the name of a preset")],
+    out: OutOption = None,
+    overrides: SetOption = None,
+    endpoints: EndpointOption = None,
+    model: ModelOption = None,
+    concurrency: ConcurrencyOption = None,
+    seed: SeedOption = None,
+    window: Annotated[int | None, typer.Option(min=1, help="requests under way before commit [default: auto]")] = None,
+    max_examples: Annotated[int | None, typer.Option(min=1, help="stop at so many kept examples")] = None,
+    token_budget: Annotated[int | None, typer.Option(min=1, help="stop at so many tokens")] = None,
+    adopt: Annotated[bool, typer.Option("--adopt", help="go on with a changed config")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="derive anew from stored answers, ask nothing")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start over; the earlier run is kept aside")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show prompts and numbers, ask nothing")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a dataset. Running the same command again resumes."""
+    settings = config.load(
+        config_name,
+        overrides or (),
+        model=model,
+        seed=seed,
+        window=window,
+        targets={"examples": max_examples, "token_budget": token_budget},
+        operation=_endpoints(endpoints, concurrency, config_name, overrides or ()),
+    )
+    if sum((adopt, offline, fresh)) > 1:
+        raise ConfigError("--adopt, --offline and --fresh exclude one another")
+    if dry_run:
+        from explore_async.preview import preview
+
+        preview(settings, Console(), as_json=as_json)
+        return
+    mode = "adopt" if adopt else "offline" if offline else "fresh" if fresh else "resume"
+    _run(settings, out or Path("runs") / settings.name, mode=mode, as_json=as_json, quiet=quiet)
+
+
+def _endpoints(
+    urls: list[str] | None, concurrency: int | None, config_name: str, overrides: list[str] | tuple[str, ...]
+) -> dict[str, Any]:
+    """What --endpoint and --concurrency change: given URLs replace the endpoints and the server of the config."""
+    if not urls:
+        if concurrency is None:
+            return {}
+        configured = config.load(config_name, overrides).operation.endpoints
+        if not configured:
+            raise ConfigError("--concurrency: give --endpoint as well, or endpoints in the config")
+        return {"endpoints": [{**one.model_dump(), "concurrency": concurrency} for one in configured]}
+    given = {} if concurrency is None else {"concurrency": concurrency}
+    return {"endpoints": [{"url": url, **given} for url in urls], "server": config.NOTHING}
+
+
+def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool) -> NoReturn:
+    from explore_async.progress import RunProgress
+    from explore_async.run import run as run_to_end
+    from explore_async.summary import show
+
+    console = Console(stderr=True)
+    with RunProgress(console, quiet=quiet) as progress:
+        result = asyncio.run(run_to_end(settings, out, mode=mode, observer=progress))
+    if not quiet:
+        show(result, console)
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps({"directory": str(result.directory), **result.stats}) + b"\n")
+        sys.stdout.flush()
+    sys.exit(result.exit_code)
+
+
+@app.command()
+def demo(
+    out: OutOption = None,
+    seed: SeedOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """A small dataset from a small model on this machine, in minutes."""
+    settings = config.load("quickstart", overrides or (), seed=seed)
+    _run(settings, out or Path("runs") / settings.name, mode="resume", as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def init(domain: Annotated[str, typer.Argument(help='what the data is about, for example "cooking"')]) -> None:
+    """Print a commented config for a domain of your own."""
+    typer.echo(config.template(domain), nl=False)
+
+
+@app.command()
+def serve(
+    engine: Annotated[str, typer.Option(help="embedded (llama.cpp) or simulated")] = "embedded",
+    model: Annotated[str, typer.Option(help="a model of the registry, or a .gguf file")] = "qwen2.5-coder-1.5b",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    slots: Annotated[int, typer.Option(min=1, help="requests answered at once")] = 2,
+    quiet: QuietOption = False,
+) -> None:
+    """Start a server on this machine and keep it until Ctrl-C."""
+    from explore_async.server import ENGINES, keep_serving
+
+    if engine not in ENGINES:
+        raise ConfigError(f"--engine {engine}: it is one of {', '.join(ENGINES)}")
+    console = Console(stderr=True, quiet=quiet)
+    asyncio.run(keep_serving(engine, model=model, port=port, slots=slots, say=console.print))

@@ -1,0 +1,55 @@
+"""Execute out of order, commit in a fixed order: like a processor with a reorder buffer.
+
+A window of requests is under way at once. Whatever comes back first, what is soonest due is committed first, so the
+explorer sees the same outcomes in the same order at any speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.values import Event, Outcome, Request
+
+_COMMITS_BEFORE_YIELDING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """What came of a request, and the key under which it is stored."""
+
+    key: str
+    outcome: Outcome
+
+
+class Stopped(Exception):  # noqa: N818 - no error
+    """No outcome will come: the run was asked to stop."""
+
+
+async def drive(
+    explorer: Explorer,
+    start: Callable[[Request], Awaitable[Performed]],
+    publish: Callable[[Request, Performed, list[Event]], None],
+) -> None:
+    """Runs the explorer to its end. `start` sets a request off and gives what to await for it.
+
+    Raises Stopped where an outcome that is due will not come; what was committed until then stands.
+    """
+    window = explorer.recipe.window
+    assert isinstance(window, int)
+    issued: list[tuple[int, int, Request, Awaitable[Performed]]] = []
+    commits = 0
+    while explorer.stopped is None:
+        while len(issued) < window and (request := explorer.next_request()) is not None:
+            heapq.heappush(issued, (request.due, request.ordinal, request, start(request)))
+        if not issued:
+            break
+        _, _, request, under_way = heapq.heappop(issued)
+        performed = await under_way
+        publish(request, performed, explorer.commit(request, performed.outcome))
+        commits += 1
+        if commits % _COMMITS_BEFORE_YIELDING == 0:  # awaiting what is there already does not yield
+            await asyncio.sleep(0)

@@ -1,0 +1,160 @@
+"""What is kept: quality filters over a single draft, and ROUGE-L against what is there already."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from explore_async.exploration.parsing import Draft
+from explore_async.exploration.values import Verdict
+from explore_async.settings import Filters
+from rouge_kernels import TOKENIZERS, DedupIndex
+
+_REFUSAL = re.compile(
+    r"^\W*(?:(?:i['’]?m |i am )?(?:very |really |so )?(?:sorry|afraid)\b|i apologi[sz]e"
+    r"|(?:unfortunately,? )?i (?:cannot|can['’]?t|can not|am unable to|am not able to|won['’]?t be able to)\b"
+    r"|as an? (?:ai|artificial intelligence|language model|large language model)\b"
+    r"|抱歉|对不起|很抱歉|作为一个?(?:ai|人工智能|语言模型)|我(?:无法|不能)(?:提供|回答|完成|协助))",
+    re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(
+    r"[\[<{](?:your|insert|enter|add|name|date|text|input|output|topic|example|placeholder|company|product|city|title)"
+    r"\b[^\]>}\n]{0,60}[\]>}]|\blorem ipsum\b|\bto be (?:filled|added|determined)\b|\b(?:TBD|XXXX*)\b"
+    r"|^\W*(?:your answer here|answer here|the (?:answer|output|input)|output|input|string|text)\W*$"
+    r"|^\W*(?:the output is|here is the output)\W*$",
+    re.IGNORECASE,
+)
+_UNFINISHED = re.compile(r"(?:[,:;(\[{、，：；（]|\.\.\.|…)\s*$")
+_POINTS_AT_INPUT = re.compile(
+    r"\b(?:the|this|these|those) (?:following|given|provided|below)\b|\b(?:text|sentence|paragraph|passage|list|data|code"
+    r"|poem|email|article|conversation|story|review) (?:below|provided|above)\b|\bgiven (?:text|sentence|paragraph|passage|list)\b"
+    r"|以下(?:的)?(?:文本|句子|段落|文章|内容|数据|列表|对话)|(?:给定|下面|下列)的?(?:文本|句子|段落|文章)",
+    re.IGNORECASE,
+)
+_MAY_COPY = re.compile(
+    r"\b(?:copy|repeat|echo|verbatim|unchanged|as is|if (?:needed|necessary|any))\b|复述|重复|照抄",
+    re.IGNORECASE,
+)
+_SPACES = re.compile(r"\W+")
+
+
+def quality_check(filters: Filters, count_words: Callable[[str], int]) -> Callable[[Draft], str | None]:
+    """A function that gives the reason to drop a draft, or None. It looks at the draft alone."""
+    banned = (
+        re.compile(
+            r"(?<!\w)(?:" + "|".join(re.escape(word) for word in filters.banned_words) + r")(?!\w)",
+            re.IGNORECASE,
+        )
+        if filters.banned_words
+        else None
+    )
+
+    def reason_to_drop(draft: Draft) -> str | None:
+        instruction_words, output_words = count_words(draft.instruction), count_words(draft.output)
+        if instruction_words < filters.min_instruction_words or output_words < filters.min_output_words:
+            return "too_short"
+        if instruction_words > filters.max_instruction_words or output_words > filters.max_output_words:
+            return "too_long"
+        if filters.refusals and _REFUSAL.search(draft.output):
+            return "refusal"
+        if filters.placeholders and any(
+            map(_PLACEHOLDER.search, (draft.input, draft.output, draft.instruction))
+        ):
+            return "placeholder"
+        if filters.placeholders and (
+            _UNFINISHED.search(draft.output) or draft.input.rstrip().endswith(("...", "…"))
+        ):
+            return "unfinished"
+        if filters.missing_inputs and not draft.input and _lacks_input(draft.instruction):
+            return "missing_input"
+        if filters.copies and _copies(draft):
+            return "copied"
+        if banned is not None and any(map(banned.search, (draft.instruction, draft.input, draft.output))):
+            return "banned_word"
+        return None
+
+    return reason_to_drop
+
+
+def _lacks_input(instruction: str) -> bool:
+    """The instruction points at a text that is not there: no quotation, no line break, nothing behind a colon."""
+    pointing = _POINTS_AT_INPUT.search(instruction)
+    if pointing is None:
+        return False
+    rest = instruction[pointing.end() :]
+    return not re.search(r"[\"“'‘「『\n].+|[:：]\s*\S.+", rest, re.DOTALL)
+
+
+def _copies(draft: Draft) -> bool:
+    output = _SPACES.sub(" ", draft.output).casefold().strip()
+    if not output or _MAY_COPY.search(draft.instruction):
+        return False
+    return output in (
+        _SPACES.sub(" ", draft.input).casefold().strip(),
+        _SPACES.sub(" ", draft.instruction).casefold().strip(),
+    )
+
+
+class Corpus:
+    """Texts kept so far, by id, and the ROUGE-L decision whether another is new.
+
+    A text without tokens (under the tokenizer) has no ROUGE-L: it is a duplicate of an equal string only.
+    """
+
+    def __init__(self, threshold: float, tokenizer: str) -> None:
+        self._tokenize = TOKENIZERS[tokenizer]
+        self._index = DedupIndex(threshold, self._tokenize)
+        self._ids: list[str] = []
+        self._bare: dict[str, str] = {}
+
+    def count_words(self, text: str) -> int:
+        return len(self._tokenize(text))
+
+    def add(self, text: str, text_id: str) -> None:
+        """Kept whatever it resembles: seeds."""
+        if self._is_bare(text):
+            self._bare.setdefault(text, text_id)
+        else:
+            self._index.add([text])
+            self._ids.append(text_id)
+
+    def admit(self, text: str, text_id: str) -> Verdict:
+        if self._is_bare(text):
+            nearest = self._bare.setdefault(text, text_id)
+            if nearest == text_id:
+                return Verdict(kept=True, reason="accepted")
+            return Verdict(kept=False, reason="duplicate", score=1.0, nearest=nearest)
+        admission = self._index.admit([text])
+        if admission.kept[0]:
+            self._ids.append(text_id)
+            return Verdict(kept=True, reason="accepted")
+        nearest = self._ids[int(admission.nearest[0])]
+        return Verdict(kept=False, reason="duplicate", score=float(admission.score[0]), nearest=nearest)
+
+    def _is_bare(self, text: str) -> bool:
+        return not self._tokenize(text)
+
+
+class Corpora:
+    """The corpus or corpora of a run's instructions, by the configured scope. Seeds belong to all of their domain."""
+
+    def __init__(self, filters: Filters, tokenizer: str, seeds: Sequence[Sequence[str]]) -> None:
+        """`seeds`: the seed instructions of each domain, in order."""
+        self._filters = filters
+        self._tokenizer = tokenizer
+        self._seeds = [
+            [(text, f"seed:{domain}.{index}") for index, text in enumerate(texts)]
+            for domain, texts in enumerate(seeds)
+        ]
+        self._corpora: dict[str, Corpus] = {}
+
+    def of(self, task_id: str) -> Corpus:
+        domain = task_id.partition(".")[0]
+        name = {"run": "", "domain": domain, "task": task_id}[self._filters.scope]
+        corpus = self._corpora.get(name)
+        if corpus is None:
+            corpus = self._corpora[name] = Corpus(self._filters.threshold, self._tokenizer)
+            for seeds in self._seeds if not name else [self._seeds[int(domain)]]:
+                for text, text_id in seeds:
+                    corpus.add(text, text_id)
+        return corpus

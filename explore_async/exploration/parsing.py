@@ -1,0 +1,241 @@
+"""From the text of an answer to its items. Lenient: what is whole is taken, the rest is dropped with a reason.
+
+Two formats are read: JSON (by schema, yet also fenced, bare, or broken off) and plain text with `### Name:` markers.
+Reasoning blocks (<think>…</think>) of thinking models are not part of the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from explore_async.exploration.values import AnswerSchema, Completion
+
+Format = Literal["json", "text"]
+
+_EXCERPT = 200
+_THINKING = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_CLOSED_THINKING = re.compile(r"^.*?</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
+_OPEN_THINKING = re.compile(r"<(?:think|thinking|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE)
+_MARKER = re.compile(r"^[ \t]*#{2,4}[ \t]*([A-Za-z]+)[ \t]*(?::[ \t]*(.*))?$", re.MULTILINE)
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|"|[{}]', re.DOTALL)
+_NOTHING = frozenset(
+    {"n/a", "na", "none", "null", "nil", "(none)", "<noinput>", "no input", "noinput", "-", "无"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A sub-task as the model proposed it."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An example as the model wrote it."""
+
+    instruction: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What could not be read. reason: "truncated" (the answer was cut by length), "missing_field" or "unparsable"."""
+
+    reason: str
+    excerpt: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How one kind of item is written: its fields in order, those that may be empty, and the list's name."""
+
+    plural: str
+    fields: tuple[str, ...]
+    optional: frozenset[str]
+
+
+_TASKS = _Shape("tasks", ("name", "reason"), frozenset({"reason"}))
+_EXAMPLES = _Shape("examples", ("instruction", "input", "output"), frozenset({"input"}))
+
+
+def tasks_schema(most: int) -> AnswerSchema:
+    return _schema(_TASKS, most)
+
+
+def examples_schema(most: int) -> AnswerSchema:
+    return _schema(_EXAMPLES, most)
+
+
+def _schema(shape: _Shape, most: int) -> AnswerSchema:
+    item = {
+        "type": "object",
+        "properties": {field: {"type": "string"} for field in shape.fields},
+        "required": list(shape.fields),
+        "additionalProperties": False,
+    }
+    return AnswerSchema(
+        shape.plural,
+        {
+            "type": "object",
+            "properties": {shape.plural: {"type": "array", "items": item, "minItems": 1, "maxItems": most}},
+            "required": [shape.plural],
+            "additionalProperties": False,
+        },
+    )
+
+
+def parse_tasks(completion: Completion, answer_format: Format) -> list[Proposal | Unreadable]:
+    return [
+        item
+        if isinstance(item, Unreadable)
+        else Proposal(" ".join(item["name"].split()).rstrip(".。"), item["reason"])
+        for item in _items(completion, answer_format, _TASKS)
+    ]
+
+
+def parse_examples(completion: Completion, answer_format: Format) -> list[Draft | Unreadable]:
+    return [
+        item
+        if isinstance(item, Unreadable)
+        else Draft(item["instruction"], _or_nothing(item["input"]), item["output"])
+        for item in _items(completion, answer_format, _EXAMPLES)
+    ]
+
+
+def _or_nothing(text: str) -> str:
+    """Models write "N/A" and the like where they mean an empty input."""
+    return "" if text.casefold().rstrip(".") in _NOTHING else text
+
+
+def answer_of(text: str) -> str:
+    """The text without reasoning blocks, whether closed, broken off, or opened by the chat template."""
+    if "<" not in text:
+        return text
+    text = _THINKING.sub("", text)
+    text = _CLOSED_THINKING.sub("", text)
+    return _OPEN_THINKING.sub("", text)
+
+
+def _items(
+    completion: Completion, answer_format: Format, shape: _Shape
+) -> Iterator[dict[str, str] | Unreadable]:
+    text = answer_of(completion.text)
+    cut = completion.finish_reason == "length"
+    raw = _json_items(text, shape) if answer_format == "json" else _marked_items(text, shape, cut=cut)
+    found = False
+    for item in raw:
+        found = True
+        yield _checked(item, shape) if isinstance(item, Mapping) else item if not cut else _as_truncated(item)
+    if not found:
+        yield Unreadable("truncated" if cut else "unparsable", text.strip()[:_EXCERPT])
+
+
+def _as_truncated(item: Unreadable) -> Unreadable:
+    return Unreadable("truncated", item.excerpt) if item.reason == "unparsable" else item
+
+
+def _checked(item: Mapping[str, Any], shape: _Shape) -> dict[str, str] | Unreadable:
+    by_name = {str(name).casefold().strip(): value for name, value in item.items()}
+    fields: dict[str, str] = {}
+    for field in shape.fields:
+        text = _text_of(by_name.get(field))
+        if text == "" and field not in shape.optional:
+            return Unreadable("missing_field", _excerpt(item))
+        fields[field] = text
+    return fields
+
+
+def _text_of(value: object) -> str:
+    """Models answer with numbers and lists where a text was asked for; these have an obvious text."""
+    if isinstance(value, str):
+        text = value
+    elif value is None or isinstance(value, Mapping):
+        text = ""
+    elif isinstance(value, Sequence):
+        text = "\n".join(_text_of(part) for part in value)
+    else:
+        text = orjson.dumps(value).decode()
+    # lone surrogates can be neither written as UTF-8 nor counted as text
+    return text.encode("utf-8", "replace").decode().replace("\x00", "").strip()
+
+
+def _excerpt(item: object) -> str:
+    return orjson.dumps(item, default=str, option=orjson.OPT_NON_STR_KEYS).decode()[:_EXCERPT]
+
+
+def _json_items(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadable]:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        yield from _salvaged(text, shape)
+        return
+    yield from _listed(document, shape)
+
+
+def _listed(document: object, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadable]:
+    """The items of a whole document: a list, an object holding one, or a single item."""
+    if isinstance(document, Mapping) and shape.fields[0] not in document:
+        lists = [value for value in document.values() if isinstance(value, list)]
+        document = lists[0] if lists else document
+    for item in document if isinstance(document, list) else [document]:
+        if isinstance(item, Mapping):
+            yield item
+        else:
+            yield Unreadable("unparsable", _excerpt(item))
+
+
+def _salvaged(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadable]:
+    """Every whole object in a text that is no whole document, in one pass; then the item that was broken off."""
+    open_objects: list[int] = []
+    last_item = -1
+    for match in _JSON_TOKEN.finditer(text):
+        mark = match.group()
+        if mark == "{":
+            open_objects.append(match.start())
+        elif mark == "}" and open_objects:
+            start = open_objects.pop()
+            if start < last_item:  # the object around items already found
+                continue
+            last_item = start
+            try:
+                yield from _listed(orjson.loads(text[start : match.end()]), shape)
+            except orjson.JSONDecodeError:
+                yield Unreadable("unparsable", text[start : match.end()][:_EXCERPT])
+        elif mark == '"':  # a string without an end: nothing behind it can be trusted
+            break
+    if (
+        open_objects
+        and open_objects[-1] > last_item
+        and text[open_objects[-1] + 1 :].lstrip().startswith('"')
+    ):
+        broken = text[open_objects[-1] :]
+        if broken[1:].lstrip().startswith(f'"{shape.fields[0]}'):
+            yield Unreadable("unparsable", broken[:_EXCERPT])
+
+
+def _marked_items(text: str, shape: _Shape, *, cut: bool) -> Iterator[Mapping[str, Any] | Unreadable]:
+    """Items written as `### Field: text`. Each begins with the first field; `### End` closes it, or the next one."""
+    names = {field.casefold() for field in shape.fields}
+    markers = [match for match in _MARKER.finditer(text) if match.group(1).casefold() in names | {"end"}]
+    current: dict[str, str] | None = None
+    for index, match in enumerate(markers):
+        name = match.group(1).casefold()
+        end = markers[index + 1].start() if index + 1 < len(markers) else len(text)
+        if current is not None and (name == "end" or name == shape.fields[0] or name in current):
+            yield current
+            current = None
+        if name == "end":
+            continue
+        if current is None:
+            current = {}
+        current[name] = ((match.group(2) or "") + text[match.end() : end]).strip()
+    if current is not None:
+        yield Unreadable("truncated", _excerpt(current)) if cut else current

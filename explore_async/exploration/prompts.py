@@ -1,0 +1,107 @@
+"""From a request to what the model sees. Templates are Jinja2 in a sandbox; a `[system]` and a `[user]` part each.
+
+What never changes comes first and what changes most comes last, so that a server's prefix cache works for us.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import Any, get_args
+
+import orjson
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from explore_async.errors import ConfigError
+from explore_async.exploration.parsing import examples_schema, tasks_schema
+from explore_async.exploration.values import (
+    AnswerSchema,
+    ChatRequest,
+    Demonstration,
+    Kind,
+    Message,
+    Prompt,
+    Request,
+)
+from explore_async.settings import Recipe
+
+_PART = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
+
+_TRIAL: dict[str, Any] = {
+    "domain": "a",
+    "description": "b",
+    "task": "c",
+    "reason": "d",
+    "existing": ("e",),
+    "explored": ((0, "f"),),
+    "demonstrations": (Demonstration("g", "h", "i"),),
+    "topic": "j",
+    "style": "k",
+    "count": 2,
+}
+"""Every name that a template may use, with a value to try it on."""
+
+
+def packaged_template(kind: Kind) -> str:
+    return (files("explore_async.exploration") / "templates" / f"{kind}.j2").read_text(encoding="utf-8")
+
+
+class PromptBook:
+    """Renders requests by the recipe's templates, sampling and answer format. Holds no state of a run."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        environment = ImmutableSandboxedEnvironment(
+            undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False
+        )
+        environment.filters["compact"] = lambda value: orjson.dumps(value).decode()
+        environment.globals.update(language=recipe.language, answer_format=recipe.answer_format)
+        self._templates = {
+            kind: self._compiled(environment, kind, recipe.prompts.get(kind) or packaged_template(kind))
+            for kind in get_args(Kind)
+        }
+
+    @staticmethod
+    def _compiled(
+        environment: ImmutableSandboxedEnvironment, kind: str, source: str
+    ) -> tuple[tuple[str, Template], ...]:
+        pieces = _PART.split(source)
+        if len(pieces) < 3 or pieces[0].strip():  # noqa: PLR2004 - [before, role, text, role, text, …]
+            raise ConfigError(f"prompts: {kind}.j2 has to begin with a line [system] or [user]")
+        parts = []
+        for role, text in zip(pieces[1::2], pieces[2::2], strict=True):
+            try:
+                template = environment.from_string(text)
+                template.render(_TRIAL)
+            except (TemplateError, TypeError, ValueError) as error:
+                known = ", ".join(sorted([*_TRIAL, "language", "answer_format"]))
+                raise ConfigError(
+                    f"prompts: {kind}.j2, part [{role}]: {error} (names to use: {known})"
+                ) from error
+            parts.append((role, template))
+        return tuple(parts)
+
+    def messages(self, prompt: Prompt) -> tuple[Message, ...]:
+        return tuple(
+            {"role": role, "content": template.render(prompt.values).strip()}
+            for role, template in self._templates[prompt.template]
+        )
+
+    def render(self, request: Request) -> ChatRequest:
+        recipe = self._recipe
+        exploring = request.kind != "generate"
+        sampling = recipe.sampling.exploration if exploring else recipe.sampling.generation
+        return ChatRequest(
+            model=recipe.model or "",
+            messages=self.messages(request.prompt),
+            sampling=sampling.body(),
+            seed=request.seed,
+            answer_schema=self._answer_schema(request) if recipe.answer_format == "json" else None,
+            extra_body=recipe.extra_body,
+        )
+
+    @staticmethod
+    def _answer_schema(request: Request) -> AnswerSchema:
+        count: int = request.prompt.values["count"]
+        return examples_schema(count) if request.kind == "generate" else tasks_schema(count)

@@ -1,0 +1,115 @@
+"""What a run writes about its commits: the dataset and the evidence. They hold no time, endpoint or latency."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from explore_async.exploration.values import (
+    Event,
+    Example,
+    ExampleKept,
+    ExampleRejected,
+    RequestFailed,
+    TaskAdded,
+    TaskExhausted,
+    TaskRejected,
+    Verdict,
+)
+from explore_async.storage.derived import DerivedFile
+from explore_async.storage.directory import RunDirectory
+
+_SECONDS_BETWEEN_WRITES = 0.5
+
+
+class Records:
+    """Owns `dataset.jsonl` and `decisions.jsonl` while a run is on."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._dataset = DerivedFile(directory.dataset)
+        self._decisions = DerivedFile(directory.decisions)
+        self._files = (self._dataset, self._decisions)
+        self._writing: asyncio.Task[None] | None = None
+        self._paths: dict[str, list[str]] = {}
+
+    def write(self, events: Sequence[Event], key: str | None) -> None:
+        """Notes events; `key` is that of the request whose outcome led to them, None for seeds."""
+        for event in events:
+            if isinstance(event, TaskAdded):
+                task = event.task
+                above = self._paths[task.parent_id] if task.parent_id is not None else []
+                self._paths[task.id] = [*above, task.name]
+            elif isinstance(event, ExampleKept):
+                self._dataset.append(self._line(event.example, key))
+            self._decisions.append(decision(event, key))
+
+    def _line(self, example: Example, key: str | None) -> dict[str, Any]:
+        return {
+            "id": example.id,
+            "task_id": example.task_id,
+            "task_path": self._paths[example.task_id],
+            "instruction": example.instruction,
+            "input": example.input,
+            "output": example.output,
+            "request": key,
+        }
+
+    async def keep_writing(self) -> None:
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_WRITES)
+            await self._write()
+
+    async def _write(self) -> None:
+        lines = [(file, file.take()) for file in self._files]
+
+        def write() -> None:
+            for file, new in lines:
+                file.write(new)
+
+        self._writing = asyncio.create_task(asyncio.to_thread(write))
+        await asyncio.shield(self._writing)
+
+    @property
+    def replaying(self) -> bool:
+        return any(file.replaying for file in self._files)
+
+    async def close(self, *, complete: bool) -> None:
+        """Writes what is left. complete: nothing may stand in the files beyond it."""
+        try:
+            if self._writing is not None:
+                await asyncio.wait([self._writing])  # cancelling who waits for a thread does not end the thread
+            await self._write()
+            if complete:
+                for file in self._files:
+                    file.finish()
+        finally:
+            for file in self._files:
+                file.close()
+
+
+def decision(event: Event, key: str | None) -> dict[str, Any]:
+    """An event as a line of evidence."""
+    match event:
+        case TaskAdded(task=task):
+            line = {"what": "task", "id": task.id, "parent": task.parent_id, "name": task.name, "origin": task.origin}
+            return {**line, **_evidence(Verdict(kept=True, reason="accepted"), key)}
+        case TaskRejected(parent_id=parent, name=name, verdict=verdict):
+            return {"what": "task", "id": None, "parent": parent, "name": name, **_evidence(verdict, key)}
+        case TaskExhausted(task_id=task_id):
+            return {"what": "exhausted", "task_id": task_id, "request": key}
+        case ExampleKept(example=example, verdict=verdict):
+            return {"what": "example", "id": example.id, "task_id": example.task_id, **_evidence(verdict, key)}
+        case ExampleRejected(task_id=task_id, verdict=verdict, example=example, excerpt=excerpt):
+            text = {"excerpt": excerpt} if example is None else {"instruction": example.instruction}
+            example_id = None if example is None else example.id
+            return {"what": "example", "id": example_id, "task_id": task_id, **text, **_evidence(verdict, key)}
+        case RequestFailed(task_id=task_id, kind=kind, failure=failure):
+            return {"what": "failure", "task_id": task_id, "kind": kind, "reason": failure.kind, "request": key}
+
+
+def _evidence(verdict: Verdict, key: str | None) -> dict[str, Any]:
+    evidence: dict[str, Any] = {"kept": verdict.kept, "reason": verdict.reason}
+    if verdict.nearest is not None:
+        evidence.update(score=verdict.score, nearest=verdict.nearest)
+    return {**evidence, "request": key}

@@ -1,0 +1,323 @@
+"""The composition root of a run: builds the parts, wires them, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from rouge_kernels import warm_up
+
+from explore_async import __version__
+from explore_async.backend import Backend
+from explore_async.driver import Performed, Stopped, drive
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, StorageError
+from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.values import Event, Request
+from explore_async.performing import Performer, PerformerStatistics
+from explore_async.records import Records
+from explore_async.serving.models import Progress
+from explore_async.settings import Operation, Recipe, RunSettings
+from explore_async.storage.completions import CompletionStore
+from explore_async.storage.derived import write_json
+from explore_async.storage.directory import RunDirectory, refuse_other
+from explore_async.tally import Tally
+
+Mode = Literal["resume", "adopt", "offline", "fresh"]
+Ending = Literal["target", "complete", "token_budget", "wall_time", "interrupted", "terminated", "offline", "error"]
+
+_SECONDS_BETWEEN_TREES = 5.0
+_FINISHED: frozenset[Ending] = frozenset({"target", "complete", "token_budget"})
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What a run is doing at this moment, for whoever shows it."""
+
+    tally: Tally
+    performer: PerformerStatistics
+    capacity: int
+    elapsed_s: float
+    explored: bool
+
+
+class Observer(Protocol):
+    """Is told what happens. Must be quick, and must not raise."""
+
+    def phase(self, text: str) -> None: ...
+
+    def fetching(self, progress: Progress) -> None: ...
+
+    def began(self, recipe: Recipe, run: RunInProgress) -> None: ...
+
+    def committed(self, events: Sequence[Event]) -> None: ...
+
+
+class RunInProgress(Protocol):
+    def glimpse(self) -> Glimpse: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended. `stats` is the content of stats.json."""
+
+    directory: Path
+    ending: Ending
+    stats: dict[str, Any]
+
+    @property
+    def kept(self) -> int:
+        return int(self.stats["examples"]["kept"])
+
+    @property
+    def exit_code(self) -> int:
+        if self.ending == "interrupted":
+            return EXIT_SIGINT
+        if self.ending == "terminated":
+            return EXIT_SIGTERM
+        return 0 if self.kept or self.ending == "wall_time" else EXIT_NOTHING_KEPT
+
+
+async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observer) -> RunResult:
+    """Runs, or goes on with, the run in `path`. Raises an ExploreError where it cannot."""
+    if mode == "fresh":
+        with RunDirectory(path):
+            pass  # nobody else is in there
+        aside = RunDirectory(path).set_aside()
+        observer.phase(f"the earlier run is in {aside}")
+    existed = path.exists()
+    if mode == "offline" and not existed:
+        raise StorageError(f"{path}: there is no run to go on with offline")
+    offline = mode == "offline"
+    backend_of = _BackendOf(settings.operation, path / "server.log", observer)
+    if not existed and not offline and settings.recipe.model is None and settings.operation.server is None:
+        await backend_of.probe()  # before a directory is made for a run that cannot begin
+    with RunDirectory(path) as directory:
+        previous = directory.recipe()
+        recipe = await _settled(settings, previous, backend_of, offline=offline)
+        if previous is not None and mode == "resume":
+            refuse_other(previous, recipe, path)
+        PromptBook(recipe)  # a faulty template is found before anything is written
+        if previous is None or previous.digest != recipe.digest:
+            directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
+        async with backend_of(recipe.model) as backend:
+            return await Run(recipe, settings.operation, directory, backend, observer, offline=offline).to_end()
+
+
+class _BackendOf:
+    """Makes backends for one operation; what the endpoints call their model is asked at most once."""
+
+    def __init__(self, operation: Operation, server_log: Path, observer: Observer) -> None:
+        self._operation = operation
+        self._server_log = server_log
+        self._observer = observer
+        self._found: str | None = None
+
+    def __call__(self, model: str | None) -> Backend:
+        return Backend(
+            self._operation,
+            model=model,
+            server_log=self._server_log,
+            report=self._observer.phase,
+            report_fetch=self._observer.fetching,
+        )
+
+    async def probe(self) -> str:
+        if self._found is None:
+            async with self(None) as backend:
+                self._found = await backend.connect()
+        return self._found
+
+
+async def _settled(
+    settings: RunSettings, previous: Recipe | None, backend_of: _BackendOf, *, offline: bool
+) -> Recipe:
+    """The recipe with its model, window and lag: as configured, else as the directory has them, else found out."""
+    recipe, server = settings.recipe, settings.operation.server
+    if previous is not None:
+        assert isinstance(previous.window, int)
+        if recipe.window == "auto":
+            recipe = recipe.model_copy(update={"window": previous.window, "lag": recipe.lag or previous.lag})
+        return recipe.resolved(model=recipe.model or previous.model or "", slots=1)
+    if recipe.model is not None:
+        model = recipe.model
+    elif server is not None:
+        model = server.model if not server.model.endswith(".gguf") else Path(server.model).stem
+    else:
+        model = "" if offline else await backend_of.probe()
+    return recipe.resolved(model=model, slots=backend_of(model).capacity)
+
+
+class Run:
+    """Owns one run from its first request to its last file."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        operation: Operation,
+        directory: RunDirectory,
+        backend: Backend,
+        observer: Observer,
+        *,
+        offline: bool,
+    ) -> None:
+        self._recipe = recipe
+        self._operation = operation
+        self._directory = directory
+        self._backend = backend
+        self._observer = observer
+        self._offline = offline
+        self._tally = Tally()
+        self._began = time.monotonic()
+        self._ending: Ending | None = None
+        self._main: asyncio.Task[Any] | None = None
+
+    async def to_end(self) -> RunResult:
+        self._main = asyncio.current_task()
+        explorer = self._explorer = Explorer(self._recipe)
+        records = self._records = Records(self._directory)
+        complete = False
+        try:
+            async with CompletionStore(self._directory.completions, durability=self._operation.durability) as store:
+                if self._operation.retry_failed and (forgotten := await store.discard_failures()):
+                    self._observer.phase(f"{forgotten} failed requests will be asked again")
+                await self._get_ready(fresh=await store.count() == 0)
+                backend = None if self._offline else self._backend
+                self._performer = Performer(store, PromptBook(self._recipe), backend)
+                self._observer.began(self._recipe, self)
+                seeds = explorer.seed_events()
+                self._tally.seeds(seeds)
+                records.write(seeds, None)
+                await self._drive()
+            complete = self._ending in _FINISHED
+        finally:
+            await records.close(complete=complete)
+            stats = self._stats()
+            write_json(self._directory.tree, self._tree())
+            write_json(self._directory.stats, stats)
+        return RunResult(self._directory.path, stats["ending"], stats)
+
+    async def _get_ready(self, *, fresh: bool) -> None:
+        """Compiles the kernels while the server starts, so that neither happens at the first commit."""
+        async with _one_error(asyncio.TaskGroup()) as group:
+            group.create_task(asyncio.to_thread(warm_up))
+            if fresh and not self._offline:
+                group.create_task(self._backend.connect())
+
+    async def _drive(self) -> None:
+        performer = self._performer
+        abandon = True
+        with self._signals():
+            async with _one_error(asyncio.TaskGroup()) as group:
+                performer.open(group)
+                beside = [group.create_task(self._records.keep_writing()), group.create_task(self._keep_tree())]
+                if not self._offline:
+                    beside.append(group.create_task(self._backend.watch()))
+                if self._operation.wall_time_s is not None:
+                    beside.append(group.create_task(self._keep_time(self._operation.wall_time_s)))
+                try:
+                    await drive(self._explorer, performer.start, self._publish)
+                    self._ending = self._explorer.stopped or "complete"
+                except Stopped:
+                    self._ending = self._ending or "offline"
+                    abandon = False
+                finally:
+                    await performer.close(abandon=abandon)
+                    for coroutine in beside:
+                        coroutine.cancel()
+
+    def _publish(self, request: Request, performed: Performed, events: list[Event]) -> None:
+        self._tally.commit(request, performed.outcome, events)
+        self._records.write(events, performed.key)
+        self._observer.committed(events)
+
+    async def _keep_tree(self) -> None:
+        """The tree so far, for whoever looks. Not while replaying: there a fuller one is on the disk already."""
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_TREES)
+            if not self._records.replaying:
+                await asyncio.to_thread(write_json, self._directory.tree, self._tree())
+
+    async def _keep_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._stop("wall_time")
+
+    def _stop(self, ending: Ending) -> None:
+        if self._ending is None:
+            self._ending = ending
+            self._observer.phase("stopping: what is under way is still written down")
+            self._performer.stop()
+        elif self._main is not None:
+            self._main.cancel()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._stop, "interrupted")
+        loop.add_signal_handler(signal.SIGTERM, self._stop, "terminated")
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            loop.remove_signal_handler(signal.SIGTERM)
+
+    def glimpse(self) -> Glimpse:
+        return Glimpse(
+            self._tally,
+            self._performer.statistics(),
+            self._backend.capacity,
+            time.monotonic() - self._began,
+            self._explorer.explored,
+        )
+
+    def _tree(self) -> dict[str, Any]:
+        return {"name": self._recipe.name, "digest": self._recipe.digest, "trees": self._explorer.trees()}
+
+    def _stats(self) -> dict[str, Any]:
+        seconds = time.monotonic() - self._began
+        document = {
+            "explore_async": __version__,
+            "digest": self._recipe.digest,
+            "model": self._recipe.model,
+            "ending": self._ending or "error",
+            **self._tally.document(surplus=self._explorer.surplus()),
+            "seconds_this_time": round(seconds, 3),
+        }
+        if hasattr(self, "_performer"):
+            performed = self._performer.statistics()
+            document["this_time"] = {
+                "replayed": performed.replayed,
+                "asked": performed.asked,
+                "asked_twice": performed.asked_twice,
+            }
+        pool = self._backend.statistics()
+        if pool is not None:
+            document["endpoints"] = pool
+        return document
+
+
+class _one_error:  # noqa: N801 - used like a function
+    """A task group whose errors come out singly: the first of ours, else the first bug."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+
+    async def __aenter__(self) -> asyncio.TaskGroup:
+        return await self._group.__aenter__()
+
+    async def __aexit__(self, *exc_info: Any) -> bool | None:
+        try:
+            return await self._group.__aexit__(*exc_info)
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

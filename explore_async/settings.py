@@ -1,0 +1,247 @@
+"""The settings of a run, as pydantic models: the recipe decides what the data is, the operation how it is made.
+
+The recipe is digested: two runs with equal recipes and equal answers make equal data. Nothing in the operation may
+change a byte of the data. This module reads no file; see explore_async.config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MEANING = 1
+"""Raised whenever parsing, filtering or exploring changes what the same answers lead to."""
+
+SHORTEST_WINDOW = 1
+WINDOW_PER_SLOT = 12
+LONGEST_LAG = 16
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SeedTask(Settings):
+    name: Annotated[str, Field(min_length=1)]
+    reason: str = ""
+
+
+class SeedExample(Settings):
+    instruction: Annotated[str, Field(min_length=1)]
+    input: str = ""
+    output: Annotated[str, Field(min_length=1)]
+
+
+class Domain(Settings):
+    """One tree. `name` is the root task; `description` says to the model what belongs to it.
+
+    `topics` and `styles` vary what is asked: each generate request gets one of each, in turn.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    tasks: tuple[SeedTask, ...] = ()
+    examples: tuple[SeedExample, ...] = ()
+    topics: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+
+
+class Exploration(Settings):
+    depth: Annotated[int, Field(ge=0, le=10)] = 2
+    """Levels below the root; 0 generates for the root alone (Self-Instruct)."""
+    breadth: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (8, 6)
+    """Most children of a task, by its depth; the last value holds for all deeper tasks."""
+    step: Annotated[int, Field(ge=1, le=50)] = 3
+    """Most sub-tasks asked for in one request."""
+    attempts: Annotated[int, Field(ge=1, le=20)] = 2
+    """A task is not asked for more sub-tasks after this many requests in a row brought nothing new."""
+    order: Literal["depth_first", "breadth_first"] = "depth_first"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_breadth_for_all(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("breadth"), int):
+            return {**data, "breadth": [data["breadth"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _some_breadth(self) -> Exploration:
+        if not self.breadth:
+            raise ValueError("breadth: give at least one number")
+        return self
+
+    def breadth_at(self, depth: int) -> int:
+        """Most children of a task at `depth`."""
+        return 0 if depth >= self.depth else self.breadth[min(depth, len(self.breadth) - 1)]
+
+
+class Generation(Settings):
+    per_request: Annotated[int, Field(ge=1, le=100)] = 10
+    demonstrations: Annotated[int, Field(ge=0, le=20)] = 2
+    exhausted_after: Annotated[int, Field(ge=1)] = 3
+    """A task is exhausted after this many answers in a row of which less than `exhausted_below` was kept."""
+    exhausted_below: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+class Targets(Settings):
+    examples: Annotated[int, Field(ge=1)] | None = None
+    """Kept examples in all."""
+    per_task: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Kept examples of each task; a list gives them by depth, the last for all deeper ones."""
+    token_budget: Annotated[int, Field(ge=1)] | None = None
+    """Prompt and completion tokens, counted when an answer is committed."""
+
+    @model_validator(mode="after")
+    def _some_target(self) -> Targets:
+        if self.examples is None and self.per_task is None:
+            raise ValueError("give examples, per_task, or both: without either the run has no end")
+        if self.per_task == ():
+            raise ValueError("per_task: give at least one number")
+        return self
+
+    def cap_at(self, depth: int) -> int | None:
+        if isinstance(self.per_task, tuple):
+            return self.per_task[min(depth, len(self.per_task) - 1)]
+        return self.per_task
+
+
+class Filters(Settings):
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """An instruction whose ROUGE-L F with an earlier one is above this is dropped."""
+    task_threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """The same for the names of tasks, which are short: one word of four in common weighs a lot."""
+    scope: Literal["run", "domain", "task"] = "run"
+    tokenizer: Literal["auto", "rouge", "unicode"] = "auto"
+    """auto: rouge_score's tokens for English, Unicode words (CJK by character) for other languages."""
+    min_instruction_words: Annotated[int, Field(ge=0)] = 3
+    max_instruction_words: Annotated[int, Field(ge=1)] = 400
+    min_output_words: Annotated[int, Field(ge=0)] = 1
+    max_output_words: Annotated[int, Field(ge=1)] = 4000
+    refusals: bool = True
+    placeholders: bool = True
+    missing_inputs: bool = True
+    copies: bool = True
+    banned_words: tuple[str, ...] = ()
+
+
+class Sampling(Settings):
+    temperature: Annotated[float, Field(ge=0, le=5)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Annotated[int, Field(ge=1)] = 1024
+    stop: tuple[str, ...] = ()
+
+    def body(self) -> dict[str, Any]:
+        """The fields as the chat completions format has them."""
+        fields: dict[str, Any] = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+        }
+        return {**fields, "stop": list(self.stop)} if self.stop else fields
+
+
+class Samplings(Settings):
+    exploration: Sampling = Sampling()
+    generation: Sampling = Sampling(max_tokens=4096)
+
+
+class Recipe(Settings):
+    """All that decides what the data is."""
+
+    meaning: int = MEANING
+    name: str = "run"
+    description: str = ""
+    seed: int = 0
+    model: str | None = None
+    """The logical model; None until the first start settles it."""
+    domains: Annotated[tuple[Domain, ...], Field(min_length=1)]
+    language: Annotated[str, Field(min_length=1)] = "English"
+    answer_format: Literal["json", "text"] = "json"
+    exploration: Exploration = Exploration()
+    generation: Generation = Generation()
+    targets: Targets
+    filters: Filters = Filters()
+    sampling: Samplings = Samplings()
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    prompts: dict[Literal["lookahead", "backtrack", "generate"], str] = Field(default_factory=dict)
+    """Template texts that replace the packaged ones. In a config file: the folder that holds them."""
+    window: Annotated[int, Field(ge=SHORTEST_WINDOW, le=10_000_000)] | Literal["auto"] = "auto"
+    lag: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Recipe:
+        names = [domain.name.casefold().strip() for domain in self.domains]
+        if len(set(names)) < len(names):
+            raise ValueError("domains: each needs a name of its own")
+        return self
+
+    @property
+    def tokenizer(self) -> Literal["rouge", "unicode"]:
+        if self.filters.tokenizer != "auto":
+            return self.filters.tokenizer
+        return "rouge" if self.language.casefold() in {"english", "en"} else "unicode"
+
+    @property
+    def digest(self) -> str:
+        return hashlib.blake2b(
+            orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS), digest_size=16
+        ).hexdigest()
+
+    def resolved(self, *, model: str, slots: int) -> Recipe:
+        """With everything settled that the first start settles: the model, the window and the lag."""
+        window = max(WINDOW_PER_SLOT * slots, SHORTEST_WINDOW) if self.window == "auto" else self.window
+        lag = self.lag if self.lag is not None else max(1, min(LONGEST_LAG, math.ceil(window / 4)))
+        return self.model_copy(update={"model": self.model or model, "window": window, "lag": lag})
+
+
+class EndpointSettings(Settings):
+    url: Annotated[str, Field(pattern=r"^https?://.+")]
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 128
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key; the key itself is never written anywhere."""
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    model: str | None = None
+    """The name under which this endpoint serves the run's model, where it differs."""
+
+
+class EmbeddedSettings(Settings):
+    """A llama.cpp server that the run starts and stops."""
+
+    model: str = "qwen2.5-coder-1.5b"
+    slots: Annotated[int, Field(ge=1, le=64)] = 2
+    context_tokens: Annotated[int, Field(ge=256)] = 2048
+
+
+class Retries(Settings):
+    attempts: Annotated[int, Field(ge=1)] = 5
+    """A request that failed this often while others succeeded is given up and counted as failed."""
+    first_wait_s: Annotated[float, Field(gt=0)] = 0.5
+    longest_wait_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class Operation(Settings):
+    """How the data is made: nothing here changes it."""
+
+    endpoints: tuple[EndpointSettings, ...] = ()
+    server: EmbeddedSettings | None = None
+    retries: Retries = Retries()
+    stall_s: Annotated[float, Field(gt=0)] = 600.0
+    """A run without a single answer for this long, in seconds, ends with the cause; it can be resumed."""
+    wall_time_s: Annotated[float, Field(gt=0)] | None = None
+    durability: Literal["normal", "full"] = "normal"
+    """normal survives kill -9; full also power loss, at a cost per group of answers."""
+    retry_failed: bool = False
+
+
+class RunSettings(Recipe):
+    """What a config file holds: the recipe at the top level, the operation under its own key."""
+
+    operation: Operation = Operation()
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.model_validate({name: getattr(self, name) for name in Recipe.model_fields})

@@ -1,0 +1,99 @@
+"""The files derived from the stored outcomes: the same outcomes give the same bytes, so replay can check itself."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from explore_async.errors import StorageError
+
+
+class DerivedFile:
+    """Owns a file of JSON lines that only ever grows.
+
+    Opened on a file from an earlier run, it first compares what it is given with the bytes that are there and appends
+    only beyond them; a difference is a StorageError that names the line. `append` and `take` only remember; `write`
+    touches the disk and belongs in a thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[bytes] = []
+        self._line_number = 0
+        try:
+            self._file = path.open("r+b" if path.exists() else "w+b")
+            self._left_to_compare = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}") from error
+
+    @property
+    def replaying(self) -> bool:
+        """Whether there are still earlier bytes ahead."""
+        return self._left_to_compare > 0
+
+    def append(self, document: Any) -> None:
+        self._lines.append(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+    def take(self) -> list[bytes]:
+        """The lines remembered since the last call, for `write`."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def write(self, lines: list[bytes]) -> None:
+        try:
+            for line in lines:
+                self._line_number += 1
+                self._write(line)
+            self._file.flush()
+        except OSError as error:
+            raise StorageError(f"{self._path}: {error.strerror}; nothing is lost: mend it and run again") from error
+
+    def _write(self, line: bytes) -> None:
+        if self._left_to_compare:
+            there = self._file.read(min(len(line), self._left_to_compare))
+            if there != line[: len(there)]:
+                raise StorageError(
+                    f"{self._path}, line {self._line_number}: what is there is not what the stored answers lead to. "
+                    "The file was edited, or another version wrote it: delete it, and running again derives it anew"
+                )
+            self._left_to_compare -= len(there)
+            line = line[len(there) :]
+            if not self._left_to_compare:
+                self._file.seek(0, os.SEEK_CUR)  # between reading and writing
+        if line:
+            self._file.write(line)
+
+    def finish(self) -> None:
+        """The run is complete: nothing may stand behind what it wrote."""
+        if self._left_to_compare:
+            raise StorageError(
+                f"{self._path}, line {self._line_number + 1}: goes on where the run has ended. "
+                "Delete the file, and running again derives it anew"
+            )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes the document whole or not at all."""
+    body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(file.name, 0o666 & ~_umask())  # noqa: PTH101 - a temporary file is private, this one is not
+        os.replace(file.name, path)  # noqa: PTH105
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,323 @@
+"""The explorer: order, quotas, frozen prompts, targets and evidence."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import depth_first
+from scripted import WIDE_WORDS, Driven, answer, recipe
+
+from explore_async.exploration.values import (
+    ChatRequest,
+    Completion,
+    ExampleKept,
+    ExampleRejected,
+    Failure,
+    Outcome,
+    Request,
+    TaskAdded,
+    TaskExhausted,
+    TaskRejected,
+)
+
+
+def names(rng: random.Random, count: int) -> Completion:
+    tasks = [{"name": " ".join(rng.choices(WIDE_WORDS, k=5)), "reason": "r"} for _ in range(count)]
+    return Completion(orjson.dumps({"tasks": tasks}).decode(), "stop", 1, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    breadths=st.lists(st.integers(1, 5), min_size=0, max_size=3),
+    step=st.integers(1, 4),
+    attempts=st.integers(1, 3),
+    luck=st.integers(0, 10_000),
+)
+def test_at_window_one_the_order_is_depth_first(breadths: list[int], step: int, attempts: int, luck: int) -> None:
+    """The tree's ready asks, issued one at a time, are those of a recursive depth-first search, barren asks included."""
+    yields = random.Random(luck)
+    brought: dict[tuple[str, str, int], int] = {}
+    times: Counter[tuple[str, str]] = Counter()
+
+    def outcome(question: ChatRequest, request: Request) -> Outcome:
+        if request.kind == "generate":
+            return answer(question, request)
+        most = int(request.prompt.values["count"])
+        count = yields.choice([0, most, yields.randint(0, most)])
+        brought[request.kind, request.task_id, times[request.kind, request.task_id]] = count
+        times[request.kind, request.task_id] += 1
+        return names(random.Random(question.key), count) if count else Completion('{"tasks": []}', "stop", 1, 1)
+
+    run = Driven(
+        recipe(
+            window=1,
+            exploration={"depth": len(breadths), "breadth": breadths or [1], "step": step, "attempts": attempts},
+            targets={"examples": 10_000},
+            generation={"per_request": 1, "exhausted_after": 1},
+            filters={"task_threshold": 1.0},
+        ),
+        outcome,
+    )
+    while not run.explorer.explored:
+        request = run.explorer.next_request()
+        assert request is not None
+        run.issued.append(request)
+        performed = run.perform(request)
+        run.publish(request, performed, run.explorer.commit(request, performed.outcome))
+
+    replayed: Counter[tuple[str, str]] = Counter()
+
+    def recorded(kind: str, task: str, asked_for: int) -> int:
+        number = replayed[kind, task]
+        replayed[kind, task] += 1
+        assert brought[kind, task, number] <= asked_for
+        return brought[kind, task, number]
+
+    expected = depth_first(breadths, step=step, attempts=attempts, brought=recorded)
+    assert [(request.kind, request.task_id) for request in run.issued] == expected
+
+
+@pytest.mark.parametrize("order", ["depth_first", "breadth_first"])
+@pytest.mark.parametrize("window", [2, 8, 64, 1000])
+def test_a_backtrack_comes_only_after_a_finished_child(window: int, order: str) -> None:
+    """At any window a backtrack's prompt holds at least one child whose whole sub-tree was committed before."""
+    run = Driven(recipe(window=window, exploration={"depth": 3, "breadth": [4, 3, 2], "step": 2, "order": order}))
+    committed: set[str] = set()
+    tree = run.explorer._trees[0]
+    issue, finished_at_issue = run.explorer.next_request, []
+
+    def watched() -> Request | None:
+        request = issue()
+        if request is not None and request.kind == "backtrack":
+            node = tree.nodes[request.task_id]
+            whole = [child for child in node.children if child.finished]
+            finished_at_issue.append(len(whole))
+            assert request.prompt.values["explored"] == tuple((level, b.task.name) for level, b in node.below())
+        return request
+
+    run.explorer.next_request = watched  # type: ignore[method-assign]
+    run.run()
+    assert finished_at_issue
+    assert all(finished_at_issue)
+    assert {event.task.origin for event in run.events if isinstance(event, TaskAdded)} == {"lookahead", "backtrack"}
+    assert not committed
+
+
+def test_breadth_first_looks_ahead_by_level() -> None:
+    """Breadth-first, every task of a level is looked ahead at before any of the next level that existed with it."""
+    run = Driven(recipe(window=1, exploration={"depth": 3, "breadth": [2, 2, 2], "step": 2, "order": "breadth_first"}))
+    run.run()
+    depths = [request.task_id.count(".") for request in run.issued if request.kind == "lookahead"]
+    assert depths == sorted(depths)
+    assert depths == [0, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("window", [1, 3, 16, 64, 500])
+def test_timing_changes_nothing(window: int) -> None:
+    """The driver commits the same outcomes in the same order whatever the delays and the number of slots."""
+    settings = recipe(window=window, exploration={"depth": 2, "breadth": [3, 2], "step": 2})
+    reference = Driven(settings).run()
+    assert reference.explorer.stopped == "target"
+    for concurrency, shuffle in ((1, 1), (7, 2), (64, 3), (500, 4)):
+        other = Driven(settings).run(most_delay_s=0.003, concurrency=concurrency, shuffle=shuffle)
+        assert other.keys == reference.keys
+        assert other.events == reference.events
+        assert other.explorer.trees() == reference.explorer.trees()
+
+
+@pytest.mark.parametrize("window", [4, 64, 5000])
+def test_quotas_hold_and_every_task_is_reached(window: int) -> None:
+    """However wide the window, the root takes no more than its share and every task of the tree gets examples."""
+    run = Driven(
+        recipe(
+            window=window,
+            exploration={"depth": 2, "breadth": [4, 3]},
+            targets={"examples": 170},
+            generation={"per_request": 2},
+        )
+    ).run()
+    kept = Counter(event.example.task_id for event in run.events if isinstance(event, ExampleKept))
+    tasks = {task_id for task_id in run.explorer._by_id}
+    assert len(tasks) == 17
+    assert set(kept) == tasks
+    assert kept["0"] <= 10
+    assert max(kept.values()) <= 10
+    assert run.explorer.kept == 170
+
+
+def test_the_target_is_met_exactly_when_answers_hold_more() -> None:
+    """Answers with more examples than the quota leave a surplus that is not lost: it is judged when the quota rises."""
+    run = Driven(
+        recipe(window=40, exploration={"depth": 1, "breadth": [5]}, targets={"examples": 47}, generation={"per_request": 10})
+    ).run()
+    assert run.explorer.kept == 47
+    read = 10 * sum(request.kind == "generate" for request in run.commits)
+    judged = sum(isinstance(event, ExampleKept | ExampleRejected) for event in run.events)
+    assert read == judged + run.explorer.surplus()
+
+
+@pytest.mark.parametrize("window", [8, 24, 96, 400])
+def test_a_higher_target_serves_every_stored_answer(window: int) -> None:
+    """A run with twice the target asks everything that the smaller one asked, word for word: nothing is paid twice."""
+    small = Driven(recipe(window=window, targets={"examples": 100})).run()
+    large = Driven(recipe(window=window, targets={"examples": 200})).run()
+    assert set(small.keys) <= set(large.keys)
+    assert large.explorer.kept == 200
+
+
+def test_prompts_are_frozen_when_verdicts_change() -> None:
+    """Another threshold for instructions asks the same first questions of every task: few new requests."""
+    patient = {"per_request": 3, "exhausted_after": 1000}
+    strict = Driven(recipe(targets={"per_task": 6}, generation=patient, filters={"threshold": 0.25})).run()
+    lenient = Driven(recipe(targets={"per_task": 6}, generation=patient, filters={"threshold": 0.9})).run()
+    shared = set(strict.keys) & set(lenient.keys)
+    assert len(shared) >= 0.95 * len(set(lenient.keys))
+
+
+@pytest.mark.parametrize("window", [1, 16, 100, 684, 3072, 20_000])
+def test_the_tree_is_complete_early(window: int) -> None:
+    """The tree of a full-size preset is complete within a tenth of the run's commits, however wide the window."""
+    run = Driven(
+        recipe(
+            window=window,
+            exploration={"depth": 2, "breadth": [8, 6], "step": 3},
+            targets={"per_task": 500},
+            generation={"per_request": 10},
+            filters={"scope": "task", "threshold": 1.0},
+        )
+    ).run()
+    assert run.explorer.kept == 57 * 500
+    assert run.explored_at is not None
+    assert run.explored_at <= len(run.commits) / 10
+
+
+def test_depth_zero_is_self_instruct() -> None:
+    """With depth 0 the root alone is generated for, until the target."""
+    run = Driven(recipe(exploration={"depth": 0}, targets={"examples": 30})).run()
+    assert {request.kind for request in run.issued} == {"generate"}
+    assert run.explorer.kept == 30
+
+
+def test_a_task_without_news_is_exhausted() -> None:
+    """Three answers in a row with nothing new exhaust a task; its share goes to the others."""
+
+    def outcome(question: ChatRequest, request: Request) -> Outcome:
+        if request.kind == "generate" and request.task_id == "0":
+            return answer(question, request, words=["same"])
+        return answer(question, request)
+
+    run = Driven(recipe(exploration={"depth": 1, "breadth": [3]}, targets={"examples": 40}), outcome).run()
+    assert TaskExhausted("0") in run.events
+    kept = Counter(event.example.task_id for event in run.events if isinstance(event, ExampleKept))
+    assert kept["0"] <= 3
+    assert run.explorer.kept == 40
+
+
+def test_failures_are_data() -> None:
+    """A run whose every generate request fails ends by itself, its tree explored and its tasks exhausted."""
+
+    def outcome(question: ChatRequest, request: Request) -> Outcome:
+        return Failure("rejected", "no", 1) if request.kind == "generate" else answer(question, request)
+
+    run = Driven(recipe(), outcome).run()
+    assert run.explorer.stopped == "complete"
+    assert run.explorer.kept == 0
+    assert run.explorer.explored
+
+
+def test_barren_exploration_ends() -> None:
+    """A model that proposes nothing is asked `attempts` times, then the root alone is generated for."""
+
+    def outcome(question: ChatRequest, request: Request) -> Outcome:
+        return answer(question, request) if request.kind == "generate" else Completion("I would rather not.", "stop", 1, 1)
+
+    run = Driven(recipe(exploration={"attempts": 3}, targets={"examples": 12}), outcome).run()
+    assert [request.kind for request in run.issued if request.kind != "generate"] == ["lookahead"] * 3
+    assert run.explorer.kept == 12
+
+
+def test_token_budget_stops_the_run() -> None:
+    """Tokens are counted at commit, so a budget stops every run of a recipe at the same place."""
+    runs = [Driven(recipe(targets={"examples": 500, "token_budget": 3000})).run(most_delay_s=0.002, concurrency=c) for c in (3, 50)]
+    assert [run.explorer.stopped for run in runs] == ["token_budget"] * 2
+    assert runs[0].keys == runs[1].keys
+    assert 3000 <= runs[0].explorer.tokens < 3200
+
+
+def test_seeds_are_in_the_corpus_and_never_in_the_dataset() -> None:
+    """An example that repeats a seed is dropped, with the seed as its evidence."""
+
+    def outcome(question: ChatRequest, request: Request) -> Outcome:
+        if request.kind != "generate" or request.turn:
+            return answer(question, request)
+        seed = [{"instruction": "Say when to prune the roses", "input": "", "output": "In late winter it is best."}]
+        return Completion(orjson.dumps({"examples": seed}).decode(), "stop", 1, 1)
+
+    run = Driven(recipe(), outcome).run()
+    rejected = [event for event in run.events if isinstance(event, ExampleRejected)]
+    assert rejected[0].verdict.nearest == "seed:0.0"
+    assert rejected[0].verdict.score == pytest.approx(10 / 11)
+    assert all("prune" not in event.example.instruction for event in run.events if isinstance(event, ExampleKept))
+
+
+def test_names_are_compared_over_the_whole_tree() -> None:
+    """A sub-task proposed under another parent is dropped, naming the one it repeats."""
+
+    def outcome(question: ChatRequest, request: Request) -> Outcome:
+        if request.kind == "generate":
+            return answer(question, request)
+        tasks = [{"name": f"Plant {what} in spring", "reason": ""} for what in ("tulip bulbs", "two apple trees")]
+        return Completion(orjson.dumps({"tasks": tasks}).decode(), "stop", 1, 1)
+
+    run = Driven(recipe(exploration={"depth": 2, "breadth": [2, 2], "step": 2}), outcome).run()
+    added = [event.task.id for event in run.events if isinstance(event, TaskAdded)]
+    dropped = [event for event in run.events if isinstance(event, TaskRejected)]
+    assert added == ["0.0", "0.1"]
+    assert dropped
+    assert {event.verdict.nearest for event in dropped} == {"0.0", "0.1"}
+
+
+@pytest.mark.parametrize(("scope", "kept_of_second"), [("run", 0), ("domain", 3), ("task", 3)])
+def test_scopes_of_the_corpus(scope: str, kept_of_second: int) -> None:
+    """Two domains share one corpus under `run` and have their own under `domain` and `task`."""
+
+    def outcome(question: ChatRequest, request: Request) -> Outcome:
+        rng = random.Random(request.turn)
+        examples = [{"instruction": " ".join(rng.sample(WIDE_WORDS, 8)), "input": "", "output": "yes"} for _ in range(3)]
+        return Completion(orjson.dumps({"examples": examples}).decode(), "stop", 1, 1)
+
+    domains = [{"name": "Cook"}, {"name": "Sew"}]
+    run = Driven(
+        recipe(domains=domains, exploration={"depth": 0}, targets={"per_task": 3}, filters={"scope": scope}, window=1),
+        lambda question, request: outcome(question, request) if request.turn == 0 else Failure("rejected", "", 1),
+    ).run()
+    kept = Counter(event.example.task_id for event in run.events if isinstance(event, ExampleKept))
+    assert kept["0"] == 3
+    assert kept["1"] == kept_of_second
+
+
+def test_several_domains_grow_side_by_side() -> None:
+    """Each domain has a tree of its own under its own id, and all get examples."""
+    domains = [{"name": "Cook at home"}, {"name": "Sew clothes"}, {"name": "Repair bicycles"}]
+    run = Driven(recipe(domains=domains, exploration={"depth": 1, "breadth": [2]}, targets={"examples": 54}, window=48)).run()
+    kept = Counter(event.example.task_id.partition(".")[0] for event in run.events if isinstance(event, ExampleKept))
+    assert kept == {"0": 18, "1": 18, "2": 18}
+
+
+def test_a_wide_window_is_affordable() -> None:
+    """A window of 200,000 issues that many requests without rendering or copying what they share."""
+    run = Driven(recipe(window=200_000, targets={"examples": 10_000_000}, exploration={"depth": 0}))
+    requests = []
+    while (request := run.explorer.next_request()) is not None:
+        requests.append(request)
+        if len(requests) == 1:  # the opening: the rest may follow once it is committed
+            performed = run.perform(request)
+            run.explorer.commit(request, performed.outcome)
+    assert len(requests) == 200_001
+    shared = {id(request.prompt.values["demonstrations"]) for request in requests}
+    assert len(shared) == 1
