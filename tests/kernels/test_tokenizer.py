@@ -1,0 +1,62 @@
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rouge_score.tokenize import tokenize
+
+from rouge_kernels import TOKENIZERS, RougeTokenizer, UnicodeTokenizer
+
+rouge = RougeTokenizer()
+words = UnicodeTokenizer()
+
+
+@given(st.text() | st.text(alphabet="aZ09 _-.\n\u212aİſẞ中é"))
+def test_rouge_tokens_are_rouge_scores(text):
+    """Any text has the tokens that rouge_score finds."""
+    assert rouge(text) == tokenize(text, None)
+
+
+def test_rouge_tokens_are_rouge_scores_for_every_character():
+    """No single character of Unicode is treated differently: some outside ASCII have a lower case within it."""
+    text = " ".join(f"x{chr(codepoint)}y" for codepoint in range(sys.maxunicode + 1))
+    assert rouge(text) == tokenize(text, None)
+    assert rouge("300 \u212a") == ["300", "k"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("Don't stop, it's 3.5 km!", ["don", "t", "stop", "it", "s", "3", "5", "km"]),
+        ("请写一首诗。", ["请", "写", "一", "首", "诗"]),
+        ("用Python3写", ["用", "python3", "写"]),
+        ("カタカナとひらがな", [*"カタカナとひらがな"]),
+        ("コーヒー・ﾃｽﾄ", [*"コーヒーテスト"]),
+        ("한국어 문장을 쓰세요", ["한국어", "문장을", "쓰세요"]),
+        ("हिन्दी में लिखें", ["हिन्दी", "में", "लिखें"]),
+        ("Straße ÉCOLE ﬁn", ["strasse", "école", "fin"]),
+        ("ＡＢＣ １２", ["abc", "12"]),
+        ("snake_case co\u00adop", ["snake", "case", "coop"]),
+        ("one\u200btwo", ["one", "two"]),
+        ("葛\U000e0100飾", ["葛", "飾"]),
+        ("\ud800 —…", []),
+        ("", []),
+    ],
+)
+def test_words_of_other_scripts(text, tokens):
+    """What counts as a word, script by script; characters of scripts without spaces stand for themselves."""
+    assert words(text) == tokens
+
+
+@given(st.text())
+def test_spelling_of_a_character_does_not_matter(text):
+    """Composed and decomposed text has the same tokens, and none of them is empty or holds a space."""
+    assert words(unicodedata.normalize("NFD", text)) == words(unicodedata.normalize("NFC", text))
+    assert all(token and not any(character.isspace() for character in token) for token in words(text))
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127)))
+def test_both_agree_on_ascii(text):
+    """On plain English the choice of tokenizer changes nothing."""
+    assert TOKENIZERS["unicode"](text) == TOKENIZERS["rouge"](text)
