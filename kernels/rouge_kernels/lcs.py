@@ -1,0 +1,126 @@
+"""The length of the longest common subsequence of two token sequences, 64 tokens at a time.
+
+The bit-parallel method of Hyyrö (2004): bit i of a word stands for token i of the query, and one addition advances
+the whole column of the dynamic-programming table by one token of the other text. Sums wrap at 64 bits on purpose:
+whoever calls these functions uncompiled does so within `wrapping()`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+from numba.extending import intrinsic, overload
+
+from rouge_kernels._jit import jit
+from rouge_kernels.vocabulary import Vocabulary
+
+ZERO = np.uint64(0)
+ONE = np.uint64(1)
+ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+WORD = 64
+"""Tokens of a query in one word."""
+
+
+def lcs_length(first: list[str], second: list[str]) -> int:
+    """The length of the longest common subsequence of two lists of tokens."""
+    vocabulary = Vocabulary()
+    ids, starts = vocabulary.encode([first, second])
+    rows = np.zeros(max(1, len(vocabulary)), dtype=np.int32)
+    with wrapping():
+        return int(lcs_of_ids(ids[: starts[1]], ids[starts[1] :], rows))
+
+
+def wrapping() -> np.errstate:
+    """Compiled sums wrap in silence; NumPy's scalars, which stand in where the JIT is off, are told to do so too."""
+    return np.errstate(over="ignore")
+
+
+@jit
+def lcs_of_ids(query: npt.NDArray[np.int32], text: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> int:
+    """The same over token ids. `rows` has an entry for each id, all of them 0 before and after."""
+    masks = mark(query, rows)
+    length = marked_lcs(masks, rows, text, np.empty(masks.shape[1], dtype=np.uint64))
+    unmark(query, rows)
+    return length
+
+
+@jit
+def mark(query: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> npt.NDArray[np.uint64]:
+    """Where each token stands in the query, as rows of words; `rows` leads from a token to its row, 0 to none."""
+    distinct = 0
+    for token in query:
+        if rows[token] == 0:
+            distinct += 1
+            rows[token] = distinct
+    masks = np.zeros((distinct + 1, max(1, (len(query) + WORD - 1) // WORD)), dtype=np.uint64)
+    for position, token in enumerate(query):
+        masks[rows[token], position // WORD] |= ONE << np.uint64(position % WORD)
+    return masks
+
+
+@jit
+def unmark(query: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> None:
+    """Leave `rows` as it was before `mark`; cheaper than clearing all of it."""
+    for token in query:
+        rows[token] = 0
+
+
+@jit
+def marked_lcs(
+    masks: npt.NDArray[np.uint64],
+    rows: npt.NDArray[np.int32],
+    text: npt.NDArray[np.int32],
+    state: npt.NDArray[np.uint64],
+) -> int:
+    """The LCS of the marked query and one text. `state` is scratch, as long as a row of `masks`."""
+    words = masks.shape[1]
+    if words == 1:
+        return _one_word(masks, rows, text)
+    state[:] = ALL
+    for token in text:
+        row = rows[token]
+        if row == 0:
+            continue
+        carry = ZERO
+        for word in range(words):
+            before = state[word]
+            matching = before & masks[row, word]
+            partial = before + matching
+            total = partial + carry
+            carry = ONE if partial < before or total < partial else ZERO
+            state[word] = total | (before - matching)
+    length = 0
+    for word in range(words):
+        length += popcount(~state[word])
+    return length
+
+
+@jit
+def _one_word(masks: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], text: npt.NDArray[np.int32]) -> int:
+    state = ALL
+    for token in text:
+        row = rows[token]
+        if row != 0:
+            matching = state & masks[row, 0]
+            state = (state + matching) | (state - matching)
+    return popcount(~state)
+
+
+def popcount(word: np.uint64) -> int:
+    """How many bits are set; one instruction where compiled."""
+    return int(word).bit_count()
+
+
+@intrinsic
+def _ctpop(_typing: Any, _word: Any) -> tuple[Any, Callable[..., Any]]:
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: tuple[Any]) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), emit
+
+
+@overload(popcount, strict=False)  # strict would compare annotations too
+def _popcount(_word: Any) -> Callable[[np.uint64], np.int64]:
+    return lambda _word: np.int64(_ctpop(_word))  # type: ignore[call-arg]  # numba passes the typing context
