@@ -1,0 +1,30 @@
+"""Exact near-duplicate filtering by ROUGE-L, thousands of times quicker than scoring pair by pair.
+
+A text is dropped when its ROUGE-L with a text kept before it lies above a threshold. Every decision is the one that a
+loop over `rouge_score` (google-research's scorer) would make, to the last bit of the score.
+
+    index = DedupIndex(0.7)
+    index.add(seeds)
+    admission = index.admit(candidates)  # .kept, .nearest, .score, .lcs
+
+The kernels know nothing of where texts come from or what becomes of them. They are compiled on their first call
+(`warm_up` does it at a chosen moment); importing compiles nothing. `NUMBA_DISABLE_JIT=1` runs them as plain Python.
+"""
+
+from rouge_kernels.index import Admission, DedupIndex, warm_up
+from rouge_kernels.lcs import lcs_length
+from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
+from rouge_kernels.tokenizer import TOKENIZERS, RougeTokenizer, Tokenizer, UnicodeTokenizer
+
+__all__ = [
+    "TOKENIZERS",
+    "Admission",
+    "DedupIndex",
+    "RougeTokenizer",
+    "Tokenizer",
+    "UnicodeTokenizer",
+    "fmeasure",
+    "lcs_length",
+    "least_duplicate_lcs",
+    "warm_up",
+]

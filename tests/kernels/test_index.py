@@ -1,0 +1,187 @@
+import random
+import threading
+from itertools import pairwise
+
+import naive_rouge
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import config
+from rouge_score.rouge_scorer import RougeScorer
+
+import rouge_kernels
+from rouge_kernels import DedupIndex, UnicodeTokenizer, warm_up
+
+INTERPRETED = bool(config.DISABLE_JIT)
+THRESHOLDS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.95]
+
+# few words and similar lengths: most pairs lie near a threshold
+texts = st.lists(st.lists(st.sampled_from("abcde"), max_size=12).map(" ".join), max_size=14)
+
+
+def found(admission):
+    evidence = zip(admission.nearest, admission.lcs, admission.score, strict=True)
+    return [(int(nearest), int(lcs), float(score)) for nearest, lcs, score in evidence]
+
+
+def same(one, other):
+    """Equal, nan with nan."""
+    return repr(one) == repr(other)
+
+
+@given(texts, texts, st.sampled_from(THRESHOLDS))
+def test_decisions_and_evidence_equal_the_obvious_loop(kept, new, threshold):
+    """Who is kept, who each dropped text is nearest to (highest F, then earliest), its LCS and F, bit for bit."""
+    index = DedupIndex(threshold)
+    index.add(kept)
+    assert len(index) == len(kept)
+    oracle = [text.split() for text in kept]
+    expected = naive_rouge.greedy(oracle, [text.split() for text in new], threshold)
+    admission = index.admit(new)
+    assert same(found(admission), expected)
+    assert admission.kept.tolist() == [nearest < 0 for nearest, _, _ in expected]
+    assert len(index) == len(oracle)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8])
+def test_decisions_equal_a_loop_over_rouge_score(threshold):
+    """The reference itself, as the original used it, keeps and drops the same texts for the same reason."""
+    rng = random.Random(7)
+    batch = [" ".join(rng.choices("abcd", k=rng.randint(0, 20))) for _ in range(150)]
+    scorer = RougeScorer(["rougeL"])
+    kept, expected = [], []
+    for text in batch:
+        scores = [scorer.score(target, text)["rougeL"].fmeasure for target in kept]
+        if scores and max(scores) > threshold:
+            expected.append((scores.index(max(scores)), max(scores)))
+        else:
+            expected.append((-1, float("nan")))
+            kept.append(text)
+    admission = DedupIndex(threshold).admit(batch)
+    assert same([(n, s) for n, _, s in found(admission)], expected)
+    assert 0 < len(kept) < len(batch)
+
+
+@settings(max_examples=15)
+@given(st.data())
+def test_mutated_texts_around_the_machine_word(data):
+    """Texts of 1 to 130 tokens beside copies with a few edits, so that one word and more of them meet duplicates."""
+    threshold = data.draw(st.sampled_from(THRESHOLDS))
+    rng = random.Random(data.draw(st.integers(0, 2**32)))
+    batch = []
+    for length in (1, 15, 17, 31, 33, 63, 64, 65, 127, 129):
+        original = [rng.choice("abcdefghijklmnopqrstuvwxyz") * rng.randint(1, 9) for _ in range(length)]
+        copy = list(original)
+        for _ in range(rng.randint(0, length // 2)):
+            copy[rng.randrange(length)] = rng.choice("abc")
+        batch += [original, copy]
+    rng.shuffle(batch)
+    if INTERPRETED:
+        batch = batch[:6]
+    expected = naive_rouge.greedy([], batch, threshold)
+    assert same(found(DedupIndex(threshold).admit([" ".join(text) for text in batch])), expected)
+
+
+@given(texts, st.lists(st.integers(0, 14)), st.sampled_from(THRESHOLDS))
+def test_how_a_stream_is_cut_into_batches_changes_nothing(stream, cuts, threshold):
+    """One call, a call per text or anything between: the same decisions and positions, in every run."""
+    whole = found(DedupIndex(threshold).admit(stream))
+    index = DedupIndex(threshold)
+    bounds = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    pieces = [found(index.admit(stream[start:end])) for start, end in pairwise(bounds)]
+    assert same([one for piece in pieces for one in piece], whole)
+
+
+def test_the_earliest_of_equally_near_texts_is_named():
+    """Two kept texts with the same F: the first; a later one with a higher F: that one."""
+    index = DedupIndex(0.5)
+    index.add(["a b c d", "a b c e", "a b c x y"])
+    assert found(index.admit(["a b c z"])) == [(0, 3, 0.75)]
+    assert found(index.admit(["a b c x"])) == [(2, 4, 2 * 1.0 * 0.8 / 1.8)]
+
+
+def test_a_text_is_compared_within_its_own_batch():
+    """Admitting the same text twice in one call keeps the first and names it."""
+    admission = DedupIndex(0.7).admit(["write a poem about rain", "write a poem about rain"])
+    assert admission.kept.tolist() == [True, False]
+    assert admission.nearest.tolist() == [-1, 0]
+    assert (admission.lcs[1], admission.score[1]) == (5, 1.0)
+
+
+def test_texts_without_tokens_are_kept_and_found_by_nobody():
+    """They score 0 with everything, each other included, as rouge_score has it."""
+    index = DedupIndex(0.01)
+    assert index.admit(["", "!?", "", "写诗", "a"]).kept.all()
+    assert len(index) == 5
+    assert found(index.admit(["a"])) == [(4, 1, 1.0)]
+
+
+def test_nothing_is_dropped_at_one():
+    """F never lies above 1."""
+    assert DedupIndex(1.0).admit(["a b"] * 3).kept.all()
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.1, 1.0001, float("nan")])
+def test_other_thresholds_are_refused(threshold):
+    """At 0 or below every text would be a duplicate of every other, above 1 none: a mistake, said at once."""
+    with pytest.raises(ValueError, match="threshold"):
+        DedupIndex(threshold)
+
+
+def test_a_planted_chinese_duplicate_needs_the_unicode_tokenizer():
+    """Under rouge_score's rules Chinese has no tokens and all is kept; by characters the copy falls."""
+    batch = ["请写一首关于春天的短诗。", "请解释光合作用的过程。", "请写一首关于秋天的短诗!"]
+    assert DedupIndex(0.7).admit(batch).kept.all()
+    admission = DedupIndex(0.7, UnicodeTokenizer()).admit(batch)
+    assert admission.kept.tolist() == [True, True, False]
+    assert (admission.nearest[2], admission.lcs[2]) == (0, 10)
+
+
+def test_an_empty_batch_is_nothing():
+    """No text in, no entry out."""
+    index = DedupIndex(0.7)
+    index.add([])
+    assert len(index.admit([]).kept) == len(index) == 0
+
+
+def test_an_admission_cannot_be_rebound_and_has_fixed_types():
+    """Callers may store the arrays: their types do not depend on what happened."""
+    admission = DedupIndex(0.7).admit(["a"])
+    types = [getattr(admission, name).dtype for name in ("kept", "nearest", "lcs", "score")]
+    assert types == [np.bool_, np.int64, np.int64, np.float64]
+    with pytest.raises(AttributeError):
+        admission.kept = None
+
+
+def test_growth_loses_nothing():
+    """Many more texts, tokens and words than any buffer begins with: each is still found where it was put."""
+    count = 300 if INTERPRETED else 3000
+    batch = [" ".join(f"w{i}x{j}" for j in range(5)) for i in range(count)]
+    index = DedupIndex(0.7)
+    for text in batch:
+        assert index.admit([text]).kept[0]
+    assert index.admit(batch).nearest.tolist() == list(range(count))
+
+
+def test_warming_up_is_safe_in_threads():
+    """Several threads may compile at once; none fails and the kernels work."""
+    errors = []
+
+    def run():
+        try:
+            warm_up()
+        except Exception as error:  # noqa: BLE001  (whatever it is, the test shows it)
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+def test_all_that_is_public_exists():
+    """`__all__` is sorted by the linter and true by this."""
+    assert all(hasattr(rouge_kernels, name) for name in rouge_kernels.__all__)
