@@ -10,14 +10,15 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import ChatRequest, Outcome
-from explore_async.serving.embedded import EmbeddedServer
-from explore_async.serving.models import Progress, fetch
 from explore_async.serving.pool import Endpoint, EndpointPool, PoolStatistics, Retry
 from explore_async.settings import EmbeddedSettings, EndpointSettings, Operation
+
+if TYPE_CHECKING:
+    from explore_async.serving.models import Progress
 
 
 class Backend:
@@ -91,6 +92,9 @@ class Backend:
         return self._connected_model
 
     async def _start(self, settings: EmbeddedSettings) -> Endpoint:
+        from explore_async.serving.embedded import EmbeddedServer
+        from explore_async.serving.models import fetch
+
         self._report(f"model {settings.model}")
         path = await asyncio.to_thread(fetch, settings.model, report=self._report_fetch)
         self._report(f"starting the embedded server with {path.name}")
@@ -106,9 +110,11 @@ class Backend:
         self._report(f"the embedded server is ready after {server.started_in_s:.0f} s")
         return Endpoint(server.url, concurrency=settings.slots)
 
-    async def ask(self, request: ChatRequest, *, priority: int, second: bool = False) -> Outcome:
+    async def ask(
+        self, request: ChatRequest, *, priority: int, placed: Callable[[str], None], avoid: str | None = None
+    ) -> Outcome:
         assert self._pool is not None
-        return await self._pool.ask(request, priority=priority)
+        return await self._pool.ask(request, priority=priority, placed=placed, avoid=avoid)
 
     async def watch(self) -> NoReturn:
         """Ends a run that gets no answers any more, with the cause."""

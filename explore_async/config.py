@@ -1,4 +1,4 @@
-"""YAML in, settings out. Every complaint names the file, the key, what is wrong and, for a misspelling, what was meant."""
+"""YAML in, settings out. Every complaint names file, key and fault, and for a misspelling what was meant."""
 
 from __future__ import annotations
 
@@ -142,9 +142,7 @@ def _read_prompts(document: dict[str, Any], beside: Path) -> None:
     path = beside / folder
     known = {kind: path / f"{kind}.j2" for kind in get_args(Kind)}
     try:
-        document["prompts"] = {
-            kind: file.read_text(encoding="utf-8") for kind, file in known.items() if file.is_file()
-        }
+        document["prompts"] = {kind: file.read_text(encoding="utf-8") for kind, file in known.items() if file.is_file()}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"prompts: {path}: {error}") from error
     if not document["prompts"]:
@@ -164,8 +162,8 @@ def _complaint(detail: ErrorDetails) -> str:
 
 
 def _is_branch(step: int | str) -> bool:
-    """pydantic names the member of a union it tried; users know nothing of these."""
-    return isinstance(step, str) and (step.startswith(("tuple[", "constrained-", "literal[", "function-")) or step in {"int"})
+    """Whether it is the member of a union that pydantic tried: users know nothing of these."""
+    return isinstance(step, str) and (step == "int" or step.startswith(("tuple[", "constrained-", "literal[")))
 
 
 def _fields_at(location: Sequence[int | str]) -> list[str]:

@@ -25,7 +25,7 @@ class Performed:
     outcome: Outcome
 
 
-class Stopped(Exception):  # noqa: N818 - no error
+class Stopped(Exception):
     """No outcome will come: the run was asked to stop."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,7 +40,9 @@ class Backend(Protocol):
 
     async def connect(self) -> object: ...
 
-    async def ask(self, request: ChatRequest, *, priority: int, second: bool = False) -> Outcome: ...
+    async def ask(
+        self, request: ChatRequest, *, priority: int, placed: Callable[[str], None], avoid: str | None = None
+    ) -> Outcome: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class _Flight:
     key: str
     started: float
     attempts: list[asyncio.Task[None]] = field(default_factory=list)
+    endpoint: str | None = None
     answered: bool = False
 
 
@@ -146,7 +149,7 @@ class Performer:
             await self._to_read.wait()
             self._to_read.clear()
             while self._unread:
-                batch = {}
+                batch: dict[str, Request] = {}
                 while self._unread and len(batch) < _READ_AHEAD:
                     request = self._unread.popleft()
                     batch[self._prompts.render(request).key] = request
@@ -188,21 +191,23 @@ class Performer:
                 self._flights[ordinal] = flight
                 self._under_way.add(ordinal)
                 self._asked += 1
-                self._set_off(flight, second=False)
+                self._set_off(flight, avoid=None)
 
     def _has_free_slot(self) -> bool:
         return self._backend is not None and len(self._flights) < self._backend.capacity
 
-    def _set_off(self, flight: _Flight, *, second: bool) -> None:
+    def _set_off(self, flight: _Flight, *, avoid: str | None) -> None:
         assert self._group is not None
-        flight.attempts.append(self._group.create_task(self._ask(flight, second=second)))
+        flight.attempts.append(self._group.create_task(self._ask(flight, avoid)))
 
-    async def _ask(self, flight: _Flight, *, second: bool) -> None:
+    async def _ask(self, flight: _Flight, avoid: str | None) -> None:
         assert self._backend is not None
         request = flight.request
         question = self._prompts.render(request)
         try:
-            outcome = await self._backend.ask(question, priority=request.due, second=second)
+            outcome = await self._backend.ask(
+                question, priority=request.due, placed=lambda url: setattr(flight, "endpoint", url), avoid=avoid
+            )
         except asyncio.CancelledError:
             if not flight.answered:
                 self._flights.pop(request.ordinal, None)
@@ -233,7 +238,7 @@ class Performer:
             deadline = self._deadline(head.request.kind)
             if deadline is not None and asyncio.get_running_loop().time() - head.started > deadline:
                 self._asked_twice += 1
-                self._set_off(head, second=True)
+                self._set_off(head, avoid=head.endpoint)
 
     def _deadline(self, kind: Kind) -> float | None:
         """Seconds after which the head of the line counts as lost; None while there is too little to judge by."""

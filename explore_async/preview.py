@@ -60,17 +60,19 @@ def expect(recipe: Recipe) -> Expectation:
     domains = len(recipe.domains)
     caps = [recipe.targets.cap_at(depth) for depth in range(len(planned))]
     total = recipe.targets.examples
-    examples = total if total is not None else sum((cap or 0) * count for cap, count in zip(caps, planned, strict=True)) * domains
-    parents = sum(planned[:-1]) * domains
-    asks = sum(
-        count * -(-recipe.exploration.breadth_at(depth) // recipe.exploration.step)
-        for depth, count in enumerate(planned[:-1])
-    ) * domains
+    capped = sum((cap or 0) * count for cap, count in zip(caps, planned, strict=True)) * domains
+    examples = capped if total is None else total
+    asks = (
+        sum(
+            count * -(-recipe.exploration.breadth_at(depth) // recipe.exploration.step)
+            for depth, count in enumerate(planned[:-1])
+        )
+        * domains
+    )
     generates = max(-(-examples // recipe.generation.per_request), 1)
     sizes = {kind: _tokens(question) for kind, question in sample_prompts(recipe).items()}
     exploring = sizes.get("backtrack", sizes.get("lookahead", 0))
     children = (sum(planned) - 1) * domains
-    del parents
     return Expectation(
         tasks=sum(planned) * domains,
         examples=examples,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,8 +17,10 @@ from rich.text import Text
 
 from explore_async.exploration.values import Event, ExampleKept, TaskAdded
 from explore_async.run import Glimpse, RunInProgress
-from explore_async.serving.models import Progress as FetchProgress
 from explore_async.settings import Recipe
+
+if TYPE_CHECKING:
+    from explore_async.serving.models import Progress as FetchProgress
 
 _SECONDS_BETWEEN_LINES = 10.0
 _EXCERPT = 160
@@ -45,7 +47,7 @@ class RunProgress:
         self._latest: ExampleKept | None = None
         self._fetched: FetchProgress | None = None
         self._names: dict[str, str] = {}
-        self._rates: list[tuple[float, int, int]] = []
+        self._rates: list[tuple[float, int]] = []
         self._live = Live(
             console=console, get_renderable=self._panel, refresh_per_second=4, transient=True, auto_refresh=True
         )
@@ -110,15 +112,14 @@ class RunProgress:
     def _pace(self, glimpse: Glimpse) -> tuple[float, str]:
         """Completion tokens a second over the last minute, and how long the rest will take at this pace."""
         now = glimpse.elapsed_s
-        self._rates.append((now, glimpse.tally.tokens["completion"], glimpse.tally.kept))
+        self._rates.append((now, glimpse.tally.tokens["completion"]))
         self._rates = [entry for entry in self._rates if entry[0] >= now - 60]
-        then, tokens, kept = self._rates[0]
+        then, tokens = self._rates[0]
         span = now - then
         if span <= 0:
             return 0.0, ""
         rate = (glimpse.tally.tokens["completion"] - tokens) / span
         pace = glimpse.tally.kept / now if now else 0.0
-        del kept
         left = (self._target - glimpse.tally.kept) / pace if self._target and pace else None
         return rate, "" if left is None else _duration(left)
 
@@ -150,7 +151,7 @@ class RunProgress:
         return Panel(Group(*parts), title="explore_async", title_align="left")
 
 
-def _bar(what: str, done: float, total: float, *, unit: int, of: str) -> Progress:
+def _bar(what: str, done: int, total: int, *, unit: int, of: str) -> Progress:
     bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
     bar.add_task(what, total=total, completed=done, count=f"{done / unit:,.0f} of {total / unit:,.0f} {of}")
     return bar

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-from rouge_kernels import warm_up
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from explore_async import __version__
 from explore_async.backend import Backend
@@ -22,12 +20,15 @@ from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Event, Request
 from explore_async.performing import Performer, PerformerStatistics
 from explore_async.records import Records
-from explore_async.serving.models import Progress
 from explore_async.settings import Operation, Recipe, RunSettings
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory, refuse_other
 from explore_async.tally import Tally
+
+if TYPE_CHECKING:
+    from explore_async.serving.models import Progress
+from rouge_kernels import warm_up
 
 Mode = Literal["resume", "adopt", "offline", "fresh"]
 Ending = Literal["target", "complete", "token_budget", "wall_time", "interrupted", "terminated", "offline", "error"]
@@ -91,7 +92,7 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
             pass  # nobody else is in there
         aside = RunDirectory(path).set_aside()
         observer.phase(f"the earlier run is in {aside}")
-    existed = path.exists()
+    existed = path.exists()  # noqa: ASYNC240 - nothing else runs yet
     if mode == "offline" and not existed:
         raise StorageError(f"{path}: there is no run to go on with offline")
     offline = mode == "offline"
@@ -135,9 +136,7 @@ class _BackendOf:
         return self._found
 
 
-async def _settled(
-    settings: RunSettings, previous: Recipe | None, backend_of: _BackendOf, *, offline: bool
-) -> Recipe:
+async def _settled(settings: RunSettings, previous: Recipe | None, backend_of: _BackendOf, *, offline: bool) -> Recipe:
     """The recipe with its model, window and lag: as configured, else as the directory has them, else found out."""
     recipe, server = settings.recipe, settings.operation.server
     if previous is not None:
@@ -177,11 +176,13 @@ class Run:
         self._began = time.monotonic()
         self._ending: Ending | None = None
         self._main: asyncio.Task[Any] | None = None
+        self._performer: Performer | None = None
+        self._explorer = Explorer(recipe)
+        self._records = Records(directory)
 
     async def to_end(self) -> RunResult:
         self._main = asyncio.current_task()
-        explorer = self._explorer = Explorer(self._recipe)
-        records = self._records = Records(self._directory)
+        records = self._records
         complete = False
         try:
             async with CompletionStore(self._directory.completions, durability=self._operation.durability) as store:
@@ -191,10 +192,10 @@ class Run:
                 backend = None if self._offline else self._backend
                 self._performer = Performer(store, PromptBook(self._recipe), backend)
                 self._observer.began(self._recipe, self)
-                seeds = explorer.seed_events()
+                seeds = self._explorer.seed_events()
                 self._tally.seeds(seeds)
                 records.write(seeds, None)
-                await self._drive()
+                await self._drive(self._performer)
             complete = self._ending in _FINISHED
         finally:
             await records.close(complete=complete)
@@ -205,16 +206,15 @@ class Run:
 
     async def _get_ready(self, *, fresh: bool) -> None:
         """Compiles the kernels while the server starts, so that neither happens at the first commit."""
-        async with _one_error(asyncio.TaskGroup()) as group:
+        async with _task_group() as group:
             group.create_task(asyncio.to_thread(warm_up))
             if fresh and not self._offline:
                 group.create_task(self._backend.connect())
 
-    async def _drive(self) -> None:
-        performer = self._performer
+    async def _drive(self, performer: Performer) -> None:
         abandon = True
         with self._signals():
-            async with _one_error(asyncio.TaskGroup()) as group:
+            async with _task_group() as group:
                 performer.open(group)
                 beside = [group.create_task(self._records.keep_writing()), group.create_task(self._keep_tree())]
                 if not self._offline:
@@ -252,7 +252,8 @@ class Run:
         if self._ending is None:
             self._ending = ending
             self._observer.phase("stopping: what is under way is still written down")
-            self._performer.stop()
+            if self._performer is not None:
+                self._performer.stop()
         elif self._main is not None:
             self._main.cancel()
 
@@ -268,6 +269,7 @@ class Run:
             loop.remove_signal_handler(signal.SIGTERM)
 
     def glimpse(self) -> Glimpse:
+        assert self._performer is not None
         return Glimpse(
             self._tally,
             self._performer.statistics(),
@@ -289,7 +291,7 @@ class Run:
             **self._tally.document(surplus=self._explorer.surplus()),
             "seconds_this_time": round(seconds, 3),
         }
-        if hasattr(self, "_performer"):
+        if self._performer is not None:
             performed = self._performer.statistics()
             document["this_time"] = {
                 "replayed": performed.replayed,
@@ -302,20 +304,14 @@ class Run:
         return document
 
 
-class _one_error:  # noqa: N801 - used like a function
-    """A task group whose errors come out singly: the first of ours, else the first bug."""
-
-    def __init__(self, group: asyncio.TaskGroup) -> None:
-        self._group = group
-
-    async def __aenter__(self) -> asyncio.TaskGroup:
-        return await self._group.__aenter__()
-
-    async def __aexit__(self, *exc_info: Any) -> bool | None:
-        try:
-            return await self._group.__aexit__(*exc_info)
-        except BaseExceptionGroup as errors:
-            raise _first(errors) from errors
+@asynccontextmanager
+async def _task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group whose errors come out singly: the first is the cause, the rest its consequences."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from errors
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -6,10 +6,8 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from typing import Any, Final
 
-from explore_async.serving.embedded import EmbeddedServer
-from explore_async.serving.models import fetch
 from explore_async.serving.simulator import SimulatedServer
 
 ENGINES: Final = ("embedded", "simulated")
@@ -21,8 +19,11 @@ async def keep_serving(engine: str, *, model: str, port: int, slots: int, say: C
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    server: AbstractAsyncContextManager[EmbeddedServer | SimulatedServer]
+    server: AbstractAsyncContextManager[Any]
     if engine == "embedded":
+        from explore_async.serving.embedded import EmbeddedServer
+        from explore_async.serving.models import fetch
+
         say(f"model {model}")
         path = await asyncio.to_thread(fetch, model)
         say(f"starting llama.cpp with {path.name}")

@@ -76,7 +76,7 @@ def _samples(result: RunResult) -> list[Text]:
     if not result.kept:
         return []
     step = max(1, result.kept // _EXAMPLES_SHOWN)
-    lines = []
+    lines: list[Text] = []
     with path.open("rb") as file:
         for number, line in enumerate(file):
             if number % step == 0 and len(lines) < _EXAMPLES_SHOWN:

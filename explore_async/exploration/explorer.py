@@ -167,9 +167,7 @@ class Explorer:
             **values,
             "demonstrations": subject.demonstrations,
             "topic": self._in_turn("topic", domain.topics, node.task.id, turn),
-            "style": self._in_turn(
-                "style", domain.styles, node.task.id, turn + turn // max(1, len(domain.topics))
-            ),
+            "style": self._in_turn("style", domain.styles, node.task.id, turn + turn // max(1, len(domain.topics))),
             "count": self.recipe.generation.per_request,
         }
 
@@ -251,9 +249,7 @@ class Explorer:
             if reason is None:
                 fit.append(example)
             else:
-                events.append(
-                    ExampleRejected(task_id, request.ordinal, Verdict(kept=False, reason=reason), example)
-                )
+                events.append(ExampleRejected(task_id, request.ordinal, Verdict(kept=False, reason=reason), example))
                 judged += 1
         subject.dropped += judged
         subject.waiting.extend(fit)
@@ -313,10 +309,7 @@ class Explorer:
     def _welcome(self, domain: int, node: Node, request_ordinal: int | None) -> TaskAdded:
         """Opens the account of a new task and fixes, for good, what its prompts show."""
         parent = self._by_id[node.parent.task.id] if node.parent is not None else None
-        seeds = (
-            Demonstration(one.instruction, one.input, one.output)
-            for one in self.recipe.domains[domain].examples
-        )
+        seeds = (Demonstration(one.instruction, one.input, one.output) for one in self.recipe.domains[domain].examples)
         subject = _Subject(
             domain,
             node,
@@ -341,9 +334,7 @@ class Explorer:
             self.stopped = "target"
         elif budget is not None and self.tokens >= budget:
             self.stopped = "token_budget"
-        elif (
-            self.explored and not self._exploring and not self._generating and self._allocation.next() is None
-        ):
+        elif self.explored and not self._exploring and not self._generating and self._allocation.next() is None:
             self.stopped = "complete"
 
     def surplus(self) -> int:

@@ -26,8 +26,10 @@ _PLACEHOLDER = re.compile(
 )
 _UNFINISHED = re.compile(r"(?:[,:;(\[{、，：；（]|\.\.\.|…)\s*$")
 _POINTS_AT_INPUT = re.compile(
-    r"\b(?:the|this|these|those) (?:following|given|provided|below)\b|\b(?:text|sentence|paragraph|passage|list|data|code"
-    r"|poem|email|article|conversation|story|review) (?:below|provided|above)\b|\bgiven (?:text|sentence|paragraph|passage|list)\b"
+    r"\b(?:the|this|these|those) (?:following|given|provided|below)\b"
+    r"|\b(?:text|sentence|paragraph|passage|list|data|code|poem|email|article|conversation|story|review)"
+    r" (?:below|provided|above)\b"
+    r"|\bgiven (?:text|sentence|paragraph|passage|list)\b"
     r"|以下(?:的)?(?:文本|句子|段落|文章|内容|数据|列表|对话)|(?:给定|下面|下列)的?(?:文本|句子|段落|文章)",
     re.IGNORECASE,
 )
@@ -57,13 +59,9 @@ def quality_check(filters: Filters, count_words: Callable[[str], int]) -> Callab
             return "too_long"
         if filters.refusals and _REFUSAL.search(draft.output):
             return "refusal"
-        if filters.placeholders and any(
-            map(_PLACEHOLDER.search, (draft.input, draft.output, draft.instruction))
-        ):
+        if filters.placeholders and any(map(_PLACEHOLDER.search, (draft.input, draft.output, draft.instruction))):
             return "placeholder"
-        if filters.placeholders and (
-            _UNFINISHED.search(draft.output) or draft.input.rstrip().endswith(("...", "…"))
-        ):
+        if filters.placeholders and (_UNFINISHED.search(draft.output) or draft.input.rstrip().endswith(("...", "…"))):
             return "unfinished"
         if filters.missing_inputs and not draft.input and _lacks_input(draft.instruction):
             return "missing_input"
@@ -143,8 +141,7 @@ class Corpora:
         self._filters = filters
         self._tokenizer = tokenizer
         self._seeds = [
-            [(text, f"seed:{domain}.{index}") for index, text in enumerate(texts)]
-            for domain, texts in enumerate(seeds)
+            [(text, f"seed:{domain}.{index}") for index, text in enumerate(texts)] for domain, texts in enumerate(seeds)
         ]
         self._corpora: dict[str, Corpus] = {}
 

@@ -23,9 +23,7 @@ _CLOSED_THINKING = re.compile(r"^.*?</(?:think|thinking|reasoning)>", re.DOTALL 
 _OPEN_THINKING = re.compile(r"<(?:think|thinking|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE)
 _MARKER = re.compile(r"^[ \t]*#{2,4}[ \t]*([A-Za-z]+)[ \t]*(?::[ \t]*(.*))?$", re.MULTILINE)
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|"|[{}]', re.DOTALL)
-_NOTHING = frozenset(
-    {"n/a", "na", "none", "null", "nil", "(none)", "<noinput>", "no input", "noinput", "-", "无"}
-)
+_NOTHING = frozenset({"n/a", "na", "none", "null", "nil", "(none)", "<noinput>", "no input", "noinput", "-", "无"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +92,19 @@ def _schema(shape: _Shape, most: int) -> AnswerSchema:
 
 def parse_tasks(completion: Completion, answer_format: Format) -> list[Proposal | Unreadable]:
     return [
-        item
-        if isinstance(item, Unreadable)
-        else Proposal(" ".join(item["name"].split()).rstrip(".。"), item["reason"])
+        item if isinstance(item, Unreadable) else Proposal(_title(item["name"]), _title(item["reason"].split("\n")[0]))
         for item in _items(completion, answer_format, _TASKS)
     ]
 
 
+def _title(text: str) -> str:
+    """On one line, without a full stop or quotation marks around it."""
+    return " ".join(text.split()).rstrip(".。").strip('"“”')
+
+
 def parse_examples(completion: Completion, answer_format: Format) -> list[Draft | Unreadable]:
     return [
-        item
-        if isinstance(item, Unreadable)
-        else Draft(item["instruction"], _or_nothing(item["input"]), item["output"])
+        item if isinstance(item, Unreadable) else Draft(item["instruction"], _or_nothing(item["input"]), item["output"])
         for item in _items(completion, answer_format, _EXAMPLES)
     ]
 
@@ -124,9 +123,7 @@ def answer_of(text: str) -> str:
     return _OPEN_THINKING.sub("", text)
 
 
-def _items(
-    completion: Completion, answer_format: Format, shape: _Shape
-) -> Iterator[dict[str, str] | Unreadable]:
+def _items(completion: Completion, answer_format: Format, shape: _Shape) -> Iterator[dict[str, str] | Unreadable]:
     text = answer_of(completion.text)
     cut = completion.finish_reason == "length"
     raw = _json_items(text, shape) if answer_format == "json" else _marked_items(text, shape, cut=cut)
@@ -211,11 +208,7 @@ def _salvaged(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadab
                 yield Unreadable("unparsable", text[start : match.end()][:_EXCERPT])
         elif mark == '"':  # a string without an end: nothing behind it can be trusted
             break
-    if (
-        open_objects
-        and open_objects[-1] > last_item
-        and text[open_objects[-1] + 1 :].lstrip().startswith('"')
-    ):
+    if open_objects and open_objects[-1] > last_item and text[open_objects[-1] + 1 :].lstrip().startswith('"'):
         broken = text[open_objects[-1] :]
         if broken[1:].lstrip().startswith(f'"{shape.fields[0]}'):
             yield Unreadable("unparsable", broken[:_EXCERPT])

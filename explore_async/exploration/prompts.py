@@ -76,9 +76,7 @@ class PromptBook:
                 template.render(_TRIAL)
             except (TemplateError, TypeError, ValueError) as error:
                 known = ", ".join(sorted([*_TRIAL, "language", "answer_format"]))
-                raise ConfigError(
-                    f"prompts: {kind}.j2, part [{role}]: {error} (names to use: {known})"
-                ) from error
+                raise ConfigError(f"prompts: {kind}.j2, part [{role}]: {error} (names to use: {known})") from error
             parts.append((role, template))
         return tuple(parts)
 

@@ -79,9 +79,7 @@ class Tree:
                 planned.append(population)
                 continue
             unborn_parents = planned[-1] - self._population[depth - 1]
-            planned.append(
-                population + self._places[depth - 1] + unborn_parents * self._settings.breadth_at(depth - 1)
-            )
+            planned.append(population + self._places[depth - 1] + unborn_parents * self._settings.breadth_at(depth - 1))
         return planned
 
     @property
@@ -151,9 +149,8 @@ class Tree:
                 if not current.looked_ahead:
                     current.asking = True
                     self._push(current, "lookahead")
-                elif (
-                    current.finished_children > current.finished_children_asked
-                    or current.finished_children == len(current.children)
+                elif current.finished_children > current.finished_children_asked or current.finished_children == len(
+                    current.children
                 ):
                     current.asking = True
                     self._push(current, "backtrack")

@@ -142,7 +142,7 @@ def test_quotas_hold_and_every_task_is_reached(window: int) -> None:
         )
     ).run()
     kept = Counter(event.example.task_id for event in run.events if isinstance(event, ExampleKept))
-    tasks = {task_id for task_id in run.explorer._by_id}
+    tasks = set(run.explorer._by_id)
     assert len(tasks) == 17
     assert set(kept) == tasks
     assert kept["0"] <= 10
@@ -153,7 +153,12 @@ def test_quotas_hold_and_every_task_is_reached(window: int) -> None:
 def test_the_target_is_met_exactly_when_answers_hold_more() -> None:
     """Answers with more examples than the quota leave a surplus that is not lost: it is judged when the quota rises."""
     run = Driven(
-        recipe(window=40, exploration={"depth": 1, "breadth": [5]}, targets={"examples": 47}, generation={"per_request": 10})
+        recipe(
+            window=40,
+            exploration={"depth": 1, "breadth": [5]},
+            targets={"examples": 47},
+            generation={"per_request": 10},
+        )
     ).run()
     assert run.explorer.kept == 47
     read = 10 * sum(request.kind == "generate" for request in run.commits)
@@ -234,7 +239,9 @@ def test_barren_exploration_ends() -> None:
     """A model that proposes nothing is asked `attempts` times, then the root alone is generated for."""
 
     def outcome(question: ChatRequest, request: Request) -> Outcome:
-        return answer(question, request) if request.kind == "generate" else Completion("I would rather not.", "stop", 1, 1)
+        return (
+            answer(question, request) if request.kind == "generate" else Completion("I would rather not.", "stop", 1, 1)
+        )
 
     run = Driven(recipe(exploration={"attempts": 3}, targets={"examples": 12}), outcome).run()
     assert [request.kind for request in run.issued if request.kind != "generate"] == ["lookahead"] * 3
@@ -243,7 +250,10 @@ def test_barren_exploration_ends() -> None:
 
 def test_token_budget_stops_the_run() -> None:
     """Tokens are counted at commit, so a budget stops every run of a recipe at the same place."""
-    runs = [Driven(recipe(targets={"examples": 500, "token_budget": 3000})).run(most_delay_s=0.002, concurrency=c) for c in (3, 50)]
+    runs = [
+        Driven(recipe(targets={"examples": 500, "token_budget": 3000})).run(most_delay_s=0.002, concurrency=c)
+        for c in (3, 50)
+    ]
     assert [run.explorer.stopped for run in runs] == ["token_budget"] * 2
     assert runs[0].keys == runs[1].keys
     assert 3000 <= runs[0].explorer.tokens < 3200
@@ -288,7 +298,9 @@ def test_scopes_of_the_corpus(scope: str, kept_of_second: int) -> None:
 
     def outcome(question: ChatRequest, request: Request) -> Outcome:
         rng = random.Random(request.turn)
-        examples = [{"instruction": " ".join(rng.sample(WIDE_WORDS, 8)), "input": "", "output": "yes"} for _ in range(3)]
+        examples = [
+            {"instruction": " ".join(rng.sample(WIDE_WORDS, 8)), "input": "", "output": "yes"} for _ in range(3)
+        ]
         return Completion(orjson.dumps({"examples": examples}).decode(), "stop", 1, 1)
 
     domains = [{"name": "Cook"}, {"name": "Sew"}]
@@ -304,7 +316,9 @@ def test_scopes_of_the_corpus(scope: str, kept_of_second: int) -> None:
 def test_several_domains_grow_side_by_side() -> None:
     """Each domain has a tree of its own under its own id, and all get examples."""
     domains = [{"name": "Cook at home"}, {"name": "Sew clothes"}, {"name": "Repair bicycles"}]
-    run = Driven(recipe(domains=domains, exploration={"depth": 1, "breadth": [2]}, targets={"examples": 54}, window=48)).run()
+    run = Driven(
+        recipe(domains=domains, exploration={"depth": 1, "breadth": [2]}, targets={"examples": 54}, window=48)
+    ).run()
     kept = Counter(event.example.task_id.partition(".")[0] for event in run.events if isinstance(event, ExampleKept))
     assert kept == {"0": 18, "1": 18, "2": 18}
 

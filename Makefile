@@ -1,0 +1,55 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs in .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+MODEL  := qwen2.5-coder-1.5b
+SMALL  := smollm2-135m
+
+.PHONY: demo demo-ready model model-small test test-slow test-nojit lint types format clean
+
+demo:  ## a small dataset from a real model on this machine
+	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
+	@$(BIN)/explore-async demo $(DEMO)
+
+test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler
+	$(BIN)/python -m pytest -m "not slow"
+	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q tests/kernels tests/exploration -m "not slow"
+
+test-slow: $(VENV)/.dev model  ## what takes minutes: the real 1.5B model
+	$(BIN)/python -m pytest -m slow --timeout 1200
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+model:  ## fetched with nothing but the standard library, so that it runs while the rest installs
+	@$(PYTHON) -m explore_async.serving.models fetch $(MODEL) >/dev/null
+
+model-small:
+	@$(PYTHON) -m explore_async.serving.models fetch $(SMALL) >/dev/null
+
+$(VENV)/bin/python:
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing explore_async (a minute or two)"
+	@$(PIP) --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing explore_async and the tools for its tests (a minute or two)"
+	@$(PIP) --editable '.[embedded,dev]'
+	@touch $@ $(VENV)/.base
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,374 @@
+"""A run from end to end: the real command line against real servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sqlite3
+from pathlib import Path
+
+import orjson
+import pytest
+from cli import CONFIG, DERIVED, check_counts, config, derived, explore, finished, launch
+from misbehaving import (
+    CLOSED_AFTER_HEADERS,
+    CLOSED_AT_ONCE,
+    EMPTY_CHOICES,
+    HALF_BODY,
+    INTERNAL,
+    INVALID_JSON,
+    NULL_CONTENT,
+    OVERFLOW,
+    Behaviour,
+    MisbehavingServer,
+    answer,
+    error,
+    slow,
+)
+
+from explore_async.serving.simulator import Latency, SimulatedServer
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def run(folder: Path, url: str, *more: str | Path, out: str = "run", **env: str):
+    return await explore(
+        *("run", config(folder) if not (folder / "config.yaml").exists() else folder / "config.yaml"),
+        *("--endpoint", url, "--out", folder / out, "--json", *more),
+        **env,
+    )
+
+
+async def test_the_same_bytes_at_any_concurrency(tmp_path: Path) -> None:
+    """dataset, tree and evidence are byte-identical at concurrency 1, 3, 16 and 64, with shuffled delays, under two
+    hash seeds; the server's own peak shows that the concurrency was real.
+    """
+    made: list[dict[str, bytes]] = []
+    for concurrency, hash_seed in ((1, "0"), (3, "1"), (16, "0"), (64, "7")):
+        async with SimulatedServer(256, Latency(0.02, 0.8, shuffle=concurrency)) as server:
+            result = await run(
+                tmp_path,
+                server.url,
+                *("--concurrency", str(concurrency), "--window", "512", "--max-examples", "500"),
+                out=f"run{concurrency}",
+                PYTHONHASHSEED=hash_seed,
+            )
+            assert result.code == 0, result.stderr
+            assert server.statistics().peak_in_flight == concurrency
+        made.append(derived(tmp_path / f"run{concurrency}"))
+        check_counts(result.json, tmp_path / f"run{concurrency}")
+    assert all(files == made[0] for files in made)
+    assert len(made[0]["dataset.jsonl"].splitlines()) == 500
+
+
+async def test_the_derived_files_hold_nothing_of_the_occasion(tmp_path: Path) -> None:
+    """No endpoint, port, latency or time stands in the dataset, the tree or the evidence."""
+    async with SimulatedServer() as server:
+        await run(tmp_path, server.url)
+        port = server.url.rsplit(":", 1)[1].split("/")[0]
+    for name, body in derived(tmp_path / "run").items():
+        for word in (b"127.0.0.1", port.encode(), b"latency", b"seconds", b"simulated", b"time"):
+            assert b'"' + word not in body, (name, word)
+
+
+async def test_killed_anywhere_it_ends_the_same(tmp_path: Path) -> None:
+    """kill -9 at 8 instants spread over a run, each time followed by the same command: the final files equal those of
+    an undisturbed run, nothing that was stored is asked again, and the derived files never shrink.
+    """
+    async with SimulatedServer(64, Latency(0.06, 0.5)) as server:
+        undisturbed = await run(tmp_path, server.url, "--concurrency", "8", out="whole")
+        assert undisturbed.code == 0
+    rng = random.Random(5)
+    async with SimulatedServer(64, Latency(0.06, 0.5)) as server:
+        command = (
+            "run",
+            tmp_path / "config.yaml",
+            "--endpoint",
+            server.url,
+            "--out",
+            tmp_path / "run",
+            "--concurrency",
+            "8",
+        )
+        kills = 0
+        sizes = dict.fromkeys(DERIVED[::2], 0)
+        while kills < 8:
+            process = await launch(*command, "--quiet")
+            # from the first request on, so that most kills hit a run at work
+            before = server.statistics().requests
+            while server.statistics().requests == before and process.returncode is None:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(rng.uniform(0, 0.12))
+            if process.returncode is not None:
+                break
+            process.kill()
+            await process.communicate()
+            kills += 1
+            for name, size in sizes.items():
+                now = (tmp_path / "run" / name).stat().st_size
+                assert now >= size
+                sizes[name] = now
+        last = await explore(*command, "--json")
+        assert last.code == 0, last.stderr
+        asked = server.statistics()
+    assert kills >= 5
+    assert derived(tmp_path / "run") == derived(tmp_path / "whole")
+    with sqlite3.connect(tmp_path / "run" / "completions.sqlite") as database:
+        stored = database.execute("SELECT count(*) FROM outcomes").fetchone()[0]
+    database.close()
+    # at most what was in flight at a kill is asked again, and at the end what the target made needless
+    assert asked.requests <= stored + 8 * (kills + 1)
+
+
+async def test_replay_asks_nothing_and_compares(tmp_path: Path) -> None:
+    """A finished run run again contacts nobody and leaves every byte; an edited dataset is named by its line."""
+    async with SimulatedServer() as server:
+        first = await run(tmp_path, server.url)
+    before = derived(tmp_path / "run")
+    again = await run(tmp_path, "http://127.0.0.1:9")
+    assert again.code == 0
+    assert again.json["this_time"]["asked"] == 0
+    assert again.json["this_time"]["replayed"] >= first.json["requests"]["total"]
+    assert derived(tmp_path / "run") == before
+    dataset = tmp_path / "run" / "dataset.jsonl"
+    lines = dataset.read_bytes().splitlines(keepends=True)
+    lines[7] = lines[7].replace(b'"instruction":"', b'"instruction":"X', 1)
+    dataset.write_bytes(b"".join(lines))
+    edited = await run(tmp_path, "http://127.0.0.1:9")
+    assert edited.code == 4
+    assert "dataset.jsonl, line 8" in edited.stderr
+
+
+async def test_a_higher_target_is_adopted(tmp_path: Path) -> None:
+    """100 examples, then 200 with --adopt: every stored answer serves; without --adopt the difference is shown."""
+    async with SimulatedServer() as server:
+        small = await run(tmp_path, server.url)
+        with sqlite3.connect(tmp_path / "run" / "completions.sqlite") as database:
+            stored = {key for (key,) in database.execute("SELECT key FROM outcomes")}
+        database.close()
+        refused = await run(tmp_path, server.url, "--max-examples", "200")
+        assert refused.code == 2
+        assert "targets.examples: 100 → 200" in refused.stderr
+        adopted = await run(tmp_path, server.url, "--max-examples", "200", "--adopt")
+        assert adopted.code == 0
+    assert adopted.json["examples"]["kept"] == 200
+    assert adopted.json["this_time"]["replayed"] >= small.json["requests"]["total"]
+    assert adopted.json["this_time"]["replayed"] == len(stored)
+
+
+async def test_offline_derives_anew(tmp_path: Path) -> None:
+    """--offline with another threshold re-filters what is stored and asks nothing."""
+    async with SimulatedServer() as server:
+        await run(tmp_path, server.url)
+    result = await run(tmp_path, "http://127.0.0.1:9", "--offline", "--set", "filters.threshold=0.3")
+    assert result.code == 0
+    assert result.json["this_time"]["asked"] == 0
+    assert result.json["examples"]["dropped"]["duplicate"] > 0
+    check_counts(result.json, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_signal_stops_and_the_run_resumes(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """One Ctrl-C (or SIGTERM): what is in flight is written down, the data is a prefix, and the run goes on later."""
+    async with SimulatedServer(64, Latency(0.1, 0.3)) as server:
+        command = ("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--concurrency", "4")
+        process = await launch(*command, "--json")
+        while server.statistics().requests < 30:
+            await asyncio.sleep(0.02)
+        process.send_signal(number)
+        stopped = await finished(process)
+        assert stopped.code == code, stopped.stderr
+        prefix = (tmp_path / "run" / "dataset.jsonl").read_bytes()
+        asked = server.statistics().requests
+        with sqlite3.connect(tmp_path / "run" / "completions.sqlite") as database:
+            assert database.execute("SELECT count(*) FROM outcomes").fetchone()[0] == asked
+        database.close()
+        check_counts(stopped.json, tmp_path / "run")
+        whole = await explore(*command, "--json")
+    assert whole.code == 0
+    assert (tmp_path / "run" / "dataset.jsonl").read_bytes().startswith(prefix)
+    assert max(server._asked.values()) == 1
+
+
+async def test_wall_time_stops_with_usable_data(tmp_path: Path) -> None:
+    """A run out of wall time exits 0, says why, and leaves a prefix."""
+    async with SimulatedServer(64, Latency(0.2)) as server:
+        result = await run(tmp_path, server.url, "--concurrency", "2", "--set", "operation.wall_time_s=2")
+    assert result.code == 0
+    assert result.json["ending"] == "wall_time"
+    check_counts(result.json, tmp_path / "run")
+
+
+async def test_text_format_and_another_language(tmp_path: Path) -> None:
+    """Plain text with markers makes a dataset too, and the language reaches every prompt."""
+    async with SimulatedServer() as server:
+        result = await run(tmp_path, server.url, "--set", "answer_format=text", "--set", "language=Chinese")
+    assert result.code == 0
+    assert result.json["examples"]["kept"] == 100
+    with sqlite3.connect(tmp_path / "run" / "completions.sqlite") as database:
+        questions = [orjson.loads(body) for (body,) in database.execute("SELECT question FROM outcomes")]
+    database.close()
+    assert all("Chinese" in question["messages"][0]["content"] for question in questions)
+    assert all(question["answer_schema"] is None for question in questions)
+
+
+def _sensible(body: dict) -> Behaviour:
+    """An answer by hand: sub-tasks or examples with words drawn by the seed."""
+    rng = random.Random(body["seed"])
+    schema = body["response_format"]["json_schema"]
+    words = [f"{a}{b}" for a in ("lo", "mar", "ti", "ven", "su") for b in ("ka", "pel", "rit", "dor", "nim", "sa")]
+
+    def phrase(count: int) -> str:
+        return " ".join(rng.choices(words, k=count))
+
+    if schema["name"] == "tasks":
+        content = {"tasks": [{"name": phrase(5), "reason": phrase(3)} for _ in range(2)]}
+    else:
+        content = {"examples": [{"instruction": phrase(8), "input": "", "output": phrase(6)} for _ in range(3)]}
+    return Behaviour(body=answer(orjson.dumps(content).decode(), tokens=40))
+
+
+async def test_a_server_that_misbehaves(tmp_path: Path) -> None:
+    """429, 500, closed connections, nonsense and rejections: the run ends with code 0, the counts add up, what was
+    accepted is in the dataset, and failures are reported as such.
+    """
+    troubles = [
+        error(429, "slow down", {"Retry-After": "0"}),
+        INTERNAL,
+        CLOSED_AT_ONCE,
+        CLOSED_AFTER_HEADERS,
+        HALF_BODY,
+        INVALID_JSON,
+        EMPTY_CHOICES,
+        NULL_CONTENT,
+    ]
+    seen: dict[int, int] = {}
+
+    def script(body: dict, ordinal: int) -> Behaviour:
+        seed = body["seed"]
+        seen[seed] = seen.get(seed, 0) + 1
+        if seed % 7 == 3 and body["response_format"]["json_schema"]["name"] == "examples":
+            return OVERFLOW
+        if seed % 19 == 5:
+            return Behaviour(body=answer("I am sorry, but as a gardener I cannot"))
+        if seen[seed] == 1 and seed % 3 == 0:
+            return troubles[seed % len(troubles)]
+        if seed % 17 == 2:
+            sensible = _sensible(body)
+            return Behaviour(body=sensible.body, delay_s=0.3)
+        return _sensible(body)
+
+    async with MisbehavingServer(script) as server:
+        result = await run(
+            tmp_path,
+            server.url,
+            *("--concurrency", "8", "--model", "m"),
+            *("--set", "operation.retries.first_wait_s=0.02", "--set", "operation.retries.longest_wait_s=0.2"),
+        )
+    assert result.code == 0, result.stderr
+    stats = orjson.loads((tmp_path / "run" / "stats.json").read_bytes())
+    check_counts(stats, tmp_path / "run")
+    assert stats["examples"]["kept"] == 100
+    assert stats["requests"]["failed"]["context_overflow"] > 0
+    assert stats["examples"]["dropped"]["unparsable"] > 0
+    assert "failed" in result.stderr
+
+
+async def test_a_key_is_sent_and_never_written(tmp_path: Path) -> None:
+    """The key comes from the environment variable named in the config; no file and no output holds it."""
+    secret = "sk-very-secret-0815"
+    asked: list[dict] = []
+
+    def script(body: dict, ordinal: int) -> Behaviour:
+        asked.append(body)
+        return _sensible(body)
+
+    text = CONFIG + "operation:\n  endpoints: [{url: URL, api_key_env: GARDEN_KEY}]\n"
+    async with MisbehavingServer(script) as server:
+        path = config(tmp_path, text.replace("URL", server.url))
+        command = ("run", path, "--out", tmp_path / "run", "--model", "m", "--json")
+        missing = await explore(*command)
+        assert missing.code == 2
+        assert "GARDEN_KEY" in missing.stderr
+        result = await explore(*command, GARDEN_KEY=secret)
+    assert result.code == 0, result.stderr
+    assert asked
+    assert secret not in result.stdout + result.stderr
+    for file in (tmp_path / "run").iterdir():
+        assert secret.encode() not in file.read_bytes(), file
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        (["--set", "generation.per_requst=3"], 2, "per_request"),
+        (["--set", "exploration.depth=-1"], 2, "exploration.depth"),
+        (["--set", "exploration.depth=deep"], 2, "exploration.depth"),
+        (["--set", "targets=null"], 2, "targets"),
+        (["--out", "/dev/null/run"], 4, "/dev/null/run"),
+        (["--model", "gpt-99"], 6, "gpt-99"),
+        (["--endpoint", "http://127.0.0.1:9"], 6, "127.0.0.1:9"),
+        (["--endpoint", "ftp://example"], 2, "operation.endpoints.0.url"),
+        (["--adopt", "--fresh"], 2, "--adopt"),
+        (["--window", "0"], 2, "window"),
+    ],
+)
+async def test_bad_input_is_one_clear_message(tmp_path: Path, change: list[str], code: int, says: str) -> None:
+    """Each mistake ends in its documented code and a message that names it; no run directory is left behind."""
+    async with SimulatedServer() as server:
+        given = [] if change[0] == "--endpoint" else ["--endpoint", server.url]
+        out = [] if change[0] == "--out" else ["--out", str(tmp_path / "run")]
+        result = await explore("run", config(tmp_path), *given, *out, *change)
+    assert result.code == code, result.stderr
+    assert says in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 8
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "brainstorm"])
+async def test_a_missing_config_suggests(name: str) -> None:
+    """A config that does not exist is named, with the presets there are."""
+    result = await explore("run", name)
+    assert result.code == 2
+    assert name in result.stderr
+    assert "brainstorming" in result.stderr
+
+
+async def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
+    """The second process is refused with code 4 while the first one works."""
+    async with SimulatedServer(64, Latency(0.3)) as server:
+        command = ("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--concurrency", "1")
+        first = await launch(*command)
+        while server.statistics().requests < 2:
+            await asyncio.sleep(0.02)
+        second = await explore(*command)
+        assert second.code == 4
+        assert "another process" in second.stderr
+        first.kill()
+        await first.communicate()
+
+
+async def test_a_server_that_never_answers_ends_the_run(tmp_path: Path) -> None:
+    """A run without a single answer for the configured time ends with code 6 and its cause, and can be resumed."""
+    async with MisbehavingServer(lambda body, ordinal: slow(30)) as server:
+        result = await run(tmp_path, server.url, "--model", "m", "--set", "operation.stall_s=1")
+    assert result.code == 6
+    assert server.url.removesuffix("/v1") in result.stderr
+
+
+async def test_dry_run_and_init(tmp_path: Path) -> None:
+    """--dry-run shows a prompt of each kind and numbers and writes nothing; init prints a config that runs."""
+    shown = await explore("run", "brainstorming", "--dry-run", "--out", tmp_path / "run")
+    assert shown.code == 0
+    for word in ("lookahead", "backtrack", "generate", "57 tasks", "28,500 examples"):
+        assert word in shown.stdout
+    assert not (tmp_path / "run").exists()
+    printed = await explore("init", 'Cook: "slow" food')
+    (tmp_path / "mine.yaml").write_text(printed.stdout)
+    async with SimulatedServer() as server:
+        result = await explore(
+            *("run", tmp_path / "mine.yaml", "--endpoint", server.url, "--out", tmp_path / "run"),
+            *("--max-examples", "40", "--json"),
+        )
+    assert result.code == 0, result.stderr
+    assert orjson.loads((tmp_path / "run" / "tree.json").read_bytes())["trees"][0]["name"] == 'Cook: "slow" food'
