@@ -154,11 +154,12 @@ def init(domain: Annotated[str, typer.Argument(help='what the data is about, for
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0917 - an option each
     engine: Annotated[str, typer.Option(help="embedded (llama.cpp) or simulated")] = "embedded",
     model: Annotated[str, typer.Option(help="a model of the registry, or a .gguf file")] = "qwen2.5-coder-1.5b",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
     slots: Annotated[int, typer.Option(min=1, help="requests answered at once")] = 2,
+    latency: Annotated[float, typer.Option(min=0, help="simulated: mean seconds an answer takes")] = 0.0,
     quiet: QuietOption = False,
 ) -> None:
     """Start a server on this machine and keep it until Ctrl-C."""
@@ -167,4 +168,4 @@ def serve(
     if engine not in ENGINES:
         raise ConfigError(f"--engine {engine}: it is one of {', '.join(ENGINES)}")
     console = Console(stderr=True, quiet=quiet)
-    asyncio.run(keep_serving(engine, model=model, port=port, slots=slots, say=console.print))
+    asyncio.run(keep_serving(engine, model=model, port=port, slots=slots, latency_s=latency, say=console.print))

@@ -82,6 +82,8 @@ class Exploration(Settings):
 class Generation(Settings):
     per_request: Annotated[int, Field(ge=1, le=100)] = 10
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 2
+    inputs: bool = True
+    """Whether examples may have an input beside the instruction. Small models do better without."""
     exhausted_after: Annotated[int, Field(ge=1)] = 3
     """A task is exhausted after this many answers in a row of which less than `exhausted_below` was kept."""
     exhausted_below: Annotated[float, Field(ge=0, le=1)] = 0.1

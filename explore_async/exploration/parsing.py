@@ -68,15 +68,16 @@ def tasks_schema(most: int) -> AnswerSchema:
     return _schema(_TASKS, most)
 
 
-def examples_schema(most: int) -> AnswerSchema:
-    return _schema(_EXAMPLES, most)
+def examples_schema(most: int, *, inputs: bool) -> AnswerSchema:
+    return _schema(_EXAMPLES, most, leave_out=frozenset() if inputs else _EXAMPLES.optional)
 
 
-def _schema(shape: _Shape, most: int) -> AnswerSchema:
+def _schema(shape: _Shape, most: int, *, leave_out: frozenset[str] = frozenset()) -> AnswerSchema:
+    fields = [field for field in shape.fields if field not in leave_out]
     item = {
         "type": "object",
-        "properties": {field: {"type": "string"} for field in shape.fields},
-        "required": list(shape.fields),
+        "properties": {field: {"type": "string"} for field in fields},
+        "required": fields,
         "additionalProperties": False,
     }
     return AnswerSchema(

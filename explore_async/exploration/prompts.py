@@ -6,6 +6,7 @@ What never changes comes first and what changes most comes last, so that a serve
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, get_args
 
@@ -47,6 +48,14 @@ def packaged_template(kind: Kind) -> str:
     return (files("explore_async.exploration") / "templates" / f"{kind}.j2").read_text(encoding="utf-8")
 
 
+def _as_json(demonstrations: Sequence[Demonstration], *, inputs: bool) -> str:
+    """Demonstrations in the form that answers have, on one line: models write as they see written."""
+    fields = ("instruction", "input", "output") if inputs else ("instruction", "output")
+    return orjson.dumps(
+        {"examples": [{name: getattr(one, name) for name in fields} for one in demonstrations]}
+    ).decode()
+
+
 class PromptBook:
     """Renders requests by the recipe's templates, sampling and answer format. Holds no state of a run."""
 
@@ -55,8 +64,10 @@ class PromptBook:
         environment = ImmutableSandboxedEnvironment(
             undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False
         )
-        environment.filters["compact"] = lambda value: orjson.dumps(value).decode()
-        environment.globals.update(language=recipe.language, answer_format=recipe.answer_format)
+        environment.filters["as_json"] = _as_json
+        environment.globals.update(
+            language=recipe.language, answer_format=recipe.answer_format, inputs=recipe.generation.inputs
+        )
         self._templates = {
             kind: self._compiled(environment, kind, recipe.prompts.get(kind) or packaged_template(kind))
             for kind in get_args(Kind)
@@ -75,7 +86,7 @@ class PromptBook:
                 template = environment.from_string(text)
                 template.render(_TRIAL)
             except (TemplateError, TypeError, ValueError) as error:
-                known = ", ".join(sorted([*_TRIAL, "language", "answer_format"]))
+                known = ", ".join(sorted([*_TRIAL, "language", "answer_format", "inputs"]))
                 raise ConfigError(f"prompts: {kind}.j2, part [{role}]: {error} (names to use: {known})") from error
             parts.append((role, template))
         return tuple(parts)
@@ -99,7 +110,8 @@ class PromptBook:
             extra_body=recipe.extra_body,
         )
 
-    @staticmethod
-    def _answer_schema(request: Request) -> AnswerSchema:
+    def _answer_schema(self, request: Request) -> AnswerSchema:
         count: int = request.prompt.values["count"]
-        return examples_schema(count) if request.kind == "generate" else tasks_schema(count)
+        if request.kind == "generate":
+            return examples_schema(count, inputs=self._recipe.generation.inputs)
+        return tasks_schema(count)
