@@ -46,20 +46,20 @@ async def test_the_same_bytes_at_any_concurrency(tmp_path: Path) -> None:
     """
     made: list[dict[str, bytes]] = []
     for concurrency, hash_seed in ((1, "0"), (3, "1"), (16, "0"), (64, "7")):
-        async with SimulatedServer(256, Latency(0.02, 0.8, shuffle=concurrency)) as server:
+        async with SimulatedServer(256, Latency(0.015, 0.8, shuffle=concurrency)) as server:
             result = await run(
                 tmp_path,
                 server.url,
-                *("--concurrency", str(concurrency), "--window", "512", "--max-examples", "500"),
+                *("--concurrency", str(concurrency), "--window", "768", "--max-examples", "1200"),
                 out=f"run{concurrency}",
                 PYTHONHASHSEED=hash_seed,
             )
             assert result.code == 0, result.stderr
-            assert server.statistics().peak_in_flight == concurrency
+            assert 0.7 * concurrency <= server.statistics().peak_in_flight <= concurrency
         made.append(derived(tmp_path / f"run{concurrency}"))
         check_counts(result.json, tmp_path / f"run{concurrency}")
     assert all(files == made[0] for files in made)
-    assert len(made[0]["dataset.jsonl"].splitlines()) == 500
+    assert len(made[0]["dataset.jsonl"].splitlines()) == 1200
 
 
 async def test_the_derived_files_hold_nothing_of_the_occasion(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ async def test_a_server_that_misbehaves(tmp_path: Path) -> None:
         seen[seed] = seen.get(seed, 0) + 1
         if seed % 7 == 3 and body["response_format"]["json_schema"]["name"] == "examples":
             return OVERFLOW
-        if seed % 19 == 5:
+        if seed % 5 == 1:
             return Behaviour(body=answer("I am sorry, but as a gardener I cannot"))
         if seen[seed] == 1 and seed % 3 == 0:
             return troubles[seed % len(troubles)]

@@ -19,7 +19,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -310,10 +310,18 @@ class EndpointPool:
                 self._connected = self._model
             return self._connected
 
-    async def ask(self, request: ChatRequest, *, priority: int, avoid: str | None = None) -> Outcome:
+    async def ask(
+        self,
+        request: ChatRequest,
+        *,
+        priority: int,
+        avoid: str | None = None,
+        placed: Callable[[str], None] | None = None,
+    ) -> Outcome:
         """The outcome of a request, however long that takes. Lower priorities are served sooner.
 
-        `avoid` is the URL of an endpoint to pass over while another is available. Raises EndpointError when no
+        `avoid` is the URL of an endpoint to pass over while another is available; `placed` is told the URL of each
+        endpoint the request is sent to. Raises EndpointError when no
         request can succeed (refused key, unknown model); cancelling it frees its slot at once.
         """
         assert self._connected is not None, "connect() comes first"
@@ -325,6 +333,8 @@ class EndpointPool:
         try:
             while True:
                 host = await self._acquire(priority, avoid)
+                if placed is not None:
+                    placed(host.url)
                 try:
                     step = await self._attempt(host, request, priority, trouble)
                 finally:
