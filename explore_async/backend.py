@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from explore_async.serving.models import Progress
 
 
+def check_operation(operation: Operation) -> None:
+    """Raises a ConfigError unless there is one place to ask."""
+    if operation.server is None and not operation.endpoints:
+        raise ConfigError("no endpoint: give --endpoint URL, or operation.endpoints or operation.server in the config")
+    if operation.server is not None and operation.endpoints:
+        raise ConfigError("operation.server and operation.endpoints: give one of them, not both")
+
+
 class Backend:
     """Owns the embedded server and the endpoint pool. `model` is the logical model, None to take the one served."""
 
@@ -43,12 +51,6 @@ class Backend:
         self._connecting = asyncio.Lock()
         self._connected_model = ""
         self._connected = asyncio.Event()
-        if operation.server is None and not operation.endpoints:
-            raise ConfigError(
-                "no endpoint: give --endpoint URL, or operation.endpoints or operation.server in the config"
-            )
-        if operation.server is not None and operation.endpoints:
-            raise ConfigError("operation.server and operation.endpoints: give one of them, not both")
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()

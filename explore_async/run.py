@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from explore_async import __version__
-from explore_async.backend import Backend
+from explore_async.backend import Backend, check_operation
 from explore_async.driver import Performed, Stopped, drive
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, StorageError
 from explore_async.exploration.explorer import Explorer
@@ -87,7 +87,9 @@ class RunResult:
 
 async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observer) -> RunResult:
     """Runs, or goes on with, the run in `path`. Raises an ExploreError where it cannot."""
-    if mode == "fresh":
+    if mode != "offline":
+        check_operation(settings.operation)
+    if mode == "fresh" and path.exists():  # noqa: ASYNC240 - nothing else runs yet
         with RunDirectory(path):
             pass  # nobody else is in there
         aside = RunDirectory(path).set_aside()

@@ -161,7 +161,10 @@ async def test_offline_derives_anew(tmp_path: Path) -> None:
     """--offline with another threshold re-filters what is stored and asks nothing."""
     async with SimulatedServer() as server:
         await run(tmp_path, server.url)
-    result = await run(tmp_path, "http://127.0.0.1:9", "--offline", "--set", "filters.threshold=0.3")
+    result = await explore(
+        *("run", tmp_path / "config.yaml", "--out", tmp_path / "run", "--json"),
+        *("--offline", "--set", "filters.threshold=0.3"),
+    )
     assert result.code == 0
     assert result.json["this_time"]["asked"] == 0
     assert result.json["examples"]["dropped"]["duplicate"] > 0
@@ -312,10 +315,11 @@ async def test_a_key_is_sent_and_never_written(tmp_path: Path) -> None:
         (["--endpoint", "ftp://example"], 2, "operation.endpoints.0.url"),
         (["--adopt", "--fresh"], 2, "--adopt"),
         (["--window", "0"], 2, "window"),
+        (["--set", "operation.server.slots=2"], 2, "operation.server"),
     ],
 )
 async def test_bad_input_is_one_clear_message(tmp_path: Path, change: list[str], code: int, says: str) -> None:
-    """Each mistake ends in its documented code and a message that names it; no run directory is left behind."""
+    """Each mistake ends in its documented code and a message that names it, never in a traceback."""
     async with SimulatedServer() as server:
         given = [] if change[0] == "--endpoint" else ["--endpoint", server.url]
         out = [] if change[0] == "--out" else ["--out", str(tmp_path / "run")]
