@@ -335,3 +335,19 @@ def test_a_wide_window_is_affordable() -> None:
     assert len(requests) == 200_001
     shared = {id(request.prompt.values["demonstrations"]) for request in requests}
     assert len(shared) == 1
+
+
+def test_a_planted_chinese_duplicate_is_dropped() -> None:
+    """With Chinese as the language a near-duplicate is found by its characters, with its score as evidence."""
+    texts = ["写一首关于春天的短诗，要提到雨水。", "写一首关于春天的短诗，要提到雨声。", "比较两种茶的味道和颜色。"]
+
+    def outcome(question: ChatRequest, request: Request) -> Outcome:
+        examples = [{"instruction": text, "input": "", "output": "好的，这就是答案。"} for text in texts]
+        return Completion(orjson.dumps({"examples": examples}).decode(), "stop", 1, 1)
+
+    settings = recipe(language="Chinese", exploration={"depth": 0}, targets={"examples": 5}, window=1)
+    run = Driven(settings, outcome).run()
+    first = [event for event in run.events if isinstance(event, ExampleKept | ExampleRejected)][:3]
+    assert [event.verdict.kept for event in first] == [True, False, True]
+    assert first[1].verdict.nearest == "0-0.0"
+    assert first[1].verdict.score == pytest.approx(14 / 15)

@@ -1,0 +1,21 @@
+"""Nothing of ours may block the event loop: a call that would is an error in every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+from rouge_kernels import warm_up
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> None:
+    """Kernels are compiled, or loaded from the cache on disk, before a run and not in its loop."""
+    warm_up()
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    with blockbuster_ctx("explore_async") as blockbuster:
+        yield blockbuster
