@@ -18,6 +18,7 @@ from explore_async.serving.pool import Endpoint, EndpointPool, PoolStatistics, R
 from explore_async.settings import EmbeddedSettings, EndpointSettings, Operation
 
 if TYPE_CHECKING:
+    from explore_async.serving.embedded import EmbeddedServer
     from explore_async.serving.models import Progress
 
 
@@ -48,6 +49,7 @@ class Backend:
         self._report_fetch = report_fetch
         self._stack = AsyncExitStack()
         self._pool: EndpointPool | None = None
+        self._server: EmbeddedServer | None = None
         self._connecting = asyncio.Lock()
         self._connected_model = ""
         self._connected = asyncio.Event()
@@ -100,7 +102,7 @@ class Backend:
         self._report(f"model {settings.model}")
         path = await asyncio.to_thread(fetch, settings.model, report=self._report_fetch)
         self._report(f"starting the embedded server with {path.name}")
-        server = await self._stack.enter_async_context(
+        server = self._server = await self._stack.enter_async_context(
             EmbeddedServer(
                 path,
                 model_name=self._model or settings.model,
@@ -119,11 +121,19 @@ class Backend:
         return await self._pool.ask(request, priority=priority, placed=placed, avoid=avoid)
 
     async def watch(self) -> NoReturn:
-        """Ends a run that gets no answers any more, with the cause."""
+        """Ends a run that gets no answers any more, with the cause: no outcome for too long, or our server has died."""
         await self._connected.wait()
         assert self._pool is not None
-        await self._pool.watch()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pool.watch())
+            if self._server is not None:
+                group.create_task(self._server.watch())
         raise AssertionError("watch returns only by raising")
+
+    def stop(self) -> None:
+        """Asks nothing more and tries nothing again; what is under way may finish."""
+        if self._pool is not None:
+            self._pool.stop()
 
     def statistics(self) -> PoolStatistics | None:
         return None if self._pool is None else self._pool.statistics()

@@ -3,7 +3,9 @@
 ExploreError
 ├─ ConfigError               unknown or invalid setting; resume with another config            exit 2
 ├─ EndpointError             at the HTTP boundary: endpoint, status, whether to retry          exit 6
-│  ├─ EndpointUnavailable       connect, timeout, 5xx, an answer that is no answer: retried
+│  ├─ EndpointUnavailable       broke off, 5xx, an answer that is no answer: retried
+│  │  ├─ ConnectionFailed          nothing was asked: retried, and never held against the request
+│  │  └─ AttemptTimedOut           no whole answer by the deadline: retried with a longer one
 │  ├─ RateLimited               429, or 503 with Retry-After: retried later
 │  └─ RequestRejected           other 4xx: final
 │     └─ ContextOverflow           prompt longer than the model: final for this request only
@@ -40,6 +42,14 @@ class EndpointError(ExploreError):
 
 class EndpointUnavailable(EndpointError):
     """The endpoint could not answer now; the request is asked again."""
+
+
+class ConnectionFailed(EndpointUnavailable):
+    """No connection came about: nothing was asked, so the request cannot be the cause."""
+
+
+class AttemptTimedOut(EndpointUnavailable):
+    """The whole answer was not there by the attempt's deadline; the next attempt may deserve a longer one."""
 
 
 class RateLimited(EndpointError):

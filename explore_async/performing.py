@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from explore_async.driver import Performed, Stopped
+from explore_async.errors import EndpointUnavailable
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Kind, Outcome, Request
 
@@ -39,6 +40,8 @@ class Backend(Protocol):
     def capacity(self) -> int: ...
 
     async def connect(self) -> object: ...
+
+    def stop(self) -> None: ...
 
     async def ask(
         self, request: ChatRequest, *, priority: int, placed: Callable[[str], None], avoid: str | None = None
@@ -123,6 +126,8 @@ class Performer:
         self._stopping = True
         for ordinal in [ordinal for ordinal in self._futures if ordinal not in self._under_way]:
             self._refuse(ordinal)
+        if self._backend is not None:
+            self._backend.stop()
         self._pending.clear()
         self._unread.clear()
 
@@ -212,6 +217,15 @@ class Performer:
             if not flight.answered:
                 self._flights.pop(request.ordinal, None)
             raise
+        except EndpointUnavailable:  # only after `stop`: until then the pool goes on trying
+            if not self._stopping:
+                raise
+            flight.attempts.remove(asyncio.current_task())  # type: ignore[arg-type]
+            if not flight.attempts:
+                self._flights.pop(request.ordinal, None)
+                self._under_way.discard(request.ordinal)
+                self._refuse(request.ordinal)
+            return
         if flight.answered:
             return
         flight.answered = True

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+
 from rouge_kernels import warm_up
 
 

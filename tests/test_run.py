@@ -376,3 +376,17 @@ async def test_dry_run_and_init(tmp_path: Path) -> None:
         )
     assert result.code == 0, result.stderr
     assert orjson.loads((tmp_path / "run" / "tree.json").read_bytes())["trees"][0]["name"] == 'Cook: "slow" food'
+
+
+async def test_a_dead_endpoint_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    """Ctrl-C while the only endpoint is gone ends the run at once: nothing is tried again after it."""
+    async with SimulatedServer(64, Latency(0.1)) as server:
+        command = ("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--concurrency", "4")
+        process = await launch(*command)
+        while server.statistics().requests < 20:
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(1.0)
+    assert process.returncode is None
+    process.send_signal(signal.SIGINT)
+    result = await asyncio.wait_for(finished(process), 10)
+    assert result.code == 130, result.stderr

@@ -18,10 +18,12 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
-    r"[\[<{](?:your|insert|enter|add|name|date|text|input|output|topic|example|placeholder|company|product|city|title)"
-    r"\b[^\]>}\n]{0,60}[\]>}]|\blorem ipsum\b|\bto be (?:filled|added|determined)\b|\b(?:TBD|XXXX*)\b"
-    r"|^\W*(?:your answer here|answer here|the (?:answer|output|input)|output|input|string|text)\W*$"
-    r"|^\W*(?:the output is|here is the output)\W*$",
+    # [Your Name] and the like, but neither an index (x[name]) nor code or markup in other brackets (f"{name}", <title>)
+    r"(?<![\w\])])\[(?:your|insert|enter|add|name|date|text|input|output|topic|example|placeholder|company|product|city"
+    r"|title|friend|recipient|sender|parents?)\b[^\]\n]{0,60}\]"
+    r"|[<{](?:your|insert|enter)\b[^>}\n]{0,60}[>}]"
+    r"|\blorem ipsum\b|\bto be (?:filled in|added|determined)\b|\b(?:TBD|XXXX*)\b"
+    r"|^\W*(?:(?:your )?answer here|(?:the )?(?:answer|output|input)(?: is)?|here is the output|string)\W*$",
     re.IGNORECASE,
 )
 _UNFINISHED = re.compile(r"(?:[,:;(\[{、，：；（]|\.\.\.|…)\s*$")
@@ -38,6 +40,7 @@ _MAY_COPY = re.compile(
     re.IGNORECASE,
 )
 _SPACES = re.compile(r"\W+")
+_TOKEN_IN_ANY_CASE = re.compile("[A-Za-z0-9]")  # part of a token for every tokenizer: spares most texts a second look
 
 
 def quality_check(filters: Filters, count_words: Callable[[str], int]) -> Callable[[Draft], str | None]:
@@ -130,7 +133,7 @@ class Corpus:
         return Verdict(kept=False, reason="duplicate", score=float(admission.score[0]), nearest=nearest)
 
     def _is_bare(self, text: str) -> bool:
-        return not self._tokenize(text)
+        return _TOKEN_IN_ANY_CASE.search(text) is None and not self._tokenize(text)
 
 
 class Corpora:

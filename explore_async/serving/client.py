@@ -1,29 +1,24 @@
 """One attempt at one question, over HTTP, to any OpenAI-compatible endpoint.
 
-Owns the wire format and the only place where a foreign exception or a status becomes one of ours. It never retries
-(the pool does), keeps nothing between calls, and never lets the key into a message, a repr or a cause.
+Owns the only place where a foreign exception or a status becomes one of ours. It never retries (the pool does), keeps
+nothing between calls, and never lets the key into a message, a repr or a cause. The format itself is in `wire`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-import re
 import resource
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
 from explore_async.errors import (
-    ConfigError,
+    AttemptTimedOut,
+    ConnectionFailed,
     ContextOverflow,
     EndpointError,
     EndpointUnavailable,
@@ -31,6 +26,8 @@ from explore_async.errors import (
     RequestRejected,
 )
 from explore_async.exploration.values import ChatRequest, Completion
+from explore_async.serving import wire
+from explore_async.serving.endpoints import normalise_url
 
 MAX_BODY_BYTES = 32 * 2**20
 """An answer larger than this, after decompression, is nonsense (or a bomb)."""
@@ -41,46 +38,6 @@ EXCERPT_CHARACTERS = 300
 
 _PATIENCE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-# vLLM says it in words (two wordings), OpenAI by code, llama.cpp by type.
-_OVERFLOW = re.compile(
-    r"maximum context length|maximum model length|context_length_exceeded|exceed_context_size", re.IGNORECASE
-)
-
-
-class ConnectionFailed(EndpointUnavailable):
-    """No connection came about: nothing was asked, so the request cannot be the cause."""
-
-
-class AttemptTimedOut(EndpointUnavailable):
-    """The whole answer was not there by the attempt's deadline; the next attempt may deserve a longer one."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """An entry of /models. `owner` is how an engine gives itself away ("vllm")."""
-
-    name: str
-    owner: str = ""
-    max_model_len: int | None = None
-
-
-def normalise_url(url: str) -> str:
-    """The base URL that /models and /chat/completions are appended to; adds /v1 where no version is named.
-
-    Refuses (ConfigError) what is no http URL, and credentials in it: URLs appear in messages and stored outcomes.
-    """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"An endpoint is an http:// or https:// URL, not {url.rpartition('@')[2]!r}")
-    if parts.username is not None or parts.password is not None or parts.query:
-        raise ConfigError(
-            f"The endpoint at {parts.hostname} has credentials or a query in its URL: "
-            "put the key in an environment variable and name that in api_key_env"
-        )
-    path = parts.path.rstrip("/").removesuffix("/chat/completions")
-    if not re.search(r"/v\d+\w*(/|$)", path):
-        path += "/v1"
-    return f"{parts.scheme}://{parts.netloc}{path}"
 
 
 def open_session(connections: int = 0) -> aiohttp.ClientSession:
@@ -122,20 +79,15 @@ class EndpointClient:
     async def models(self) -> list[str]:
         return [model.name for model in await self.catalogue()]
 
-    async def catalogue(self) -> list[ServedModel]:
+    async def catalogue(self) -> list[wire.ServedModel]:
         """What GET /models lists. An endpoint without that page raises RequestRejected with status 404 or 405."""
         answer = await self._exchange("GET", "/models", None, timeout_s=CONNECT_TIMEOUT_S)
-        try:
-            return [
-                ServedModel(
-                    str(entry["id"]), str(entry.get("owned_by") or ""), _count(entry.get("max_model_len")) or None
-                )
-                for entry in answer["data"]
-            ]
-        except (KeyError, TypeError, AttributeError):
+        catalogue = wire.read_catalogue(answer)
+        if catalogue is None:
             raise EndpointUnavailable(
                 f"{self.url} answered 200 without a list of models", endpoint=self.url, status=200
-            ) from None
+            )
+        return catalogue
 
     async def ask(
         self, request: ChatRequest, *, served_model: str, timeout_s: float, priority: int | None = None
@@ -144,28 +96,14 @@ class EndpointClient:
 
         A 200 that holds no text raises EndpointUnavailable, since asking again may help; an empty text is an answer.
         """
-        body = orjson.dumps(_chat_body(request, served_model, priority), default=dict)
+        body = wire.chat_body(request, served_model, priority)
         started = time.perf_counter()
         answer = await self._exchange("POST", "/chat/completions", body, timeout_s=timeout_s)
         latency_s = time.perf_counter() - started
-        try:
-            choice = answer["choices"][0]
-            text = choice["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            text = None
-        if not isinstance(text, str):
+        completion = wire.read_completion(answer, served_model=served_model, endpoint=self.url, latency_s=latency_s)
+        if completion is None:
             raise EndpointUnavailable(f"{self.url} answered 200 without a text", endpoint=self.url, status=200)
-        usage = _mapping(answer.get("usage"))
-        return Completion(
-            text=text,
-            finish_reason=str(choice.get("finish_reason") or ""),
-            prompt_tokens=_count(usage.get("prompt_tokens")),
-            completion_tokens=_count(usage.get("completion_tokens")),
-            cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
-            model=str(answer.get("model") or served_model),
-            endpoint=self.url,
-            latency_s=latency_s,
-        )
+        return completion
 
     async def _exchange(self, method: str, path: str, body: bytes | None, *, timeout_s: float) -> Any:
         """The parsed JSON of a 200; anything else is raised as one of our errors."""
@@ -216,7 +154,7 @@ class EndpointClient:
 
     def _refusal(self, status: int, headers: Mapping[str, str], raw: bytes) -> EndpointError:
         message = f"{self.url} answered {status}: {self._excerpt(raw)}"
-        retry_after = _retry_after(headers.get("Retry-After"))
+        retry_after = wire.retry_after(headers.get("Retry-After"))
         if status == HTTPStatus.TOO_MANY_REQUESTS or (
             status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
         ):
@@ -226,7 +164,7 @@ class EndpointClient:
         if status in _KEY_REFUSED:
             which = "the key was refused" if self._key else "the key was refused (none was sent)"
             message = f"{self.url} answered {status}, {which}: {self._excerpt(raw)}"
-        elif status == HTTPStatus.BAD_REQUEST and _OVERFLOW.search(_error_text(raw)):
+        elif status == HTTPStatus.BAD_REQUEST and wire.is_overflow(raw):
             return ContextOverflow(message, endpoint=self.url, status=status)
         return RequestRejected(message, endpoint=self.url, status=status)
 
@@ -235,56 +173,3 @@ class EndpointClient:
         if self._key:  # some servers echo the key they refuse
             text = text.replace(self._key, "***")
         return " ".join(text.split())[:EXCERPT_CHARACTERS]
-
-
-def _chat_body(request: ChatRequest, served_model: str, priority: int | None) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        **request.sampling,
-        **request.extra_body,
-        "model": served_model,
-        "messages": request.messages,
-        "seed": request.seed,
-        "stream": False,
-    }
-    if (schema := request.answer_schema) is not None:
-        definition = {"name": schema.name, "schema": schema.schema, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": definition}
-    if priority is not None:
-        body["priority"] = priority
-    return body
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _count(value: Any) -> int:
-    """A count as servers report it; what is missing, negative or no number is 0."""
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _error_text(raw: bytes) -> str:
-    """Message, code and type of an error body: the object under "error" (OpenAI) or the body itself (older vLLM)."""
-    try:
-        answer = _mapping(orjson.loads(raw))
-    except orjson.JSONDecodeError:
-        return ""
-    error = answer.get("error", answer)
-    if isinstance(error, str):
-        return error
-    return " ".join(str(_mapping(error).get(part) or "") for part in ("message", "code", "type"))
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds from now, of a Retry-After in either form; None where it is missing or makes no sense."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp()
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, NoReturn, Self
 
 from explore_async.errors import ConfigError, EndpointError, ServerError
 
@@ -113,6 +113,12 @@ class EmbeddedServer:
             raise
         self.started_in_s = time.monotonic() - began
         return self
+
+    async def watch(self) -> NoReturn:
+        """Returns only by raising: ServerError with the log's tail when the process has died."""
+        assert self._process is not None
+        await self._process.wait()
+        raise self._failure("died")
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -12,7 +12,9 @@ import misbehaving as bad
 import pytest
 
 from explore_async.errors import (
+    AttemptTimedOut,
     ConfigError,
+    ConnectionFailed,
     ContextOverflow,
     EndpointError,
     EndpointUnavailable,
@@ -21,14 +23,9 @@ from explore_async.errors import (
 )
 from explore_async.exploration.values import AnswerSchema, ChatRequest
 from explore_async.serving import client as client_module
-from explore_async.serving.client import (
-    AttemptTimedOut,
-    ConnectionFailed,
-    EndpointClient,
-    ServedModel,
-    normalise_url,
-    open_session,
-)
+from explore_async.serving.client import EndpointClient, open_session
+from explore_async.serving.endpoints import normalise_url
+from explore_async.serving.wire import ServedModel
 
 KEY = "sk-secret-0123456789"
 REQUEST = ChatRequest("logical", ({"role": "user", "content": "Hello"},), {"temperature": 0.5, "max_tokens": 64}, 7)

@@ -13,7 +13,8 @@ import pytest
 
 from explore_async.errors import ConfigError, EndpointError
 from explore_async.exploration.values import ChatRequest, Completion, Failure
-from explore_async.serving import pool as pool_module
+from explore_async.serving import host as host_module
+from explore_async.serving import roster as roster_module
 from explore_async.serving.pool import Endpoint, EndpointPool, Retry
 
 KEY = "sk-secret-0123456789"
@@ -23,7 +24,7 @@ QUICK = Retry(attempts=3, first_wait_s=0.01, longest_wait_s=0.05, stall_s=30)
 @pytest.fixture(autouse=True)
 def impatient_connect(monkeypatch):
     """Endpoints that are down at the start are given up sooner than in earnest."""
-    monkeypatch.setattr(pool_module, "CONNECT_PATIENCE_S", 0.3)
+    monkeypatch.setattr(roster_module, "CONNECT_PATIENCE_S", 0.3)
 
 
 def request(text: object = "Hello", **sampling) -> ChatRequest:
@@ -325,6 +326,44 @@ async def test_avoid_means_elsewhere_if_there_is_an_elsewhere():
             assert (await pool.ask(request(), priority=0, avoid=one.url)).endpoint == one.url
 
 
+async def test_each_placement_is_told_before_the_request_is_sent():
+    """Every attempt names its endpoint while it is still open, so that a second ask can avoid just that one."""
+    async with (
+        bad.MisbehavingServer([bad.INTERNAL, bad.OK]) as one,
+        bad.MisbehavingServer([bad.INTERNAL, bad.slow(30)]) as other,
+        connected(one, other) as pool,
+    ):
+        first: list[str] = []
+        outcome = await pool.ask(request(), priority=0, avoid=other.url, placed=first.append)
+        assert isinstance(outcome, Completion)
+        assert first == [one.url, other.url, one.url]
+        assert outcome.endpoint == one.url
+        straggler: list[str] = []
+        asking = asyncio.create_task(pool.ask(request(), priority=0, avoid=one.url, placed=straggler.append))
+        async with asyncio.timeout(5):
+            while not other.in_flight:
+                await asyncio.sleep(0.01)
+            assert straggler == [other.url]
+            second = await pool.ask(request(), priority=0, avoid=straggler[-1])
+        assert second.endpoint == one.url
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+async def test_a_listener_that_fails_keeps_no_slot():
+    """What `placed` raises comes out of `ask`, and the slot is free again."""
+
+    def fail(_):
+        raise RuntimeError("no room")
+
+    async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, concurrency=1)) as pool:
+        with pytest.raises(RuntimeError, match="no room"):
+            await pool.ask(request(), priority=0, placed=fail)
+        assert (pool.statistics().asking, pool.statistics().in_flight) == (0, 0)
+        assert not server.bodies
+
+
 async def test_cancellation_frees_slots_and_leaves_nothing_behind():
     """Cancelled in flight, in the queue or between attempts: CancelledError comes out and all slots are free."""
     async with (
@@ -350,7 +389,7 @@ async def test_a_slot_granted_to_a_cancelled_request_is_handed_on():
         waiting = asyncio.create_task(pool.ask(request(), priority=0))
         await asyncio.sleep(0)
         pool._hosts[0].in_flight = 0
-        pool._dispatch()
+        pool._slots.dispatch()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -359,8 +398,8 @@ async def test_a_slot_granted_to_a_cancelled_request_is_handed_on():
 
 async def test_a_timed_out_attempt_gets_longer_next_time(monkeypatch):
     """The deadline follows the measured speed and doubles for a request that ran out of it."""
-    monkeypatch.setattr(pool_module, "SHORTEST_DEADLINE_S", 0.2)
-    monkeypatch.setattr(pool_module, "ASSUMED_TOKENS_PER_S", 1e6)
+    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 0.2)
+    monkeypatch.setattr(host_module, "ASSUMED_TOKENS_PER_S", 1e6)
     async with bad.MisbehavingServer(lambda *_: bad.slow(0.5)) as server, connected(server) as pool:
         assert isinstance(await pool.ask(request(), priority=0), Completion)
         assert len(server.bodies) == 3

@@ -12,8 +12,9 @@ import pytest
 
 from explore_async.errors import ServerError
 from explore_async.exploration.values import AnswerSchema, ChatRequest
+from explore_async.serving.answers import Answerer
 from explore_async.serving.client import EndpointClient, open_session
-from explore_async.serving.simulator import Answerer, Latency, SimulatedServer, serve_simulated
+from explore_async.serving.simulator import Latency, SimulatedServer, serve_simulated
 
 EXAMPLES = {
     "type": "object",

@@ -1,0 +1,120 @@
+"""The values that go into an endpoint pool and come out of it: what an endpoint is, how patient to be, what happened.
+
+Imports no settings: whoever composes a run translates its configuration into Endpoint and Retry.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+from explore_async.errors import ConfigError
+
+LARGEST_EXPONENT = 16
+"""Of all that doubles with each time; beyond it a float would overflow one day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """`api_key_env` names the variable that holds the key; `model` is this endpoint's name for the logical model."""
+
+    url: str
+    concurrency: int = 128
+    api_key_env: str | None = None
+    requests_per_minute: float | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """After `attempts` faults while others succeed a request is a Failure; `stall_s` without outcome ends the run."""
+
+    attempts: int = 5
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 30.0
+    stall_s: float = 600.0
+
+    def wait_s(self, attempt: int) -> float:
+        """Exponential back-off with full jitter; `attempt` counts from 1."""
+        longest = min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(attempt - 1, LARGEST_EXPONENT))
+        return random.uniform(0.0, longest)  # noqa: S311 - jitter
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatistics:
+    """`retries` counts the attempts here that were not their request's first."""
+
+    url: str
+    healthy: bool
+    in_flight: int
+    peak_in_flight: int
+    answered: int
+    failed_attempts: int
+    retries: int
+    prompt_tokens: int
+    completion_tokens: int
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """`asking` is every unanswered ask: in flight, waiting for a slot, or between two attempts."""
+
+    endpoints: tuple[EndpointStatistics, ...]
+    asking: int
+    in_flight: int
+    answered: int
+    failures: int
+    failed_attempts: int
+    retries: int
+    prompt_tokens: int
+    completion_tokens: int
+
+    @classmethod
+    def of(cls, endpoints: tuple[EndpointStatistics, ...], *, asking: int, failures: int) -> Self:
+        return cls(
+            endpoints=endpoints,
+            asking=asking,
+            in_flight=sum(one.in_flight for one in endpoints),
+            answered=sum(one.answered for one in endpoints),
+            failures=failures,
+            failed_attempts=sum(one.failed_attempts for one in endpoints),
+            retries=sum(one.retries for one in endpoints),
+            prompt_tokens=sum(one.prompt_tokens for one in endpoints),
+            completion_tokens=sum(one.completion_tokens for one in endpoints),
+        )
+
+
+def normalise_url(url: str) -> str:
+    """The base URL that /models and /chat/completions are appended to; adds /v1 where no version is named.
+
+    Refuses (ConfigError) what is no http URL, and credentials in it: URLs appear in messages and stored outcomes.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"An endpoint is an http:// or https:// URL, not {url.rpartition('@')[2]!r}")
+    if parts.username is not None or parts.password is not None or parts.query:
+        raise ConfigError(
+            f"The endpoint at {parts.hostname} has credentials or a query in its URL: "
+            "put the key in an environment variable and name that in api_key_env"
+        )
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
+    if not re.search(r"/v\d+\w*(/|$)", path):
+        path += "/v1"
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def read_key(endpoint: Endpoint) -> str | None:
+    """The key from the environment, None where the endpoint needs none; messages name the variable, not its value."""
+    if endpoint.api_key_env is None:
+        return None
+    key = os.environ.get(endpoint.api_key_env, "").strip()
+    if not key:
+        raise ConfigError(f"{endpoint.url} needs a key: set the environment variable {endpoint.api_key_env}")
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(f"The key in {endpoint.api_key_env} holds characters that no HTTP header can carry")
+    return key

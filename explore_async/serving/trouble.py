@@ -1,0 +1,55 @@
+"""Whose fault it is: the request's, an endpoint's, or nobody's that waiting cures.
+
+Owns the evidence against one request and the reading of final refusals. Pure but for the counts it keeps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from explore_async.errors import ContextOverflow, EndpointError, RequestRejected
+from explore_async.exploration.values import Failure
+from explore_async.serving.host import Host
+
+# What no other request would fare better with: wrong URL, refused key, no credit, unknown model.
+_FATAL = {
+    *range(300, 400),
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.PAYMENT_REQUIRED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+}
+
+
+@dataclass(eq=False, slots=True)
+class Trouble:
+    """What one request has been through. A fault counts against it only at a host that meanwhile answered others."""
+
+    attempts: int = 0
+    timeouts: int = 0
+    faults: dict[Host, tuple[int, int]] = field(default_factory=dict)  # host: (faults, answered at the first)
+
+    def note_fault(self, host: Host) -> None:
+        count, answered = self.faults.get(host, (0, host.answered))
+        self.faults[host] = (count + 1, answered)
+
+    def at(self, host: Host) -> int:
+        return self.faults.get(host, (0, 0))[0]
+
+    def convicts(self, threshold: int) -> bool:
+        return threshold <= sum(
+            count for host, (count, before) in self.faults.items() if host.answered - before >= threshold
+        )
+
+
+def judge_refusal(error: RequestRejected, attempts: int) -> Failure:
+    """The request's own failure; raises EndpointError where every other request would be refused alike."""
+    if error.status in _FATAL:
+        raise EndpointError(
+            f"{error}. No request can succeed like this: check the URL, the key and the model's name",
+            endpoint=error.endpoint,
+            status=error.status,
+        ) from error
+    return Failure("context_overflow" if isinstance(error, ContextOverflow) else "rejected", str(error), attempts)

@@ -1,0 +1,175 @@
+"""The run directory: outcomes that stay, files that check themselves, and one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from cli import environment
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted import recipe
+
+from explore_async.errors import ConfigError, StorageError
+from explore_async.exploration.values import ChatRequest, Completion, Failure, Prompt, Request
+from explore_async.storage.completions import CompletionStore
+from explore_async.storage.derived import DerivedFile, write_json
+from explore_async.storage.directory import RunDirectory, differences, refuse_other
+
+QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
+
+
+def request(ordinal: int) -> Request:
+    return Request(ordinal, ordinal, "generate", "0", ordinal, Prompt("generate", {}), 7)
+
+
+def completion(text: str) -> Completion:
+    return Completion(text, "stop", 3, 4, 1, "m", "http://e", 0.5)
+
+
+async def test_what_was_put_is_there(tmp_path: Path) -> None:
+    """Completions and failures come back equal, in a new process too; the first stored answer to a key stays."""
+    outcomes = {f"k{n}": Failure("rejected", "no", 2) if n % 5 == 0 else completion(f"t{n}") for n in range(1200)}
+    async with CompletionStore(tmp_path / "c.sqlite") as store:
+        await asyncio.gather(
+            *(store.put(key, request(n), QUESTION, one) for n, (key, one) in enumerate(outcomes.items()))
+        )
+        await store.put("k1", request(1), QUESTION, completion("later"))
+    async with CompletionStore(tmp_path / "c.sqlite") as store:
+        assert await store.count() == 1200
+        assert await store.get_many([*outcomes, "unknown"]) == outcomes
+        assert [row.key for row in await store.all()] == list(outcomes)
+        assert await store.discard_failures() == 240
+        assert await store.count() == 960
+
+
+async def test_a_put_that_returned_survives_kill(tmp_path: Path) -> None:
+    """A process killed with -9 in the middle of its puts leaves every answer whose put had returned."""
+    program = f"""
+import asyncio, sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parent.parent)]!r}
+from test_store import CompletionStore, QUESTION, completion, request
+from pathlib import Path
+async def main():
+    async with CompletionStore(Path({str(tmp_path / "c.sqlite")!r})) as store:
+        async def forever(lane):
+            n = lane
+            while True:
+                await store.put(f"k{{n}}", request(n), QUESTION, completion("x" * 500))
+                print(n, flush=True)
+                n += 8
+        await asyncio.gather(*(forever(lane) for lane in range(8)))
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program), stdout=asyncio.subprocess.PIPE, env=environment()
+    )
+    assert process.stdout is not None
+    told = [int(await process.stdout.readline()) for _ in range(300)]
+    process.send_signal(signal.SIGKILL)
+    told += [int(line) for line in (await process.stdout.read()).split(b"\n")[:-1]]
+    await process.wait()
+    async with CompletionStore(tmp_path / "c.sqlite") as store:
+        found = await store.get_many([f"k{n}" for n in told])
+    assert len(found) == len(told) >= 300
+
+
+async def test_a_database_that_cannot_be_used(tmp_path: Path) -> None:
+    """A damaged file and a newer format are StorageErrors that name the file."""
+    damaged = tmp_path / "damaged.sqlite"
+    damaged.write_bytes(b"SQLite format 3\x00" + b"\xff" * 5000)
+    newer = tmp_path / "newer.sqlite"
+    with sqlite3.connect(newer) as database:
+        database.execute("PRAGMA user_version=99")
+    database.close()
+    for path in (damaged, newer):
+        with pytest.raises(StorageError, match=path.name):
+            async with CompletionStore(path):
+                pass
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=20), st.data())
+def test_a_derived_file_goes_on_where_it_was_cut(lines: list[str], data: st.DataObject) -> None:
+    """Whatever prefix of a file a crash left, writing the same lines again completes it to the same bytes."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "d.jsonl"
+        whole = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+        path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+        with contextlib.closing(DerivedFile(path)) as file:
+            for line in lines:
+                file.append(line)
+                if data.draw(st.booleans()):
+                    before = path.stat().st_size
+                    file.write(file.take())
+                    assert path.stat().st_size >= before
+            file.write(file.take())
+            file.finish()
+        assert path.read_bytes() == whole
+
+
+def test_a_derived_file_that_differs_names_its_line(tmp_path: Path) -> None:
+    """A changed byte is an error with its line, and nothing is overwritten; so are bytes beyond the end."""
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(b"1\n2\n3\n4\n")
+    file = DerivedFile(path)
+    for number in (1, 2, 9):
+        file.append(number)
+    with pytest.raises(StorageError, match=r"d\.jsonl, line 3"):
+        file.write(file.take())
+    file.close()
+    assert path.read_bytes() == b"1\n2\n3\n4\n"
+    shorter = DerivedFile(path)
+    shorter.append(1)
+    shorter.write(shorter.take())
+    with pytest.raises(StorageError, match="line 2"):
+        shorter.finish()
+    shorter.close()
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """write_json replaces a file in one step and leaves no temporary one; where it cannot, it says where."""
+    path = tmp_path / "s.json"
+    write_json(path, {"a": 1})
+    write_json(path, {"a": 2})
+    assert orjson.loads(path.read_bytes()) == {"a": 2}
+    assert [file.name for file in tmp_path.iterdir()] == ["s.json"]
+    with pytest.raises(StorageError, match="nowhere"):
+        write_json(tmp_path / "nowhere" / "s.json", {})
+
+
+def test_a_directory_belongs_to_one_recipe(tmp_path: Path) -> None:
+    """The recipe comes back equal; another one is refused with the differences; derived files go with the old one."""
+    old, new = recipe(), recipe(targets={"examples": 90}, seed=5)
+    with RunDirectory(tmp_path / "run") as directory:
+        assert directory.recipe() is None
+        directory.write_recipe(old, operation={})
+        assert directory.recipe() == old
+        refuse_other(old, old, directory.path)
+        with pytest.raises(ConfigError, match=r"targets\.examples: 60 → 90"):
+            refuse_other(old, new, directory.path)
+        assert differences(old, new) == ["seed: 0 → 5", "targets.examples: 60 → 90"]
+        directory.dataset.write_bytes(b"{}\n")
+        directory.write_recipe(new, operation={})
+        assert not directory.dataset.exists()
+        directory.config.write_text("{")
+        with pytest.raises(StorageError, match=r"config\.json"):
+            directory.recipe()
+
+
+def test_a_directory_is_locked_and_can_be_set_aside(tmp_path: Path) -> None:
+    """A second user is refused, in this process too; setting aside never overwrites an earlier one."""
+    path = tmp_path / "run"
+    with RunDirectory(path), pytest.raises(StorageError, match="another process"), RunDirectory(path):
+        pass
+    for number in (1, 2):
+        path.mkdir(exist_ok=True)
+        assert RunDirectory(path).set_aside() == tmp_path / f"run.{number}"
+    assert RunDirectory(path).set_aside() is None
