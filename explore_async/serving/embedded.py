@@ -95,12 +95,8 @@ class EmbeddedServer:
         return None if self._process is None else self._process.pid
 
     async def __aenter__(self) -> Self:
-        if importlib.util.find_spec("xllamacpp") is None:
-            raise ServerError("the embedded server needs xllamacpp: pip install 'explore-async[embedded]'")
-        if not self._model_path.is_file():
-            raise ConfigError(f"{self._model_path}: no such model file")
         began = time.monotonic()
-        self._log = self._open_log()
+        await asyncio.to_thread(self._prepare)
         try:
             await self._spawn()
             try:
@@ -128,6 +124,14 @@ class EmbeddedServer:
         await self._stop()
         if failure is not None:  # the reason why the endpoint was gone
             raise failure from exc
+
+    def _prepare(self) -> None:
+        """What touches the disk before the process is there."""
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise ServerError("the embedded server needs xllamacpp: pip install 'explore-async[embedded]'")
+        if not self._model_path.is_file():
+            raise ConfigError(f"{self._model_path}: no such model file")
+        self._log = self._open_log()
 
     def _open_log(self) -> IO[bytes]:
         if self._log_path is None:
