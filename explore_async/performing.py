@@ -1,7 +1,8 @@
 """From a request to its outcome: the stored one, or else the endpoints' answer, stored before it is used.
 
 Hits are read ahead in batches; what is missing is asked soonest due first, as many at once as the endpoints take. Only
-requests under way have a coroutine and a rendered prompt.
+requests under way have a coroutine and a rendered prompt. Nothing is asked, nor any server started, before the driver
+waits for something that is not stored: a finished run replays by itself.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from explore_async.driver import Performed, Stopped
 from explore_async.errors import EndpointUnavailable
@@ -71,6 +72,21 @@ class _Flight:
     answered: bool = False
 
 
+class _Result:
+    """What to await for a request. That somebody does tells the performer what is needed by now."""
+
+    __slots__ = ("_future", "_needed")
+
+    def __init__(self, future: asyncio.Future[Performed], needed: Callable[[], None]) -> None:
+        self._future = future
+        self._needed = needed
+
+    def __await__(self) -> Generator[Any, None, Performed]:
+        if not self._future.done():
+            self._needed()
+        return self._future.__await__()
+
+
 class Performer:
     """Owns the requests between the driver and the endpoints.
 
@@ -91,6 +107,9 @@ class Performer:
         self._flights: dict[int, _Flight] = {}
         self._under_way: set[int] = set()  # in flight, or answered and not durable yet
         self._latencies: dict[Kind, deque[float]] = {}
+        self._missing: set[int] = set()  # pending, by ordinal
+        self._needed: int | None = None
+        self._asking = False
         self._to_read = asyncio.Event()
         self._to_ask = asyncio.Event()
         self._stopping = False
@@ -129,9 +148,10 @@ class Performer:
         if self._backend is not None:
             self._backend.stop()
         self._pending.clear()
+        self._missing.clear()
         self._unread.clear()
 
-    def start(self, request: Request) -> asyncio.Future[Performed]:
+    def start(self, request: Request) -> Awaitable[Performed]:
         """Sets the request off; the result is there when it is stored."""
         future: asyncio.Future[Performed] = asyncio.get_running_loop().create_future()
         # The driver may end before it comes to this one: then nobody asks for its exception.
@@ -142,7 +162,14 @@ class Performer:
             self._futures[request.ordinal] = future
             self._unread.append(request)
             self._to_read.set()
-        return future
+        return _Result(future, lambda: self._need(request.ordinal))
+
+    def _need(self, ordinal: int) -> None:
+        """The driver waits for this one: if it is not stored, the replay is over."""
+        self._needed = ordinal
+        if not self._asking and ordinal in self._missing:
+            self._asking = True
+            self._to_ask.set()
 
     def statistics(self) -> PerformerStatistics:
         return PerformerStatistics(
@@ -169,6 +196,9 @@ class Performer:
                         self._refuse(request.ordinal)
                     else:
                         heapq.heappush(self._pending, (request.due, request.ordinal, key, request))
+                        self._missing.add(request.ordinal)
+                if self._needed is not None:
+                    self._need(self._needed)
                 self._to_ask.set()
 
     def _settle(self, request: Request, performed: Performed) -> None:
@@ -186,6 +216,8 @@ class Performer:
         while True:
             await self._to_ask.wait()
             self._to_ask.clear()
+            if not self._asking:
+                continue
             if self._pending and not connected:
                 assert self._backend is not None
                 await self._backend.connect()
@@ -195,6 +227,7 @@ class Performer:
                 flight = _Flight(request, key, asyncio.get_running_loop().time())
                 self._flights[ordinal] = flight
                 self._under_way.add(ordinal)
+                self._missing.discard(ordinal)
                 self._asked += 1
                 self._set_off(flight, avoid=None)
 

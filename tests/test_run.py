@@ -315,7 +315,6 @@ async def test_a_key_is_sent_and_never_written(tmp_path: Path) -> None:
         (["--endpoint", "ftp://example"], 2, "operation.endpoints.0.url"),
         (["--adopt", "--fresh"], 2, "--adopt"),
         (["--window", "0"], 2, "window"),
-        (["--set", "operation.server.slots=2"], 2, "operation.server"),
     ],
 )
 async def test_bad_input_is_one_clear_message(tmp_path: Path, change: list[str], code: int, says: str) -> None:
