@@ -19,6 +19,8 @@ from explore_async.settings import RunSettings
 NOTHING = object()
 """A change to "not set", where None means "as the file has it"."""
 
+_NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""PyYAML lets the last two through: a date with a 13th month, brackets a thousand deep."""
 _CLOSE_ENOUGH = 60.0
 _TEMPLATE = "template.yaml"
 
@@ -74,11 +76,11 @@ def _find(config: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: this is no YAML: {error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
-    except (OSError, RecursionError) as error:
+    except _NO_YAML as error:
+        raise ConfigError(f"{path}: this is no YAML: {error}") from error
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if document is None:
         raise ConfigError(f"{path}: the file is empty; `explore-async init` prints a config to begin with")
@@ -93,7 +95,7 @@ def _override(document: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: write it as name=value, for example --set generation.per_request=5")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _NO_YAML as error:
         raise ConfigError(f"--set {override}: the value is no YAML: {error}") from error
     target: Any = document
     *above, last = name.strip().split(".")
@@ -106,9 +108,10 @@ def _override(document: dict[str, Any], override: str) -> None:
 
 
 def _below(target: Any, step: str, override: str) -> Any:
-    below = target[_position(target, step, override)] if isinstance(target, list) else target.setdefault(step, {})
+    where: Any = _position(target, step, override) if isinstance(target, list) else step
+    below = target[where] if isinstance(target, list) else target.get(where)
     if below is None:
-        below = target[step] = {}
+        below = target[where] = {}
     if not isinstance(below, dict | list):
         raise ConfigError(f"--set {override}: {step} holds a value, not settings")
     return below

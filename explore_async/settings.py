@@ -11,7 +11,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 MEANING = 1
 """Raised whenever parsing, filtering or exploring changes what the same answers lead to."""
@@ -127,7 +127,7 @@ class Filters(Settings):
     placeholders: bool = True
     missing_inputs: bool = True
     copies: bool = True
-    banned_words: tuple[str, ...] = ()
+    banned_words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
 class Sampling(Settings):
@@ -168,7 +168,7 @@ class Recipe(Settings):
     targets: Targets
     filters: Filters = Filters()
     sampling: Samplings = Samplings()
-    extra_body: dict[str, Any] = Field(default_factory=dict)
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     prompts: dict[Literal["lookahead", "backtrack", "generate"], str] = Field(default_factory=dict)
     """Template texts that replace the packaged ones. In a config file: the folder that holds them."""
     window: Annotated[int, Field(ge=SHORTEST_WINDOW, le=10_000_000)] | Literal["auto"] = "auto"
@@ -179,6 +179,14 @@ class Recipe(Settings):
         names = [domain.name.casefold().strip() for domain in self.domains]
         if len(set(names)) < len(names):
             raise ValueError("domains: each needs a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Recipe:
+        try:
+            _ = self.digest
+        except TypeError as error:  # a number beyond 64 bits, half a character
+            raise ValueError(f"cannot be written as JSON: {error}") from error
         return self
 
     @property

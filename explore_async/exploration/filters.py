@@ -10,28 +10,36 @@ from explore_async.exploration.values import Verdict
 from explore_async.settings import Filters
 from rouge_kernels import TOKENIZERS, DedupIndex
 
+_CANNOT = r"i (?:cannot|can['’]?t|can not|could not|couldn['’]?t|am (?:unable|not able) to|won['’]?t be able to)\b"
 _REFUSAL = re.compile(
-    r"^\W*(?:(?:i['’]?m |i am )?(?:very |really |so )?(?:sorry|afraid)\b|i apologi[sz]e"
-    r"|(?:unfortunately,? )?i (?:cannot|can['’]?t|can not|am unable to|am not able to|won['’]?t be able to)\b"
-    r"|as an? (?:ai|artificial intelligence|language model|large language model)\b"
-    r"|抱歉|对不起|很抱歉|作为一个?(?:ai|人工智能|语言模型)|我(?:无法|不能)(?:提供|回答|完成|协助))",
+    # An apology alone is no refusal, and neither is "I can't wait": letters and stories begin like that.
+    rf"^\W*(?:[^.!?\n]{{0,30}}\b(?:sorry|afraid|apologi[sz]e)\b[^.!?\n]{{0,30}}\b(?:{_CANNOT}|i['’]?m unable\b)"
+    rf"|(?:unfortunately,? )?{_CANNOT}(?: (?:directly|currently|really|just))?"
+    r" (?:help|assist|provide|answer|comply|complete|fulfil|generate|create|write|access|see|view|open|browse"
+    r"|do (?:that|this))"
+    r"|as an? (?:ai|artificial intelligence|(?:large )?language model)(?: (?:language )?(?:model|assistant|system))?"
+    r"(?:,| i\b)"
+    r"|[^。！？\n]{0,15}(?:抱歉|对不起)[^。！？\n]{0,15}(?:无法|不能|没办法)"
+    r"|作为一?个?(?:ai|人工智能|大?语言模型)(?:语言)?(?:模型|助手)?[,，]|我(?:无法|不能)(?:提供|回答|完成|协助))",
     re.IGNORECASE,
 )
 _PLACEHOLDER = re.compile(
-    # [Your Name] and the like, but neither an index (x[name]) nor code or markup in other brackets (f"{name}", <title>)
-    r"(?<![\w\])])\[(?:your|insert|enter|add|name|date|text|input|output|topic|example|placeholder|company|product|city"
-    r"|title|friend|recipient|sender|parents?)\b[^\]\n]{0,60}\]"
+    # [Your Name] and the like, but neither an index (x[name]), a list (= [name, age], [name for name in names]) or a
+    # link ([Example](http://…)), nor code or markup in other brackets (f"{name}", <title>); XXX is also a number
+    r"(?<![\w\])])(?<!= )(?<!return )\[(?:your|insert|enter|add|name|date|text|input|output|topic|example|placeholder"
+    r"|company|product|city|title|friend|recipient|sender|parents?)\b(?! for \w+ in )[^\]\n]{0,60}\](?!\()"
     r"|[<{](?:your|insert|enter)\b[^>}\n]{0,60}[>}]"
-    r"|\blorem ipsum\b|\bto be (?:filled in|added|determined)\b|\b(?:TBD|XXXX*)\b"
+    r"|\blorem ipsum\b|\bto be (?:filled in|added|determined)\b|\b(?:TBD|X{4,})\b"
     r"|^\W*(?:(?:your )?answer here|(?:the )?(?:answer|output|input)(?: is)?|here is the output|string)\W*$",
     re.IGNORECASE,
 )
-_UNFINISHED = re.compile(r"(?:[,:;(\[{、，：；（]|\.\.\.|…)\s*$")
+_UNFINISHED = re.compile(r"(?:[,:(\[{、，：；（]|(?<!\d)(?<!\d, )(?:\.\.\.|…))\s*$")  # code ends in ";", numbers go on…
+_GOES_ON = re.compile(r"\b(?:complet|continu|finish|fill)|续|补", re.IGNORECASE)
 _POINTS_AT_INPUT = re.compile(
     r"\b(?:the|this|these|those) (?:following|given|provided|below)\b"
     r"|\b(?:text|sentence|paragraph|passage|list|data|code|poem|email|article|conversation|story|review)"
     r" (?:below|provided|above)\b"
-    r"|\bgiven (?:text|sentence|paragraph|passage|list)\b"
+    r"|(?<!\ba )\bgiven (?:text|sentence|paragraph|passage|list)\b"
     r"|以下(?:的)?(?:文本|句子|段落|文章|内容|数据|列表|对话)|(?:给定|下面|下列)的?(?:文本|句子|段落|文章)",
     re.IGNORECASE,
 )
@@ -39,7 +47,9 @@ _MAY_COPY = re.compile(
     r"\b(?:copy|repeat|echo|verbatim|unchanged|as is|if (?:needed|necessary|any))\b|复述|重复|照抄",
     re.IGNORECASE,
 )
-_SPACES = re.compile(r"\W+")
+_SPACES = re.compile(r"\s+")
+_AT_THE_ENDS = " .!?。！？\"'“”"
+_LETTER = r"[^\W\u2e80-\u9fff]"  # of a script that puts spaces between words; Chinese and Japanese do not
 _TOKEN_IN_ANY_CASE = re.compile("[A-Za-z0-9]")  # part of a token for every tokenizer: spares most texts a second look
 
 
@@ -47,7 +57,7 @@ def quality_check(filters: Filters, count_words: Callable[[str], int]) -> Callab
     """A function that gives the reason to drop a draft, or None. It looks at the draft alone."""
     banned = (
         re.compile(
-            r"(?<!\w)(?:" + "|".join(re.escape(word) for word in filters.banned_words) + r")(?!\w)",
+            rf"(?<!{_LETTER})(?:" + "|".join(map(re.escape, filters.banned_words)) + rf")(?!{_LETTER})",
             re.IGNORECASE,
         )
         if filters.banned_words
@@ -64,7 +74,7 @@ def quality_check(filters: Filters, count_words: Callable[[str], int]) -> Callab
             return "refusal"
         if filters.placeholders and any(map(_PLACEHOLDER.search, (draft.input, draft.output, draft.instruction))):
             return "placeholder"
-        if filters.placeholders and (_UNFINISHED.search(draft.output) or draft.input.rstrip().endswith(("...", "…"))):
+        if filters.placeholders and _is_unfinished(draft):
             return "unfinished"
         if filters.missing_inputs and not draft.input and _lacks_input(draft.instruction):
             return "missing_input"
@@ -77,6 +87,12 @@ def quality_check(filters: Filters, count_words: Callable[[str], int]) -> Callab
     return reason_to_drop
 
 
+def _is_unfinished(draft: Draft) -> bool:
+    """The output breaks off, or the input does though the instruction does not ask for the rest of it."""
+    cut_input = draft.input.rstrip().endswith(("...", "…")) and not _GOES_ON.search(draft.instruction)
+    return cut_input or _UNFINISHED.search(draft.output) is not None
+
+
 def _lacks_input(instruction: str) -> bool:
     """The instruction points at a text that is not there: no quotation, no line break, nothing behind a colon."""
     pointing = _POINTS_AT_INPUT.search(instruction)
@@ -87,13 +103,13 @@ def _lacks_input(instruction: str) -> bool:
 
 
 def _copies(draft: Draft) -> bool:
-    output = _SPACES.sub(" ", draft.output).casefold().strip()
-    if not output or _MAY_COPY.search(draft.instruction):
+    """The same text but for its ends. A comma or a capital more inside may be all that was asked for."""
+    if _MAY_COPY.search(draft.instruction):
         return False
-    return output in (
-        _SPACES.sub(" ", draft.input).casefold().strip(),
-        _SPACES.sub(" ", draft.instruction).casefold().strip(),
+    instruction, given, output = (
+        _SPACES.sub(" ", text).strip(_AT_THE_ENDS) for text in (draft.instruction, draft.input, draft.output)
     )
+    return bool(output) and output in (instruction, given)
 
 
 class Corpus:

@@ -18,9 +18,7 @@ from explore_async.exploration.values import AnswerSchema, Completion
 Format = Literal["json", "text"]
 
 _EXCERPT = 200
-_THINKING = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
-_CLOSED_THINKING = re.compile(r"^.*?</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
-_OPEN_THINKING = re.compile(r"<(?:think|thinking|reasoning)>.*\Z", re.DOTALL | re.IGNORECASE)
+_THINKING_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
 _MARKER = re.compile(r"^[ \t]*#{2,4}[ \t]*([A-Za-z]+)[ \t]*(?::[ \t]*(.*))?$", re.MULTILINE)
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|"|[{}]', re.DOTALL)
 _NOTHING = frozenset({"n/a", "na", "none", "null", "nil", "(none)", "<noinput>", "no input", "noinput", "-", "无"})
@@ -93,9 +91,15 @@ def _schema(shape: _Shape, most: int, *, leave_out: frozenset[str] = frozenset()
 
 def parse_tasks(completion: Completion, answer_format: Format) -> list[Proposal | Unreadable]:
     return [
-        item if isinstance(item, Unreadable) else Proposal(_title(item["name"]), _title(item["reason"].split("\n")[0]))
-        for item in _items(completion, answer_format, _TASKS)
+        item if isinstance(item, Unreadable) else _proposal(item) for item in _items(completion, answer_format, _TASKS)
     ]
+
+
+def _proposal(item: Mapping[str, str]) -> Proposal | Unreadable:
+    name = _title(item["name"])
+    if not name:
+        return Unreadable("missing_field", _excerpt(item))
+    return Proposal(name, _title(item["reason"].split("\n")[0]))
 
 
 def _title(text: str) -> str:
@@ -117,15 +121,22 @@ def _or_nothing(text: str) -> str:
 
 def answer_of(text: str) -> str:
     """The text without reasoning blocks, whether closed, broken off, or opened by the chat template."""
-    if "<" not in text:
-        return text
-    text = _THINKING.sub("", text)
-    text = _CLOSED_THINKING.sub("", text)
-    return _OPEN_THINKING.sub("", text)
+    kept: list[str] = []
+    start, thinking = 0, False
+    for tag in _THINKING_TAG.finditer(text):
+        if tag.group(1):
+            if not thinking:  # opened before the answer began
+                kept.clear()
+            start, thinking = tag.end(), False
+        elif not thinking:
+            kept.append(text[start : tag.start()])
+            thinking = True
+    return "".join(kept if thinking else [*kept, text[start:]])
 
 
 def _items(completion: Completion, answer_format: Format, shape: _Shape) -> Iterator[dict[str, str] | Unreadable]:
-    text = answer_of(completion.text)
+    # lone surrogates can be neither written as UTF-8 nor counted as text
+    text = answer_of(completion.text).encode("utf-8", "replace").decode()
     cut = completion.finish_reason == "length"
     raw = _json_items(text, shape) if answer_format == "json" else _marked_items(text, shape, cut=cut)
     found = False
@@ -161,8 +172,7 @@ def _text_of(value: object) -> str:
         text = "\n".join(_text_of(part) for part in value)
     else:
         text = orjson.dumps(value).decode()
-    # lone surrogates can be neither written as UTF-8 nor counted as text
-    return text.encode("utf-8", "replace").decode().replace("\x00", "").strip()
+    return text.replace("\x00", "").strip()
 
 
 def _excerpt(item: object) -> str:
@@ -180,9 +190,9 @@ def _json_items(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unread
 
 def _listed(document: object, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadable]:
     """The items of a whole document: a list, an object holding one, or a single item."""
-    if isinstance(document, Mapping) and shape.fields[0] not in document:
+    if isinstance(document, Mapping) and shape.fields[0] not in {str(name).casefold().strip() for name in document}:
         lists = [value for value in document.values() if isinstance(value, list)]
-        document = lists[0] if lists else document
+        document = document.get(shape.plural) or (lists[0] if lists else document)
     for item in document if isinstance(document, list) else [document]:
         if isinstance(item, Mapping):
             yield item
@@ -194,7 +204,7 @@ def _salvaged(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadab
     """Every whole object in a text that is no whole document, in one pass; then the item that was broken off."""
     open_objects: list[int] = []
     last_item = -1
-    for match in _JSON_TOKEN.finditer(text):
+    for match in _JSON_TOKEN.finditer(text, max(text.find("{"), 0)):  # a quotation mark in the words before is none
         mark = match.group()
         if mark == "{":
             open_objects.append(match.start())
@@ -209,10 +219,8 @@ def _salvaged(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadab
                 yield Unreadable("unparsable", text[start : match.end()][:_EXCERPT])
         elif mark == '"':  # a string without an end: nothing behind it can be trusted
             break
-    if open_objects and open_objects[-1] > last_item and text[open_objects[-1] + 1 :].lstrip().startswith('"'):
-        broken = text[open_objects[-1] :]
-        if broken[1:].lstrip().startswith(f'"{shape.fields[0]}'):
-            yield Unreadable("unparsable", broken[:_EXCERPT])
+    if open_objects and open_objects[-1] > last_item >= 0:  # where nothing was found at all, the caller says so
+        yield Unreadable("unparsable", text[open_objects[-1] :][:_EXCERPT])
 
 
 def _marked_items(text: str, shape: _Shape, *, cut: bool) -> Iterator[Mapping[str, Any] | Unreadable]:

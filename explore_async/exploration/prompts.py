@@ -29,19 +29,15 @@ from explore_async.settings import Recipe
 
 _PART = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
 
-_TRIAL: dict[str, Any] = {
-    "domain": "a",
-    "description": "b",
-    "task": "c",
-    "reason": "d",
-    "existing": ("e",),
-    "explored": ((0, "f"),),
-    "demonstrations": (Demonstration("g", "h", "i"),),
-    "topic": "j",
-    "style": "k",
-    "count": 2,
+_COMMON: dict[str, Any] = {"domain": "a", "description": "b", "task": "c", "reason": "d", "count": 2}
+_TRIAL: dict[str, dict[str, Any]] = {
+    "lookahead": {**_COMMON, "existing": ("e",)},
+    "backtrack": {**_COMMON, "explored": ((0, "f"),)},
+    "generate": {**_COMMON, "demonstrations": (Demonstration("g", "h", "i"),), "topic": "j", "style": "k"},
 }
-"""Every name that a template may use, with a value to try it on."""
+"""Every name that a template of each kind may use, with a value to try it on."""
+_FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a template can raise: it is a small program, and not ours."""
 
 
 def packaged_template(kind: Kind) -> str:
@@ -84,9 +80,10 @@ class PromptBook:
         for role, text in zip(pieces[1::2], pieces[2::2], strict=True):
             try:
                 template = environment.from_string(text)
-                template.render(_TRIAL)
-            except (TemplateError, TypeError, ValueError) as error:
-                known = ", ".join(sorted([*_TRIAL, "language", "answer_format", "inputs"]))
+                template.render(_TRIAL[kind])
+                template.render({name: type(value)() for name, value in _TRIAL[kind].items()} | {"count": 1})
+            except _FAULTS as error:
+                known = ", ".join(sorted([*_TRIAL[kind], "language", "answer_format", "inputs"]))
                 raise ConfigError(f"prompts: {kind}.j2, part [{role}]: {error} (names to use: {known})") from error
             parts.append((role, template))
         return tuple(parts)

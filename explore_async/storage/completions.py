@@ -151,7 +151,7 @@ class CompletionStore:
             rows = [row for row, _ in batch]
             try:
                 await self._in(self._writer, lambda rows=rows: self._insert(rows))  # type: ignore[misc]
-            except StorageError as error:
+            except Exception as error:  # noqa: BLE001 - whoever waits is told, a bug too
                 for _, done in batch:
                     if not done.done():
                         done.set_exception(error)

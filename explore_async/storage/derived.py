@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,20 +77,26 @@ class DerivedFile:
             )
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # `write` flushes: what is still in the buffer it could not write, and has said so
+            self._file.close()
 
 
 def write_json(path: Path, document: Any) -> None:
     """Writes the document whole or not at all."""
     body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(file.name, 0o666 & ~_umask())  # noqa: PTH101 - a temporary file is private, this one is not
-        os.replace(file.name, path)  # noqa: PTH105
+        temporary.chmod(0o666 & ~_umask())  # a temporary file is private, this one is not
+        temporary.replace(path)
     except OSError as error:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
         raise StorageError(f"{path}: {error.strerror}") from error
 
 

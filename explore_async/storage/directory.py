@@ -97,7 +97,14 @@ class RunDirectory:
             ) from error
 
     def write_recipe(self, recipe: Recipe, *, operation: Mapping[str, Any]) -> None:
-        """Makes this the directory of `recipe`. What was derived by another recipe is derived anew."""
+        """Makes this the directory of `recipe`. What was derived by another recipe is derived anew, and therefore goes
+        first: killed in between, the directory is still the old recipe's.
+        """
+        try:
+            for name in _DERIVED:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{error.filename}: cannot be removed: {error.strerror}") from error
         write_json(
             self.config,
             {
@@ -109,8 +116,6 @@ class RunDirectory:
                 "operation": operation,
             },
         )
-        for name in _DERIVED:
-            (self.path / name).unlink(missing_ok=True)
 
     def set_aside(self) -> Path | None:
         """Renames an existing directory so that this path is free; returns where it went."""

@@ -1,0 +1,225 @@
+"""Reading answers, property by property: nothing whole is lost, nothing broken is taken, nothing is slow."""
+
+from __future__ import annotations
+
+import time
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explore_async.exploration.parsing import (
+    Draft,
+    Proposal,
+    Unreadable,
+    answer_of,
+    examples_schema,
+    parse_examples,
+    parse_tasks,
+    tasks_schema,
+)
+from explore_async.exploration.values import Completion
+
+HARD = [
+    Draft('Say "hi" {to} me', "", "Hi } there\nfriend \\"),
+    Draft("Use [a], {b}, <c>", 'with {"json": [1]}', 'and \\ "output" \\"'),
+    Draft("第三个 🌍", "输入", "答案。"),
+]
+
+
+def answer(text: str, finish_reason: str = "stop") -> Completion:
+    return Completion(text, finish_reason, 1, 1)
+
+
+def document(drafts: list[Draft]) -> str:
+    return orjson.dumps({"examples": drafts}).decode()
+
+
+def drafts_of(text: str, answer_format: str = "json", finish_reason: str = "stop") -> list[Draft | Unreadable]:
+    return parse_examples(answer(text, finish_reason), answer_format)  # type: ignore[arg-type]
+
+
+def reasons(items: list[Draft | Unreadable]) -> list[str]:
+    return [item.reason for item in items if isinstance(item, Unreadable)]
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+def test_cut_at_every_character(fenced: bool) -> None:
+    """Cut by length at any character: every item closed before it is there, and one that was begun is told as
+    truncated, once; between items nothing is told.
+    """
+    text = document(HARD)
+    ends, starts, position = [], [], text.index("[")
+    for draft in HARD:
+        body = orjson.dumps(draft).decode()
+        starts.append(text.index(body, position))
+        position = starts[-1] + len(body)
+        ends.append(position)
+    before = 'Here is your 5" list:\n```json\n' if fenced else ""
+    for cut in range(len(text)):
+        items = drafts_of(before + text[:cut], finish_reason="length")
+        whole = sum(end <= cut for end in ends)
+        begun = sum(start < cut for start in starts) - whole
+        assert [item for item in items if isinstance(item, Draft)] == HARD[:whole], cut
+        expected = ["truncated"] if begun or not whole else []
+        assert reasons(items) == expected, (cut, text[:cut])
+
+
+def test_cut_text_loses_only_the_last() -> None:
+    """With markers, too: what `### End` or the next item closed is there at every cut, the open item is truncated."""
+    text = "".join(f"### Instruction: {one} thing\n### Output: done {one}\n### End\n" for one in "abc")
+    for cut in range(1, len(text) + 1):
+        items = drafts_of(text[:cut], "text", "length")
+        closed = text[:cut].count("### End")
+        assert [item for item in items if isinstance(item, Draft)] == [
+            Draft(f"{one} thing", "", f"done {one}") for one in "abc"[:closed]
+        ]
+        assert len(reasons(items)) <= 1
+        assert {*reasons(items)} <= {"truncated"}
+        if text[:cut].count("### Instruction:") > closed:
+            assert reasons(items) == ["truncated"]
+
+
+fields = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).map(str.strip).filter(bool)
+drafts = st.builds(Draft, fields, st.just("") | fields.filter(lambda text: text[0].isalpha() and len(text) > 8), fields)
+
+
+@given(st.lists(drafts, min_size=1, max_size=5), st.sampled_from(["{}", "```json\n{}\n```", "Sure:\n{}\nThat's all."]))
+def test_json_comes_back_equal(written: list[Draft], around: str) -> None:
+    """Whatever text an item holds, written as JSON it is read back equal, bare, fenced or amid words."""
+    assert drafts_of(around.replace("{}", document(written))) == written
+
+
+@given(st.lists(drafts, min_size=1, max_size=5))
+def test_text_comes_back_equal(written: list[Draft]) -> None:
+    """The same with markers, for texts without a marker of their own."""
+    clean = [Draft(*(value.replace("#", "+") for value in (one.instruction, one.input, one.output))) for one in written]
+    text = "\n".join(
+        f"### Instruction: {one.instruction}\n### Input: {one.input}\n### Output:\n{one.output}\n### End"
+        for one in clean
+    )
+    assert drafts_of(text, "text") == clean
+
+
+@given(st.lists(st.builds(Proposal, fields, fields), min_size=1, max_size=4))
+def test_tasks_are_never_without_a_name(proposed: list[Proposal]) -> None:
+    """A name of nothing but dots and quotation marks is no name; every other is on one line and survives."""
+    items = parse_tasks(answer(orjson.dumps({"tasks": proposed}).decode()), "json")
+    assert len(items) == len(proposed)
+    for item, one in zip(items, proposed, strict=True):
+        if isinstance(item, Unreadable):
+            assert item.reason == "missing_field"
+            assert not one.name.strip('.。"“” ')
+        else:
+            assert item.name
+            assert "\n" not in item.name
+
+
+@pytest.mark.parametrize("name", ['\\"\\"', ".", "“”", "。", " . "])
+def test_a_name_that_is_none(name: str) -> None:
+    """The tree never gets a nameless task."""
+    (item,) = parse_tasks(answer(f'{{"tasks": [{{"name": "{name}", "reason": "why"}}]}}'), "json")
+    assert isinstance(item, Unreadable)
+    assert item.reason == "missing_field"
+
+
+@pytest.mark.parametrize("nothing", ["N/A", "n/a.", "None", "null", "<noinput>", "(none)", "-", "无", "", "  "])
+def test_inputs_that_mean_nothing(nothing: str) -> None:
+    """The ways in which models say "no input" are an empty input; an output that says the same stays."""
+    (item,) = drafts_of(document([Draft("Answer", nothing, "None")]))
+    assert item == Draft("Answer", "", "None")
+
+
+@pytest.mark.parametrize("text", ["Nonesuch", "NA is the symbol of sodium", "0", "null and void"])
+def test_inputs_that_mean_something(text: str) -> None:
+    """Words that only begin like "no input" stay."""
+    assert drafts_of(document([Draft("Answer", text, "x")])) == [Draft("Answer", text, "x")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"Instruction": "List", "Output": ["a", 2, null]}', [Draft("List", "", "a\n2")]),
+        ('{"notes": ["x"], "examples": [{"instruction": "a", "output": "b"}]}', [Draft("a", "", "b")]),
+        ('{"examples": {"instruction": "a", "output": "b"}}', [Draft("a", "", "b")]),
+        ('{"data": [{"instruction": "a", "output": 1.5}]}', [Draft("a", "", "1.5")]),
+        ('{"instruction": "a", "output": true}\n{"instruction": "b", "output": 0}', [Draft("a", "", "true"), Draft("b", "", "0")]),
+    ],
+)  # fmt: skip
+def test_shapes_that_models_make_of_it(text: str, expected: list[Draft]) -> None:
+    """Other capitals, other names for the list, no list, one object a line, values that are no strings."""
+    assert drafts_of(text) == expected
+
+
+def test_an_item_beside_good_ones_has_its_own_reason() -> None:
+    """One bad item costs one item: not an object, without an output, with half a character."""
+    good = '{"instruction": "a", "output": "b"}'
+    assert [getattr(item, "reason", "good") for item in drafts_of(f'[{good}, 5, {{"instruction": "x"}}, {good}]')] == [
+        "good", "unparsable", "missing_field", "good",
+    ]  # fmt: skip
+    assert [getattr(item, "reason", "good") for item in drafts_of(f'[{good}, {{"instruction": "\\ud800"}}, {good}]')] == [
+        "good", "unparsable", "good",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("<think>a</think>b", "b"),
+        ("a</think>b", "b"),
+        ("a<think>b", "a"),
+        ("<THINKING>a\n</thinking>\nb<reasoning>c</reasoning>d", "\nbd"),
+        ("<think>a <think> b</think>c", "c"),
+        ("a < b and <b>bold</b>", "a < b and <b>bold</b>"),
+    ],
+)
+def test_thinking_is_no_answer(text: str, rest: str) -> None:
+    """Reasoning is cut out whether closed, open at the end, or opened before the text began; other tags stay."""
+    assert answer_of(text) == rest
+
+
+def test_an_answer_that_is_all_thought_is_truncated() -> None:
+    """Cut while thinking: one reason, no item, though the thought held one."""
+    items = drafts_of(f"<think>maybe {document(HARD)}", finish_reason="length")
+    assert reasons(items) == ["truncated"]
+    assert len(items) == 1
+
+
+@given(st.text(st.characters()), st.sampled_from(["json", "text"]), st.sampled_from(["stop", "length"]))
+def test_all_that_is_told_can_be_written(text: str, answer_format: str, finish_reason: str) -> None:
+    """Half characters, as a broken decoder leaves them, end neither in an item nor in the excerpt of a reason."""
+    for parse in (parse_examples, parse_tasks):
+        for around in ("{}", '{"examples": [{"instruction": "{}", "output": "x"}]}', "### Instruction: {}"):
+            assert orjson.dumps(parse(answer(around.replace("{}", text), finish_reason), answer_format))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("piece", ["{", "}", "{}", '{"', '"\\', "[{", "<think>", "</think>", "<think>x</thinking>", "#", "### Name: ", " \n", '{"instruction": '])  # fmt: skip
+@pytest.mark.parametrize("answer_format", ["json", "text"])
+def test_what_a_looping_model_repeats_is_read_in_linear_time(answer_format: str, piece: str) -> None:
+    """200,000 characters of one piece take at most a small multiple of what a tenth of them takes: ten times as much
+    would be linear, a hundred times quadratic.
+    """
+
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece))
+        began = time.process_time()
+        drafts_of(text, answer_format, "length")
+        return time.process_time() - began
+
+    assert seconds(200_000) < 40 * max(seconds(20_000), 0.01)
+
+
+@given(st.integers(1, 100), st.booleans())
+def test_schemas_ask_for_what_is_read(most: int, inputs: bool) -> None:
+    """A schema is closed, has all its fields required, at most `most` items, and its document parses."""
+    for schema, shown in ((examples_schema(most, inputs=inputs), Draft("a b", "", "c")), (tasks_schema(most), Proposal("a", "b"))):  # fmt: skip
+        (listed,) = schema.schema["properties"].values()
+        item = listed["items"]
+        assert (listed["minItems"], listed["maxItems"]) == (1, most)
+        assert item["additionalProperties"] is schema.schema["additionalProperties"] is False
+        assert list(item["properties"]) == item["required"]
+        text = orjson.dumps({schema.name: [{name: getattr(shown, name) for name in item["required"]}]}).decode()
+        parse = parse_examples if isinstance(shown, Draft) else parse_tasks
+        assert parse(answer(text), "json") == [shown]
+    assert ("input" in examples_schema(most, inputs=inputs).schema["properties"]["examples"]["items"]["required"]) is inputs  # fmt: skip

@@ -1,0 +1,226 @@
+"""Prompts: what the model sees, in which order, and what a template may not do."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted import recipe
+
+from explore_async.errors import ConfigError
+from explore_async.exploration.prompts import PromptBook, packaged_template
+from explore_async.exploration.values import AnswerSchema, ChatRequest, Demonstration, Kind, Prompt, Request
+from explore_async.settings import Recipe
+
+VALUES: dict[str, dict[str, Any]] = {
+    "lookahead": {"existing": ("Prune roses",)},
+    "backtrack": {"explored": ((0, "Sow seeds"), (1, "Sow beans"))},
+    "generate": {
+        "demonstrations": (Demonstration("Name a herb", "for shade", "Mint."),),
+        "topic": "birds",
+        "style": "playful",
+    },
+}
+
+
+def request(kind: Kind, **values: Any) -> Request:
+    common = {"domain": "Gardens", "description": "plants", "task": "Look after soil", "reason": "it feeds", "count": 3}
+    return Request(0, 1, kind, "0.1", 0, Prompt(kind, {**common, **VALUES[kind], **values}), 42)
+
+
+def text(settings: Recipe, kind: Kind, **values: Any) -> str:
+    rendered = PromptBook(settings).render(request(kind, **values))
+    return "\n".join(message["content"] for message in rendered.messages)
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("answer_format", ["json", "text"])
+@pytest.mark.parametrize("language", ["English", "Chinese"])
+def test_a_prompt_says_all_it_is_made_of(kind: Kind, answer_format: str, language: str) -> None:
+    """Task, reason, count, what there is already, the language and the form of the answer are in the prompt; a schema
+    goes with JSON alone.
+    """
+    settings = recipe(answer_format=answer_format, language=language)
+    rendered = PromptBook(settings).render(request(kind))
+    assert [message["role"] for message in rendered.messages] == ["system", "user"]
+    shown = text(settings, kind)
+    for part in ("Gardens", "plants", "Look after soil", "it feeds", " 3 "):
+        assert part in shown
+    for part in {"lookahead": ["Prune roses"], "backtrack": ["- Sow seeds", "  - Sow beans"],
+                 "generate": ["Name a herb", "for shade", "Mint.", "birds", "playful"]}[kind]:  # fmt: skip
+        assert part in shown
+    assert ("Write in Chinese" in shown) is (language == "Chinese")
+    assert ("### End" in shown) is (answer_format == "text")
+    assert ("JSON" in shown) is (rendered.answer_schema is not None) is (answer_format == "json")
+
+
+def common_start(one: str, other: str) -> str:
+    return one[: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))]
+
+
+@pytest.mark.parametrize("answer_format", ["json", "text"])
+def test_what_never_changes_comes_first(answer_format: str) -> None:
+    """Two generate prompts of a task are equal up to the topic, and those of two tasks up to their demonstrations and
+    task: a server's prefix cache serves the rest.
+    """
+    settings = recipe(answer_format=answer_format)
+    one, other = text(settings, "generate", topic="roses"), text(settings, "generate", topic="soil", style="plain")
+    shared = common_start(one, other)
+    assert shared == one[: one.index("roses")]
+    assert len(shared) > 0.9 * len(one)
+    sibling = text(settings, "generate", task="Water trees", reason="drought")
+    assert "Mint." in common_start(one, sibling)
+    system = {PromptBook(settings).render(request("generate", task=task)).messages[0]["content"] for task in "abc"}
+    assert len(system) == 1
+
+
+@given(st.text())
+def test_values_are_text_and_nothing_else(value: str) -> None:
+    """Whatever a model named a task: it stands in the prompt as it is, braces, tags and all, and is never run."""
+    name = f"{{{{ 7 * 7 }}}} {{% if %}} <b>&amp;</b> {value} end"
+    assert name in text(recipe(), "lookahead", task=name)
+
+
+def test_inputs_may_be_left_out() -> None:
+    """Without inputs neither the prompt, nor its demonstrations, nor the schema speak of them."""
+    settings = recipe(generation={"inputs": False})
+    rendered = PromptBook(settings).render(request("generate"))
+    assert "for shade" not in text(settings, "generate")
+    assert "input" not in text(settings, "generate").casefold()
+    assert rendered.answer_schema is not None
+    assert "input" not in str(rendered.answer_schema.schema)
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_a_template_of_ones_own_replaces_that_one_alone(kind: Kind) -> None:
+    """The recipe's template is used for its kind, several parts in their order; the other kinds stay as they were."""
+    own = "[system]\nBe brief.\n[user]\nAbout {{ task }} in {{ language }}, {{ count }}.\n"
+    settings = recipe(prompts={kind: own})
+    messages = PromptBook(settings).render(request(kind)).messages
+    assert [message["content"] for message in messages] == ["Be brief.", "About Look after soil in English, 3."]
+    for other in set(get_args(Kind)) - {kind}:
+        assert text(settings, other) == text(recipe(), other)
+    assert text(recipe(prompts={kind: packaged_template(kind)}), kind) == text(recipe(), kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "template", "says"),
+    [
+        ("generate", "Write {{ count }}", "has to begin with a line"),
+        ("generate", "words\n[user]\n{{ task }}", "has to begin with a line"),
+        ("generate", "[user]\n{{ tsk }}", "'tsk' is undefined"),
+        ("generate", "[user]\n{{ explored }}", "'explored' is undefined"),
+        ("lookahead", "[user]\n{{ topic }}", "'topic' is undefined"),
+        ("backtrack", "[user]\n{{ existing }}", "'existing' is undefined"),
+        ("generate", "[user]\n{{ demonstrations[0].instruction }}", "no element 0"),
+        ("generate", "[user]\n{{ topic[0].upper() }}", "no element 0"),
+        ("generate", "[user]\n{% if %}", "Expected an expression"),
+        ("generate", "[user]\n{{ 1 / 0 }}", "division by zero"),
+        ("generate", "[user]\n{{ task + 1 }}", "concatenate"),
+        ("generate", "[user]\n{{ 'x'.encode('nothing') }}", "nothing"),
+        ("generate", "[user]\n{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
+        ("generate", "[user]\n{% for x in range(10000000) %}{% endfor %}", "too big"),
+        ("generate", "[user]\n{% include 'other' %}", "no loader"),
+        ("generate", "[user]\n{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("generate", "[user]\n{{ task.__init__.__globals__ }}", "unsafe"),
+        ("generate", "[user]\n{{ demonstrations.__class__ }}", "unsafe"),
+    ],
+)
+def test_a_faulty_template_is_refused_before_the_run(kind: Kind, template: str, says: str) -> None:
+    """A fault that any prompt of that kind could meet (the bare ones at the start, too) is a ConfigError now and no
+    crash later: with the file, what is wrong, and the names to use. Templates reach nothing of Python's.
+    """
+    with pytest.raises(ConfigError) as caught:
+        PromptBook(recipe(prompts={kind: template}))
+    assert says in str(caught.value)
+    assert f"{kind}.j2" in str(caught.value)
+    if "begin with" not in says:
+        for name in ("task", "count", "language", *VALUES[kind]):
+            assert name in str(caught.value).partition("names to use")[2]
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("answer_format", ["json", "text"])
+def test_bare_prompts_have_no_gaps(kind: Kind, answer_format: str) -> None:
+    """With nothing to show (no description, reason, demonstrations, topic or style) no empty brackets, headings or
+    blank space are left.
+    """
+    empty = {name: type(value)() for name, value in VALUES[kind].items()}
+    shown = text(recipe(answer_format=answer_format), kind, description="", reason="", count=1, **empty)
+    for trace in ("()", " .", ": .", "\n\n\n", "Style", "Named already", "Exercises of the kind wanted"):
+        assert trace not in shown
+    assert shown == shown.strip()
+
+
+SEEN = ChatRequest(
+    "m",
+    ({"role": "system", "content": "a"}, {"role": "user", "content": "b"}),
+    {"temperature": 1.0, "max_tokens": 5},
+    7,
+    AnswerSchema("tasks", {"type": "object"}),
+    {"top_k": 3},
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "n"},
+        {"messages": SEEN.messages[:1]},
+        {"messages": SEEN.messages[::-1]},
+        {"messages": ({"role": "user", "content": "a"}, SEEN.messages[1])},
+        {"messages": ({"role": "system", "content": "a "}, SEEN.messages[1])},
+        {"sampling": {"temperature": 1.0, "max_tokens": 6}},
+        {"sampling": {"temperature": 1.0}},
+        {"seed": 8},
+        {"answer_schema": None},
+        {"answer_schema": AnswerSchema("tasks", {"type": "array"})},
+        {"extra_body": {}},
+        {"extra_body": {"top_k": 4}},
+    ],
+    ids=str,
+)
+def test_the_key_changes_with_all_the_model_sees(change: dict[str, Any]) -> None:
+    """Each field that reaches the model changes the key."""
+    assert dataclasses.replace(SEEN, **change).key != SEEN.key
+
+
+def test_the_key_changes_with_nothing_else() -> None:
+    """Neither the order of settings, nor a schema's name, nor a request's place in the run change its key; and a key
+    is the same on every machine, for stored answers are found by it.
+    """
+    same = dataclasses.replace(
+        SEEN, sampling={"max_tokens": 5, "temperature": 1.0}, answer_schema=AnswerSchema("other", {"type": "object"})
+    )
+    assert same.key == SEEN.key
+    book = PromptBook(recipe())
+    first = request("generate")
+    moved = dataclasses.replace(first, ordinal=99, due=500, task_id="0.7", turn=4)
+    assert book.render(moved).key == book.render(first).key
+    assert book.render(dataclasses.replace(first, seed=43)).key != book.render(first).key
+    assert SEEN.key == KEY
+
+
+KEY = "a1b6af576fd1375c9b7b60f610370b5b"
+
+
+def test_each_kind_has_its_sampling() -> None:
+    """Exploration and generation are sampled as the recipe says, the rest of the body goes along."""
+    settings = recipe(
+        sampling={"exploration": {"temperature": 0.3, "stop": ["x"]}, "generation": {"max_tokens": 9}},
+        extra_body={"top_k": 4},
+    )
+    book = PromptBook(settings)
+    for kind in get_args(Kind):
+        rendered = book.render(request(kind))
+        expected = (
+            {"temperature": 1.0, "top_p": 1.0, "max_tokens": 9}
+            if kind == "generate"
+            else {"temperature": 0.3, "top_p": 1.0, "max_tokens": 1024, "stop": ["x"]}
+        )
+        assert (rendered.sampling, rendered.extra_body) == (expected, {"top_k": 4})
+        assert (rendered.model, rendered.seed) == ("scripted", 42)
