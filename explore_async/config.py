@@ -57,8 +57,8 @@ def template(domain: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As YAML wants it: in quotes where they are needed."""
-    return yaml.safe_dump(text, allow_unicode=True, width=10_000).removesuffix("...\n").strip()
+    """As YAML wants it: in quotes where they are needed, and line breaks of every kind by their escapes."""
+    return yaml.safe_dump(text, allow_unicode=text.isprintable(), width=10_000).removesuffix("...\n").removesuffix("\n")
 
 
 def _find(config: str) -> Path:
