@@ -179,6 +179,7 @@ class Run:
         self._ending: Ending | None = None
         self._main: asyncio.Task[Any] | None = None
         self._performer: Performer | None = None
+        self._writing_tree: asyncio.Task[None] | None = None
         self._explorer = Explorer(recipe)
         self._records = Records(directory)
 
@@ -201,6 +202,8 @@ class Run:
             complete = self._ending in _FINISHED
         finally:
             await records.close(complete=complete)
+            if self._writing_tree is not None:  # else an older tree could land on the last one
+                await asyncio.wait([self._writing_tree])
             stats = self._stats()
             write_json(self._directory.tree, self._tree())
             write_json(self._directory.stats, stats)
@@ -244,7 +247,9 @@ class Run:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_TREES)
             if not self._records.replaying:
-                await asyncio.to_thread(write_json, self._directory.tree, self._tree())
+                writing = asyncio.to_thread(write_json, self._directory.tree, self._tree())
+                self._writing_tree = asyncio.create_task(writing)
+                await asyncio.shield(self._writing_tree)
 
     async def _keep_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
