@@ -123,6 +123,8 @@ class Filters(Settings):
     max_instruction_words: Annotated[int, Field(ge=1)] = 400
     min_output_words: Annotated[int, Field(ge=0)] = 1
     max_output_words: Annotated[int, Field(ge=1)] = 4000
+    max_repetition: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The greatest share of an output's three-word runs that may repeat earlier ones; 1 allows all."""
     refusals: bool = True
     placeholders: bool = True
     missing_inputs: bool = True

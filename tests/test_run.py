@@ -6,6 +6,8 @@ import asyncio
 import random
 import signal
 import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import orjson
@@ -27,7 +29,10 @@ from misbehaving import (
     slow,
 )
 
+from explore_async import run as run_module
+from explore_async.config import load
 from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.storage.derived import write_json
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -389,3 +394,46 @@ async def test_a_dead_endpoint_does_not_hold_up_a_stop(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     result = await asyncio.wait_for(finished(process), 10)
     assert result.code == 130, result.stderr
+
+
+async def test_a_slow_write_of_the_tree_never_lands_on_the_last(tmp_path: Path, monkeypatch, blockbuster) -> None:
+    """However long a periodic write of tree.json takes, the file that stays is the one of the run's end."""
+    blockbuster.deactivate()  # a run opens and closes its files on the loop, when nothing else is going on
+    begun: list[int] = []
+    landed: list[int] = []
+
+    def slowly(path: Path, document: dict) -> None:
+        if threading.current_thread() is threading.main_thread():
+            write_json(path, document)
+            return
+        begun.append(_kept(document["trees"][0]))
+        time.sleep(1.5)
+        write_json(path, document)
+        landed.append(begun[-1])
+
+    monkeypatch.setattr(run_module, "write_json", slowly)
+    monkeypatch.setattr(run_module, "_SECONDS_BETWEEN_TREES", 0.1)
+    async with SimulatedServer(64, Latency(0.02)) as server:
+        settings = load(str(config(tmp_path)), operation={"endpoints": [{"url": server.url}]})
+        result = await run_module.run(settings, tmp_path / "run", mode="resume", observer=Nobody())
+    while len(landed) < len(begun):
+        await asyncio.sleep(0.05)
+    tree = orjson.loads((tmp_path / "run" / "tree.json").read_bytes())
+    assert begun
+    assert begun[-1] < result.kept == _kept(tree["trees"][0])
+
+
+def _kept(task: dict) -> int:
+    return task["kept"] + sum(map(_kept, task["children"]))
+
+
+class Nobody:
+    """Observes nothing."""
+
+    def phase(self, text: str) -> None: ...
+
+    def fetching(self, progress: object) -> None: ...
+
+    def began(self, recipe: object, run: object) -> None: ...
+
+    def committed(self, events: object) -> None: ...

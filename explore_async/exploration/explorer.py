@@ -84,7 +84,7 @@ class Explorer:
         self._names: list[Corpus] = []
         for index, domain in enumerate(recipe.domains):
             self._plant(index, domain)
-        self._reason_to_drop = quality_check(recipe.filters, self._names[0].count_words)
+        self._reason_to_drop = quality_check(recipe.filters, self._names[0].tokenize)
         self._replan()
 
     # -- asking

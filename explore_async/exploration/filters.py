@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from explore_async.exploration.parsing import Draft
 from explore_async.exploration.values import Verdict
 from explore_async.settings import Filters
-from rouge_kernels import TOKENIZERS, DedupIndex
+from rouge_kernels import TOKENIZERS, DedupIndex, Tokenizer
 
 _CANNOT = r"i (?:cannot|can['’]?t|can not|could not|couldn['’]?t|am (?:unable|not able) to|won['’]?t be able to)\b"
 _REFUSAL = re.compile(
@@ -47,13 +47,14 @@ _MAY_COPY = re.compile(
     r"\b(?:copy|repeat|echo|verbatim|unchanged|as is|if (?:needed|necessary|any))\b|复述|重复|照抄",
     re.IGNORECASE,
 )
+_RUN = 3  # words
 _SPACES = re.compile(r"\s+")
 _AT_THE_ENDS = " .!?。！？\"'“”"
 _LETTER = r"[^\W\u2e80-\u9fff]"  # of a script that puts spaces between words; Chinese and Japanese do not
 _TOKEN_IN_ANY_CASE = re.compile("[A-Za-z0-9]")  # part of a token for every tokenizer: spares most texts a second look
 
 
-def quality_check(filters: Filters, count_words: Callable[[str], int]) -> Callable[[Draft], str | None]:
+def quality_check(filters: Filters, tokenize: Tokenizer) -> Callable[[Draft], str | None]:
     """A function that gives the reason to drop a draft, or None. It looks at the draft alone."""
     banned = (
         re.compile(
@@ -65,11 +66,13 @@ def quality_check(filters: Filters, count_words: Callable[[str], int]) -> Callab
     )
 
     def reason_to_drop(draft: Draft) -> str | None:
-        instruction_words, output_words = count_words(draft.instruction), count_words(draft.output)
-        if instruction_words < filters.min_instruction_words or output_words < filters.min_output_words:
+        instruction, output = tokenize(draft.instruction), tokenize(draft.output)
+        if len(instruction) < filters.min_instruction_words or len(output) < filters.min_output_words:
             return "too_short"
-        if instruction_words > filters.max_instruction_words or output_words > filters.max_output_words:
+        if len(instruction) > filters.max_instruction_words or len(output) > filters.max_output_words:
             return "too_long"
+        if _repetition(output) > filters.max_repetition and not _MAY_COPY.search(draft.instruction):
+            return "repetitive"
         if filters.refusals and _REFUSAL.search(draft.output):
             return "refusal"
         if filters.placeholders and any(map(_PLACEHOLDER.search, (draft.input, draft.output, draft.instruction))):
@@ -85,6 +88,12 @@ def quality_check(filters: Filters, count_words: Callable[[str], int]) -> Callab
         return None
 
     return reason_to_drop
+
+
+def _repetition(words: Sequence[str]) -> float:
+    """The share of the runs of three words that occurred earlier in the text: near 1 where a model goes in circles."""
+    runs = [tuple(words[start : start + _RUN]) for start in range(len(words) - _RUN + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def _is_unfinished(draft: Draft) -> bool:
@@ -119,13 +128,10 @@ class Corpus:
     """
 
     def __init__(self, threshold: float, tokenizer: str) -> None:
-        self._tokenize = TOKENIZERS[tokenizer]
-        self._index = DedupIndex(threshold, self._tokenize)
+        self.tokenize = TOKENIZERS[tokenizer]
+        self._index = DedupIndex(threshold, self.tokenize)
         self._ids: list[str] = []
         self._bare: dict[str, str] = {}
-
-    def count_words(self, text: str) -> int:
-        return len(self._tokenize(text))
 
     def add(self, text: str, text_id: str) -> None:
         """Kept whatever it resembles: seeds."""
@@ -149,7 +155,7 @@ class Corpus:
         return Verdict(kept=False, reason="duplicate", score=float(admission.score[0]), nearest=nearest)
 
     def _is_bare(self, text: str) -> bool:
-        return _TOKEN_IN_ANY_CASE.search(text) is None and not self._tokenize(text)
+        return _TOKEN_IN_ANY_CASE.search(text) is None and not self.tokenize(text)
 
 
 class Corpora:

@@ -188,6 +188,11 @@ def _json_items(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unread
     yield from _listed(document, shape)
 
 
+def _with_escapes(token: re.Match[str]) -> str:
+    """Models break lines within strings, which JSON forbids and everybody understands."""
+    return token.group().replace("\r", "").replace("\n", "\\n").replace("\t", "\\t")
+
+
 def _listed(document: object, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadable]:
     """The items of a whole document: a list, an object holding one, or a single item."""
     if isinstance(document, Mapping) and shape.fields[0] not in {str(name).casefold().strip() for name in document}:
@@ -214,7 +219,7 @@ def _salvaged(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadab
                 continue
             last_item = start
             try:
-                yield from _listed(orjson.loads(text[start : match.end()]), shape)
+                yield from _listed(orjson.loads(_JSON_TOKEN.sub(_with_escapes, text[start : match.end()])), shape)
             except orjson.JSONDecodeError:
                 yield Unreadable("unparsable", text[start : match.end()][:_EXCERPT])
         elif mark == '"':  # a string without an end: nothing behind it can be trusted

@@ -17,8 +17,36 @@ BANNED = Filters(banned_words=("casino", "赌场", "C++"))
 
 
 def reason(instruction: str, given: str, output: str, filters: Filters = BANNED) -> str | None:
-    count_words = Corpus(0.7, "unicode").count_words
-    return quality_check(filters, count_words)(Draft(instruction, given, output))
+    return quality_check(filters, TOKENIZERS["unicode"])(Draft(instruction, given, output))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "Three gifts in a box. Three gifts in a box. Three gifts in a box. Three gifts in a box.",
+        "ha ha ha ha ha ha ha ha",
+        "写一首诗。写一首诗。写一首诗。写一首诗。",
+    ],
+)
+def test_going_in_circles(output: str) -> None:
+    """An output that repeats itself more than half is dropped, unless that is allowed or asked for."""
+    assert reason("Tell me about it", "", output) == "repetitive"
+    assert reason("Tell me about it", "", output, Filters(max_repetition=1)) is None
+    assert reason("Repeat a sentence four times", "", output) is None
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "Row, row, row your boat, gently down the stream. Merrily, merrily, merrily, merrily, life is but a dream.",
+        "for (i = 0; i < n; i++) { for (j = 0; j < n; j++) { c[i][j] = a[i][j] + b[i][j]; } }",
+        "yes",
+        "No, no, no.",
+    ],
+)
+def test_a_refrain_is_no_circle(output: str) -> None:
+    """Songs, loops in code and very short outputs repeat a little, as they should."""
+    assert reason("Tell me about it", "", output) is None
 
 
 @pytest.mark.parametrize(
@@ -246,7 +274,12 @@ def test_banned_words_are_words(text: str, banned: bool) -> None:
 def test_lengths_are_inclusive(words: int, expected: str | None) -> None:
     """The limits themselves are allowed, for instructions and outputs, in words or in Chinese characters."""
     limits = Filters(
-        min_instruction_words=3, max_instruction_words=6, min_output_words=3, max_output_words=6, copies=False
+        min_instruction_words=3,
+        max_instruction_words=6,
+        min_output_words=3,
+        max_output_words=6,
+        max_repetition=1,
+        copies=False,
     )
     for text in (" ".join(["word"] * words), "字" * words):
         assert reason(text, "", "one two three", limits) == expected

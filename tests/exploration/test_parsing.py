@@ -152,6 +152,12 @@ def test_shapes_that_models_make_of_it(text: str, expected: list[Draft]) -> None
     assert drafts_of(text) == expected
 
 
+def test_line_breaks_within_strings_are_understood() -> None:
+    """Raw line breaks and tabs, which JSON forbids within strings, lose nothing; those between items are no text."""
+    text = 'Here:\n{"examples": [\n{"instruction": "Write\na\tlist",\n"input": "", "output": "one\r\ntwo \\"2\\""}\n]}'
+    assert drafts_of(text) == [Draft("Write\na\tlist", "", 'one\ntwo "2"')]
+
+
 def test_an_item_beside_good_ones_has_its_own_reason() -> None:
     """One bad item costs one item: not an object, without an output, with half a character."""
     good = '{"instruction": "a", "output": "b"}'

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import misbehaving as bad
 import pytest
 
-from explore_async.errors import ConfigError, EndpointError
+from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion, Failure
 from explore_async.serving import host as host_module
 from explore_async.serving import roster as roster_module
@@ -534,3 +534,26 @@ def test_waits_grow_and_are_bounded():
         waits = [retry.wait_s(attempt) for _ in range(200)]
         assert min(waits) >= 0
         assert bound / 2 < max(waits) <= bound
+
+
+async def test_stopping_finishes_what_is_under_way_and_sends_nothing_more():
+    """After stop, answers under way arrive; what waited for a place, or for another attempt, is given back unasked."""
+    trouble = iter([bad.INTERNAL])
+
+    def script(body, ordinal):
+        return next(trouble, bad.INTERNAL) if said(body) == "unlucky" else bad.slow(0.3)
+
+    async with bad.MisbehavingServer(script) as server:
+        endpoint = Endpoint(server.url, concurrency=2)
+        async with connected(endpoint, retry=Retry(attempts=9, first_wait_s=20, longest_wait_s=20)) as pool:
+            unlucky = asyncio.create_task(pool.ask(request("unlucky"), priority=0))
+            while not pool.statistics().failed_attempts:
+                await asyncio.sleep(0.005)
+            asking = [asyncio.create_task(pool.ask(request(number), priority=number)) for number in range(5)]
+            while server.in_flight < 2:
+                await asyncio.sleep(0.005)
+            pool.stop()
+            outcomes = await asyncio.wait_for(asyncio.gather(unlucky, *asking, return_exceptions=True), 5)
+            assert [type(one) for one in outcomes[1:3]] == [Completion, Completion]
+            assert all(isinstance(one, EndpointUnavailable) for one in (outcomes[0], *outcomes[3:]))
+            assert len(server.bodies) == 3
