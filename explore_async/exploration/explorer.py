@@ -245,7 +245,7 @@ class Explorer:
                 item.input,
                 item.output,
             )
-            reason = self._reason_to_drop(item)
+            reason = self._reason_to_drop(item, subject.demonstrations)
             if reason is None:
                 fit.append(example)
             else:

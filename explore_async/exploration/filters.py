@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from explore_async.exploration.parsing import Draft
-from explore_async.exploration.values import Verdict
+from explore_async.exploration.values import Demonstration, Verdict
 from explore_async.settings import Filters
 from rouge_kernels import TOKENIZERS, DedupIndex, Tokenizer
 
@@ -48,14 +48,15 @@ _MAY_COPY = re.compile(
     re.IGNORECASE,
 )
 _RUN = 3  # words
+_SHORT = 5  # words: answers like "yes" or a label are the same for many questions
 _SPACES = re.compile(r"\s+")
 _AT_THE_ENDS = " .!?。！？\"'“”"
 _LETTER = r"[^\W\u2e80-\u9fff]"  # of a script that puts spaces between words; Chinese and Japanese do not
 _TOKEN_IN_ANY_CASE = re.compile("[A-Za-z0-9]")  # part of a token for every tokenizer: spares most texts a second look
 
 
-def quality_check(filters: Filters, tokenize: Tokenizer) -> Callable[[Draft], str | None]:
-    """A function that gives the reason to drop a draft, or None. It looks at the draft alone."""
+def quality_check(filters: Filters, tokenize: Tokenizer) -> Callable[[Draft, Sequence[Demonstration]], str | None]:
+    """A function that gives the reason to drop a draft, or None, from the draft and the demonstrations it was shown."""
     banned = (
         re.compile(
             rf"(?<!{_LETTER})(?:" + "|".join(map(re.escape, filters.banned_words)) + rf")(?!{_LETTER})",
@@ -65,7 +66,7 @@ def quality_check(filters: Filters, tokenize: Tokenizer) -> Callable[[Draft], st
         else None
     )
 
-    def reason_to_drop(draft: Draft) -> str | None:
+    def reason_to_drop(draft: Draft, shown: Sequence[Demonstration]) -> str | None:
         instruction, output = tokenize(draft.instruction), tokenize(draft.output)
         if len(instruction) < filters.min_instruction_words or len(output) < filters.min_output_words:
             return "too_short"
@@ -81,7 +82,9 @@ def quality_check(filters: Filters, tokenize: Tokenizer) -> Callable[[Draft], st
             return "unfinished"
         if filters.missing_inputs and not draft.input and _lacks_input(draft.instruction):
             return "missing_input"
-        if filters.copies and _copies(draft):
+        if filters.copies and (
+            _copies(draft) or (len(output) > _SHORT and any(draft.output == one.output for one in shown))
+        ):
             return "copied"
         if banned is not None and any(map(banned.search, (draft.instruction, draft.input, draft.output))):
             return "banned_word"

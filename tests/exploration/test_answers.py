@@ -129,7 +129,7 @@ CHECK = quality_check(Filters(banned_words=("casino",)), str.split)
 )
 def test_quality_filters_drop_with_their_reason(draft: Draft, reason: str) -> None:
     """Each filter drops what it is for and says so."""
-    assert CHECK(draft) == reason
+    assert CHECK(draft, ()) == reason
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_quality_filters_drop_with_their_reason(draft: Draft, reason: str) -> No
 )
 def test_quality_filters_leave_good_ones(draft: Draft) -> None:
     """Maths, code, short answers and letters are not mistaken for faults."""
-    assert CHECK(draft) is None
+    assert CHECK(draft, ()) is None
 
 
 def test_corpus_decisions_are_those_of_rouge_score() -> None:

@@ -10,14 +10,15 @@ from scripted import recipe
 
 from explore_async.exploration.filters import Corpora, Corpus, quality_check
 from explore_async.exploration.parsing import Draft
+from explore_async.exploration.values import Demonstration
 from explore_async.settings import Filters
 from rouge_kernels import TOKENIZERS
 
 BANNED = Filters(banned_words=("casino", "赌场", "C++"))
 
 
-def reason(instruction: str, given: str, output: str, filters: Filters = BANNED) -> str | None:
-    return quality_check(filters, TOKENIZERS["unicode"])(Draft(instruction, given, output))
+def reason(instruction: str, given: str, output: str, filters: Filters = BANNED, shown=()) -> str | None:
+    return quality_check(filters, TOKENIZERS["unicode"])(Draft(instruction, given, output), shown)
 
 
 @pytest.mark.parametrize(
@@ -379,3 +380,15 @@ def test_the_scope_is_what_is_compared(scope: str, also_in: set[str]) -> None:
     for task in ("0", "0.0", "0.1.2"):
         assert corpora.of(task).admit("prune the old roses", "y").nearest == "seed:0.0"
     assert corpora.of("1.7").admit("prune the old roses", "z").kept is (scope != "run")
+
+
+def test_the_output_of_a_demonstration() -> None:
+    """An output that is a shown demonstration's word for word is copied; a short one may be right for both."""
+    shown = [
+        Demonstration("Name three trees", "", "An oak, a beech and an old lime."),
+        Demonstration("Is it?", "", "Yes"),
+    ]
+    assert reason("Name three other trees", "", "An oak, a beech and an old lime.", shown=shown) == "copied"
+    assert reason("Name three other trees", "", "An oak, a birch and an old lime.", shown=shown) is None
+    assert reason("Is snow white?", "", "Yes", shown=shown) is None
+    assert reason("Name three other trees", "", shown[0].output, Filters(copies=False), shown) is None
