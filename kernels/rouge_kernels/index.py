@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rouge_kernels import scan
+from rouge_kernels import search
+from rouge_kernels.bounds import bounds_for
 from rouge_kernels.lcs import lcs_length, wrapping
+from rouge_kernels.postings import Postings
+from rouge_kernels.prefixes import DEPTH
 from rouge_kernels.ragged import RaggedRows, grown
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
+from rouge_kernels.search import Corpus, Findings, Rule
 from rouge_kernels.tokenizer import RougeTokenizer, Tokenizer
 from rouge_kernels.vocabulary import Vocabulary
 
@@ -36,60 +40,66 @@ class DedupIndex:
     threshold; at 1.0 nothing is, not even the same text again. A text without tokens scores 0 with every other and is
     always kept. The same texts in the same order give the same decisions, however they are cut into batches.
 
-    Not to be used by two threads at once; a call releases the GIL while it scans.
+    Texts are found by the keys of `prefixes`, posted in a table that grows a little with
+    every text; nothing is ever built anew.
+
+    Not to be used by two threads at once; a call releases the GIL while it searches.
     """
 
     def __init__(self, threshold: float, tokenizer: Tokenizer = ROUGE_TOKENIZER) -> None:
         if not 0 < threshold <= 1:
             raise ValueError(f"the threshold must lie in (0, 1], not at {threshold!r}")
         self.threshold = float(threshold)
+        self._rule: Rule | None = None
         self._tokenizer = tokenizer
         self._vocabulary = Vocabulary()
         self._texts = RaggedRows()
-        self._signatures: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
         self._rows: npt.NDArray[np.int32] = np.zeros(1, dtype=np.int32)
-        self._longest = 0
+        self._postings = Postings(DEPTH)
 
     def __len__(self) -> int:
         return len(self._texts)
 
+    @property
+    def nbytes(self) -> int:
+        """The memory it has taken, the vocabulary's spellings apart."""
+        own = (self._texts.values, self._texts.starts, self._rows)
+        return self._postings.nbytes + sum(array.nbytes for array in own)
+
     def add(self, texts: Sequence[str]) -> None:
         """Keep all of these, duplicates or not."""
-        ids, starts = self._encoded(texts)
-        size = scan.add_all(ids, starts, self._texts.values, self._texts.starts, self._signatures, len(self))
-        self._texts.extend_to(size)
+        self._take(texts, anyway=True)
 
     def admit(self, texts: Sequence[str]) -> Admission:
         """Keep each of these, in order, unless it is a duplicate of a text kept before it, here or in earlier calls."""
+        found = self._take(texts, anyway=False)
+        return Admission(kept=found.nearest < 0, nearest=found.nearest, lcs=found.lcs, score=found.score)
+
+    def _take(self, texts: Sequence[str], *, anyway: bool) -> Findings:
         ids, starts = self._encoded(texts)
-        nearest = np.empty(len(texts), dtype=np.int64)
-        lcs = np.empty(len(texts), dtype=np.int64)
-        score = np.empty(len(texts), dtype=np.float64)
+        found = Findings(
+            np.full(len(texts), -1, dtype=np.int64),
+            np.full(len(texts), -1, dtype=np.int64),
+            np.full(len(texts), np.nan),
+        )
+        rule = Rule(self.threshold, bounds_for(self.threshold).least)
+        corpus = Corpus(self._texts.values, self._texts.starts)
+        begin = 0
         with wrapping():
-            size = scan.admit_in_order(
-                ids,
-                starts,
-                self._texts.values,
-                self._texts.starts,
-                self._signatures,
-                len(self),
-                self._longest,
-                self._rows,
-                self.threshold,
-                nearest,
-                lcs,
-                score,
-            )
-        self._texts.extend_to(size)
-        return Admission(kept=nearest < 0, nearest=nearest, lcs=lcs, score=score)
+            while True:
+                size, begin = search.admit(
+                    ids, starts, begin, rule, corpus, self._postings.table, self._rows, found, len(self), anyway
+                )
+                self._texts.extend_to(size)
+                if begin == len(texts):
+                    return found
+                self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin])))
 
     def _encoded(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """The texts as token ids, and room in every buffer for all of them."""
+        """The texts as token ids, their tokens counted, and room in every buffer for all of them."""
         ids, starts = self._vocabulary.encode(map(self._tokenizer, texts))
         self._texts.reserve(len(texts), len(ids))
-        self._signatures = grown(self._signatures, len(self._texts.starts))
         self._rows = grown(self._rows, len(self._vocabulary))
-        self._longest = max(self._longest, int(np.diff(starts).max(initial=0)))
         return ids, starts
 
 

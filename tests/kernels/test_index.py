@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config
+from rapidfuzz.distance import LCSseq
 from rouge_score.rouge_scorer import RougeScorer
 
 import rouge_kernels
-from rouge_kernels import DedupIndex, UnicodeTokenizer, warm_up
+from rouge_kernels import DedupIndex, UnicodeTokenizer, search, warm_up
 
 INTERPRETED = bool(config.DISABLE_JIT)
 THRESHOLDS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.95]
@@ -185,3 +186,41 @@ def test_warming_up_is_safe_in_threads():
 def test_all_that_is_public_exists():
     """`__all__` is sorted by the linter and true by this."""
     assert all(hasattr(rouge_kernels, name) for name in rouge_kernels.__all__)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9])
+def test_lists_that_are_full_lose_nothing(threshold, monkeypatch):
+    """With few tokens every list fills, so that texts go under keys of several; all duplicates are still found."""
+    size = 1500
+    if config.DISABLE_JIT:
+        size = 200
+        monkeypatch.setattr(search, "FULL", 5)
+    chooser = random.Random(f"full {threshold}")
+    words = [f"w{number}" for number in range(16)]
+    texts = [
+        [words[int(16 * chooser.random() ** 2)] for _ in range(chooser.choice((1, 2, 3, 5, 7, 8, 9, 10, 14)))]
+        for _ in range(size)
+    ]
+    kept, new = texts[: 4 * size // 5], texts[4 * size // 5 :]
+    index = DedupIndex(threshold)
+    index.add([" ".join(text) for text in kept])
+    assert index._postings.table.longest[1] > 0
+    admission = index.admit([" ".join(text) for text in new])
+    for position, text in enumerate(new):
+        scores = [naive_rouge.fmeasure(LCSseq.similarity(text, one), len(text), len(one)) for one in kept]
+        best = max(scores)
+        assert admission.kept[position] == (best <= threshold)
+        if best > threshold:
+            assert admission.nearest[position] == scores.index(best)
+            assert admission.score[position] == best
+        else:
+            kept.append(text)
+
+
+def test_long_texts_of_few_tokens_are_posted_once_a_token():
+    """Texts of hundreds of equal tokens cost no more than short ones, and are told apart by their lengths."""
+    index = DedupIndex(0.9)
+    lengths = [1, 2, 3, 50, 100, 101, 200, 300, 330]
+    kept = index.admit([" ".join(["ha"] * length) for length in lengths]).kept
+    assert kept.tolist() == [True, True, True, True, True, False, True, True, False]
+    assert index._postings.table.state[0] <= 1 + len(lengths)

@@ -1,7 +1,19 @@
 import numba
 import pytest
 
-from rouge_kernels import DedupIndex, _jit, fmeasure, lcs, lcs_length, least_duplicate_lcs, scan, scoring
+from rouge_kernels import (
+    DedupIndex,
+    _jit,
+    bounds,
+    fmeasure,
+    lcs,
+    lcs_length,
+    least_duplicate_lcs,
+    postings,
+    prefixes,
+    scoring,
+    search,
+)
 
 
 def test_a_kernel_works_where_nothing_can_be_cached(monkeypatch):
@@ -31,7 +43,10 @@ def test_each_kernel_is_compiled_for_one_signature_only():
     fmeasure(1, 2, 3)
     least_duplicate_lcs(2, 3, 0.5)
     kernels = {
-        kernel for module in (lcs, scan, scoring) for kernel in vars(module).values() if hasattr(kernel, "signatures")
+        kernel
+        for module in (bounds, lcs, postings, prefixes, scoring, search)
+        for kernel in vars(module).values()
+        if hasattr(kernel, "signatures")
     }
     assert len(kernels) > 10
     assert {kernel.py_func.__name__: len(kernel.signatures) for kernel in kernels if len(kernel.signatures) > 1} == {}
