@@ -154,14 +154,16 @@ async def test_timeouts_and_refused_connections_are_told_apart():
         ("7", 7, 7),
         ("0.5", 0.5, 0.5),
         ("-3", 0, 0),
-        (formatdate(time.time() + 300, usegmt=True), 200, 300),
-        (formatdate(time.time() - 300, usegmt=True), 0, 0),
+        (300, 200, 300),
+        (-300, 0, 0),
         ("soon", None, None),
         ("inf", None, None),
     ],
 )
 async def test_retry_after_in_both_forms(header, least, most):
     """Seconds and HTTP dates are understood; nonsense counts as not said."""
+    if isinstance(header, int):
+        header = formatdate(time.time() + header, usegmt=True)
     with pytest.raises(RateLimited) as caught:
         await ask_misbehaving(bad.error(429, headers={"Retry-After": header}))
     if least is None:
