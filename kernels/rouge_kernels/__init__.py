@@ -11,7 +11,7 @@ The kernels know nothing of where texts come from or what becomes of them. They 
 (`warm_up` does it at a chosen moment); importing compiles nothing. `NUMBA_DISABLE_JIT=1` runs them as plain Python.
 """
 
-from rouge_kernels.index import Admission, DedupIndex, warm_up
+from rouge_kernels.index import Admission, DedupIndex, similar_pairs, warm_up
 from rouge_kernels.lcs import lcs_length
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
 from rouge_kernels.tokenizer import TOKENIZERS, RougeTokenizer, Tokenizer, UnicodeTokenizer
@@ -26,5 +26,6 @@ __all__ = [
     "fmeasure",
     "lcs_length",
     "least_duplicate_lcs",
+    "similar_pairs",
     "warm_up",
 ]

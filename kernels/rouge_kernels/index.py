@@ -95,12 +95,41 @@ class DedupIndex:
                     return found
                 self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin])))
 
+    def pair_up(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Keep all of these, and tell every duplicate of each that was kept before it, in the index or the batch.
+
+        One row a pair: the position of the earlier text, that of the later one, the LCS in tokens; sorted by the
+        later, then by the earlier.
+        """
+        ids, starts = self._encoded(texts)
+        rule = Rule(self.threshold, bounds_for(self.threshold).least)
+        corpus = Corpus(self._texts.values, self._texts.starts)
+        parts = [np.empty((0, 3), dtype=np.int64)]
+        begin = 0
+        with wrapping():
+            while True:
+                size, begin, pairs = search.pair_up(
+                    ids, starts, begin, rule, corpus, self._postings.table, self._rows, len(self)
+                )
+                parts.append(pairs)
+                self._texts.extend_to(size)
+                if begin == len(texts):
+                    return np.concatenate(parts)
+                self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin])))
+
     def _encoded(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """The texts as token ids, their tokens counted, and room in every buffer for all of them."""
         ids, starts = self._vocabulary.encode(map(self._tokenizer, texts))
         self._texts.reserve(len(texts), len(ids))
         self._rows = grown(self._rows, len(self._vocabulary))
         return ids, starts
+
+
+def similar_pairs(
+    texts: Sequence[str], threshold: float, tokenizer: Tokenizer = ROUGE_TOKENIZER
+) -> npt.NDArray[np.int64]:
+    """All pairs of texts whose ROUGE-L lies above the threshold, kept or not: rows of (i, j, LCS) with i < j."""
+    return DedupIndex(threshold, tokenizer).pair_up(texts)
 
 
 def warm_up() -> None:
@@ -111,6 +140,7 @@ def warm_up() -> None:
     index = DedupIndex(0.5)
     index.add(["one"])
     index.admit(["one"])
+    similar_pairs(["one", "one"], 0.5)
     lcs_length(["one"], ["one"])
     fmeasure(1, 1, 1)
     least_duplicate_lcs(1, 1, 0.5)

@@ -116,41 +116,66 @@ def admit(
 def pair_up(
     texts: npt.NDArray[np.int32],
     starts: npt.NDArray[np.int64],
+    begin: int,
     rule: Rule,
     corpus: Corpus,
     table: Table,
     rows: npt.NDArray[np.int32],
-    offset: int,
-) -> npt.NDArray[np.int64]:
-    """Every duplicate that the index holds of each text of the batch: rows of (its position, offset + i, LCS)."""
+    size: int,
+) -> tuple[int, int, npt.NDArray[np.int64]]:
+    """Keep every text from `begin` on, while there is room, and tell all its duplicates before it.
+
+    Returns the new size, the first text that was not looked at, and rows of (position before, own position, LCS).
+    """
     arranged, path = arrangement_for(_longest(starts)), empty_path()
     candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
     pairs = np.empty((FIRST_CANDIDATES, 3), dtype=np.int64)
-    size = 0
-    for i in range(len(starts) - 1):
+    found = len(pairs[:0])  # a bare 0 has a type of its own, for which numba would compile `_note_pairs` once more
+    for i in range(begin, len(starts) - 1):
         text = texts[starts[i] : starts[i + 1]]
-        candidates, found = _candidates(_arranged(text, rule, arranged), rule, corpus, table, path, candidates)
-        if found == 0:
-            continue
-        if size + found > len(pairs):
-            larger = np.empty((2 * (size + found), 3), dtype=np.int64)
-            larger[:size] = pairs[:size]
+        if not has_room(table, keys_at_most(len(text))):
+            return size, i, pairs[:found]
+        query = _arranged(text, rule, arranged)
+        candidates, number = _candidates(query, rule, corpus, table, path, candidates)
+        if found + number > len(pairs):
+            larger = np.empty((2 * (found + number), 3), dtype=np.int64)
+            larger[:found] = pairs[:found]
             pairs = larger
-        candidates[:found].sort()
-        masks = mark(text, rows)
-        state = np.empty(masks.shape[1], dtype=np.uint64)
-        before = -1
-        for candidate in candidates[:found]:
-            if candidate == before:
-                continue
-            before = candidate
-            other = corpus.values[corpus.starts[candidate] : corpus.starts[candidate + 1]]
-            lcs = marked_lcs(masks, rows, other, state)
-            if lcs >= least_lcs(rule.least, rule.threshold, len(text), len(other)):
-                pairs[size, 0], pairs[size, 1], pairs[size, 2] = candidate, offset + i, lcs
-                size += 1
-        unmark(text, rows)
-    return pairs[:size]
+        if number > 0:
+            found = _note_pairs(text, size, rule, corpus, candidates[:number], rows, pairs, found)
+        append(query, corpus, size)
+        _post_all(query, size, table, path)
+        size += 1
+    return size, len(starts) - 1, pairs[:found]
+
+
+@jit
+def _note_pairs(
+    text: npt.NDArray[np.int32],
+    position: int,
+    rule: Rule,
+    corpus: Corpus,
+    candidates: npt.NDArray[np.int32],
+    rows: npt.NDArray[np.int32],
+    pairs: npt.NDArray[np.int64],
+    found: int,
+) -> int:
+    """Write the candidates that are duplicates behind the pairs found, each once; returns their number."""
+    candidates.sort()
+    masks = mark(text, rows)
+    state = np.empty(masks.shape[1], dtype=np.uint64)
+    before = -1
+    for candidate in candidates:
+        if candidate == before:
+            continue
+        before = candidate
+        other = corpus.values[corpus.starts[candidate] : corpus.starts[candidate + 1]]
+        lcs = marked_lcs(masks, rows, other, state)
+        if lcs >= least_lcs(rule.least, rule.threshold, len(text), len(other)):
+            pairs[found, 0], pairs[found, 1], pairs[found, 2] = candidate, position, lcs
+            found += 1
+    unmark(text, rows)
+    return found
 
 
 @jit
@@ -227,7 +252,7 @@ def _candidates(
     query: Query, rule: Rule, corpus: Corpus, table: Table, path: Path, candidates: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.int32], int]:
     """The texts of the index that may be duplicates, some of them more than once, and their number."""
-    found = len(candidates[:0])  # not a bare 0, for whose literal type numba would compile `_look_through` once more
+    found = len(candidates[:0])  # not a bare 0, see above
     spare = len(query.text) - query.need
     if spare < 0:
         return candidates, found

@@ -12,7 +12,7 @@ from rapidfuzz.distance import LCSseq
 from rouge_score.rouge_scorer import RougeScorer
 
 import rouge_kernels
-from rouge_kernels import DedupIndex, UnicodeTokenizer, search, warm_up
+from rouge_kernels import DedupIndex, UnicodeTokenizer, search, similar_pairs, warm_up
 
 INTERPRETED = bool(config.DISABLE_JIT)
 THRESHOLDS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.95]
@@ -224,3 +224,18 @@ def test_long_texts_of_few_tokens_are_posted_once_a_token():
     kept = index.admit([" ".join(["ha"] * length) for length in lengths]).kept
     assert kept.tolist() == [True, True, True, True, True, False, True, True, False]
     assert index._postings.table.state[0] <= 1 + len(lengths)
+
+
+@given(texts, st.sampled_from(THRESHOLDS))
+def test_similar_pairs_are_all_pairs_above(batch, threshold):
+    """Every pair whose F lies above the threshold, and no other, with its LCS; cut into batches it is the same."""
+    split = [text.split() for text in batch]
+    expected = []
+    for later, text in enumerate(split):
+        for earlier, other in enumerate(split[:later]):
+            lcs = naive_rouge.lcs_length(other, text)
+            if naive_rouge.fmeasure(lcs, len(text), len(other)) > threshold:
+                expected.append([earlier, later, lcs])
+    assert similar_pairs(batch, threshold).tolist() == expected
+    index = DedupIndex(threshold)
+    assert [pair for text in batch for pair in index.pair_up([text]).tolist()] == expected
