@@ -51,8 +51,7 @@ class DedupIndex:
             raise ValueError(f"the threshold must lie in (0, 1], not at {threshold!r}")
         self.threshold = float(threshold)
         self._rule: Rule | None = None
-        self._tokenizer = tokenizer
-        self._vocabulary = Vocabulary()
+        self._vocabulary = Vocabulary(tokenizer)
         self._texts = RaggedRows()
         self._rows: npt.NDArray[np.int32] = np.zeros(1, dtype=np.int32)
         self._postings = Postings(DEPTH)
@@ -62,9 +61,9 @@ class DedupIndex:
 
     @property
     def nbytes(self) -> int:
-        """The memory it has taken, the vocabulary's spellings apart."""
+        """The memory it has taken."""
         own = (self._texts.values, self._texts.starts, self._rows)
-        return self._postings.nbytes + sum(array.nbytes for array in own)
+        return self._vocabulary.nbytes + self._postings.nbytes + sum(array.nbytes for array in own)
 
     def add(self, texts: Sequence[str]) -> None:
         """Keep all of these, duplicates or not."""
@@ -119,7 +118,7 @@ class DedupIndex:
 
     def _encoded(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """The texts as token ids, their tokens counted, and room in every buffer for all of them."""
-        ids, starts = self._vocabulary.encode(map(self._tokenizer, texts))
+        ids, starts = self._vocabulary.encode(texts)
         self._texts.reserve(len(texts), len(ids))
         self._rows = grown(self._rows, len(self._vocabulary))
         return ids, starts
@@ -140,7 +139,6 @@ def warm_up() -> None:
     index = DedupIndex(0.5)
     index.add(["one"])
     index.admit(["one"])
-    similar_pairs(["one", "one"], 0.5)
     lcs_length(["one"], ["one"])
     fmeasure(1, 1, 1)
     least_duplicate_lcs(1, 1, 0.5)

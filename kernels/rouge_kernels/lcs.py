@@ -14,7 +14,6 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from rouge_kernels._jit import jit
-from rouge_kernels.vocabulary import Vocabulary
 
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
@@ -25,11 +24,11 @@ WORD = 64
 
 def lcs_length(first: list[str], second: list[str]) -> int:
     """The length of the longest common subsequence of two lists of tokens."""
-    vocabulary = Vocabulary()
-    ids, starts = vocabulary.encode([first, second])
-    rows = np.zeros(max(1, len(vocabulary)), dtype=np.int32)
+    known: dict[str, int] = {}
+    ids = [np.array([known.setdefault(token, len(known)) for token in tokens], np.int32) for tokens in (first, second)]
+    rows = np.zeros(max(1, len(known)), dtype=np.int32)
     with wrapping():
-        return int(lcs_of_ids(ids[: starts[1]], ids[starts[1] :], rows))
+        return int(lcs_of_ids(ids[0], ids[1], rows))
 
 
 def wrapping() -> np.errstate:

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import cached_property
 from typing import TypeAlias
 
 Tokenizer: TypeAlias = Callable[[str], list[str]]
@@ -11,16 +12,42 @@ ZERO_WIDTH_SPACE = "\u200b"
 
 
 class RougeTokenizer:
-    """The tokens of `rouge_score`'s default tokenizer without stemming: runs of a-z and 0-9 in the lower-cased text.
+    """The tokens of `rouge_score`'s default tokenizer: runs of a-z and 0-9 in the lower-cased text.
 
     Lower-casing comes first, so a character outside ASCII whose lower case lies within it (the Kelvin sign) counts.
-    Text in any other script has no tokens.
+    Text in any other script has no tokens. With `stemming`, tokens of more than three characters are replaced by what
+    nltk's Porter stemmer makes of them, as `rouge_score` does with `use_stemmer`; this needs nltk.
     """
 
     _words = re.compile("[a-z0-9]+")
 
+    def __init__(self, *, stemming: bool = False) -> None:
+        self.stemming = stemming
+
     def __call__(self, text: str) -> list[str]:
-        return self._words.findall(text.lower())
+        tokens: list[str] = self._words.findall(text.lower())
+        return [self.stem(token) for token in tokens] if self.stemming else tokens
+
+    def stem(self, token: str) -> str:
+        return str(self._stemmer.stem(token)) if len(token) > _LONGEST_UNSTEMMED else token
+
+    @cached_property
+    def _stemmer(self) -> "_Stemmer":
+        try:
+            from nltk.stem.porter import PorterStemmer
+        except ImportError as error:
+            raise ImportError("stemming needs nltk: pip install nltk") from error
+        stemmer: _Stemmer = PorterStemmer()
+        return stemmer
+
+
+_LONGEST_UNSTEMMED = 3
+
+
+class _Stemmer:
+    """What is used of nltk's, which publishes no types."""
+
+    def stem(self, word: str) -> str: ...  # type: ignore[empty-body]
 
 
 class UnicodeTokenizer:
@@ -32,7 +59,12 @@ class UnicodeTokenizer:
     """
 
     def __call__(self, text: str) -> list[str]:
-        return unicodedata.normalize("NFKC", text).casefold().translate(_SEPARATED).split()
+        return self.spaced(text).split()
+
+    @staticmethod
+    def spaced(text: str) -> str:
+        """The text with its tokens apart, by spaces and nothing else."""
+        return unicodedata.normalize("NFKC", text).casefold().translate(_SEPARATED)
 
 
 class _Separated(dict[int, str]):

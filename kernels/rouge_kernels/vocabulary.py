@@ -1,27 +1,240 @@
-"""Tokens to integers."""
+"""Texts to token ids: a tokenizer's work on UTF-8 bytes, in one pass with the look-up of the tokens."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+# ruff: noqa: PLR0917  (compiled calls are positional)
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from rouge_kernels._jit import jit
+from rouge_kernels.lcs import wrapping
+from rouge_kernels.ragged import grown
+from rouge_kernels.tokenizer import RougeTokenizer, Tokenizer, UnicodeTokenizer
+
+SEPARATOR = -1
+_NEVER_IN_UTF8 = b"\xff"
+_FIRST_BUCKETS = 64
+_BEYOND_ASCII = 0x80
+_KELVIN = np.frombuffer("\u212a".encode(), dtype=np.uint8)
+_DOTTED_I = np.frombuffer("\u0130".encode(), dtype=np.uint8)
+_BASIS = np.uint64(0xCBF2_9CE4_8422_2325)
+_PRIME = np.uint64(0x0000_0100_0000_01B3)
+_HALF = np.uint64(32)
+
+
+def _bytes_kept(separators: bytes) -> npt.NDArray[np.int16]:
+    """What becomes of each byte: itself, or `SEPARATOR`."""
+    kept = np.arange(256, dtype=np.int16)
+    kept[list(separators)] = SEPARATOR
+    return kept
+
+
+def _rouge_bytes() -> npt.NDArray[np.int16]:
+    """Lower-case letters and digits are kept, capitals lowered, all others separate."""
+    kept = np.full(256, SEPARATOR, dtype=np.int16)
+    for byte in b"abcdefghijklmnopqrstuvwxyz0123456789":
+        kept[ord(chr(byte).upper())] = kept[byte] = byte
+    return kept
+
+
+_ROUGE_BYTES = _rouge_bytes()
+_SPACED_BYTES = _bytes_kept(b" ")
+_JOINED_BYTES = _bytes_kept(_NEVER_IN_UTF8)
+
 
 class Vocabulary:
-    """Owns the ids of all tokens met so far: 0, 1, 2, … in the order of their first use. It only grows."""
+    """Owns the tokens met so far, by their ids: 0, 1, 2, … in the order of their first use. It only grows."""
 
-    def __init__(self) -> None:
-        self._ids: defaultdict[str, int] = defaultdict()
-        self._ids.default_factory = self._ids.__len__
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stems: Vocabulary | None = None
+        if isinstance(tokenizer, RougeTokenizer) and tokenizer.stemming:
+            self._stems = Vocabulary(lambda token: [tokenizer.stem(token)])
+        self._stem_of: npt.NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        self._spellings: npt.NDArray[np.uint8] = np.zeros(1024, dtype=np.uint8)
+        self._ends: npt.NDArray[np.int64] = np.zeros(_FIRST_BUCKETS, dtype=np.int64)
+        self._hashes: npt.NDArray[np.uint64] = np.zeros(_FIRST_BUCKETS, dtype=np.uint64)
+        self._buckets: npt.NDArray[np.int32] = np.zeros(_FIRST_BUCKETS, dtype=np.int32)
+        self._size = 0
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._size if self._stems is None else len(self._stems)
 
-    def encode(self, texts: Iterable[list[str]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    @property
+    def nbytes(self) -> int:
+        own = (self._spellings, self._ends, self._hashes, self._buckets, self._stem_of)
+        return sum(array.nbytes for array in own) + (0 if self._stems is None else self._stems.nbytes)
+
+    def spelling(self, token: int) -> str:
+        """The token with this id, as the tokenizer made it."""
+        if self._stems is not None:
+            return self._stems.spelling(token)
+        return bytes(self._spellings[self._ends[token] : self._ends[token + 1]]).decode("utf-8", "surrogatepass")
+
+    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """The ids of all texts one after another, and where each begins: text i is `ids[starts[i]:starts[i + 1]]`."""
-        ids: list[int] = []
-        starts = [0]
-        for tokens in texts:
-            ids.extend(map(self._ids.__getitem__, tokens))
-            starts.append(len(ids))
-        return np.array(ids, dtype=np.int32), np.array(starts, dtype=np.int64)
+        kept, encoded = self._as_bytes(texts)
+        ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
+        buffer = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        ids = np.empty((len(buffer) + len(texts)) // 2 + 1, dtype=np.int32)  # between two tokens is a separator
+        starts = np.zeros(len(texts) + 1, dtype=np.int64)
+        look_alikes = isinstance(self._tokenizer, RougeTokenizer)
+        done = 0
+        with wrapping():
+            while done < len(texts):
+                self._reserve(int(ends[done] - (ends[done - 1] if done else 0)))
+                done, self._size = _encode(
+                    *(buffer, ends, done, kept, look_alikes, ids, starts),
+                    *(self._spellings, self._ends, self._hashes, self._buckets, self._size),
+                )
+        ids = ids[: starts[-1]]
+        return (ids if self._stems is None else self._stemmed(ids, self._stems)), starts
+
+    def _as_bytes(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int16], list[bytes]]:
+        if isinstance(self._tokenizer, RougeTokenizer):
+            return _ROUGE_BYTES, [text.encode("utf-8", "surrogatepass") for text in texts]
+        if isinstance(self._tokenizer, UnicodeTokenizer):
+            spaced = map(self._tokenizer.spaced, texts)
+            return _SPACED_BYTES, [text.encode("utf-8", "surrogatepass") for text in spaced]
+        tokens = map(self._tokenizer, texts)
+        return _JOINED_BYTES, [
+            _NEVER_IN_UTF8.join(token.encode("utf-8", "surrogatepass") for token in text) for text in tokens
+        ]
+
+    def _reserve(self, more: int) -> None:
+        """Make room for a text of so many bytes, whatever its tokens."""
+        tokens = self._size + (more + 1) // 2
+        self._spellings = grown(self._spellings, int(self._ends[self._size]) + more)
+        self._ends = grown(self._ends, tokens + 1)
+        self._hashes = grown(self._hashes, tokens)
+        if 2 * tokens > len(self._buckets):
+            size = len(self._buckets)
+            while size < 3 * tokens:
+                size *= 2
+            self._buckets = np.zeros(size, dtype=np.int32)
+            _fill(self._buckets, self._hashes, self._size)
+
+    def _stemmed(self, ids: npt.NDArray[np.int32], stems: "Vocabulary") -> npt.NDArray[np.int32]:
+        known = len(self._stem_of)
+        if self._size > known:
+            spellings = self._spellings[: self._ends[self._size]].tobytes()
+            new = [spellings[self._ends[token] : self._ends[token + 1]].decode() for token in range(known, self._size)]
+            self._stem_of = np.concatenate([self._stem_of, stems.encode(new)[0]])
+        return self._stem_of[ids]
+
+
+@jit
+def _encode(
+    buffer: npt.NDArray[np.uint8],
+    text_ends: npt.NDArray[np.int64],
+    begin: int,
+    kept: npt.NDArray[np.int16],
+    look_alikes: bool,
+    ids: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    spellings: npt.NDArray[np.uint8],
+    ends: npt.NDArray[np.int64],
+    hashes: npt.NDArray[np.uint64],
+    buckets: npt.NDArray[np.int32],
+    size: int,
+) -> tuple[int, int]:
+    """Encode the texts from `begin` on while there is room. Returns the first that was not, and the tokens now known.
+
+    The spelling of each token is written behind the last one known, and stays there if it is new. `look_alikes`: the
+    two characters outside ASCII whose lower case begins with an ASCII letter count as that letter: U+212A, and U+0130,
+    in whose lower case a separator follows.
+    """
+    at = text_ends[begin - 1] if begin > 0 else 0
+    for text in range(begin, len(text_ends)):
+        text_end = text_ends[text]
+        possible = size + (text_end - at + 1) // 2
+        if 2 * possible > len(buckets) or possible >= len(ends) or ends[size] + text_end - at > len(spellings):
+            return text, size
+        found = starts[text]
+        first = last = ends[size]
+        hashed = _BASIS
+        while at <= text_end:
+            byte = SEPARATOR
+            if at < text_end:
+                byte = int(kept[buffer[at]])
+                if look_alikes and buffer[at] >= _BEYOND_ASCII:
+                    if _stands(_KELVIN, buffer, at, text_end):
+                        byte = ord("k")
+                        at += len(_KELVIN) - 1
+                    elif _stands(_DOTTED_I, buffer, at, text_end):
+                        byte = ord("i")  # the byte behind it separates
+            at += 1
+            if byte != SEPARATOR:
+                spellings[last] = byte
+                last += 1
+                hashed = (hashed ^ np.uint64(byte)) * _PRIME
+            elif last > first:
+                bucket = _bucket_of(hashed, first, last, spellings, ends, hashes, buckets)
+                if buckets[bucket] == 0:
+                    hashes[size] = hashed
+                    size += 1
+                    ends[size] = last
+                    buckets[bucket] = size
+                    first = last
+                ids[found] = buckets[bucket] - 1
+                found += 1
+                last = first
+                hashed = _BASIS
+        at = text_end
+        starts[text + 1] = found
+    return len(text_ends), size
+
+
+@jit
+def _stands(what: npt.NDArray[np.uint8], buffer: npt.NDArray[np.uint8], at: int, end: int) -> bool:
+    if at + len(what) > end:
+        return False
+    for offset in range(len(what)):  # noqa: SIM110 (numba knows no generators)
+        if buffer[at + offset] != what[offset]:
+            return False
+    return True
+
+
+@jit
+def _bucket_of(
+    hashed: np.uint64,
+    first: int,
+    last: int,
+    spellings: npt.NDArray[np.uint8],
+    ends: npt.NDArray[np.int64],
+    hashes: npt.NDArray[np.uint64],
+    buckets: npt.NDArray[np.int32],
+) -> int:
+    """The bucket that holds the token spelled `spellings[first:last]` plus one, or the empty one where it belongs."""
+    mask = len(buckets) - 1
+    bucket = _slot(hashed, mask)
+    while buckets[bucket] != 0:
+        token = buckets[bucket] - 1
+        if hashes[token] == hashed and ends[token + 1] - ends[token] == last - first:
+            same, begin = True, ends[token]
+            for offset in range(last - first):
+                if spellings[begin + offset] != spellings[first + offset]:
+                    same = False
+                    break
+            if same:
+                break
+        bucket = (bucket + 1) & mask
+    return bucket
+
+
+@jit
+def _slot(hashed: np.uint64, mask: int) -> int:
+    """FNV-1a's low bits alone are poor: its high half is folded in."""
+    return int(np.int64((hashed ^ (hashed >> _HALF)) & np.uint64(mask)))
+
+
+@jit
+def _fill(buckets: npt.NDArray[np.int32], hashes: npt.NDArray[np.uint64], size: int) -> None:
+    """Enter all known tokens into empty buckets."""
+    mask = len(buckets) - 1
+    for token in range(size):
+        bucket = _slot(hashes[token], mask)
+        while buckets[bucket] != 0:
+            bucket = (bucket + 1) & mask
+        buckets[bucket] = token + 1

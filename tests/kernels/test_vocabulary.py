@@ -1,0 +1,80 @@
+"""Encoding on bytes gives the tokens of the tokenizers, which are plain Python and obviously right."""
+
+import sys
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import config
+from rouge_score.tokenizers import DefaultTokenizer
+
+from rouge_kernels import RougeTokenizer, UnicodeTokenizer
+from rouge_kernels.vocabulary import Vocabulary
+
+any_text = st.text(st.characters(exclude_categories=[])) | st.text("aAzZ09 .İKkK\ud800é中ß\x00\u0307", max_size=30)
+TOKENIZERS = {
+    "rouge": RougeTokenizer(),
+    "unicode": UnicodeTokenizer(),
+    "stemming": RougeTokenizer(stemming=True),
+    "lines": str.splitlines,
+}
+
+
+def decoded(vocabulary, texts):
+    ids, starts = vocabulary.encode(texts)
+    tokens = [vocabulary.spelling(int(token)) for token in ids]
+    return [tokens[begin:end] for begin, end in pairwise(starts)]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@given(st.lists(any_text, max_size=6))
+def test_ids_spell_the_tokens(name, texts):
+    """Any text of any characters, lone surrogates too, comes back as the tokens its tokenizer makes of it."""
+    tokenizer = TOKENIZERS[name]
+    expected = [[token for token in tokenizer(text) if token] for text in texts]
+    assert decoded(Vocabulary(tokenizer), texts) == expected
+
+
+def test_every_character_is_taken_as_its_lower_case_is():
+    """All of Unicode, one by one between letters: none but the Kelvin sign and the dotted I looks like ASCII."""
+    step = 1 if not config.DISABLE_JIT else 97
+    texts = [f"x{chr(point)}y" for point in range(0, sys.maxunicode + 1, step)] + ["x\u212ay", "x\u0130y"]
+    tokenizer = RougeTokenizer()
+    assert decoded(Vocabulary(tokenizer), texts) == list(map(tokenizer, texts))
+
+
+@given(st.lists(st.text("abc 1é", max_size=40), max_size=8), st.integers(0, 8))
+def test_ids_are_given_once_and_in_order(texts, cut):
+    """The first token met is 0, the next new one 1; a token keeps its id, however the texts are cut into batches."""
+    vocabulary, known, expected = Vocabulary(RougeTokenizer()), {}, []
+    for text in texts:
+        expected += [known.setdefault(token, len(known)) for token in RougeTokenizer()(text)]
+    ids = [int(token) for part in (texts[:cut], texts[cut:]) for token in vocabulary.encode(part)[0]]
+    assert ids == expected
+    assert len(vocabulary) == len(known)
+
+
+def test_growth_confuses_no_tokens():
+    """Tens of thousands of tokens, met in batches of many sizes, keep their ids and spellings while tables grow."""
+    size = 500 if config.DISABLE_JIT else 30_000
+    texts = [f"t{number} u{number % 7} v{number // 3}" for number in range(size)]
+    vocabulary = Vocabulary(RougeTokenizer())
+    begin = 0
+    for batch in (1, 10, 100, size):
+        assert decoded(vocabulary, texts[begin : begin + batch]) == [
+            text.split() for text in texts[begin : begin + batch]
+        ]
+        begin += batch
+    assert decoded(vocabulary, texts) == [text.split() for text in texts]
+    assert len(vocabulary) == size + 7 + (size + 2) // 3
+
+
+@given(st.lists(st.text("abdeginrsty 12", max_size=60), max_size=5))
+def test_stems_are_rouge_scores(texts):
+    """With stemming the tokens are those of rouge_score with its stemmer."""
+    from nltk.stem.porter import PorterStemmer
+
+    reference = DefaultTokenizer(use_stemmer=True)
+    assert isinstance(reference._stemmer, PorterStemmer)
+    assert decoded(Vocabulary(RougeTokenizer(stemming=True)), texts) == list(map(reference.tokenize, texts))
