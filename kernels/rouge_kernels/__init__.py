@@ -7,12 +7,15 @@ loop over `rouge_score` (google-research's scorer) would make, to the last bit o
     index.add(seeds)
     admission = index.admit(candidates)  # .kept, .nearest, .score, .lcs
 
+`similar_pairs` finds all pairs above a threshold, and `RougeL` scores pairs as `rouge_score` does, bit for bit.
+
 The kernels know nothing of where texts come from or what becomes of them. They are compiled on their first call
 (`warm_up` does it at a chosen moment); importing compiles nothing. `NUMBA_DISABLE_JIT=1` runs them as plain Python.
 """
 
 from rouge_kernels.index import Admission, DedupIndex, similar_pairs, warm_up
 from rouge_kernels.lcs import lcs_length
+from rouge_kernels.scorer import RougeL, Score, Scores
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
 from rouge_kernels.tokenizer import TOKENIZERS, RougeTokenizer, Tokenizer, UnicodeTokenizer
 
@@ -20,7 +23,10 @@ __all__ = [
     "TOKENIZERS",
     "Admission",
     "DedupIndex",
+    "RougeL",
     "RougeTokenizer",
+    "Score",
+    "Scores",
     "Tokenizer",
     "UnicodeTokenizer",
     "fmeasure",

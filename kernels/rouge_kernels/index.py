@@ -60,6 +60,11 @@ class DedupIndex:
         return len(self._texts)
 
     @property
+    def tokens(self) -> int:
+        """The tokens of all texts kept."""
+        return int(self._texts.starts[len(self)])
+
+    @property
     def nbytes(self) -> int:
         """The memory it has taken."""
         own = (self._texts.values, self._texts.starts, self._rows)
