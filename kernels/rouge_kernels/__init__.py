@@ -13,6 +13,8 @@ The kernels know nothing of where texts come from or what becomes of them. They 
 
 from rouge_kernels.index import Admission, DedupIndex, warm_up
 from rouge_kernels.lcs import lcs_length
+from rouge_kernels.overlap import Nearest, best, histogram, lcs_matrix, mean, top_k
+from rouge_kernels.ragged import Texts
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
 from rouge_kernels.tokenizer import TOKENIZERS, RougeTokenizer, Tokenizer, UnicodeTokenizer
 
@@ -20,11 +22,18 @@ __all__ = [
     "TOKENIZERS",
     "Admission",
     "DedupIndex",
+    "Nearest",
     "RougeTokenizer",
+    "Texts",
     "Tokenizer",
     "UnicodeTokenizer",
+    "best",
     "fmeasure",
+    "histogram",
     "lcs_length",
+    "lcs_matrix",
     "least_duplicate_lcs",
+    "mean",
+    "top_k",
     "warm_up",
 ]
