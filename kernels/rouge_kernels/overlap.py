@@ -8,6 +8,8 @@ Threads come from a pool and run kernels without the GIL, rather than from numba
 two threads at once where neither OpenMP nor TBB is installed.
 """
 
+# ruff: noqa: PLR0917  (compiled calls are positional)
+
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rouge_kernels._jit import jit
-from rouge_kernels.blocks import Block, block_lcs, marked, shape
+from rouge_kernels.blocks import VECTOR, Block, block_lcs, lane_bits, marked
 from rouge_kernels.ragged import Texts
 from rouge_kernels.scoring import fmeasure
 
@@ -52,7 +54,7 @@ class Corpus(NamedTuple):
 
 
 class Lanes(NamedTuple):
-    """A block and what is to be known of its queries, one entry a lane."""
+    """A block and what is to be known of its queries, one entry a lane that is taken."""
 
     block: Block
     lengths: npt.NDArray[np.int64]
@@ -65,7 +67,7 @@ def lcs_matrix(queries: Texts, corpus: Texts, *, threads: int | None = None) -> 
 
     `threads` here and below: how many to use at most, as many as there are processors if None.
     """
-    matrix = np.zeros((len(queries), len(corpus)), dtype=np.int32)
+    matrix = np.empty((len(queries), len(corpus)), dtype=np.int32)
     unsorted = Corpus(corpus.ids, corpus.starts, np.arange(len(corpus)))
 
     def fill(lanes: Lanes, chosen: Positions) -> None:
@@ -122,7 +124,8 @@ def mean(
 
     _each_block(queries, by_length, excluding, add_up, threads)
     compared = len(corpus) - (_or_none(excluding, queries) >= 0)
-    return np.divide(total, compared, out=np.full(len(queries), np.nan), where=compared > 0)
+    means: npt.NDArray[np.float64] = np.where(compared > 0, total / np.maximum(compared, 1), np.nan)
+    return means
 
 
 def histogram(
@@ -168,7 +171,7 @@ def _scratch(queries: Texts, corpus: Texts, lanes: Lanes) -> npt.NDArray[np.uint
     """Room for the LCS of a few texts with a block, in the narrowest type that holds any."""
     longest = min(np.diff(texts.starts).max(initial=0) for texts in (queries, corpus))
     narrowest = np.uint16 if longest <= np.iinfo(np.uint16).max else np.uint32
-    return np.empty((AT_ONCE, len(lanes.lengths)), dtype=narrowest)
+    return np.empty((AT_ONCE, VECTOR // lanes.block.bits), dtype=narrowest)
 
 
 def _each_block(
@@ -192,12 +195,8 @@ def _each_block(
     lengths = np.diff(queries.starts)
 
     def run(chosen: Positions) -> None:
-        bits, slabs, lanes = shape(int(lengths[chosen[0]]))
-        block = marked(queries.ids, queries.starts, chosen, bits, slabs, lanes, vocabulary)
-        known = np.zeros(lanes, dtype=np.int64), np.full(lanes, -1)
-        known[0][: len(chosen)] = lengths[chosen]
-        known[1][: len(chosen)] = excluded[chosen]
-        work(Lanes(block, *known), chosen)
+        block = marked(queries.ids, queries.starts, chosen, lane_bits(int(lengths[chosen[0]])), vocabulary)
+        work(Lanes(block, lengths[chosen], excluded[chosen]), chosen)
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for _ in pool.map(run, _blocks(lengths)):
@@ -209,7 +208,7 @@ def _blocks(lengths: npt.NDArray[np.int64]) -> list[Positions]:
     order = np.argsort(-lengths, kind="stable")
     blocks = []
     while len(order):
-        _, _, lanes = shape(int(lengths[order[0]]))
+        lanes = VECTOR // lane_bits(int(lengths[order[0]]))
         blocks.append(order[:lanes])
         order = order[lanes:]
     return blocks
@@ -268,15 +267,24 @@ def _count(
     lanes: Lanes, corpus: Corpus, lcs: npt.NDArray[np.uint16], chosen: Positions, counts: npt.NDArray[np.int64]
 ) -> None:
     bins = counts.shape[1]
+    most = min(lanes.lengths[0], corpus.starts[-1] - corpus.starts[-2]) if len(corpus.positions) else 0
+    tally = np.zeros((len(chosen), most + 1), dtype=np.int64)
     last = 0
     while last < len(corpus.positions):
         first, last = last, _run_end(corpus.starts, last)
         length = corpus.starts[last] - corpus.starts[last - 1]
         _compare(lanes, corpus, first, last, lcs)
+        for text in range(last - first):
+            for lane in range(len(chosen)):
+                tally[lane, lcs[text, lane]] += 1
+        if last < len(corpus.positions) and corpus.starts[last + 1] - corpus.starts[last] == length:
+            continue
         for lane, query in enumerate(chosen):
-            for text in range(last - first):
-                score = fmeasure(lcs[text, lane], lanes.lengths[lane], length)
-                counts[query, min(int(score * bins), bins - 1)] += 1
+            for common in range(min(lanes.lengths[lane], length) + 1):
+                if tally[lane, common] > 0:
+                    score = fmeasure(common, lanes.lengths[lane], length)
+                    counts[query, min(int(score * bins), bins - 1)] += tally[lane, common]
+                    tally[lane, common] = 0
 
 
 @jit
@@ -306,7 +314,7 @@ def _find_top(
             for lane, query in enumerate(chosen):
                 least[lane] = _least(found_score[query, k - 1], lanes.lengths[lane] + length)
             before = length
-        if not _within_reach(lanes.lengths[: len(chosen)], least, length):
+        if not _within_reach(lanes.lengths, least, length):
             continue
         _compare(lanes, corpus, first, last, lcs)
         for text in range(first, last):
@@ -345,10 +353,10 @@ def _least(score: float, tokens: int) -> int:
 
 @jit
 def _within_reach(lengths: npt.NDArray[np.int64], least: npt.NDArray[np.uint16], length: int) -> bool:
+    within = False
     for lane in range(len(lengths)):
-        if least[lane] <= min(lengths[lane], length):
-            return True
-    return False
+        within |= least[lane] <= min(lengths[lane], length)
+    return within
 
 
 @jit
