@@ -15,23 +15,34 @@ The kernels know nothing of where texts come from or what becomes of them. They 
 
 from rouge_kernels.index import Admission, DedupIndex, similar_pairs, warm_up
 from rouge_kernels.lcs import lcs_length
+from rouge_kernels.overlap import Nearest, best, histogram, lcs_matrix, mean, top_k
+from rouge_kernels.ragged import Texts
 from rouge_kernels.scorer import RougeL, Score, Scores
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
 from rouge_kernels.tokenizer import TOKENIZERS, RougeTokenizer, Tokenizer, UnicodeTokenizer
+from rouge_kernels.vocabulary import Vocabulary
 
 __all__ = [
     "TOKENIZERS",
     "Admission",
     "DedupIndex",
+    "Nearest",
     "RougeL",
     "RougeTokenizer",
     "Score",
     "Scores",
+    "Texts",
     "Tokenizer",
     "UnicodeTokenizer",
+    "Vocabulary",
+    "best",
     "fmeasure",
+    "histogram",
     "lcs_length",
+    "lcs_matrix",
     "least_duplicate_lcs",
+    "mean",
     "similar_pairs",
+    "top_k",
     "warm_up",
 ]

@@ -122,11 +122,11 @@ class DedupIndex:
                 self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin])))
 
     def _encoded(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """The texts as token ids, their tokens counted, and room in every buffer for all of them."""
-        ids, starts = self._vocabulary.encode(texts)
-        self._texts.reserve(len(texts), len(ids))
+        """The texts as token ids, and room in every buffer for all of them."""
+        encoded = self._vocabulary.encode(texts)
+        self._texts.reserve(len(texts), len(encoded.ids))
         self._rows = grown(self._rows, len(self._vocabulary))
-        return ids, starts
+        return encoded.ids, encoded.starts
 
 
 def similar_pairs(

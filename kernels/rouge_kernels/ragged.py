@@ -1,5 +1,6 @@
 """Rows of different lengths, back to back in one growing array."""
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -40,3 +41,14 @@ class RaggedRows:
     def extend_to(self, rows: int) -> None:
         """There are now so many rows."""
         self._rows = rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """Token ids of several texts back to back: text i is `ids[starts[i]:starts[i + 1]]`."""
+
+    ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1

@@ -58,12 +58,11 @@ class RougeL:
         """The score of each target with the prediction of the same position. ValueError if they are not as many."""
         if len(targets) != len(predictions):
             raise ValueError(f"{len(targets)} targets and {len(predictions)} predictions do not make pairs")
-        target_ids, target_starts = self._vocabulary.encode(targets)
-        ids, starts = self._vocabulary.encode(predictions)
+        target, prediction = self._vocabulary.encode(targets), self._vocabulary.encode(predictions)
         rows = np.zeros(max(1, len(self._vocabulary)), dtype=np.int32)
         scores = Scores(np.zeros(len(targets)), np.zeros(len(targets)), np.zeros(len(targets)))
         with wrapping():
-            _score_pairs(target_ids, target_starts, ids, starts, rows, scores)
+            _score_pairs(target.ids, target.starts, prediction.ids, prediction.starts, rows, scores)
         return scores
 
 

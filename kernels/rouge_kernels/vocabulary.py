@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from rouge_kernels._jit import jit
 from rouge_kernels.lcs import wrapping
-from rouge_kernels.ragged import grown
+from rouge_kernels.ragged import Texts, grown
 from rouge_kernels.tokenizer import RougeTokenizer, Tokenizer, UnicodeTokenizer
 
 SEPARATOR = -1
@@ -72,8 +72,8 @@ class Vocabulary:
             return self._stems.spelling(token)
         return bytes(self._spellings[self._ends[token] : self._ends[token + 1]]).decode("utf-8", "surrogatepass")
 
-    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """The ids of all texts one after another, and where each begins: text i is `ids[starts[i]:starts[i + 1]]`."""
+    def encode(self, texts: Sequence[str]) -> Texts:
+        """The token ids of all texts."""
         kept, encoded = self._as_bytes(texts)
         ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
         buffer = np.frombuffer(b"".join(encoded), dtype=np.uint8)
@@ -89,7 +89,7 @@ class Vocabulary:
                     *(self._spellings, self._ends, self._hashes, self._buckets, self._size),
                 )
         ids = ids[: starts[-1]]
-        return (ids if self._stems is None else self._stemmed(ids, self._stems)), starts
+        return Texts(ids if self._stems is None else self._stemmed(ids, self._stems), starts)
 
     def _as_bytes(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int16], list[bytes]]:
         if isinstance(self._tokenizer, RougeTokenizer):
@@ -120,7 +120,7 @@ class Vocabulary:
         if self._size > known:
             spellings = self._spellings[: self._ends[self._size]].tobytes()
             new = [spellings[self._ends[token] : self._ends[token + 1]].decode() for token in range(known, self._size)]
-            self._stem_of = np.concatenate([self._stem_of, stems.encode(new)[0]])
+            self._stem_of = np.concatenate([self._stem_of, stems.encode(new).ids])
         return self._stem_of[ids]
 
 

@@ -22,9 +22,9 @@ TOKENIZERS = {
 
 
 def decoded(vocabulary, texts):
-    ids, starts = vocabulary.encode(texts)
-    tokens = [vocabulary.spelling(int(token)) for token in ids]
-    return [tokens[begin:end] for begin, end in pairwise(starts)]
+    encoded = vocabulary.encode(texts)
+    tokens = [vocabulary.spelling(int(token)) for token in encoded.ids]
+    return [tokens[begin:end] for begin, end in pairwise(encoded.starts)]
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -50,7 +50,7 @@ def test_ids_are_given_once_and_in_order(texts, cut):
     vocabulary, known, expected = Vocabulary(RougeTokenizer()), {}, []
     for text in texts:
         expected += [known.setdefault(token, len(known)) for token in RougeTokenizer()(text)]
-    ids = [int(token) for part in (texts[:cut], texts[cut:]) for token in vocabulary.encode(part)[0]]
+    ids = [int(token) for part in (texts[:cut], texts[cut:]) for token in vocabulary.encode(part).ids]
     assert ids == expected
     assert len(vocabulary) == len(known)
 

@@ -1,0 +1,255 @@
+"""How many pairs of texts a second get their LCS, by the length of the texts, against the libraries people use?
+
+Every text of a sample is compared with every text of another of the same class of lengths. Longer texts than the file
+has are made by joining several. Before anything is timed, the matrices have to be equal and the best scores those of
+rouge_score. What reads text is given text, and its tokenizing is part of what it does for a pair; the others get
+tokens as integers or, for RapidFuzz, as characters.
+
+The share of the machine: a walk takes 3 vector operations for each token of a text that occurs in the block (and, add,
+and one for "or with the rest"). They are counted, and set against what a plain loop of additions and exclusive ors
+over numbers of the same width attains, in registers but for one load and store in 16 operations. A share above 1 is
+possible: the compiler prefers narrower registers for such a loop.
+
+    python benchmarks/bench_lcs.py [--corpus FILE] [--out results/lcs.json]    (needs matplotlib, rouge-score-rs)
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot
+from numba import njit
+from rapidfuzz import process
+from rapidfuzz.distance import LCSseq
+from rouge_score.rouge_scorer import RougeScorer
+from rouge_score_rs import RougeScorer as RustScorer
+
+from rouge_kernels import RougeTokenizer, Texts, best, blocks, histogram, lcs_matrix, mean, overlap, top_k
+
+CLASSES = [
+    (1, 16, 2048, 20_000),
+    (17, 32, 1024, 10_000),
+    (33, 64, 512, 5_000),
+    (65, 128, 128, 1_000),
+    (129, 512, 64, 400),
+]
+"""Least and most tokens, queries, texts of the corpus."""
+OURS = {
+    "matrix": lcs_matrix,
+    "best": best,
+    "top_k(10)": lambda queries, corpus, threads: top_k(queries, corpus, 10, threads=threads),
+    "mean": mean,
+    "histogram(20)": lambda queries, corpus, threads: histogram(queries, corpus, 20, threads=threads),
+}
+
+
+def main() -> None:
+    arguments = parsed()
+    rng = random.Random(0)
+    lines = read(arguments.corpus) if arguments.corpus else synthetic(rng)
+    threads = os.cpu_count() or 1
+    results = [measured(lines, rng, bounds, arguments.repeats, threads) for bounds in CLASSES]
+    report = {"machine": machine(), "corpus": "given" if arguments.corpus else "synthetic", "classes": results}
+    if arguments.out:
+        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+        plot(results, arguments.out.with_suffix(".svg"))
+    print(json.dumps(report))
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, help="one text a line, .gz or not")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="JSON; a plot goes beside it")
+    return parser.parse_args()
+
+
+def read(path: Path) -> list[str]:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        return [line for line in file if line.strip()]
+
+
+def synthetic(rng: random.Random) -> list[str]:
+    """Words as frequent as Zipf has it, lengths as those of instructions."""
+    weights = [1 / rank for rank in range(1, 10_001)]
+    words = rng.choices([f"w{rank}" for rank in range(10_000)], weights, k=300_000)
+    lengths = [max(1, round(rng.gauss(10, 4))) for _ in range(26_000)]
+    return [" ".join(words[start : start + n]) for start, n in ((rng.randrange(299_000), n) for n in lengths)]
+
+
+def sample(tokens: list[list[str]], rng: random.Random, least: int, most: int, count: int) -> list[list[str]]:
+    """Texts of the class as they are, or where there are too few, joined and cut to a drawn length."""
+    whole = [text for text in tokens if least <= len(text) <= most]
+    if len(whole) > 2 * count or least == 1:
+        return rng.sample(whole, min(count, len(whole)))
+    texts = []
+    for _ in range(count):
+        length, text = rng.randint(least, most), []
+        while len(text) < length:
+            text = text + rng.choice(tokens)
+        texts.append(text[:length])
+    return texts
+
+
+def packed(texts: list[list[str]], vocabulary: dict[str, int]) -> Texts:
+    ids = [vocabulary.setdefault(token, len(vocabulary)) for text in texts for token in text]
+    starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    return Texts(np.array(ids, dtype=np.int32), starts)
+
+
+def measured(lines, rng, bounds, repeats, threads):
+    least, most, some, many = bounds
+    tokens = [text for line in lines if (text := RougeTokenizer()(line))]
+    words = [sample(tokens, rng, least, most, count) for count in (some, many)]
+    vocabulary: dict[str, int] = {}
+    queries, corpus = (packed(texts, vocabulary) for texts in words)
+    # characters outside the surrogates, which RapidFuzz would take for one another in no case
+    characters = [["".join(chr(0x10000 + vocabulary[t]) for t in text) for text in texts] for texts in words]
+    joined = [[" ".join(text) for text in texts] for texts in words]
+    pairs = len(queries) * len(corpus)
+    few = max(1, min(2000, 200_000 // most**2 * 10))
+    drawn = [(rng.choice(joined[0]), rng.choice(joined[1])) for _ in range(few * 10)]
+
+    def rapidfuzz(workers):
+        kind = np.uint8 if most < 256 else np.uint16
+        return process.cdist(*characters, scorer=LCSseq.similarity, dtype=kind, workers=workers)
+
+    checked(queries, corpus, joined, rapidfuzz(threads), rng)
+    reference, rust = RougeScorer(["rougeL"]), RustScorer(["rougeL"])
+    runs = {}
+    for used in {1: None, threads: None}:
+        for name, function in OURS.items():
+            runs[name, used] = lambda f=function, t=used: f(queries, corpus, threads=t), pairs
+        runs["RapidFuzz cdist", used] = lambda t=used: rapidfuzz(t), pairs
+    runs["rouge-score-rs", 1] = lambda: rust.score_batch(*map(list, zip(*drawn, strict=True))), len(drawn)
+    runs["rouge_score", 1] = lambda: [reference.score(*pair) for pair in drawn[:few]], few
+    rates = {key: [] for key in runs}
+    for _ in range(repeats):
+        for key, (run, count) in runs.items():
+            began = time.perf_counter()
+            run()
+            rates[key].append(count / (time.perf_counter() - began))
+    rows = [
+        {
+            "name": name,
+            "threads": used,
+            "pairs_per_second": round(statistics.median(values)),
+            "slowest": round(min(values)),
+            "fastest": round(max(values)),
+            "times_rapidfuzz": round(
+                statistics.median(a / b for a, b in zip(values, rates["RapidFuzz cdist", used], strict=True)), 2
+            ),
+        }
+        for (name, used), values in rates.items()
+    ]
+    print(f"\n{least}-{most} tokens, {len(queries)} x {len(corpus)}")
+    for row in rows:
+        print(
+            f"  {row['name']:16} {row['threads']} threads {row['pairs_per_second'] / 1e6:10.3f} M/s "
+            f"({row['slowest'] / 1e6:.3f} to {row['fastest'] / 1e6:.3f}) {row['times_rapidfuzz']:9.2f} x RapidFuzz"
+        )
+    result = {"least": least, "most": most, "queries": len(queries), "corpus": len(corpus), "rates": rows}
+    if most <= blocks.WIDTHS[-1]:
+        result["share_of_vector_peak"] = share(queries, corpus, repeats)
+        print(f"  lane operations of `mean` / those of a plain loop: {result['share_of_vector_peak']:.2f}")
+    return result
+
+
+def checked(queries, corpus, joined, expected, rng) -> None:
+    matrix = lcs_matrix(queries, corpus)
+    assert (matrix == expected).all()
+    nearest, scorer = best(queries, corpus), RougeScorer(["rougeL"])
+    for query in rng.sample(range(len(queries)), 20):
+        text = nearest.position[query]
+        assert scorer.score(joined[1][text], joined[0][query])["rougeL"].fmeasure == nearest.score[query]
+    means, counts = mean(queries, corpus), histogram(queries, corpus, 20, per_query=True)
+    totals = matrix * 2 / np.add.outer(np.diff(queries.starts), np.diff(corpus.starts))
+    assert np.allclose(means, totals.mean(axis=1))
+    assert (counts.sum(axis=1) == len(corpus)).all()
+
+
+def share(queries: Texts, corpus: Texts, repeats: int) -> float:
+    """Lane operations a second of `mean` on one thread as a share of what a plain loop attains, each at its best."""
+    vocabulary = 1 + int(max(queries.ids.max(), corpus.ids.max()))
+    lengths = np.diff(queries.starts)
+    wanted: dict[int, int] = {}
+    for chosen in overlap._blocks(lengths):  # noqa: SLF001  (what is counted is what is done)
+        bits = blocks.lane_bits(int(lengths[chosen[0]]))
+        block = blocks.marked(queries.ids, queries.starts, chosen, bits, vocabulary)
+        met = int((block.row_of[0][corpus.ids] > 0).sum())
+        wanted[bits] = wanted.get(bits, 0) + 3 * met * (blocks.VECTOR // bits)
+    peaks = {bits: peak(np.dtype(f"u{bits // 8}"), repeats) for bits in wanted}
+    ideal = sum(operations / peaks[bits] for bits, operations in wanted.items())
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        mean(queries, corpus, threads=1)
+        seconds.append(time.perf_counter() - began)
+    return round(ideal / min(seconds), 3)
+
+
+@njit
+def operate(lanes, times):
+    one = lanes.dtype.type(1)
+    for _ in range(times):
+        for i in range(len(lanes)):
+            x = lanes[i]
+            for k in range(8):
+                x = (x + one) ^ lanes.dtype.type(k + 2)
+            lanes[i] = x
+
+
+def peak(kind: np.dtype, repeats: int) -> float:
+    """Lane operations a second."""
+    lanes, times = np.zeros(8192 // kind.itemsize, dtype=kind), 10_000
+    operate(lanes, 1)
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        operate(lanes, times)
+        seconds.append(time.perf_counter() - began)
+    return 16 * len(lanes) * times / min(seconds)
+
+
+def machine() -> dict[str, object]:
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        named = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        cpu = named[0].split(": ")[1] if named else cpu
+    packages = ["numba", "numpy", "rapidfuzz", "rouge-score", "rouge-score-rs"]
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {"cpu": cpu, "cores": os.cpu_count(), "load": load, "python": sys.version.split()[0], **versions}
+
+
+def plot(results, path: Path) -> None:
+    names = ["matrix", "best", "mean", "RapidFuzz cdist", "rouge-score-rs", "rouge_score"]
+    figure, axes = pyplot.subplots(figsize=(9, 4.5))
+    for offset, name in enumerate(names):
+        rates = [
+            next(row["pairs_per_second"] for row in result["rates"] if (row["name"], row["threads"]) == (name, 1))
+            for result in results
+        ]
+        axes.bar(np.arange(len(results)) + offset * 0.13, rates, width=0.12, label=name)
+    axes.set_yscale("log")
+    axes.set_xticks(np.arange(len(results)) + 0.33, [f"{r['least']}–{r['most']}" for r in results])
+    axes.set_xlabel("tokens in a text")
+    axes.set_ylabel("pairs a second, one thread")
+    axes.legend(ncols=3, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
