@@ -25,14 +25,12 @@ def group_of(value: Mapping[str, Any], column: str) -> str:
     """A name for the group: equal for equal values of one type only."""
     group = field_of(value, column)
     if not isinstance(group, str | int | None):
-        raise FieldError(
-            f"column {column} is {_kind(group)}; rows are grouped by text, whole number, true/false or null"
-        )
+        raise FieldError(f"column {column} is {_kind(group)}, not a text, whole number, true, false or null")
     return repr(group)
 
 
 def field_of(value: Mapping[str, Any], name: str) -> Any:
-    """The column of this name or, where there is none, what lies at the end of its dotted path: `messages.0.content`."""
+    """The column of this name, or else what lies at the end of its dotted path: `messages.0.content`."""
     if name in value:
         return value[name]
     found: Any = value

@@ -1,4 +1,4 @@
-"""What a command on files shows while it works: a bar on a terminal, plain lines elsewhere. All of it goes to stderr."""
+"""What a command on files shows while it works, on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class FileProgress:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def phase(self, text: str) -> None:
         self._bar.update(self._task, description=text)

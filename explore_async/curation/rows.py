@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,14 +81,15 @@ class Source:
         return f"{self.path}, {unit} {number}"
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        with reading(self.path), self.path.open("rb") as self._file:
+        with reading(self.path), self.path.open("rb") as file:
+            self._file = file
             try:
-                yield from self._rows(self._file)
+                yield from self._rows(file)
             finally:
                 self._file, self._read = None, self.size
 
     def _rows(self, file: IO[bytes]) -> Iterator[Row | BadRow]:
-        content = gzip.open(file) if self.format.gzipped else file
+        content = BufferedReader(gzip.GzipFile(fileobj=file)) if self.format.gzipped else file
         match self.format.kind:
             case Kind.JSON_LINES:
                 for number, line in enumerate(content, start=1):

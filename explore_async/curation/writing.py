@@ -85,6 +85,8 @@ def _sibling(path: Path) -> Iterator[IO[bytes]]:
     place = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with storing(path):
+            if path.exists() and not path.is_file():
+                raise StorageError(f"{path}: not a regular file")
             file = place.open("wb")
         try:
             yield file
