@@ -178,8 +178,8 @@ def serve(  # noqa: PLR0917 - an option each
 def dedup(  # noqa: PLR0917 - an option each
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help=".jsonl, .json, .txt (also .gz), .parquet")],
     out: Annotated[Path, typer.Option("--out", help="where the kept rows go; its name tells the format")],
-    fields: Annotated[list[str] | None, typer.Option("--field", help="what is compared [default: instruction]")] = None,
-    threshold: Annotated[float | None, typer.Option(help="a duplicate lies above it [default: 0.7]")] = None,
+    fields: Annotated[list[str] | None, typer.Option("--field", help="what is compared (default: instruction)")] = None,
+    threshold: Annotated[float | None, typer.Option(help="a duplicate lies above it (default: 0.7)")] = None,
     tokenizer: Annotated[str, typer.Option(help="rouge (a-z, 0-9) or unicode (any script)")] = "rouge",
     group_by: Annotated[str | None, typer.Option(metavar="COLUMN", help="compare only within equal values")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="drop only texts of the very same tokens")] = False,
