@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -14,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async import __version__, config
-from explore_async.errors import EXIT_SIGINT, ConfigError, ExploreError
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -169,3 +172,71 @@ def serve(  # noqa: PLR0917 - an option each
         raise ConfigError(f"--engine {engine}: it is one of {', '.join(ENGINES)}")
     console = Console(stderr=True, quiet=quiet)
     asyncio.run(keep_serving(engine, model=model, port=port, slots=slots, latency_s=latency, say=console.print))
+
+
+@app.command()
+def dedup(  # noqa: PLR0917 - an option each
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help=".jsonl, .json, .txt (also .gz), .parquet")],
+    out: Annotated[Path, typer.Option("--out", help="where the kept rows go; its name tells the format")],
+    fields: Annotated[list[str] | None, typer.Option("--field", help="what is compared (default: instruction)")] = None,
+    threshold: Annotated[float | None, typer.Option(help="a duplicate lies above it (default: 0.7)")] = None,
+    tokenizer: Annotated[str, typer.Option(help="rouge (a-z, 0-9) or unicode (any script)")] = "rouge",
+    group_by: Annotated[str | None, typer.Option(metavar="COLUMN", help="compare only within equal values")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="drop only texts of the very same tokens")] = False,
+    evidence: Annotated[Path | None, typer.Option(help="a .jsonl that says of what each row is a duplicate")] = None,
+    on_bad_row: Annotated[str, typer.Option(help="stop or skip")] = "stop",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Remove near-duplicate rows from files: exact ROUGE-L, first come first kept."""
+    from explore_async.curation.dedup_files import Dedup, dedup_files
+    from explore_async.curation.evidence import printable_path
+    from explore_async.curation.progress import FileProgress, show
+
+    if exact and threshold is not None:
+        raise ConfigError("--exact and --threshold exclude one another")
+    if on_bad_row not in {"stop", "skip"}:
+        raise ConfigError(f"--on-bad-row {on_bad_row}: it is stop or skip")
+    asked = Dedup(
+        inputs=inputs,
+        out=out,
+        fields=tuple(fields or ("instruction",)),
+        threshold=None if exact else 0.7 if threshold is None else threshold,
+        tokenizer=tokenizer,
+        group_by=group_by,
+        evidence=evidence,
+        skip_bad_rows=on_bad_row == "skip",
+    )
+    console = Console(stderr=True)
+    try:
+        with _terminable(), FileProgress(console, quiet=quiet) as progress:
+            counts = dedup_files(asked, progress)
+    except KeyboardInterrupt:
+        console.print("stopped; nothing was written")
+        sys.exit(EXIT_SIGINT)
+    if not quiet:
+        show(counts, console)
+    if as_json:
+        document = {
+            "out": printable_path(out),
+            "rows": counts.rows,
+            "kept": counts.kept,
+            "dropped": counts.dropped,
+            "bad": counts.bad,
+            "bad_rows": counts.bad_rows,
+            "seconds": round(counts.seconds, 3),
+            "rows_per_s": round(counts.rows / max(counts.seconds, 1e-9), 1),
+        }
+        sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
+        sys.stdout.flush()
+    sys.exit(0 if counts.kept else EXIT_NOTHING_KEPT)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that what was begun is tidied away."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -10,7 +10,7 @@ ExploreError
 │  └─ RequestRejected           other 4xx: final
 │     └─ ContextOverflow           prompt longer than the model: final for this request only
 ├─ ServerError               a local server did not start or died; carries the tail of its log exit 3
-├─ StorageError              the run directory cannot be used                                  exit 4
+├─ StorageError              the run directory cannot be used, or an output not be written     exit 4
 └─ DataError                 an input file is not what it should be; names file, line, field   exit 5
 
 This module imports nothing outside the standard library: the model fetcher runs before anything is installed.

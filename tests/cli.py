@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import orjson
+import pytest
+
+from explore_async.cli import main
 
 ROOT = Path(__file__).parent.parent
 DERIVED = ("dataset.jsonl", "tree.json", "decisions.jsonl")
@@ -66,6 +72,17 @@ async def explore(*arguments: str | Path, **env: str) -> Finished:
     result = await finished(await launch(*arguments, **env))
     assert "Traceback" not in result.stderr, result.stderr
     return result
+
+
+def in_process(*arguments: str | Path) -> Finished:
+    """The same in this process, where a test needs many of them and no signals."""
+    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace") for _ in range(2))
+    with redirect_stdout(stdout), redirect_stderr(stderr), patch.object(sys, "argv", ["x", *map(str, arguments)]):
+        with pytest.raises(SystemExit) as ending:
+            main()
+        stdout.flush()
+        stderr.flush()
+    return Finished(*(ending.value.code or 0, *(one.buffer.getvalue().decode() for one in (stdout, stderr))))
 
 
 def derived(directory: Path) -> dict[str, bytes]:

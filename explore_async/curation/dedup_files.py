@@ -1,0 +1,173 @@
+"""`explore-async dedup`: rows of files in, the rows that are no near-duplicates out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from threading import Timer
+from typing import Protocol
+
+from explore_async.curation.conversion import check_conversion, parquet_schema
+from explore_async.curation.dedup import ExactIndex, GroupedIndex, Index
+from explore_async.curation.evidence import Located, writing_evidence
+from explore_async.curation.fields import FieldError, group_of, text_of
+from explore_async.curation.formats import Format, Kind, format_of
+from explore_async.curation.rows import BadRow, Row, Source
+from explore_async.curation.writing import replacing, writing
+from explore_async.errors import ConfigError, DataError
+from rouge_kernels import TOKENIZERS, DedupIndex, warm_up
+
+BATCH_ROWS = 1024
+"""Rows judged at once: enough to keep the kernels busy, few enough to show progress and to stop at a word."""
+
+_BAD_ROWS_NAMED = 10
+_SECONDS_UNTOLD = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dedup:
+    """What is asked for. A threshold of None drops only texts of the same tokens."""
+
+    inputs: Sequence[Path]
+    out: Path
+    fields: Sequence[str] = ("instruction",)
+    threshold: float | None = 0.7
+    tokenizer: str = "rouge"
+    group_by: str | None = None
+    evidence: Path | None = None
+    skip_bad_rows: bool = False
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has become of the rows so far; rows = kept + dropped + bad."""
+
+    kept: int = 0
+    dropped: int = 0
+    bad: int = 0
+    bad_rows: list[str] = field(default_factory=list)
+    """The first few, each with its place and its fault."""
+    seconds: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        return self.kept + self.dropped + self.bad
+
+
+class Observer(Protocol):
+    """Told how far the work is, in bytes of all inputs together."""
+
+    def phase(self, text: str) -> None: ...
+
+    def began(self, total_bytes: int) -> None: ...
+
+    def advanced(self, counts: Counts, read_bytes: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    source: int
+    row: Row
+    text: str
+    group: str
+
+
+def dedup_files(asked: Dedup, observer: Observer, *, batch_rows: int = BATCH_ROWS) -> Counts:
+    """Write the kept rows, and the evidence if asked for; both files appear at the end, or neither does.
+
+    ConfigError for what cannot be done at all, DataError for what is in the inputs, StorageError for what cannot be
+    written; all that can be known before the first row is.
+    """
+    began = time.monotonic()
+    new_index = _index_factory(asked)
+    sources = [Source(path, text_column=asked.fields[0]) for path in asked.inputs]
+    outputs = [asked.out] if asked.evidence is None else [asked.out, asked.evidence]
+    _check(asked, sources, outputs)
+    check_conversion(sources, asked.out)
+    schema = parquet_schema(sources) if format_of(asked.out).kind is Kind.PARQUET else None
+    counts = Counts()
+    with ExitStack() as stack:
+        files = stack.enter_context(replacing([path.resolve() for path in outputs]))
+        writer = stack.enter_context(writing(files[0], asked.out, schema))
+        evidence = None
+        if asked.evidence is not None:
+            evidence = stack.enter_context(writing_evidence(files[1], asked.evidence, asked.inputs))
+        if asked.threshold is not None:
+            _load_kernels(observer)
+        observer.began(sum(source.size for source in sources))
+        index = GroupedIndex(new_index)
+        candidates = _candidates(asked, sources, counts)
+        while batch := list(islice(candidates, batch_rows)):
+            admission = index.admit([one.text for one in batch], [one.group for one in batch])
+            kept = [one.row for one, keep in zip(batch, admission.kept, strict=True) if keep]
+            writer.write(kept)
+            if evidence is not None:
+                evidence.write([Located(one.source, one.row.number, one.text) for one in batch], admission)
+            counts.kept += len(kept)
+            counts.dropped += len(batch) - len(kept)
+            counts.seconds = time.monotonic() - began
+            observer.advanced(counts, sum(source.position for source in sources))
+    counts.seconds = time.monotonic() - began
+    return counts
+
+
+def _load_kernels(observer: Observer) -> None:
+    """Says what takes so long where it does: from the cache on disk the kernels come in less than a second."""
+    telling = Timer(_SECONDS_UNTOLD, observer.phase, ["compiling the kernels, once on this machine: some 20 s"])
+    telling.start()
+    try:
+        warm_up()
+    finally:
+        telling.cancel()
+
+
+def _candidates(asked: Dedup, sources: Sequence[Source], counts: Counts) -> Iterator[_Candidate]:
+    """The rows of all files in order. A bad row ends it, or is counted where it is to be skipped."""
+    for number, source in enumerate(sources):
+        for row in source:
+            try:
+                yield _candidate(asked, number, row)
+            except FieldError as error:
+                fault = f"{source.place(row.number)}: {error}"
+                if not asked.skip_bad_rows:
+                    raise DataError(f"{fault} (--on-bad-row skip goes on without such rows)") from error
+                counts.bad += 1
+                if len(counts.bad_rows) < _BAD_ROWS_NAMED:
+                    counts.bad_rows.append(fault)
+
+
+def _candidate(asked: Dedup, source: int, row: Row | BadRow) -> _Candidate:
+    if isinstance(row, BadRow):
+        raise FieldError(row.fault)
+    group = "" if asked.group_by is None else group_of(row.value, asked.group_by)
+    return _Candidate(source, row, text_of(row.value, asked.fields), group)
+
+
+def _index_factory(asked: Dedup) -> Callable[[], Index]:
+    tokenizer = TOKENIZERS.get(asked.tokenizer)
+    if tokenizer is None:
+        raise ConfigError(f"--tokenizer {asked.tokenizer}: it is one of {', '.join(TOKENIZERS)}")
+    threshold = asked.threshold
+    if threshold is None:
+        return lambda: ExactIndex(tokenizer)
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"--threshold {threshold}: it lies above 0 and is 1 at most")
+    return lambda: DedupIndex(threshold, tokenizer)
+
+
+def _check(asked: Dedup, sources: Sequence[Source], outputs: Sequence[Path]) -> None:
+    """No output is an input, or the other output; what is asked of lines of text is what they have."""
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise ConfigError(f"{asked.out}: given as --out and as --evidence")
+    if asked.evidence is not None and format_of(asked.evidence) != Format(Kind.JSON_LINES, gzipped=False):
+        raise ConfigError(f"--evidence {asked.evidence}: it is JSON lines and called .jsonl")
+    for path in outputs:
+        if path.exists() and any(path.samefile(source.path) for source in sources):
+            raise ConfigError(f"{path}: an input cannot be an output as well")
+    for source in sources:
+        if source.format.kind is Kind.TEXT and (len(asked.fields) > 1 or asked.group_by is not None):
+            raise ConfigError(f"{source.path}: a line of text has one field: no second --field, no --group-by")
