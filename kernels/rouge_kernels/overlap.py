@@ -253,13 +253,13 @@ def _add_up(
         first, last = last, _run_end(corpus.starts, last)
         length = corpus.starts[last] - corpus.starts[last - 1]
         _compare(lanes, corpus, first, last, lcs)
-        common = np.zeros(len(lanes.lengths), dtype=np.int64)
+        common = np.zeros(len(lanes.lengths), dtype=np.uint32)  # wide enough for AT_ONCE texts
         for text in range(last - first):
             for lane in range(len(common)):
                 common[lane] += lcs[text, lane]
         for lane, query in enumerate(chosen):
             if common[lane] > 0:
-                total[query] += 2 * common[lane] / (lanes.lengths[lane] + length)
+                total[query] += 2 * int(common[lane]) / (lanes.lengths[lane] + length)
 
 
 @jit
