@@ -3,7 +3,8 @@
 Every text of a sample is compared with every text of another of the same class of lengths. Longer texts than the file
 has are made by joining several. Before anything is timed, the matrices have to be equal and the best scores those of
 rouge_score. What reads text is given text, and its tokenizing is part of what it does for a pair; the others get
-tokens as integers or, for RapidFuzz, as characters.
+tokens as integers or, for RapidFuzz, as characters. "matrix" and RapidFuzz write the same array of int32, freshly
+allocated: for short texts it is the system's handing out of memory that both wait for.
 
 The share of the machine: a walk takes 3 vector operations for each token of a text that occurs in the block (and, add,
 and one for "or with the rest"). They are counted, and set against what a plain loop of additions and exclusive ors
