@@ -3,7 +3,8 @@
 Every text of a sample is compared with every text of another of the same class of lengths. Longer texts than the file
 has are made by joining several. Before anything is timed, the matrices have to be equal and the best scores those of
 rouge_score. What reads text is given text, and its tokenizing is part of what it does for a pair; the others get
-tokens as integers or, for RapidFuzz, as characters.
+tokens as integers or, for RapidFuzz, as characters. "matrix" and RapidFuzz write the same array of int32, freshly
+allocated: for short texts it is the system's handing out of memory that both wait for.
 
 The share of the machine: a walk takes 3 vector operations for each token of a text that occurs in the block (and, add,
 and one for "or with the rest"). They are counted, and set against what a plain loop of additions and exclusive ors
@@ -26,9 +27,11 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import pyplot
+import numpy.typing as npt
 from numba import njit
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
@@ -108,22 +111,23 @@ def packed(texts: list[list[str]], vocabulary: dict[str, int]) -> Texts:
     return Texts(np.array(ids, dtype=np.int32), starts)
 
 
-def measured(lines, rng, bounds, repeats, threads):
+def measured(
+    lines: list[str], rng: random.Random, bounds: tuple[int, int, int, int], repeats: int, threads: int
+) -> dict[str, Any]:
     least, most, some, many = bounds
     tokens = [text for line in lines if (text := RougeTokenizer()(line))]
     words = [sample(tokens, rng, least, most, count) for count in (some, many)]
     vocabulary: dict[str, int] = {}
     queries, corpus = (packed(texts, vocabulary) for texts in words)
-    # characters outside the surrogates, which RapidFuzz would take for one another in no case
+    # a character of its own for each token, beyond the surrogates
     characters = [["".join(chr(0x10000 + vocabulary[t]) for t in text) for text in texts] for texts in words]
     joined = [[" ".join(text) for text in texts] for texts in words]
     pairs = len(queries) * len(corpus)
     few = max(1, min(2000, 200_000 // most**2 * 10))
     drawn = [(rng.choice(joined[0]), rng.choice(joined[1])) for _ in range(few * 10)]
 
-    def rapidfuzz(workers):
-        kind = np.uint8 if most < 256 else np.uint16
-        return process.cdist(*characters, scorer=LCSseq.similarity, dtype=kind, workers=workers)
+    def rapidfuzz(workers: int) -> npt.NDArray[np.int32]:
+        return process.cdist(*characters, scorer=LCSseq.similarity, dtype=np.int32, workers=workers)
 
     checked(queries, corpus, joined, rapidfuzz(threads), rng)
     reference, rust = RougeScorer(["rougeL"]), RustScorer(["rougeL"])
@@ -166,7 +170,9 @@ def measured(lines, rng, bounds, repeats, threads):
     return result
 
 
-def checked(queries, corpus, joined, expected, rng) -> None:
+def checked(
+    queries: Texts, corpus: Texts, joined: list[list[str]], expected: npt.NDArray[np.int32], rng: random.Random
+) -> None:
     matrix = lcs_matrix(queries, corpus)
     assert (matrix == expected).all()
     nearest, scorer = best(queries, corpus), RougeScorer(["rougeL"])
@@ -200,7 +206,7 @@ def share(queries: Texts, corpus: Texts, repeats: int) -> float:
 
 
 @njit
-def operate(lanes, times):
+def operate(lanes: npt.NDArray[Any], times: int) -> None:
     one = lanes.dtype.type(1)
     for _ in range(times):
         for i in range(len(lanes)):
@@ -210,7 +216,7 @@ def operate(lanes, times):
             lanes[i] = x
 
 
-def peak(kind: np.dtype, repeats: int) -> float:
+def peak(kind: np.dtype[Any], repeats: int) -> float:
     """Lane operations a second."""
     lanes, times = np.zeros(8192 // kind.itemsize, dtype=kind), 10_000
     operate(lanes, 1)
@@ -233,9 +239,9 @@ def machine() -> dict[str, object]:
     return {"cpu": cpu, "cores": os.cpu_count(), "load": load, "python": sys.version.split()[0], **versions}
 
 
-def plot(results, path: Path) -> None:
+def plot(results: list[dict[str, Any]], path: Path) -> None:
     names = ["matrix", "best", "mean", "RapidFuzz cdist", "rouge-score-rs", "rouge_score"]
-    figure, axes = pyplot.subplots(figsize=(9, 4.5))
+    figure, axes = plt.subplots(figsize=(9, 4.5))
     for offset, name in enumerate(names):
         rates = [
             next(row["pairs_per_second"] for row in result["rates"] if (row["name"], row["threads"]) == (name, 1))
