@@ -97,7 +97,7 @@ class DedupIndex:
                 self._texts.extend_to(size)
                 if begin == len(texts):
                     return found
-                self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin])))
+                self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin]), size), size)
 
     def pair_up(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Keep all of these, and tell every duplicate of each that was kept before it, in the index or the batch.
@@ -119,7 +119,7 @@ class DedupIndex:
                 self._texts.extend_to(size)
                 if begin == len(texts):
                     return np.concatenate(parts)
-                self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin])))
+                self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin]), size), size)
 
     def _encoded(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """The texts as token ids, and room in every buffer for all of them."""

@@ -51,11 +51,11 @@ class Postings:
     def table(self) -> Table:
         return Table(self._nodes, self._heads, self._slots, self._state, self._longest)
 
-    def reserve(self, entries: int) -> None:
-        """Make room for so many more entries."""
+    def reserve(self, entries: int, texts: int) -> None:
+        """Make room for so many more entries, where so many texts are posted already."""
         self._nodes = _with_room(self._nodes, int(self._state[NODES]) + entries)
         self._heads = _with_room(self._heads, int(self._state[NODES]) + entries)
-        self._slots = _with_room(self._slots, int(self._state[SLOTS]) + entries * (1 + LONGEST_BLOCK))
+        self._slots = _with_room(self._slots, int(self._state[SLOTS]) + entries * slots_at_most(texts))
 
     @property
     def nbytes(self) -> int:
@@ -70,9 +70,15 @@ def _with_room(array: npt.NDArray[np.int32], rows: int) -> npt.NDArray[np.int32]
 
 
 @jit
-def has_room(table: Table, entries: int) -> bool:
-    """Whether so many entries can be posted, wherever they go."""
-    nodes, slots = table.state[NODES] + entries, table.state[SLOTS] + entries * (1 + LONGEST_BLOCK)
+def slots_at_most(texts: int) -> int:
+    """The slots that one entry may take where so many texts are posted: a block is no longer than what is before it."""
+    return 1 + min(texts + 2, LONGEST_BLOCK)
+
+
+@jit
+def has_room(table: Table, entries: int, texts: int) -> bool:
+    """Whether so many entries can be posted, wherever they go, where so many texts are posted already."""
+    nodes, slots = table.state[NODES] + entries, table.state[SLOTS] + entries * slots_at_most(texts)
     return bool(nodes <= len(table.nodes) and slots <= len(table.slots))
 
 

@@ -99,7 +99,7 @@ def admit(
     candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
     for i in range(begin, len(starts) - 1):
         text = texts[starts[i] : starts[i + 1]]
-        if not has_room(table, keys_at_most(len(text))):
+        if not has_room(table, keys_at_most(len(text), size), size):
             return size, i
         query = _arranged(text, rule, arranged)
         if not anyway:
@@ -133,7 +133,7 @@ def pair_up(
     found = len(pairs[:0])  # a bare 0 has a type of its own, for which numba would compile `_note_pairs` once more
     for i in range(begin, len(starts) - 1):
         text = texts[starts[i] : starts[i + 1]]
-        if not has_room(table, keys_at_most(len(text))):
+        if not has_room(table, keys_at_most(len(text), size), size):
             return size, i, pairs[:found]
         query = _arranged(text, rule, arranged)
         candidates, number = _candidates(query, rule, corpus, table, path, candidates)
@@ -179,9 +179,9 @@ def _note_pairs(
 
 
 @jit
-def keys_at_most(length: int) -> int:
-    """How many keys a text of so many tokens may be posted under."""
-    return max(length, MOST_KEYS)
+def keys_at_most(length: int, texts: int) -> int:
+    """How many keys a text of so many tokens may be posted under, where so many texts are posted already."""
+    return max(length, MOST_KEYS) if texts >= FULL else length
 
 
 @jit
