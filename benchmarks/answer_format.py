@@ -32,6 +32,8 @@ class Clock:
 
     def committed(self, events: object) -> None: ...
 
+    def nothing_new(self) -> None: ...
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async import __version__, config
-from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError, StorageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,8 +48,26 @@ def main() -> None:
         sys.exit(EXIT_SIGINT)
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(0)
+    except OSError as error:
+        _drop_output()
+        _fail(StorageError(f"{error.filename or 'the output'}: {error.strerror or error}"))
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    try:
+        sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has enough; what was made stays made
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        raise StorageError(f"stdout: {error.strerror}") from error
 
 
 def _fail(error: ExploreError) -> NoReturn:
@@ -122,19 +140,28 @@ def _endpoints(
 
 
 def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool) -> NoReturn:
-    from explore_async.progress import RunProgress
+    from explore_async.progress import LastingConsole, RunProgress
     from explore_async.run import run as run_to_end
     from explore_async.summary import show
 
-    console = Console(stderr=True)
+    _check_path(out)
+    console = LastingConsole()
     with RunProgress(console, quiet=quiet) as progress:
         result = asyncio.run(run_to_end(settings, out, mode=mode, observer=progress))
     if not quiet:
         show(result, console)
     if as_json:
-        sys.stdout.buffer.write(orjson.dumps({"directory": str(result.directory), **result.stats}) + b"\n")
-        sys.stdout.flush()
+        _print_json({"directory": str(result.directory), **result.stats})
     sys.exit(result.exit_code)
+
+
+def _check_path(path: Path) -> None:
+    from explore_async.progress import printable
+
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--out {printable(str(path))}: this cannot be a path: {error}") from error
 
 
 @app.command()
@@ -227,8 +254,7 @@ def dedup(  # noqa: PLR0917 - an option each
             "seconds": round(counts.seconds, 3),
             "rows_per_s": round(counts.rows / max(counts.seconds, 1e-9), 1),
         }
-        sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
-        sys.stdout.flush()
+        _print_json(document)
     sys.exit(0 if counts.kept else EXIT_NOTHING_KEPT)
 
 

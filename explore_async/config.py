@@ -25,6 +25,21 @@ _CLOSE_ENOUGH = 60.0
 _TEMPLATE = "template.yaml"
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value!r} stands here twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def presets() -> dict[str, Path]:
     """The packaged configs by name."""
     packaged = Path(str(files("explore_async"))) / "configs"
@@ -75,7 +90,7 @@ def _find(config: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe loader's child)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
     except _NO_YAML as error:

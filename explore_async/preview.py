@@ -69,16 +69,21 @@ def expect(recipe: Recipe) -> Expectation:
         )
         * domains
     )
-    generates = max(-(-examples // recipe.generation.per_request), 1)
+    tasks = sum(planned) * domains
+    each = -(-examples // tasks) if total is not None else 0
+    quotas = [min(each, cap) if cap is not None and total is not None else (each or cap or 0) for cap in caps]
+    generates = domains * sum(
+        count * max(1, -(-quota // recipe.generation.per_request)) for count, quota in zip(planned, quotas, strict=True)
+    )
     sizes = {kind: _tokens(question) for kind, question in sample_prompts(recipe).items()}
     exploring = sizes.get("backtrack", sizes.get("lookahead", 0))
     children = (sum(planned) - 1) * domains
     return Expectation(
-        tasks=sum(planned) * domains,
+        tasks=tasks,
         examples=examples,
         requests=asks + generates,
         prompt_tokens=asks * exploring + generates * sizes["generate"],
-        completion_tokens=children * _TOKENS_PER_TASK + examples * _TOKENS_PER_EXAMPLE,
+        completion_tokens=children * _TOKENS_PER_TASK + generates * recipe.generation.per_request * _TOKENS_PER_EXAMPLE,
     )
 
 

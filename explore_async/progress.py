@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -33,6 +35,17 @@ def printable(text: str, most: int = _EXCERPT) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
+class LastingConsole(Console):
+    """Writes to stderr for as long as somebody reads; when nobody does, as after `2>&1 | head`, the work goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 class RunProgress:
     """Observes a run and shows it. Enter it around the run."""
 
@@ -53,7 +66,7 @@ class RunProgress:
         )
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._quiet:
+        if self._console.is_terminal and not self._console.is_dumb_terminal and not self._quiet:
             self._live.start()
         return self
 
@@ -88,6 +101,10 @@ class RunProgress:
         if self._run is not None and self._due():
             self._say(self._line(self._run.glimpse()))
 
+    def nothing_new(self) -> None:
+        if self._run is not None and self._due():
+            self._say(self._line(self._run.glimpse()))
+
     def _due(self) -> bool:
         now = time.monotonic()
         if self._live.is_started or now - self._last_line < _SECONDS_BETWEEN_LINES:
@@ -107,6 +124,7 @@ class RunProgress:
             f"{glimpse.elapsed_s:,.0f} s: {tally.tasks.total()} tasks, {tally.kept}{of} examples kept, "
             f"{tally.dropped.total()} dropped, {rate:,.0f} tokens/s, "
             f"{glimpse.performer.in_flight} in flight{f', about {left} left' if left else ''}"
+            f"{f'; {glimpse.trouble}' if glimpse.trouble else ''}"
         )
 
     def _pace(self, glimpse: Glimpse) -> tuple[float, str]:
@@ -137,7 +155,7 @@ class RunProgress:
                 parts.append(_bar("examples kept", tally.kept, self._target, unit=1, of=""))
             table = Table.grid(padding=(0, 2))
             table.add_row(
-                f"tasks {tally.tasks.total()}" + ("" if glimpse.explored else " …"),
+                f"tasks {tally.tasks.total()}" + ("" if glimpse.explored else " so far"),
                 f"kept {tally.kept}",
                 f"dropped {tally.dropped.total()}",
                 f"{rate:,.0f} tokens/s",
@@ -145,6 +163,8 @@ class RunProgress:
                 f"about {left} left" if left else "",
             )
             parts.append(table)
+            if glimpse.trouble:
+                parts.append(Text(printable(glimpse.trouble), style="yellow"))
         if self._latest is not None:
             example = self._latest.example
             parts.append(Text(printable(f"{self._names.get(example.task_id, '')}: {example.instruction}"), style="dim"))

@@ -46,6 +46,8 @@ class Glimpse:
     capacity: int
     elapsed_s: float
     explored: bool
+    trouble: str
+    """What is wrong with the endpoints at the moment; empty where nothing is."""
 
 
 class Observer(Protocol):
@@ -58,6 +60,9 @@ class Observer(Protocol):
     def began(self, recipe: Recipe, run: RunInProgress) -> None: ...
 
     def committed(self, events: Sequence[Event]) -> None: ...
+
+    def nothing_new(self) -> None:
+        """Called every second, whatever happens."""
 
 
 class RunInProgress(Protocol):
@@ -103,6 +108,7 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         await backend_of.probe()  # before a directory is made for a run that cannot begin
     with RunDirectory(path) as directory:
         previous = directory.recipe()
+        directory.check_answers()
         recipe = await _settled(settings, previous, backend_of, offline=offline)
         if previous is not None and mode == "resume":
             refuse_other(previous, recipe, path)
@@ -221,7 +227,10 @@ class Run:
         with self._signals():
             async with _task_group() as group:
                 performer.open(group)
-                beside = [group.create_task(self._records.keep_writing()), group.create_task(self._keep_tree())]
+                beside = [
+                    group.create_task(coroutine)
+                    for coroutine in (self._records.keep_writing(), self._keep_tree(), self._keep_telling())
+                ]
                 if not self._offline:
                     beside.append(group.create_task(self._backend.watch()))
                 if self._operation.wall_time_s is not None:
@@ -251,6 +260,11 @@ class Run:
                 self._writing_tree = asyncio.create_task(writing)
                 await asyncio.shield(self._writing_tree)
 
+    async def _keep_telling(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self._observer.nothing_new()
+
     async def _keep_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
         self._stop("wall_time")
@@ -268,12 +282,13 @@ class Run:
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._stop, "interrupted")
-        loop.add_signal_handler(signal.SIGTERM, self._stop, "terminated")
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(ending, self._stop, "terminated")
         try:
             yield
         finally:
-            loop.remove_signal_handler(signal.SIGINT)
-            loop.remove_signal_handler(signal.SIGTERM)
+            for handled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(handled)
 
     def glimpse(self) -> Glimpse:
         assert self._performer is not None
@@ -283,7 +298,15 @@ class Run:
             self._backend.capacity,
             time.monotonic() - self._began,
             self._explorer.explored,
+            self._trouble(),
         )
+
+    def _trouble(self) -> str:
+        pool = self._backend.statistics()
+        if pool is None:
+            return ""
+        wrong = [one for one in pool.endpoints if one.last_error and (not one.healthy or one.answered == 0)]
+        return "; ".join(f"{one.url}{'' if one.healthy else ' is out'}: {one.last_error}" for one in wrong)
 
     def _tree(self) -> dict[str, Any]:
         return {"name": self._recipe.name, "digest": self._recipe.digest, "trees": self._explorer.trees()}

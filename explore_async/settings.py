@@ -157,7 +157,8 @@ class Recipe(Settings):
     """All that decides what the data is."""
 
     meaning: int = MEANING
-    name: str = "run"
+    name: Annotated[str, Field(pattern=r"^[^/\x00.][^/\x00]*$", max_length=100)] = "run"
+    """Also that of the run directory below runs/, so without a slash and not beginning with a dot."""
     description: str = ""
     seed: int = 0
     model: str | None = None

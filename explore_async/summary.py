@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from explore_async.progress import printable
 from explore_async.run import RunResult
+from explore_async.serving.endpoints import PoolStatistics
 
 _ENDINGS = {
     "target": "the target is reached",
@@ -48,26 +49,28 @@ def show(result: RunResult, console: Console) -> None:
 def _tree(result: RunResult) -> Tree:
     """The first tasks of each tree with what they brought."""
     document = orjson.loads((result.directory / "tree.json").read_bytes())
-    shown = Tree("[bold]tasks[/] (examples kept; [cyan]from backtracking[/])")
+    shown = Tree("[bold]tasks[/] (examples kept)")
     left = _TASKS_SHOWN
 
     def grow(branch: Tree, node: dict[str, Any]) -> None:
         nonlocal left
         left -= 1
-        if left < 0:
-            return
-        name = escape(printable(node["name"]))
-        grown = branch.add(
-            f"[cyan]{name}[/] ({node['kept']})" if node["origin"] == "backtrack" else f"{name} ({node['kept']})"
-        )
+        if left >= 0:
+            branch = _grown(branch, node)
         for child in node["children"]:
-            grow(grown, child)
+            grow(branch, child)
 
     for root in document["trees"]:
         grow(shown, root)
     if left < 0:
         shown.add(f"… and {-left} more")
     return shown
+
+
+def _grown(branch: Tree, node: dict[str, Any]) -> Tree:
+    name = escape(printable(node["name"]))
+    label = f"[cyan]{name}[/] (by backtracking, {node['kept']})" if node["origin"] == "backtrack" else None
+    return branch.add(label or f"{name} ({node['kept']})")
 
 
 def _samples(result: RunResult) -> list[Text]:
@@ -96,8 +99,11 @@ def _table(stats: dict[str, Any]) -> Table:
     origins = ", ".join(f"{tasks[name]} {name}" for name in ("seed", "lookahead", "backtrack") if name in tasks)
     table.add_row("", "")
     table.add_row("tasks", f"{tasks['total']} ({origins}), {tasks['with_examples']} with examples{_reasons(tasks)}")
-    table.add_row("examples", f"{examples['kept']} kept{_reasons(examples)}")
-    failed = f", {requests['failed']['total']} failed" if requests["failed"]["total"] else ""
+    surplus = f", {examples['surplus']} more than their tasks needed" if examples["surplus"] else ""
+    table.add_row("examples", f"{examples['kept']} kept{_reasons(examples)}{surplus}")
+    failures = {reason: count for reason, count in requests["failed"].items() if reason != "total"}
+    shown = ", ".join(f"{reason} {count}" for reason, count in failures.items())
+    failed = f", {requests['failed']['total']} failed ({shown})" if failures else ""
     seconds = stats["seconds_this_time"]
     table.add_row("requests", f"{requests['total']}{failed}")
     table.add_row(
@@ -105,6 +111,13 @@ def _table(stats: dict[str, Any]) -> Table:
         f"{tokens.get('prompt', 0):,} read ({tokens.get('cached', 0):,} from the prefix cache), "
         f"{tokens.get('completion', 0):,} written",
     )
+    pool: PoolStatistics | None = stats.get("endpoints")
+    for endpoint in pool.endpoints if pool is not None else ():
+        if endpoint.last_error and (failures or not endpoint.healthy or endpoint.answered == 0):
+            state = "" if endpoint.healthy else " is out"
+            table.add_row(
+                "trouble", escape(printable(f"{endpoint.url}{state}: {endpoint.last_error}", _MOST_CHARACTERS))
+            )
     replayed = stats.get("this_time", {}).get("replayed", 0)
     table.add_row("time", f"{seconds:,.0f} s this time" + (f", {replayed} answers replayed" if replayed else ""))
     return table

@@ -12,7 +12,7 @@ import yaml
 from cli import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from explore_async import config
 from explore_async.errors import ConfigError
@@ -159,6 +159,20 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, content: bytes) -> No
     config.load(written(tmp_path, whole))
     with pytest.raises(ConfigError, match=r"JSON|string|character"):
         config.load(written(tmp_path, whole + content))
+
+
+def test_a_key_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    """Of two equal keys YAML would silently take the last; here the place of the second is named."""
+    for content in ("seed: 1\nseed: 2\n", "targets: {examples: 1}\ndomains: []\ntargets: {examples: 2}\n"):
+        with pytest.raises(ConfigError, match=r"twice[^$]*line [23]"):
+            config.load(written(tmp_path, content))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "/root", "a\x00b", "x" * 101])
+def test_a_name_that_is_no_directory(name: str) -> None:
+    """The name becomes that of a directory below runs/, and of nothing else."""
+    with pytest.raises(ValidationError):
+        RunSettings.model_validate({**FULL, "name": name})
 
 
 @given(st.text() | st.binary())

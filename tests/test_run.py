@@ -396,6 +396,34 @@ async def test_a_dead_endpoint_does_not_hold_up_a_stop(tmp_path: Path) -> None:
     assert result.code == 130, result.stderr
 
 
+async def test_answers_that_are_gone_are_missed(tmp_path: Path) -> None:
+    """Without its answers a run neither asks everything again nor derives nothing: it says so and changes no file."""
+    async with SimulatedServer() as server:
+        assert (await run(tmp_path, server.url)).code == 0
+        before = derived(tmp_path / "run")
+        (tmp_path / "run" / "completions.sqlite").unlink()
+        for more in ((), ("--offline",)):
+            result = await run(tmp_path, server.url, *more)
+            assert result.code == 4
+            assert "are gone" in result.stderr
+        assert derived(tmp_path / "run") == before
+
+
+async def test_whoever_reads_may_go(tmp_path: Path) -> None:
+    """A reader that closes our output, as `head` does, costs the run nothing."""
+    async with SimulatedServer(64, Latency(0.01)) as server:
+        process = await launch(
+            *("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--json"),
+        )
+        assert process.stderr is not None
+        assert process.stdout is not None
+        await process.stderr.readline()
+        process.stderr._transport.close()
+        process.stdout._transport.close()
+        assert await process.wait() == 0
+    assert len((tmp_path / "run" / "dataset.jsonl").read_bytes().splitlines()) == 100
+
+
 async def test_a_slow_write_of_the_tree_never_lands_on_the_last(tmp_path: Path, monkeypatch, blockbuster) -> None:
     """However long a periodic write of tree.json takes, the file that stays is the one of the run's end."""
     blockbuster.deactivate()  # a run opens and closes its files on the loop, when nothing else is going on
@@ -437,3 +465,5 @@ class Nobody:
     def began(self, recipe: object, run: object) -> None: ...
 
     def committed(self, events: object) -> None: ...
+
+    def nothing_new(self) -> None: ...

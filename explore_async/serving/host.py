@@ -107,7 +107,7 @@ class Host:
         self._note_answer(completion)
         return completion
 
-    async def ask_canary(self, request: ChatRequest) -> None:
+    async def ask_canary(self, request: ChatRequest) -> EndpointError | None:
         """Is it the request or the endpoint? At the end of a run there may be no other request left to tell.
 
         The same question with a harmless prompt stands in for the others; failing as well, it proves nothing. It keeps
@@ -120,8 +120,9 @@ class Host:
             await self.client.ask(canary, served_model=self.served, timeout_s=SHORTEST_DEADLINE_S)
         except EndpointError as error:
             self.note_error(error)
-        else:
-            self._note_life()
+            return error
+        self._note_life()
+        return None
 
     def deadline_s(self, request: ChatRequest, timeouts: int) -> float:
         """Several times what an answer of full length takes here; doubled for each time the request ran out of it."""

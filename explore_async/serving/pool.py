@@ -35,7 +35,7 @@ from explore_async.serving.endpoints import Endpoint, PoolStatistics, Retry, nor
 from explore_async.serving.host import Host
 from explore_async.serving.roster import Roster
 from explore_async.serving.slots import Slots
-from explore_async.serving.trouble import Trouble, judge_refusal
+from explore_async.serving.trouble import Trouble, judge_canary, judge_refusal
 
 __all__ = ["Endpoint", "EndpointPool", "PoolStatistics", "Retry"]
 
@@ -170,6 +170,8 @@ class EndpointPool:
         try:
             completion = await host.ask(request, priority=priority, timeouts=trouble.timeouts)
         except EndpointError as error:
+            if type(error) is RequestRejected and host.answered == 0:
+                judge_canary(await host.ask_canary(request))
             step = self._after(error, host, trouble, started)
             self._failures += isinstance(step, Failure)
             return step

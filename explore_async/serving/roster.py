@@ -93,7 +93,12 @@ class Roster:
             if isinstance(catalogue, list) and len(catalogue) == 1:
                 return catalogue[0].name
         listed = sorted({model.name for catalogue in found if isinstance(catalogue, list) for model in catalogue})
-        raise EndpointError(f"Name a model with --model; served here: {', '.join(listed) or 'unknown'}")
+        if not listed:
+            raise EndpointError(
+                f"{self._hosts[0].url} does not say what it serves: is it an OpenAI-compatible server? If so, name its "
+                "model with --model"
+            )
+        raise EndpointError(f"Name a model with --model; served here: {', '.join(listed)}")
 
     def _welcome(self, host: Host, catalogue: list[ServedModel] | None) -> None:
         assert self._model is not None

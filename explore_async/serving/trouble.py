@@ -53,3 +53,14 @@ def judge_refusal(error: RequestRejected, attempts: int) -> Failure:
             status=error.status,
         ) from error
     return Failure("context_overflow" if isinstance(error, ContextOverflow) else "rejected", str(error), attempts)
+
+
+def judge_canary(error: EndpointError | None) -> None:
+    """Raises EndpointError where even a harmless request is refused by an endpoint that has answered none so far."""
+    if type(error) is RequestRejected:
+        raise EndpointError(
+            f"{error}. It refuses every request made like this: the schema, the sampling or `extra_body` may be more "
+            "than this server takes (answer_format: text needs no schema)",
+            endpoint=error.endpoint,
+            status=error.status,
+        ) from error

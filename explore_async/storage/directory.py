@@ -96,6 +96,14 @@ class RunDirectory:
                 f"{self.config}: cannot be read ({error}); restore it, or start over with --fresh"
             ) from error
 
+    def check_answers(self) -> None:
+        """Raises a StorageError where examples were derived from answers that are gone."""
+        if not self.completions.exists() and self.dataset.exists() and self.dataset.stat().st_size > 0:
+            raise StorageError(
+                f"{self.completions}: the answers that this run was made of are gone; restore the file, or start over "
+                "with --fresh"
+            )
+
     def write_recipe(self, recipe: Recipe, *, operation: Mapping[str, Any]) -> None:
         """Makes this the directory of `recipe`. What was derived by another recipe is derived anew, and therefore goes
         first: killed in between, the directory is still the old recipe's.
@@ -121,11 +129,12 @@ class RunDirectory:
         """Renames an existing directory so that this path is free; returns where it went."""
         if not self.path.exists():
             return None
+        path = self.path.resolve()
         number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+        while (aside := path.parent / f"{path.name}.{number}").exists():
             number += 1
         try:
-            self.path.rename(aside)
+            path.rename(aside)
         except OSError as error:
             raise StorageError(f"cannot move {self.path} aside: {error.strerror}") from error
         return aside

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import socket
 import time
 from contextlib import asynccontextmanager
@@ -84,12 +85,21 @@ async def test_passing_trouble_is_retried_until_the_answer(behaviour):
     [(bad.BAD_REQUEST, "rejected"), (bad.error(422), "rejected"), (bad.OVERFLOW, "context_overflow")],
 )
 async def test_what_the_request_causes_is_a_failure_at_once(behaviour, kind):
-    """A refusal is asked once and becomes an outcome that names the server's reason."""
+    """A refusal is asked once and becomes an outcome that names the server's reason; what else is answered shows so."""
     async with bad.MisbehavingServer([behaviour]) as server, connected(server) as pool:
         outcome = await pool.ask(request(), priority=0)
         assert isinstance(outcome, Failure)
-        assert (outcome.kind, outcome.attempts, len(server.bodies)) == (kind, 1, 1)
+        assert (outcome.kind, outcome.attempts) == (kind, 1)
+        assert [said(body) for body in server.bodies] == ["Hello"] + ["Say yes."] * (kind == "rejected")
         assert pool.statistics().failures == 1
+
+
+@pytest.mark.parametrize("behaviour", [bad.BAD_REQUEST, bad.error(422)])
+async def test_a_server_that_refuses_everything_is_no_fault_of_the_requests(behaviour):
+    """Where even a harmless request is refused, and nothing was answered before, no failure is stored: it raises."""
+    async with bad.MisbehavingServer(itertools.repeat(behaviour)) as server, connected(server) as pool:
+        with pytest.raises(EndpointError, match="refuses every request made like this"):
+            await pool.ask(request(), priority=0)
 
 
 @pytest.mark.parametrize("behaviour", [bad.KEY_REFUSED, bad.error(403), bad.error(402), bad.UNKNOWN_MODEL])
@@ -445,7 +455,7 @@ async def test_an_endpoint_may_serve_the_model_under_its_own_name():
     [
         (bad.models("a", "b"), None, "served here: a, b"),
         (bad.models("a", "b"), "c", "does not serve 'c'; it serves a, b"),
-        (bad.error(404), None, "Name a model"),
+        (bad.error(404), None, "OpenAI-compatible"),
         (bad.KEY_REFUSED, "m", "the key was refused"),
         (bad.error(403), "m", "the key was refused"),
         (bad.INTERNAL, "m", "No endpoint answers"),
