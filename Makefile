@@ -14,7 +14,7 @@ demo:  ## a small dataset from a real model on this machine
 
 test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler and under another hash seed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
-	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q tests/kernels
+	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -m "not slow" tests/kernels
 
 test-slow: $(VENV)/.dev model  ## what takes minutes: the real 1.5B model
 	$(BIN)/python -m pytest -m slow --timeout 1200
