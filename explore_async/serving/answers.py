@@ -82,7 +82,7 @@ class Answerer:
             schema = response_format["json_schema"]["schema"]
             text = orjson.dumps(self._instance(rng, schema, schema, "")).decode()
         else:
-            text = self._plain(rng, str(body["messages"][-1].get("content") or ""))
+            text = self._plain(rng, "\n".join(str(message.get("content") or "") for message in body["messages"]))
         tokens = count_tokens(text)
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or MODEL_LENGTH
         if rng.random() < TRUNCATED_SHARE:
