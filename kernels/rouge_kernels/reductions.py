@@ -5,6 +5,7 @@ counted and compared as an integer, and turned into F once.
 """
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
+# a bare 0, or an element of an array passed on, has a type of its own, for which numba would compile once more
 
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ def fill_matrix(
 def add_scores(
     lanes: Lanes, corpus: Corpus, lcs: npt.NDArray[np.uint16], chosen: Positions, total: npt.NDArray[np.float64]
 ) -> None:
-    last = 0
+    last = int(np.int64(0))
     while last < len(corpus.positions):
         first, last = last, run_end(corpus.starts, last)
         length = corpus.starts[last] - corpus.starts[last - 1]
@@ -96,7 +97,7 @@ def count_bins(
     bins = counts.shape[1]
     most = min(lanes.lengths[0], corpus.starts[-1] - corpus.starts[-2]) if len(corpus.positions) else 0
     tally = np.zeros((len(chosen), most + 1), dtype=np.int64)
-    last = 0
+    last = int(np.int64(0))
     while last < len(corpus.positions):
         first, last = last, run_end(corpus.starts, last)
         length = corpus.starts[last] - corpus.starts[last - 1]
@@ -133,7 +134,7 @@ def find_top(
     k = found.shape[1]
     least = np.zeros(len(lanes.lengths), dtype=lcs.dtype)
     before = -1
-    last = 0
+    last = int(np.int64(0))
     while last < len(corpus.positions):
         first, last = last, run_end(corpus.starts, last)
         length = corpus.starts[last] - corpus.starts[last - 1]
@@ -148,7 +149,7 @@ def find_top(
             if not any_at_least(lcs[text - first], least, len(chosen)):
                 continue
             for lane, query in enumerate(chosen):
-                common = int(lcs[text - first, lane])
+                common = int(np.int64(lcs[text - first, lane]))
                 if common < least[lane]:
                     continue
                 score = fmeasure(common, lanes.lengths[lane], length)
