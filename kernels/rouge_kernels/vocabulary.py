@@ -107,7 +107,7 @@ class Vocabulary:
         tokens = self._size + (more + 1) // 2
         self._spellings = grown(self._spellings, int(self._ends[self._size]) + more)
         self._ends = grown(self._ends, tokens + 1)
-        self._hashes = grown(self._hashes, tokens)
+        self._hashes = grown(self._hashes, tokens + 1)  # always as long as the ends, by which the kernel knows its room
         if 2 * tokens > len(self._buckets):
             size = len(self._buckets)
             while size < 3 * tokens:

@@ -78,3 +78,12 @@ def test_stems_are_rouge_scores(texts):
     reference = DefaultTokenizer(use_stemmer=True)
     assert isinstance(reference._stemmer, PorterStemmer)
     assert decoded(Vocabulary(RougeTokenizer(stemming=True)), texts) == list(map(reference.tokenize, texts))
+
+
+def test_a_long_text_leaves_no_buffer_shorter_than_another():
+    """What is written for the tokens stays within every buffer, when one of them was just long enough and one was not."""
+    vocabulary = Vocabulary(RougeTokenizer())
+    words = [f"t{number}" for number in range(60)]
+    encoded = vocabulary.encode(["a " * 64, " ".join(f"x{number}" for number in range(10)), *words])
+    assert len(vocabulary._hashes) == len(vocabulary._ends)
+    assert [vocabulary.spelling(token) for token in encoded.ids[-60:]] == words
