@@ -1,7 +1,9 @@
 """The texts kept so far, and the one question asked of them: is this new text a near-duplicate?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +13,19 @@ from rouge_kernels.bounds import bounds_for
 from rouge_kernels.lcs import lcs_length, wrapping
 from rouge_kernels.postings import Postings
 from rouge_kernels.prefixes import DEPTH
-from rouge_kernels.ragged import RaggedRows, grown
+from rouge_kernels.ragged import RaggedRows, Texts, grown
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
 from rouge_kernels.search import Corpus, Findings, Rule
+from rouge_kernels.threads import processors
 from rouge_kernels.tokenizer import RougeTokenizer, Tokenizer
 from rouge_kernels.vocabulary import Vocabulary
+from rouge_kernels.within import LONGEST, pairs_within
 
 ROUGE_TOKENIZER = RougeTokenizer()
+SHARED = 256
+"""Texts of a batch from which on it is worth while to start threads for it."""
+AT_ONCE = 1 << 14
+"""Tokens of the texts that all threads compare with the index and with each other before any of them is kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +58,6 @@ class DedupIndex:
         if not 0 < threshold <= 1:
             raise ValueError(f"the threshold must lie in (0, 1], not at {threshold!r}")
         self.threshold = float(threshold)
-        self._rule: Rule | None = None
         self._vocabulary = Vocabulary(tokenizer)
         self._texts = RaggedRows()
         self._rows: npt.NDArray[np.int32] = np.zeros(1, dtype=np.int32)
@@ -58,6 +65,14 @@ class DedupIndex:
 
     def __len__(self) -> int:
         return len(self._texts)
+
+    @property
+    def _rule(self) -> Rule:
+        return Rule(self.threshold, bounds_for(self.threshold).least)
+
+    @property
+    def _corpus(self) -> Corpus:
+        return Corpus(self._texts.values, self._texts.starts)
 
     @property
     def tokens(self) -> int:
@@ -74,30 +89,73 @@ class DedupIndex:
         """Keep all of these, duplicates or not."""
         self._take(texts, anyway=True)
 
-    def admit(self, texts: Sequence[str]) -> Admission:
-        """Keep each of these, in order, unless it is a duplicate of a text kept before it, here or in earlier calls."""
-        found = self._take(texts, anyway=False)
+    def admit(self, texts: Sequence[str], *, threads: int | None = None) -> Admission:
+        """Keep each of these, in order, unless it is a duplicate of a text kept before it, here or in earlier calls.
+
+        `threads`: how many to use at most, as many as there are processors if None; a small batch needs but one. They
+        change nothing in what is decided.
+        """
+        found = self._take(texts, anyway=False, threads=threads or processors())
         return Admission(kept=found.nearest < 0, nearest=found.nearest, lcs=found.lcs, score=found.score)
 
-    def _take(self, texts: Sequence[str], *, anyway: bool) -> Findings:
-        ids, starts = self._encoded(texts)
+    def _take(self, texts: Sequence[str], *, anyway: bool, threads: int = 1) -> Findings:
+        encoded = self._encoded(texts)
         found = Findings(
             np.full(len(texts), -1, dtype=np.int64),
             np.full(len(texts), -1, dtype=np.int64),
             np.full(len(texts), np.nan),
         )
-        rule = Rule(self.threshold, bounds_for(self.threshold).least)
-        corpus = Corpus(self._texts.values, self._texts.starts)
-        begin = 0
         with wrapping():
-            while True:
-                size, begin = search.admit(
-                    ids, starts, begin, rule, corpus, self._postings.table, self._rows, found, len(self), anyway
-                )
-                self._texts.extend_to(size)
-                if begin == len(texts):
-                    return found
-                self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin]), size), size)
+            if threads > 1 and len(texts) >= SHARED and np.diff(encoded.starts).max() <= LONGEST:
+                with ThreadPoolExecutor(threads) as pool:
+                    for first, last in _portions(encoded.starts):
+                        part = Texts(encoded.ids, encoded.starts[first : last + 1])
+                        here = Findings(found.nearest[first:last], found.lcs[first:last], found.score[first:last])
+                        self._take_together(part, here, pool, threads)
+            else:
+                self._take_in_turn(encoded, found, anyway=anyway)
+        return found
+
+    def _take_in_turn(self, texts: Texts, found: Findings, *, anyway: bool) -> None:
+        begin = 0
+        while begin < len(texts):
+            size, begin = search.admit(
+                *(texts.ids, texts.starts, begin, self._rule, self._corpus, self._postings.table, self._rows),
+                *(found, len(self), anyway),
+            )
+            self._texts.extend_to(size)
+            self._make_room(texts, begin)
+
+    def _take_together(self, part: Texts, found: Findings, pool: ThreadPoolExecutor, threads: int) -> None:
+        """Look for duplicates among the kept texts and among these ones on all threads, and then decide in order."""
+        cuts = np.linspace(0, len(part), threads + 1).astype(int).tolist()
+        shares = [pool.submit(self._look_up, part, begin, end, found) for begin, end in pairwise(cuts)]
+        own = Texts(part.ids[part.starts[0] : part.starts[-1]], part.starts - part.starts[0])
+        pairs = pairs_within(own, self.threshold, self._rule.least, pool)
+        for share in shares:
+            share.result()
+        positions = np.full(len(part), -1, dtype=np.int64)
+        begin = 0
+        while begin < len(part):
+            size, begin = search.settle(
+                *(part.ids, part.starts, begin, self._rule, self._corpus, self._postings.table),
+                *(pairs, positions, found, len(self)),
+            )
+            self._texts.extend_to(size)
+            self._make_room(part, begin)
+
+    def _look_up(self, texts: Texts, begin: int, end: int, found: Findings) -> None:
+        with wrapping():  # which a thread does not take over from another
+            search.look_up(
+                *(texts.ids, texts.starts, begin, end, self._rule, self._corpus, self._postings.table),
+                *(np.zeros_like(self._rows), found),
+            )
+
+    def _make_room(self, texts: Texts, begin: int) -> None:
+        """Make room in the postings for the text that was the first to find none, if there is one."""
+        if begin < len(texts):
+            length = int(texts.starts[begin + 1] - texts.starts[begin])
+            self._postings.reserve(search.keys_at_most(length, len(self)), len(self))
 
     def pair_up(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Keep all of these, and tell every duplicate of each that was kept before it, in the index or the batch.
@@ -105,28 +163,36 @@ class DedupIndex:
         One row a pair: the position of the earlier text, that of the later one, the LCS in tokens; sorted by the
         later, then by the earlier.
         """
-        ids, starts = self._encoded(texts)
-        rule = Rule(self.threshold, bounds_for(self.threshold).least)
-        corpus = Corpus(self._texts.values, self._texts.starts)
+        encoded = self._encoded(texts)
         parts = [np.empty((0, 3), dtype=np.int64)]
         begin = 0
         with wrapping():
-            while True:
+            while begin < len(texts):
                 size, begin, pairs = search.pair_up(
-                    ids, starts, begin, rule, corpus, self._postings.table, self._rows, len(self)
+                    *(encoded.ids, encoded.starts, begin, self._rule, self._corpus, self._postings.table, self._rows),
+                    len(self),
                 )
                 parts.append(pairs)
                 self._texts.extend_to(size)
-                if begin == len(texts):
-                    return np.concatenate(parts)
-                self._postings.reserve(search.keys_at_most(int(starts[begin + 1] - starts[begin]), size), size)
+                self._make_room(encoded, begin)
+        return np.concatenate(parts)
 
-    def _encoded(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """The texts as token ids, and room in every buffer for all of them."""
+    def _encoded(self, texts: Sequence[str]) -> Texts:
+        """The texts as token ids, and room in every buffer but the postings for all of them."""
         encoded = self._vocabulary.encode(texts)
         self._texts.reserve(len(texts), len(encoded.ids))
         self._rows = grown(self._rows, len(self._vocabulary))
-        return encoded.ids, encoded.starts
+        return encoded
+
+
+def _portions(starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Cut texts into parts of so many tokens that comparing each of a part with each takes little time."""
+    first = 0
+    while first < len(starts) - 1:
+        last = int(np.searchsorted(starts, starts[first] + AT_ONCE, side="right")) - 1
+        last = max(first + 1, last)
+        yield first, last
+        first = last
 
 
 def similar_pairs(
@@ -143,7 +209,7 @@ def warm_up() -> None:
     """
     index = DedupIndex(0.5)
     index.add(["one"])
-    index.admit(["one"])
+    index.admit(["one"] * SHARED, threads=2)
     lcs_length(["one"], ["one"])
     fmeasure(1, 1, 1)
     least_duplicate_lcs(1, 1, 0.5)

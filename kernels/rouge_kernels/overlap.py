@@ -69,10 +69,10 @@ def top_k(
     """The k texts that each query scores highest with: arrays of [queries, k]."""
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k!r}")
-    by_length = _by_length(corpus)
+    ordered = by_length(corpus)
     shape = len(queries), k
     nearest = Nearest(np.full(shape, -1), np.zeros(shape, dtype=np.int64), np.zeros(shape))
-    _each_block(find_top, queries, by_length, excluding, threads, nearest.position, nearest.lcs, nearest.score)
+    _each_block(find_top, queries, ordered, excluding, threads, nearest.position, nearest.lcs, nearest.score)
     fill_up(nearest.position, _or_none(excluding, queries), len(corpus))
     missing = nearest.position < 0
     nearest.lcs[missing] = -1
@@ -87,9 +87,9 @@ def mean(
 
     Taken of F as 2·LCS/(m+n), texts of one length at a time: nearer to the true mean than a sum of rounded scores.
     """
-    by_length = _by_length(corpus)
+    ordered = by_length(corpus)
     total = np.zeros(len(queries))
-    _each_block(add_scores, queries, by_length, excluding, threads, total)
+    _each_block(add_scores, queries, ordered, excluding, threads, total)
     compared = len(corpus) - (_or_none(excluding, queries) >= 0)
     means: npt.NDArray[np.float64] = np.where(compared > 0, total / np.maximum(compared, 1), np.nan)
     return means
@@ -110,14 +110,14 @@ def histogram(
     """
     if bins < 1:
         raise ValueError(f"there must be at least one bin, not {bins!r}")
-    by_length = _by_length(corpus)
+    ordered = by_length(corpus)
     counts = np.zeros((len(queries), bins), dtype=np.int64)
-    _each_block(count_bins, queries, by_length, excluding, threads, counts)
+    _each_block(count_bins, queries, ordered, excluding, threads, counts)
     counts[:, 0] -= _or_none(excluding, queries) >= 0
     return counts if per_query else counts.sum(axis=0)
 
 
-def _by_length(texts: Texts) -> Corpus:
+def by_length(texts: Texts) -> Corpus:
     lengths = np.diff(texts.starts)
     positions = np.argsort(lengths, kind="stable")
     starts = np.zeros(len(texts) + 1, dtype=np.int64)
@@ -160,11 +160,11 @@ def _each_block(
         kernel(Lanes(block, lengths[chosen], excluded[chosen]), corpus, scratch, chosen, *results)
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for _ in pool.map(run, _blocks(lengths)):
+        for _ in pool.map(run, in_blocks(lengths)):
             pass  # raises what was raised there
 
 
-def _blocks(lengths: npt.NDArray[np.int64]) -> list[Positions]:
+def in_blocks(lengths: npt.NDArray[np.int64]) -> list[Positions]:
     """The queries in blocks, longest first, so that none is in wider lanes than it must be but to fill a block."""
     order = np.argsort(-lengths, kind="stable")
     blocks = []

@@ -1,8 +1,10 @@
 """A hash table from keys to lists of the texts posted under them, which grows a little at a time.
 
 Linear hashing (Litwin 1980): the buckets are split one by one, in turn, as nodes come in, so that no insertion ever
-waits for a table to be rebuilt. A node holds its first entry itself; the others lie in blocks, each twice as long as
-the one before it up to `LONGEST_BLOCK`, so that a long list is read in a few strides.
+waits for a table to be rebuilt. A node holds its first entry itself; the others lie in a block, which is left for one
+of twice the length when it is full, so that a list is read in one stride; beyond `LONGEST_BLOCK` entries there follows
+another block. Blocks that were left are used again. A block has the texts of its entries side by side, then their
+hints, then their signatures, which is how vector instructions like them.
 """
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
@@ -13,25 +15,37 @@ import numpy as np
 import numpy.typing as npt
 
 from rouge_kernels._jit import jit
+from rouge_kernels.lcs import popcount
 
 FIRST = 64
-LONGEST_BLOCK = 32
-NEXT, KEY, COUNT, BLOCK = 0, 1, 2, 3
-"""A node: the next in its bucket (0: none), its key, its entries, its newest block (0: none)…"""
-FIRST_ENTRY = 4
-"""…and its first entry, as it stands in a slot: text, hint, signature."""
-ENTRY = 3
-NODES, MASK, SPLIT, SLOTS = 0, 1, 2, 3
-"""What `state` holds: nodes and slots in use, the mask of the buckets not yet split, how many of them are split."""
+SHORTEST_BLOCK = 2
+LONGEST_BLOCK = 512
+NEXT, KEY, BLOCK, FIRST_ENTRY, NODE = 0, 1, 2, 3, 6
+"""A node: the next in its bucket (0: none), its key, its newest block (0: none) and its first entry; `NODE` fields."""
+TEXT, HINT, SIGNATURE, ENTRY = 0, 1, 2, 3
+"""An entry: the text, and what is to be known of it without a look at it; `ENTRY` fields."""
+BEFORE, ENTRIES_BEFORE, ENTRIES, LENGTH, HEADER = 0, 1, 2, 3, 4
+"""A block begins with the block before it (0: none), the entries of its list before it, its own, and how many it can
+take; `HEADER` fields."""
+SMALL = 1 << 20
+"""Bytes up to which an array grows to twice its size, for fewer steps; a larger one by an eighth, for less waste."""
+MOST = 2**31 - 1
+NODES, MASK, SPLIT, SLOTS, FREE, STATE = 0, 1, 2, 3, 4, 4 + 10
+"""What `state` holds: nodes and slots in use, the mask of the buckets not yet split, how many of them are split; and
+from `FREE` on for each length of a block the last one that was left, linked by `BEFORE`. `STATE` fields."""
 
 
 class Table(NamedTuple):
-    """Views of the postings' arrays. Node 0 and slot 0 stand for none."""
+    """Views of the postings' arrays. Node 0 and slot 0 stand for none.
+
+    Compiled functions that are called for every key take the arrays themselves: to pass a tuple of arrays costs more
+    than what they do.
+    """
 
     nodes: npt.NDArray[np.int32]
     heads: npt.NDArray[np.int32]
     slots: npt.NDArray[np.int32]
-    """Blocks of entries, each block behind a slot of its own: (the block before it, entries in it, 0)."""
+    """The blocks, back to back."""
     state: npt.NDArray[np.int64]
     longest: npt.NDArray[np.int64]
     """For each depth of keys the length of the longest text that has a key of that depth or more."""
@@ -41,11 +55,19 @@ class Postings:
     """Owns the arrays of a table."""
 
     def __init__(self, depths: int) -> None:
-        self._nodes: npt.NDArray[np.int32] = np.zeros((FIRST, FIRST_ENTRY + ENTRY), dtype=np.int32)
+        self._nodes: npt.NDArray[np.int32] = np.zeros((FIRST, NODE), dtype=np.int32)
         self._heads: npt.NDArray[np.int32] = np.zeros(FIRST, dtype=np.int32)
-        self._slots: npt.NDArray[np.int32] = np.zeros((FIRST, ENTRY), dtype=np.int32)
-        self._state: npt.NDArray[np.int64] = np.array([1, FIRST - 1, 0, 1], dtype=np.int64)
-        self._longest: npt.NDArray[np.int64] = np.zeros(depths, dtype=np.int64)
+        self._slots: npt.NDArray[np.int32] = np.zeros(FIRST, dtype=np.int32)
+        self._state: npt.NDArray[np.int64] = np.empty(STATE, dtype=np.int64)
+        self._longest: npt.NDArray[np.int64] = np.empty(depths, dtype=np.int64)
+        self.clear()
+
+    def clear(self) -> None:
+        """Take everything out, but keep the room."""
+        self._heads[:] = 0
+        self._state[:] = 0
+        self._state[:FREE] = 1, FIRST - 1, 0, 1
+        self._longest[:] = 0
 
     @property
     def table(self) -> Table:
@@ -64,62 +86,115 @@ class Postings:
 
 def _with_room(array: npt.NDArray[np.int32], rows: int) -> npt.NDArray[np.int32]:
     """Longer in place where the memory allows: a large block is moved by its page table and not copied."""
+    if rows > MOST:
+        raise OverflowError("an index holds no more than 2**31 numbers in its postings: some 40 million short texts")
     if rows > len(array):
-        array.resize((max(rows, len(array) * 9 // 8), *array.shape[1:]), refcheck=False)
+        more = len(array) if array.nbytes < SMALL else len(array) // 8
+        array.resize((max(rows, len(array) + more), *array.shape[1:]), refcheck=False)
     return array
 
 
 @jit
 def slots_at_most(texts: int) -> int:
-    """The slots that one entry may take where so many texts are posted: a block is no longer than what is before it."""
-    return 1 + min(texts + 2, LONGEST_BLOCK)
+    """The slots that one entry may take where so many texts are posted: those of a block twice as long as before."""
+    return HEADER + ENTRY * min(2 * texts + SHORTEST_BLOCK, LONGEST_BLOCK)
 
 
 @jit
 def has_room(table: Table, entries: int, texts: int) -> bool:
     """Whether so many entries can be posted, wherever they go, where so many texts are posted already."""
     nodes, slots = table.state[NODES] + entries, table.state[SLOTS] + entries * slots_at_most(texts)
-    return bool(nodes <= len(table.nodes) and slots <= len(table.slots))
+    return bool(nodes <= len(table.nodes) and nodes <= len(table.heads) and slots <= len(table.slots))
 
 
 @jit
-def find(key: int, table: Table) -> int:
+def find(key: int, nodes: npt.NDArray[np.int32], heads: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> int:
     """The node with the key, or 0."""
-    node = int(table.heads[_bucket(key, table.state)])
-    while node != 0 and table.nodes[node, KEY] != key:
-        node = int(table.nodes[node, NEXT])
-    return node
+    node = int(heads[_bucket(key, state)])
+    while node != 0 and nodes[node, KEY] != key:
+        node = int(nodes[node, NEXT])
+    return int(np.int64(node))
 
 
 @jit
-def post(key: int, node: int, text: int, hint: int, signature: int, table: Table) -> None:
+def entries_of(node: int, nodes: npt.NDArray[np.int32], slots: npt.NDArray[np.int32]) -> int:
+    """How many texts are posted under the node's key."""
+    block = int(nodes[node, BLOCK])
+    return 1 if block == 0 else int(slots[block + ENTRIES_BEFORE]) + int(slots[block + ENTRIES])
+
+
+@jit
+def post(
+    key: int,
+    node: int,
+    text: int,
+    hint: int,
+    signature: int,
+    nodes: npt.NDArray[np.int32],
+    heads: npt.NDArray[np.int32],
+    slots: npt.NDArray[np.int32],
+    state: npt.NDArray[np.int64],
+) -> None:
     """Enter a text under the key, whose node is `node`, or 0 if it has none yet. There is room for it."""
     if node == 0:
-        _add_node(key, text, hint, signature, table)
+        node = _add_node(key, nodes, heads, state)
+        nodes[node, FIRST_ENTRY + TEXT] = text
+        nodes[node, FIRST_ENTRY + HINT] = hint
+        nodes[node, FIRST_ENTRY + SIGNATURE] = signature
         return
-    nodes, slots = table.nodes, table.slots
-    count, block = int(nodes[node, COUNT]), int(nodes[node, BLOCK])
-    length = _length_of_block(count)
-    if block == 0 or slots[block, 1] == length:
-        length = 2 if block == 0 else min(2 * length, LONGEST_BLOCK)
-        new = table.state[SLOTS]
-        table.state[SLOTS] = new + 1 + length
-        slots[new, 0], slots[new, 1] = block, 0
-        nodes[node, BLOCK] = block = new
-    at = block + 1 + slots[block, 1]
-    slots[at, 0], slots[at, 1], slots[at, 2] = text, hint, signature
-    slots[block, 1] += 1
-    nodes[node, COUNT] = count + 1
+    block = int(nodes[node, BLOCK])
+    if block == 0:  # a bare constant, or an element of an array passed on, would be a type of its own to numba
+        block = _block(int(np.int64(SHORTEST_BLOCK)), slots, state)
+        slots[block + BEFORE], slots[block + ENTRIES_BEFORE], slots[block + ENTRIES] = 0, 1, 0
+    elif slots[block + ENTRIES] == slots[block + LENGTH]:
+        block = _longer(block, slots, state)
+    nodes[node, BLOCK] = block
+    entries, length = int(slots[block + ENTRIES]), int(slots[block + LENGTH])
+    at = block + HEADER + entries
+    slots[at] = text
+    slots[at + length] = hint
+    slots[at + 2 * length] = signature
+    slots[block + ENTRIES] = entries + 1
 
 
 @jit
-def _length_of_block(count: int) -> int:
-    """The length of the newest block of a node with so many entries: blocks of 2, 4, 8 … follow the first entry."""
-    length, before = 2, 1
-    while before + length < count and length < LONGEST_BLOCK:
-        before += length
-        length *= 2
-    return length
+def _longer(block: int, slots: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> int:
+    """A block with room for the entries of a full one, which is left, and more; or an empty one to follow it."""
+    length = int(np.int64(slots[block + LENGTH]))
+    if length == LONGEST_BLOCK:
+        new = _block(int(np.int64(SHORTEST_BLOCK)), slots, state)
+        slots[new + BEFORE], slots[new + ENTRIES] = block, 0
+        slots[new + ENTRIES_BEFORE] = int(slots[block + ENTRIES_BEFORE]) + length
+        return new
+    new = _block(2 * length, slots, state)
+    slots[new + BEFORE], slots[new + ENTRIES] = slots[block + BEFORE], length
+    slots[new + ENTRIES_BEFORE] = slots[block + ENTRIES_BEFORE]
+    for field in range(ENTRY):
+        source, target = block + HEADER + field * length, new + HEADER + field * 2 * length
+        for at in range(length):
+            slots[target + at] = slots[source + at]
+    slots[block + BEFORE] = state[_free(length)]
+    state[_free(length)] = block
+    return new
+
+
+@jit
+def _block(length: int, slots: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> int:
+    """A block of this length: one that was left, or a new one."""
+    block = int(state[_free(length)])
+    if block != 0:
+        state[_free(length)] = slots[block + BEFORE]
+        return block
+    block = int(state[SLOTS])
+    state[SLOTS] = block + HEADER + ENTRY * length
+    slots[block + LENGTH] = length
+    return block
+
+
+@jit
+def _free(length: int) -> int:
+    """Where the state tells of the blocks of this length, a power of two."""
+    return FREE + popcount(np.uint64(length - 1))
 
 
 @jit
@@ -131,26 +206,24 @@ def _bucket(key: int, state: npt.NDArray[np.int64]) -> int:
 
 
 @jit
-def _add_node(key: int, text: int, hint: int, signature: int, table: Table) -> None:
-    nodes, heads, state = table.nodes, table.heads, table.state
-    node = state[NODES]
+def _add_node(
+    key: int, nodes: npt.NDArray[np.int32], heads: npt.NDArray[np.int32], state: npt.NDArray[np.int64]
+) -> int:
+    node = int(state[NODES])
     bucket = _bucket(key, state)
     nodes[node, NEXT] = heads[bucket]
     nodes[node, KEY] = key
-    nodes[node, COUNT] = 1
     nodes[node, BLOCK] = 0
-    first = nodes[node, FIRST_ENTRY:]
-    first[0], first[1], first[2] = text, hint, signature
     heads[bucket] = node
     state[NODES] = node + 1
     if node > state[MASK] + state[SPLIT]:
-        _split(table)
+        _split(nodes, heads, state)
+    return node
 
 
 @jit
-def _split(table: Table) -> None:
+def _split(nodes: npt.NDArray[np.int32], heads: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> None:
     """Deal the nodes of the next bucket in turn out to it and to a new one."""
-    nodes, heads, state = table.nodes, table.heads, table.state
     low, bit = state[SPLIT], state[MASK] + 1
     node = int(heads[low])
     stay, go = 0, 0

@@ -14,7 +14,7 @@ The order is that of the tokens' ids, the highest first. Ids are given in the or
 with a high id is rare, nearly always. Being fixed for ever, the order never asks for anything to be built anew.
 """
 
-from typing import NamedTuple
+# ruff: noqa: PLR0917  (compiled calls are positional)
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,19 @@ from rouge_kernels._jit import jit
 
 DEPTH = 8
 """The most tokens in a key. A list of keys as deep as this may grow beyond `FULL`."""
-FULL = 63
-"""Entries: a node's own and its blocks of 2, 4, … 32."""
+FULL = 512
+"""Entries of a list under whose key no more are posted where a longer key will do. A list is scanned at some two
+nanoseconds an entry, a longer key takes as long to find as a hundred of them; memory goes with the keys of a text."""
 MOST_KEYS = 128
 """Keys that a text is posted under, where keys of one token do not already come to more."""
-DEPTH_NOW, DOWN = 0, 1
+TOKEN, FIRST, TIMES, PLACE, SORTED, ARRANGED = 0, 1, 2, 3, 4, 5
+"""The rows of an arrangement, which has a column for each distinct token of a text, in order: the token, how many
+tokens of the text, repeats included, come before it in the order, how often it occurs, where it stands in the text
+(`UNKNOWN_PLACE` for what stands there twice, or far behind); and a row to sort in. `ARRANGED` rows."""
+WHICH, COPY, KEY, DOWN, PATH = 0, 1, 2, 3, 4
+"""The rows of a path, the key of one to `DEPTH` tokens that a walk has come to, which has a column for each of them:
+which distinct token it is, and which occurrence of it, from 0; the key of the path so far; and, in the first column
+only, whether the next step is down. `PATH` rows."""
 UNKNOWN_PLACE = 255
 UNKNOWN_LAST = 127
 UNKNOWN_LENGTH = 255
@@ -38,77 +46,33 @@ _FOR_MIXING = np.uint64(0x94D0_49BB_1331_11EB)
 _HALF = np.uint64(32)
 _BITS_31 = np.uint64(0x7FFF_FFFF)
 
-
-class Arrangement(NamedTuple):
-    """Room for the distinct tokens of one text, in order."""
-
-    sorted: npt.NDArray[np.int64]
-    tokens: npt.NDArray[np.int64]
-    first: npt.NDArray[np.int64]
-    """How many tokens of the text, repeats included, come before it in the order."""
-    times: npt.NDArray[np.int64]
-    place: npt.NDArray[np.int64]
-    """Where it stands in the text; `UNKNOWN_PLACE` for what stands there twice, or far behind."""
-
-
-class Path(NamedTuple):
-    """The key of one to `DEPTH` tokens that a walk has come to: for each of them, from the first on…"""
-
-    which: npt.NDArray[np.int64]
-    """which distinct token it is,"""
-    copy: npt.NDArray[np.int64]
-    """and which occurrence of it, from 0;"""
-    key: npt.NDArray[np.int64]
-    """the key of the path so far;"""
-    state: npt.NDArray[np.int64]
-    """and how deep the walk is, and whether its next step is down."""
+Rows = npt.NDArray[np.int64]
 
 
 @jit
-def arrangement_for(longest: int) -> Arrangement:
-    return Arrangement(
-        np.empty(longest, dtype=np.int64),
-        np.empty(longest, dtype=np.int64),
-        np.empty(longest, dtype=np.int64),
-        np.empty(longest, dtype=np.int64),
-        np.empty(longest, dtype=np.int64),
-    )
-
-
-@jit
-def empty_path() -> Path:
-    return Path(
-        np.zeros(DEPTH, dtype=np.int64),
-        np.zeros(DEPTH, dtype=np.int64),
-        np.zeros(DEPTH, dtype=np.int64),
-        np.zeros(2, dtype=np.int64),
-    )
-
-
-@jit
-def arrange(text: npt.NDArray[np.int32], into: Arrangement) -> int:
+def arrange(text: npt.NDArray[np.int32], into: Rows) -> int:
     """The distinct tokens of the text in order; returns how many they are."""
     length = len(text)
     for place in range(length):
-        into.sorted[place] = (-int(text[place]) << 32) | place
-    _sort(into.sorted[:length])
+        into[SORTED, place] = (-int(text[place]) << 32) | place
+    _sort(into[SORTED, :length])
     distinct = 0
     for position in range(length):
-        token = -(into.sorted[position] >> 32)
-        if distinct > 0 and into.tokens[distinct - 1] == token:
-            into.times[distinct - 1] += 1
-            into.place[distinct - 1] = UNKNOWN_PLACE
+        token = -(into[SORTED, position] >> 32)
+        if distinct > 0 and into[TOKEN, distinct - 1] == token:
+            into[TIMES, distinct - 1] += 1
+            into[PLACE, distinct - 1] = UNKNOWN_PLACE
             continue
-        into.tokens[distinct] = token
-        into.first[distinct] = position
-        into.times[distinct] = 1
-        into.place[distinct] = min(into.sorted[position] & 0xFFFF_FFFF, UNKNOWN_PLACE)
+        into[TOKEN, distinct] = token
+        into[FIRST, distinct] = position
+        into[TIMES, distinct] = 1
+        into[PLACE, distinct] = min(into[SORTED, position] & 0xFFFF_FFFF, UNKNOWN_PLACE)
         distinct += 1
     return distinct
 
 
 @jit
-def _sort(values: npt.NDArray[np.int64]) -> None:
+def _sort(values: Rows) -> None:
     if len(values) > INSERTION_SORTED:
         values.sort()
         return
@@ -122,61 +86,58 @@ def _sort(values: npt.NDArray[np.int64]) -> None:
 
 
 @jit
-def to_root(path: Path) -> None:
-    """Where a walk begins: above all keys, about to go down."""
-    path.state[DEPTH_NOW], path.state[DOWN] = -1, 1
+def go_down(path: Rows) -> None:
+    """Let the next step be to the keys below this one."""
+    path[DOWN, 0] = 1
 
 
 @jit
-def step(path: Path, deepest: int, spare: int, arranged: Arrangement, distinct: int) -> int:
+def to_root(path: Rows) -> int:
+    """Let the next step be from above all keys to the first of them; returns the depth there, -1."""
+    path[DOWN, 0] = 1
+    return int(np.int64(-1))
+
+
+@jit
+def step(path: Rows, depth: int, deepest: int, spare: int, arranged: Rows, distinct: int) -> int:
     """Go on, depth first, to the next key that the text has: to the first one below, if that was chosen by `go_down`.
 
     `spare`: how many tokens of the text need not be shared. Returns the new depth, from 0; -1 when the walk is over.
     """
-    depth = path.state[DEPTH_NOW]
-    if path.state[DOWN] == 1 and depth < deepest:
-        if depth < 0:
-            index, copy = 0, 0
-        else:
-            index, copy = path.which[depth], path.copy[depth] + 1
+    if path[DOWN, 0] == 1 and depth < deepest:
+        index = path[WHICH, depth] if depth >= 0 else 0
+        copy = path[COPY, depth] + 1 if depth >= 0 else 0
         depth += 1
     else:
-        index, copy = path.which[depth] + 1, 0
-    path.state[DOWN] = 0
+        index, copy = path[WHICH, depth] + 1, 0
+    path[DOWN, 0] = 0
     while depth >= 0:
-        if copy > 0 and copy >= arranged.times[index]:
+        if copy > 0 and copy >= arranged[TIMES, index]:
             index, copy = index + 1, 0
-        if index < distinct and arranged.first[index] + copy <= spare + depth:
-            path.which[depth], path.copy[depth] = index, copy
-            path.key[depth] = _key(path.key[depth - 1] if depth > 0 else 0, arranged.tokens[index])
+        if index < distinct and arranged[FIRST, index] + copy <= spare + depth:
+            path[WHICH, depth], path[COPY, depth] = index, copy
+            path[KEY, depth] = _key(path[KEY, depth - 1] if depth > 0 else 0, arranged[TOKEN, index])
             break
         depth -= 1
         if depth >= 0:
-            index, copy = path.which[depth] + 1, 0
-    path.state[DEPTH_NOW] = depth
-    return int(depth)
+            index, copy = path[WHICH, depth] + 1, 0
+    return depth
 
 
 @jit
-def go_down(path: Path) -> None:
-    """Let the next step be to the keys below this one."""
-    path.state[DOWN] = 1
-
-
-@jit
-def last_of(path: Path, depth: int, arranged: Arrangement) -> int:
+def last_of(path: Rows, depth: int, arranged: Rows) -> int:
     """How many tokens of the text come before the last one of the key."""
-    return int(arranged.first[path.which[depth]] + path.copy[depth])
+    return int(arranged[FIRST, path[WHICH, depth]] + path[COPY, depth])
 
 
 @jit
-def hint_of(length: int, path: Path, depth: int, arranged: Arrangement) -> int:
+def hint_of(length: int, path: Rows, depth: int, arranged: Rows) -> int:
     """31 bits about the text and where the key's tokens stand in it."""
     return int(
         min(length, UNKNOWN_LENGTH)
         | min(last_of(path, depth, arranged), UNKNOWN_LAST) << 8
-        | arranged.place[path.which[0]] << 15
-        | arranged.place[path.which[depth]] << 23
+        | arranged[PLACE, path[WHICH, 0]] << 15
+        | arranged[PLACE, path[WHICH, depth]] << 23
     )
 
 

@@ -9,20 +9,36 @@ import numpy.typing as npt
 
 from rouge_kernels._jit import jit
 from rouge_kernels.bounds import least_lcs, shortest_partner
-from rouge_kernels.lcs import ONE, ZERO, mark, marked_lcs, popcount, unmark
-from rouge_kernels.postings import BLOCK, COUNT, FIRST_ENTRY, Table, find, has_room, post
+from rouge_kernels.lcs import ALL, ONE, WORD, ZERO, mark, marked_lcs, popcount, unmark
+from rouge_kernels.postings import (
+    BEFORE,
+    BLOCK,
+    ENTRIES,
+    FIRST_ENTRY,
+    HEADER,
+    HINT,
+    LENGTH,
+    SIGNATURE,
+    TEXT,
+    Table,
+    entries_of,
+    find,
+    has_room,
+    post,
+)
 from rouge_kernels.prefixes import (
+    ARRANGED,
     DEPTH,
     FULL,
+    KEY,
     MOST_KEYS,
-    UNKNOWN_LAST,
+    PATH,
+    PLACE,
     UNKNOWN_LENGTH,
     UNKNOWN_PLACE,
-    Arrangement,
-    Path,
+    WHICH,
+    Rows,
     arrange,
-    arrangement_for,
-    empty_path,
     go_down,
     hint_of,
     last_of,
@@ -32,6 +48,9 @@ from rouge_kernels.prefixes import (
 from rouge_kernels.scoring import fmeasure
 
 FIRST_CANDIDATES = 256
+ONE_TOKEN = 1 << 16
+VECTOR = 16
+"""Entries that are checked at once; what a block has beyond its last entry may be checked in vain."""
 _BITS = 32
 _SIGN = 1 << 31  # signatures are stored as signed numbers
 
@@ -58,6 +77,13 @@ class Findings(NamedTuple):
     score: npt.NDArray[np.float64]
 
 
+class Scratch(NamedTuple):
+    """Room for what is worked out of one text after the other."""
+
+    arranged: Rows
+    path: Rows
+
+
 class Query(NamedTuple):
     """A text whose duplicates are sought, arranged."""
 
@@ -65,8 +91,14 @@ class Query(NamedTuple):
     signature: np.uint64
     need: int
     """The least LCS with any duplicate; more than the text's length if it can have none."""
-    arranged: Arrangement
+    slope: int
+    """What a token more in the other text adds to the least LCS with it, in parts of `ONE_TOKEN`, rounded down…"""
+    base: int
+    """…and what the tokens of this one come to."""
+    arranged: Rows
     distinct: int
+    path: Rows
+    """Where a walk over its keys keeps where it is."""
 
 
 @jit
@@ -76,6 +108,28 @@ def signature_of(tokens: npt.NDArray[np.int32]) -> np.uint64:
     for token in tokens:
         signature |= ONE << np.uint64(token % _BITS)
     return signature
+
+
+@jit
+def look_up(
+    texts: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    begin: int,
+    end: int,
+    rule: Rule,
+    corpus: Corpus,
+    table: Table,
+    rows: npt.NDArray[np.int32],
+    findings: Findings,
+) -> None:
+    """Find the nearest duplicate of each text from `begin` to `end` among those posted in the table; keep none."""
+    scratch = _scratch(starts)
+    candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
+    for i in range(begin, end):
+        text = texts[starts[i] : starts[i + 1]]
+        query = _arranged(text, rule, scratch)
+        candidates, found = _candidates(query, rule, corpus, table, candidates)
+        _choose(text, rule, corpus, candidates[:found], rows, findings, i)
 
 
 @jit
@@ -95,19 +149,59 @@ def admit(
 
     Returns the new size and the first text that was not looked at.
     """
-    arranged, path = arrangement_for(_longest(starts)), empty_path()
+    scratch = _scratch(starts)
     candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
     for i in range(begin, len(starts) - 1):
         text = texts[starts[i] : starts[i + 1]]
         if not has_room(table, keys_at_most(len(text), size), size):
             return size, i
-        query = _arranged(text, rule, arranged)
+        query = _arranged(text, rule, scratch)
         if not anyway:
-            candidates, found = _candidates(query, rule, corpus, table, path, candidates)
+            candidates, found = _candidates(query, rule, corpus, table, candidates)
             _choose(text, rule, corpus, candidates[:found], rows, findings, i)
         if anyway or findings.nearest[i] < 0:
             append(query, corpus, size)
-            _post_all(query, size, table, path)
+            _post_all(query, size, table)
+            size += 1
+    return size, len(starts) - 1
+
+
+@jit
+def settle(
+    texts: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    begin: int,
+    rule: Rule,
+    corpus: Corpus,
+    table: Table,
+    pairs: npt.NDArray[np.int64],
+    positions: npt.NDArray[np.int64],
+    findings: Findings,
+    size: int,
+) -> tuple[int, int]:
+    """As `admit`, where `look_up` has been through the texts kept before, and `pairs` tells the duplicates among these.
+
+    `pairs`: rows of (text, earlier text, LCS), sorted. `positions`: where the texts before `begin` were kept, or -1;
+    written on.
+    """
+    scratch = _scratch(starts)
+    at = np.searchsorted(pairs[:, 0], begin)
+    for i in range(begin, len(starts) - 1):
+        text = texts[starts[i] : starts[i + 1]]
+        if not has_room(table, keys_at_most(len(text), size), size):
+            return size, i
+        while at < len(pairs) and pairs[at, 0] == i:
+            earlier, lcs = pairs[at, 1], pairs[at, 2]
+            score = fmeasure(lcs, len(text), starts[earlier + 1] - starts[earlier])
+            if positions[earlier] >= 0 and not score <= findings.score[i]:  # which is nan as long as there is none
+                findings.nearest[i], findings.lcs[i], findings.score[i] = positions[earlier], lcs, score
+            at += 1
+        positions[i] = -1
+        if findings.nearest[i] < 0:
+            query = _arranged(text, rule, scratch)
+            append(query, corpus, size)
+            _post_all(query, size, table)
+            positions[i] = size
             size += 1
     return size, len(starts) - 1
 
@@ -127,7 +221,7 @@ def pair_up(
 
     Returns the new size, the first text that was not looked at, and rows of (position before, own position, LCS).
     """
-    arranged, path = arrangement_for(_longest(starts)), empty_path()
+    scratch = _scratch(starts)
     candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
     pairs = np.empty((FIRST_CANDIDATES, 3), dtype=np.int64)
     found = len(pairs[:0])  # a bare 0 has a type of its own, for which numba would compile `_note_pairs` once more
@@ -135,8 +229,8 @@ def pair_up(
         text = texts[starts[i] : starts[i + 1]]
         if not has_room(table, keys_at_most(len(text), size), size):
             return size, i, pairs[:found]
-        query = _arranged(text, rule, arranged)
-        candidates, number = _candidates(query, rule, corpus, table, path, candidates)
+        query = _arranged(text, rule, scratch)
+        candidates, number = _candidates(query, rule, corpus, table, candidates)
         if found + number > len(pairs):
             larger = np.empty((2 * (found + number), 3), dtype=np.int64)
             larger[:found] = pairs[:found]
@@ -144,7 +238,7 @@ def pair_up(
         if number > 0:
             found = _note_pairs(text, size, rule, corpus, candidates[:number], rows, pairs, found)
         append(query, corpus, size)
-        _post_all(query, size, table, path)
+        _post_all(query, size, table)
         size += 1
     return size, len(starts) - 1, pairs[:found]
 
@@ -194,66 +288,90 @@ def append(query: Query, corpus: Corpus, size: int) -> None:
 
 
 @jit
-def _longest(starts: npt.NDArray[np.int64]) -> int:
+def _scratch(starts: npt.NDArray[np.int64]) -> Scratch:
+    """For the texts that begin and end there."""
     longest = 0
     for i in range(len(starts) - 1):
         longest = max(longest, starts[i + 1] - starts[i])
-    return longest
+    return Scratch(
+        np.empty((ARRANGED, longest), dtype=np.int64),
+        np.zeros((PATH, DEPTH), dtype=np.int64),
+    )
 
 
 @jit
-def _arranged(text: npt.NDArray[np.int32], rule: Rule, arranged: Arrangement) -> Query:
-    need = shortest_partner(rule.least, rule.threshold, len(text))
-    return Query(text, signature_of(text), need, arranged, arrange(text, arranged))
+def _arranged(text: npt.NDArray[np.int32], rule: Rule, scratch: Scratch) -> Query:
+    length = len(text)
+    need = shortest_partner(rule.least, rule.threshold, length)
+    slope = int(rule.threshold / 2 * ONE_TOKEN)
+    base = int(rule.threshold / 2 * length * ONE_TOKEN) - 1  # less by far more than rounding makes of a score
+    distinct = arrange(text, scratch.arranged)
+    return Query(text, signature_of(text), need, slope, base, scratch.arranged, distinct, scratch.path)
 
 
 @jit
-def _post_all(query: Query, position: int, table: Table, path: Path) -> None:
+def _post_all(query: Query, position: int, table: Table) -> None:
     """Post the text under as deep keys as it takes, and as do not become too many."""
-    spare = len(query.text) - query.need
+    length, need, distinct = len(query.text), query.need, query.distinct
+    arranged, path = query.arranged, query.path
+    nodes, heads, slots, state, longest = table.nodes, table.heads, table.slots, table.state, table.longest
+    spare = length - need
     if spare < 0:
         return
     signature = int(query.signature) - _SIGN
-    deepest = min(query.need, DEPTH) - 1
-    while deepest > 0 and _number_of_keys(query, deepest, table, path) > MOST_KEYS:
+    deepest = min(need, DEPTH) - 1
+    while _number_of_keys(deepest, spare, arranged, distinct, path, nodes, heads, slots, state) > MOST_KEYS:
         deepest -= 1
-    to_root(path)
-    depth = step(path, deepest, spare, query.arranged, query.distinct)
+    depth = step(path, to_root(path), deepest, spare, arranged, distinct)
     while depth >= 0:
-        key = path.key[depth]
-        node = find(key, table)
-        if depth < deepest and node != 0 and table.nodes[node, COUNT] >= FULL:
+        key = path[KEY, depth]
+        node = find(key, nodes, heads, state)
+        if depth < deepest and node != 0 and entries_of(node, nodes, slots) >= FULL:
             go_down(path)
         else:
-            post(key, node, position, hint_of(len(query.text), path, depth, query.arranged), signature, table)
-            table.longest[depth] = max(table.longest[depth], len(query.text))
-        depth = step(path, deepest, spare, query.arranged, query.distinct)
+            hint = hint_of(length, path, depth, arranged)
+            post(key, node, position, hint, signature, nodes, heads, slots, state)
+            longest[depth] = max(longest[depth], length)
+        depth = step(path, depth, deepest, spare, arranged, distinct)
 
 
 @jit
-def _number_of_keys(query: Query, deepest: int, table: Table, path: Path) -> int:
-    """How many keys the text has where none may be deeper; one more than allowed where it is too many."""
-    spare = len(query.text) - query.need
+def _number_of_keys(
+    deepest: int,
+    spare: int,
+    arranged: Rows,
+    distinct: int,
+    path: Rows,
+    nodes: npt.NDArray[np.int32],
+    heads: npt.NDArray[np.int32],
+    slots: npt.NDArray[np.int32],
+    state: npt.NDArray[np.int64],
+) -> int:
+    """How many keys the text has where none may be deeper; one more than allowed where they could be fewer."""
     number = 0
-    to_root(path)
-    depth = step(path, deepest, spare, query.arranged, query.distinct)
+    if deepest == 0:
+        return number  # whatever they are
+    depth = step(path, to_root(path), deepest, spare, arranged, distinct)
     while depth >= 0 and number <= MOST_KEYS:
-        node = find(path.key[depth], table) if depth < deepest else 0
-        if node != 0 and table.nodes[node, COUNT] >= FULL:
+        node = find(path[KEY, depth], nodes, heads, state) if depth < deepest else 0
+        if node != 0 and entries_of(node, nodes, slots) >= FULL:
             go_down(path)
         else:
             number += 1
-        depth = step(path, deepest, spare, query.arranged, query.distinct)
+        depth = step(path, depth, deepest, spare, arranged, distinct)
     return number
 
 
 @jit
 def _candidates(
-    query: Query, rule: Rule, corpus: Corpus, table: Table, path: Path, candidates: npt.NDArray[np.int32]
+    query: Query, rule: Rule, corpus: Corpus, table: Table, candidates: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.int32], int]:
     """The texts of the index that may be duplicates, some of them more than once, and their number."""
+    length, distinct = len(query.text), query.distinct
+    arranged, path, signature, base, slope = query.arranged, query.path, query.signature, query.base, query.slope
+    nodes, heads, slots, state, starts = table.nodes, table.heads, table.slots, table.state, corpus.starts
     found = len(candidates[:0])  # not a bare 0, see above
-    spare = len(query.text) - query.need
+    spare = length - query.need
     if spare < 0:
         return candidates, found
     deepest = DEPTH - 1
@@ -261,92 +379,138 @@ def _candidates(
         deepest -= 1
     if deepest < 0:
         return candidates, found
-    to_root(path)
-    depth = step(path, deepest, spare, query.arranged, query.distinct)
+    depth = step(path, to_root(path), deepest, spare, arranged, distinct)
     while depth >= 0:
-        node = find(path.key[depth], table)
+        node = find(path[KEY, depth], nodes, heads, state)
         if node != 0:
-            if table.nodes[node, COUNT] >= FULL:
+            entries = entries_of(node, nodes, slots)
+            if entries >= FULL:
                 go_down(path)
-            if found + table.nodes[node, COUNT] > len(candidates):
-                larger = np.empty(2 * (found + table.nodes[node, COUNT]), dtype=np.int32)
+            if found + entries > len(candidates):
+                larger = np.empty(2 * (found + entries), dtype=np.int32)
                 larger[:found] = candidates[:found]
                 candidates = larger
-            found = _look_through(node, query, rule, corpus, table, path, depth, candidates, found)
-        depth = step(path, deepest, spare, query.arranged, query.distinct)
+            most = length - last_of(path, depth, arranged) + depth
+            place, end_place = arranged[PLACE, path[WHICH, 0]], arranged[PLACE, path[WHICH, depth]]
+            before = found
+            found = _look_through(
+                *(node, nodes, slots, length, signature, base, slope, most, place, end_place, depth),
+                *(candidates, found),
+            )
+            if table.longest[0] >= UNKNOWN_LENGTH:
+                found = _of_fitting_length(candidates, before, found, length, rule, starts)
+        depth = step(path, depth, deepest, spare, arranged, distinct)
     return candidates, found
 
 
 @jit
 def _look_through(
     node: int,
-    query: Query,
-    rule: Rule,
-    corpus: Corpus,
-    table: Table,
-    path: Path,
+    nodes: npt.NDArray[np.int32],
+    slots: npt.NDArray[np.int32],
+    length: int,
+    signature: np.uint64,
+    base: int,
+    slope: int,
+    most: int,
+    place: int,
+    end_place: int,
     depth: int,
     candidates: npt.NDArray[np.int32],
     found: int,
 ) -> int:
     """Add the entries of a node that may be duplicates to the candidates; returns their number.
 
-    Whatever an entry's check needs is taken out of the tuples first: passing them on costs more than the check.
+    They are checked by vector instructions, which leave a bit for each, and the few that pass are picked out.
     """
-    nodes, slots, starts = table.nodes, table.slots, corpus.starts
-    least, threshold, length = rule.least, rule.threshold, len(query.text)
-    signature = query.signature
-    last = last_of(path, depth, query.arranged)
-    place, end_place = query.arranged.place[path.which[0]], query.arranged.place[path.which[depth]]
+    first = nodes[node, FIRST_ENTRY:]
+    if may_be_duplicate(first[HINT], first[SIGNATURE], length, signature, base, slope, most, place, end_place, depth):
+        candidates[found] = first[TEXT]
+        found += 1
     block = int(nodes[node, BLOCK])
-    entries = nodes[node : node + 1, FIRST_ENTRY:]
-    while True:
-        for at in range(len(entries)):
-            text, hint = int(entries[at, 0]), int(entries[at, 1])
-            other_length = hint & 0xFF
-            if other_length == UNKNOWN_LENGTH:
-                other_length = starts[text + 1] - starts[text]
-            need = least_lcs(least, threshold, length, other_length)
-            other = np.uint64(int(entries[at, 2]) + _SIGN)
-            if length - popcount(signature & ~other) < need or other_length - popcount(other & ~signature) < need:
-                continue
-            if most_in_common(length, last, place, end_place, other_length, hint, depth) >= need:
-                candidates[found] = text
+    while block != 0:
+        entries, size = int(slots[block + ENTRIES]), int(slots[block + LENGTH])
+        for begin in range(0, entries, WORD):
+            texts = block + HEADER + begin
+            present = min(entries - begin, WORD)
+            whole = min(size - begin, (present + VECTOR - 1) & -VECTOR)
+            hints = slots[texts + size : texts + size + whole]
+            signatures = slots[texts + 2 * size : texts + 2 * size + whole]
+            passed = ZERO
+            for at in range(whole):
+                may_be = may_be_duplicate(
+                    hints[at], signatures[at], length, signature, base, slope, most, place, end_place, depth
+                )
+                passed |= np.uint64(may_be) << np.uint64(at)
+            passed &= ALL >> np.uint64(WORD - present)
+            while passed != ZERO:
+                candidates[found] = slots[texts + popcount((passed - ONE) & ~passed)]
                 found += 1
-        if block == 0:
-            return found
-        entries = slots[block + 1 : block + 1 + slots[block, 1]]
-        block = int(slots[block, 0])
+                passed &= passed - ONE
+        block = int(slots[block + BEFORE])
+    return found
 
 
 @jit
-def most_in_common(length: int, last: int, place: int, end_place: int, other_length: int, hint: int, depth: int) -> int:
-    """The greatest LCS that a text posted with this hint can have with one of `length` tokens, by a key of both.
+def may_be_duplicate(
+    hint: int,
+    stored: int,
+    length: int,
+    signature: np.uint64,
+    base: int,
+    slope: int,
+    most: int,
+    place: int,
+    end_place: int,
+    depth: int,
+) -> bool:
+    """Whether a text posted with this hint and signature can have enough in common with one of `length` tokens.
 
-    Were they duplicates found by this key, then the key's tokens are the first of the LCS in the order. So all others
-    that come before its last one, in either text, lie outside; and the LCS holds no more tokens left of two of them,
-    between them and right of them than there are in either text.
+    A token whose bit the other signature lacks lies outside their LCS. And were they duplicates found by the key that
+    both have, the key's tokens would be the first of the LCS in the order: so all others that come before its last
+    one, in either text, lie outside, which leaves `most` of this text; and of the tokens left of two of the key's,
+    between them and right of them the LCS holds no more than either text has there. Without branches or look-ups
+    throughout: F above the threshold t takes an LCS of t/2 times the tokens of both.
     """
-    most = min(length, other_length)
-    most = min(most, length - last + depth)
-    other_last = (hint >> 8) & 0x7F
-    if other_last < UNKNOWN_LAST:
-        most = min(most, other_length - other_last + depth)
-    other_place, other_end = (hint >> 15) & 0xFF, (hint >> 23) & 0xFF
-    if max(place, other_place) == UNKNOWN_PLACE:
-        return most
-    if max(end_place, other_end) == UNKNOWN_PLACE:
-        end_place, other_end = place, other_place
-    if (place < end_place) != (other_place < other_end):
-        return 0
-    left, right = min(place, end_place), max(place, end_place)
-    other_left, other_right = min(other_place, other_end), max(other_place, other_end)
+    told = int(hint)
+    other_length, other_last = told & 0xFF, (told >> 8) & 0x7F
+    other_place, other_end = (told >> 15) & 0xFF, (told >> 23) & 0xFF
+    other = np.uint64(int(stored) + _SIGN)
+    missing, missed = popcount(signature & ~other), popcount(other & ~signature)
+    ends_known = max(end_place, other_end) != UNKNOWN_PLACE
+    end, end_of_other = (end_place if ends_known else place), (other_end if ends_known else other_place)
+    left, right = min(place, end), max(place, end)
+    other_left, other_right = min(other_place, end_of_other), max(other_place, end_of_other)
     around = (
         min(left, other_left)
         + min(right - left, other_right - other_left)
         + min(length - right, other_length - other_right)
     )
-    return min(most, around)
+    around = around if (place < end) == (other_place < end_of_other) else 0
+    around = around if max(place, other_place) != UNKNOWN_PLACE else length
+    in_common = min(most, other_length - other_last + depth, around)
+    in_common = min(in_common, length - missing, other_length - missed)
+    return bool((in_common * ONE_TOKEN >= base + slope * other_length) | (other_length == UNKNOWN_LENGTH))
+
+
+@jit
+def _of_fitting_length(
+    candidates: npt.NDArray[np.int32],
+    begin: int,
+    end: int,
+    length: int,
+    rule: Rule,
+    starts: npt.NDArray[np.int64],
+) -> int:
+    """Leave those of the candidates from `begin` whose length, which their hints may not have told, can do."""
+    found = begin
+    for at in range(begin, end):
+        text = candidates[at]
+        other = starts[text + 1] - starts[text]
+        if least_lcs(rule.least, rule.threshold, length, other) <= min(length, other):
+            candidates[found] = text
+            found += 1
+    return found
 
 
 @jit

@@ -191,7 +191,7 @@ def test_all_that_is_public_exists():
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9])
 def test_lists_that_are_full_lose_nothing(threshold, monkeypatch):
     """With few tokens every list fills, so that texts go under keys of several; all duplicates are still found."""
-    size = 1500
+    size = 6000
     if config.DISABLE_JIT:
         size = 200
         monkeypatch.setattr(search, "FULL", 5)
@@ -201,7 +201,7 @@ def test_lists_that_are_full_lose_nothing(threshold, monkeypatch):
         [words[int(16 * chooser.random() ** 2)] for _ in range(chooser.choice((1, 2, 3, 5, 7, 8, 9, 10, 14)))]
         for _ in range(size)
     ]
-    kept, new = texts[: 4 * size // 5], texts[4 * size // 5 :]
+    kept, new = texts[: size - size // 20], texts[size - size // 20 :]
     index = DedupIndex(threshold)
     index.add([" ".join(text) for text in kept])
     assert index._postings.table.longest[1] > 0
@@ -215,6 +215,29 @@ def test_lists_that_are_full_lose_nothing(threshold, monkeypatch):
             assert admission.score[position] == best
         else:
             kept.append(text)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9, 1.0])
+def test_threads_change_nothing(threshold, monkeypatch):
+    """A large batch judged by any number of threads, in portions of any size, ends as its texts one by one do."""
+    monkeypatch.setattr("rouge_kernels.index.AT_ONCE", 300)
+    chooser = random.Random(f"threads {threshold}")
+    words = [f"w{number}" for number in range(40)]
+    size = 100 if config.DISABLE_JIT else 2000
+    monkeypatch.setattr("rouge_kernels.index.SHARED", 20)
+    texts = [
+        " ".join(words[int(40 * chooser.random() ** 2)] for _ in range(chooser.choice((0, 1, 3, 6, 9, 9, 9, 40, 70))))
+        for _ in range(size)
+    ]
+    alone = DedupIndex(threshold)
+    one_by_one = [alone.admit([text]) for text in texts]
+    for threads in (1, 2, 3, 7):
+        index = DedupIndex(threshold)
+        parts = [index.admit(texts[begin : begin + size // 2], threads=threads) for begin in (0, size // 2)]
+        for field in ("kept", "nearest", "lcs", "score"):
+            together = np.concatenate([getattr(part, field) for part in parts])
+            np.testing.assert_array_equal(together, np.concatenate([getattr(one, field) for one in one_by_one]))
+        assert (len(index), index.tokens) == (len(alone), alone.tokens)
 
 
 def test_long_texts_of_few_tokens_are_posted_once_a_token():

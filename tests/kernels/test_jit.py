@@ -12,11 +12,12 @@ EVERY_KERNEL = """
 import json
 import numpy as np
 import rouge_kernels as rk
-from rouge_kernels import blocks, bounds, lcs, postings, prefixes, reductions, scorer, scoring, search, vocabulary
+from rouge_kernels import blocks, bounds, lcs, postings, prefixes, reductions, scorer, scoring, search, vocabulary, within
 
 index = rk.DedupIndex(0.7)
 index.add(["a b c", "word " * 200])
 index.admit(["a b c", "", "word " * 190])
+index.admit(["a b c d"] * 300, threads=2)
 rk.similar_pairs(["a b c", "a b c"], 0.5)
 rk.lcs_length(["a"] * 70, [])
 rk.fmeasure(1, 2, 3)
@@ -27,7 +28,7 @@ for function in (rk.lcs_matrix, rk.best, rk.mean):
     function(texts, texts)
 rk.top_k(texts, texts, 2, excluding=np.arange(4))
 rk.histogram(texts, texts, 20)
-modules = (blocks, bounds, lcs, postings, prefixes, reductions, scorer, scoring, search, vocabulary)
+modules = (blocks, bounds, lcs, postings, prefixes, reductions, scorer, scoring, search, vocabulary, within)
 kernels = {kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "signatures")}
 print(json.dumps({kernel.py_func.__name__: len(kernel.signatures) for kernel in kernels}))
 """
