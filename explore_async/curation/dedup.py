@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from rouge_kernels import Admission, Tokenizer
-
-
-class Index(Protocol):
-    """What `DedupIndex` and `ExactIndex` can do."""
-
-    def admit(self, texts: Sequence[str]) -> Admission: ...
-
-
-class ExactIndex:
-    """Keeps a text unless one with the same tokens in the same order is kept; one without tokens always.
-
-    Holds a 128-bit digest a text in place of its tokens.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._positions: dict[bytes, int] = {}
-        self._size = 0
-
-    def admit(self, texts: Sequence[str]) -> Admission:
-        nearest = np.full(len(texts), -1, dtype=np.int64)
-        lcs = np.full(len(texts), -1, dtype=np.int64)
-        for i, text in enumerate(texts):
-            tokens = self._tokenizer(text)
-            if tokens:
-                digest = hashlib.blake2b(" ".join(tokens).encode(), digest_size=16).digest()
-                position = self._positions.setdefault(digest, self._size)
-                if position < self._size:
-                    nearest[i], lcs[i] = position, len(tokens)
-                    continue
-            self._size += 1
-        kept = nearest < 0
-        return Admission(kept=kept, nearest=nearest, lcs=lcs, score=np.where(kept, np.nan, 1.0))
+from rouge_kernels import Admission, DedupIndex
 
 
 class GroupedIndex:
@@ -52,8 +17,8 @@ class GroupedIndex:
     `nearest` counts the kept texts of all groups together, in the order in which they came.
     """
 
-    def __init__(self, new_index: Callable[[], Index]) -> None:
-        self._indexes: defaultdict[str, Index] = defaultdict(new_index)
+    def __init__(self, new_index: Callable[[], DedupIndex]) -> None:
+        self._indexes: defaultdict[str, DedupIndex] = defaultdict(new_index)
         self._ordinals: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
         self._size = 0
 

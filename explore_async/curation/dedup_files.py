@@ -12,14 +12,14 @@ from threading import Timer
 from typing import Protocol
 
 from explore_async.curation.conversion import check_conversion, parquet_schema
-from explore_async.curation.dedup import ExactIndex, GroupedIndex, Index
+from explore_async.curation.dedup import GroupedIndex
 from explore_async.curation.evidence import Located, writing_evidence
 from explore_async.curation.fields import FieldError, group_of, text_of
 from explore_async.curation.formats import Format, Kind, format_of
 from explore_async.curation.rows import BadRow, Row, Source
 from explore_async.curation.writing import replacing, writing
 from explore_async.errors import ConfigError, DataError
-from rouge_kernels import TOKENIZERS, DedupIndex, warm_up
+from rouge_kernels import IDENTICAL, TOKENIZERS, DedupIndex, warm_up
 
 BATCH_ROWS = 1024
 """Rows judged at once: enough to keep the kernels busy, few enough to show progress and to stop at a word."""
@@ -96,8 +96,7 @@ def dedup_files(asked: Dedup, observer: Observer, *, batch_rows: int = BATCH_ROW
         evidence = None
         if asked.evidence is not None:
             evidence = stack.enter_context(writing_evidence(files[1], asked.evidence, asked.inputs))
-        if asked.threshold is not None:
-            _load_kernels(observer)
+        _load_kernels(observer)
         observer.began(sum(source.size for source in sources))
         index = GroupedIndex(new_index)
         candidates = _candidates(asked, sources, counts)
@@ -147,13 +146,11 @@ def _candidate(asked: Dedup, source: int, row: Row | BadRow) -> _Candidate:
     return _Candidate(source, row, text_of(row.value, asked.fields), group)
 
 
-def _index_factory(asked: Dedup) -> Callable[[], Index]:
+def _index_factory(asked: Dedup) -> Callable[[], DedupIndex]:
     tokenizer = TOKENIZERS.get(asked.tokenizer)
     if tokenizer is None:
         raise ConfigError(f"--tokenizer {asked.tokenizer}: it is one of {', '.join(TOKENIZERS)}")
-    threshold = asked.threshold
-    if threshold is None:
-        return lambda: ExactIndex(tokenizer)
+    threshold = IDENTICAL if asked.threshold is None else asked.threshold
     if not 0 < threshold <= 1:
         raise ConfigError(f"--threshold {threshold}: it lies above 0 and is 1 at most")
     return lambda: DedupIndex(threshold, tokenizer)

@@ -18,11 +18,12 @@ from rouge_kernels.lcs import lcs_length
 from rouge_kernels.overlap import Nearest, best, histogram, lcs_matrix, mean, top_k
 from rouge_kernels.ragged import Texts
 from rouge_kernels.scorer import RougeL, Score, Scores
-from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
+from rouge_kernels.scoring import IDENTICAL, fmeasure, least_duplicate_lcs
 from rouge_kernels.tokenizer import TOKENIZERS, RougeTokenizer, Tokenizer, UnicodeTokenizer
 from rouge_kernels.vocabulary import Vocabulary
 
 __all__ = [
+    "IDENTICAL",
     "TOKENIZERS",
     "Admission",
     "DedupIndex",

@@ -11,9 +11,11 @@ import numpy.typing as npt
 from rouge_kernels import search
 from rouge_kernels.bounds import bounds_for
 from rouge_kernels.lcs import lcs_length, wrapping
+from rouge_kernels.overlap import Nearest, best
 from rouge_kernels.postings import Postings
 from rouge_kernels.prefixes import DEPTH
 from rouge_kernels.ragged import RaggedRows, Texts, grown
+from rouge_kernels.reductions import Positions
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
 from rouge_kernels.search import Corpus, Findings, Rule
 from rouge_kernels.threads import processors
@@ -45,11 +47,12 @@ class DedupIndex:
     """Owns the kept texts, as token ids in the order of their admission.
 
     Of two texts the later is a duplicate when ROUGE-L's F, as `rouge_score` computes it, lies strictly above the
-    threshold; at 1.0 nothing is, not even the same text again. A text without tokens scores 0 with every other and is
-    always kept. The same texts in the same order give the same decisions, however they are cut into batches.
+    threshold; at 1.0 nothing is, not even the same text again: `IDENTICAL` is for that. A text without tokens scores 0
+    with every other and is always kept. The same texts in the same order give the same decisions, however they are cut
+    into batches.
 
-    Texts are found by the keys of `prefixes`, posted in a table that grows a little with
-    every text; nothing is ever built anew.
+    Texts are found by the keys of `prefixes`, posted in a table that grows a little with every text; nothing is ever
+    built anew.
 
     Not to be used by two threads at once; a call releases the GIL while it searches.
     """
@@ -176,6 +179,18 @@ class DedupIndex:
                 self._texts.extend_to(size)
                 self._make_room(encoded, begin)
         return np.concatenate(parts)
+
+    def nearest(self, positions: Positions | None = None, *, threads: int | None = None) -> Nearest:
+        """The other kept text that each kept text scores highest with, before it or after it: for analysis.
+
+        `positions`: which of them, all if None. It compares them with all that is kept, so its time grows with the
+        product.
+        """
+        kept = Texts(self._texts.values[: self.tokens], self._texts.starts[: len(self) + 1])
+        chosen = np.arange(len(self)) if positions is None else np.asarray(positions, dtype=np.int64)
+        if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(self):
+            raise ValueError(f"positions lie from 0 to {len(self) - 1}, the last text kept")
+        return best(kept.of(chosen), kept, excluding=chosen, threads=threads)
 
     def _encoded(self, texts: Sequence[str]) -> Texts:
         """The texts as token ids, and room in every buffer but the postings for all of them."""

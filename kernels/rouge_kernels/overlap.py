@@ -118,12 +118,9 @@ def histogram(
 
 
 def by_length(texts: Texts) -> Corpus:
-    lengths = np.diff(texts.starts)
-    positions = np.argsort(lengths, kind="stable")
-    starts = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(lengths[positions], out=starts[1:])
-    moved = np.repeat(texts.starts[positions] - starts[:-1], lengths[positions])
-    return Corpus(texts.ids[np.arange(starts[-1]) + moved], starts, positions)
+    positions = np.argsort(np.diff(texts.starts), kind="stable")
+    ordered = texts.of(positions)
+    return Corpus(ordered.ids, ordered.starts, positions)
 
 
 def _or_none(excluding: Positions | None, queries: Texts) -> Positions:

@@ -52,3 +52,11 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def of(self, positions: npt.NDArray[np.int64]) -> "Texts":
+        """Those at these positions, in this order."""
+        lengths = np.diff(self.starts)[positions]
+        starts = np.zeros(len(positions) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        moved = np.repeat(self.starts[positions] - starts[:-1], lengths)
+        return Texts(self.ids[np.arange(starts[-1]) + moved], starts)

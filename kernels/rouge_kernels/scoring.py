@@ -6,7 +6,12 @@ commute in it), so which text is the prediction changes no decision; here the ea
 the new text the prediction.
 """
 
+import math
+
 from rouge_kernels._jit import jit
+
+IDENTICAL = math.nextafter(1.0, 0.0)
+"""The threshold above which only texts of the very same tokens score: F is 1 with them, and with all others less."""
 
 
 @jit

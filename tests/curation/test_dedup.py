@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explore_async.curation.dedup import ExactIndex, GroupedIndex
-from rouge_kernels import Admission, DedupIndex, RougeTokenizer
+from explore_async.curation.dedup import GroupedIndex
+from rouge_kernels import IDENTICAL, Admission, DedupIndex
 
 TEXTS = st.lists(
     st.tuples(st.lists(st.sampled_from("abc"), max_size=6).map(" ".join), st.sampled_from("xy")), max_size=12
@@ -58,7 +58,7 @@ def test_groups_know_nothing_of_each_other(rows, cuts, threshold):
 @given(TEXTS, CUTS)
 def test_exact_drops_the_same_tokens_and_nothing_else(rows, cuts):
     """A text goes only if one of the same tokens is kept; one without tokens stays, as in the near-duplicate index."""
-    index = GroupedIndex(lambda: ExactIndex(RougeTokenizer()))
+    index = GroupedIndex(lambda: DedupIndex(IDENTICAL))
 
     def decide(kept, tokens):
         return (kept.index(tokens), len(tokens), 1.0) if tokens and tokens in kept else (-1, -1, math.nan)

@@ -12,7 +12,15 @@ from rapidfuzz.distance import LCSseq
 from rouge_score.rouge_scorer import RougeScorer
 
 import rouge_kernels
-from rouge_kernels import DedupIndex, UnicodeTokenizer, search, similar_pairs, warm_up
+from rouge_kernels import (
+    IDENTICAL,
+    DedupIndex,
+    UnicodeTokenizer,
+    least_duplicate_lcs,
+    search,
+    similar_pairs,
+    warm_up,
+)
 
 INTERPRETED = bool(config.DISABLE_JIT)
 THRESHOLDS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.95]
@@ -215,6 +223,53 @@ def test_lists_that_are_full_lose_nothing(threshold, monkeypatch):
             assert admission.score[position] == best
         else:
             kept.append(text)
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=9), max_size=40), st.integers(1, 40))
+def test_identical_drops_the_same_tokens_and_nothing_else(texts, size):
+    """Just below 1 a text is dropped if its tokens are those of a kept one, whose position is told; empty ones never."""
+    index, first, kept = DedupIndex(IDENTICAL), {}, 0
+    for begin in range(0, len(texts), size):
+        batch = texts[begin : begin + size]
+        for text, nearest in zip(batch, index.admit([" ".join(text) for text in batch]).nearest, strict=True):
+            assert nearest == first.get(tuple(text), -1)
+            if nearest < 0:
+                if text:
+                    first[tuple(text)] = kept
+                kept += 1
+    assert len(index) == kept
+
+
+def test_one_token_of_difference_is_not_identical():
+    """However long the texts: the F nearest to 1 still lies below the threshold."""
+    text = "w " * 5000
+    assert DedupIndex(IDENTICAL).admit([text, text + "w", text]).kept.tolist() == [True, True, False]
+    assert least_duplicate_lcs(10**6, 10**6, IDENTICAL) == 10**6
+    assert least_duplicate_lcs(10**6, 10**6 + 1, IDENTICAL) == 10**6 + 1
+
+
+@given(texts, st.data())
+def test_nearest_of_kept_texts(batch, data):
+    """For any of the kept texts the best score with another one, the earliest of equals, before it or after it."""
+    index = DedupIndex(0.7)
+    index.add(batch)
+    split = [text.split() for text in batch]
+    positions = data.draw(st.none() | st.lists(st.integers(0, len(batch) - 1), max_size=5) if batch else st.none())
+    nearest = index.nearest(positions, threads=2)
+    for at, position in enumerate(range(len(batch)) if positions is None else positions):
+        scores = [
+            -1.0
+            if other == position
+            else naive_rouge.fmeasure(LCSseq.similarity(split[position], text), len(split[position]), len(text))
+            for other, text in enumerate(split)
+        ]
+        if len(batch) == 1:
+            assert nearest.position[at] == -1
+        else:
+            assert nearest.position[at] == scores.index(max(scores))
+            assert nearest.score[at] == max(scores)
+    with pytest.raises(ValueError, match="positions"):
+        index.nearest([len(batch)])
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.9, 1.0])
