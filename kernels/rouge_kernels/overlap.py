@@ -7,10 +7,10 @@ Threads come from a pool and run kernels without the GIL, rather than from numba
 two threads at once where neither OpenMP nor TBB is installed.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from rouge_kernels.reductions import (
     fill_up,
     find_top,
 )
+from rouge_kernels.threads import processors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,12 +43,18 @@ class Nearest:
     """ROUGE-L's F with that text; nan where there is none."""
 
 
-def lcs_matrix(queries: Texts, corpus: Texts, *, threads: int | None = None) -> npt.NDArray[np.int32]:
+def lcs_matrix(
+    queries: Texts, corpus: Texts, *, dtype: npt.DTypeLike = np.int32, threads: int | None = None
+) -> npt.NDArray[Any]:
     """The LCS in tokens of every query with every text of the corpus: [queries, corpus].
 
-    `threads` here and below: how many to use at most, as many as there are processors if None.
+    `dtype`: of the integers. For short texts it is memory that is waited for, so uint8 is much quicker; ValueError if
+    an LCS might not fit. `threads` here and below: how many to use at most, as many as there are processors if None.
     """
-    matrix = np.empty((len(queries), len(corpus)), dtype=np.int32)
+    most = min(np.diff(texts.starts).max(initial=0) for texts in (queries, corpus))
+    if not np.issubdtype(dtype, np.integer) or most > np.iinfo(dtype).max:
+        raise ValueError(f"{np.dtype(dtype)} does not hold every LCS, which may be {most}")
+    matrix = np.empty((len(queries), len(corpus)), dtype=dtype)
     unsorted = Corpus(corpus.ids, corpus.starts, np.arange(len(corpus)))
     _each_block(fill_matrix, queries, unsorted, None, threads, matrix)
     return matrix
@@ -156,7 +163,7 @@ def _each_block(
         scratch = np.empty((AT_ONCE, VECTOR // bits), dtype=narrowest)
         kernel(Lanes(block, lengths[chosen], excluded[chosen]), corpus, scratch, chosen, *results)
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or processors()) as pool:
         for _ in pool.map(run, in_blocks(lengths)):
             pass  # raises what was raised there
 

@@ -7,7 +7,7 @@ counted and compared as an integer, and turned into F once.
 # ruff: noqa: PLR0917  (compiled calls are positional)
 # a bare 0, or an element of an array passed on, has a type of its own, for which numba would compile once more
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,7 @@ def compare(lanes: Lanes, corpus: Corpus, first: int, last: int, lcs: npt.NDArra
 
 @jit
 def fill_matrix(
-    lanes: Lanes, corpus: Corpus, lcs: npt.NDArray[np.uint16], chosen: Positions, matrix: npt.NDArray[np.int32]
+    lanes: Lanes, corpus: Corpus, lcs: npt.NDArray[np.uint16], chosen: Positions, matrix: npt.NDArray[Any]
 ) -> None:
     for first in range(0, len(corpus.positions), AT_ONCE):
         last = min(first + AT_ONCE, len(corpus.positions))

@@ -186,3 +186,19 @@ def test_ten_million_pairs_equal_rapidfuzz(longest):
         as_strings(queries), as_strings(corpus), scorer=LCSseq.similarity, dtype=np.int32, workers=-1
     )
     assert (lcs_matrix(packed(queries), packed(corpus)) == expected).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_the_matrix_has_integers_of_the_kind_asked_for(dtype):
+    """Smaller or larger ones hold the same; such as might not hold an LCS are refused, whatever the texts have."""
+    rng = random.Random(7)
+    short = packed(drawn(rng, [0, 5, 16, 30] * 3, 4))
+    made = lcs_matrix(short, short, dtype=dtype)
+    assert made.dtype == dtype
+    assert (made == lcs_matrix(short, short)).all()
+    long = packed([[1] * 256])
+    if dtype == np.uint8:
+        with pytest.raises(ValueError, match="256"):
+            lcs_matrix(long, long, dtype=dtype)
+    with pytest.raises(ValueError, match="float64"):
+        lcs_matrix(short, short, dtype=np.float64)
