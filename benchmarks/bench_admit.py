@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from corpora import machine, report, texts
 
 from rouge_kernels import DedupIndex, warm_up
@@ -34,6 +35,8 @@ def main() -> None:
     seconds = np.array(
         [timed(index, stream[begin : begin + BATCH]) for begin in range(0, len(stream), BATCH)], dtype=np.float64
     )
+    if arguments.out:
+        plot(1e3 * seconds, arguments.out.with_suffix(".svg"))
     last = 1e3 * seconds[-arguments.batches :]
     figures = {
         "offered": arguments.size,
@@ -47,6 +50,21 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name:18} {value}")
     report({"machine": machine(), "corpus": "given" if arguments.corpus else "drawn", **figures}, arguments.out)
+
+
+def plot(milliseconds: npt.NDArray[np.float64], path: Path) -> None:
+    from plots import panels, save
+
+    (axes,) = panels(1, "Admitting ten texts to an index of so many")
+    parts = np.array_split(milliseconds, 50)
+    offered = np.cumsum([len(part) * BATCH for part in parts])
+    for name, share in (("99th percentile", 99), ("median", 50)):
+        axes.plot(offered, [np.percentile(part, share) for part in parts], label=name)
+    axes.set_xlabel("texts offered")
+    axes.set_ylabel("milliseconds")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    save(path)
 
 
 def timed(index: DedupIndex, batch: list[str]) -> float:

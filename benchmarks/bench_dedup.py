@@ -1,12 +1,13 @@
 """How long does removing near-duplicates take, from file to file, against brute force and against approximate methods?
 
-Ours is the whole command in a process of its own, start-up included, and also its time beyond start-up (a run over an
-empty file). RapidFuzz decides the same by scoring every pair: measured at a size where it ends, and extrapolated with
-the square of the size. rensa and datasketch (MinHash with locality-sensitive hashing, 128 permutations, candidates
-taken at their word) are approximate: what they get wrong is counted against the exact result. At the small size all
-decisions of ours have to equal brute force before anything is timed. Growth is fitted on sizes up to `--largest`.
+Ours is the whole command in a process of its own, start-up included, and also its time beyond start-up (a run over one
+row). RapidFuzz decides the same by scoring every pair: measured at a size where it ends, and extrapolated with the
+square of the size. rensa and datasketch (MinHash with locality-sensitive hashing, 128 permutations, candidates taken at
+their word) are approximate: what they get wrong is counted against the exact result. They read and write the same files
+in this process, without any start-up; rensa makes its digests in bulk. At the small size all decisions of ours have to
+equal brute force before anything is timed. Growth is fitted on sizes up to `--largest`. All have all processors.
 
-    python benchmarks/bench_dedup.py [--corpus FILE] [--size 50000] [--largest 1000000] [--out results/dedup.json]
+    python benchmarks/bench_dedup.py [--corpus FILE] [--size 200000] [--largest 1000000] [--out results/dedup.json]
 """
 
 from __future__ import annotations
@@ -18,26 +19,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
+from check_equality import ROWS, f_of
 from corpora import machine, report, texts
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
-from rouge_kernels import RougeTokenizer, fmeasure
+from rouge_kernels import RougeTokenizer
 
 THRESHOLD = 0.7
 BRUTE = 5_000
 PERMUTATIONS = 128
+DATASKETCH_ROWS = 20_000
+"""It takes minutes for more."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--corpus", type=Path, help="one text a line, .gz or not")
-    parser.add_argument("--size", type=int, default=50_000)
+    parser.add_argument("--size", type=int, default=200_000)
     parser.add_argument("--largest", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
@@ -50,35 +55,41 @@ def main() -> None:
     brute_s = time.perf_counter() - began
     assert ours(sample[:BRUTE])[0] == brute, "ours and brute force decide differently"
 
-    start_s = statistics.median(ours([])[1] for _ in range(arguments.repeats))
-    kept, first_s = ours(sample)
-    seconds = [first_s, *(ours(sample)[1] for _ in range(arguments.repeats - 1))]
-    methods: dict[str, Any] = {
-        "explore-async dedup": {
+    start_s = statistics.median(ours(sample[:1])[1] for _ in range(arguments.repeats))
+    methods: dict[str, Any] = {}
+    for size in (52_000, arguments.size):
+        runs = [ours(everything[:size]) for _ in range(arguments.repeats)]
+        seconds = [spent - start_s for _, spent in runs]
+        kept = set(runs[0][0])
+        methods[f"explore-async dedup, {size:,}"] = {
             "seconds": round(statistics.median(seconds), 2),
             "spread": [round(min(seconds), 2), round(max(seconds), 2)],
             "start_up_s": round(start_s, 2),
             "kept": len(kept),
-        },
-        "rapidfuzz, every pair (extrapolated)": {"seconds": round(brute_s * (len(sample) / BRUTE) ** 2, 1)},
+        }
+    methods[f"RapidFuzz, every pair, {arguments.size:,} (extrapolated)"] = {
+        "seconds": round(brute_s * (len(sample) / BRUTE) ** 2, 1)
     }
-    for name, method in (("rensa", by_rensa), ("datasketch", by_datasketch)):
-        began = time.perf_counter()
+    for name, method, size in (("rensa", by_rensa, arguments.size), ("datasketch", by_datasketch, DATASKETCH_ROWS)):
         try:
-            approximate = set(method(sample))
+            runs = [theirs(method, everything[:size]) for _ in range(arguments.repeats if name == "rensa" else 1)]
         except ImportError:
             print(f"{name}: not installed")
             continue
-        methods[name] = {
-            "seconds": round(time.perf_counter() - began, 2),
+        approximate = set(runs[0][0])
+        exact = {number for number in kept if number < size}  # of a prefix the same are kept
+        methods[f"{name}, {size:,}"] = {
+            "seconds": round(statistics.median(spent for _, spent in runs), 2),
             "kept": len(approximate),
-            "kept_though_duplicates": len(approximate - set(kept)),
-            "dropped_though_new": len(set(kept) - approximate),
+            "kept_though_duplicates": len(approximate - exact),
+            "dropped_though_new": len(exact - approximate),
         }
     growth = [(size, ours(everything[:size])[1] - start_s) for size in sizes(arguments.largest)]
     exponent = float(np.polyfit(*np.log(np.array(growth)).T, 1)[0])
+    if arguments.out:
+        plot(methods, growth, exponent, arguments.out.with_suffix(".svg"))
     for name, figures in methods.items():
-        print(f"{name:38} {figures}")
+        print(f"{name:52} {figures}")
     for size, spent in growth:
         print(f"{size:>10,} texts {spent:8.2f} s beyond start-up")
     print(f"time grows with the size to the power of {exponent:.2f}")
@@ -87,7 +98,6 @@ def main() -> None:
             "machine": machine("rapidfuzz"),
             "corpus": "given" if arguments.corpus else "drawn",
             "threshold": THRESHOLD,
-            "size": len(sample),
             "methods": methods,
             "growth": [{"size": size, "seconds": round(spent, 2)} for size, spent in growth],
             "exponent": round(exponent, 2),
@@ -103,9 +113,7 @@ def sizes(largest: int) -> list[int]:
 def ours(lines: list[str]) -> tuple[list[int], float]:
     """Which lines the command keeps, and the seconds it took."""
     with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder, "given.jsonl"), Path(folder, "made.jsonl")
-        rows = (json.dumps({"n": number, "instruction": line}) for number, line in enumerate(lines))
-        given.write_text("".join(f"{row}\n" for row in rows))
+        given, made = written(lines, folder), Path(folder, "made.jsonl")
         command = [sys.executable, "-m", "explore_async", "dedup", str(given), "--out", str(made), "--quiet"]
         began = time.perf_counter()
         subprocess.run([*command, "--threshold", str(THRESHOLD)], check=True)
@@ -113,56 +121,84 @@ def ours(lines: list[str]) -> tuple[list[int], float]:
         return [json.loads(line)["n"] for line in made.read_text().splitlines()], seconds
 
 
+def theirs(method: Callable[[list[str]], list[int]], lines: list[str]) -> tuple[list[int], float]:
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = written(lines, folder), Path(folder, "made.jsonl")
+        began = time.perf_counter()
+        rows = given.read_bytes().splitlines(keepends=True)
+        kept = method([orjson.loads(row)["instruction"] for row in rows])
+        made.write_bytes(b"".join(rows[number] for number in kept))
+        return kept, time.perf_counter() - began
+
+
+def written(lines: list[str], folder: str) -> Path:
+    path = Path(folder, "given.jsonl")
+    path.write_bytes(b"".join(orjson.dumps({"n": n, "instruction": line}) + b"\n" for n, line in enumerate(lines)))
+    return path
+
+
 def brute_force(lines: list[str]) -> list[int]:
-    """Every text scored against all that is kept, a text being a string of one character a token."""
+    """Every text scored against every text before it, as strings of one character a token."""
     characters: dict[str, str] = {}
-    kept: list[str] = []
-    numbers = []
-    for number, line in enumerate(lines):
-        tokens = RougeTokenizer()(line)
-        text = "".join(characters.setdefault(token, chr(0x1000 + len(characters))) for token in tokens)
-        common = process.cdist([text], kept, scorer=LCSseq.similarity, workers=1)[0] if kept else []
-        if all(
-            fmeasure(int(lcs), len(text), len(other)) <= THRESHOLD
-            for lcs, other in zip(common, kept, strict=True)
-            if 2 * lcs > THRESHOLD * (len(text) + len(other)) - 1
-        ):
-            kept.append(text)
-            numbers.append(number)
-    return numbers
+    texts = [
+        "".join(characters.setdefault(token, chr(0x10000 + len(characters))) for token in RougeTokenizer()(line))
+        for line in lines
+    ]
+    lengths = np.array([len(text) for text in texts])
+    kept = np.ones(len(texts), dtype=bool)
+    for begin in range(0, len(texts), ROWS):
+        end = min(begin + ROWS, len(texts))
+        lcs = process.cdist(texts[begin:end], texts[:end], scorer=LCSseq.similarity, dtype=np.int32, workers=-1)
+        above = f_of(lcs, lengths[begin:end, None], lengths[None, :end]) > THRESHOLD
+        for text in range(begin, end):
+            kept[text] = not (above[text - begin, :text] & kept[:text]).any()
+    return [int(number) for number in np.flatnonzero(kept)]
 
 
 def by_rensa(lines: list[str]) -> list[int]:
     from rensa import RMinHash, RMinHashLSH
 
-    def hashed(line: str) -> Any:
-        made = RMinHash(num_perm=PERMUTATIONS, seed=0)
-        made.update(line.lower().split())
-        return made
-
-    return sieved(lines, hashed, RMinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS, num_bands=32))
+    made = RMinHash.from_token_sets([line.lower().split() for line in lines], PERMUTATIONS, 0)
+    return sieved(made, RMinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS, num_bands=16))
 
 
 def by_datasketch(lines: list[str]) -> list[int]:
     from datasketch import MinHash, MinHashLSH
 
-    def hashed(line: str) -> Any:
-        made = MinHash(num_perm=PERMUTATIONS)
-        made.update_batch([word.encode() for word in line.lower().split()])
-        return made
-
-    return sieved(lines, hashed, MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS))
+    tokens = [[word.encode() for word in line.lower().split()] for line in lines]
+    made = MinHash.generator(tokens, num_perm=PERMUTATIONS)
+    return sieved(made, MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS))
 
 
-def sieved(lines: list[str], hashed: Callable[[str], Any], index: Any) -> list[int]:
+def sieved(hashed: Iterable[Any], index: Any) -> list[int]:
     """Keep what the index finds no neighbour of."""
     kept = []
-    for number, line in enumerate(lines):
-        made = hashed(line)
+    for number, made in enumerate(hashed):
         if not index.query(made):
             index.insert(number, made)
             kept.append(number)
     return kept
+
+
+def plot(methods: dict[str, Any], growth: list[tuple[int, float]], exponent: float, path: Path) -> None:
+    from plots import panels, save
+
+    bars, curve = panels(2, "Removing near-duplicates, file to file, two processors")
+    names = list(methods)
+    seconds = [methods[name]["seconds"] for name in names]
+    bars.barh(range(len(names)), seconds, color=["C0" if "explore" in name else "C7" for name in names])
+    for at, spent in enumerate(seconds):
+        bars.text(spent * 1.1, at, f"{spent:,.2f} s" if spent < 100 else f"{spent:,.0f} s", va="center")
+    bars.set_yticks(range(len(names)), [name.replace(", ", "\n", 1) for name in names])
+    bars.set_xscale("log")
+    bars.set_xlim(right=30 * max(seconds))
+    bars.invert_yaxis()
+    bars.set_xlabel("seconds beyond start-up")
+    curve.loglog(*zip(*growth, strict=True), "o-")
+    curve.set_xlabel("texts")
+    curve.set_ylabel("seconds beyond start-up")
+    curve.set_title(f"explore-async dedup: exponent {exponent:.2f}", fontsize=9)
+    save(path)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from corpora import machine, report, texts
 from numba import njit
+from plots import panels, save
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 from rouge_score.rouge_scorer import RougeScorer
@@ -225,7 +225,8 @@ def peak(kind: np.dtype[Any], repeats: int) -> float:
 
 def plot(results: list[dict[str, Any]], path: Path) -> None:
     names = ["matrix", "matrix, smallest type", "best", "mean", "RapidFuzz cdist", "rouge-score-rs", "rouge_score"]
-    figure, axes = plt.subplots(figsize=(9, 4.5))
+    (axes,) = panels(1, "LCS of all pairs of two collections of texts")
+    axes.figure.set_size_inches(9, 4.5)
     for offset, name in enumerate(names):
         rates = [
             next(row["pairs_per_second"] for row in result["rates"] if (row["name"], row["threads"]) == (name, 1))
@@ -237,8 +238,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     axes.set_xlabel("tokens in a text")
     axes.set_ylabel("pairs a second, one thread")
     axes.legend(ncols=3, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    save(path)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import orjson
 
@@ -24,8 +24,7 @@ _CHUNK = 1 << 18
 _LINE_BREAK = re.compile(rb"[ \t\r]*+\n\s*")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):  # three times as fast to make as a dataclass, and there are millions
     """A row as it was read. `number` is its line (JSON lines, text) or its place in the file, from 1."""
 
     number: int
