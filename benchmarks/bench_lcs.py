@@ -185,7 +185,7 @@ def share(queries: Texts, corpus: Texts, repeats: int) -> float:
     vocabulary = 1 + int(max(queries.ids.max(), corpus.ids.max()))
     lengths = np.diff(queries.starts)
     wanted: dict[int, int] = {}
-    for chosen in overlap._blocks(lengths):  # noqa: SLF001  (what is counted is what is done)
+    for chosen in overlap.in_blocks(lengths):
         bits = blocks.lane_bits(int(lengths[chosen[0]]))
         block = blocks.marked(queries.ids, queries.starts, chosen, bits, vocabulary)
         met = int((block.row_of[0][corpus.ids] > 0).sum())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from threading import Timer
 from typing import NamedTuple, Protocol
@@ -21,7 +21,7 @@ from explore_async.curation.writing import replacing, writing
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import IDENTICAL, TOKENIZERS, DedupIndex, warm_up
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 8192
 """Rows judged at once: enough to keep all threads busy, few enough to show progress and to stop at a word."""
 
 _BAD_ROWS_NAMED = 10
@@ -75,6 +75,14 @@ class _Candidate(NamedTuple):
     group: str
 
 
+class _Batch(NamedTuple):
+    """Rows, the faults of bad ones among them, and how many bytes of all inputs had been read by then."""
+
+    rows: list[_Candidate]
+    faults: list[str]
+    position: int
+
+
 def dedup_files(asked: Dedup, observer: Observer, *, batch_rows: int = BATCH_ROWS) -> Counts:
     """Write the kept rows, and the evidence if asked for; both files appear at the end, or neither does.
 
@@ -98,21 +106,23 @@ def dedup_files(asked: Dedup, observer: Observer, *, batch_rows: int = BATCH_ROW
         _load_kernels(observer)
         observer.began(sum(source.size for source in sources))
         whole, grouped = new_index(), GroupedIndex(new_index)
-        candidates = _candidates(asked, sources, counts)
-        while batch := list(islice(candidates, batch_rows)):
-            texts = [one.text for one in batch]
+        for batch in _one_ahead(_batches(asked, sources, batch_rows)):
+            rows = batch.rows
+            texts = [one.text for one in rows]
             if asked.group_by is None:
                 admission = whole.admit(texts)
             else:
-                admission = grouped.admit(texts, [one.group for one in batch])
-            kept = [one.row for one, keep in zip(batch, admission.kept, strict=True) if keep]
+                admission = grouped.admit(texts, [one.group for one in rows])
+            kept = [one.row for one, keep in zip(rows, admission.kept, strict=True) if keep]
             writer.write(kept)
             if evidence is not None:
-                evidence.write([Located(one.source, one.row.number, one.text) for one in batch], admission)
+                evidence.write([Located(one.source, one.row.number, one.text) for one in rows], admission)
             counts.kept += len(kept)
-            counts.dropped += len(batch) - len(kept)
+            counts.dropped += len(rows) - len(kept)
+            counts.bad += len(batch.faults)
+            counts.bad_rows += batch.faults[: _BAD_ROWS_NAMED - len(counts.bad_rows)]
             counts.seconds = time.monotonic() - began
-            observer.advanced(counts, sum(source.position for source in sources))
+            observer.advanced(counts, batch.position)
     counts.seconds = time.monotonic() - began
     return counts
 
@@ -127,19 +137,31 @@ def _load_kernels(observer: Observer) -> None:
         telling.cancel()
 
 
-def _candidates(asked: Dedup, sources: Sequence[Source], counts: Counts) -> Iterator[_Candidate]:
-    """The rows of all files in order. A bad row ends it, or is counted where it is to be skipped."""
+def _one_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    """Read the next batch while this one is judged, which mostly happens outside of Python."""
+    with ThreadPoolExecutor(1, "read") as pool:
+        ahead = pool.submit(next, batches, None)
+        while (batch := ahead.result()) is not None:
+            ahead = pool.submit(next, batches, None)
+            yield batch
+
+
+def _batches(asked: Dedup, sources: Sequence[Source], size: int) -> Iterator[_Batch]:
+    """The rows of all files in order. A bad row ends it, or is named where it is to be skipped."""
+    batch = _Batch([], [], 0)
     for number, source in enumerate(sources):
         for row in source:
             try:
-                yield _candidate(asked, number, row)
+                batch.rows.append(_candidate(asked, number, row))
             except FieldError as error:
                 fault = f"{source.place(row.number)}: {error}"
                 if not asked.skip_bad_rows:
                     raise DataError(f"{fault} (--on-bad-row skip goes on without such rows)") from error
-                counts.bad += 1
-                if len(counts.bad_rows) < _BAD_ROWS_NAMED:
-                    counts.bad_rows.append(fault)
+                batch.faults.append(fault)
+            if len(batch.rows) + len(batch.faults) >= size:
+                yield batch._replace(position=sum(source.position for source in sources))
+                batch = _Batch([], [], 0)
+    yield batch._replace(position=sum(source.size for source in sources))
 
 
 def _candidate(asked: Dedup, source: int, row: Row | BadRow) -> _Candidate:
