@@ -7,6 +7,7 @@ nothing between calls, and never lets the key into a message, a repr or a cause.
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import time
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from explore_async.errors import (
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving import wire
 from explore_async.serving.endpoints import normalise_url
+from explore_async.serving.metrics import EngineMetrics, read_metrics
 
 MAX_BODY_BYTES = 32 * 2**20
 """An answer larger than this, after decompression, is nonsense (or a bomb)."""
@@ -89,6 +91,15 @@ class EndpointClient:
             )
         return catalogue
 
+    async def metrics(self) -> EngineMetrics | None:
+        """What the engine says of itself at /metrics, beside /v1; None where it says nothing that is understood."""
+        root = re.sub(r"/v\d+\w*$", "", self.url)
+        try:
+            _, page = await self._send("GET", f"{root}/metrics", None, timeout_s=CONNECT_TIMEOUT_S)
+        except RequestRejected:
+            return None
+        return read_metrics(page.decode(errors="replace"))
+
     async def ask(
         self, request: ChatRequest, *, served_model: str, timeout_s: float, priority: int | None = None
     ) -> Completion:
@@ -107,20 +118,25 @@ class EndpointClient:
 
     async def _exchange(self, method: str, path: str, body: bytes | None, *, timeout_s: float) -> Any:
         """The parsed JSON of a 200; anything else is raised as one of our errors."""
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
-        with self._mapped(timeout_s):
-            async with self._session.request(
-                method, self.url + path, data=body, headers=self._headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                raw = await self._read(response)
-        if response.status != HTTPStatus.OK:
-            raise self._refusal(response.status, response.headers, raw)
+        status, raw = await self._send(method, self.url + path, body, timeout_s=timeout_s)
         try:
             return orjson.loads(raw)
         except orjson.JSONDecodeError:
             raise EndpointUnavailable(
-                f"{self.url} answered 200 without JSON: {self._excerpt(raw)}", endpoint=self.url, status=200
+                f"{self.url} answered {status} without JSON: {self._excerpt(raw)}", endpoint=self.url, status=status
             ) from None
+
+    async def _send(self, method: str, url: str, body: bytes | None, *, timeout_s: float) -> tuple[int, bytes]:
+        """Status and body of a 200; anything else is raised as one of our errors."""
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        with self._mapped(timeout_s):
+            async with self._session.request(
+                method, url, data=body, headers=self._headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                raw = await self._read(response)
+        if response.status != HTTPStatus.OK:
+            raise self._refusal(response.status, response.headers, raw)
+        return response.status, raw
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         chunks: list[bytes] = []
