@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from threading import Timer
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from explore_async.curation.conversion import check_conversion, parquet_schema
 from explore_async.curation.dedup import GroupedIndex
@@ -68,19 +69,17 @@ class Observer(Protocol):
     def advanced(self, counts: Counts, read_bytes: int) -> None: ...
 
 
-class _Candidate(NamedTuple):
-    source: int
-    row: Row
-    text: str
-    group: str
+@dataclass(slots=True)
+class _Batch:
+    """Rows that can be compared, one entry of each list a row, and what is wrong with those that cannot."""
 
-
-class _Batch(NamedTuple):
-    """Rows, the faults of bad ones among them, and how many bytes of all inputs had been read by then."""
-
-    rows: list[_Candidate]
-    faults: list[str]
-    position: int
+    rows: list[Row] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    position: int = 0
+    """How many bytes of all inputs had been read by its end."""
 
 
 def dedup_files(asked: Dedup, observer: Observer, *, batch_rows: int = BATCH_ROWS) -> Counts:
@@ -107,18 +106,17 @@ def dedup_files(asked: Dedup, observer: Observer, *, batch_rows: int = BATCH_ROW
         observer.began(sum(source.size for source in sources))
         whole, grouped = new_index(), GroupedIndex(new_index)
         for batch in _one_ahead(_batches(asked, sources, batch_rows)):
-            rows = batch.rows
-            texts = [one.text for one in rows]
-            if asked.group_by is None:
-                admission = whole.admit(texts)
-            else:
-                admission = grouped.admit(texts, [one.group for one in rows])
-            kept = [one.row for one, keep in zip(rows, admission.kept, strict=True) if keep]
+            grouping = asked.group_by is not None
+            admission = grouped.admit(batch.texts, batch.groups) if grouping else whole.admit(batch.texts)
+            kept = list(compress(batch.rows, admission.kept.tolist()))
             writer.write(kept)
             if evidence is not None:
-                evidence.write([Located(one.source, one.row.number, one.text) for one in rows], admission)
+                numbers = [row.number for row in batch.rows]
+                evidence.write(
+                    [Located(*one) for one in zip(batch.sources, numbers, batch.texts, strict=True)], admission
+                )
             counts.kept += len(kept)
-            counts.dropped += len(rows) - len(kept)
+            counts.dropped += len(batch.rows) - len(kept)
             counts.bad += len(batch.faults)
             counts.bad_rows += batch.faults[: _BAD_ROWS_NAMED - len(counts.bad_rows)]
             counts.seconds = time.monotonic() - began
@@ -148,27 +146,35 @@ def _one_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
 
 def _batches(asked: Dedup, sources: Sequence[Source], size: int) -> Iterator[_Batch]:
     """The rows of all files in order. A bad row ends it, or is named where it is to be skipped."""
-    batch = _Batch([], [], 0)
+    batch = _Batch()
     for number, source in enumerate(sources):
         for row in source:
             try:
-                batch.rows.append(_candidate(asked, number, row))
+                text, group = _compared(row, asked)
             except FieldError as error:
                 fault = f"{source.place(row.number)}: {error}"
                 if not asked.skip_bad_rows:
                     raise DataError(f"{fault} (--on-bad-row skip goes on without such rows)") from error
                 batch.faults.append(fault)
+            else:
+                assert isinstance(row, Row)
+                batch.rows.append(row)
+                batch.texts.append(text)
+                batch.groups.append(group)
+                batch.sources.append(number)
             if len(batch.rows) + len(batch.faults) >= size:
-                yield batch._replace(position=sum(source.position for source in sources))
-                batch = _Batch([], [], 0)
-    yield batch._replace(position=sum(source.size for source in sources))
+                batch.position = sum(source.position for source in sources)
+                yield batch
+                batch = _Batch()
+    batch.position = sum(source.size for source in sources)
+    yield batch
 
 
-def _candidate(asked: Dedup, source: int, row: Row | BadRow) -> _Candidate:
+def _compared(row: Row | BadRow, asked: Dedup) -> tuple[str, str]:
+    """The row's text and its group."""
     if isinstance(row, BadRow):
         raise FieldError(row.fault)
-    group = "" if asked.group_by is None else group_of(row.value, asked.group_by)
-    return _Candidate(source, row, text_of(row.value, asked.fields), group)
+    return text_of(row.value, asked.fields), "" if asked.group_by is None else group_of(row.value, asked.group_by)
 
 
 def _index_factory(asked: Dedup) -> Callable[[], DedupIndex]:
