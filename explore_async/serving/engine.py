@@ -1,0 +1,255 @@
+"""A model of continuous batching, as vLLM does it. Pure: time is whatever the caller says it is.
+
+All requests of the batch get one token a step. A step takes longer the more requests there are; the prompt of a new
+request is read between two steps and holds all of them up; what does not fit waits by priority. When the KV cache is
+full the request that came last gives up its place and is read anew later. Blocks shared by prompts are not modelled:
+each request pays for its whole context in the cache, and for the part of its prompt that is not `cached` in time.
+
+Between two events nothing changes, so time jumps from one to the next: a request costs the same to simulate however
+many tokens it has.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How fast an engine is. Times are in seconds.
+
+    A step with n requests takes `step_s + n * request_s`; a prompt token takes `prefill_s`.
+    """
+
+    slots: int
+    """Most requests in a batch (`max_num_seqs`)."""
+    step_s: float
+    request_s: float
+    prefill_s: float
+    kv_tokens: int
+    """Tokens that the KV cache holds."""
+
+    def with_slots(self, slots: int) -> Profile:
+        return Profile(slots, self.step_s, self.request_s, self.prefill_s, self.kv_tokens)
+
+    def tokens_per_s(self, requests: int, prompt_tokens: float = 0.0, answer_tokens: float = 1.0) -> float:
+        """Output tokens a second of so many requests in the batch, with prompts of so many tokens that are not cached
+        to be read for each answer of so many.
+        """
+        step_s = self.step_s + requests * self.request_s
+        return requests / (step_s + requests * prompt_tokens / answer_tokens * self.prefill_s)
+
+
+_H100_BYTES_PER_S: Final = 3.35e12 * 0.75
+_H100_FLOPS: Final = 990e12 * 0.5
+_H100_CACHE: Final = 0.9 * 80e9
+_ANCHOR_SLOTS: Final = 256
+
+
+def _h100(tokens_per_s: float, *, weights: float, active: float, kv_bytes: float) -> Profile:
+    """One H100 that gives so many output tokens a second at 256 requests.
+
+    What is not published is worked out: a lone request waits for the active weights (billions of parameters, two bytes
+    each, at three quarters of the memory's speed), prompts for twice as many operations a token (at half the peak),
+    and the cache has what the weights leave of nine tenths of 80 GB.
+    """
+    step_s = 2e9 * active / _H100_BYTES_PER_S
+    return Profile(
+        slots=_ANCHOR_SLOTS,
+        step_s=step_s,
+        request_s=1 / tokens_per_s - step_s / _ANCHOR_SLOTS,
+        prefill_s=2e9 * active / _H100_FLOPS,
+        kv_tokens=int((_H100_CACHE - 2e9 * weights) / kv_bytes),
+    )
+
+
+PROFILES: Final = {
+    # Output tokens/s a GPU as published by datatrove for vLLM 0.15; cache bytes a token from the models' shapes.
+    "h100-qwen3-0.6b": _h100(14_069, weights=0.6, active=0.6, kv_bytes=114_688),
+    "h100-qwen3-1.7b": _h100(12_313, weights=1.7, active=1.7, kv_bytes=114_688),
+    "h100-qwen3-4b": _h100(8_086, weights=4.0, active=4.0, kv_bytes=147_456),
+    "h100-qwen3-8b": _h100(6_443, weights=8.2, active=8.2, kv_bytes=147_456),
+    "h100-qwen3-14b": _h100(4_549, weights=7.4, active=7.4, kv_bytes=81_920),  # half of a pair of GPUs
+    "h100-qwen3-30b-a3b": _h100(5_310, weights=30.5, active=3.3, kv_bytes=98_304),
+    "h100-gpt-oss-20b": _h100(14_671, weights=6.9, active=1.2, kv_bytes=49_152),  # four bits a weight
+    "h100-gpt-oss-120b": _h100(6_117, weights=31.0, active=1.7, kv_bytes=73_728),
+}
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    number: int
+    priority: int
+    prompt_tokens: int
+    cached_tokens: int
+    answer_tokens: int
+    made: int = 0
+    """Tokens of the answer, up to the step `since`."""
+    since: int = 0
+    running: bool = False
+    first_at: float | None = None
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.priority, self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    number: int
+    at: float
+    first_at: float
+    """When its first token was there."""
+
+
+@dataclass(slots=True, eq=False)
+class Engine:
+    """One engine. `submit` and `cancel` when it happens, `advance` to any later time."""
+
+    profile: Profile
+    now: float = 0.0
+    generation_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    preemptions: int = 0
+    _step: int = 0
+    _debt_s: float = 0.0
+    """Time that prompts which were let in still need."""
+    _cache: int = 0
+    """Tokens of the KV cache taken by running requests."""
+    _jobs: dict[int, _Job] = field(default_factory=dict)
+    _ends: list[tuple[int, int]] = field(default_factory=list)
+    """(step of its last token, number) of those that run, and of some that no longer do."""
+    _queue: list[tuple[int, int]] = field(default_factory=list)
+    _running: int = 0
+
+    @property
+    def running(self) -> int:
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        return len(self._jobs) - self._running
+
+    @property
+    def kv_usage(self) -> float:
+        return min(1.0, self._cache / self.profile.kv_tokens)
+
+    def resize(self, slots: int) -> None:
+        """Another number of slots from now on; those that run beyond it may finish."""
+        self.profile = self.profile.with_slots(slots)
+
+    def submit(
+        self, number: int, *, prompt_tokens: int, answer_tokens: int, cached_tokens: int = 0, priority: int = 0
+    ) -> None:
+        """A request arrives now. Numbers tell requests apart and break ties: the smaller came first."""
+        job = _Job(number, priority, prompt_tokens, min(cached_tokens, prompt_tokens), max(1, answer_tokens))
+        self._jobs[number] = job
+        heapq.heappush(self._queue, job.rank)
+        self._let_in()
+
+    def cancel(self, number: int) -> None:
+        """The client is gone: its place is free. Nothing happens where it has finished already."""
+        job = self._jobs.pop(number, None)
+        if job is not None and job.running:
+            self._leave(job)
+            self._let_in()
+
+    def next_at(self) -> float | None:
+        """When the next request finishes if none arrives before; None where none runs."""
+        self._forget_stale_ends()
+        if not self._ends:
+            return None
+        return self.now + self._debt_s + min(self._ends[0][0] - self._step, self._steps_that_fit()) * self._step_s()
+
+    def advance(self, now: float) -> list[Finished]:
+        """Go on to `now`; what has finished on the way, in order. The rest of a step that is under way is kept."""
+        finished: list[Finished] = []
+        while True:
+            self._let_in()
+            self._forget_stale_ends()
+            if not self._ends:
+                self.now = max(self.now, now)
+                return finished
+            if (paid := min(self._debt_s, now - self.now)) > 0:
+                self.now += paid
+                self._debt_s -= paid
+            fit = self._steps_that_fit()
+            if fit == 0:
+                self._preempt()
+                continue
+            step_s = self._step_s()
+            steps = min(self._ends[0][0] - self._step, fit)
+            reach = int((now - self.now) / step_s + 1e-9)
+            if self._debt_s > 0 or reach < steps:
+                if self._debt_s <= 0 and reach > 0:
+                    self._decode(reach, step_s)
+                return finished
+            self._decode(steps, step_s)
+            while self._ends and self._ends[0][0] <= self._step:
+                end, number = heapq.heappop(self._ends)
+                job = self._jobs.get(number)
+                if job is not None and job.running and job.since + job.answer_tokens - job.made == end:
+                    self._leave(job)
+                    del self._jobs[number]
+                    finished.append(Finished(number, self.now, self.now if job.first_at is None else job.first_at))
+
+    def _step_s(self) -> float:
+        return self.profile.step_s + self._running * self.profile.request_s
+
+    def _steps_that_fit(self) -> int:
+        """Steps until the cache is full; a request that is alone always has room."""
+        if self._running <= 1:
+            return 1 << 60
+        return max(0, (self.profile.kv_tokens - self._cache) // self._running)
+
+    def _decode(self, steps: int, step_s: float) -> None:
+        self._step += steps
+        self.now += steps * step_s
+        self.generation_tokens += steps * self._running
+        self._cache += steps * self._running
+
+    def _let_in(self) -> None:
+        while self._queue and self._running < self.profile.slots:
+            job = self._jobs.get(self._queue[0][1])
+            if job is None or job.running:  # cancelled
+                heapq.heappop(self._queue)
+                continue
+            context = job.prompt_tokens + job.made
+            if self._running and self._cache + context + self._running + 1 > self.profile.kv_tokens:
+                return
+            heapq.heappop(self._queue)
+            cached = job.cached_tokens if job.made == 0 else 0
+            self._debt_s += (context - cached) * self.profile.prefill_s
+            if job.made == 0:
+                self.prompt_tokens += job.prompt_tokens
+                self.cached_tokens += cached
+                job.first_at = self.now + self._debt_s + self._step_s() + self.profile.request_s
+            job.running, job.since = True, self._step
+            self._running += 1
+            self._cache += context
+            heapq.heappush(self._ends, (self._step + job.answer_tokens - job.made, job.number))
+
+    def _leave(self, job: _Job) -> None:
+        job.made += self._step - job.since
+        job.running = False
+        self._running -= 1
+        self._cache -= job.prompt_tokens + job.made
+
+    def _preempt(self) -> None:
+        """Take the cache from the request that is served last; it waits, and is read anew with what it had."""
+        last = max((job for job in self._jobs.values() if job.running), key=lambda job: job.rank)
+        self._leave(last)
+        self.preemptions += 1
+        heapq.heappush(self._queue, last.rank)
+
+    def _forget_stale_ends(self) -> None:
+        """Drop the ends of those that were cancelled or preempted."""
+        while self._ends:
+            end, number = self._ends[0]
+            job = self._jobs.get(number)
+            if job is not None and job.running and job.since + job.answer_tokens - job.made == end:
+                return
+            heapq.heappop(self._ends)
