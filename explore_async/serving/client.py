@@ -101,9 +101,9 @@ class EndpointClient:
         return read_metrics(page.decode(errors="replace"))
 
     async def ask(
-        self, request: ChatRequest, *, served_model: str, timeout_s: float, priority: int | None = None
+        self, request: ChatRequest, *, served_model: str, timeout_s: float | None, priority: int | None = None
     ) -> Completion:
-        """One attempt. `served_model` is this endpoint's name for the model; `timeout_s` covers the whole attempt.
+        """One attempt. `served_model` is this endpoint's name for the model; `timeout_s`, if given, covers all of it.
 
         A 200 that holds no text raises EndpointUnavailable, since asking again may help; an empty text is an answer.
         """
@@ -116,7 +116,7 @@ class EndpointClient:
             raise EndpointUnavailable(f"{self.url} answered 200 without a text", endpoint=self.url, status=200)
         return completion
 
-    async def _exchange(self, method: str, path: str, body: bytes | None, *, timeout_s: float) -> Any:
+    async def _exchange(self, method: str, path: str, body: bytes | None, *, timeout_s: float | None) -> Any:
         """The parsed JSON of a 200; anything else is raised as one of our errors."""
         status, raw = await self._send(method, self.url + path, body, timeout_s=timeout_s)
         try:
@@ -126,7 +126,7 @@ class EndpointClient:
                 f"{self.url} answered {status} without JSON: {self._excerpt(raw)}", endpoint=self.url, status=status
             ) from None
 
-    async def _send(self, method: str, url: str, body: bytes | None, *, timeout_s: float) -> tuple[int, bytes]:
+    async def _send(self, method: str, url: str, body: bytes | None, *, timeout_s: float | None) -> tuple[int, bytes]:
         """Status and body of a 200; anything else is raised as one of our errors."""
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         with self._mapped(timeout_s):
@@ -154,14 +154,14 @@ class EndpointClient:
         return b"".join(chunks)
 
     @contextlib.contextmanager
-    def _mapped(self, timeout_s: float) -> Iterator[None]:
+    def _mapped(self, timeout_s: float | None) -> Iterator[None]:
         """The one edge at which exceptions of aiohttp and of sockets become ours."""
         try:
             yield
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ConnectionFailed(f"{self.url} cannot be reached: {error}", endpoint=self.url) from error
         except TimeoutError as error:
-            message = f"{self.url} did not answer within {timeout_s:.4g} s"
+            message = f"{self.url} did not answer within {timeout_s or CONNECT_TIMEOUT_S:.4g} s"
             raise AttemptTimedOut(message, endpoint=self.url) from error
         except (aiohttp.ClientError, OSError) as error:
             # "from None": aiohttp's response errors hold the request's headers, and so the key.

@@ -20,13 +20,19 @@ LARGEST_EXPONENT = 16
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`api_key_env` names the variable that holds the key; `model` is this endpoint's name for the logical model."""
+    """`api_key_env` names the variable that holds the key; `model` is this endpoint's name for the logical model.
+
+    `concurrency` None finds out how many requests keep it full. Of two endpoints with equally many free slots the one
+    of twice the `weight` counts as having twice as many.
+    """
 
     url: str
-    concurrency: int = 128
+    concurrency: int | None = 128
     api_key_env: str | None = None
     requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
     model: str | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,15 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatistics:
-    """`retries` counts the attempts here that were not their request's first."""
+    """`retries` counts the attempts here that were not their request's first.
+
+    What the engine says of itself is None where it says nothing: `running` and `waiting` requests (whoever sent them),
+    `kv_usage` and `prefix_hits` as shares, `tokens_per_s` it makes. `limit` is the most in flight at the moment.
+    """
 
     url: str
     healthy: bool
+    limit: int
     in_flight: int
     peak_in_flight: int
     answered: int
@@ -57,12 +68,21 @@ class EndpointStatistics:
     retries: int
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
     last_error: str
+    running: int | None = None
+    waiting: int | None = None
+    kv_usage: float | None = None
+    prefix_hits: float | None = None
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
-    """`asking` is every unanswered ask: in flight, waiting for a slot, or between two attempts."""
+    """`asking` is every unanswered ask: in flight, waiting for a slot, or between two attempts.
+
+    `held_back` says that endpoints with room get no more because of the most that may be in flight in all.
+    """
 
     endpoints: tuple[EndpointStatistics, ...]
     asking: int
@@ -73,10 +93,13 @@ class PoolStatistics:
     retries: int
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
+    held_back: bool
 
     @classmethod
-    def of(cls, endpoints: tuple[EndpointStatistics, ...], *, asking: int, failures: int) -> Self:
+    def of(cls, endpoints: tuple[EndpointStatistics, ...], *, asking: int, failures: int, held_back: bool) -> Self:
         return cls(
+            held_back=held_back,
             endpoints=endpoints,
             asking=asking,
             in_flight=sum(one.in_flight for one in endpoints),
@@ -86,6 +109,7 @@ class PoolStatistics:
             retries=sum(one.retries for one in endpoints),
             prompt_tokens=sum(one.prompt_tokens for one in endpoints),
             completion_tokens=sum(one.completion_tokens for one in endpoints),
+            cached_tokens=sum(one.cached_tokens for one in endpoints),
         )
 
 

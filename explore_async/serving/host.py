@@ -1,6 +1,6 @@
 """One endpoint as the pool sees it: how much it takes, how fast it is, whether it is there.
 
-Owns the endpoint's slots, rate, deadline and circuit breaker. Knows no other endpoint and no queue; it changes only
+Owns the endpoint's slots, rates, deadlines and circuit breaker. Knows no other endpoint and no queue; it changes only
 itself, and returns what its owner has to act on.
 """
 
@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from asyncio_throttle.throttler import Throttler
 
-from explore_async.errors import EndpointError
+from explore_async.errors import AttemptTimedOut, EndpointError
 from explore_async.exploration.values import ChatRequest, Completion
-from explore_async.serving.client import EndpointClient
 from explore_async.serving.endpoints import LARGEST_EXPONENT, Endpoint, EndpointStatistics, Retry
+from explore_async.serving.limits import READING_S, AutoLimit, FixedLimit, Limit
+from explore_async.serving.metrics import EngineMetrics
+from explore_async.serving.wire import ServedModel
 
 SHORTEST_DEADLINE_S = 120.0
 DEADLINE_FACTOR = 4.0
@@ -27,19 +30,45 @@ FAULTS_IN_A_ROW = 8
 """So many failed attempts without an answer between them take an endpoint out, whoever asked."""
 
 
+QUIET_READING_S = 5.0
+"""Seconds between two readings of an engine whose limit has not changed of late: pages of metrics are long."""
+_CHANGED_OF_LATE_S = 10.0
+_SECONDS_A_MINUTE = 60.0
+
+
+class Client(Protocol):
+    """What a host needs of explore_async.serving.client.EndpointClient."""
+
+    @property
+    def url(self) -> str: ...
+
+    async def catalogue(self) -> list[ServedModel]: ...
+
+    async def metrics(self) -> EngineMetrics | None: ...
+
+    async def ask(
+        self, request: ChatRequest, *, served_model: str, timeout_s: float | None, priority: int | None = None
+    ) -> Completion: ...
+
+
 @dataclass(eq=False, slots=True)
 class Host:
-    """`limit` moves between 1 and the declared concurrency; `served` is the endpoint's own name for the model."""
+    """`most` bounds a limit that is found; `served` is the endpoint's own name for the model."""
 
-    client: EndpointClient
+    client: Client
     endpoint: Endpoint
+    most: int = 1_000_000
     served: str = ""
     takes_priority: bool = False
     healthy: bool = False
     back_since: float = 0.0
     paused_until: float = 0.0
-    limit: float = 0.0
-    cut_at: float = 0.0
+    drained: bool = False
+    """Taken from the list of endpoints: it gets nothing new."""
+    limit: Limit = field(init=False)
+    reading: EngineMetrics | None = None
+    read_at: float = float("-inf")
+    engine_tokens_per_s: float | None = None
     faults_in_a_row: int = 0
     trips: int = 0
     tokens_per_s: float | None = None
@@ -50,13 +79,19 @@ class Host:
     retries: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     last_error: str = ""
     errored_at: float = 0.0
     throttler: Throttler | None = None
     throttling: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _changed_at: float = float("-inf")
+    _tokens_owed: float = 0.0
+    _owed_at: float = 0.0
+    _deadlines: set[asyncio.Timeout] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.limit = self.endpoint.concurrency
+        declared = self.endpoint.concurrency
+        self.limit = AutoLimit(self.most) if declared is None else FixedLimit(declared)
         if (per_minute := self.endpoint.requests_per_minute) is not None:
             # About a second's worth in just the period that yields the rate: smooth, not a minute's worth at once.
             burst = max(1, round(per_minute / 60))
@@ -68,22 +103,36 @@ class Host:
 
     # Slots and rate.
 
+    @property
+    def is_auto(self) -> bool:
+        return self.endpoint.concurrency is None
+
     def available(self, now: float) -> bool:
-        return self.healthy and now >= self.paused_until
+        return self.healthy and not self.drained and now >= self.paused_until and self._pays_off_at() <= now
 
     @property
     def free(self) -> int:
-        return int(self.limit) - self.in_flight
+        return self.limit.value - self.in_flight
 
     def occupy(self) -> None:
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
-    def slow_down(self, now: float) -> None:
-        """Halve the slots, once for a burst of refusals; every answer earns a part of one back."""
-        if now - self.cut_at > 1.0:
-            self.cut_at = now
-            self.limit = max(1.0, self.limit / 2)
+    def _pays_off_at(self) -> float:
+        """When the tokens that were used beyond the rate are paid off; of an answer they are known only afterwards."""
+        per_minute = self.endpoint.tokens_per_minute
+        if per_minute is None:
+            return float("-inf")
+        return self._owed_at + (self._tokens_owed - per_minute / _SECONDS_A_MINUTE) * _SECONDS_A_MINUTE / per_minute
+
+    def _owe(self, tokens: int, now: float) -> float:
+        """Note used tokens; the seconds until they are paid off."""
+        if (per_minute := self.endpoint.tokens_per_minute) is None:
+            return 0.0
+        paid = (now - self._owed_at) * per_minute / _SECONDS_A_MINUTE
+        self._tokens_owed = max(0.0, self._tokens_owed - paid) + tokens
+        self._owed_at = now
+        return max(0.0, self._pays_off_at() - now)
 
     async def throttle(self) -> None:
         if self.throttler is not None:
@@ -93,14 +142,27 @@ class Host:
     # Asking.
 
     async def ask(self, request: ChatRequest, *, priority: int, timeouts: int) -> Completion:
-        """One attempt, noted however it ends; `timeouts` is how often this request ran out of its deadline before."""
+        """One attempt, noted however it ends; `timeouts` is how often this request ran out of its deadline before.
+
+        While the engine's metrics show that it works, deadlines are put off: only one that stands still is given up.
+        """
+        patience_s = self.deadline_s(request, timeouts)
         try:
-            completion = await self.client.ask(
-                request,
-                served_model=self.served,
-                timeout_s=self.deadline_s(request, timeouts),
-                priority=priority if self.takes_priority else None,
-            )
+            try:
+                async with asyncio.timeout(patience_s) as deadline:
+                    self._deadlines.add(deadline)
+                    try:
+                        completion = await self.client.ask(
+                            request,
+                            served_model=self.served,
+                            timeout_s=None,
+                            priority=priority if self.takes_priority else None,
+                        )
+                    finally:
+                        self._deadlines.discard(deadline)
+            except TimeoutError as error:
+                message = f"{self.url} did not answer within {patience_s:.4g} s"
+                raise AttemptTimedOut(message, endpoint=self.url) from error
         except EndpointError as error:
             self.note_error(error)
             raise
@@ -131,14 +193,52 @@ class Host:
         return float(max(SHORTEST_DEADLINE_S, DEADLINE_FACTOR * expected_s) * 2.0 ** min(timeouts, LARGEST_EXPONENT))
 
     def _note_answer(self, completion: Completion) -> None:
+        now = asyncio.get_running_loop().time()
         self._note_life()
-        self.limit = min(self.endpoint.concurrency, self.limit + 1 / self.limit)
+        self.limit.answered(now, completion.completion_tokens)
+        self._owe(completion.prompt_tokens + completion.completion_tokens, now)
         self.prompt_tokens += completion.prompt_tokens
         self.completion_tokens += completion.completion_tokens
+        self.cached_tokens += completion.cached_tokens
         if completion.completion_tokens and completion.latency_s > 0:
             rate = completion.completion_tokens / completion.latency_s
             known = self.tokens_per_s
             self.tokens_per_s = rate if known is None else known + EWMA_WEIGHT * (rate - known)
+
+    def owes_s(self, now: float) -> float:
+        """Seconds until the rate of tokens allows another request."""
+        return max(0.0, self._pays_off_at() - now)
+
+    # Looking at the engine.
+
+    def is_to_be_read(self, now: float) -> bool:
+        recent = now - self._changed_at < _CHANGED_OF_LATE_S
+        return self.healthy and now - self.read_at >= (READING_S if recent else QUIET_READING_S)
+
+    async def read(self) -> bool:
+        """Ask the engine how it is; whether there may be more slots now than before."""
+        in_flight = self.in_flight
+        try:
+            metrics = await self.client.metrics()
+        except EndpointError:
+            metrics = None  # busy, or gone: requests will tell
+        now = asyncio.get_running_loop().time()
+        if metrics is not None and self.reading is not None:
+            made = metrics.generation_tokens - self.reading.generation_tokens
+            if made > 0 or metrics.prompt_tokens > self.reading.prompt_tokens:
+                self._put_off_deadlines(now)
+            self.engine_tokens_per_s = max(0.0, made) / max(now - self.read_at, 1e-9)
+        self.reading, self.read_at = metrics, now
+        before = self.limit.value
+        self.limit.read(now, in_flight, metrics)
+        if self.limit.value != before:
+            self._changed_at = now
+        return self.limit.value > before
+
+    def _put_off_deadlines(self, now: float) -> None:
+        for deadline in self._deadlines:
+            if (when := deadline.when()) is not None and not deadline.expired():
+                deadline.reschedule(max(when, now + SHORTEST_DEADLINE_S))
 
     def _note_life(self) -> None:
         self.answered += 1
@@ -167,7 +267,7 @@ class Host:
         """Close the circuit: attempts that started before `now` have no say in opening it again."""
         self.healthy = True
         self.faults_in_a_row = 0
-        self.back_since = now
+        self.back_since = self._changed_at = now
 
     def cool_down_s(self, retry: Retry) -> float:
         """How long to leave it alone; longer each time until it has answered a request."""
@@ -178,7 +278,8 @@ class Host:
     def statistics(self) -> EndpointStatistics:
         return EndpointStatistics(
             url=self.url,
-            healthy=self.healthy,
+            healthy=self.healthy and not self.drained,
+            limit=self.limit.value,
             in_flight=self.in_flight,
             peak_in_flight=self.peak_in_flight,
             answered=self.answered,
@@ -186,5 +287,19 @@ class Host:
             retries=self.retries,
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
             last_error=self.last_error,
+            **self._engine(),
         )
+
+    def _engine(self) -> dict[str, Any]:
+        if (reading := self.reading) is None:
+            return {}
+        hits = reading.prefix_hits / reading.prefix_queries if reading.prefix_queries else None
+        return {
+            "running": int(reading.running),
+            "waiting": int(reading.waiting),
+            "kv_usage": reading.kv_usage,
+            "prefix_hits": None if hits is None else round(hits, 4),
+            "tokens_per_s": self.engine_tokens_per_s,
+        }

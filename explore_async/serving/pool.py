@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypeAlias
 
 from explore_async.errors import (
     AttemptTimedOut,
@@ -32,18 +31,38 @@ from explore_async.errors import (
 from explore_async.exploration.values import ChatRequest, Failure, Outcome
 from explore_async.serving.client import EndpointClient, open_session
 from explore_async.serving.endpoints import Endpoint, PoolStatistics, Retry, normalise_url, read_key
-from explore_async.serving.host import Host
+from explore_async.serving.host import Client, Host
+from explore_async.serving.limits import READING_S
 from explore_async.serving.roster import Roster
 from explore_async.serving.slots import Slots
 from explore_async.serving.trouble import Trouble, judge_canary, judge_refusal
 
-__all__ = ["Endpoint", "EndpointPool", "PoolStatistics", "Retry"]
+__all__ = ["Endpoint", "EndpointPool", "OpenClient", "PoolStatistics", "Retry"]
+
+MOST_FOUND = 100_000
+OpenClient: TypeAlias = Callable[[Endpoint], Client]
+
+
+async def _over_http(owned: AsyncExitStack, connections: int) -> OpenClient:
+    session = await owned.enter_async_context(open_session(connections))
+    return lambda endpoint: EndpointClient(endpoint.url, session=session, api_key=read_key(endpoint))
 
 
 class EndpointPool:
     """Use as an async context manager, `connect` once, then `ask` from as many coroutines as you like."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], *, model: str | None, retry: Retry | None = None) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        model: str | None,
+        retry: Retry | None = None,
+        most_found: int = MOST_FOUND,
+        open_clients: Callable[[AsyncExitStack, int], Awaitable[OpenClient]] | None = None,
+    ) -> None:
+        """`most_found`: so many requests may be in flight at the endpoints whose concurrency is to be found out, all
+        together. `open_clients`: what makes the clients, HTTP if None; it gets the most sockets they need.
+        """
         urls = [normalise_url(endpoint.url) for endpoint in endpoints]
         if not urls:
             raise ConfigError(
@@ -54,7 +73,10 @@ class EndpointPool:
         self._endpoints = tuple(endpoints)
         self._retry = retry or Retry()
         self._hosts: list[Host] = []  # filled on entering; slots and roster see the same list
-        self._slots = Slots(self._hosts)
+        self._most_found = most_found
+        self._open_clients = open_clients or _over_http
+        self._open_client: OpenClient | None = None
+        self._slots = Slots(self._hosts, most_found)
         self._roster = Roster(self._hosts, self._slots, model=model, retry=self._retry)
         self._stopping = asyncio.Event()
         self._asking = 0
@@ -64,14 +86,21 @@ class EndpointPool:
         self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        keys = [read_key(endpoint) for endpoint in self._endpoints]
-        session = await self._owned.enter_async_context(open_session(connections=self.capacity))
+        for endpoint in self._endpoints:
+            read_key(endpoint)  # a missing key is told before anything is opened
+        self._open_client = await self._open_clients(self._owned, self._most_in_flight())
         self._owned.push_async_callback(self._roster.close)
-        self._hosts.extend(
-            Host(EndpointClient(endpoint.url, session=session, api_key=key), endpoint)
-            for endpoint, key in zip(self._endpoints, keys, strict=True)
-        )
+        self._hosts.extend(self._new_host(endpoint) for endpoint in self._endpoints)
         return self
+
+    def _new_host(self, endpoint: Endpoint) -> Host:
+        assert self._open_client is not None
+        return Host(self._open_client(endpoint), endpoint, self._most_found)
+
+    def _most_in_flight(self) -> int:
+        declared = [endpoint.concurrency for endpoint in self._endpoints]
+        found = self._most_found if None in declared else 0
+        return sum(number or 0 for number in declared) + found
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -80,8 +109,31 @@ class EndpointPool:
 
     @property
     def capacity(self) -> int:
-        """Requests that can be in flight at once."""
-        return sum(endpoint.concurrency for endpoint in self._endpoints)
+        """Requests that can be in flight at once, as far as that is known at the moment."""
+        found = sum(host.limit.value for host in self._hosts if host.is_auto and not host.drained)
+        declared = sum(host.endpoint.concurrency or 0 for host in self._hosts if not host.drained)
+        return declared + min(found, self._most_found)
+
+    def replace(self, endpoints: Sequence[Endpoint]) -> None:
+        """From now on these endpoints: new ones join when they answer, missing ones finish what they have.
+
+        An endpoint whose settings have changed counts as a new one. Raises ConfigError, and changes nothing, where one
+        of them cannot be used at all.
+        """
+        urls = [normalise_url(endpoint.url) for endpoint in endpoints]
+        if not urls or len(set(urls)) < len(urls):
+            raise ConfigError("no endpoint is left" if not urls else "an endpoint is given twice")
+        for endpoint in endpoints:
+            read_key(endpoint)
+        kept = [host for host in self._hosts if not host.drained and host.endpoint in endpoints]
+        known = [host.endpoint for host in kept]
+        for host in self._hosts:
+            host.drained = host not in kept
+        joining = [self._new_host(endpoint) for endpoint in endpoints if endpoint not in known]
+        self._hosts.extend(joining)
+        for host in joining:
+            self._roster.join(host)
+        self._slots.dispatch()
 
     async def connect(self) -> str:
         """Find out who is there and what they serve; returns the logical model's name. Calling it again is free.
@@ -95,13 +147,15 @@ class EndpointPool:
         request: ChatRequest,
         *,
         priority: int,
+        affinity: str = "",
         avoid: str | None = None,
         placed: Callable[[str], None] | None = None,
     ) -> Outcome:
         """The outcome of a request, however long that takes. Lower priorities are served sooner.
 
-        `avoid` is the URL of an endpoint to pass over while another is available. `placed` is called with the URL of an
-        endpoint each time the request is sent off to one, so that whoever asks a second time knows what to avoid.
+        Requests of one `affinity` go to the same endpoint where several are about equally free. `avoid` is the URL of
+        an endpoint to pass over while another is available. `placed` is called with the URL of an endpoint each time
+        the request is sent off to one, so that whoever asks a second time knows what to avoid.
         Raises EndpointError when no request can succeed (refused key, unknown model), and after `stop` for what is not
         under way; cancelling it frees its slot at once.
         """
@@ -109,11 +163,11 @@ class EndpointPool:
         avoid = None if avoid is None else normalise_url(avoid)
         trouble = Trouble()
         if self._asking == 0:
-            self._quiet_since = time.monotonic()
+            self._quiet_since = self._now()
         self._asking += 1
         try:
             while True:
-                host = await self._slots.acquire(priority, avoid)
+                host = await self._slots.acquire(priority, avoid, affinity)
                 try:
                     if placed is not None:
                         placed(host.url)
@@ -121,7 +175,7 @@ class EndpointPool:
                 finally:
                     self._slots.release(host)
                 if not isinstance(step, float):
-                    self._quiet_since = time.monotonic()
+                    self._quiet_since = self._now()
                     return step
                 avoid = host.url
                 await self._pause(step)
@@ -147,7 +201,7 @@ class EndpointPool:
             if self._slots.closed_by is not None and not self._stopping.is_set():
                 raise self._slots.closed_by
             patience_s = max(self._retry.stall_s, 2 * self._slowest_answer_s)
-            if self._asking and time.monotonic() - self._quiet_since > patience_s:
+            if self._asking and self._now() - self._quiet_since > patience_s:
                 last_error = max(self._hosts, key=lambda host: host.errored_at).last_error
                 raise EndpointError(
                     f"{self._asking} requests wait and none was answered for {patience_s:.4g} s. "
@@ -155,16 +209,30 @@ class EndpointPool:
                     "Look at the server's log; running again resumes where this run stopped"
                 )
 
+    async def look(self) -> NoReturn:
+        """Reads the engines' metrics and sets the limits that are to be found out. Ends by being cancelled."""
+        while True:
+            now = self._now()
+            due = [host for host in self._hosts if host.is_to_be_read(now)]
+            if any(await asyncio.gather(*(host.read() for host in due))):
+                self._slots.dispatch()
+            await asyncio.sleep(READING_S)
+
     def statistics(self) -> PoolStatistics:
         hosts = tuple(host.statistics() for host in self._hosts)
-        return PoolStatistics.of(hosts, asking=self._asking, failures=self._failures)
+        held_back = self._slots.held_back
+        return PoolStatistics.of(hosts, asking=self._asking, failures=self._failures, held_back=held_back)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     async def _attempt(self, host: Host, request: ChatRequest, priority: int, trouble: Trouble) -> Outcome | float:
         """An outcome, or the seconds to wait before the next attempt."""
         if trouble.at(host) >= self._retry.attempts:
             await host.ask_canary(request)
         await host.throttle()
-        started = time.monotonic()
+        started = self._now()
         trouble.attempts += 1
         host.retries += trouble.attempts > 1
         try:
@@ -176,6 +244,8 @@ class EndpointPool:
             self._failures += isinstance(step, Failure)
             return step
         self._slowest_answer_s = max(self._slowest_answer_s, completion.latency_s)
+        if (owes_s := host.owes_s(self._now())) > 0:
+            asyncio.get_running_loop().call_later(owes_s, self._slots.dispatch)
         return completion
 
     def _after(self, error: EndpointError, host: Host, trouble: Trouble, started: float) -> Failure | float:
@@ -183,8 +253,8 @@ class EndpointPool:
             return judge_refusal(error, trouble.attempts)
         wait_s = self._retry.wait_s(trouble.attempts)
         if isinstance(error, RateLimited):
-            now = time.monotonic()
-            host.slow_down(now)
+            now = self._now()
+            host.limit.refused(now)
             if error.retry_after is None:
                 return wait_s
             # The endpoint as a whole asked for patience: nobody else should run into the same refusal.

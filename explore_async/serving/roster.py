@@ -7,7 +7,6 @@ return is told to the slots.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -56,6 +55,13 @@ class Roster:
     def take_out(self, host: Host, attempt_started: float) -> None:
         if host.trip(attempt_started):
             self._start_revival(host)
+
+    def join(self, host: Host) -> None:
+        """An endpoint that was not there at the start: it gets requests once it answers and serves the run's model.
+
+        One that serves another, or refuses the key, is left out; its `last_error` says so.
+        """
+        self._start_revival(host, at_once=True)
 
     async def close(self) -> None:
         for revival in self._revivals:
@@ -113,23 +119,32 @@ class Roster:
                     endpoint=host.url,
                 )
             host.takes_priority = entry.owner in PRIORITY_ENGINES
-        host.welcome(time.monotonic())
+        host.welcome(asyncio.get_running_loop().time())
 
-    def _start_revival(self, host: Host) -> None:
-        revival = asyncio.create_task(self._revive(host), name=f"revive {host.url}")
+    def _start_revival(self, host: Host, *, at_once: bool = False) -> None:
+        revival = asyncio.create_task(self._revive(host, at_once=at_once), name=f"revive {host.url}")
         self._revivals.add(revival)
         revival.add_done_callback(self._revived)
 
-    async def _revive(self, host: Host) -> None:
+    async def _revive(self, host: Host, *, at_once: bool) -> None:
         """Cool down, look whether it is there again, else cool down longer. An answered request starts anew."""
-        while True:
-            await asyncio.sleep(host.cool_down_s(self._retry))
+        joining = at_once
+        while not host.drained:
+            if not at_once:
+                await asyncio.sleep(host.cool_down_s(self._retry))
+            at_once = False
             try:
                 catalogue = await _catalogue(host)
+                self._welcome(host, catalogue)
             except (EndpointUnavailable, RateLimited) as error:
                 host.note_error(error)
+            except EndpointError as error:
+                if not joining:
+                    raise
+                host.note_error(error)
+                return
             else:
-                return self._welcome(host, catalogue)
+                return
 
     def _revived(self, revival: asyncio.Task[None]) -> None:
         self._revivals.discard(revival)

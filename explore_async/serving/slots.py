@@ -8,27 +8,44 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import time
+import zlib
 from collections.abc import Sequence
 
 from explore_async.serving.host import Host
 
+ABOUT_EQUAL = 0.9
+
 
 class Slots:
-    """`hosts` is the pool's own list. Once `closed_by` is set, all who wait and all who come get that error."""
+    """`hosts` is the pool's own list. Once `closed_by` is set, all who wait and all who come get that error.
 
-    def __init__(self, hosts: Sequence[Host]) -> None:
+    `most`: so many requests may be in flight at the endpoints whose limit is found, all together.
+    """
+
+    def __init__(self, hosts: Sequence[Host], most: int) -> None:
+        self.most = most
         self.closed_by: BaseException | None = None
         self._hosts = hosts
-        self._waiting: list[tuple[int, int, asyncio.Future[Host], str | None]] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[Host], str | None, str]] = []
         self._arrivals = itertools.count()
 
-    async def acquire(self, priority: int, avoid: str | None) -> Host:
-        """A host with one slot taken, to be given back by `release`; the one at the URL `avoid` only if it must be."""
+    @property
+    def held_back(self) -> bool:
+        """Whether `most` keeps requests from endpoints that have room for them."""
+        return (
+            bool(self._waiting) and self._is_at_most() and any(host.is_auto and host.free > 0 for host in self._hosts)
+        )
+
+    async def acquire(self, priority: int, avoid: str | None, affinity: str) -> Host:
+        """A host with one slot taken, to be given back by `release`; the one at the URL `avoid` only if it must be.
+
+        Requests of the same `affinity` prefer the same host among those that are about equally free: what their
+        prompts share is in its prefix cache.
+        """
         if self.closed_by is not None:
             raise self.closed_by
         future: asyncio.Future[Host] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (priority, next(self._arrivals), future, avoid))
+        heapq.heappush(self._waiting, (priority, next(self._arrivals), future, avoid, affinity))
         self.dispatch()
         try:
             return await future
@@ -43,28 +60,48 @@ class Slots:
 
     def dispatch(self) -> None:
         """Give free slots to the waiting; called whenever one of either may have appeared."""
+        if not self._waiting:
+            return
+        now = asyncio.get_running_loop().time()
+        available = [host for host in self._hosts if host.available(now)]
         passed_over = []
         while self._waiting:
             waiter = heapq.heappop(self._waiting)
-            _, _, future, avoid = waiter
+            _, _, future, avoid, affinity = waiter
             if future.done():
                 continue
-            now = time.monotonic()
-            available = [host for host in self._hosts if host.available(now)]
-            eligible = [host for host in available if host.url != avoid] or available
-            host = max(eligible, key=lambda host: host.free, default=None)
-            if host is not None and host.free > 0:
+            host = self._choose([host for host in available if host.url != avoid] or available, affinity)
+            if host is not None:
                 host.occupy()
                 future.set_result(host)
                 continue
             passed_over.append(waiter)
-            if all(host.free <= 0 for host in available):
+            if self._choose(available, affinity) is None:
                 break
         for waiter in passed_over:
             heapq.heappush(self._waiting, waiter)
 
+    def _choose(self, hosts: Sequence[Host], affinity: str) -> Host | None:
+        full = self._is_at_most()
+        free = [
+            (host.free * host.endpoint.weight, host) for host in hosts if host.free > 0 and not (full and host.is_auto)
+        ]
+        if not free:
+            return None
+        enough = ABOUT_EQUAL * max(room for room, _ in free)
+        closest = [host for room, host in free if room >= enough]
+        return closest[0] if len(closest) == 1 else max(closest, key=lambda host: _closeness(host, affinity))
+
+    def _is_at_most(self) -> bool:
+        return sum(host.in_flight for host in self._hosts if host.is_auto) >= self.most
+
     def close(self, error: BaseException) -> None:
         self.closed_by = error
-        for _, _, future, _ in self._waiting:
+        for _, _, future, _, _ in self._waiting:
             if not future.done():
                 future.set_exception(error)
+
+
+def _closeness(host: Host, affinity: str) -> int:
+    """Rendezvous hashing: each affinity ranks the hosts in its own way, and one more host changes few of the firsts."""
+    return zlib.crc32(affinity.encode(), zlib.crc32(host.url.encode()))
