@@ -12,10 +12,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
+from explore_async.endpoints_file import changes, read_endpoints
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import ChatRequest, Outcome
-from explore_async.serving.pool import Endpoint, EndpointPool, PoolStatistics, Retry
-from explore_async.settings import EmbeddedSettings, EndpointSettings, Operation
+from explore_async.serving.pool import MOST_FOUND, Endpoint, EndpointPool, PoolStatistics, Retry
+from explore_async.settings import (
+    ASSUMED_SLOTS,
+    WINDOW_PER_FOUND_SLOT,
+    EmbeddedSettings,
+    EndpointSettings,
+    Operation,
+)
 
 if TYPE_CHECKING:
     from explore_async.serving.embedded import EmbeddedServer
@@ -24,26 +31,40 @@ if TYPE_CHECKING:
 
 def check_operation(operation: Operation) -> None:
     """Raises a ConfigError unless there is one place to ask."""
-    if operation.server is None and not operation.endpoints:
-        raise ConfigError("no endpoint: give --endpoint URL, or operation.endpoints or operation.server in the config")
-    if operation.server is not None and operation.endpoints:
-        raise ConfigError("operation.server and operation.endpoints: give one of them, not both")
+    places = {
+        "operation.endpoints": operation.endpoints,
+        "operation.endpoints_file": operation.endpoints_file,
+        "operation.server": operation.server,
+    }
+    given = [name for name, place in places.items() if place]
+    if not given:
+        raise ConfigError(f"no endpoint: give --endpoint URL, or {' or '.join(places)} in the config")
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)}: give one of them")
 
 
 class Backend:
-    """Owns the embedded server and the endpoint pool. `model` is the logical model, None to take the one served."""
+    """Owns the embedded server and the endpoint pool. `model` is the logical model, None to take the one served.
+
+    `window` of the run: a part of it is the most that may be in flight where endpoints are to find out what they take.
+    """
 
     def __init__(
         self,
         operation: Operation,
         *,
         model: str | None,
+        window: int | None,
         server_log: Path,
         report: Callable[[str], None],
         report_fetch: Callable[[Progress], None] | None = None,
     ) -> None:
         self._operation = operation
         self._model = model
+        self._window = window
+        self._listed = operation.endpoints
+        if operation.endpoints_file is not None:
+            self._listed = read_endpoints(Path(operation.endpoints_file))
         self._server_log = server_log
         self._report = report
         self._report_fetch = report_fetch
@@ -64,10 +85,16 @@ class Backend:
         await self._stack.__aexit__(exc_type, exc, traceback)
 
     @property
+    def slots(self) -> int:
+        """Requests that the servers answer at once, as declared or assumed: what an automatic window is made for."""
+        if self._operation.server is not None:
+            return self._operation.server.slots
+        return sum(ASSUMED_SLOTS if one.concurrency == "auto" else one.concurrency for one in self._listed)
+
+    @property
     def capacity(self) -> int:
-        """Most requests in flight at once."""
-        server = self._operation.server
-        return server.slots if server is not None else sum(one.concurrency for one in self._operation.endpoints)
+        """Most requests in flight at the moment."""
+        return self.slots if self._pool is None else self._pool.capacity
 
     async def connect(self) -> str:
         """Starts what has to be started; returns the logical model. Does nothing the second time."""
@@ -77,7 +104,7 @@ class Backend:
                 endpoints = (
                     [await self._start(server)]
                     if server is not None
-                    else [_endpoint(settings) for settings in self._operation.endpoints]
+                    else [_endpoint(settings) for settings in self._listed]
                 )
                 retries = self._operation.retries
                 pool = EndpointPool(
@@ -86,6 +113,7 @@ class Backend:
                     retry=Retry(
                         retries.attempts, retries.first_wait_s, retries.longest_wait_s, self._operation.stall_s
                     ),
+                    most_found=MOST_FOUND if self._window is None else max(1, self._window // WINDOW_PER_FOUND_SLOT),
                 )
                 await self._stack.enter_async_context(pool)
                 if server is None:
@@ -115,10 +143,16 @@ class Backend:
         return Endpoint(server.url, concurrency=settings.slots)
 
     async def ask(
-        self, request: ChatRequest, *, priority: int, placed: Callable[[str], None], avoid: str | None = None
+        self,
+        request: ChatRequest,
+        *,
+        priority: int,
+        affinity: str,
+        placed: Callable[[str], None],
+        avoid: str | None = None,
     ) -> Outcome:
         assert self._pool is not None
-        return await self._pool.ask(request, priority=priority, placed=placed, avoid=avoid)
+        return await self._pool.ask(request, priority=priority, affinity=affinity, placed=placed, avoid=avoid)
 
     async def watch(self) -> NoReturn:
         """Ends a run that gets no answers any more, with the cause: no outcome for too long, or our server has died."""
@@ -126,9 +160,24 @@ class Backend:
         assert self._pool is not None
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pool.watch())
+            group.create_task(self._pool.look())
+            if self._operation.endpoints_file is not None:
+                group.create_task(self._follow(Path(self._operation.endpoints_file), self._pool))
             if self._server is not None:
                 group.create_task(self._server.watch())
         raise AssertionError("watch returns only by raising")
+
+    async def _follow(self, path: Path, pool: EndpointPool) -> None:
+        """Takes over what the file lists; while it cannot be used, things stay as they were."""
+        async for listed in changes(path):
+            try:
+                if isinstance(listed, ConfigError):
+                    raise listed
+                pool.replace([_endpoint(settings) for settings in listed])
+            except ConfigError as error:
+                self._report(f"{error}; going on with the endpoints as they were")
+            else:
+                self._report(f"{path}: {len(listed)} endpoints now")
 
     def stop(self) -> None:
         """Asks nothing more and tries nothing again; what is under way may finish."""
@@ -142,8 +191,10 @@ class Backend:
 def _endpoint(settings: EndpointSettings) -> Endpoint:
     return Endpoint(
         settings.url,
-        concurrency=settings.concurrency,
+        concurrency=None if settings.concurrency == "auto" else settings.concurrency,
         api_key_env=settings.api_key_env,
         requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+        weight=settings.weight,
         model=settings.model,
     )

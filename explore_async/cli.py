@@ -136,7 +136,10 @@ def _endpoints(
             raise ConfigError("--concurrency: give --endpoint as well, or endpoints in the config")
         return {"endpoints": [{**one.model_dump(), "concurrency": concurrency} for one in configured]}
     given = {} if concurrency is None else {"concurrency": concurrency}
-    return {"endpoints": [{"url": url, **given} for url in urls], "server": config.NOTHING}
+    return {
+        "endpoints": [{"url": url, **given} for url in urls],
+        **dict.fromkeys(("server", "endpoints_file"), config.NOTHING),
+    }
 
 
 def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool) -> NoReturn:

@@ -45,7 +45,13 @@ class Backend(Protocol):
     def stop(self) -> None: ...
 
     async def ask(
-        self, request: ChatRequest, *, priority: int, placed: Callable[[str], None], avoid: str | None = None
+        self,
+        request: ChatRequest,
+        *,
+        priority: int,
+        affinity: str,
+        placed: Callable[[str], None],
+        avoid: str | None = None,
     ) -> Outcome: ...
 
 
@@ -244,7 +250,11 @@ class Performer:
         question = self._prompts.render(request)
         try:
             outcome = await self._backend.ask(
-                question, priority=request.due, placed=lambda url: setattr(flight, "endpoint", url), avoid=avoid
+                question,
+                priority=request.due,
+                affinity=request.task_id,
+                placed=lambda url: setattr(flight, "endpoint", url),
+                avoid=avoid,
             )
         except asyncio.CancelledError:
             if not flight.answered:

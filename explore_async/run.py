@@ -115,7 +115,8 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         PromptBook(recipe)  # a faulty template is found before anything is written
         if previous is None or previous.digest != recipe.digest:
             directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
-        async with backend_of(recipe.model) as backend:
+        assert isinstance(recipe.window, int)
+        async with backend_of(recipe.model, recipe.window) as backend:
             return await Run(recipe, settings.operation, directory, backend, observer, offline=offline).to_end()
 
 
@@ -128,10 +129,11 @@ class _BackendOf:
         self._observer = observer
         self._found: str | None = None
 
-    def __call__(self, model: str | None) -> Backend:
+    def __call__(self, model: str | None, window: int | None = None) -> Backend:
         return Backend(
             self._operation,
             model=model,
+            window=window,
             server_log=self._server_log,
             report=self._observer.phase,
             report_fetch=self._observer.fetching,
@@ -158,7 +160,7 @@ async def _settled(settings: RunSettings, previous: Recipe | None, backend_of: _
         model = server.model if not server.model.endswith(".gguf") else Path(server.model).stem
     else:
         model = "" if offline else await backend_of.probe()
-    return recipe.resolved(model=model, slots=backend_of(model).capacity)
+    return recipe.resolved(model=model, slots=backend_of(model).slots)
 
 
 class Run:
@@ -305,6 +307,11 @@ class Run:
         pool = self._backend.statistics()
         if pool is None:
             return ""
+        if pool.held_back:
+            return (
+                f"the endpoints have room, but a window of {self._recipe.window} allows {self._backend.capacity} "
+                "requests at once: start a run with a wider --window"
+            )
         wrong = [one for one in pool.endpoints if one.last_error and (not one.healthy or one.answered == 0)]
         return "; ".join(f"{one.url}{'' if one.healthy else ' is out'}: {one.last_error}" for one in wrong)
 

@@ -18,6 +18,10 @@ MEANING = 1
 
 SHORTEST_WINDOW = 1
 WINDOW_PER_SLOT = 12
+WINDOW_PER_FOUND_SLOT = 8
+"""With less of the window for each request in flight, one slow answer would leave the servers idle."""
+ASSUMED_SLOTS = 256
+"""Of an endpoint that is to find out itself how much it takes: vLLM's default."""
 LONGEST_LAG = 16
 
 
@@ -213,10 +217,14 @@ class Recipe(Settings):
 
 class EndpointSettings(Settings):
     url: Annotated[str, Field(pattern=r"^https?://.+")]
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 128
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
+    """Most requests in flight there; auto finds out how many keep its batch full."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Of two endpoints with equally many free slots, the one of twice the weight counts as having twice as many."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
     model: str | None = None
     """The name under which this endpoint serves the run's model, where it differs."""
 
@@ -240,6 +248,8 @@ class Operation(Settings):
     """How the data is made: nothing here changes it."""
 
     endpoints: tuple[EndpointSettings, ...] = ()
+    endpoints_file: str | None = None
+    """A YAML list of endpoints instead, read again whenever it changes."""
     server: EmbeddedSettings | None = None
     retries: Retries = Retries()
     stall_s: Annotated[float, Field(gt=0)] = 600.0

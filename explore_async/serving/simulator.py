@@ -1,15 +1,14 @@
 """An OpenAI-compatible server without a model, for tests, benchmarks and practice.
 
 Its answer is a pure function of the request's body: the same question gets the same answer, at any load, in any order,
-in every run. Only delays depend on how it was set up. It queues like vLLM (a fixed number of slots, the rest wait
-first come first served) and shows the same metrics by the same names. What it answers is written in `answers`.
+in every run. Only delays depend on how it was set up: drawn, or those of a modelled engine with continuous batching,
+priorities and a prefix cache. It shows vLLM's metrics by vLLM's names. What it answers is written in `answers`, when in
+`pacing`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,33 +22,12 @@ from aiohttp import web
 
 from explore_async.errors import ServerError
 from explore_async.serving.answers import MODEL_LENGTH, Answerer, count_tokens, digest_of
+from explore_async.serving.engine import Profile
+from explore_async.serving.pacing import Asked, BatchedPace, DrawnPace, Latency, Pace
 
 __all__ = ["Latency", "SimulatedServer", "SimulatorStatistics", "serve_simulated"]
 
-LARGEST_DELAY = 8.0
-"""Delays are cut at so many means: answers have a max_tokens, too."""
 BACKLOG = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """How long an answer takes: lognormal around `mean_s`, plus its tokens at `tokens_per_s` where that is given.
-
-    A request's delay is drawn from its digest; another `shuffle` draws all delays anew and leaves the answers alone.
-    """
-
-    mean_s: float = 0.0
-    sigma: float = 0.0
-    tokens_per_s: float | None = None
-    shuffle: int = 0
-
-    def draw_s(self, digest: bytes, tokens: int) -> float:
-        delay_s = 0.0 if self.tokens_per_s is None else tokens / self.tokens_per_s
-        if self.mean_s > 0:
-            rng = random.Random(digest_of(digest, self.shuffle))  # noqa: S311 - reproducible delays
-            drawn = rng.lognormvariate(math.log(self.mean_s) - self.sigma**2 / 2, self.sigma)
-            delay_s += min(drawn, LARGEST_DELAY * self.mean_s)
-        return delay_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +42,17 @@ class SimulatorStatistics:
 
 
 class SimulatedServer:
-    """The server, running between `async with`; `url` is its base URL, `port` 0 takes any free one."""
+    """The server, running between `async with`; `url` is its base URL, `port` 0 takes any free one.
+
+    With a `profile` it is paced like that engine, and `slots` and `latency` are the profile's affair.
+    """
 
     def __init__(
         self,
         slots: int = 256,
         latency: Latency | None = None,
         *,
+        profile: Profile | None = None,
         model: str = "simulated",
         seed: int = 0,
         duplicate_share: float = 0.2,
@@ -78,18 +60,20 @@ class SimulatedServer:
         port: int = 0,
     ) -> None:
         self.url = ""
+        self._profile = profile
         self._latency = latency or Latency()
+        self._slots = slots
+        self._pace: Pace | None = None
         self._model = model
         self._seed = seed
         self._answerer = Answerer(seed=seed, duplicate_share=duplicate_share)
         self._address = (host, port)
-        self._slots = asyncio.Semaphore(slots)
-        self._requests = self._in_flight = self._waiting = self._peak = 0
-        self._prompt_tokens = self._generation_tokens = 0
+        self._requests = 0
         self._asked: Counter[str] = Counter()
         self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        self._pace = BatchedPace(self._profile) if self._profile else DrawnPace(self._slots, self._latency)
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
@@ -116,13 +100,19 @@ class SimulatedServer:
         await self._owned.aclose()
 
     def statistics(self) -> SimulatorStatistics:
+        now = self._paced.metrics()
         return SimulatorStatistics(
             requests=self._requests,
-            in_flight=self._in_flight,
-            waiting=self._waiting,
-            peak_in_flight=self._peak,
+            in_flight=int(now.running),
+            waiting=int(now.waiting),
+            peak_in_flight=self._paced.peak,
             asked=dict(self._asked),
         )
+
+    @property
+    def _paced(self) -> Pace:
+        assert self._pace is not None, "the server is not running"
+        return self._pace
 
     async def _complete(self, request: web.Request) -> web.Response:
         try:
@@ -137,22 +127,10 @@ class SimulatedServer:
             return _error(404, f"The model `{model}` does not exist.")
         self._requests += 1
         self._asked[digest_of({**body, "priority": None}).hex()] += 1
-        self._waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self._waiting -= 1
-        self._in_flight += 1
-        self._peak = max(self._peak, self._in_flight)
-        try:
-            if (delay_s := self._latency.draw_s(question, tokens)) > 0:
-                await asyncio.sleep(delay_s)
-        finally:
-            self._in_flight -= 1
-            self._slots.release()
         prompt_tokens = count_tokens(prompt)
-        self._prompt_tokens += prompt_tokens
-        self._generation_tokens += tokens
+        priority = body.get("priority")
+        asked = Asked(question, prompt, prompt_tokens, tokens, priority if isinstance(priority, int) else 0)
+        cached_tokens = await self._paced.serve(asked)
         answer = {
             "id": f"chatcmpl-{question.hex()}",
             "object": "chat.completion",
@@ -169,7 +147,7 @@ class SimulatedServer:
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": tokens,
                 "total_tokens": prompt_tokens + tokens,
-                "prompt_tokens_details": {"cached_tokens": prompt_tokens // 16 * 8},
+                "prompt_tokens_details": {"cached_tokens": cached_tokens},
             },
         }
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
@@ -182,14 +160,18 @@ class SimulatedServer:
         return web.Response(body=orjson.dumps({"object": "list", "data": [entry]}), content_type="application/json")
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        gauges = {
-            "vllm:num_requests_running": self._in_flight,
-            "vllm:num_requests_waiting": self._waiting,
-            "vllm:kv_cache_usage_perc": 0,
-            "vllm:prompt_tokens_total": self._prompt_tokens,
-            "vllm:generation_tokens_total": self._generation_tokens,
+        now = self._paced.metrics()
+        values = {
+            "num_requests_running": now.running,
+            "num_requests_waiting": now.waiting,
+            "kv_cache_usage_perc": now.kv_usage,
+            "num_preemptions_total": now.preemptions,
+            "prompt_tokens_total": now.prompt_tokens,
+            "generation_tokens_total": now.generation_tokens,
+            "prefix_cache_queries_total": now.prefix_queries,
+            "prefix_cache_hits_total": now.prefix_hits,
         }
-        lines = [f'{name}{{model_name="{self._model}"}} {value}\n' for name, value in gauges.items()]
+        lines = [f'vllm:{name}{{model_name="{self._model}"}} {value}\n' for name, value in values.items()]
         return web.Response(text="".join(lines))
 
 
@@ -199,6 +181,7 @@ async def serve_simulated(
     *,
     slots: int = 256,
     latency: Latency | None = None,
+    profile: Profile | None = None,
     model: str = "simulated",
     seed: int = 0,
     duplicate_share: float = 0.2,
@@ -206,7 +189,7 @@ async def serve_simulated(
 ) -> NoReturn:
     """Serve until cancelled; `on_ready` is told the URL."""
     server = SimulatedServer(
-        slots, latency, model=model, seed=seed, duplicate_share=duplicate_share, host=host, port=port
+        slots, latency, profile=profile, model=model, seed=seed, duplicate_share=duplicate_share, host=host, port=port
     )
     async with server:
         on_ready(server.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import socket
@@ -16,7 +17,9 @@ from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion, Failure
 from explore_async.serving import host as host_module
 from explore_async.serving import roster as roster_module
+from explore_async.serving.engine import Profile
 from explore_async.serving.pool import Endpoint, EndpointPool, Retry
+from explore_async.serving.simulator import SimulatedServer
 
 KEY = "sk-secret-0123456789"
 QUICK = Retry(attempts=3, first_wait_s=0.01, longest_wait_s=0.05, stall_s=30)
@@ -567,3 +570,149 @@ async def test_stopping_finishes_what_is_under_way_and_sends_nothing_more():
             assert [type(one) for one in outcomes[1:3]] == [Completion, Completion]
             assert all(isinstance(one, EndpointUnavailable) for one in (outcomes[0], *outcomes[3:]))
             assert len(server.bodies) == 3
+
+
+SMALL = Profile(slots=40, step_s=0.004, request_s=0.0, prefill_s=0.0, kv_tokens=1_000_000)
+
+
+async def keep_asking(pool: EndpointPool, seconds: float, *, at_once: int) -> None:
+    """So many ask again and again."""
+
+    async def again(number: int) -> None:
+        for turn in itertools.count():
+            await pool.ask(request(f"{number} {turn}", max_tokens=300), priority=turn)
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+            group.create_task(pool.look())
+            for number in range(at_once):
+                group.create_task(again(number))
+
+
+async def test_an_unknown_capacity_is_found_over_http():
+    """Nobody says that the server has 40 slots; its metrics do, and soon all are busy and few wait."""
+    async with (
+        SimulatedServer(profile=SMALL) as server,
+        connected(Endpoint(server.url, concurrency=None), model=None) as pool,
+    ):
+        await keep_asking(pool, 4, at_once=200)
+        statistics = pool.statistics().endpoints[0]
+    assert server.statistics().peak_in_flight == 40
+    assert 40 <= statistics.limit <= 60
+    assert statistics.peak_in_flight <= 80
+    assert statistics.tokens_per_s
+    assert statistics.prefix_hits is not None
+
+
+async def test_what_is_found_stays_below_the_most():
+    """However much the endpoints would take, no more than `most_found` is in flight at them, and it is told."""
+    async with SimulatedServer(profile=SMALL) as one, SimulatedServer(profile=SMALL) as other:
+        endpoints = [Endpoint(server.url, concurrency=None) for server in (one, other)]
+        async with EndpointPool(endpoints, model="simulated", most_found=12) as pool:
+            await pool.connect()
+            asking = asyncio.create_task(keep_asking(pool, 2, at_once=60))
+            await asyncio.sleep(1.5)
+            assert pool.statistics().held_back
+            assert pool.statistics().in_flight == 12 == pool.capacity
+            await asking
+    assert one.statistics().peak_in_flight + other.statistics().peak_in_flight <= 24
+
+
+async def test_a_task_keeps_to_its_endpoint():
+    """While all are about equally free, requests of one affinity go to one endpoint, and affinities spread."""
+    async with bad.MisbehavingServer() as one, bad.MisbehavingServer() as other, connected(one, other) as pool:
+        where = {}
+        for task in range(20):
+            placed = []
+            for _ in range(5):
+                await pool.ask(request(), priority=0, affinity=f"0.{task}", placed=placed.append)
+            assert len(set(placed)) == 1
+            where[task] = placed[0]
+    assert set(where.values()) == {one.url, other.url}
+
+
+async def test_weights_share_out():
+    """Three times the weight, three times the requests, while there is room everywhere."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.3)) as one,
+        bad.MisbehavingServer(lambda *_: bad.slow(0.3)) as other,
+    ):
+        endpoints = Endpoint(one.url, weight=3.0), Endpoint(other.url)
+        async with connected(*endpoints) as pool:
+            await asyncio.gather(
+                *(pool.ask(request(number), priority=0, affinity=str(number)) for number in range(160))
+            )
+    assert one.peak > other.peak
+
+
+async def test_tokens_a_minute():
+    """An endpoint with a rate of tokens gets a second's worth at once and the rest as it is paid off."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.Behaviour(body=bad.answer(tokens=95))) as server,
+        connected(Endpoint(server.url, concurrency=1, tokens_per_minute=60 * 400)) as pool,
+    ):
+        began = time.monotonic()
+        for number in range(13):  # of 100 tokens each, 400 a second
+            await pool.ask(request(number), priority=0)
+        seconds = time.monotonic() - began
+    assert 1.6 < seconds < 3.5
+
+
+async def test_endpoints_come_and_go():
+    """One that is added gets requests, one that is taken away finishes what it has and gets no more."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.2)) as one,
+        bad.MisbehavingServer() as other,
+        connected(one) as pool,
+        asyncio.timeout(10),
+    ):
+        asking = asyncio.create_task(pool.ask(request("first"), priority=0))
+        await asyncio.sleep(0.05)
+        pool.replace([Endpoint(other.url)])
+        placed: list[str] = []
+        assert isinstance(await pool.ask(request("second"), priority=0, placed=placed.append), Completion)
+        assert placed == [other.url]
+        assert isinstance(await asking, Completion)
+        pool.replace([Endpoint(one.url), Endpoint(other.url)])
+        while sum(endpoint.healthy for endpoint in pool.statistics().endpoints) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.gather(
+            *(pool.ask(request(n), priority=0, affinity=str(n), placed=placed.append) for n in range(20))
+        )
+        assert set(placed[1:]) == {one.url, other.url}
+        with pytest.raises(ConfigError):
+            pool.replace([])
+
+
+async def test_one_that_joins_with_another_model_is_left_out():
+    """An endpoint added later that serves something else gets nothing, says why, and ends no run."""
+    async with (
+        bad.MisbehavingServer() as one,
+        bad.MisbehavingServer(catalogue=lambda *_: bad.models("other")) as other,
+        connected(one) as pool,
+        asyncio.timeout(10),
+    ):
+        pool.replace([Endpoint(one.url), Endpoint(other.url)])
+        while not (error := pool.statistics().endpoints[-1].last_error):
+            await asyncio.sleep(0.01)
+        assert "does not serve 'm'" in error
+        await ask_many(pool, 10)
+        assert not pool.statistics().endpoints[-1].answered
+
+
+async def test_deadlines_are_put_off_while_the_engine_works(monkeypatch):
+    """An answer may take longer than its deadline as long as the metrics show progress; a server that stands still,
+    metrics and all, is given up at the deadline."""
+    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 0.7)
+    monkeypatch.setattr(host_module, "ASSUMED_TOKENS_PER_S", 1e9)
+    slow = Profile(slots=4, step_s=0.05, request_s=0.0, prefill_s=0.0, kv_tokens=100_000)
+    async with (
+        SimulatedServer(profile=slow) as server,
+        connected(Endpoint(server.url, concurrency=None), model=None) as pool,
+    ):
+        looking = asyncio.create_task(pool.look())
+        completion = await pool.ask(request(max_tokens=60), priority=0)
+        looking.cancel()
+    assert isinstance(completion, Completion)
+    assert completion.latency_s > 1.0
+    assert pool.statistics().failed_attempts == 0

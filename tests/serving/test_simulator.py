@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from explore_async.errors import ServerError
 from explore_async.exploration.values import AnswerSchema, ChatRequest
 from explore_async.serving.answers import Answerer
 from explore_async.serving.client import EndpointClient, open_session
+from explore_async.serving.engine import Profile
+from explore_async.serving.pacing import PrefixCache
 from explore_async.serving.simulator import Latency, SimulatedServer, serve_simulated
 
 EXAMPLES = {
@@ -230,3 +235,51 @@ async def test_serving_until_cancelled():
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
+
+
+async def test_a_profile_paces_it():
+    """Behind a profile a full batch takes as long as its steps, the prefix cache is hit, and the metrics say so."""
+    profile = Profile(slots=4, step_s=0.004, request_s=0.0005, prefill_s=0.00001, kv_tokens=100_000)
+    requests = [question(number, prompt="word " * 200) for number in range(12)]
+    async with SimulatedServer(profile=profile) as server, open_session() as session:
+        began = asyncio.get_running_loop().time()
+        completions = await answers(server, requests, concurrency=12)
+        seconds = asyncio.get_running_loop().time() - began
+        metrics = await EndpointClient(server.url, session=session).metrics()
+    tokens = sum(completion.completion_tokens for completion in completions)
+    assert seconds > tokens / 4 * (0.004 + 4 * 0.0005) * 0.95
+    assert server.statistics().peak_in_flight == 4
+    assert metrics is not None
+    assert metrics.generation_tokens == tokens
+    assert sum(completion.cached_tokens for completion in completions) == metrics.prefix_hits >= 11 * 192
+    assert (metrics.running, metrics.waiting, metrics.kv_usage) == (0, 0, 0)
+
+
+async def test_a_client_that_is_gone_leaves_the_modelled_engine():
+    """A connection that is closed frees its place in the batch, as vLLM does."""
+    profile = Profile(slots=2, step_s=5.0, request_s=0.0, prefill_s=0.0, kv_tokens=100_000)
+    async with SimulatedServer(profile=profile) as server:
+        asking = asyncio.create_task(answers(server, [question(1)], concurrency=1))
+        while server.statistics().in_flight == 0:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        async with asyncio.timeout(5):
+            while server.statistics().in_flight:
+                await asyncio.sleep(0.01)
+
+
+@given(st.lists(st.sampled_from(["a b " * 20, "c " * 16, "d"]), max_size=8), st.integers(1, 10_000))
+def test_the_prefix_cache_knows_whole_blocks_of_what_it_saw(parts: list[str], tokens: int):
+    """What is known never exceeds the longest beginning shared with an earlier prompt, and a repeated prompt is known
+    up to its last whole block where there is room for it."""
+    cache, seen = PrefixCache(tokens), []
+    for end in range(len(parts) + 1):
+        prompt = "".join(parts[:end])
+        words = prompt.split()
+        shared = max((len(os.path.commonprefix([words, other])) for other in seen), default=0)
+        assert cache.look_up(prompt) <= shared
+        seen.append(words)
+        again = cache.look_up(prompt)
+        assert again % 16 == 0
+        if len(words) <= tokens - 16:
+            assert again == len(words) // 16 * 16
