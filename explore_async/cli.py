@@ -181,6 +181,33 @@ def demo(
 
 
 @app.command()
+def plan(  # noqa: PLR0917 - an option each
+    config_name: ConfigArgument,
+    profile: Annotated[str, typer.Option(help="an engine on a GPU; an unknown name lists them")] = "h100-qwen3-8b",
+    gpus: Annotated[int, typer.Option(min=1, max=1024, help="engines, one a GPU")] = 1,
+    example_tokens: Annotated[int, typer.Option(min=1, help="tokens of one example, on average")] = 100,
+    overrides: SetOption = None,
+    window: Annotated[int | None, typer.Option(min=1, help="requests under way before commit [default: auto]")] = None,
+    max_examples: Annotated[int | None, typer.Option(min=1, help="stop at so many kept examples")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a run would take before servers of a known speed: rehearsed on a clock of its own, nothing is asked."""
+    from explore_async.planning.plan import plan as plan_run
+    from explore_async.planning.show import document, show
+    from explore_async.serving.engine import PROFILES
+
+    if profile not in PROFILES:
+        raise ConfigError(f"--profile {profile}: it is one of {', '.join(PROFILES)}")
+    settings = config.load(config_name, overrides or (), window=window, targets={"examples": max_examples})
+    console = Console(stderr=True)
+    with console.status("rehearsing"):
+        found = plan_run(settings.recipe, PROFILES[profile], gpus, example_tokens=example_tokens)
+    show(found, profile, Console())
+    if as_json:
+        _print_json(document(found, profile))
+
+
+@app.command()
 def init(domain: Annotated[str, typer.Argument(help='what the data is about, for example "cooking"')]) -> None:
     """Print a commented config for a domain of your own."""
     typer.echo(config.template(domain), nl=False)

@@ -68,10 +68,14 @@ _EMPTY_INPUTS = 0.4
 
 
 class Answerer:
-    """Writes the answer to a chat completions body. Pure: no clock, no state that an answer could depend on."""
+    """Writes the answer to a chat completions body. Pure: no clock, no state that an answer could depend on.
 
-    def __init__(self, *, seed: int, duplicate_share: float) -> None:
+    Lists are as long as the schema allows with `full_lists`, else of any length it allows.
+    """
+
+    def __init__(self, *, seed: int, duplicate_share: float, full_lists: bool = False) -> None:
         self._seed = seed
+        self._full_lists = full_lists
         self._duplicate_share = duplicate_share
 
     def answer(self, body: Mapping[str, Any], digest: bytes) -> tuple[str, str, int]:
@@ -111,7 +115,8 @@ class Answerer:
                 return {key: self._instance(rng, part, root, key) for key, part in properties.items()}
             case "array":
                 least = schema.get("minItems", 1)
-                size = rng.randint(least, schema.get("maxItems", least + 3))
+                most = schema.get("maxItems", least + 3)
+                size = most if self._full_lists else rng.randint(least, most)
                 return [self._instance(rng, schema.get("items", {}), root, name) for _ in range(size)]
             case "integer":
                 least = schema.get("minimum", 0)

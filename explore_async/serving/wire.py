@@ -34,6 +34,10 @@ class ServedModel:
 
 
 def chat_body(request: ChatRequest, served_model: str, priority: int | None) -> bytes:
+    return orjson.dumps(chat_fields(request, served_model, priority), default=dict)
+
+
+def chat_fields(request: ChatRequest, served_model: str, priority: int | None) -> dict[str, Any]:
     body: dict[str, Any] = {
         **request.sampling,
         **request.extra_body,
@@ -47,7 +51,7 @@ def chat_body(request: ChatRequest, served_model: str, priority: int | None) -> 
         body["response_format"] = {"type": "json_schema", "json_schema": definition}
     if priority is not None:
         body["priority"] = priority
-    return orjson.dumps(body, default=dict)
+    return body
 
 
 def read_completion(answer: Any, *, served_model: str, endpoint: str, latency_s: float) -> Completion | None:

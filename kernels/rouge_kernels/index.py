@@ -12,7 +12,7 @@ from rouge_kernels import search
 from rouge_kernels.bounds import bounds_for
 from rouge_kernels.lcs import lcs_length, wrapping
 from rouge_kernels.overlap import Nearest, best
-from rouge_kernels.postings import Postings
+from rouge_kernels.postings import FIRST, Postings
 from rouge_kernels.prefixes import DEPTH
 from rouge_kernels.ragged import RaggedRows, Texts, grown
 from rouge_kernels.reductions import Positions
@@ -223,7 +223,7 @@ def warm_up() -> None:
     Takes seconds the first time on a machine; safe to call from any thread, and more than once.
     """
     index = DedupIndex(0.5)
-    index.add(["one"])
+    index.add(["one", " ".join(map(str, range(FIRST)))])  # which has to make room everywhere
     index.admit(["one"] * SHARED, threads=2)
     lcs_length(["one"], ["one"])
     fmeasure(1, 1, 1)

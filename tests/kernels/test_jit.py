@@ -63,3 +63,30 @@ def test_each_kernel_is_compiled_for_one_signature_only(tmp_path):
     signatures = json.loads(output)
     assert len(signatures) > 50
     assert {name: number for name, number in signatures.items() if number != 1} == {}
+
+
+AFTER_WARM_UP = """
+import sys
+import rouge_kernels as rk
+from rouge_kernels import _jit
+
+rk.warm_up()
+compiled = []
+import numba.core.dispatcher as dispatcher
+before = dispatcher.Dispatcher._compile_for_args
+dispatcher.Dispatcher._compile_for_args = lambda self, *args: (compiled.append(self.py_func.__name__), before(self, *args))[1]
+index = rk.DedupIndex(0.7)
+for turn in range(40):
+    index.admit([f"{turn} {number} some words {number * 7} to fill it {turn * number}" for number in range(300)])
+    index.add([" ".join(map(str, range(turn, turn + 30 * turn)))])
+    index.admit([f"one by one {turn}"])
+print(compiled)
+"""
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_after_warm_up_an_index_compiles_nothing():
+    """Whatever an index grows through, no kernel is met for the first time once `warm_up` has returned."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    output = subprocess.check_output([sys.executable, "-c", AFTER_WARM_UP], env=environment, text=True)
+    assert output.strip() == "[]"

@@ -1,0 +1,85 @@
+"""A fleet of modelled engines without sockets: what an endpoint pool takes for clients."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from explore_async.exploration.values import ChatRequest, Completion
+from explore_async.serving.answers import Answerer, count_tokens, digest_of
+from explore_async.serving.endpoints import Endpoint
+from explore_async.serving.engine import Profile
+from explore_async.serving.metrics import EngineMetrics
+from explore_async.serving.pacing import Asked, BatchedPace
+from explore_async.serving.pool import OpenClient
+from explore_async.serving.wire import ServedModel, chat_fields
+
+MODEL = "simulated"
+
+
+SPREAD = 0.3
+"""Standard deviation of the logarithm of an answer's length."""
+_EXAMPLE = re.compile(r'"instruction":|^### Instruction:', re.MULTILINE)
+
+
+class ModelledClient:
+    """One engine. The same question gets the same answer, of whichever engine it is asked.
+
+    An answer with examples takes `example_tokens` for each, on average, whatever its text is.
+    """
+
+    def __init__(self, url: str, profile: Profile, answerer: Answerer, example_tokens: int) -> None:
+        self.url = url
+        self._example_tokens = example_tokens
+        self.pace = BatchedPace(profile)
+        self._answerer = answerer
+
+    async def catalogue(self) -> list[ServedModel]:
+        return [ServedModel(MODEL, "simulator")]
+
+    async def metrics(self) -> EngineMetrics:
+        return self.pace.metrics()
+
+    async def ask(
+        self, request: ChatRequest, *, served_model: str, timeout_s: float | None, priority: int | None = None
+    ) -> Completion:
+        began = asyncio.get_running_loop().time()
+        fields: dict[str, Any] = chat_fields(request, served_model, None)
+        prompt = " ".join(message["content"] for message in request.messages)
+        question = digest_of(prompt, request.seed)
+        text, finish_reason, tokens = self._answerer.answer(fields, question)
+        if examples := len(_EXAMPLE.findall(text)):
+            rng = random.Random(question)  # noqa: S311 - reproducible lengths
+            tokens = max(1, round(examples * self._example_tokens * rng.lognormvariate(-(SPREAD**2) / 2, SPREAD)))
+        prompt_tokens = count_tokens(prompt)
+        async with asyncio.timeout(timeout_s):
+            cached = await self.pace.serve(Asked(question, prompt, prompt_tokens, tokens, priority or 0))
+        latency_s = asyncio.get_running_loop().time() - began
+        return Completion(text, finish_reason, prompt_tokens, tokens, cached, MODEL, self.url, latency_s)
+
+
+class Fleet:
+    """Owns the clients of so many engines, made when the pool opens them."""
+
+    def __init__(self, profiles: Sequence[Profile], *, duplicate_share: float, seed: int, example_tokens: int) -> None:
+        self.clients: dict[str, ModelledClient] = {}
+        self._profiles = {f"http://engine-{number}:8000/v1": profile for number, profile in enumerate(profiles)}
+        self._example_tokens = example_tokens
+        self._answerer = Answerer(seed=seed, duplicate_share=duplicate_share, full_lists=True)
+
+    def endpoints(self, concurrency: int | None) -> list[Endpoint]:
+        """All of them; `concurrency` each, None to find out."""
+        return [Endpoint(url, concurrency=concurrency) for url in self._profiles]
+
+    async def open_clients(self, _owned: AsyncExitStack, _connections: int) -> OpenClient:
+        def open_client(endpoint: Endpoint) -> ModelledClient:
+            profile = self._profiles[endpoint.url]
+            client = ModelledClient(endpoint.url, profile, self._answerer, self._example_tokens)
+            self.clients[endpoint.url] = client
+            return client
+
+        return open_client

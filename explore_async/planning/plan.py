@@ -1,0 +1,107 @@
+"""From a rehearsal to what a run would take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from explore_async.planning.rehearsal import Rehearsal, rehearse
+from explore_async.serving.engine import Profile
+from explore_async.settings import WINDOW_PER_SLOT, Recipe
+
+ENOUGH_REQUESTS = 10_000
+"""Rehearsed; of a longer run the rest is worked out from the second half of these."""
+FASTEST_CLIENT = 1000.0
+"""Requests a second that one process of ours handles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Estimates. `rehearsed` requests of `requests` were played through, the rest extrapolated."""
+
+    engines: int
+    window: int
+    rehearsed: int
+    requests: int
+    examples: int
+    tasks: int
+    prompt_tokens: int
+    cached_tokens: int
+    answer_tokens: int
+    seconds: float
+    explored_s: float
+    busy: float
+    """Share of all slots that was taken over the rehearsal."""
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.engines * self.seconds / 3600
+
+    @property
+    def requests_per_s(self) -> float:
+        return self.requests / self.seconds if self.seconds else 0.0
+
+    @property
+    def warnings(self) -> list[str]:
+        found = []
+        if self.requests_per_s > FASTEST_CLIENT:
+            found.append(
+                f"{self.requests_per_s:,.0f} requests a second are more than one process handles (about "
+                f"{FASTEST_CLIENT:,.0f}): the servers would wait for us. Ask for more examples in a request "
+                "(generation.per_request), or make several runs"
+            )
+        if self.busy < 1 / 2:
+            found.append(
+                f"only {self.busy:.0%} of the slots are ever busy: there is too little to ask at once. Explore several "
+                "domains in one run, raise the targets, or use fewer servers"
+            )
+        return found
+
+
+def plan(recipe: Recipe, profile: Profile, engines: int, *, example_tokens: int) -> Plan:
+    """Rehearse the recipe before so many engines, with answers of so many tokens an example."""
+    slots = profile.slots * engines
+    window = WINDOW_PER_SLOT * slots if recipe.window == "auto" else recipe.window
+    settled = recipe.model_copy(update={"window": window}).resolved(model="simulated", slots=slots)
+    made = rehearse(settled, [profile] * engines, example_tokens=example_tokens, most_requests=ENOUGH_REQUESTS)
+    return _extrapolated(made, settled, engines, slots)
+
+
+def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> Plan:
+    assert isinstance(recipe.window, int)
+    times, kept = 1.0, made.kept
+    seconds = made.seconds
+    if not made.complete and (wanted := _wanted(recipe)):
+        half = len(made.steps) // 2
+        later = made.steps[half:]
+        gained = sum(step.kept for step in later)
+        if gained:
+            more = max(0.0, (wanted - made.kept) / gained)  # so many times what the second half brought
+            seconds += more * (made.seconds - made.steps[half].committed_at)
+            times = 1 + more * len(later) / len(made.steps)
+            kept = wanted
+    busy = sum(first.running * (second.at - first.at) for first, second in pairwise(made.samples))
+    return Plan(
+        engines=engines,
+        window=recipe.window,
+        rehearsed=len(made.steps),
+        requests=round(times * len(made.steps)),
+        examples=kept,
+        tasks=made.tasks,
+        prompt_tokens=round(times * sum(step.prompt_tokens for step in made.steps)),
+        cached_tokens=round(times * sum(step.cached_tokens for step in made.steps)),
+        answer_tokens=round(times * sum(step.answer_tokens for step in made.steps)),
+        seconds=seconds,
+        explored_s=made.explored_at,
+        busy=busy / (slots * made.seconds) if made.seconds else 0.0,
+    )
+
+
+def _wanted(recipe: Recipe) -> int:
+    """Examples that the recipe asks for, with a tree as large as it may become."""
+    tasks, in_all = len(recipe.domains), 0
+    for depth in range(recipe.exploration.depth + 1):
+        cap = recipe.targets.cap_at(depth)
+        in_all += tasks * (recipe.targets.examples or 0 if cap is None else cap)
+        tasks *= recipe.exploration.breadth_at(depth)
+    return in_all if recipe.targets.examples is None else min(recipe.targets.examples, in_all)

@@ -1,0 +1,172 @@
+"""A run on a virtual clock: the real explorer, driver, performer and pool, before a fleet of modelled engines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from explore_async.driver import Performed, drive
+from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.values import ChatRequest, Completion, Event, Kind, Outcome, Request, TaskAdded
+from explore_async.performing import Performer
+from explore_async.planning.clock import run_virtually
+from explore_async.planning.fleet import MODEL, Fleet
+from explore_async.serving.engine import Profile
+from explore_async.serving.pool import EndpointPool
+from explore_async.settings import WINDOW_PER_FOUND_SLOT, Recipe
+from rouge_kernels import warm_up
+
+SAMPLE_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A request as it was committed."""
+
+    ordinal: int
+    kind: Kind
+    task_id: str
+    prompt_tokens: int
+    cached_tokens: int
+    answer_tokens: int
+    kept: int
+    committed_at: float
+    new_tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What ran at one moment; `runnable` counts what ran, waited at the engines, or could have been asked."""
+
+    at: float
+    running: int
+    runnable: int
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """What happened, in order. Times in seconds of the virtual clock."""
+
+    steps: list[Step] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    seconds: float = 0.0
+    explored_at: float = 0.0
+    kept: int = 0
+    tasks: int = 0
+    explored: bool = False
+    complete: bool = False
+    """Whether the run came to its end, and not to `most_requests`."""
+
+
+class _Enough(Exception):
+    """So many requests were wanted."""
+
+
+class _Memory:
+    """Outcomes in memory: nothing is resumed here."""
+
+    async def get_many(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        del keys
+        return {}
+
+    async def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome) -> None:
+        pass
+
+
+class _Backend:
+    """The pool as the performer wants it."""
+
+    def __init__(self, pool: EndpointPool) -> None:
+        self._pool = pool
+        self.connect = pool.connect
+        self.stop = pool.stop
+        self.ask = pool.ask
+
+    @property
+    def capacity(self) -> int:
+        return self._pool.capacity
+
+
+def rehearse(
+    recipe: Recipe,
+    profiles: Sequence[Profile],
+    *,
+    concurrency: int | None = None,
+    duplicate_share: float = 0.2,
+    example_tokens: int = 100,
+    most_requests: int | None = None,
+) -> Rehearsal:
+    """Make the run, or its first `most_requests`. The recipe has its window already.
+
+    `concurrency` of each engine, None to find it out; a share of all instructions repeats; an example takes so many
+    tokens of an answer on average.
+    """
+    fleet = Fleet(profiles, duplicate_share=duplicate_share, seed=recipe.seed, example_tokens=example_tokens)
+    warm_up()  # no coroutine should wait for the disk
+    recipe = recipe.model_copy(update={"model": MODEL})
+    return run_virtually(_rehearse(Explorer(recipe), PromptBook(recipe), fleet, concurrency, most_requests))
+
+
+async def _rehearse(
+    explorer: Explorer, prompts: PromptBook, fleet: Fleet, concurrency: int | None, most_requests: int | None
+) -> Rehearsal:
+    recipe = explorer.recipe
+    assert isinstance(recipe.window, int), "settle the window first"
+    made, now = Rehearsal(), asyncio.get_running_loop().time
+    pool = EndpointPool(
+        fleet.endpoints(concurrency),
+        model=MODEL,
+        most_found=max(1, recipe.window // WINDOW_PER_FOUND_SLOT),
+        open_clients=fleet.open_clients,
+    )
+
+    def publish(request: Request, performed: Performed, events: list[Event]) -> None:
+        assert isinstance(performed.outcome, Completion)
+        made.steps.append(_step(request, performed.outcome, events, explorer.kept - made.kept, now()))
+        made.kept = explorer.kept
+        if not explorer.explored:
+            made.explored_at = now()
+        if len(made.steps) == most_requests:
+            raise _Enough
+
+    async def sample() -> None:
+        while True:
+            engines = [client.pace.engine for client in fleet.clients.values()]
+            statistics = performer.statistics()
+            running = sum(engine.running for engine in engines)
+            made.samples.append(Sample(now(), running, statistics.in_flight + statistics.pending))
+            await asyncio.sleep(SAMPLE_S)
+
+    async with pool:
+        performer = Performer(_Memory(), prompts, _Backend(pool))
+        explorer.seed_events()
+        async with asyncio.TaskGroup() as group:
+            performer.open(group)
+            beside = [group.create_task(coroutine) for coroutine in (pool.look(), pool.watch(), sample())]
+            with contextlib.suppress(_Enough):
+                await drive(explorer, performer.start, publish)
+                made.complete = True
+            made.seconds = now()
+            for coroutine in beside:
+                coroutine.cancel()
+            await performer.close(abandon=True)
+    made.explored = explorer.explored
+    made.tasks = sum(1 for step in made.steps for _ in step.new_tasks) + len(recipe.domains)
+    return made
+
+
+def _step(request: Request, outcome: Completion, events: list[Event], kept: int, at: float) -> Step:
+    return Step(
+        ordinal=request.ordinal,
+        kind=request.kind,
+        task_id=request.task_id,
+        prompt_tokens=outcome.prompt_tokens,
+        cached_tokens=outcome.cached_tokens,
+        answer_tokens=outcome.completion_tokens,
+        kept=kept,
+        committed_at=at,
+        new_tasks=tuple(event.task.id for event in events if isinstance(event, TaskAdded)),
+    )

@@ -1,0 +1,124 @@
+"""Rehearsals on a virtual clock, and what is concluded from them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from explore_async.planning.clock import run_virtually
+from explore_async.planning.plan import plan
+from explore_async.planning.rehearsal import rehearse
+from explore_async.serving.engine import PROFILES, Profile
+from explore_async.settings import Recipe
+
+SMALL = Profile(slots=16, step_s=0.01, request_s=0.0005, prefill_s=0.00003, kv_tokens=500_000)
+
+
+def recipe(**changes: Any) -> Recipe:
+    document = {
+        "domains": [{"name": "Look after a garden"}, {"name": "Cook for friends"}],
+        "exploration": {"depth": 2, "breadth": [4, 3]},
+        "targets": {"per_task": 20},
+        "window": 192,
+        **changes,
+    }
+    return Recipe.model_validate(document).resolved(model="simulated", slots=16)
+
+
+def test_an_hour_passes_in_no_time() -> None:
+    """Timers fire in their order at their times, however far away; nothing is waited for in earnest."""
+
+    async def main() -> list[tuple[float, str]]:
+        now, seen = asyncio.get_running_loop().time, []
+
+        async def later(seconds: float, name: str) -> None:
+            await asyncio.sleep(seconds)
+            seen.append((now(), name))
+
+        await asyncio.gather(later(3600, "hour"), later(0.5, "half"), later(60, "minute"))
+        return seen
+
+    began = time.monotonic()
+    seen = run_virtually(main())
+    assert [name for _, name in seen] == ["half", "minute", "hour"]
+    assert [at for at, _ in seen] == pytest.approx([0.5, 60, 3600])
+    assert time.monotonic() - began < 5
+
+
+def test_waiting_for_nothing_is_told() -> None:
+    """A future that nobody will set would hang a real loop; here it is an error."""
+
+    async def main() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(RuntimeError, match="none of them for a timer"):
+        run_virtually(main())
+
+
+def test_a_rehearsal_is_a_function_of_the_recipe() -> None:
+    """Twice the same gives the same to the last digit; another number of engines changes the times and neither the
+    examples nor the order of commits."""
+    one = rehearse(recipe(), [SMALL] * 2)
+    assert rehearse(recipe(), [SMALL] * 2) == one
+    other = rehearse(recipe(), [SMALL] * 3)
+    assert [step.ordinal for step in other.steps] == [step.ordinal for step in one.steps]
+    assert [step.kept for step in other.steps] == [step.kept for step in one.steps]
+    assert other.seconds < one.seconds
+    assert one.complete
+    assert one.explored
+    assert one.tasks == 2 * (1 + 4 + 12)
+    assert one.kept == 20 * one.tasks
+
+
+def test_time_is_what_the_engine_needs() -> None:
+    """No rehearsal beats the engine at its best, and one with much to ask at once comes near."""
+    made = rehearse(recipe(targets={"per_task": 200}), [SMALL])
+    tokens = sum(step.answer_tokens for step in made.steps)
+    best_s = tokens / SMALL.tokens_per_s(16)
+    assert best_s < made.seconds < 1.25 * best_s
+    assert all(first.at < second.at for first, second in pairwise(made.samples))
+    assert max(sample.running for sample in made.samples) == 16
+
+
+def test_extrapolation() -> None:
+    """The first third of a run tells of the whole: time, requests and tokens to a seventh."""
+    from explore_async.planning import plan as module
+
+    wanted = recipe(targets={"per_task": 150})
+    whole = plan(wanted, SMALL, 1, example_tokens=80)
+    assert whole.rehearsed == whole.requests
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ENOUGH_REQUESTS", whole.requests // 3)
+        part = plan(wanted, SMALL, 1, example_tokens=80)
+    assert part.rehearsed == whole.requests // 3
+    assert part.examples == whole.examples
+    for name in ("requests", "seconds", "answer_tokens", "prompt_tokens"):
+        assert getattr(part, name) == pytest.approx(getattr(whole, name), rel=1 / 7), name
+
+
+def test_too_little_to_do_is_told() -> None:
+    """A fleet that one small domain cannot fill is a warning."""
+    assert any("domains" in warning for warning in plan(recipe(), SMALL, 16, example_tokens=50).warnings)
+
+
+def test_the_command() -> None:
+    """`plan` of a preset prints a table that says it is an estimate, and one JSON object last; an unknown profile is
+    refused with the names there are."""
+    command = [sys.executable, "-m", "explore_async", "plan", "brainstorming", "--max-examples", "2000", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *table, last = done.stdout.splitlines()
+    assert "no model was asked" in table[0]
+    document = json.loads(last)
+    assert document["simulated"] is True
+    assert document["examples"] == 2000
+    assert document["gpu_hours"] == pytest.approx(document["seconds"] / 3600)
+    refused = subprocess.run([*command, "--profile", "abacus"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert next(iter(PROFILES)) in refused.stderr
