@@ -65,7 +65,10 @@ class ModelledClient:
 class Fleet:
     """Owns the clients of so many engines, made when the pool opens them."""
 
-    def __init__(self, profiles: Sequence[Profile], *, duplicate_share: float, seed: int, example_tokens: int) -> None:
+    def __init__(
+        self, profiles: Sequence[Profile], *, duplicate_share: float = 0.2, seed: int = 0, example_tokens: int = 100
+    ) -> None:
+        """A share of all instructions repeats; an example takes so many tokens of an answer on average."""
         self.clients: dict[str, ModelledClient] = {}
         self._profiles = {f"http://engine-{number}:8000/v1": profile for number, profile in enumerate(profiles)}
         self._example_tokens = example_tokens
@@ -76,10 +79,10 @@ class Fleet:
         return [Endpoint(url, concurrency=concurrency) for url in self._profiles]
 
     async def open_clients(self, _owned: AsyncExitStack, _connections: int) -> OpenClient:
-        def open_client(endpoint: Endpoint) -> ModelledClient:
-            profile = self._profiles[endpoint.url]
-            client = ModelledClient(endpoint.url, profile, self._answerer, self._example_tokens)
-            self.clients[endpoint.url] = client
-            return client
+        return self._open_client
 
-        return open_client
+    def _open_client(self, endpoint: Endpoint) -> ModelledClient:
+        profile = self._profiles[endpoint.url]
+        client = ModelledClient(endpoint.url, profile, self._answerer, self._example_tokens)
+        self.clients[endpoint.url] = client
+        return client

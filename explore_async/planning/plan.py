@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, rehearse
 from explore_async.serving.engine import Profile
 from explore_async.settings import WINDOW_PER_SLOT, Recipe
@@ -63,7 +64,8 @@ def plan(recipe: Recipe, profile: Profile, engines: int, *, example_tokens: int)
     slots = profile.slots * engines
     window = WINDOW_PER_SLOT * slots if recipe.window == "auto" else recipe.window
     settled = recipe.model_copy(update={"window": window}).resolved(model="simulated", slots=slots)
-    made = rehearse(settled, [profile] * engines, example_tokens=example_tokens, most_requests=ENOUGH_REQUESTS)
+    fleet = Fleet([profile] * engines, seed=recipe.seed, example_tokens=example_tokens)
+    made = rehearse(settled, fleet, most_requests=ENOUGH_REQUESTS)
     return _extrapolated(made, settled, engines, slots)
 
 

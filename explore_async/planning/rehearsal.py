@@ -14,7 +14,6 @@ from explore_async.exploration.values import ChatRequest, Completion, Event, Kin
 from explore_async.performing import Performer
 from explore_async.planning.clock import run_virtually
 from explore_async.planning.fleet import MODEL, Fleet
-from explore_async.serving.engine import Profile
 from explore_async.serving.pool import EndpointPool
 from explore_async.settings import WINDOW_PER_FOUND_SLOT, Recipe
 from rouge_kernels import warm_up
@@ -91,20 +90,12 @@ class _Backend:
 
 
 def rehearse(
-    recipe: Recipe,
-    profiles: Sequence[Profile],
-    *,
-    concurrency: int | None = None,
-    duplicate_share: float = 0.2,
-    example_tokens: int = 100,
-    most_requests: int | None = None,
+    recipe: Recipe, fleet: Fleet, *, concurrency: int | None = None, most_requests: int | None = None
 ) -> Rehearsal:
     """Make the run, or its first `most_requests`. The recipe has its window already.
 
-    `concurrency` of each engine, None to find it out; a share of all instructions repeats; an example takes so many
-    tokens of an answer on average.
+    `concurrency` of each engine, None to find it out.
     """
-    fleet = Fleet(profiles, duplicate_share=duplicate_share, seed=recipe.seed, example_tokens=example_tokens)
     warm_up()  # no coroutine should wait for the disk
     recipe = recipe.model_copy(update={"model": MODEL})
     return run_virtually(_rehearse(Explorer(recipe), PromptBook(recipe), fleet, concurrency, most_requests))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from explore_async.planning.clock import run_virtually
+from explore_async.planning.fleet import Fleet
 from explore_async.planning.plan import plan
 from explore_async.planning.rehearsal import rehearse
 from explore_async.serving.engine import PROFILES, Profile
@@ -65,9 +66,9 @@ def test_waiting_for_nothing_is_told() -> None:
 def test_a_rehearsal_is_a_function_of_the_recipe() -> None:
     """Twice the same gives the same to the last digit; another number of engines changes the times and neither the
     examples nor the order of commits."""
-    one = rehearse(recipe(), [SMALL] * 2)
-    assert rehearse(recipe(), [SMALL] * 2) == one
-    other = rehearse(recipe(), [SMALL] * 3)
+    one = rehearse(recipe(), Fleet([SMALL] * 2))
+    assert rehearse(recipe(), Fleet([SMALL] * 2)) == one
+    other = rehearse(recipe(), Fleet([SMALL] * 3))
     assert [step.ordinal for step in other.steps] == [step.ordinal for step in one.steps]
     assert [step.kept for step in other.steps] == [step.kept for step in one.steps]
     assert other.seconds < one.seconds
@@ -79,7 +80,7 @@ def test_a_rehearsal_is_a_function_of_the_recipe() -> None:
 
 def test_time_is_what_the_engine_needs() -> None:
     """No rehearsal beats the engine at its best, and one with much to ask at once comes near."""
-    made = rehearse(recipe(targets={"per_task": 200}), [SMALL])
+    made = rehearse(recipe(targets={"per_task": 200}), Fleet([SMALL]))
     tokens = sum(step.answer_tokens for step in made.steps)
     best_s = tokens / SMALL.tokens_per_s(16)
     assert best_s < made.seconds < 1.25 * best_s

@@ -1,0 +1,315 @@
+"""How near does our scheduling come to one that knows everything beforehand?
+
+A run is played through with the real explorer, driver, performer and pool before modelled engines (8B on an H100, see
+`explore_async/serving/engine.py`), on a virtual clock, without HTTP; how many requests an endpoint takes it has to find
+out. What was asked, with its true lengths, is then scheduled anew on the same engines:
+
+- clairvoyant: knows the tree and every length. A request may start when its task exists and, in exploration, when the
+  requests it follows are answered; what the most hangs on goes first, then the longest. This is the yardstick.
+- stages: explores a level after the other, then generates, each stage as a whole (a barrier after each).
+- gather: explores one request after the other, generates behind a semaphore, first come first served.
+- sequential: one request at a time, as the published code does.
+
+"whole" is the clairvoyant's time over ours. "steady" is the share of slots that are busy between the first and the last
+moment at which there were more requests to ask than slots. The HTTP ceiling of one process is another matter: see
+`bench_client.py`.
+
+    python benchmarks/bench_schedule.py [--fleets 1 8] [--per-task 500] [--out results/schedule.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from corpora import machine, report
+
+from explore_async.errors import ConnectionFailed, EndpointUnavailable
+from explore_async.exploration.values import ChatRequest, Completion
+from explore_async.planning.fleet import Fleet, ModelledClient
+from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
+from explore_async.serving.endpoints import Endpoint
+from explore_async.serving.engine import PROFILES, Engine, Profile
+from explore_async.settings import Recipe
+
+PROFILE = PROFILES["h100-qwen3-8b"]
+FOLLOWS_NONE: tuple[int, ...] = ()
+DIES_AT, FLAPS = 60, 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--fleets", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--domains-per-engine", type=float, default=1.0, help="at least one domain in all")
+    parser.add_argument("--per-task", type=int, default=500, help="examples")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    rows = []
+    for engines in arguments.fleets:
+        domains = max(1, round(engines * arguments.domains_per_engine))
+        for trouble in ("none", "one slow, one dying, one flapping") if engines >= 8 else ("none",):
+            rows.append(compared(engines, domains, arguments.per_task, trouble))
+            print_row(rows[-1])
+    if arguments.out:
+        plot(rows, arguments.out.with_suffix(".svg"))
+    report({"machine": machine(), "profile": "h100-qwen3-8b", "rows": rows}, arguments.out)
+
+
+def compared(engines: int, domains: int, per_task: int, trouble: str) -> dict[str, Any]:
+    recipe = Recipe.model_validate(
+        {
+            "domains": [{"name": f"Look after garden number {number}"} for number in range(domains)],
+            "exploration": {"depth": 2, "breadth": [8, 6]},
+            "targets": {"per_task": per_task},
+        }
+    ).resolved(model="simulated", slots=engines * PROFILE.slots)
+    fleet = Fleet([PROFILE] * engines) if trouble == "none" else TroubledFleet([PROFILE] * engines)
+    began = time.perf_counter()
+    ours = rehearse(recipe, fleet)
+    python_s = time.perf_counter() - began
+    slots = engines * PROFILE.slots
+    exploration = chains(ours.steps)
+    known = scheduled(ours.steps, exploration, by_what_hangs_on_it(ours.steps, exploration), engines)
+    return {
+        "engines": engines,
+        "domains": domains,
+        "trouble": trouble,
+        "window": recipe.window,
+        "requests": len(ours.steps),
+        "kept": ours.kept,
+        "seconds": round(ours.seconds, 1),
+        "explored_s": round(ours.explored_at, 1),
+        "steady": steady(ours, slots),
+        "clairvoyant_s": round(known, 1),
+        "whole": round(known / ours.seconds, 3),
+        "times_faster_than": {
+            "stages": round(staged(ours.steps, engines) / ours.seconds, 2),
+            "gather": round(gathered(ours.steps, engines) / ours.seconds, 2),
+            "sequential": round(sequential(ours.steps) / ours.seconds, 1),
+        },
+        "python_s_a_request": round(python_s / len(ours.steps), 5),
+    }
+
+
+def steady(ours: Rehearsal, slots: int) -> float | None:
+    busy = [sample.at for sample in ours.samples if sample.runnable > slots]
+    if not busy:
+        return None
+    pairs = [(a, b) for a, b in pairwise(ours.samples) if busy[0] <= a.at and b.at <= busy[-1]]
+    total = sum(b.at - a.at for a, b in pairs)
+    return round(sum(a.running * (b.at - a.at) for a, b in pairs) / (slots * total), 3) if total else None
+
+
+# -- the same requests, scheduled otherwise
+
+
+def explores(steps: Sequence[Step]) -> list[bool]:
+    """Lookaheads, backtracks, and the first generate request of each task."""
+    opened: set[str] = set()
+    found = []
+    for step in steps:
+        found.append(step.kind != "generate" or step.task_id not in opened)
+        if step.kind == "generate":
+            opened.add(step.task_id)
+    return found
+
+
+def chains(steps: Sequence[Step]) -> list[tuple[int, ...]]:
+    """For each step, by its place, the places of the steps whose answers it needs."""
+    exploring = explores(steps)
+    created = {task: at for at, step in enumerate(steps) for task in step.new_tasks}
+    latest: dict[str, int] = {}
+    last_below: dict[str, dict[str, int]] = defaultdict(dict)  # of each task: its children, and their trees' last step
+    needs: list[tuple[int, ...]] = []
+    for at, step in enumerate(steps):
+        before = {created[step.task_id]} if step.task_id in created else set()
+        if exploring[at]:
+            if step.task_id in latest:
+                before.add(latest[step.task_id])
+            if step.kind == "backtrack" and last_below[step.task_id]:
+                before.add(min(last_below[step.task_id].values()))
+            latest[step.task_id] = at
+            path = step.task_id.split(".")
+            for depth in range(1, len(path)):
+                last_below[".".join(path[:depth])][".".join(path[: depth + 1])] = at
+        needs.append(tuple(before) or FOLLOWS_NONE)
+    return needs
+
+
+def by_what_hangs_on_it(steps: Sequence[Step], needs: Sequence[tuple[int, ...]]) -> list[float]:
+    """Smaller goes first: minus the longest chain of lone latencies that begins with the step."""
+    rest = [alone_s(step) for step in steps]
+    for at in range(len(steps) - 1, -1, -1):
+        for before in needs[at]:
+            rest[before] = max(rest[before], alone_s(steps[before]) + rest[at])
+    return [-seconds for seconds in rest]
+
+
+def alone_s(step: Step) -> float:
+    read_s = (step.prompt_tokens - step.cached_tokens) * PROFILE.prefill_s
+    return read_s + step.answer_tokens * (PROFILE.step_s + PROFILE.request_s)
+
+
+def scheduled(steps: Sequence[Step], needs: Sequence[tuple[int, ...]], rank: Sequence[float], engines: int) -> float:
+    """Seconds until all are answered, when a free slot goes to the step of the lowest rank whose needs are met."""
+    fleet = [Engine(PROFILE) for _ in range(engines)]
+    missing = [len(before) for before in needs]
+    followers: dict[int, list[int]] = defaultdict(list)
+    for at, before in enumerate(needs):
+        for one in before:
+            followers[one].append(at)
+    ready = [(rank[at], at) for at in range(len(steps)) if missing[at] == 0]
+    heapq.heapify(ready)
+    events: list[tuple[float, int]] = []
+    now = 0.0
+    while True:
+        while ready:
+            number = min(range(engines), key=lambda one: fleet[one].running)
+            if fleet[number].running >= PROFILE.slots:
+                break
+            _, at = heapq.heappop(ready)
+            step = steps[at]
+            fleet[number].advance(now)
+            fleet[number].submit(
+                at,
+                prompt_tokens=step.prompt_tokens,
+                cached_tokens=step.cached_tokens,
+                answer_tokens=step.answer_tokens,
+            )
+            heapq.heappush(events, (fleet[number].next_at() or now, number))
+        if not events:
+            return now
+        when, number = heapq.heappop(events)
+        expected = fleet[number].next_at()
+        if expected is None:
+            continue
+        if expected > when + 1e-9:  # more has come in since
+            heapq.heappush(events, (expected, number))
+            continue
+        now = max(now, when)
+        for finished in fleet[number].advance(now):
+            for at in followers[finished.number]:
+                missing[at] -= 1
+                if missing[at] == 0:
+                    heapq.heappush(ready, (rank[at], at))
+        if (following := fleet[number].next_at()) is not None:
+            heapq.heappush(events, (following, number))
+
+
+def staged(steps: Sequence[Step], engines: int) -> float:
+    stages: dict[tuple[int, ...], list[Step]] = defaultdict(list)
+    turn: dict[str, int] = defaultdict(int)
+    for step, exploring in zip(steps, explores(steps), strict=True):
+        depth = step.task_id.count(".")
+        stages[(0, depth, turn[step.task_id]) if exploring else (1,)].append(step)
+        turn[step.task_id] += exploring
+    return sum(
+        scheduled(stage, [FOLLOWS_NONE] * len(stage), range(len(stage)), engines)
+        for _, stage in sorted(stages.items(), key=lambda item: item[0])
+    )
+
+
+def gathered(steps: Sequence[Step], engines: int) -> float:
+    needs, last = [], None
+    created = {task: at for at, step in enumerate(steps) for task in step.new_tasks}
+    for at, (step, exploring) in enumerate(zip(steps, explores(steps), strict=True)):
+        before = {created[step.task_id]} if step.task_id in created else set()
+        if exploring:
+            if last is not None:
+                before.add(last)
+            last = at
+        needs.append(tuple(before))
+    return scheduled(steps, needs, range(len(steps)), engines)
+
+
+def sequential(steps: Sequence[Step]) -> float:
+    return sum(map(alone_s, steps))
+
+
+# -- endpoints in trouble
+
+
+@dataclass
+class TroubledClient:
+    """An engine that is gone at some times."""
+
+    inner: ModelledClient
+    is_gone: Callable[[float], bool]
+    url: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.url = self.inner.url
+        self.catalogue, self.metrics = self.guarded(self.inner.catalogue), self.guarded(self.inner.metrics)
+
+    def guarded(self, ask: Callable[..., Any]) -> Callable[..., Any]:
+        async def guarded(*given: Any, **named: Any) -> Any:
+            if self.is_gone(asyncio.get_running_loop().time()):
+                raise ConnectionFailed(f"{self.url} is gone", endpoint=self.url)
+            return await ask(*given, **named)
+
+        return guarded
+
+    async def ask(self, request: ChatRequest, **named: Any) -> Completion:
+        completion = await self.guarded(self.inner.ask)(request, **named)
+        if self.is_gone(asyncio.get_running_loop().time()):
+            raise EndpointUnavailable(f"{self.url} broke off", endpoint=self.url)
+        return completion
+
+
+class TroubledFleet(Fleet):
+    """The first engine is three times slower, the second dies after 60 s, the third is gone for 20 s of every 60."""
+
+    def __init__(self, profiles: Sequence[Profile]) -> None:
+        slow = replace(profiles[0], step_s=3 * profiles[0].step_s, request_s=3 * profiles[0].request_s)
+        super().__init__([slow, *profiles[1:]])
+
+    def _open_client(self, endpoint: Endpoint) -> Any:
+        client = super()._open_client(endpoint)
+        gone: dict[int, Callable[[float], bool]] = {
+            1: lambda now: now > DIES_AT,
+            2: lambda now: now % FLAPS > FLAPS - 20,
+        }
+        number = list(self._profiles).index(endpoint.url)
+        return TroubledClient(client, gone[number]) if number in gone else client
+
+
+def print_row(row: dict[str, Any]) -> None:
+    print(
+        f"{row['engines']:>3} engines, {row['domains']} domains, trouble: {row['trouble']}: {row['requests']:,} requests "
+        f"in {row['seconds']:,} s (trees after {row['explored_s']} s); steady {row['steady']}, whole {row['whole']} "
+        f"of the clairvoyant's {row['clairvoyant_s']:,} s; times faster than {row['times_faster_than']}",
+        flush=True,
+    )
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    from plots import panels, save
+
+    shares, times = panels(2, "Scheduling, on a virtual clock")
+    names = [f"{row['engines']} GPUs" + ("" if row["trouble"] == "none" else "\nin trouble") for row in rows]
+    for offset, kind in enumerate(("steady", "whole")):
+        shares.bar([at + 0.4 * offset for at in range(len(rows))], [row[kind] or 0 for row in rows], 0.38, label=kind)
+    shares.set_xticks([at + 0.2 for at in range(len(rows))], names)
+    shares.set_ylabel("share of slots; of the clairvoyant's speed")
+    shares.set_ylim(0, 1.05)
+    shares.legend(loc="lower right")
+    for offset, other in enumerate(("stages", "gather", "sequential")):
+        heights = [row["times_faster_than"][other] for row in rows]
+        times.bar([at + 0.27 * offset for at in range(len(rows))], heights, 0.25, label=other)
+    times.set_yscale("log")
+    times.set_xticks([at + 0.27 for at in range(len(rows))], names)
+    times.set_ylabel("times faster than")
+    times.legend()
+    save(path)
+
+
+if __name__ == "__main__":
+    main()
