@@ -283,9 +283,9 @@ class TroubledFleet(Fleet):
 
 def print_row(row: dict[str, Any]) -> None:
     print(
-        f"{row['engines']:>3} engines, {row['domains']} domains, trouble: {row['trouble']}: {row['requests']:,} requests "
-        f"in {row['seconds']:,} s (trees after {row['explored_s']} s); steady {row['steady']}, whole {row['whole']} "
-        f"of the clairvoyant's {row['clairvoyant_s']:,} s; times faster than {row['times_faster_than']}",
+        f"{row['engines']:>3} engines, {row['domains']} domains, trouble: {row['trouble']}: {row['requests']:,} "
+        f"requests in {row['seconds']:,} s (trees after {row['explored_s']} s); steady {row['steady']}, whole "
+        f"{row['whole']} of the clairvoyant's {row['clairvoyant_s']:,} s; times faster than {row['times_faster_than']}",
         flush=True,
     )
 

@@ -13,19 +13,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from explore_async.endpoints_file import changes, read_endpoints
+from explore_async.engines import Server, new_server, slots_of
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import ChatRequest, Outcome
 from explore_async.serving.pool import MOST_FOUND, Endpoint, EndpointPool, PoolStatistics, Retry
 from explore_async.settings import (
     ASSUMED_SLOTS,
     WINDOW_PER_FOUND_SLOT,
-    EmbeddedSettings,
     EndpointSettings,
     Operation,
+    ServerSettings,
 )
 
 if TYPE_CHECKING:
-    from explore_async.serving.embedded import EmbeddedServer
     from explore_async.serving.models import Progress
 
 
@@ -44,7 +44,8 @@ def check_operation(operation: Operation) -> None:
 
 
 class Backend:
-    """Owns the embedded server and the endpoint pool. `model` is the logical model, None to take the one served.
+    """Owns the server of the run, if it has one, and the endpoint pool. `model` is the logical model, None to take the
+    one served.
 
     `window` of the run: a part of it is the most that may be in flight where endpoints are to find out what they take.
     """
@@ -70,7 +71,7 @@ class Backend:
         self._report_fetch = report_fetch
         self._stack = AsyncExitStack()
         self._pool: EndpointPool | None = None
-        self._server: EmbeddedServer | None = None
+        self._server: Server | None = None
         self._connecting = asyncio.Lock()
         self._connected_model = ""
         self._connected = asyncio.Event()
@@ -88,7 +89,7 @@ class Backend:
     def slots(self) -> int:
         """Requests that the servers answer at once, as declared or assumed: what an automatic window is made for."""
         if self._operation.server is not None:
-            return self._operation.server.slots
+            return slots_of(self._operation.server)
         return sum(ASSUMED_SLOTS if one.concurrency == "auto" else one.concurrency for one in self._listed)
 
     @property
@@ -123,24 +124,18 @@ class Backend:
                 self._connected.set()
         return self._connected_model
 
-    async def _start(self, settings: EmbeddedSettings) -> Endpoint:
-        from explore_async.serving.embedded import EmbeddedServer
-        from explore_async.serving.models import fetch
-
-        self._report(f"model {settings.model}")
-        path = await asyncio.to_thread(fetch, settings.model, report=self._report_fetch)
-        self._report(f"starting the embedded server with {path.name}")
-        server = self._server = await self._stack.enter_async_context(
-            EmbeddedServer(
-                path,
-                model_name=self._model or settings.model,
-                slots=settings.slots,
-                context_tokens=settings.context_tokens,
-                log_path=self._server_log,
-            )
+    async def _start(self, settings: ServerSettings) -> Endpoint:
+        made = await new_server(
+            settings,
+            model_name=self._model,
+            log_path=self._server_log,
+            say=self._report,
+            report_fetch=self._report_fetch,
         )
-        self._report(f"the embedded server is ready after {server.started_in_s:.0f} s")
-        return Endpoint(server.url, concurrency=settings.slots)
+        server: Server = await self._stack.enter_async_context(made)
+        self._server = server
+        self._report(f"the server is ready after {server.started_in_s:.0f} s")
+        return Endpoint(server.url, concurrency=slots_of(settings))
 
     async def ask(
         self,

@@ -213,22 +213,52 @@ def init(domain: Annotated[str, typer.Argument(help='what the data is about, for
     typer.echo(config.template(domain), nl=False)
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": True})
 def serve(  # noqa: PLR0917 - an option each
-    engine: Annotated[str, typer.Option(help="embedded (llama.cpp) or simulated")] = "embedded",
-    model: Annotated[str, typer.Option(help="a model of the registry, or a .gguf file")] = "qwen2.5-coder-1.5b",
+    context: typer.Context,
+    engine: Annotated[str, typer.Option(help="auto, vllm, embedded (llama.cpp) or simulated")] = "embedded",
+    model: Annotated[
+        str, typer.Option(help="embedded: of the registry, or a .gguf file; vllm: a hub name or a folder")
+    ] = "qwen2.5-coder-1.5b",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
-    slots: Annotated[int, typer.Option(min=1, help="requests answered at once")] = 2,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="requests answered at once [default: 2, with vllm and simulated 256]")
+    ] = None,
+    context_tokens: Annotated[int | None, typer.Option("--context", min=256, help="tokens of one request")] = None,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="vllm: GPUs that share the model")] = 1,
+    data_parallel: Annotated[int, typer.Option(min=1, help="vllm: copies of the model")] = 1,
     latency: Annotated[float, typer.Option(min=0, help="simulated: mean seconds an answer takes")] = 0.0,
+    profile: Annotated[
+        str | None, typer.Option(help="simulated: as fast as this engine, for example on an H100")
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Start a server on this machine and keep it until Ctrl-C."""
-    from explore_async.server import ENGINES, keep_serving
+    """Start a server on this machine and keep it until Ctrl-C. What follows `--` goes to vLLM as it is."""
+    from explore_async.server import keep_serving, keep_simulating
+    from explore_async.serving.engine import PROFILES
 
-    if engine not in ENGINES:
-        raise ConfigError(f"--engine {engine}: it is one of {', '.join(ENGINES)}")
     console = Console(stderr=True, quiet=quiet)
-    asyncio.run(keep_serving(engine, model=model, port=port, slots=slots, latency_s=latency, say=console.print))
+    if engine not in {"auto", "vllm", "embedded", "simulated"}:
+        raise ConfigError(f"--engine {engine}: it is one of auto, vllm, embedded, simulated")
+    if context.args and engine in {"embedded", "simulated"}:
+        raise ConfigError(f"{' '.join(context.args)}: only vLLM takes arguments of its own")
+    if engine == "simulated":
+        if profile is not None and profile not in PROFILES:
+            raise ConfigError(f"--profile {profile}: it is one of {', '.join(PROFILES)}")
+        pace = None if profile is None else PROFILES[profile].with_slots(slots or PROFILES[profile].slots)
+        simulating = keep_simulating(port=port, slots=slots or 256, latency_s=latency, profile=pace, say=console.print)
+        asyncio.run(simulating)
+        return
+    settings = config.server(
+        {
+            "engine": engine,
+            "model": model,
+            "slots": slots,
+            "context_tokens": context_tokens,
+            "vllm": {"tensor_parallel": tensor_parallel, "data_parallel": data_parallel, "args": context.args},
+        }
+    )
+    asyncio.run(keep_serving(settings, port=port, say=console.print))
 
 
 @app.command()

@@ -14,7 +14,7 @@ from rapidfuzz import process
 
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import Kind
-from explore_async.settings import RunSettings
+from explore_async.settings import RunSettings, ServerSettings
 
 NOTHING = object()
 """A change to "not set", where None means "as the file has it"."""
@@ -63,6 +63,14 @@ def load(config: str, overrides: Sequence[str] = (), **changes: Any) -> RunSetti
     except ValidationError as error:
         lines = "\n  ".join(_complaint(detail) for detail in error.errors())
         raise ConfigError(f"{path}:\n  {lines}") from error
+
+
+def server(document: dict[str, Any]) -> ServerSettings:
+    """The settings of a server that was asked for on the command line."""
+    try:
+        return ServerSettings.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_complaint(detail) for detail in error.errors())) from error
 
 
 def template(domain: str) -> str:

@@ -157,7 +157,9 @@ async def _settled(settings: RunSettings, previous: Recipe | None, backend_of: _
     if recipe.model is not None:
         model = recipe.model
     elif server is not None:
-        model = server.model if not server.model.endswith(".gguf") else Path(server.model).stem
+        model = server.model.rstrip("/")
+        if model.endswith(".gguf") or Path(model).is_absolute():  # where it lies here says nothing of what it is
+            model = Path(model).name.removesuffix(".gguf")
     else:
         model = "" if offline else await backend_of.probe()
     return recipe.resolved(model=model, slots=backend_of(model).slots)

@@ -229,12 +229,27 @@ class EndpointSettings(Settings):
     """The name under which this endpoint serves the run's model, where it differs."""
 
 
-class EmbeddedSettings(Settings):
-    """A llama.cpp server that the run starts and stops."""
+class VllmSettings(Settings):
+    """What vLLM is started with beside the model; `args` go to it as they are."""
 
-    model: str = "qwen2.5-coder-1.5b"
-    slots: Annotated[int, Field(ge=1, le=64)] = 2
-    context_tokens: Annotated[int, Field(ge=256)] = 2048
+    dtype: str = "auto"
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    data_parallel: Annotated[int, Field(ge=1)] = 1
+    api_servers: Annotated[int, Field(ge=1)] = 1
+    args: tuple[str, ...] = ()
+
+
+class ServerSettings(Settings):
+    """A server that the run starts and stops. embedded is llama.cpp; auto takes vLLM where it and a GPU are there."""
+
+    engine: Literal["embedded", "vllm", "auto"] = "embedded"
+    model: Annotated[str, Field(min_length=1)] = "qwen2.5-coder-1.5b"
+    """embedded: a model of the registry or a .gguf file; vLLM: a hub name or a folder."""
+    slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Requests answered at once, with vLLM by each data-parallel rank. None: 2 embedded, 256 with vLLM."""
+    context_tokens: Annotated[int, Field(ge=256)] | None = None
+    """Of one request. None: 2,048 embedded, what the model has with vLLM."""
+    vllm: VllmSettings = VllmSettings()
 
 
 class Retries(Settings):
@@ -250,7 +265,7 @@ class Operation(Settings):
     endpoints: tuple[EndpointSettings, ...] = ()
     endpoints_file: str | None = None
     """A YAML list of endpoints instead, read again whenever it changes."""
-    server: EmbeddedSettings | None = None
+    server: ServerSettings | None = None
     retries: Retries = Retries()
     stall_s: Annotated[float, Field(gt=0)] = 600.0
     """A run without a single answer for this long, in seconds, ends with the cause; it can be resumed."""
