@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.values import Event, Outcome, Request
+from explore_async.pulse import Pulse
 
 _COMMITS_BEFORE_YIELDING = 16
 
@@ -33,6 +34,7 @@ async def drive(
     explorer: Explorer,
     start: Callable[[Request], Awaitable[Performed]],
     publish: Callable[[Request, Performed, list[Event]], None],
+    pulse: Pulse,
 ) -> None:
     """Runs the explorer to its end. `start` sets a request off and gives what to await for it.
 
@@ -43,13 +45,17 @@ async def drive(
     issued: list[tuple[int, int, Request, Awaitable[Performed]]] = []
     commits = 0
     while explorer.stopped is None:
-        while len(issued) < window and (request := explorer.next_request()) is not None:
-            heapq.heappush(issued, (request.due, request.ordinal, request, start(request)))
+        with pulse.of("asking"):
+            while len(issued) < window and (request := explorer.next_request()) is not None:
+                heapq.heappush(issued, (request.due, request.ordinal, request, start(request)))
         if not issued:
             break
         _, _, request, under_way = heapq.heappop(issued)
         performed = await under_way
-        publish(request, performed, explorer.commit(request, performed.outcome))
+        with pulse.of("committing"):
+            events = explorer.commit(request, performed.outcome)
+        with pulse.of("writing"):
+            publish(request, performed, events)
         commits += 1
         if commits % _COMMITS_BEFORE_YIELDING == 0:  # awaiting what is there already does not yield
             await asyncio.sleep(0)

@@ -18,6 +18,7 @@ from explore_async.driver import Performed, Stopped
 from explore_async.errors import EndpointUnavailable
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Kind, Outcome, Request
+from explore_async.pulse import Pulse
 
 _READ_AHEAD = 500
 _LATENCIES_KEPT = 200
@@ -101,11 +102,18 @@ class Performer:
     """
 
     def __init__(
-        self, store: Store, prompts: PromptBook, backend: Backend | None, *, first_deadline_s: float = 60.0
+        self,
+        store: Store,
+        prompts: PromptBook,
+        backend: Backend | None,
+        pulse: Pulse,
+        *,
+        first_deadline_s: float = 60.0,
     ) -> None:
         self._store = store
         self._prompts = prompts
         self._backend = backend
+        self._pulse = pulse
         self._first_deadline_s = first_deadline_s
         self._futures: dict[int, asyncio.Future[Performed]] = {}
         self._unread: deque[Request] = deque()
@@ -190,7 +198,8 @@ class Performer:
                 batch: dict[str, Request] = {}
                 while self._unread and len(batch) < _READ_AHEAD:
                     request = self._unread.popleft()
-                    batch[self._prompts.render(request).key] = request
+                    with self._pulse.of("rendering"):
+                        batch[self._prompts.render(request).key] = request
                 found = await self._store.get_many(list(batch))
                 for key, request in batch.items():
                     if request.ordinal not in self._futures:  # stopped meanwhile
@@ -247,7 +256,8 @@ class Performer:
     async def _ask(self, flight: _Flight, avoid: str | None) -> None:
         assert self._backend is not None
         request = flight.request
-        question = self._prompts.render(request)
+        with self._pulse.of("rendering"):
+            question = self._prompts.render(request)
         try:
             outcome = await self._backend.ask(
                 question,

@@ -19,6 +19,7 @@ from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Event, Request
 from explore_async.performing import Performer, PerformerStatistics
+from explore_async.pulse import Pulse
 from explore_async.records import Records
 from explore_async.settings import Operation, Recipe, RunSettings
 from explore_async.storage.completions import CompletionStore
@@ -185,6 +186,7 @@ class Run:
         self._observer = observer
         self._offline = offline
         self._tally = Tally()
+        self._pulse = Pulse()
         self._began = time.monotonic()
         self._ending: Ending | None = None
         self._main: asyncio.Task[Any] | None = None
@@ -203,7 +205,7 @@ class Run:
                     self._observer.phase(f"{forgotten} failed requests will be asked again")
                 await self._get_ready(fresh=await store.count() == 0)
                 backend = None if self._offline else self._backend
-                self._performer = Performer(store, PromptBook(self._recipe), backend)
+                self._performer = Performer(store, PromptBook(self._recipe), backend, self._pulse)
                 self._observer.began(self._recipe, self)
                 seeds = self._explorer.seed_events()
                 self._tally.seeds(seeds)
@@ -233,14 +235,19 @@ class Run:
                 performer.open(group)
                 beside = [
                     group.create_task(coroutine)
-                    for coroutine in (self._records.keep_writing(), self._keep_tree(), self._keep_telling())
+                    for coroutine in (
+                        self._records.keep_writing(),
+                        self._keep_tree(),
+                        self._keep_telling(),
+                        self._pulse.beat(),
+                    )
                 ]
                 if not self._offline:
                     beside.append(group.create_task(self._backend.watch()))
                 if self._operation.wall_time_s is not None:
                     beside.append(group.create_task(self._keep_time(self._operation.wall_time_s)))
                 try:
-                    await drive(self._explorer, performer.start, self._publish)
+                    await drive(self._explorer, performer.start, self._publish, self._pulse)
                     self._ending = self._explorer.stopped or "complete"
                 except Stopped:
                     self._ending = self._ending or "offline"
@@ -309,6 +316,11 @@ class Run:
         pool = self._backend.statistics()
         if pool is None:
             return ""
+        if self._pulse.is_late:
+            return (
+                "this process is too busy to keep up with the servers: ask for more examples in a request "
+                "(generation.per_request), or split the domains over several runs"
+            )
         if pool.held_back:
             return (
                 f"the endpoints have room, but a window of {self._recipe.window} allows {self._backend.capacity} "
@@ -329,6 +341,7 @@ class Run:
             "ending": self._ending or "error",
             **self._tally.document(surplus=self._explorer.surplus()),
             "seconds_this_time": round(seconds, 3),
+            "own_time": self._pulse.document(),
         }
         if self._performer is not None:
             performed = self._performer.statistics()

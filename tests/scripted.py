@@ -12,6 +12,7 @@ from explore_async.driver import Performed, drive
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Event, Outcome, Request
+from explore_async.pulse import Pulse
 from explore_async.settings import Recipe
 
 WORDS = [f"{a}{b}" for a in ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu") for b in ("rat", "len", "vos")]
@@ -99,7 +100,7 @@ class Driven:
                 self.issued.append(request)
                 return asyncio.ensure_future(perform(request))
 
-            await drive(self.explorer, start, self.publish)
+            await drive(self.explorer, start, self.publish, Pulse())
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for coroutine in others:
                 coroutine.cancel()

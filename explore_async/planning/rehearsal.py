@@ -14,6 +14,7 @@ from explore_async.exploration.values import ChatRequest, Completion, Event, Kin
 from explore_async.performing import Performer
 from explore_async.planning.clock import run_virtually
 from explore_async.planning.fleet import MODEL, Fleet
+from explore_async.pulse import Pulse
 from explore_async.serving.pool import EndpointPool
 from explore_async.settings import WINDOW_PER_FOUND_SLOT, Recipe
 from rouge_kernels import warm_up
@@ -132,13 +133,14 @@ async def _rehearse(
             await asyncio.sleep(SAMPLE_S)
 
     async with pool:
-        performer = Performer(_Memory(), prompts, _Backend(pool))
+        pulse = Pulse()
+        performer = Performer(_Memory(), prompts, _Backend(pool), pulse)
         explorer.seed_events()
         async with asyncio.TaskGroup() as group:
             performer.open(group)
             beside = [group.create_task(coroutine) for coroutine in (pool.look(), pool.watch(), sample())]
             with contextlib.suppress(_Enough):
-                await drive(explorer, performer.start, publish)
+                await drive(explorer, performer.start, publish, pulse)
                 made.complete = True
             made.seconds = now()
             for coroutine in beside:

@@ -1,0 +1,64 @@
+"""Where a run's own time goes: how late the event loop is, and what its parts have used."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal, NoReturn, get_args
+
+BEAT_S: Final = 0.1
+LATE_S: Final = 0.1
+"""With one beat in a hundred later than this, answers wait for us and not we for them."""
+_BEATS_KEPT: Final = 600
+
+Part = Literal["asking", "committing", "writing", "rendering"]
+
+
+class Pulse:
+    """`beat` runs beside a run; the parts report themselves through `of`."""
+
+    def __init__(self) -> None:
+        self._lags: deque[float] = deque(maxlen=_BEATS_KEPT)
+        self._worst_s = 0.0
+        self._spent: dict[Part, float] = dict.fromkeys(get_args(Part), 0.0)
+
+    async def beat(self) -> NoReturn:
+        """Measures how much later than it asked for the loop wakes it. Ends by being cancelled."""
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(BEAT_S)
+            lag_s = max(0.0, time.perf_counter() - began - BEAT_S)
+            self._lags.append(lag_s)
+            self._worst_s = max(self._worst_s, lag_s)
+
+    @contextmanager
+    def of(self, part: Part) -> Iterator[None]:
+        """Counts the time of the block, which must not await."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[part] += time.perf_counter() - began
+
+    @property
+    def is_late(self) -> bool:
+        """Whether this process was too busy over the last minute to keep up."""
+        return len(self._lags) >= _BEATS_KEPT / 6 and self._lag_s(0.99) > LATE_S
+
+    def document(self) -> dict[str, object]:
+        """For stats.json: the lag of the last minute and the worst, and the seconds that the parts have used."""
+        return {
+            "loop_lag_ms": {
+                "p50": round(1e3 * self._lag_s(0.5), 2),
+                "p99": round(1e3 * self._lag_s(0.99), 2),
+                "max": round(1e3 * self._worst_s, 2),
+            },
+            **{f"{part}_s": round(seconds, 3) for part, seconds in self._spent.items()},
+        }
+
+    def _lag_s(self, share: float) -> float:
+        lags = sorted(self._lags)
+        return lags[int(share * (len(lags) - 1))] if lags else 0.0
