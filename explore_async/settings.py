@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-MEANING = 1
+MEANING = 2
 """Raised whenever parsing, filtering or exploring changes what the same answers lead to."""
 
 SHORTEST_WINDOW = 1

@@ -168,8 +168,15 @@ class Explorer:
             "demonstrations": subject.demonstrations,
             "topic": self._in_turn("topic", domain.topics, node.task.id, turn),
             "style": self._in_turn("style", domain.styles, node.task.id, turn + turn // max(1, len(domain.topics))),
-            "count": self.recipe.generation.per_request,
+            "count": self._generation_size(turn),
         }
+
+    def _generation_size(self, turn: int) -> int:
+        """Examples to ask for. A task's first answer holds up its children: what they are shown, and one more."""
+        generation = self.recipe.generation
+        if turn == 0:
+            return min(generation.per_request, generation.demonstrations + 1)
+        return generation.per_request
 
     def _in_turn(self, what: str, choices: tuple[str, ...], task_id: str, turn: int) -> str:
         if not choices:

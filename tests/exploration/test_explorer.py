@@ -161,9 +161,21 @@ def test_the_target_is_met_exactly_when_answers_hold_more() -> None:
         )
     ).run()
     assert run.explorer.kept == 47
-    read = 10 * sum(request.kind == "generate" for request in run.commits)
+    read = sum(request.prompt.values["count"] for request in run.commits if request.kind == "generate")
     judged = sum(isinstance(event, ExampleKept | ExampleRejected) for event in run.events)
     assert read == judged + run.explorer.surplus()
+
+
+def test_openings_are_short() -> None:
+    """A task's first answer, which its children wait for, is asked for one example more than they are shown; all
+    later ones for as many as configured; neither where that is fewer."""
+    for per_request, opening in ((10, 3), (2, 2)):
+        run = Driven(recipe(generation={"per_request": per_request, "demonstrations": 2})).run()
+        sizes: dict[bool, set[int]] = {True: set(), False: set()}
+        for request in run.commits:
+            if request.kind == "generate":
+                sizes[request.turn == 0].add(request.prompt.values["count"])
+        assert sizes == {True: {opening}, False: {per_request}}
 
 
 @pytest.mark.parametrize("window", [8, 24, 96, 400])
