@@ -6,7 +6,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --con
 MODEL  := qwen2.5-coder-1.5b
 SMALL  := smollm2-135m
 
-.PHONY: demo demo-ready model model-small test test-slow test-nojit lint types format clean
+VLLM_PYTHON ?= python3
+
+.PHONY: demo demo-ready model model-small test test-slow test-vllm test-nojit lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
@@ -18,6 +20,9 @@ test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the
 
 test-slow: $(VENV)/.dev model  ## what takes minutes: the real 1.5B model
 	$(BIN)/python -m pytest -m slow --timeout 1200
+
+test-vllm:  ## the real vLLM, in an environment that has it: see CONTRIBUTING
+	PYTHONPATH=$(CURDIR):$(CURDIR)/kernels $(VLLM_PYTHON) -m pytest -m vllm --timeout 1800 tests/test_real_vllm.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
