@@ -122,7 +122,8 @@ async def asked(ask: Callable[[], Awaitable[str]], at_once: int, completions: in
         nonlocal left, got
         while left > 0:
             left -= 1
-            got += bool(await ask())
+            text = await ask()
+            got += bool(text)
 
     spent.begin()
     await asyncio.gather(*(keep_asking() for _ in range(at_once)))
@@ -143,13 +144,9 @@ async def bare(url: str, at_once: int, completions: int) -> dict[str, float]:
 
 
 async def by_openai(url: str, at_once: int, completions: int) -> dict[str, float]:
-    import httpx
     from openai import AsyncOpenAI
 
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with AsyncOpenAI(
-        base_url=url, api_key="none", max_retries=0, http_client=httpx.AsyncClient(limits=limits, timeout=600)
-    ) as client:
+    async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=600) as client:
 
         async def ask() -> str:
             answer = await client.chat.completions.create(**BODY)
