@@ -156,12 +156,10 @@ async def by_openai(url: str, at_once: int, completions: int) -> dict[str, float
 
 
 class Watch:
-    """Observes a run: begins to measure after the first tenth of its commits, and ends with the last."""
+    """Observes a run, and measures while all its slots are taken: from the first commit to one before the drain."""
 
-    def __init__(self, completions: int) -> None:
-        self.first, self.last, self.commits = completions // 10, completions, 0
-        self.spent, self.found = Spent(), {}
-        self.done = asyncio.Event()
+    def __init__(self, last: int) -> None:
+        self.commits, self.last, self.spent, self.found = 0, last, Spent(), {}
 
     def phase(self, text: str) -> None: ...
 
@@ -169,15 +167,14 @@ class Watch:
 
     def fetching(self, progress: object) -> None: ...
 
-    def began(self, recipe: object, run: object) -> None: ...
+    def began(self, _recipe: object, _run: object) -> None: ...
 
     def committed(self, _events: object) -> None:
         self.commits += 1
-        if self.commits == self.first:
+        if self.commits == 1:
             self.spent.begin()
         elif self.commits == self.last:
-            self.found = self.spent.end(self.last - self.first)
-            self.done.set()
+            self.found = self.spent.end(self.last - 1)
 
 
 async def ours(url: str, at_once: int, completions: int, examples: int, before: list[str]) -> dict[str, float]:
@@ -195,24 +192,14 @@ async def ours(url: str, at_once: int, completions: int, examples: int, before: 
             ],
             "exploration": {"depth": 0},
             "generation": {"per_request": examples, "demonstrations": 2},
-            "targets": {"per_task": 2 * completions * examples},
+            "targets": {"per_task": completions * examples},
             "window": 12 * at_once,
-            "operation": {"endpoints": [{"url": url, "concurrency": at_once}], "wall_time_s": 600},
+            "operation": {"endpoints": [{"url": url, "concurrency": at_once}]},
         }
     )
-    watch = Watch(completions)
-
-    async def stop_when_done() -> None:
-        import os
-        import signal
-
-        await watch.done.wait()
-        os.kill(os.getpid(), signal.SIGINT)
-
+    watch = Watch(completions - 2 * at_once)
     with tempfile.TemporaryDirectory() as folder:
-        stopping = asyncio.create_task(stop_when_done())
         result = await run(settings, Path(folder, "run"), mode="resume", observer=watch)
-        await stopping
         counts = result.stats["examples"]
         assert counts["kept"] > 0.5 * completions * examples, counts
         assert result.stats["endpoints"].failed_attempts == 0

@@ -21,6 +21,8 @@ from explore_async.exploration.values import ChatRequest, Completion, Kind, Outc
 from explore_async.pulse import Pulse
 
 _READ_AHEAD = 500
+_RENDERED_KEPT = 4096
+"""Prompts kept from when their keys were made until they are asked; those beyond are rendered a second time."""
 _LATENCIES_KEPT = 200
 _LATENCIES_NEEDED = 20
 _P99 = 0.99
@@ -121,6 +123,7 @@ class Performer:
         self._flights: dict[int, _Flight] = {}
         self._under_way: set[int] = set()  # in flight, or answered and not durable yet
         self._latencies: dict[Kind, deque[float]] = {}
+        self._rendered: dict[int, ChatRequest] = {}
         self._missing: set[int] = set()  # pending, by ordinal
         self._needed: int | None = None
         self._asking = False
@@ -163,6 +166,7 @@ class Performer:
             self._backend.stop()
         self._pending.clear()
         self._missing.clear()
+        self._rendered.clear()
         self._unread.clear()
 
     def start(self, request: Request) -> Awaitable[Performed]:
@@ -195,13 +199,14 @@ class Performer:
             await self._to_read.wait()
             self._to_read.clear()
             while self._unread:
-                batch: dict[str, Request] = {}
+                batch: dict[str, tuple[Request, ChatRequest]] = {}
                 while self._unread and len(batch) < _READ_AHEAD:
                     request = self._unread.popleft()
                     with self._pulse.of("rendering"):
-                        batch[self._prompts.render(request).key] = request
+                        question = self._prompts.render(request)
+                        batch[question.key] = request, question
                 found = await self._store.get_many(list(batch))
-                for key, request in batch.items():
+                for key, (request, question) in batch.items():
                     if request.ordinal not in self._futures:  # stopped meanwhile
                         continue
                     if (outcome := found.get(key)) is not None:
@@ -212,6 +217,8 @@ class Performer:
                     else:
                         heapq.heappush(self._pending, (request.due, request.ordinal, key, request))
                         self._missing.add(request.ordinal)
+                        if len(self._rendered) < _RENDERED_KEPT:
+                            self._rendered[request.ordinal] = question
                 if self._needed is not None:
                     self._need(self._needed)
                 self._to_ask.set()
@@ -256,8 +263,9 @@ class Performer:
     async def _ask(self, flight: _Flight, avoid: str | None) -> None:
         assert self._backend is not None
         request = flight.request
-        with self._pulse.of("rendering"):
-            question = self._prompts.render(request)
+        if (question := self._rendered.pop(request.ordinal, None)) is None:
+            with self._pulse.of("rendering"):
+                question = self._prompts.render(request)
         try:
             outcome = await self._backend.ask(
                 question,

@@ -105,6 +105,12 @@ class Allocation:
             return account.cap
         return self._level if account.cap is None else min(account.cap, self._level)
 
+    def room(self, account: Account) -> int:
+        """How many more examples the task may keep at the moment; not above 0 where its quota or the target is met."""
+        room = self.quota(account) - account.kept
+        total = self._targets.examples
+        return room if total is None else min(room, total - self.kept)
+
     def next(self) -> Account | None:
         """The task to generate for, or None while all that can be expected suffices."""
         total = self._targets.examples

@@ -275,16 +275,16 @@ class Explorer:
         """Decides waiting examples, in order, up to the task's quota."""
         corpus = self._corpora.of(subject.node.task.id)
         account = subject.account
-        quota = self._allocation.quota(account)
-        while subject.waiting and account.kept < quota and not self._allocation.target_reached:
-            example = subject.waiting.popleft()
-            verdict = corpus.admit(example.instruction, example.id)
-            if verdict.kept:
-                self._allocation.kept_one(account)
-                events.append(ExampleKept(example, verdict))
-            else:
-                subject.dropped += 1
-                events.append(ExampleRejected(example.task_id, example.request_ordinal, verdict, example))
+        while subject.waiting and (room := self._allocation.room(account)) > 0:
+            examples = [subject.waiting.popleft() for _ in range(min(room, len(subject.waiting)))]
+            verdicts = corpus.admit_all([(example.instruction, example.id) for example in examples])
+            for example, verdict in zip(examples, verdicts, strict=True):
+                if verdict.kept:
+                    self._allocation.kept_one(account)
+                    events.append(ExampleKept(example, verdict))
+                else:
+                    subject.dropped += 1
+                    events.append(ExampleRejected(example.task_id, example.request_ordinal, verdict, example))
         if subject.waiting:
             self._with_waiting[account.index] = subject
         else:
@@ -309,7 +309,7 @@ class Explorer:
         seeds = domain.tasks if settings.depth > 0 else ()
         children = [tree.add_child(tree.root, seed.name, seed.reason, "seed") for seed in seeds]
         for node in (tree.root, *children):
-            self._names[index].add(node.task.name, node.task.id)
+            self._names[index].add([(node.task.name, node.task.id)])
             self._seed_events.append(self._welcome(index, node, None))
         tree.start()
 

@@ -124,6 +124,9 @@ def _copies(draft: Draft) -> bool:
     return bool(output) and output in (instruction, given)
 
 
+_ACCEPTED = Verdict(kept=True, reason="accepted")
+
+
 class Corpus:
     """Texts kept so far, by id, and the ROUGE-L decision whether another is new.
 
@@ -136,26 +139,39 @@ class Corpus:
         self._ids: list[str] = []
         self._bare: dict[str, str] = {}
 
-    def add(self, text: str, text_id: str) -> None:
-        """Kept whatever it resembles: seeds."""
-        if self._is_bare(text):
-            self._bare.setdefault(text, text_id)
-        else:
-            self._index.add([text])
-            self._ids.append(text_id)
+    def add(self, texts: Sequence[tuple[str, str]]) -> None:
+        """Kept whatever they resemble, each a text and its id: seeds."""
+        for text, text_id in texts:
+            if self._is_bare(text):
+                self._bare.setdefault(text, text_id)
+        tokenized = [(text, text_id) for text, text_id in texts if not self._is_bare(text)]
+        self._index.add([text for text, _ in tokenized])
+        self._ids += [text_id for _, text_id in tokenized]
 
     def admit(self, text: str, text_id: str) -> Verdict:
-        if self._is_bare(text):
-            nearest = self._bare.setdefault(text, text_id)
-            if nearest == text_id:
-                return Verdict(kept=True, reason="accepted")
-            return Verdict(kept=False, reason="duplicate", score=1.0, nearest=nearest)
-        admission = self._index.admit([text])
-        if admission.kept[0]:
+        return self.admit_all([(text, text_id)])[0]
+
+    def admit_all(self, texts: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """One after the other: each is compared with all that was kept before it. Each is a text and its id."""
+        bare = [self._is_bare(text) for text, _ in texts]
+        admission = self._index.admit([text for (text, _), is_bare in zip(texts, bare, strict=True) if not is_bare])
+        judged = zip(admission.kept.tolist(), admission.nearest.tolist(), admission.score.tolist(), strict=True)
+        return [
+            self._judge_bare(text, text_id) if is_bare else self._judge(text_id, *next(judged))
+            for (text, text_id), is_bare in zip(texts, bare, strict=True)
+        ]
+
+    def _judge(self, text_id: str, kept: bool, nearest: int, score: float) -> Verdict:
+        if kept:
             self._ids.append(text_id)
-            return Verdict(kept=True, reason="accepted")
-        nearest = self._ids[int(admission.nearest[0])]
-        return Verdict(kept=False, reason="duplicate", score=float(admission.score[0]), nearest=nearest)
+            return _ACCEPTED
+        return Verdict(kept=False, reason="duplicate", score=score, nearest=self._ids[nearest])
+
+    def _judge_bare(self, text: str, text_id: str) -> Verdict:
+        nearest = self._bare.setdefault(text, text_id)
+        if nearest == text_id:
+            return _ACCEPTED
+        return Verdict(kept=False, reason="duplicate", score=1.0, nearest=nearest)
 
     def _is_bare(self, text: str) -> bool:
         return _TOKEN_IN_ANY_CASE.search(text) is None and not self.tokenize(text)
@@ -180,6 +196,5 @@ class Corpora:
         if corpus is None:
             corpus = self._corpora[name] = Corpus(self._filters.threshold, self._tokenizer)
             for seeds in self._seeds if not name else [self._seeds[int(domain)]]:
-                for text, text_id in seeds:
-                    corpus.add(text, text_id)
+                corpus.add(seeds)
         return corpus

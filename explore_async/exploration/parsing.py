@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import orjson
@@ -62,10 +63,12 @@ _TASKS = _Shape("tasks", ("name", "reason"), frozenset({"reason"}))
 _EXAMPLES = _Shape("examples", ("instruction", "input", "output"), frozenset({"input"}))
 
 
+@cache
 def tasks_schema(most: int) -> AnswerSchema:
     return _schema(_TASKS, most)
 
 
+@cache
 def examples_schema(most: int, *, inputs: bool) -> AnswerSchema:
     return _schema(_EXAMPLES, most, leave_out=frozenset() if inputs else _EXAMPLES.optional)
 

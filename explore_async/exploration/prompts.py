@@ -6,12 +6,14 @@ What never changes comes first and what changes most comes last, so that a serve
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, get_args
 
 import orjson
 from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from explore_async.errors import ConfigError
@@ -52,11 +54,24 @@ def _as_json(demonstrations: Sequence[Demonstration], *, inputs: bool) -> str:
     ).decode()
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """`constant`: its text, where no value of a prompt occurs in it."""
+
+    role: str
+    template: Template
+    constant: str | None
+
+    def text(self, values: Mapping[str, Any]) -> str:
+        return self.template.render(values).strip() if self.constant is None else self.constant
+
+
 class PromptBook:
     """Renders requests by the recipe's templates, sampling and answer format. Holds no state of a run."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
+        self._sampling = {True: recipe.sampling.exploration.body(), False: recipe.sampling.generation.body()}
         environment = ImmutableSandboxedEnvironment(
             undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False
         )
@@ -70,9 +85,7 @@ class PromptBook:
         }
 
     @staticmethod
-    def _compiled(
-        environment: ImmutableSandboxedEnvironment, kind: str, source: str
-    ) -> tuple[tuple[str, Template], ...]:
+    def _compiled(environment: ImmutableSandboxedEnvironment, kind: str, source: str) -> tuple[_Part, ...]:
         pieces = _PART.split(source)
         if len(pieces) < 3 or pieces[0].strip():  # noqa: PLR2004 - [before, role, text, role, text, …]
             raise ConfigError(f"prompts: {kind}.j2 has to begin with a line [system] or [user]")
@@ -85,23 +98,23 @@ class PromptBook:
             except _FAULTS as error:
                 known = ", ".join(sorted([*_TRIAL[kind], "language", "answer_format", "inputs"]))
                 raise ConfigError(f"prompts: {kind}.j2, part [{role}]: {error} (names to use: {known})") from error
-            parts.append((role, template))
+            used = find_undeclared_variables(environment.parse(text))
+            constant = None if used & _TRIAL[kind].keys() else template.render(_TRIAL[kind]).strip()
+            parts.append(_Part(role, template, constant))
         return tuple(parts)
 
     def messages(self, prompt: Prompt) -> tuple[Message, ...]:
         return tuple(
-            {"role": role, "content": template.render(prompt.values).strip()}
-            for role, template in self._templates[prompt.template]
+            {"role": part.role, "content": part.text(prompt.values)} for part in self._templates[prompt.template]
         )
 
     def render(self, request: Request) -> ChatRequest:
         recipe = self._recipe
         exploring = request.kind != "generate"
-        sampling = recipe.sampling.exploration if exploring else recipe.sampling.generation
         return ChatRequest(
             model=recipe.model or "",
             messages=self.messages(request.prompt),
-            sampling=sampling.body(),
+            sampling=self._sampling[exploring],
             seed=request.seed,
             answer_schema=self._answer_schema(request) if recipe.answer_format == "json" else None,
             extra_body=recipe.extra_body,

@@ -323,7 +323,7 @@ def test_the_corpus_is_a_plain_loop(texts: list[str], threshold: float, tokenize
     for number, text in enumerate(texts):
         tokens, name = tokenize(text), f"id{number}"
         if number < seeds:
-            corpus.add(text, name)
+            corpus.add([(text, name)])
             if tokens:
                 kept.append(tokens)
                 kept_ids.append(name)
