@@ -47,9 +47,7 @@ _MAY_COPY = re.compile(
     r"\b(?:copy|repeat|echo|verbatim|unchanged|as is|if (?:needed|necessary|any))\b|复述|重复|照抄",
     re.IGNORECASE,
 )
-_RUN = 3  # words
 _SHORT = 5  # words: answers like "yes" or a label are the same for many questions
-_SPACES = re.compile(r"\s+")
 _AT_THE_ENDS = " .!?。！？\"'“”"
 _LETTER = r"[^\W\u2e80-\u9fff]"  # of a script that puts spaces between words; Chinese and Japanese do not
 _TOKEN_IN_ANY_CASE = re.compile("[A-Za-z0-9]")  # part of a token for every tokenizer: spares most texts a second look
@@ -95,7 +93,7 @@ def quality_check(filters: Filters, tokenize: Tokenizer) -> Callable[[Draft, Seq
 
 def _repetition(words: Sequence[str]) -> float:
     """The share of the runs of three words that occurred earlier in the text: near 1 where a model goes in circles."""
-    runs = [tuple(words[start : start + _RUN]) for start in range(len(words) - _RUN + 1)]
+    runs = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
@@ -116,12 +114,10 @@ def _lacks_input(instruction: str) -> bool:
 
 def _copies(draft: Draft) -> bool:
     """The same text but for its ends. A comma or a capital more inside may be all that was asked for."""
-    if _MAY_COPY.search(draft.instruction):
-        return False
     instruction, given, output = (
-        _SPACES.sub(" ", text).strip(_AT_THE_ENDS) for text in (draft.instruction, draft.input, draft.output)
+        " ".join(text.split()).strip(_AT_THE_ENDS) for text in (draft.instruction, draft.input, draft.output)
     )
-    return bool(output) and output in (instruction, given)
+    return bool(output) and output in (instruction, given) and not _MAY_COPY.search(draft.instruction)
 
 
 _ACCEPTED = Verdict(kept=True, reason="accepted")
