@@ -6,6 +6,7 @@ import gzip
 import re
 import stat
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,8 +88,10 @@ class Source:
             finally:
                 self._file, self._read = None, self.size
 
-    def _rows(self, file: IO[bytes]) -> Iterator[Row | BadRow]:
+    def _rows(self, file: BufferedReader) -> Iterator[Row | BadRow]:
         content = BufferedReader(gzip.GzipFile(fileobj=file)) if self.format.gzipped else file
+        if self.format.kind is not Kind.PARQUET and content.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
+            content.read(len(BOM_UTF8))  # some editors write it; it is no part of the first row
         match self.format.kind:
             case Kind.JSON_LINES:
                 for number, line in enumerate(content, start=1):

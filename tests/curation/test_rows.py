@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import json
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from explore_async.curation import json_list
 from explore_async.curation.fields import FieldError, group_of, text_of
 from explore_async.curation.formats import Format, Kind, format_of
 from explore_async.curation.json_list import NoListError, list_elements
+from explore_async.curation.rows import Source
 from explore_async.errors import ConfigError
 
 VALUES = st.recursive(
@@ -139,3 +142,15 @@ def test_groups_are_told_apart_by_type_too():
     assert len({group_of({"g": value}, "g") for value in values}) == len(values)
     with pytest.raises(FieldError, match="column g is a list"):
         group_of({"g": []}, "g")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz", "a.txt.gz"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path, name):
+    """Files of some editors begin with one; rows and their bytes are as without it."""
+    lines = {"jsonl": b'{"text": "a"}\n{"text": "b"}\n', "json": b'[{"text": "a"}, {"text": "b"}]', "txt": b"a\nb\n"}
+    content = codecs.BOM_UTF8 + lines[name.split(".")[1]]
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    rows = list(Source(path))
+    assert [row.value for row in rows] == [{"text": "a"}, {"text": "b"}]
+    assert not any(codecs.BOM_UTF8 in row.raw for row in rows)
