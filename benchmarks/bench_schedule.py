@@ -11,8 +11,8 @@ out. What was asked, with its true lengths, is then scheduled anew on the same e
 - sequential: one request at a time, as the published code does.
 
 "whole" is the clairvoyant's time over ours. "steady" is the share of slots that are busy between the first and the last
-moment at which there were more requests to ask than slots. With endpoints in trouble both are still measured against all
-engines in health, so they say what the trouble costs. The HTTP ceiling of one process is another matter: see
+moment at which there were more requests to ask than slots. With endpoints in trouble both are still measured against
+all engines in health, so they say what the trouble costs. The HTTP ceiling of one process is another matter: see
 `bench_client.py`.
 
     python benchmarks/bench_schedule.py [--fleets 1 8] [--per-task 500] [--out results/schedule.json]
