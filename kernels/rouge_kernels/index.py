@@ -19,11 +19,10 @@ from rouge_kernels.reductions import Positions
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
 from rouge_kernels.search import Corpus, Findings, Rule
 from rouge_kernels.threads import processors
-from rouge_kernels.tokenizer import RougeTokenizer, Tokenizer
+from rouge_kernels.tokenizer import ROUGE_TOKENIZER, Tokenizer
 from rouge_kernels.vocabulary import Vocabulary
 from rouge_kernels.within import LONGEST, pairs_within
 
-ROUGE_TOKENIZER = RougeTokenizer()
 SHARED = 256
 """Texts of a batch from which on it is worth while to start threads for it."""
 AT_ONCE = 1 << 14

@@ -91,5 +91,6 @@ def _separated(character: str) -> str:
 
 _SEPARATED = _Separated()
 
-TOKENIZERS: dict[str, Tokenizer] = {"rouge": RougeTokenizer(), "unicode": UnicodeTokenizer()}
+ROUGE_TOKENIZER = RougeTokenizer()
+TOKENIZERS: dict[str, Tokenizer] = {"rouge": ROUGE_TOKENIZER, "unicode": UnicodeTokenizer()}
 """Every tokenizer by the name that settings use for it."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rouge_kernels._jit import jit
 from rouge_kernels.lcs import wrapping
 from rouge_kernels.ragged import Texts, grown
-from rouge_kernels.tokenizer import RougeTokenizer, Tokenizer, UnicodeTokenizer
+from rouge_kernels.tokenizer import ROUGE_TOKENIZER, RougeTokenizer, Tokenizer, UnicodeTokenizer
 
 SEPARATOR = -1
 _NEVER_IN_UTF8 = b"\xff"
@@ -46,7 +46,7 @@ _JOINED_BYTES = _bytes_kept(_NEVER_IN_UTF8)
 class Vocabulary:
     """Owns the tokens met so far, by their ids: 0, 1, 2, … in the order of their first use. It only grows."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer = ROUGE_TOKENIZER) -> None:
         self._tokenizer = tokenizer
         self._stems: Vocabulary | None = None
         if isinstance(tokenizer, RougeTokenizer) and tokenizer.stemming:
@@ -73,8 +73,16 @@ class Vocabulary:
         return bytes(self._spellings[self._ends[token] : self._ends[token + 1]]).decode("utf-8", "surrogatepass")
 
     def encode(self, texts: Sequence[str]) -> Texts:
-        """The token ids of all texts."""
-        kept, encoded = self._as_bytes(texts)
+        """The token ids of all texts. Raises TypeError where one of them is no str."""
+        if isinstance(texts, str):
+            raise TypeError("a list of texts is expected, not a single one")
+        try:
+            kept, encoded = self._as_bytes(texts)
+        except (AttributeError, TypeError):
+            wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
+            if wrong:
+                raise TypeError(f"a text is a str, not {wrong[0]}") from None
+            raise
         ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
         buffer = np.frombuffer(b"".join(encoded), dtype=np.uint8)
         ids = np.empty((len(buffer) + len(texts)) // 2 + 1, dtype=np.int32)  # between two tokens is a separator

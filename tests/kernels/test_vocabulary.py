@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numba import config
 from rouge_score.tokenizers import DefaultTokenizer
 
-from rouge_kernels import RougeTokenizer, UnicodeTokenizer
+from rouge_kernels import DedupIndex, RougeTokenizer, UnicodeTokenizer
 from rouge_kernels.vocabulary import Vocabulary
 
 any_text = st.text(st.characters(exclude_categories=[])) | st.text("aAzZ09 .İKkK\ud800é中ß\x00\u0307", max_size=30)
@@ -87,3 +87,14 @@ def test_a_long_text_leaves_no_buffer_shorter_than_another():
     encoded = vocabulary.encode(["a " * 64, " ".join(f"x{number}" for number in range(10)), *words])
     assert len(vocabulary._hashes) == len(vocabulary._ends)
     assert [vocabulary.spelling(token) for token in encoded.ids[-60:]] == words
+
+
+@pytest.mark.parametrize(
+    ("texts", "named"), [("one text", "a list of texts"), ([b"x"], "bytes"), (["a", None], "NoneType")]
+)
+def test_what_is_no_list_of_texts_is_refused(texts, named):
+    """A single str would pass for a list of its characters, so it is refused like bytes and None."""
+    with pytest.raises(TypeError, match=named):
+        Vocabulary().encode(texts)
+    with pytest.raises(TypeError, match=named):
+        DedupIndex(0.5).admit(texts)
