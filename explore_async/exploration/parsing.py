@@ -19,6 +19,8 @@ from explore_async.exploration.values import AnswerSchema, Completion
 Format = Literal["json", "text"]
 
 _EXCERPT = 200
+_FORM_NAME = "the name"
+"""What stands for a name in the form that models are shown; small ones write it down as it is."""
 _THINKING_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
 _MARKER = re.compile(r"^[ \t]*#{2,4}[ \t]*([A-Za-z]+)[ \t]*(?::[ \t]*(.*))?$", re.MULTILINE)
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|"|[{}]', re.DOTALL)
@@ -100,7 +102,7 @@ def parse_tasks(completion: Completion, answer_format: Format) -> list[Proposal 
 
 def _proposal(item: Mapping[str, str]) -> Proposal | Unreadable:
     name = _title(item["name"])
-    if not name:
+    if not name or name.casefold() == _FORM_NAME:
         return Unreadable("missing_field", _excerpt(item))
     return Proposal(name, _title(item["reason"].split("\n")[0]))
 

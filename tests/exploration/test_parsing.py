@@ -116,9 +116,9 @@ def test_tasks_are_never_without_a_name(proposed: list[Proposal]) -> None:
             assert "\n" not in item.name
 
 
-@pytest.mark.parametrize("name", ['\\"\\"', ".", "“”", "。", " . "])
+@pytest.mark.parametrize("name", ['\\"\\"', ".", "“”", "。", " . ", "the name", "The name."])
 def test_a_name_that_is_none(name: str) -> None:
-    """The tree never gets a nameless task."""
+    """The tree never gets a nameless task, nor one that is called as the form has it."""
     (item,) = parse_tasks(answer(f'{{"tasks": [{{"name": "{name}", "reason": "why"}}]}}'), "json")
     assert isinstance(item, Unreadable)
     assert item.reason == "missing_field"
