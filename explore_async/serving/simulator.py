@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -124,7 +125,7 @@ class SimulatedServer:
             asked=dict(self._asked),
         )
 
-    async def _complete(self, request: web.Request) -> web.Response:
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
         try:
             body = orjson.loads(await request.read())
             model, messages = str(body["model"]), body["messages"]
@@ -145,7 +146,10 @@ class SimulatedServer:
         self._in_flight += 1
         self._peak = max(self._peak, self._in_flight)
         try:
-            if (delay_s := self._latency.draw_s(question, tokens)) > 0:
+            delay_s = self._latency.draw_s(question, tokens)
+            if body.get("stream"):
+                return await self._stream(request, model, text, finish_reason, tokens, count_tokens(prompt), delay_s)
+            if delay_s > 0:
                 await asyncio.sleep(delay_s)
         finally:
             self._in_flight -= 1
@@ -173,6 +177,42 @@ class SimulatedServer:
             },
         }
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+    async def _stream(  # noqa: PLR0917 - the parts of one answer
+        self,
+        request: web.Request,
+        model: str,
+        text: str,
+        finish_reason: str,
+        tokens: int,
+        prompt_tokens: int,
+        delay_s: float,
+    ) -> web.StreamResponse:
+        """The answer as server-sent events: a word each, spread over the delay, and the usage last."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+
+        async def send(choices: list[dict[str, object]], **more: object) -> None:
+            chunk = {"object": "chat.completion.chunk", "model": model, "choices": choices, **more}
+            await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
+
+        words = re.findall(r"\s*\S+", text)
+        for word in words:
+            if delay_s > 0:
+                await asyncio.sleep(delay_s / len(words))
+            await send([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
+        await send([{"index": 0, "delta": {}, "finish_reason": finish_reason}])
+        self._prompt_tokens += prompt_tokens
+        self._generation_tokens += tokens
+        usage = {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": tokens,
+            "total_tokens": prompt_tokens + tokens,
+        }
+        await send([], usage=usage)
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response()
