@@ -76,7 +76,9 @@ class EndpointFigures:
 
 @dataclass(frozen=True, slots=True)
 class LevelFigures:
-    """One level. `concurrency` is in flight at each endpoint; `errors` counts by kind, `first_errors` shows one each."""
+    """One level. `concurrency` is in flight at each endpoint; `errors` counts by kind, `first_errors` shows one of
+    each.
+    """
 
     concurrency: int
     in_flight: int

@@ -36,8 +36,8 @@ _WARM_UP_TOKENS = 16
 _WARM_UP_TIMEOUT_S = 300.0  # a first request may compile a grammar, or the engine itself
 _ROUNDS = 2
 """Requests of a level, in times of what is in flight."""
-_OVERTIME = 2.0
-"""What is in flight at the end of a level's seconds is waited for so many times as long as the level may take."""
+_OVERTIME = 1.0
+"""What is in flight at the end of a level's seconds is waited for so many times as long again."""
 _SEEDS = 2**31
 
 
@@ -86,9 +86,7 @@ class Sweep:
         recipe = plan.recipe if plan.max_tokens is None else limited(plan.recipe, plan.max_tokens)
         await asyncio.to_thread(warm_up)
         seeds = random.Random(plan.seed)  # noqa: S311 - another level, other prompts
-        warming = await asyncio.to_thread(
-            of_each_kind, limited(recipe, _WARM_UP_TOKENS), seed=seeds.randrange(_SEEDS)
-        )
+        warming = await asyncio.to_thread(of_each_kind, limited(recipe, _WARM_UP_TOKENS), seed=seeds.randrange(_SEEDS))
         async with open_session(plan.concurrency[-1] * len(plan.endpoints)) as session:
             clients = [EndpointClient(one.url, session=session, api_key=read_key(one)) for one in plan.endpoints]
             for concurrency in plan.concurrency:
@@ -98,7 +96,10 @@ class Sweep:
                 )
                 self._observer.phase(f"concurrency {concurrency}: warming up")
                 await self._warm_up(clients, warming)
-                figures = await _Level(concurrency, clients, asked, self.model, plan.seconds, self._observer).measure()
+                level = _Level(
+                    concurrency, clients, asked, model=self.model, seconds=plan.seconds, observer=self._observer
+                )
+                figures = await level.measure()
                 self.levels.append(figures)
                 self._observer.measured(figures)
                 if not figures.completed:
@@ -138,6 +139,7 @@ class _Level:
         concurrency: int,
         clients: Sequence[EndpointClient],
         asked: Sequence[Question],
+        *,
         model: str,
         seconds: float,
         observer: Observer,
@@ -180,9 +182,7 @@ class _Level:
             self._kinds[kind] += 1
             self._in_flight += 1
             try:
-                answer = await ask(
-                    self._clients[place], body, timeout_s=(1 + _OVERTIME) * self._seconds - elapsed_s
-                )
+                answer = await ask(self._clients[place], body, timeout_s=(1 + _OVERTIME) * self._seconds - elapsed_s)
             except EndpointError as error:
                 name = error_kind(error)
                 self._errors[name] += 1

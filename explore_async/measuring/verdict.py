@@ -2,9 +2,9 @@
 
 For each level, the first that holds:
 
-- client: this process used nine tenths of a core, or its event loop was late by 100 ms and more once in a hundred times;
+- client: this process used nine tenths of a core, or its event loop was late by 100 ms and more once in a hundred;
 - queue: requests waited at the server while the level was in flight, so the engine is full;
-- room: the next higher level brought a tenth more tokens a second; at the highest level: it brought a tenth more itself;
+- room: the next higher level brought a tenth more tokens a second, or the highest level itself did;
 - engine: it did not.
 """
 
