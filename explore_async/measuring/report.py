@@ -26,7 +26,6 @@ _LATENCIES: Final = {
     "itl_ms": "between pieces of text",
     "e2e_ms": "whole answer",
 }
-_WORDS: Final = {"room": "room for more", "unknown": "-"}
 
 
 class Progress:
@@ -93,24 +92,28 @@ def show(sweep: Sweep, console: Console) -> None:
     console.print(_rates(levels))
     console.print(_latencies(levels))
     for level, verdict in zip(levels, judge(levels), strict=True):
-        name = _WORDS.get(verdict.bottleneck, verdict.bottleneck)
-        console.print(Text(f"concurrency {level.concurrency}: {name} ({verdict.reason})"), soft_wrap=True)
+        told = f"concurrency {level.concurrency}: {verdict.bottleneck}: {verdict.reason}"
+        console.print(Text(told), soft_wrap=True)
         for kind, error in level.first_errors.items():
             console.print(Text(f"  {level.errors[kind]} {kind}, the first: {error}", style="red"), soft_wrap=True)
     if any(level.without_usage for level in levels):
         console.print("the server counts no tokens of streams: pieces of text are counted instead")
     if (best := recommended(levels)) is not None and len(levels) > 1:
-        most = max(level.output_tokens_per_s for level in levels)
-        share = best.output_tokens_per_s / most
-        told = "the most output tokens" if share == 1 else f"{share:.0%} of the most output tokens"
-        console.print(f"--concurrency {best.concurrency} is the least that gives {told} ({_number(most)}/s)")
+        most = max(levels, key=lambda level: level.output_tokens_per_s)
+        share = best.output_tokens_per_s / most.output_tokens_per_s
+        told = "the most measured" if best is most else f"{share:.0%} of the most measured (at {most.concurrency})"
+        console.print(
+            f"run --concurrency {best.concurrency}: {_number(best.output_tokens_per_s)} output tokens/s, {told}",
+            soft_wrap=True,
+            highlight=False,
+        )
 
 
 def _rates(levels: Sequence[LevelFigures]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     several = any(level.in_flight != level.concurrency for level in levels)
-    heads = ["con-\ncurrency", *(["in\nflight"] if several else []), "answers", "failed", "output\ntokens/s"]
-    heads += ["all\ntokens/s", "requests\n/s", "run-\nning", "wait-\ning", "KV\nused", "prefix\nhits", "bottleneck"]
+    heads = ["concur-\nrency", *(["in\nflight"] if several else []), "answers", "failed", "output\ntok/s", "all\ntok/s"]
+    heads += ["req/s", "run-\nning", "wait-\ning", "KV", "prefix\nhits", "bottleneck"]
     for head in heads:
         table.add_column(head, justify="left" if head == "bottleneck" else "right")
     for level, verdict in zip(levels, judge(levels), strict=True):
@@ -127,7 +130,7 @@ def _rates(levels: Sequence[LevelFigures]) -> Table:
             _mean(None if server is None else server.waiting),
             "-" if server is None or server.kv_usage is None else f"{server.kv_usage.most:.0%}",
             "-" if server is None or server.prefix_hit_share is None else f"{server.prefix_hit_share:.0%}",
-            _WORDS.get(verdict.bottleneck, verdict.bottleneck),
+            verdict.bottleneck,
         )
     return table
 

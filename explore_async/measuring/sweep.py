@@ -91,9 +91,8 @@ class Sweep:
             clients = [EndpointClient(one.url, session=session, api_key=read_key(one)) for one in plan.endpoints]
             for concurrency in plan.concurrency:
                 self._observer.phase(f"concurrency {concurrency}: preparing prompts")
-                asked = await asyncio.to_thread(
-                    questions, recipe, plan.number(concurrency), seed=seeds.randrange(_SEEDS)
-                )
+                number = plan.number(concurrency)
+                asked = await asyncio.to_thread(questions, recipe, number, seed=seeds.randrange(_SEEDS))
                 self._observer.phase(f"concurrency {concurrency}: warming up")
                 await self._warm_up(clients, warming)
                 level = _Level(
@@ -161,9 +160,10 @@ class _Level:
             deque((one.kind, one.body(model)) for one in asked[place :: len(clients)]) for place in range(len(clients))
         ]
 
+        self._most = sum(min(concurrency, len(waiting)) for waiting in self._waiting)
+
     async def measure(self) -> LevelFigures:
-        whole = sum(min(self._concurrency, len(waiting)) for waiting in self._waiting)
-        watch = Watch(self._clients, lambda: self._in_flight >= whole)
+        watch = Watch(self._clients, lambda: self._in_flight >= self._most)
         await watch.open()
         with watch.watching():
             self._began = time.perf_counter()
@@ -173,7 +173,7 @@ class _Level:
                         group.create_task(self._keep_asking(place))
             seconds = time.perf_counter() - self._began
         await watch.close()
-        return self._figures(whole, seconds, watch)
+        return self._figures(seconds, watch)
 
     async def _keep_asking(self, place: int) -> None:
         waiting = self._waiting[place]
@@ -196,14 +196,14 @@ class _Level:
             rate = self._tokens / (time.perf_counter() - self._began)
             self._observer.advanced(self._concurrency, ended, self._number, rate)
 
-    def _figures(self, whole: int, seconds: float, watch: Watch) -> LevelFigures:
+    def _figures(self, seconds: float, watch: Watch) -> LevelFigures:
         answers = [answer for at_one in self._answers for answer in at_one]
         prompt_tokens = sum(answer.prompt_tokens for answer in answers)
         output_tokens = sum(answer.output_tokens for answer in answers)
         per_token = [tpot for answer in answers if (tpot := answer.tpot_s) is not None]
         return LevelFigures(
             concurrency=self._concurrency,
-            in_flight=whole,
+            in_flight=self._most,
             asked=self._kinds.total(),
             completed=len(answers),
             errors=dict(self._errors),

@@ -117,11 +117,16 @@ class EndpointClient:
         return completion
 
     async def stream(self, body: bytes, *, timeout_s: float) -> AsyncGenerator[bytes]:
-        """One attempt at a chat completion whose body asks for a stream: the bytes of a 200, as they come."""
+        """One attempt at a chat completion whose body asks for a stream: the bytes of a 200, as they come.
+
+        On a connection of its own: llama.cpp closes it after a stream without having said so, and the next request
+        on it would fail.
+        """
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        url, headers = f"{self.url}/chat/completions", {**self._headers, "Connection": "close"}
         with self._mapped(timeout_s):
             async with self._session.post(
-                f"{self.url}/chat/completions", data=body, headers=self._headers, timeout=timeout, allow_redirects=False
+                url, data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status != HTTPStatus.OK:
                     raise self._refusal(response.status, response.headers, await self._read(response))
