@@ -110,7 +110,7 @@ def show(sweep: Sweep, console: Console) -> None:
 
 
 def _rates(levels: Sequence[LevelFigures]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
     several = any(level.in_flight != level.concurrency for level in levels)
     heads = ["concur-\nrency", *(["in\nflight"] if several else []), "answers", "failed", "output\ntok/s", "all\ntok/s"]
     heads += ["req/s", "run-\nning", "wait-\ning", "KV", "prefix\nhits", "bottleneck"]

@@ -47,11 +47,11 @@ def _judge(levels: Sequence[LevelFigures], index: int) -> Verdict:
         return Verdict("queue", f"{server.waiting.mean:.0f} requests waited{running}: the engine is full")
     rates = [one.output_tokens_per_s for one in levels]
     if index + 1 < len(levels) and levels[index + 1].completed:
-        gain, other = rates[index + 1] / rates[index], f"concurrency {levels[index + 1].concurrency}"
-        told = f"{other} brought {gain:.2f} times the tokens"
+        gain = rates[index + 1] / rates[index]
+        told = f"concurrency {levels[index + 1].concurrency} brought {gain:.2f} times the tokens"
     elif index > 0 and levels[index - 1].completed:
-        gain, other = rates[index] / rates[index - 1], f"concurrency {levels[index - 1].concurrency}"
-        told = f"{gain:.2f} times the tokens of {other}"
+        gain = rates[index] / rates[index - 1]
+        told = f"{gain:.2f} times the tokens of concurrency {levels[index - 1].concurrency}"
     else:
         return Verdict("unknown", "there is no other level to compare with")
-    return Verdict("room", f"{told}: more may help") if gain >= WORTH else Verdict("engine", told)
+    return Verdict("room" if gain >= WORTH else "engine", told)

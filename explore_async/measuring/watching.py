@@ -62,7 +62,7 @@ class Watch:
         return ServerFigures(
             running=_gauge(reading.running for reading in whole),
             waiting=_gauge(reading.waiting for reading in whole),
-            kv_usage=_gauge(reading.kv_usage for reading in whole),
+            kv_usage=_gauge(reading.kv_usage for reading in whole if reading.kv_usage > 0),  # llama.cpp tells none
             preemptions=max(0.0, after.preemptions - before.preemptions),
             prefix_hit_share=(after.prefix_hits - before.prefix_hits) / looked_up if looked_up > 0 else None,
         )
