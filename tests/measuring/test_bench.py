@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import signal
 from typing import Any
 
 import orjson
 import pytest
-from cli import CONFIG, config, explore, finished, launch
+from cli import CONFIG, config, explore, finished, in_process, launch
 from scripted import recipe
 from streaming_server import DONE, FINISH, event, paced, raw, streaming, text, usage
 
@@ -199,9 +198,7 @@ async def test_an_interrupted_sweep_shows_what_it_has(tmp_path):
         (("http://127.0.0.1:9", "http://127.0.0.1:9/v1"), 2, "twice"),
     ],
 )
-async def test_bad_input_has_its_code(arguments: tuple[str, ...], code: int, told: str):
+def test_bad_input_has_its_code(arguments: tuple[str, ...], code: int, told: str):
     """With a message that says what to do."""
-    from cli import in_process
-
-    result = await asyncio.to_thread(in_process, "bench", *arguments)
+    result = in_process("bench", *arguments)
     assert (result.code, told in result.stderr) == (code, True), result.stderr
