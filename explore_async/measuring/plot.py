@@ -20,7 +20,7 @@ def plot(levels: Sequence[LevelFigures], title: str, path: Path) -> None:
     from matplotlib.figure import Figure  # without pyplot: no window, no state
 
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "explore_async", "font.size": 9, "axes.grid": True}
-    style |= {"grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
+    style |= {"text.parse_math": False, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False}
     levels = [level for level in levels if level.completed]
     with mpl.rc_context(style):
         figure = Figure(figsize=(13.8, 3.6), layout="constrained")
@@ -41,8 +41,10 @@ def plot(levels: Sequence[LevelFigures], title: str, path: Path) -> None:
                     marker="o",
                     label=share,
                 )
-            axes.set(title=f"{told}, ms", yscale="log")
+            axes.set(title=f"{told}, ms")
             axes.legend()
+        first.set_yscale("log")
+        between.set_ylim(bottom=0)
         for axes in (rates, first, between):
             axes.set(xlabel="requests in flight at each endpoint", xscale="log")
             axes.set_xticks(concurrency, [str(number) for number in concurrency])
