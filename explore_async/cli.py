@@ -318,6 +318,36 @@ def dedup(  # noqa: PLR0917 - an option each
     sys.exit(0 if counts.kept else EXIT_NOTHING_KEPT)
 
 
+@app.command()
+def bench(  # noqa: PLR0917 - an option each
+    endpoints: Annotated[list[str], typer.Argument(metavar="ENDPOINT...", help="URLs of OpenAI-compatible servers")],
+    config_name: Annotated[str, typer.Option("--config", help="whose prompts: a file or preset")] = "brainstorming",
+    model: ModelOption = None,
+    listed: Annotated[str | None, typer.Option("--concurrency", metavar="N,N", help="the levels to measure")] = None,
+    most: Annotated[int, typer.Option(min=1, max=100_000, help="or 1, 4, 16, ... up to this")] = 256,
+    requests: Annotated[int, typer.Option(min=1, help="a level asks at least so many, and twice what it holds")] = 16,
+    seconds: Annotated[float, typer.Option(min=0.1, help="after which a level begins no more requests")] = 60.0,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="limit of an answer [default: the config's]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="the same prompts again [default: new ones]")] = None,
+    api_key_env: Annotated[str | None, typer.Option(metavar="NAME", help="the variable that holds the key")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="written there, with a plot beside it")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure endpoints with the prompts of a run: tokens per second and latencies by concurrency."""
+    from explore_async.measuring.command import bench, levels
+
+    recipe, concurrency = config.load(config_name).recipe, levels(listed, most)
+    with _terminable():
+        found, code = bench(
+            endpoints, recipe, config_name, model=model, concurrency=concurrency, requests=requests, seconds=seconds,
+            max_tokens=max_tokens, seed=seed, api_key_env=api_key_env, out=out, quiet=quiet,
+        )  # fmt: skip
+    if as_json:
+        _print_json(found)
+    sys.exit(code)
+
+
 @contextmanager
 def _terminable() -> Iterator[None]:
     """SIGTERM unwinds like Ctrl-C, so that what was begun is tidied away."""

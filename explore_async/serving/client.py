@@ -10,7 +10,7 @@ import contextlib
 import re
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -115,6 +115,23 @@ class EndpointClient:
         if completion is None:
             raise EndpointUnavailable(f"{self.url} answered 200 without a text", endpoint=self.url, status=200)
         return completion
+
+    async def stream(self, body: bytes, *, timeout_s: float) -> AsyncGenerator[bytes]:
+        """One attempt at a chat completion whose body asks for a stream: the bytes of a 200, as they come.
+
+        On a connection of its own: llama.cpp closes it after a stream without having said so, and the next request
+        on it would fail.
+        """
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        url, headers = f"{self.url}/chat/completions", {**self._headers, "Connection": "close"}
+        with self._mapped(timeout_s):
+            async with self._session.post(
+                url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status != HTTPStatus.OK:
+                    raise self._refusal(response.status, response.headers, await self._read(response))
+                async for piece in response.content.iter_any():
+                    yield piece
 
     async def _exchange(self, method: str, path: str, body: bytes | None, *, timeout_s: float | None) -> Any:
         """The parsed JSON of a 200; anything else is raised as one of our errors."""

@@ -157,6 +157,11 @@ class Engine:
             self._leave(job)
             self._let_in()
 
+    def made(self, number: int) -> int:
+        """Tokens of the request's answer so far; 0 where it has not begun, or is no longer known."""
+        job = self._jobs.get(number)
+        return 0 if job is None else job.made + (self._step - job.since if job.running else 0)
+
     def next_at(self) -> float | None:
         """When the next request finishes if none arrives before; None where none runs."""
         self._forget_stale_ends()

@@ -7,6 +7,7 @@ import hashlib
 import math
 import random
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, Protocol
@@ -31,11 +32,18 @@ class Asked:
     priority: int = 0
 
 
+class Progress:
+    """How far an answer is, 0 to 1, for whoever streams it. Filled in by the pace once the answer is begun."""
+
+    def __init__(self) -> None:
+        self.share: Callable[[], float] = lambda: 0.0
+
+
 class Pace(Protocol):
     peak: int
     """Most requests that ran at once so far."""
 
-    async def serve(self, asked: Asked) -> int:
+    async def serve(self, asked: Asked, progress: Progress | None = None) -> int:
         """Returns when the answer is ready: the tokens of the prompt that were cached. Cancelling frees the place."""
 
     def metrics(self) -> EngineMetrics: ...
@@ -70,7 +78,7 @@ class DrawnPace:
         self._slots = asyncio.Semaphore(slots)
         self._running = self._waiting = self._prompt_tokens = self._answer_tokens = self.peak = 0
 
-    async def serve(self, asked: Asked) -> int:
+    async def serve(self, asked: Asked, progress: Progress | None = None) -> int:
         self._waiting += 1
         try:
             await self._slots.acquire()
@@ -80,6 +88,9 @@ class DrawnPace:
         self.peak = max(self.peak, self._running)
         try:
             if (delay_s := self._latency.draw_s(asked.digest, asked.answer_tokens)) > 0:
+                if progress is not None:
+                    began = _now()
+                    progress.share = lambda: (_now() - began) / delay_s
                 await asyncio.sleep(delay_s)
         finally:
             self._running -= 1
@@ -103,7 +114,7 @@ class BatchedPace:
         self._timer: asyncio.TimerHandle | None = None
         self.peak = 0
 
-    async def serve(self, asked: Asked) -> int:
+    async def serve(self, asked: Asked, progress: Progress | None = None) -> int:
         cached = min(self._prefixes.look_up(asked.prompt), max(0, asked.prompt_tokens - 1))
         number = next(self._numbers)
         future = self._futures[number] = asyncio.get_running_loop().create_future()
@@ -116,6 +127,8 @@ class BatchedPace:
             priority=asked.priority,
         )
         self.peak = max(self.peak, self.engine.running)
+        if progress is not None:
+            progress.share = lambda: self._share(number, asked)
         self._set_timer()
         try:
             await future
@@ -126,6 +139,11 @@ class BatchedPace:
             self._set_timer()
             raise
         return cached
+
+    def _share(self, number: int, asked: Asked) -> float:
+        self._go_on()
+        self._set_timer()
+        return self.engine.made(number) / max(1, asked.answer_tokens)
 
     def metrics(self) -> EngineMetrics:
         self._go_on()

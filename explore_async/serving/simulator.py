@@ -9,6 +9,7 @@ priorities and a prefix cache. It shows vLLM's metrics by vLLM's names. What it 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,11 +24,13 @@ from aiohttp import web
 from explore_async.errors import ServerError
 from explore_async.serving.answers import MODEL_LENGTH, Answerer, count_tokens, digest_of
 from explore_async.serving.engine import Profile
-from explore_async.serving.pacing import Asked, BatchedPace, DrawnPace, Latency, Pace
+from explore_async.serving.pacing import Asked, BatchedPace, DrawnPace, Latency, Pace, Progress
 
 __all__ = ["Latency", "SimulatedServer", "SimulatorStatistics", "serve_simulated"]
 
 BACKLOG = 4096
+STREAM_S = 0.01
+"""Seconds between two looks at how far a streamed answer is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class SimulatedServer:
         assert self._pace is not None, "the server is not running"
         return self._pace
 
-    async def _complete(self, request: web.Request) -> web.Response:
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
         try:
             body = orjson.loads(await request.read())
             model, messages = str(body["model"]), body["messages"]
@@ -130,6 +133,8 @@ class SimulatedServer:
         prompt_tokens = count_tokens(prompt)
         priority = body.get("priority")
         asked = Asked(question, prompt, prompt_tokens, tokens, priority if isinstance(priority, int) else 0)
+        if body.get("stream"):
+            return await self._stream(request, model, text, finish_reason, asked)
         cached_tokens = await self._paced.serve(asked)
         answer = {
             "id": f"chatcmpl-{question.hex()}",
@@ -151,6 +156,41 @@ class SimulatedServer:
             },
         }
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+    async def _stream(
+        self, request: web.Request, model: str, text: str, finish_reason: str, asked: Asked
+    ) -> web.StreamResponse:
+        """The answer as server-sent events: a word each as the engine comes to it, and the usage last."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+
+        async def send(choices: list[dict[str, object]], **more: object) -> None:
+            chunk = {"object": "chat.completion.chunk", "model": model, "choices": choices, **more}
+            await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
+
+        words, sent, progress = re.findall(r"\s*\S+", text), 0, Progress()
+        serving = asyncio.ensure_future(self._paced.serve(asked, progress))
+        try:
+            while sent < len(words):
+                await asyncio.wait({serving}, timeout=STREAM_S)
+                ready = len(words) if serving.done() else int(progress.share() * len(words))
+                for word in words[sent:ready]:
+                    await send([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
+                sent = max(sent, ready)
+            cached_tokens = await serving
+        finally:
+            serving.cancel()
+        await send([{"index": 0, "delta": {}, "finish_reason": finish_reason}])
+        usage = {
+            "prompt_tokens": asked.prompt_tokens,
+            "completion_tokens": asked.answer_tokens,
+            "total_tokens": asked.prompt_tokens + asked.answer_tokens,
+            "prompt_tokens_details": {"cached_tokens": cached_tokens},
+        }
+        await send([], usage=usage)
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response()

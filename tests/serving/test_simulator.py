@@ -81,6 +81,25 @@ async def test_the_same_question_gets_the_same_answer():
     assert len(set(alone)) == 60
 
 
+async def test_a_stream_says_the_same():
+    """Word by word over the time that the answer takes, the finish reason after them and the usage last."""
+    async with SimulatedServer(latency=Latency(mean_s=0.2)) as server, aiohttp.ClientSession() as session:
+        whole = (await answers(server, [question(1)], concurrency=1))[0]
+        body = {"model": "simulated", "messages": list(question(1).messages), "max_tokens": 2048, "seed": 1}
+        moments, chunks = [], []
+        async with session.post(f"{server.url}/chat/completions", json={**body, "stream": True}) as response:
+            async for line in response.content:
+                if line.startswith(b"data: {"):
+                    moments.append(time.perf_counter())
+                    chunks.append(orjson.loads(line[6:]))
+        assert line == b"\n"
+    said = [chunk["choices"][0] for chunk in chunks[:-1]]
+    assert "".join(choice["delta"].get("content", "") for choice in said) == whole.text
+    assert [choice["finish_reason"] for choice in said] == [None] * (len(said) - 1) + [whole.finish_reason]
+    assert chunks[-1]["usage"]["completion_tokens"] == whole.completion_tokens
+    assert moments[-1] - moments[0] > 0.1
+
+
 async def test_a_servers_seed_changes_the_answers():
     """Two simulated models disagree."""
     texts = []

@@ -1,0 +1,108 @@
+"""`explore-async bench`: what was asked for on the command line into a plan, a sweep, and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+from explore_async.errors import EXIT_SIGINT, ConfigError, EndpointError, StorageError
+from explore_async.measuring.plot import can_plot, plot
+from explore_async.measuring.report import Progress, document, show
+from explore_async.measuring.sweep import Plan, Sweep
+from explore_async.serving.endpoints import Endpoint
+from explore_async.settings import Recipe
+
+_STEP = 4
+_HIGHEST = 100_000
+
+
+def levels(listed: str | None, most: int) -> tuple[int, ...]:
+    """What --concurrency lists; without it powers of four up to `most`, and `most` itself."""
+    if listed is None:
+        return tuple(sorted({most} | {_STEP**power for power in range(most.bit_length()) if _STEP**power <= most}))
+    try:
+        found = {int(one) for one in listed.split(",")}
+    except ValueError:
+        found = set()
+    if not found or not all(1 <= one <= _HIGHEST for one in found):
+        raise ConfigError(f"--concurrency {listed}: whole numbers from 1 with commas between, for example 8,32")
+    return tuple(sorted(found))
+
+
+def bench(
+    urls: Sequence[str],
+    recipe: Recipe,
+    config_name: str,
+    *,
+    model: str | None,
+    concurrency: tuple[int, ...],
+    requests: int,
+    seconds: float,
+    max_tokens: int | None,
+    seed: int | None,
+    api_key_env: str | None,
+    out: Path | None,
+    quiet: bool,
+) -> tuple[dict[str, Any], int]:
+    """The document and the exit code. Interrupted, with the levels that were finished by then."""
+    _check(out)
+    plan = Plan(
+        endpoints=tuple(Endpoint(url, concurrency=concurrency[-1], api_key_env=api_key_env) for url in urls),
+        model=model,
+        recipe=recipe,
+        concurrency=concurrency,
+        requests=requests,
+        seconds=seconds,
+        max_tokens=max_tokens,
+        seed=secrets.randbelow(2**31) if seed is None else seed,
+    )
+    console = Console(stderr=True)
+    code = 0
+    with Progress(console, quiet=quiet) as progress:
+        sweep = Sweep(plan, progress)
+        try:
+            asyncio.run(sweep.run())
+        except KeyboardInterrupt:
+            code = EXIT_SIGINT
+    if code:
+        console.print("stopped; of the levels that were finished:" if sweep.levels else "stopped; nothing was measured")
+    if not quiet:
+        show(sweep, console)
+    found = document(sweep, config_name, finished=not code and len(sweep.levels) == len(concurrency))
+    if out is not None and sweep.levels:
+        _write(out, found, sweep, console if not quiet else None)
+    if sweep.levels and not sweep.levels[-1].completed:
+        last = sweep.levels[-1]
+        raise EndpointError(
+            f"concurrency {last.concurrency}: no request was answered. {next(iter(last.first_errors.values()), '')}"
+        )
+    return found, code
+
+
+def _check(out: Path | None) -> None:
+    """Before minutes are spent on what cannot be written."""
+    if out is None:
+        return
+    if out.suffix != ".json":
+        raise ConfigError(f"--out {out}: it is JSON and called .json; the plot beside it is called .svg")
+    if not out.parent.is_dir():
+        raise StorageError(f"{out.parent}: no such folder")
+
+
+def _write(out: Path, found: dict[str, Any], sweep: Sweep, console: Console | None) -> None:
+    picture = out.with_suffix(".svg")
+    try:
+        out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        if can_plot():
+            plot(sweep.levels, f"{sweep.model}: {found['config']}", picture)
+    except OSError as error:
+        raise StorageError(f"{error.filename or out}: {error.strerror or error}") from error
+    if console is not None:
+        told = f"{out} and {picture}" if can_plot() else f"{out} (a plot needs matplotlib: pip install matplotlib)"
+        console.print(f"written: {told}", soft_wrap=True, highlight=False)

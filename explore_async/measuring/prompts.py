@@ -1,0 +1,98 @@
+"""The prompts to measure with: those that a run of a recipe asks for, in the mix and with the prefixes of a real one.
+
+An explorer is driven in this process with made-up answers. So sub-tasks, demonstrations and what has been explored
+stand in the prompts as they would in a run, and a run's own numbers of explorations and generations.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import orjson
+
+from explore_async.errors import ConfigError
+from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.values import ChatRequest, Completion, Kind, Request
+from explore_async.serving import wire
+from explore_async.serving.answers import Answerer
+from explore_async.settings import Recipe
+
+_JOURNEY = 600
+"""Requests of a run to choose from: with the presets, the exploration and as much again and more of generation."""
+_SLOTS = 4  # a narrow window explores early in the journey, so that most of it is as in the bulk of a run
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    kind: Kind
+    request: ChatRequest
+
+    def body(self, served_model: str) -> bytes:
+        """The body that asks for a stream, with its usage at the end."""
+        body = orjson.loads(wire.chat_body(self.request, served_model, None))
+        return orjson.dumps({**body, "stream": True, "stream_options": {"include_usage": True}})
+
+
+def limited(recipe: Recipe, max_tokens: int) -> Recipe:
+    """With that limit for answers of every kind."""
+    sampling = recipe.sampling
+    limit = {"max_tokens": max_tokens}
+    return recipe.model_copy(
+        update={
+            "sampling": sampling.model_copy(
+                update={
+                    "exploration": sampling.exploration.model_copy(update=limit),
+                    "generation": sampling.generation.model_copy(update=limit),
+                }
+            )
+        }
+    )
+
+
+def questions(recipe: Recipe, number: int, *, seed: int) -> list[Question]:
+    """So many, spread evenly over the first part of a run, in its order.
+
+    Equal seeds give equal questions. Another seed gives other sub-tasks, demonstrations and explored trees, so that no
+    prefix cache holds more of them than what is equal in all runs of the recipe: the system prompt, and what is asked
+    of the tasks that the recipe itself names.
+    """
+    travelled: list[Question] = []
+    journeys = 0
+    while len(travelled) < number:
+        travelled += _journey(recipe, seed + journeys)
+        journeys += 1
+    return [travelled[(2 * index + 1) * len(travelled) // (2 * number)] for index in range(number)]
+
+
+def of_each_kind(recipe: Recipe, *, seed: int) -> list[Question]:
+    """The first question of each kind."""
+    first: dict[Kind, Question] = {}
+    for question in _journey(recipe, seed):
+        first.setdefault(question.kind, question)
+    return list(first.values())
+
+
+def _journey(recipe: Recipe, seed: int) -> list[Question]:
+    """The first requests of a run, in the order in which they become due."""
+    recipe = recipe.model_copy(update={"seed": seed, "window": "auto", "lag": None})
+    recipe = recipe.resolved(model="measured", slots=_SLOTS)
+    assert isinstance(recipe.window, int)
+    explorer, book, answerer = Explorer(recipe), PromptBook(recipe), Answerer(seed=seed, duplicate_share=0.0)
+    under_way: list[tuple[int, int, Request]] = []
+    travelled: list[Question] = []
+    while len(travelled) < _JOURNEY and explorer.stopped is None:
+        while len(under_way) < recipe.window and (issued := explorer.next_request()) is not None:
+            heapq.heappush(under_way, (issued.due, issued.ordinal, issued))
+        if not under_way:
+            break
+        _, _, request = heapq.heappop(under_way)
+        question = Question(request.kind, book.render(request))
+        body = orjson.loads(wire.chat_body(question.request, recipe.model or "", None))
+        text, finish_reason, tokens = answerer.answer(body, bytes.fromhex(question.request.key))
+        explorer.commit(request, Completion(text, finish_reason, 0, tokens))
+        travelled.append(question)
+    if not travelled:
+        raise ConfigError("the config's targets leave nothing to ask")
+    return travelled

@@ -1,0 +1,161 @@
+"""A sweep for people: what goes on, a table at the end, and a document for programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from explore_async import __version__
+from explore_async.measuring.figures import Gauge, LevelFigures, Spread
+from explore_async.measuring.sweep import Sweep
+from explore_async.measuring.verdict import judge, recommended
+
+_SECONDS_BETWEEN_LINES = 10.0
+_LATENCIES: Final = {
+    "ttft_ms": "time to first token",
+    "tpot_ms": "time per further token",
+    "itl_ms": "between pieces of text",
+    "e2e_ms": "whole answer",
+}
+
+
+class Progress:
+    """Observes a sweep and shows it on stderr: a spinner on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._status = console.status("connecting")
+        self._told = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal and not self._quiet:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._status.stop()
+
+    def phase(self, text: str) -> None:
+        self._status.update(Text(text))
+
+    def advanced(self, concurrency: int, ended: int, number: int, tokens_per_s: float) -> None:
+        text = f"concurrency {concurrency}: {ended:,} of {number:,} answers, {_number(tokens_per_s)} output tokens/s"
+        self._status.update(Text(text))
+        if not self._console.is_terminal and time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES:
+            self._say(text)
+
+    def measured(self, level: LevelFigures) -> None:
+        self._say(
+            f"concurrency {level.concurrency}: {_number(level.output_tokens_per_s)} output tokens/s, "
+            f"{level.completed:,} answers in {level.seconds:,.1f} s"
+        )
+
+    def _say(self, text: str) -> None:
+        self._told = time.monotonic()
+        if not self._quiet:
+            self._console.print(Text(text), soft_wrap=True)
+
+
+def document(sweep: Sweep, config_name: str, *, finished: bool) -> dict[str, Any]:
+    """All that was measured, for JSON."""
+    plan, best = sweep.plan, recommended(sweep.levels)
+    verdicts = judge(sweep.levels)
+    return {
+        "version": __version__,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": finished,
+        "model": sweep.model,
+        "config": config_name,
+        "seed": plan.seed,
+        "max_tokens": plan.max_tokens,
+        "levels": [{**asdict(level), **asdict(verdict)} for level, verdict in zip(sweep.levels, verdicts, strict=True)],
+        "recommended_concurrency": None if best is None else best.concurrency,
+    }
+
+
+def show(sweep: Sweep, console: Console) -> None:
+    levels = sweep.levels
+    if not levels:
+        return
+    console.print(_rates(levels))
+    console.print(_latencies(levels))
+    for level, verdict in zip(levels, judge(levels), strict=True):
+        told = f"concurrency {level.concurrency}: {verdict.bottleneck}: {verdict.reason}"
+        console.print(Text(told), soft_wrap=True)
+        for kind, error in level.first_errors.items():
+            console.print(Text(f"  {level.errors[kind]} {kind}, the first: {error}", style="red"), soft_wrap=True)
+    if any(level.without_usage for level in levels):
+        console.print("the server counts no tokens of streams: pieces of text are counted instead")
+    if (best := recommended(levels)) is not None and len(levels) > 1:
+        most = max(levels, key=lambda level: level.output_tokens_per_s)
+        share = best.output_tokens_per_s / most.output_tokens_per_s
+        told = "the most measured" if best is most else f"{share:.0%} of the most measured (at {most.concurrency})"
+        console.print(
+            f"run --concurrency {best.concurrency}: {_number(best.output_tokens_per_s)} output tokens/s, {told}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def _rates(levels: Sequence[LevelFigures]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
+    several = any(level.in_flight != level.concurrency for level in levels)
+    heads = ["concur-\nrency", *(["in\nflight"] if several else []), "answers", "failed", "output\ntok/s", "all\ntok/s"]
+    heads += ["req/s", "run-\nning", "wait-\ning", "KV", "prefix\nhits", "bottleneck"]
+    for head in heads:
+        table.add_column(head, justify="left" if head == "bottleneck" else "right")
+    for level, verdict in zip(levels, judge(levels), strict=True):
+        server = level.server
+        table.add_row(
+            str(level.concurrency),
+            *([str(level.in_flight)] if several else []),
+            f"{level.completed:,}",
+            str(sum(level.errors.values()) or "-"),
+            _number(level.output_tokens_per_s),
+            _number(level.total_tokens_per_s),
+            _number(level.requests_per_s),
+            _mean(None if server is None else server.running),
+            _mean(None if server is None else server.waiting),
+            "-" if server is None or server.kv_usage is None else f"{server.kv_usage.most:.0%}",
+            "-" if server is None or server.prefix_hit_share is None else f"{server.prefix_hit_share:.0%}",
+            verdict.bottleneck,
+        )
+    return table
+
+
+def _latencies(levels: Sequence[LevelFigures]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("milliseconds")
+    for head in ("concurrency", "mean", "p50", "p90", "p99"):
+        table.add_column(head, justify="right")
+    for name, told in _LATENCIES.items():
+        for index, level in enumerate(levels):
+            spread: Spread | None = getattr(level, name)
+            figures = ("-",) * 4 if spread is None else map(_number, (spread.mean, spread.p50, spread.p90, spread.p99))
+            last = index == len(levels) - 1
+            table.add_row("" if index else told, str(level.concurrency), *figures, end_section=last)
+    return table
+
+
+def _number(value: float) -> str:
+    """Three digits, or all before the point."""
+    for least, digits in ((100, 0), (10, 1), (0, 2)):
+        if value >= least:
+            return f"{value:,.{digits}f}"
+    return f"{value:,.2f}"
+
+
+def _mean(gauge: Gauge | None) -> str:
+    return "-" if gauge is None else _number(gauge.mean)

@@ -1,0 +1,199 @@
+"""An answer as it comes in: server-sent events out of pieces of bytes, and the moments at which text arrived.
+
+What ends a request in failure is raised as one of our errors; nothing is asked again.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import orjson
+
+from explore_async.errors import EndpointUnavailable
+from explore_async.serving.client import EndpointClient
+
+_END_OF_LINE = re.compile(rb"\r\n|\n|\r")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_DONE: Final = "[DONE]"
+_TEXTS: Final = ("content", "reasoning_content", "reasoning")
+"""Where engines put what a model writes; the latter two hold what it thinks."""
+_EXCERPT = 200
+
+
+class EventReader:
+    """Server-sent events out of a stream of bytes: the same events, however the stream is cut into pieces.
+
+    Keeps the `data` of events; their names, ids and comments are passed over.
+    """
+
+    def __init__(self) -> None:
+        self._line: list[bytes] = []
+        self._data: list[bytes] = []
+        self._after_return = False
+        self._first = True
+
+    def feed(self, piece: bytes) -> list[str]:
+        """The events that this piece completes."""
+        if self._after_return and piece:  # a line may end in CR LF, cut in the middle
+            piece = piece.removeprefix(b"\n")
+            self._after_return = False
+        if not piece:
+            return []
+        self._after_return = piece.endswith(b"\r")
+        *lines, rest = _END_OF_LINE.split(piece)
+        events: list[str] = []
+        for line in lines:
+            self._line.append(line)
+            self._take_line(events)
+        if rest:
+            self._line.append(rest)
+        return events
+
+    def close(self) -> list[str]:
+        """The stream is over: what was not followed by a blank line counts all the same, as some servers forget it."""
+        events: list[str] = []
+        self._take_line(events)
+        self._dispatch(events)
+        return events
+
+    def _take_line(self, events: list[str]) -> None:
+        line = b"".join(self._line)
+        self._line.clear()
+        if self._first:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+            self._first = False
+        if not line:
+            self._dispatch(events)
+        elif line == b"data" or line.startswith(b"data:"):
+            self._data.append(line[5:].removeprefix(b" "))
+
+    def _dispatch(self, events: list[str]) -> None:
+        if self._data:
+            events.append(b"\n".join(self._data).decode(errors="replace"))
+            self._data.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one event of a streamed chat completion tells. Counts are None where it has none."""
+
+    choice: bool = False
+    text: bool = False
+    finished: bool = False
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    error: str | None = None
+
+
+def read_chunk(event: str) -> Chunk:
+    """Tolerates what servers leave out; an event that is no chunk at all is an error."""
+    try:
+        document = orjson.loads(event)
+    except orjson.JSONDecodeError:
+        return Chunk(error=f"an event that is no JSON: {event[:_EXCERPT]}")
+    if not isinstance(document, dict):
+        return Chunk(error=f"an event that is no object: {event[:_EXCERPT]}")
+    if (error := document.get("error")) or document.get("object") == "error":
+        detail = error.get("message") if isinstance(error, dict) else error
+        return Chunk(error=str(detail or document.get("message") or error)[:_EXCERPT])
+    choices, usage = document.get("choices"), document.get("usage")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+    delta = (choice or {}).get("delta")
+    return Chunk(
+        choice=choice is not None,
+        text=isinstance(delta, dict) and any(delta.get(name) for name in _TEXTS),
+        finished=bool((choice or {}).get("finish_reason")),
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        output_tokens=_count(usage, "completion_tokens"),
+    )
+
+
+def _count(usage: Any, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, Mapping) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One streamed answer. Seconds count from the moment it was asked for.
+
+    `gaps_s` lie between one piece of text and the next; a piece may hold several tokens. Without `usage` from the
+    server, `output_tokens` counts pieces and `prompt_tokens` is 0.
+    """
+
+    ttft_s: float
+    e2e_s: float
+    gaps_s: tuple[float, ...]
+    prompt_tokens: int
+    output_tokens: int
+    usage: bool
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Seconds for each token after the first; None where there is one token only."""
+        return (self.e2e_s - self.ttft_s) / (self.output_tokens - 1) if self.output_tokens > 1 else None
+
+
+class _Transcript:
+    """What has come of one answer so far."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+        self.last = 0.0
+        self.finished = False
+        self.done = False
+        self.prompt_tokens: int | None = None
+        self.output_tokens: int | None = None
+
+    def take(self, events: Iterable[str], now: float) -> str | None:
+        """What the server says went wrong, if it does."""
+        for event in events:
+            self.done = self.done or event == _DONE
+            if self.done:
+                return None
+            chunk = read_chunk(event)
+            if chunk.error is not None:
+                return chunk.error
+            if chunk.choice:
+                self.last = now
+            if chunk.text:
+                self.moments.append(now)
+            self.finished = self.finished or chunk.finished
+            self.prompt_tokens = self.prompt_tokens if chunk.prompt_tokens is None else chunk.prompt_tokens
+            self.output_tokens = self.output_tokens if chunk.output_tokens is None else chunk.output_tokens
+        return None
+
+
+async def ask(client: EndpointClient, body: bytes, *, timeout_s: float) -> Answer:
+    """One streamed attempt. EndpointUnavailable with status 200 for a stream that breaks off, errs or holds no text."""
+    reader, heard = EventReader(), _Transcript()
+    asked = time.perf_counter()
+    async with aclosing(client.stream(body, timeout_s=timeout_s)) as pieces:
+        async for piece in pieces:
+            if fault := heard.take(reader.feed(piece), time.perf_counter()):
+                raise _broken(client, f"broke off in mid-stream: {fault}")
+    if fault := heard.take(reader.close(), time.perf_counter()):
+        raise _broken(client, f"broke off in mid-stream: {fault}")
+    ended = heard.finished or heard.done
+    if not heard.moments:
+        raise _broken(client, "streamed no text" if ended else "answered without a stream of text")
+    if not ended:
+        raise _broken(client, "ended the stream before the answer was finished")
+    return Answer(
+        ttft_s=heard.moments[0] - asked,
+        e2e_s=heard.last - asked,
+        gaps_s=tuple(after - before for before, after in pairwise(heard.moments)),
+        prompt_tokens=heard.prompt_tokens or 0,
+        output_tokens=heard.output_tokens or len(heard.moments),
+        usage=heard.output_tokens is not None,
+    )
+
+
+def _broken(client: EndpointClient, what: str) -> EndpointUnavailable:
+    return EndpointUnavailable(f"{client.url} {what}", endpoint=client.url, status=200)

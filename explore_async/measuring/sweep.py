@@ -1,0 +1,247 @@
+"""One level of concurrency after another, each with prompts of its own, at all endpoints evenly.
+
+A level asks a fixed number of questions. So many are in flight at each endpoint; as one is answered the next is sent,
+and nothing is asked again. Owns what was measured: whoever is interrupted still has the levels that were finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from explore_async.errors import (
+    AttemptTimedOut,
+    ConnectionFailed,
+    ContextOverflow,
+    EndpointError,
+    RateLimited,
+    RequestRejected,
+)
+from explore_async.measuring.figures import EndpointFigures, LevelFigures, Spread
+from explore_async.measuring.prompts import Question, limited, of_each_kind, questions
+from explore_async.measuring.streaming import Answer, ask
+from explore_async.measuring.watching import Watch
+from explore_async.serving.client import EndpointClient, open_session
+from explore_async.serving.endpoints import Endpoint, read_key
+from explore_async.serving.pool import EndpointPool
+from explore_async.settings import Recipe
+from rouge_kernels import warm_up
+
+_WARM_UP_TOKENS = 16
+_WARM_UP_TIMEOUT_S = 300.0  # a first request may compile a grammar, or the engine itself
+_ROUNDS = 2
+"""Requests of a level, in times of what is in flight."""
+_OVERTIME = 1.0
+"""What is in flight at the end of a level's seconds is waited for so many times as long again."""
+_SEEDS = 2**31
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`concurrency` rises; `requests` are the fewest of a level; after `seconds` a level begins no more of them."""
+
+    endpoints: tuple[Endpoint, ...]
+    model: str | None
+    recipe: Recipe
+    concurrency: tuple[int, ...]
+    requests: int
+    seconds: float
+    max_tokens: int | None
+    seed: int
+
+    def number(self, concurrency: int) -> int:
+        return max(self.requests, _ROUNDS * concurrency * len(self.endpoints))
+
+
+class Observer(Protocol):
+    def phase(self, text: str) -> None: ...
+
+    def advanced(self, concurrency: int, ended: int, number: int, tokens_per_s: float) -> None: ...
+
+    def measured(self, level: LevelFigures) -> None: ...
+
+
+class Sweep:
+    """Runs once. `model` is the name that is asked for, once it is known."""
+
+    def __init__(self, plan: Plan, observer: Observer) -> None:
+        self.plan = plan
+        self.model = plan.model
+        self.levels: list[LevelFigures] = []
+        self._observer = observer
+
+    async def run(self) -> None:
+        """EndpointError where an endpoint is not there, or refuses what is asked before the first level is measured.
+
+        A level without a single answer is the last.
+        """
+        plan = self.plan
+        self.model = await _connect(plan)
+        self._observer.phase("preparing prompts")
+        recipe = plan.recipe if plan.max_tokens is None else limited(plan.recipe, plan.max_tokens)
+        await asyncio.to_thread(warm_up)
+        seeds = random.Random(plan.seed)  # noqa: S311 - another level, other prompts
+        warming = await asyncio.to_thread(of_each_kind, limited(recipe, _WARM_UP_TOKENS), seed=seeds.randrange(_SEEDS))
+        async with open_session(plan.concurrency[-1] * len(plan.endpoints)) as session:
+            clients = [EndpointClient(one.url, session=session, api_key=read_key(one)) for one in plan.endpoints]
+            for concurrency in plan.concurrency:
+                self._observer.phase(f"concurrency {concurrency}: preparing prompts")
+                number = plan.number(concurrency)
+                asked = await asyncio.to_thread(questions, recipe, number, seed=seeds.randrange(_SEEDS))
+                self._observer.phase(f"concurrency {concurrency}: warming up")
+                await self._warm_up(clients, warming)
+                level = _Level(
+                    concurrency, clients, asked, model=self.model, seconds=plan.seconds, observer=self._observer
+                )
+                figures = await level.measure()
+                self.levels.append(figures)
+                self._observer.measured(figures)
+                if not figures.completed:
+                    break
+
+    async def _warm_up(self, clients: Sequence[EndpointClient], warming: Sequence[Question]) -> None:
+        """Grammars, kernels, connections; and whether what is asked can be answered at all."""
+        assert self.model is not None
+        outcomes = await asyncio.gather(
+            *(
+                ask(client, question.body(self.model), timeout_s=_WARM_UP_TIMEOUT_S)
+                for client in clients
+                for question in warming
+            ),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and (not self.levels or not isinstance(outcome, EndpointError)):
+                raise outcome
+
+
+async def _connect(plan: Plan) -> str:
+    """The model's name, when all endpoints are there and serve it: a sweep of some of them would mislead."""
+    async with EndpointPool(plan.endpoints, model=plan.model) as pool:
+        model = await pool.connect()
+        for one in pool.statistics().endpoints:
+            if not one.healthy:
+                raise EndpointError(f"{one.last_error}. Start it, or leave it out", endpoint=one.url)
+    return model
+
+
+class _Level:
+    """One level under way."""
+
+    def __init__(
+        self,
+        concurrency: int,
+        clients: Sequence[EndpointClient],
+        asked: Sequence[Question],
+        *,
+        model: str,
+        seconds: float,
+        observer: Observer,
+    ) -> None:
+        self._concurrency = concurrency
+        self._clients = clients
+        self._number = len(asked)
+        self._seconds = seconds
+        self._observer = observer
+        self._answers: list[list[Answer]] = [[] for _ in clients]
+        self._errors: Counter[str] = Counter()
+        self._first_errors: dict[str, str] = {}
+        self._kinds: Counter[str] = Counter()
+        self._in_flight = 0
+        self._tokens = 0
+        self._began = 0.0
+        # Bodies are written before the clock runs.
+        self._waiting = [
+            deque((one.kind, one.body(model)) for one in asked[place :: len(clients)]) for place in range(len(clients))
+        ]
+
+        self._most = sum(min(concurrency, len(waiting)) for waiting in self._waiting)
+
+    async def measure(self) -> LevelFigures:
+        watch = Watch(self._clients, lambda: self._in_flight >= self._most)
+        await watch.open()
+        with watch.watching():
+            self._began = time.perf_counter()
+            async with asyncio.TaskGroup() as group:
+                for place in range(len(self._clients)):
+                    for _ in range(min(self._concurrency, len(self._waiting[place]))):
+                        group.create_task(self._keep_asking(place))
+            seconds = time.perf_counter() - self._began
+        await watch.close()
+        return self._figures(seconds, watch)
+
+    async def _keep_asking(self, place: int) -> None:
+        waiting = self._waiting[place]
+        while waiting and (elapsed_s := time.perf_counter() - self._began) < self._seconds:
+            kind, body = waiting.popleft()
+            self._kinds[kind] += 1
+            self._in_flight += 1
+            try:
+                answer = await ask(self._clients[place], body, timeout_s=(1 + _OVERTIME) * self._seconds - elapsed_s)
+            except EndpointError as error:
+                name = error_kind(error)
+                self._errors[name] += 1
+                self._first_errors.setdefault(name, str(error))
+            else:
+                self._answers[place].append(answer)
+                self._tokens += answer.output_tokens
+            finally:
+                self._in_flight -= 1
+            ended = sum(map(len, self._answers)) + self._errors.total()
+            rate = self._tokens / (time.perf_counter() - self._began)
+            self._observer.advanced(self._concurrency, ended, self._number, rate)
+
+    def _figures(self, seconds: float, watch: Watch) -> LevelFigures:
+        answers = [answer for at_one in self._answers for answer in at_one]
+        prompt_tokens = sum(answer.prompt_tokens for answer in answers)
+        output_tokens = sum(answer.output_tokens for answer in answers)
+        per_token = [tpot for answer in answers if (tpot := answer.tpot_s) is not None]
+        return LevelFigures(
+            concurrency=self._concurrency,
+            in_flight=self._most,
+            asked=self._kinds.total(),
+            completed=len(answers),
+            errors=dict(self._errors),
+            first_errors=self._first_errors,
+            kinds=dict(self._kinds),
+            seconds=seconds,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            without_usage=sum(not answer.usage for answer in answers),
+            output_tokens_per_s=output_tokens / seconds,
+            total_tokens_per_s=(prompt_tokens + output_tokens) / seconds,
+            requests_per_s=len(answers) / seconds,
+            ttft_ms=Spread.of((answer.ttft_s for answer in answers), scale=1000),
+            tpot_ms=Spread.of(per_token, scale=1000),
+            itl_ms=Spread.of((gap for answer in answers for gap in answer.gaps_s), scale=1000),
+            e2e_ms=Spread.of((answer.e2e_s for answer in answers), scale=1000),
+            server=watch.server(),
+            client=watch.client(),
+            endpoints=tuple(
+                EndpointFigures(client.url, len(at_one), sum(answer.output_tokens for answer in at_one) / seconds)
+                for client, at_one in zip(self._clients, self._answers, strict=True)
+            ),
+        )
+
+
+def error_kind(error: EndpointError) -> str:
+    match error:
+        case AttemptTimedOut():
+            return "unfinished"
+        case ConnectionFailed():
+            return "unreachable"
+        case RateLimited():
+            return "rate_limited"
+        case ContextOverflow():
+            return "context_overflow"
+        case RequestRejected():
+            return "rejected"
+        case _ if error.status == 200:  # noqa: PLR2004 - all was well until the stream was read
+            return "broken_stream"
+        case _:
+            return "broke_off" if error.status is None else "server_error"
