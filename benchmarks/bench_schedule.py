@@ -11,11 +11,12 @@ out. What was asked, with its true lengths, is then scheduled anew on the same e
 - sequential: one request at a time, as the published code does.
 
 "whole" is the clairvoyant's time over ours. "steady" is the share of slots that are busy between the first and the last
-moment at which there were more requests to ask than slots. With endpoints in trouble both are still measured against
-all engines in health, so they say what the trouble costs. The HTTP ceiling of one process is another matter: see
-`bench_client.py`.
+moment at which there were more requests to ask than slots. With endpoints in trouble both are measured twice: against
+all engines in health, which says what the trouble costs, and ("available") against what the troubled ones could have
+done: slots count while their engine is there, and the clairvoyant's work takes as long as it takes at the speed there
+is. The HTTP ceiling of one process is another matter: see `bench_client.py`.
 
-    python benchmarks/bench_schedule.py [--fleets 1 8] [--per-task 500] [--out results/schedule.json]
+    python benchmarks/bench_schedule.py [--fleets 1 8 64] [--per-task 500] [--out results/schedule.json]
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from explore_async.settings import Recipe
 
 PROFILE = PROFILES["h100-qwen3-8b"]
 FOLLOWS_NONE: tuple[int, ...] = ()
-DIES_AT, FLAPS = 60, 60
+DIES_AT, FLAPS, GONE_S, SLOWER = 60, 60, 20, 3
 
 
 def main() -> None:
@@ -91,6 +92,7 @@ def compared(engines: int, domains: int, per_task: int, trouble: str) -> dict[st
         "steady": steady(ours, slots),
         "clairvoyant_s": round(known, 1),
         "whole": round(known / ours.seconds, 3),
+        **(of_available(ours, engines, known) if trouble != "none" else {}),
         "times_faster_than": {
             "stages": round(staged(ours.steps, engines) / ours.seconds, 2),
             "gather": round(gathered(ours.steps, engines) / ours.seconds, 2),
@@ -107,6 +109,25 @@ def steady(ours: Rehearsal, slots: int) -> float | None:
     pairs = [(a, b) for a, b in pairwise(ours.samples) if busy[0] <= a.at and b.at <= busy[-1]]
     total = sum(b.at - a.at for a, b in pairs)
     return round(sum(a.running * (b.at - a.at) for a, b in pairs) / (slots * total), 3) if total else None
+
+
+def of_available(ours: Rehearsal, engines: int, known: float) -> dict[str, float]:
+    """The two shares, against the engines that were there. `known`: the clairvoyant's seconds with all of them."""
+
+    def present(now: float) -> float:
+        return engines - (now > DIES_AT) - is_flapped(now)
+
+    busy = [sample.at for sample in ours.samples if sample.runnable > engines * PROFILE.slots]
+    pairs = [(a, b) for a, b in pairwise(ours.samples) if busy[0] <= a.at and b.at <= busy[-1]]
+    there = sum(present(a.at) * PROFILE.slots * (b.at - a.at) for a, b in pairs)
+    work, now = known * engines, 0.0
+    while work > 0:  # in steps of a second
+        work -= present(now) - (1 - 1 / SLOWER)
+        now += 1
+    return {
+        "steady_of_available": round(sum(a.running * (b.at - a.at) for a, b in pairs) / there, 3),
+        "whole_of_available": round(now / ours.seconds, 3),
+    }
 
 
 # -- the same requests, scheduled otherwise
@@ -265,18 +286,22 @@ class TroubledClient:
         return completion
 
 
+def is_flapped(now: float) -> bool:
+    return now % FLAPS > FLAPS - GONE_S
+
+
 class TroubledFleet(Fleet):
     """The first engine is three times slower, the second dies after 60 s, the third is gone for 20 s of every 60."""
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
-        slow = replace(profiles[0], step_s=3 * profiles[0].step_s, request_s=3 * profiles[0].request_s)
+        slow = replace(profiles[0], step_s=SLOWER * profiles[0].step_s, request_s=SLOWER * profiles[0].request_s)
         super().__init__([slow, *profiles[1:]])
 
     def _open_client(self, endpoint: Endpoint) -> Any:
         client = super()._open_client(endpoint)
         gone: dict[int, Callable[[float], bool]] = {
             1: lambda now: now > DIES_AT,
-            2: lambda now: now % FLAPS > FLAPS - 20,
+            2: is_flapped,
         }
         number = list(self._profiles).index(endpoint.url)
         return TroubledClient(client, gone[number]) if number in gone else client
@@ -286,7 +311,13 @@ def print_row(row: dict[str, Any]) -> None:
     print(
         f"{row['engines']:>3} engines, {row['domains']} domains, trouble: {row['trouble']}: {row['requests']:,} "
         f"requests in {row['seconds']:,} s (trees after {row['explored_s']} s); steady {row['steady']}, whole "
-        f"{row['whole']} of the clairvoyant's {row['clairvoyant_s']:,} s; times faster than {row['times_faster_than']}",
+        f"{row['whole']} of the clairvoyant's {row['clairvoyant_s']:,} s"
+        + (
+            f" (of what was available: {row['steady_of_available']} and {row['whole_of_available']})"
+            if "whole_of_available" in row
+            else ""
+        )
+        + f"; times faster than {row['times_faster_than']}",
         flush=True,
     )
 

@@ -6,7 +6,7 @@ Nothing is started or contacted before the first answer that is not stored alrea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +44,8 @@ def check_operation(operation: Operation) -> None:
 
 
 class Backend:
-    """Owns the server of the run, if it has one, and the endpoint pool. `model` is the logical model, None to take the
-    one served.
+    """Owns the server of the run, if it has one, and the endpoint pool. `models` are the logical ones, none to take
+    the one served; `forms` see EndpointPool.
 
     `window` of the run: a part of it is the most that may be in flight where endpoints are to find out what they take.
     """
@@ -54,14 +54,16 @@ class Backend:
         self,
         operation: Operation,
         *,
-        model: str | None,
+        models: Sequence[str],
+        forms: Sequence[ChatRequest],
         window: int | None,
         server_log: Path,
         report: Callable[[str], None],
         report_fetch: Callable[[Progress], None] | None = None,
     ) -> None:
         self._operation = operation
-        self._model = model
+        self._models = tuple(models)
+        self._forms = tuple(forms)
         self._window = window
         self._listed = operation.endpoints
         if operation.endpoints_file is not None:
@@ -73,7 +75,7 @@ class Backend:
         self._pool: EndpointPool | None = None
         self._server: Server | None = None
         self._connecting = asyncio.Lock()
-        self._connected_model = ""
+        self._connected_models: tuple[str, ...] = ()
         self._connected = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -97,8 +99,8 @@ class Backend:
         """Most requests in flight at the moment."""
         return self.slots if self._pool is None else self._pool.capacity
 
-    async def connect(self) -> str:
-        """Starts what has to be started; returns the logical model. Does nothing the second time."""
+    async def connect(self) -> tuple[str, ...]:
+        """Starts what has to be started; returns the logical models. Does nothing the second time."""
         async with self._connecting:
             if self._pool is None:
                 server = self._operation.server
@@ -110,7 +112,8 @@ class Backend:
                 retries = self._operation.retries
                 pool = EndpointPool(
                     endpoints,
-                    model=self._model,
+                    models=self._models,
+                    forms=self._forms,
                     retry=Retry(
                         retries.attempts, retries.first_wait_s, retries.longest_wait_s, self._operation.stall_s
                     ),
@@ -119,15 +122,15 @@ class Backend:
                 await self._stack.enter_async_context(pool)
                 if server is None:
                     self._report(f"connecting to {', '.join(one.url for one in endpoints)}")
-                self._connected_model = await pool.connect()
+                self._connected_models = await pool.connect()
                 self._pool = pool
                 self._connected.set()
-        return self._connected_model
+        return self._connected_models
 
     async def _start(self, settings: ServerSettings) -> Endpoint:
         made = await new_server(
             settings,
-            model_name=self._model,
+            model_name=self._models[0] if self._models else None,
             log_path=self._server_log,
             say=self._report,
             report_fetch=self._report_fetch,

@@ -87,7 +87,9 @@ class RunProgress:
 
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
         self._run, self._target = run, recipe.targets.examples
-        self.phase(f"exploring {', '.join(domain.name for domain in recipe.domains)} with {recipe.model}")
+        self.phase(
+            f"exploring {', '.join(domain.name for domain in recipe.domains)} with {', '.join(recipe.wanted_models)}"
+        )
 
     def committed(self, events: Sequence[Event]) -> None:
         first = self._latest is None

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from explore_async import __version__
 from explore_async.backend import Backend, check_operation
@@ -17,7 +17,7 @@ from explore_async.driver import Performed, Stopped, drive
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, StorageError
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import Event, Request
+from explore_async.exploration.values import ChatRequest, Event, Kind, Request
 from explore_async.performing import Performer, PerformerStatistics
 from explore_async.pulse import Pulse
 from explore_async.records import Records
@@ -105,7 +105,7 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         raise StorageError(f"{path}: there is no run to go on with offline")
     offline = mode == "offline"
     backend_of = _BackendOf(settings.operation, path / "server.log", observer)
-    if not existed and not offline and settings.recipe.model is None and settings.operation.server is None:
+    if not existed and not offline and _asks_for_model(settings):
         await backend_of.probe()  # before a directory is made for a run that cannot begin
     with RunDirectory(path) as directory:
         previous = directory.recipe()
@@ -113,11 +113,11 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         recipe = await _settled(settings, previous, backend_of, offline=offline)
         if previous is not None and mode == "resume":
             refuse_other(previous, recipe, path)
-        PromptBook(recipe)  # a faulty template is found before anything is written
+        prompts = PromptBook(recipe)  # a faulty template is found before anything is written
         if previous is None or previous.digest != recipe.digest:
             directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
         assert isinstance(recipe.window, int)
-        async with backend_of(recipe.model, recipe.window) as backend:
+        async with backend_of(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
             return await Run(recipe, settings.operation, directory, backend, observer, offline=offline).to_end()
 
 
@@ -130,10 +130,13 @@ class _BackendOf:
         self._observer = observer
         self._found: str | None = None
 
-    def __call__(self, model: str | None, window: int | None = None) -> Backend:
+    def __call__(
+        self, models: Sequence[str] = (), forms: Sequence[ChatRequest] = (), window: int | None = None
+    ) -> Backend:
         return Backend(
             self._operation,
-            model=model,
+            models=models,
+            forms=forms,
             window=window,
             server_log=self._server_log,
             report=self._observer.phase,
@@ -142,9 +145,15 @@ class _BackendOf:
 
     async def probe(self) -> str:
         if self._found is None:
-            async with self(None) as backend:
-                self._found = await backend.connect()
+            async with self() as backend:
+                self._found = (await backend.connect())[0]
         return self._found
+
+
+def _asks_for_model(settings: RunSettings) -> bool:
+    """Whether the endpoints have to say what they serve, since some requests have no model by name."""
+    recipe = settings.recipe
+    return settings.operation.server is None and any(not recipe.model_of(kind) for kind in get_args(Kind))
 
 
 async def _settled(settings: RunSettings, previous: Recipe | None, backend_of: _BackendOf, *, offline: bool) -> Recipe:
@@ -155,7 +164,9 @@ async def _settled(settings: RunSettings, previous: Recipe | None, backend_of: _
         if recipe.window == "auto":
             recipe = recipe.model_copy(update={"window": previous.window, "lag": recipe.lag or previous.lag})
         return recipe.resolved(model=recipe.model or previous.model or "", slots=1)
-    if recipe.model is not None:
+    if not _asks_for_model(settings) and server is None:
+        model = recipe.model or ""
+    elif recipe.model is not None:
         model = recipe.model
     elif server is not None:
         model = server.model.rstrip("/")
@@ -163,7 +174,7 @@ async def _settled(settings: RunSettings, previous: Recipe | None, backend_of: _
             model = Path(model).name.removesuffix(".gguf")
     else:
         model = "" if offline else await backend_of.probe()
-    return recipe.resolved(model=model, slots=backend_of(model).slots)
+    return recipe.resolved(model=model, slots=backend_of().slots)
 
 
 class Run:
@@ -338,6 +349,7 @@ class Run:
             "explore_async": __version__,
             "digest": self._recipe.digest,
             "model": self._recipe.model,
+            **({"models": self._recipe.models} if self._recipe.models else {}),
             "ending": self._ending or "error",
             **self._tally.document(surplus=self._explorer.surplus()),
             "seconds_this_time": round(seconds, 3),

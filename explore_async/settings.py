@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
+"""What a request asks for."""
 
 MEANING = 2
 """Raised whenever parsing, filtering or exploring changes what the same answers lead to."""
@@ -167,6 +170,8 @@ class Recipe(Settings):
     seed: int = 0
     model: str | None = None
     """The logical model; None until the first start settles it."""
+    models: dict[Kind, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Other logical models, for some kinds of requests."""
     domains: Annotated[tuple[Domain, ...], Field(min_length=1)]
     language: Annotated[str, Field(min_length=1)] = "English"
     answer_format: Literal["json", "text"] = "json"
@@ -176,7 +181,7 @@ class Recipe(Settings):
     filters: Filters = Filters()
     sampling: Samplings = Samplings()
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
-    prompts: dict[Literal["lookahead", "backtrack", "generate"], str] = Field(default_factory=dict)
+    prompts: dict[Kind, str] = Field(default_factory=dict)
     """Template texts that replace the packaged ones. In a config file: the folder that holds them."""
     window: Annotated[int, Field(ge=SHORTEST_WINDOW, le=10_000_000)] | Literal["auto"] = "auto"
     lag: Annotated[int, Field(ge=1)] | None = None
@@ -195,6 +200,16 @@ class Recipe(Settings):
         except TypeError as error:  # a number beyond 64 bits, half a character
             raise ValueError(f"cannot be written as JSON: {error}") from error
         return self
+
+    def model_of(self, kind: Kind) -> str:
+        """The logical model that requests of this kind go to."""
+        return self.models.get(kind) or self.model or ""
+
+    @property
+    def wanted_models(self) -> tuple[str, ...]:
+        """All logical models that are named, each once; none where the one served is to be taken."""
+        kinds: tuple[Kind, ...] = get_args(Kind)
+        return tuple(dict.fromkeys(name for kind in kinds if (name := self.model_of(kind))))
 
     @property
     def tokenizer(self) -> Literal["rouge", "unicode"]:
@@ -225,8 +240,9 @@ class EndpointSettings(Settings):
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
-    model: str | None = None
-    """The name under which this endpoint serves the run's model, where it differs."""
+    model: str | dict[str, str] | None = None
+    """The name under which this endpoint serves the run's model, where it differs. Where the run has several models:
+    a mapping from those that are served here to their names here; None takes what it lists under the run's names."""
 
 
 class VllmSettings(Settings):

@@ -36,6 +36,9 @@ from explore_async.storage.derived import write_json
 
 pytestmark = pytest.mark.timeout(180)
 
+FORMS = 1
+"""Requests by which each start finds out whether an endpoint can serve the recipe; they are no part of the run."""
+
 
 async def run(folder: Path, url: str, *more: str | Path, out: str = "run", **env: str):
     return await explore(
@@ -65,6 +68,45 @@ async def test_the_same_bytes_at_any_concurrency(tmp_path: Path) -> None:
         check_counts(result.json, tmp_path / f"run{concurrency}")
     assert all(files == made[0] for files in made)
     assert len(made[0]["dataset.jsonl"].splitlines()) == 1200
+
+
+async def test_a_fleet_in_trouble_makes_the_same_bytes(tmp_path: Path) -> None:
+    """Three endpoints that find out themselves what they take, one slow, one gone again and again, the run killed twice
+    on the way: the files are those of one request after another at one healthy server.
+    """
+    target = ("--window", "768", "--max-examples", "1500")
+    async with SimulatedServer(256, Latency(0.001)) as server:
+        alone = await run(tmp_path, server.url, "--concurrency", "1", *target, out="alone")
+        assert alone.code == 0, alone.stderr
+
+    async def flap(port: int) -> None:
+        while True:
+            await asyncio.sleep(0.4)
+            async with SimulatedServer(64, Latency(0.1, 0.8), port=port):
+                await asyncio.sleep(0.6)
+
+    async with (
+        SimulatedServer(32, Latency(0.08, 0.8)) as quick,
+        SimulatedServer(8, Latency(0.5, 0.8)) as slow_one,
+        SimulatedServer(1) as placeholder,
+    ):
+        flapping = placeholder.url
+        await placeholder.__aexit__(None, None, None)
+        coming_and_going = asyncio.create_task(flap(int(flapping.split(":")[2].removesuffix("/v1"))))
+        urls = [part for url in (quick.url, slow_one.url, flapping) for part in ("--endpoint", url)]
+        command = ("run", tmp_path / "config.yaml", *urls, *target, "--out", tmp_path / "fleet", "--json")
+        for _ in range(2):
+            process = await launch(*command)
+            before = quick.statistics().requests
+            while quick.statistics().requests < before + 40:
+                await asyncio.sleep(0.02)
+            process.kill()
+            await process.communicate()
+        last = await explore(*command)
+        assert last.code == 0, last.stderr
+        coming_and_going.cancel()
+        assert slow_one.statistics().requests > 10
+    assert derived(tmp_path / "fleet") == derived(tmp_path / "alone")
 
 
 async def test_the_derived_files_hold_nothing_of_the_occasion(tmp_path: Path) -> None:
@@ -123,7 +165,7 @@ async def test_killed_anywhere_it_ends_the_same(tmp_path: Path) -> None:
         stored = database.execute("SELECT count(*) FROM outcomes").fetchone()[0]
     database.close()
     # at most what was in flight at a kill is asked again, and at the end what the target made needless
-    assert asked.requests <= stored + 8 * (kills + 1)
+    assert asked.requests <= stored + (8 + FORMS) * (kills + 1)
 
 
 async def test_replay_asks_nothing_and_compares(tmp_path: Path) -> None:
@@ -190,13 +232,14 @@ async def test_a_signal_stops_and_the_run_resumes(tmp_path: Path, number: signal
         prefix = (tmp_path / "run" / "dataset.jsonl").read_bytes()
         asked = server.statistics().requests
         with sqlite3.connect(tmp_path / "run" / "completions.sqlite") as database:
-            assert database.execute("SELECT count(*) FROM outcomes").fetchone()[0] == asked
+            assert database.execute("SELECT count(*) FROM outcomes").fetchone()[0] == asked - FORMS
         database.close()
         check_counts(stopped.json, tmp_path / "run")
         whole = await explore(*command, "--json")
     assert whole.code == 0
     assert (tmp_path / "run" / "dataset.jsonl").read_bytes().startswith(prefix)
-    assert max(server._asked.values()) == 1
+    *others, forms = sorted(server._asked.values())
+    assert (max(others), forms) == (1, 2 * FORMS)
 
 
 async def test_wall_time_stops_with_usable_data(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from explore_async.exploration.values import (
 )
 from explore_async.settings import Recipe
 
+_FORM_TOKENS = 8
 _PART = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
 
 _COMMON: dict[str, Any] = {"domain": "a", "description": "b", "task": "c", "reason": "d", "count": 2}
@@ -112,13 +113,29 @@ class PromptBook:
         recipe = self._recipe
         exploring = request.kind != "generate"
         return ChatRequest(
-            model=recipe.model or "",
+            model=recipe.model_of(request.kind),
             messages=self.messages(request.prompt),
             sampling=self._sampling[exploring],
             seed=request.seed,
             answer_schema=self._answer_schema(request) if recipe.answer_format == "json" else None,
             extra_body=recipe.extra_body,
         )
+
+    def forms(self) -> tuple[ChatRequest, ...]:
+        """For each model a small request in the form of the real ones: their roles, schema and extra fields."""
+        recipe = self._recipe
+        made: dict[str, ChatRequest] = {}
+        for kind in get_args(Kind):
+            sampling = self._sampling[kind != "generate"]
+            made[recipe.model_of(kind)] = ChatRequest(
+                model=recipe.model_of(kind),
+                messages=tuple({"role": part.role, "content": "Say yes."} for part in self._templates[kind]),
+                sampling={**sampling, "max_tokens": _FORM_TOKENS},
+                seed=0,
+                answer_schema=tasks_schema(1) if recipe.answer_format == "json" else None,
+                extra_body=recipe.extra_body,
+            )
+        return tuple(made.values())
 
     def _answer_schema(self, request: Request) -> AnswerSchema:
         count: int = request.prompt.values["count"]

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
+from explore_async.settings import Kind as Kind  # noqa: PLC0414 - for the typechecker: it is one of the values
+
 Origin: TypeAlias = Literal["seed", "lookahead", "backtrack"]
 Message: TypeAlias = Mapping[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""

@@ -122,8 +122,8 @@ class Sweep:
 
 async def _connect(plan: Plan) -> str:
     """The model's name, when all endpoints are there and serve it: a sweep of some of them would mislead."""
-    async with EndpointPool(plan.endpoints, model=plan.model) as pool:
-        model = await pool.connect()
+    async with EndpointPool(plan.endpoints, models=() if plan.model is None else (plan.model,)) as pool:
+        model = (await pool.connect())[0]
         for one in pool.statistics().endpoints:
             if not one.healthy:
                 raise EndpointError(f"{one.last_error}. Start it, or leave it out", endpoint=one.url)

@@ -98,7 +98,7 @@ def rehearse(
     `concurrency` of each engine, None to find it out.
     """
     warm_up()  # no coroutine should wait for the disk
-    recipe = recipe.model_copy(update={"model": MODEL})
+    recipe = recipe.model_copy(update={"model": MODEL, "models": {}})
     return run_virtually(_rehearse(Explorer(recipe), PromptBook(recipe), fleet, concurrency, most_requests))
 
 
@@ -110,7 +110,7 @@ async def _rehearse(
     made, now = Rehearsal(), asyncio.get_running_loop().time
     pool = EndpointPool(
         fleet.endpoints(concurrency),
-        model=MODEL,
+        models=(MODEL,),
         most_found=max(1, recipe.window // WINDOW_PER_FOUND_SLOT),
         open_clients=fleet.open_clients,
     )

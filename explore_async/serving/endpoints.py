@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
@@ -20,7 +21,8 @@ LARGEST_EXPONENT = 16
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`api_key_env` names the variable that holds the key; `model` is this endpoint's name for the logical model.
+    """`api_key_env` names the variable that holds the key; `model` is this endpoint's name for the logical model, or
+    maps the logical models it serves to its names for them.
 
     `concurrency` None finds out how many requests keep it full. Of two endpoints with equally many free slots the one
     of twice the `weight` counts as having twice as many.
@@ -31,7 +33,7 @@ class Endpoint:
     api_key_env: str | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
-    model: str | None = None
+    model: str | Mapping[str, str] | None = None
     weight: float = 1.0
 
 

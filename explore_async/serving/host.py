@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from asyncio_throttle.throttler import Throttler
 
-from explore_async.errors import AttemptTimedOut, EndpointError
+from explore_async.errors import AttemptTimedOut, EndpointError, ExploreError
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints import LARGEST_EXPONENT, Endpoint, EndpointStatistics, Retry
 from explore_async.serving.limits import READING_S, AutoLimit, FixedLimit, Limit
@@ -53,12 +53,12 @@ class Client(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Host:
-    """`most` bounds a limit that is found; `served` is the endpoint's own name for the model."""
+    """`most` bounds a limit that is found; `served` has the endpoint's own name for each logical model it serves."""
 
     client: Client
     endpoint: Endpoint
     most: int = 1_000_000
-    served: str = ""
+    served: dict[str, str] = field(default_factory=dict)
     takes_priority: bool = False
     healthy: bool = False
     back_since: float = 0.0
@@ -100,6 +100,13 @@ class Host:
     @property
     def url(self) -> str:
         return self.client.url
+
+    def serves(self, model: str) -> bool:
+        return model in self.served
+
+    def name_of(self, model: str) -> str:
+        """What the endpoint calls a logical model that it serves."""
+        return self.served[model]
 
     # Slots and rate.
 
@@ -154,7 +161,7 @@ class Host:
                     try:
                         completion = await self.client.ask(
                             request,
-                            served_model=self.served,
+                            served_model=self.name_of(request.model),
                             timeout_s=None,
                             priority=priority if self.takes_priority else None,
                         )
@@ -179,7 +186,7 @@ class Host:
         canary = replace(request, messages=({"role": "user", "content": "Say yes."},), sampling=sampling)
         await self.throttle()
         try:
-            await self.client.ask(canary, served_model=self.served, timeout_s=SHORTEST_DEADLINE_S)
+            await self.client.ask(canary, served_model=self.name_of(request.model), timeout_s=SHORTEST_DEADLINE_S)
         except EndpointError as error:
             self.note_error(error)
             return error
@@ -244,7 +251,7 @@ class Host:
         self.answered += 1
         self.faults_in_a_row = self.trips = 0
 
-    def note_error(self, error: EndpointError) -> None:
+    def note_error(self, error: ExploreError) -> None:
         self.failed_attempts += 1
         self.last_error = str(error)
         self.errored_at = asyncio.get_running_loop().time()

@@ -55,13 +55,16 @@ class EndpointPool:
         self,
         endpoints: Sequence[Endpoint],
         *,
-        model: str | None,
+        models: Sequence[str] = (),
+        forms: Sequence[ChatRequest] = (),
         retry: Retry | None = None,
         most_found: int = MOST_FOUND,
         open_clients: Callable[[AsyncExitStack, int], Awaitable[OpenClient]] | None = None,
     ) -> None:
-        """`most_found`: so many requests may be in flight at the endpoints whose concurrency is to be found out, all
-        together. `open_clients`: what makes the clients, HTTP if None; it gets the most sockets they need.
+        """`models`: the logical ones, none to take the only one served. `forms`: small requests, such as every endpoint
+        has to be able to serve before it gets others. `most_found`: so many requests may be in flight at the endpoints
+        whose concurrency is to be found out, all together. `open_clients`: what makes the clients, HTTP if None; it
+        gets the most sockets they need.
         """
         urls = [normalise_url(endpoint.url) for endpoint in endpoints]
         if not urls:
@@ -77,7 +80,7 @@ class EndpointPool:
         self._open_clients = open_clients or _over_http
         self._open_client: OpenClient | None = None
         self._slots = Slots(self._hosts, most_found)
-        self._roster = Roster(self._hosts, self._slots, model=model, retry=self._retry)
+        self._roster = Roster(self._hosts, self._slots, models=models, forms=forms, retry=self._retry)
         self._stopping = asyncio.Event()
         self._asking = 0
         self._failures = 0
@@ -135,8 +138,8 @@ class EndpointPool:
             self._roster.join(host)
         self._slots.dispatch()
 
-    async def connect(self) -> str:
-        """Find out who is there and what they serve; returns the logical model's name. Calling it again is free.
+    async def connect(self) -> tuple[str, ...]:
+        """Find out who is there and what they serve; returns the logical models. Calling it again is free.
 
         One reachable endpoint suffices; the others count as out and join when they answer.
         """
@@ -159,7 +162,9 @@ class EndpointPool:
         Raises EndpointError when no request can succeed (refused key, unknown model), and after `stop` for what is not
         under way; cancelling it frees its slot at once.
         """
-        assert self._roster.connected is not None, "connect() comes first"
+        models = self._roster.connected
+        assert models, "connect() comes first"
+        assert request.model in models, f"{request.model!r} is none of the pool's models"
         avoid = None if avoid is None else normalise_url(avoid)
         trouble = Trouble()
         if self._asking == 0:
@@ -167,7 +172,7 @@ class EndpointPool:
         self._asking += 1
         try:
             while True:
-                host = await self._slots.acquire(priority, avoid, affinity)
+                host = await self._slots.acquire(priority, avoid, affinity, request.model)
                 try:
                     if placed is not None:
                         placed(host.url)

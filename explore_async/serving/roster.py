@@ -12,8 +12,10 @@ from http import HTTPStatus
 
 import tenacity
 
-from explore_async.errors import EndpointError, EndpointUnavailable, RateLimited, RequestRejected
+from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable, RateLimited, RequestRejected
+from explore_async.exploration.values import ChatRequest
 from explore_async.serving.endpoints import Retry
+from explore_async.serving.fitness import check_fitness
 from explore_async.serving.host import Host
 from explore_async.serving.slots import Slots
 from explore_async.serving.wire import ServedModel
@@ -27,29 +29,43 @@ _NO_CATALOGUE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 
 
 class Roster:
-    """`hosts` is the pool's own list. `model` None takes the only one served; `connected` is its name once known."""
+    """`hosts` is the pool's own list. `models` are the logical ones of the run, none to take the only one served;
+    `connected` has them once they are known to be served. `forms` are requests that an endpoint must be able to serve.
+    """
 
-    def __init__(self, hosts: Sequence[Host], slots: Slots, *, model: str | None, retry: Retry) -> None:
-        self.connected: str | None = None
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        slots: Slots,
+        *,
+        models: Sequence[str],
+        forms: Sequence[ChatRequest],
+        retry: Retry,
+    ) -> None:
+        self.connected: tuple[str, ...] = ()
         self._hosts = hosts
         self._slots = slots
-        self._model = model
+        self._models = tuple(models)
+        self._forms = forms
         self._retry = retry
         self._connecting = asyncio.Lock()
         self._revivals: set[asyncio.Task[None]] = set()
 
-    async def connect(self) -> str:
+    async def connect(self) -> tuple[str, ...]:
         """One reachable endpoint suffices; the others count as out and join when they answer."""
         async with self._connecting:
-            if self.connected is None:
+            if not self.connected:
                 found = await asyncio.gather(*(self._look_up(host) for host in self._hosts))
-                self._model = self._settle_model(found)
+                self._models = self._settle_models(found)
+                welcomes = []
                 for host, catalogue in zip(self._hosts, found, strict=True):
                     if isinstance(catalogue, EndpointError):
                         self._start_revival(host)
                     else:
-                        self._welcome(host, catalogue)
-                self.connected = self._model
+                        welcomes.append(self._welcome_or_revive(host, catalogue))
+                await asyncio.gather(*welcomes)
+                self._check_all_served()
+                self.connected = self._models
             return self.connected
 
     def take_out(self, host: Host, attempt_started: float) -> None:
@@ -82,7 +98,7 @@ class Roster:
             host.note_error(error)
             return error
 
-    def _settle_model(self, found: Sequence[list[ServedModel] | EndpointError | None]) -> str:
+    def _settle_models(self, found: Sequence[list[ServedModel] | EndpointError | None]) -> tuple[str, ...]:
         errors = [answer for answer in found if isinstance(answer, EndpointError)]
         if len(errors) == len(found):
             causes = "; ".join(str(error) for error in errors)
@@ -91,13 +107,16 @@ class Roster:
                 "or name another with --endpoint URL",
                 endpoint=errors[0].endpoint,
             )
-        if self._model is not None:
-            return self._model
+        if self._models:
+            return self._models
         for host, catalogue in zip(self._hosts, found, strict=True):
-            if host.endpoint.model is not None:
-                return host.endpoint.model
+            named = host.endpoint.model
+            if isinstance(named, str):
+                return (named,)
+            if named is not None and len(named) == 1:
+                return tuple(named)
             if isinstance(catalogue, list) and len(catalogue) == 1:
-                return catalogue[0].name
+                return (catalogue[0].name,)
         listed = sorted({model.name for catalogue in found if isinstance(catalogue, list) for model in catalogue})
         if not listed:
             raise EndpointError(
@@ -106,20 +125,54 @@ class Roster:
             )
         raise EndpointError(f"Name a model with --model; served here: {', '.join(listed)}")
 
-    def _welcome(self, host: Host, catalogue: list[ServedModel] | None) -> None:
-        assert self._model is not None
-        host.served = host.endpoint.model or self._model
+    async def _welcome_or_revive(self, host: Host, catalogue: list[ServedModel] | None) -> None:
+        try:
+            await self._welcome(host, catalogue)
+        except (EndpointUnavailable, RateLimited) as error:
+            host.note_error(error)
+            self._start_revival(host)
+
+    async def _welcome(self, host: Host, catalogue: list[ServedModel] | None) -> None:
+        """Give it requests from now on. Raises EndpointError where it has not what the run needs."""
+        host.served = self._served_of(host, catalogue)
         if catalogue is not None:
-            entry = next((model for model in catalogue if model.name == host.served), None)
-            if entry is None:
-                names = ", ".join(model.name for model in catalogue) or "nothing"
-                raise EndpointError(
-                    f"{host.url} does not serve {host.served!r}; it serves {names}. "
-                    "Name one of these with --model, or as this endpoint's `model`",
-                    endpoint=host.url,
-                )
-            host.takes_priority = entry.owner in PRIORITY_ENGINES
+            owners = {model.owner for model in catalogue if model.name in host.served.values()}
+            host.takes_priority = owners <= PRIORITY_ENGINES
+        for form in self._forms:
+            if host.serves(form.model):
+                await check_fitness(host, form)
         host.welcome(asyncio.get_running_loop().time())
+
+    def _served_of(self, host: Host, catalogue: list[ServedModel] | None) -> dict[str, str]:
+        """The endpoint's name for each of the run's models that it serves: as declared, else as its catalogue says."""
+        named = host.endpoint.model
+        if isinstance(named, str):
+            if len(self._models) > 1:
+                raise ConfigError(
+                    f"{host.url}: the run has several models ({', '.join(self._models)}): "
+                    "give this endpoint's `model` as a mapping from these to its own names"
+                )
+            named = {self._models[0]: named}
+        wanted = {model: (named or {}).get(model, model) for model in self._models if named is None or model in named}
+        listed = wanted.values() if catalogue is None else {model.name for model in catalogue}
+        served = {model: name for model, name in wanted.items() if name in listed}
+        if not served or (named is not None and len(served) < len(wanted)):
+            missing = ", ".join(repr(name) for name in (wanted or named or {}).values() if name not in served.values())
+            names = ", ".join(sorted(listed)) or "nothing"
+            raise EndpointError(
+                f"{host.url} does not serve {missing}; it serves {names}. "
+                "Name one of these with --model, or as this endpoint's `model`",
+                endpoint=host.url,
+            )
+        return served
+
+    def _check_all_served(self) -> None:
+        """Endpoints that are out may serve what is missing; only when all are there can it be said for sure."""
+        missing = [model for model in self._models if not any(host.serves(model) for host in self._hosts)]
+        if missing and all(host.served for host in self._hosts):
+            raise EndpointError(
+                f"No endpoint serves {', '.join(map(repr, missing))}, which this run needs for some of its requests"
+            )
 
     def _start_revival(self, host: Host, *, at_once: bool = False) -> None:
         revival = asyncio.create_task(self._revive(host, at_once=at_once), name=f"revive {host.url}")
@@ -135,10 +188,10 @@ class Roster:
             at_once = False
             try:
                 catalogue = await _catalogue(host)
-                self._welcome(host, catalogue)
+                await self._welcome(host, catalogue)
             except (EndpointUnavailable, RateLimited) as error:
                 host.note_error(error)
-            except EndpointError as error:
+            except (EndpointError, ConfigError) as error:
                 if not joining:
                     raise
                 host.note_error(error)

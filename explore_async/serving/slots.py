@@ -26,7 +26,7 @@ class Slots:
         self.most = most
         self.closed_by: BaseException | None = None
         self._hosts = hosts
-        self._waiting: list[tuple[int, int, asyncio.Future[Host], str | None, str]] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[Host], str | None, str, str]] = []
         self._arrivals = itertools.count()
 
     @property
@@ -36,8 +36,10 @@ class Slots:
             bool(self._waiting) and self._is_at_most() and any(host.is_auto and host.free > 0 for host in self._hosts)
         )
 
-    async def acquire(self, priority: int, avoid: str | None, affinity: str) -> Host:
-        """A host with one slot taken, to be given back by `release`; the one at the URL `avoid` only if it must be.
+    async def acquire(self, priority: int, avoid: str | None, affinity: str, model: str) -> Host:
+        """A host that serves the model, with one slot taken, to be given back by `release`.
+
+        The one at the URL `avoid` only if it must be.
 
         Requests of the same `affinity` prefer the same host among those that are about equally free: what their
         prompts share is in its prefix cache.
@@ -45,7 +47,7 @@ class Slots:
         if self.closed_by is not None:
             raise self.closed_by
         future: asyncio.Future[Host] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (priority, next(self._arrivals), future, avoid, affinity))
+        heapq.heappush(self._waiting, (priority, next(self._arrivals), future, avoid, affinity, model))
         self.dispatch()
         try:
             return await future
@@ -67,10 +69,11 @@ class Slots:
         passed_over = []
         while self._waiting:
             waiter = heapq.heappop(self._waiting)
-            _, _, future, avoid, affinity = waiter
+            _, _, future, avoid, affinity, model = waiter
             if future.done():
                 continue
-            host = self._choose([host for host in available if host.url != avoid] or available, affinity)
+            serving = [host for host in available if host.serves(model)]
+            host = self._choose([host for host in serving if host.url != avoid] or serving, affinity)
             if host is not None:
                 host.occupy()
                 future.set_result(host)
@@ -97,7 +100,7 @@ class Slots:
 
     def close(self, error: BaseException) -> None:
         self.closed_by = error
-        for _, _, future, _, _ in self._waiting:
+        for _, _, future, *_ in self._waiting:
             if not future.done():
                 future.set_exception(error)
 

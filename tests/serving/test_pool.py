@@ -42,7 +42,7 @@ def said(body) -> str:
 @asynccontextmanager
 async def connected(*endpoints: Endpoint | bad.MisbehavingServer, model: str | None = "m", retry: Retry = QUICK):
     given = [Endpoint(one.url) if isinstance(one, bad.MisbehavingServer) else one for one in endpoints]
-    async with EndpointPool(given, model=model, retry=retry) as pool:
+    async with EndpointPool(given, models=() if model is None else (model,), retry=retry) as pool:
         await pool.connect()
         yield pool
 
@@ -436,8 +436,8 @@ async def test_the_only_model_is_found_and_connecting_again_is_free():
         bad.MisbehavingServer(catalogue=lambda *_: bad.models("only")) as server,
         connected(server, model=None) as pool,
     ):
-        assert await pool.connect() == "only"
-        await pool.ask(request(), priority=0)
+        assert await pool.connect() == ("only",)
+        await pool.ask(dataclasses.replace(request(), model="only"), priority=0)
     assert server.catalogue_requests == 1
     assert server.bodies[0]["model"] == "only"
 
@@ -448,7 +448,7 @@ async def test_an_endpoint_may_serve_the_model_under_its_own_name():
         bad.MisbehavingServer(catalogue=lambda *_: bad.models("a", "org/m-FP8")) as server,
         connected(Endpoint(server.url, model="org/m-FP8")) as pool,
     ):
-        assert await pool.connect() == "m"
+        assert await pool.connect() == ("m",)
         await pool.ask(request(), priority=0)
     assert server.bodies[0]["model"] == "org/m-FP8"
 
@@ -468,7 +468,7 @@ async def test_connecting_says_what_is_wrong(catalogue, model, message):
     """Every way not to get started names its cause and ends in exit code 6, also when tried again."""
     async with (
         bad.MisbehavingServer(catalogue=lambda *_: catalogue) as server,
-        EndpointPool([Endpoint(server.url)], model=model, retry=QUICK) as pool,
+        EndpointPool([Endpoint(server.url)], models=() if model is None else (model,), retry=QUICK) as pool,
     ):
         for _ in range(2):
             with pytest.raises(EndpointError, match=message) as caught:
@@ -485,7 +485,7 @@ async def test_an_endpoint_without_a_model_list_is_trusted():
 async def test_nobody_there_says_where_why_and_what_to_do():
     """The message names URL, cause and the remedy."""
     url = dead_url()
-    async with EndpointPool([Endpoint(url)], model="m", retry=QUICK) as pool:
+    async with EndpointPool([Endpoint(url)], models=("m",), retry=QUICK) as pool:
         with pytest.raises(EndpointError, match="explore-async serve") as caught:
             await pool.connect()
     assert url in str(caught.value)
@@ -527,7 +527,7 @@ async def test_a_key_that_is_missing_or_cannot_be_one(monkeypatch, value):
     if value is not None:
         monkeypatch.setenv("SOME_KEY", value)
     with pytest.raises(ConfigError, match="SOME_KEY") as caught:
-        async with EndpointPool([Endpoint("http://h", api_key_env="SOME_KEY")], model="m"):
+        async with EndpointPool([Endpoint("http://h", api_key_env="SOME_KEY")], models=("m",)):
             pass
     assert not value or value not in str(caught.value)
 
@@ -535,9 +535,9 @@ async def test_a_key_that_is_missing_or_cannot_be_one(monkeypatch, value):
 def test_endpoints_must_be_given_once():
     """None, or one twice, is a mistake in the configuration."""
     with pytest.raises(ConfigError, match="No endpoint"):
-        EndpointPool([], model="m")
+        EndpointPool([], models=("m",))
     with pytest.raises(ConfigError, match="twice"):
-        EndpointPool([Endpoint("http://h"), Endpoint("http://h/v1/")], model="m")
+        EndpointPool([Endpoint("http://h"), Endpoint("http://h/v1/")], models=("m",))
 
 
 def test_waits_grow_and_are_bounded():
@@ -593,7 +593,7 @@ async def test_an_unknown_capacity_is_found_over_http():
     """Nobody says that the server has 40 slots; its metrics do, and soon all are busy and few wait."""
     async with (
         SimulatedServer(profile=SMALL) as server,
-        connected(Endpoint(server.url, concurrency=None), model=None) as pool,
+        connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
     ):
         await keep_asking(pool, 4, at_once=200)
         statistics = pool.statistics().endpoints[0]
@@ -607,8 +607,8 @@ async def test_an_unknown_capacity_is_found_over_http():
 async def test_what_is_found_stays_below_the_most():
     """However much the endpoints would take, no more than `most_found` is in flight at them, and it is told."""
     async with SimulatedServer(profile=SMALL) as one, SimulatedServer(profile=SMALL) as other:
-        endpoints = [Endpoint(server.url, concurrency=None) for server in (one, other)]
-        async with EndpointPool(endpoints, model="simulated", most_found=12) as pool:
+        endpoints = [Endpoint(server.url, concurrency=None, model="simulated") for server in (one, other)]
+        async with EndpointPool(endpoints, models=("m",), most_found=12) as pool:
             await pool.connect()
             asking = asyncio.create_task(keep_asking(pool, 2, at_once=60))
             await asyncio.sleep(1.5)
@@ -708,7 +708,7 @@ async def test_deadlines_are_put_off_while_the_engine_works(monkeypatch):
     slow = Profile(slots=4, step_s=0.05, request_s=0.0, prefill_s=0.0, kv_tokens=100_000)
     async with (
         SimulatedServer(profile=slow) as server,
-        connected(Endpoint(server.url, concurrency=None), model=None) as pool,
+        connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
     ):
         looking = asyncio.create_task(pool.look())
         completion = await pool.ask(request(max_tokens=60), priority=0)
