@@ -126,6 +126,7 @@ class RunProgress:
             f"{glimpse.elapsed_s:,.0f} s: {tally.tasks.total()} tasks, {tally.kept}{of} examples kept, "
             f"{tally.dropped.total()} dropped, {rate:,.0f} tokens/s, "
             f"{glimpse.performer.in_flight} in flight{f', about {left} left' if left else ''}"
+            f"{f'; {glimpse.engines}' if glimpse.engines else ''}"
             f"{f'; {glimpse.trouble}' if glimpse.trouble else ''}"
         )
 
@@ -165,6 +166,8 @@ class RunProgress:
                 f"about {left} left" if left else "",
             )
             parts.append(table)
+            if glimpse.engines:
+                parts.append(Text(glimpse.engines, style="dim"))
             if glimpse.trouble:
                 parts.append(Text(printable(glimpse.trouble), style="yellow"))
         if self._latest is not None:

@@ -21,7 +21,7 @@ from explore_async.exploration.values import ChatRequest, Event, Kind, Request
 from explore_async.performing import Performer, PerformerStatistics
 from explore_async.pulse import Pulse
 from explore_async.records import Records
-from explore_async.settings import Operation, Recipe, RunSettings
+from explore_async.settings import SIMULATED, Operation, Recipe, RunSettings
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory, refuse_other
@@ -49,6 +49,8 @@ class Glimpse:
     explored: bool
     trouble: str
     """What is wrong with the endpoints at the moment; empty where nothing is."""
+    engines: str
+    """What the servers say of themselves; empty where they say nothing."""
 
 
 class Observer(Protocol):
@@ -321,6 +323,7 @@ class Run:
             time.monotonic() - self._began,
             self._explorer.explored,
             self._trouble(),
+            "" if (pool := self._backend.statistics()) is None else pool.engines,
         )
 
     def _trouble(self) -> str:
@@ -349,6 +352,7 @@ class Run:
             "explore_async": __version__,
             "digest": self._recipe.digest,
             "model": self._recipe.model,
+            "simulated": SIMULATED in self._recipe.wanted_models,
             **({"models": self._recipe.models} if self._recipe.models else {}),
             "ending": self._ending or "error",
             **self._tally.document(surplus=self._explorer.surplus()),

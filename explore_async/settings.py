@@ -19,6 +19,9 @@ Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
 MEANING = 2
 """Raised whenever parsing, filtering or exploring changes what the same answers lead to."""
 
+SIMULATED = "simulated"
+"""The model of a server without one. What is made with it is labelled, so that nobody takes it for data."""
+
 SHORTEST_WINDOW = 1
 WINDOW_PER_SLOT = 12
 WINDOW_PER_FOUND_SLOT = 8

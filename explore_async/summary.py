@@ -36,6 +36,8 @@ def show(result: RunResult, console: Console) -> None:
     for line in _samples(result):
         console.print(line)
     console.print(_table(stats))
+    if stats["simulated"]:
+        console.print(Text("Made up by a simulated server: for practice, never for training.", style="bold yellow"))
     console.print(Text(f"Ended: {_ENDINGS.get(result.ending, result.ending)}."))
     for name, what in (
         ("dataset.jsonl", "the examples, one a line"),

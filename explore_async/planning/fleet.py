@@ -17,10 +17,9 @@ from explore_async.serving.metrics import EngineMetrics
 from explore_async.serving.pacing import Asked, BatchedPace
 from explore_async.serving.pool import OpenClient
 from explore_async.serving.wire import ServedModel, chat_fields
+from explore_async.settings import SIMULATED
 
-MODEL = "simulated"
-
-
+MODEL = SIMULATED
 SPREAD = 0.3
 """Standard deviation of the logarithm of an answer's length."""
 _EXAMPLE = re.compile(r'"instruction":|^### Instruction:', re.MULTILINE)

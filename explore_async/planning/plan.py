@@ -8,7 +8,7 @@ from itertools import pairwise
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, rehearse
 from explore_async.serving.engine import Profile
-from explore_async.settings import WINDOW_PER_SLOT, Recipe
+from explore_async.settings import SIMULATED, WINDOW_PER_SLOT, Recipe
 
 ENOUGH_REQUESTS = 10_000
 """Rehearsed; of a longer run the rest is worked out from the second half of these."""
@@ -63,7 +63,7 @@ def plan(recipe: Recipe, profile: Profile, engines: int, *, example_tokens: int)
     """Rehearse the recipe before so many engines, with answers of so many tokens an example."""
     slots = profile.slots * engines
     window = WINDOW_PER_SLOT * slots if recipe.window == "auto" else recipe.window
-    settled = recipe.model_copy(update={"window": window}).resolved(model="simulated", slots=slots)
+    settled = recipe.model_copy(update={"window": window}).resolved(model=SIMULATED, slots=slots)
     fleet = Fleet([profile] * engines, seed=recipe.seed, example_tokens=example_tokens)
     made = rehearse(settled, fleet, most_requests=ENOUGH_REQUESTS)
     return _extrapolated(made, settled, engines, slots)

@@ -98,6 +98,20 @@ class PoolStatistics:
     cached_tokens: int
     held_back: bool
 
+    @property
+    def engines(self) -> str:
+        """What the engines say of themselves, all together and in a few words; empty where none says anything."""
+        known = [one for one in self.endpoints if one.running is not None and one.healthy]
+        if not known:
+            return ""
+        words = [f"{sum(one.running or 0 for one in known):,} running"]
+        words.append(f"{sum(one.waiting or 0 for one in known):,} waiting")
+        if caches := [one.kv_usage for one in known if one.kv_usage is not None]:
+            words.append(f"KV cache {max(caches):.0%} full")
+        if hits := [one.prefix_hits for one in known if one.prefix_hits is not None]:
+            words.append(f"prefix hits {sum(hits) / len(hits):.0%}")
+        return f"servers: {', '.join(words)}"
+
     @classmethod
     def of(cls, endpoints: tuple[EndpointStatistics, ...], *, asking: int, failures: int, held_back: bool) -> Self:
         return cls(

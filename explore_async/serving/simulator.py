@@ -25,6 +25,7 @@ from explore_async.errors import ServerError
 from explore_async.serving.answers import MODEL_LENGTH, Answerer, count_tokens, digest_of
 from explore_async.serving.engine import Profile
 from explore_async.serving.pacing import Asked, BatchedPace, DrawnPace, Latency, Pace, Progress
+from explore_async.settings import SIMULATED
 
 __all__ = ["Latency", "SimulatedServer", "SimulatorStatistics", "serve_simulated"]
 
@@ -56,7 +57,7 @@ class SimulatedServer:
         latency: Latency | None = None,
         *,
         profile: Profile | None = None,
-        model: str = "simulated",
+        model: str = SIMULATED,
         seed: int = 0,
         duplicate_share: float = 0.2,
         host: str = "127.0.0.1",
@@ -222,7 +223,7 @@ async def serve_simulated(
     slots: int = 256,
     latency: Latency | None = None,
     profile: Profile | None = None,
-    model: str = "simulated",
+    model: str = SIMULATED,
     seed: int = 0,
     duplicate_share: float = 0.2,
     on_ready: Callable[[str], None] = lambda _: None,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import re
 import socket
 import time
 from contextlib import asynccontextmanager
@@ -716,3 +717,17 @@ async def test_deadlines_are_put_off_while_the_engine_works(monkeypatch):
     assert isinstance(completion, Completion)
     assert completion.latency_s > 1.0
     assert pool.statistics().failed_attempts == 0
+
+
+async def test_the_engines_are_told_in_a_few_words():
+    """While they work, what all engines say of themselves together; nothing where none has metrics."""
+    async with (
+        SimulatedServer(profile=SMALL) as server,
+        connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
+    ):
+        assert pool.statistics().engines == ""
+        asking = asyncio.create_task(keep_asking(pool, 2, at_once=20))
+        await asyncio.sleep(1.5)
+        told = pool.statistics().engines
+        await asking
+    assert re.fullmatch(r"servers: 20 running, 0 waiting, KV cache \d+% full, prefix hits \d+%", told)

