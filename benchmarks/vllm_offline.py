@@ -1,5 +1,5 @@
-"""vLLM's offline engine for bench_vllm: settings as JSON in the first argument, then a line of questions in, a line with
-the output tokens a second out.
+"""vLLM's offline engine for bench_vllm: settings as JSON in the first argument, then a line of questions in, a line out
+with the output tokens a second.
 
 A script of its own, since vLLM looks through all modules that its workers have loaded and stumbles over llvmlite's.
 """

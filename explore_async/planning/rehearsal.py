@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from explore_async.driver import Performed, drive
@@ -91,19 +91,29 @@ class _Backend:
 
 
 def rehearse(
-    recipe: Recipe, fleet: Fleet, *, concurrency: int | None = None, most_requests: int | None = None
+    recipe: Recipe,
+    fleet: Fleet,
+    *,
+    concurrency: int | None = None,
+    most_requests: int | None = None,
+    observe: Callable[[Sequence[Event]], None] = lambda _: None,
 ) -> Rehearsal:
     """Make the run, or its first `most_requests`. The recipe has its window already.
 
-    `concurrency` of each engine, None to find it out.
+    `concurrency` of each engine, None to find it out. `observe` is told the events of each commit.
     """
     warm_up()  # no coroutine should wait for the disk
     recipe = recipe.model_copy(update={"model": MODEL, "models": {}})
-    return run_virtually(_rehearse(Explorer(recipe), PromptBook(recipe), fleet, concurrency, most_requests))
+    return run_virtually(_rehearse(Explorer(recipe), PromptBook(recipe), fleet, concurrency, most_requests, observe))
 
 
-async def _rehearse(
-    explorer: Explorer, prompts: PromptBook, fleet: Fleet, concurrency: int | None, most_requests: int | None
+async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
+    explorer: Explorer,
+    prompts: PromptBook,
+    fleet: Fleet,
+    concurrency: int | None,
+    most_requests: int | None,
+    observe: Callable[[Sequence[Event]], None],
 ) -> Rehearsal:
     recipe = explorer.recipe
     assert isinstance(recipe.window, int), "settle the window first"
@@ -119,6 +129,7 @@ async def _rehearse(
         assert isinstance(performed.outcome, Completion)
         made.steps.append(_step(request, performed.outcome, events, explorer.kept - made.kept, now()))
         made.kept = explorer.kept
+        observe(events)
         if not explorer.explored:
             made.explored_at = now()
         if len(made.steps) == most_requests:
