@@ -34,6 +34,7 @@ from rouge_kernels import warm_up
 
 NAME = "measured"
 CONTEXT_TOKENS = 2048
+BATCHED_TOKENS = 32_768  # prompts uncut: vLLM 0.32 on a CPU dies of a cut prompt with a seed
 OFFLINE = Path(__file__).with_name("vllm_offline.py")
 
 
@@ -60,7 +61,7 @@ async def compared(arguments: argparse.Namespace, recipe: Recipe) -> dict[str, A
         slots=arguments.slots,
         context_tokens=CONTEXT_TOKENS,
         dtype=arguments.dtype,
-        args=tuple(arguments.args),
+        args=("--max-num-batched-tokens", str(BATCHED_TOKENS), *arguments.args),
     )
     pairs = []
     with OfflineEngine(arguments) as offline:
@@ -69,7 +70,7 @@ async def compared(arguments: argparse.Namespace, recipe: Recipe) -> dict[str, A
                 asked = [one.request for one in questions(recipe, arguments.requests, seed=100 + number)]
                 rates = {}
                 for arm in ("ours", "offline") if number % 2 else ("offline", "ours"):
-                    rates[arm] = await (ours(server.url, asked) if arm == "ours" else offline(asked))
+                    rates[arm] = await (ours(server, asked) if arm == "ours" else offline(asked))
                 if number >= 0:
                     pairs.append({**rates, "ratio": round(rates["ours"] / rates["offline"], 4)})
                     print(f"pair {number + 1}: {pairs[-1]}", flush=True)
@@ -92,16 +93,21 @@ def is_cpu_build() -> bool:
     return True
 
 
-async def ours(url: str, asked: list[ChatRequest]) -> float:
+async def ours(server: VllmServer, asked: list[ChatRequest]) -> float:
     """Output tokens a second through the pool, which has to find out what the server takes, as in a run."""
     asked = [ChatRequest(NAME, *(getattr(one, name) for name in ChatRequest.__slots__[1:])) for one in asked]
-    async with EndpointPool([Endpoint(url, concurrency=None)], models=(NAME,)) as pool:
+    async with EndpointPool([Endpoint(server.url, concurrency=None)], models=(NAME,)) as pool:
         await pool.connect()
-        looking = asyncio.create_task(pool.look())
+        beside = [asyncio.create_task(coroutine) for coroutine in (pool.look(), server.watch())]
         began = time.perf_counter()
-        outcomes = await asyncio.gather(*(pool.ask(one, priority=number) for number, one in enumerate(asked)))
+        asking = asyncio.gather(*(pool.ask(one, priority=number) for number, one in enumerate(asked)))
+        await asyncio.wait([asking, *beside], return_when=asyncio.FIRST_COMPLETED)
         seconds = time.perf_counter() - began
-        looking.cancel()
+        for one in beside:
+            if one.done():
+                await one  # the server has died: its error has the log's tail
+            one.cancel()
+        outcomes = await asking
     assert all(isinstance(outcome, Completion) for outcome in outcomes), outcomes
     return round(sum(one.completion_tokens for one in outcomes) / seconds, 2)
 
@@ -110,8 +116,8 @@ class OfflineEngine:
     """vLLM's own LLM class in a process of its own: a line of JSON in, a line with the tokens a second out."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        setting = {"model": arguments.model, "dtype": arguments.dtype, "max_num_seqs": arguments.slots}
-        setting["max_model_len"] = CONTEXT_TOKENS
+        setting: dict[str, Any] = {"model": arguments.model, "dtype": arguments.dtype, "max_num_seqs": arguments.slots}
+        setting |= {"max_model_len": CONTEXT_TOKENS, "max_num_batched_tokens": BATCHED_TOKENS}
         self._command = [sys.executable, OFFLINE, orjson.dumps(setting).decode(), *arguments.args]
 
     def __enter__(self) -> Self:

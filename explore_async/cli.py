@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async import __version__, config
+from explore_async.cli_data import data
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError, StorageError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Instruction data that covers a domain: an LLM explores it as a tree of tasks.",
 )
+app.add_typer(data)
 
 ConfigArgument = Annotated[str, typer.Argument(help="a YAML file, or the name of a preset")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="run directory [default: runs/NAME]")]

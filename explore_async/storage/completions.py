@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -204,3 +204,15 @@ def _mapped(path: Path) -> Iterator[None]:
             f"{path}: {error}. The answers stored before this are kept; mend the cause (disk space, permissions, a "
             "damaged file) and run again"
         ) from error
+
+
+def read_stored(path: Path, key: str) -> Stored | None:
+    """One stored outcome, read beside whoever writes; None where there is none. Raises StorageError."""
+    with _mapped(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        row = connection.execute(
+            "SELECT key, ordinal, kind, task_id, question, failed, outcome FROM outcomes WHERE key = ?", (key,)
+        ).fetchone()
+        if row is None:
+            return None
+        key, ordinal, kind, task_id, question, failed, outcome = row
+        return Stored(key, ordinal, kind, task_id, orjson.loads(question), _outcome(failed, outcome))

@@ -18,9 +18,9 @@ def _cache_folder() -> str:
 
     numba looks only at the file a kernel stands in to tell whether its machine code is stale, not at the kernels it
     calls, and fails on the code of an earlier version whose types are gone. So each state of the sources has a folder
-    of its own.
+    of its own, and so has each version of numba: two environments would throw away one another's code.
     """
-    digest = blake2b(digest_size=8)
+    digest = blake2b(numba.__version__.encode(), digest_size=8)
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     above = config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

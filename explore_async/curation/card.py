@@ -1,0 +1,125 @@
+"""The card of an exported data set: README.md with a YAML header, as data set hubs read it. Pure.
+
+Names of tasks come from a model: in the card they are text and nothing else.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from explore_async.curation.run_data import RunData
+
+_TASKS_LISTED = 500
+_MARKS = re.compile(r"([\\`*_\[\]|~$!])")
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def card(run: RunData, *, files: str, exported: int, shape: str, license_name: str, how: str) -> str:
+    """`files`: where the rows are, from the card; `how`: what was exported, in words."""
+    recipe = run.recipe
+    header: dict[str, Any] = {
+        "license": license_name,
+        "pretty_name": recipe.get("name", run.path.name),
+        "task_categories": ["text-generation"],
+        "size_categories": [next((size for most, size in _SIZES if exported < most), "n>1M")],
+        "tags": ["synthetic", "instruction-tuning", "explore-instruct"],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}],
+    }
+    if str(recipe.get("language", "")).casefold() == "english":
+        header["language"] = ["en"]
+    parts = [
+        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n",
+        *_body(run, exported, shape, how),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _body(run: RunData, exported: int, shape: str, how: str) -> Iterator[str]:
+    recipe, stats = run.recipe, run.stats
+    yield f"# {text(recipe.get('name', run.path.name))}\n"
+    if run.is_simulated:
+        yield "**Made up by a simulated server, without any model: for practice, never for training.**\n"
+    if recipe.get("description"):
+        yield f"{text(recipe['description'])}\n"
+    yield (
+        f"{exported:,} examples, {how}, in the format `{shape}`. They were written by a language model that explored "
+        "its domain as a tree of tasks ([Explore-Instruct](https://arxiv.org/abs/2310.09168)), with explore_async "
+        f"{text(run.config.get('explore_async', ''))}. Nobody has checked them one by one.\n"
+    )
+    yield from _table("How it was made", _making(recipe, run.config))
+    yield from _table("What came of it", _figures(stats))
+    trees = run.trees()
+    nodes = [node for root in trees for node in _below(root)]
+    rows = [
+        (text("  " * node["depth"] + node["name"]), node["origin"], node["kept"], node["dropped"]) for node in nodes
+    ]
+    yield "## Tasks\n"
+    yield "| task | by | kept | dropped |\n|---|---|---:|---:|"
+    yield from (f"| {name} | {origin} | {kept} | {dropped} |" for name, origin, kept, dropped in rows[:_TASKS_LISTED])
+    if len(rows) > _TASKS_LISTED:
+        yield f"\n… and {len(rows) - _TASKS_LISTED} more; all are in the run's tree.json."
+    yield "\n## Making it again\n"
+    yield (
+        "The data is a function of the recipe and the model's answers: `explore-async run` with the recipe below makes "
+        "it again, byte for byte where the answers are the same.\n"
+    )
+    recipe_text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    fence = "`" * max([3, *(len(run_of) + 1 for run_of in re.findall(r"`+", recipe_text))])
+    yield f"{fence}yaml\n{recipe_text}{fence}"
+
+
+def _making(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "model", ", ".join(dict.fromkeys([recipe.get("model") or "", *(recipe.get("models") or {}).values()]))
+    for kind, sampling in (recipe.get("sampling") or {}).items():
+        yield f"sampling, {kind}", ", ".join(f"{name} {value}" for name, value in sampling.items() if value != [])
+    yield "seed", recipe.get("seed")
+    yield "prompts", "the recipe's own" if recipe.get("prompts") else "explore_async's"
+    exploration, filters = recipe.get("exploration") or {}, recipe.get("filters") or {}
+    yield "tree", f"depth {exploration.get('depth')}, breadth {exploration.get('breadth')}"
+    yield (
+        "near-duplicates",
+        f"ROUGE-L F above {filters.get('threshold')} with an earlier instruction of the same {filters.get('scope')}",
+    )
+    yield "digest of the recipe", config.get("digest")
+
+
+def _figures(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    examples, tasks, tokens = (stats.get(name) or {} for name in ("examples", "tasks", "tokens"))
+    if not examples:
+        return
+    yield "examples read", f"{examples['read']:,}"
+    yield "kept", f"{examples['kept']:,}"
+    for reason, count in examples["dropped"].items():
+        if reason != "total":
+            yield f"dropped: {reason}", f"{count:,}"
+    yield "tasks", f"{tasks['total']:,}, {tasks['with_examples']:,} of them with examples"
+    yield "requests", f"{stats['requests']['total']:,}"
+    yield "tokens", f"{tokens.get('prompt', 0):,} read, {tokens.get('completion', 0):,} written"
+
+
+def _table(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
+    listed = [(name, text(str(value))) for name, value in rows if value not in (None, "")]
+    if listed:
+        yield f"## {title}\n"
+        yield "| | |\n|---|---|"
+        yield from (f"| {name} | {value} |" for name, value in listed)
+        yield ""
+
+
+def _below(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield node
+    children: Sequence[Mapping[str, Any]] = node["children"]
+    for child in children:
+        yield from _below(child)
+
+
+def text(value: object) -> str:
+    """One line in which nothing is Markdown or HTML; leading spaces stay."""
+    line = "".join(c if c.isprintable() else " " for c in str(value))
+    indent = len(line) - len(line.lstrip(" "))
+    return "&nbsp;" * indent + _MARKS.sub(r"\\\1", html.escape(line.strip(" "), quote=False))
