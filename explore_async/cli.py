@@ -273,6 +273,12 @@ def dedup(  # noqa: PLR0917 - an option each
     group_by: Annotated[str | None, typer.Option(metavar="COLUMN", help="compare only within equal values")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="drop only texts of the very same tokens")] = False,
     evidence: Annotated[Path | None, typer.Option(help="a .jsonl that says of what each row is a duplicate")] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="drop what is near a row of these: benchmarks, other data")
+    ] = None,
+    against_fields: Annotated[
+        list[str] | None, typer.Option("--against-field", help="what is compared of theirs (default: as --field)")
+    ] = None,
     on_bad_row: Annotated[str, typer.Option(help="stop or skip")] = "stop",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -295,6 +301,8 @@ def dedup(  # noqa: PLR0917 - an option each
         group_by=group_by,
         evidence=evidence,
         skip_bad_rows=on_bad_row == "skip",
+        against=against or (),
+        against_fields=against_fields,
     )
     console = Console(stderr=True)
     try:
@@ -312,6 +320,7 @@ def dedup(  # noqa: PLR0917 - an option each
             "kept": counts.kept,
             "dropped": counts.dropped,
             "bad": counts.bad,
+            "against": counts.against,
             "bad_rows": counts.bad_rows,
             "seconds": round(counts.seconds, 3),
             "rows_per_s": round(counts.rows / max(counts.seconds, 1e-9), 1),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from threading import Timer
@@ -31,7 +31,10 @@ _SECONDS_UNTOLD = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dedup:
-    """What is asked for. A threshold of None drops only texts of the same tokens."""
+    """What is asked for. A threshold of None drops only texts of the same tokens.
+
+    `against`: files whose texts count as kept already, in `against_fields` (None: the same); none of them is written.
+    """
 
     inputs: Sequence[Path]
     out: Path
@@ -41,6 +44,8 @@ class Dedup:
     group_by: str | None = None
     evidence: Path | None = None
     skip_bad_rows: bool = False
+    against: Sequence[Path] = ()
+    against_fields: Sequence[str] | None = None
 
 
 @dataclass(slots=True)
@@ -53,6 +58,8 @@ class Counts:
     bad_rows: list[str] = field(default_factory=list)
     """The first few, each with its place and its fault."""
     seconds: float = 0.0
+    against: int = 0
+    """Texts that were there already."""
 
     @property
     def rows(self) -> int:
@@ -81,6 +88,13 @@ class _Batch:
     position: int = 0
     """How many bytes of all inputs had been read by its end."""
 
+    def located(self, sources_before: int = 0) -> list[Located]:
+        """Each text with its place; `sources_before`: so many files are counted before these."""
+        return [
+            Located(source + sources_before, row.number, text)
+            for source, row, text in zip(self.sources, self.rows, self.texts, strict=True)
+        ]
+
 
 def dedup_files(asked: Dedup, observer: Observer, *, batch_rows: int = BATCH_ROWS) -> Counts:
     """Write the kept rows, and the evidence if asked for; both files appear at the end, or neither does.
@@ -92,7 +106,8 @@ def dedup_files(asked: Dedup, observer: Observer, *, batch_rows: int = BATCH_ROW
     new_index = _index_factory(asked)
     sources = [Source(path, text_column=asked.fields[0]) for path in asked.inputs]
     outputs = [asked.out] if asked.evidence is None else [asked.out, asked.evidence]
-    _check(asked, sources, outputs)
+    known = [Source(path, text_column=(asked.against_fields or asked.fields)[0]) for path in asked.against]
+    _check(asked, [*sources, *known], outputs)
     check_conversion(sources, asked.out)
     schema = parquet_schema(sources) if format_of(asked.out).kind is Kind.PARQUET else None
     counts = Counts()
@@ -101,20 +116,24 @@ def dedup_files(asked: Dedup, observer: Observer, *, batch_rows: int = BATCH_ROW
         writer = stack.enter_context(writing(files[0], asked.out, schema))
         evidence = None
         if asked.evidence is not None:
-            evidence = stack.enter_context(writing_evidence(files[1], asked.evidence, asked.inputs))
+            evidence = stack.enter_context(writing_evidence(files[1], asked.evidence, [*asked.inputs, *asked.against]))
         _load_kernels(observer)
         observer.began(sum(source.size for source in sources))
         whole, grouped = new_index(), GroupedIndex(new_index)
+        reading = replace(asked, fields=asked.against_fields or asked.fields)
+        for batch in _one_ahead(_batches(reading, known, batch_rows)):
+            whole.add(batch.texts)
+            if evidence is not None:
+                evidence.remember(batch.located(len(asked.inputs)))
+            counts.against += len(batch.texts)
+            counts.bad_rows += batch.faults[: _BAD_ROWS_NAMED - len(counts.bad_rows)]
         for batch in _one_ahead(_batches(asked, sources, batch_rows)):
             grouping = asked.group_by is not None
             admission = grouped.admit(batch.texts, batch.groups) if grouping else whole.admit(batch.texts)
             kept = list(compress(batch.rows, admission.kept.tolist()))
             writer.write(kept)
             if evidence is not None:
-                numbers = [row.number for row in batch.rows]
-                evidence.write(
-                    [Located(*one) for one in zip(batch.sources, numbers, batch.texts, strict=True)], admission
-                )
+                evidence.write(batch.located(), admission)
             counts.kept += len(kept)
             counts.dropped += len(batch.rows) - len(kept)
             counts.bad += len(batch.faults)
@@ -191,6 +210,8 @@ def _check(asked: Dedup, sources: Sequence[Source], outputs: Sequence[Path]) -> 
     """No output is an input, or the other output; what is asked of lines of text is what they have."""
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise ConfigError(f"{asked.out}: given as --out and as --evidence")
+    if asked.against and asked.group_by is not None:
+        raise ConfigError("--against and --group-by exclude one another: what is known has no groups")
     if asked.evidence is not None and format_of(asked.evidence) != Format(Kind.JSON_LINES, gzipped=False):
         raise ConfigError(f"--evidence {asked.evidence}: it is JSON lines and called .jsonl")
     for path in outputs:

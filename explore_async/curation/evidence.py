@@ -42,14 +42,7 @@ class Evidence:
         self._starts = array("q", [0])
 
     def write(self, batch: Sequence[Located], admission: Admission) -> None:
-        self._spool.seek(0, os.SEEK_END)
-        for one, kept in zip(batch, admission.kept, strict=True):
-            if kept:
-                text = one.text.encode()
-                self._spool.write(text)
-                self._sources.append(one.source)
-                self._numbers.append(one.number)
-                self._starts.append(self._starts[-1] + len(text))
+        self.remember([one for one, kept in zip(batch, admission.kept, strict=True) if kept])
         for one, nearest, score, lcs in zip(batch, admission.nearest, admission.score, admission.lcs, strict=True):
             if nearest >= 0:
                 line = {
@@ -59,6 +52,16 @@ class Evidence:
                     "duplicate_of": self._document(self._kept(int(nearest))),
                 }
                 self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def remember(self, batch: Sequence[Located]) -> None:
+        """Note texts that count as kept, in the index's order."""
+        self._spool.seek(0, os.SEEK_END)
+        for one in batch:
+            text = one.text.encode()
+            self._spool.write(text)
+            self._sources.append(one.source)
+            self._numbers.append(one.number)
+            self._starts.append(self._starts[-1] + len(text))
 
     def _kept(self, ordinal: int) -> Located:
         start, end = self._starts[ordinal], self._starts[ordinal + 1]

@@ -568,3 +568,40 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch, nam
     monkeypatch.delattr(curation, "parquet", raising=False)
     result = in_process("dedup", source, "--out", tmp_path / names[1], "--exact")
     assert (result.code, "pip install 'explore-async[parquet]'" in result.stderr) == (code, code == 2)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_what_is_known_is_dropped_and_never_written(tmp_path, suffix):
+    """--against: rows near a row of a benchmark go, as do those near one another; the evidence says which of which file;
+    the benchmark's own near-duplicates all count, and its rows are not in the result.
+    """
+    known = [{"question": text} for text in ("name the red planet", "name the very red planet", "what is a fjord")]
+    rows = [*GOOD, {"instruction": "name the red planet now", "n": 4}, {"instruction": "what is a fjord", "n": 5}]
+    bench, data, evidence = tmp_path / f"bench{suffix}", tmp_path / "data.jsonl", tmp_path / "evidence.jsonl"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(known), bench)
+    else:
+        bench.write_bytes(b"\n".join(map(orjson.dumps, known)))
+    data.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    result = in_process(
+        *("dedup", data, "--out", tmp_path / "out.jsonl", "--against", bench, "--against-field", "question"),
+        *("--evidence", evidence, "--json"),
+    )
+    assert result.code == 0, result.stderr
+    assert (result.json["against"], result.json["kept"], result.json["dropped"]) == (3, 2, 3)
+    assert [orjson.loads(line)["n"] for line in (tmp_path / "out.jsonl").read_bytes().splitlines()] == [1, 3]
+    found = {line["text"]: line["duplicate_of"] for line in map(orjson.loads, evidence.read_bytes().splitlines())}
+    assert found["name the red planet now"] == {"file": str(bench), "line": 1, "text": "name the red planet"}
+    assert found["what is a fjord"] == {"file": str(bench), "line": 3, "text": "what is a fjord"}
+    assert found["plant a tree now"]["file"] == str(data)
+
+
+def test_what_is_known_cannot_be_overwritten_or_grouped(tmp_path):
+    """A file of --against is no output, and groups make no sense with it."""
+    data = tmp_path / "data.jsonl"
+    data.write_bytes(orjson.dumps(GOOD[0]))
+    (tmp_path / "bench.jsonl").write_bytes(orjson.dumps(GOOD[1]))
+    both = ("dedup", data, "--against", tmp_path / "bench.jsonl", "--out")
+    assert in_process(*both, tmp_path / "bench.jsonl").code == 2
+    assert in_process(*both, tmp_path / "out.jsonl", "--group-by", "n").code == 2
+    assert (tmp_path / "bench.jsonl").read_bytes() == orjson.dumps(GOOD[1])
