@@ -61,38 +61,50 @@ class Slots:
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Give free slots to the waiting; called whenever one of either may have appeared."""
+        """Give free slots to the waiting; called whenever one of either may have appeared.
+
+        Nearly always all hosts are full but one, so only those with room are looked at closely.
+        """
         if not self._waiting:
             return
         now = asyncio.get_running_loop().time()
-        available = [host for host in self._hosts if host.available(now)]
+        with_room = [host for host in self._hosts if host.free > 0 and host.available(now)]
         passed_over = []
-        while self._waiting:
+        while self._waiting and with_room:
+            if any(host.is_auto for host in with_room) and self._is_at_most():
+                with_room = [host for host in with_room if not host.is_auto]
+                continue
             waiter = heapq.heappop(self._waiting)
             _, _, future, avoid, affinity, model = waiter
             if future.done():
                 continue
-            serving = [host for host in available if host.serves(model)]
-            host = self._choose([host for host in serving if host.url != avoid] or serving, affinity)
-            if host is not None:
-                host.occupy()
-                future.set_result(host)
+            host = self._choose(self._acceptable(with_room, avoid, model, now), affinity)
+            if host is None:
+                passed_over.append(waiter)
                 continue
-            passed_over.append(waiter)
-            if self._choose(available, affinity) is None:
-                break
+            host.occupy()
+            future.set_result(host)
+            if host.free <= 0:
+                with_room.remove(host)
         for waiter in passed_over:
             heapq.heappush(self._waiting, waiter)
 
-    def _choose(self, hosts: Sequence[Host], affinity: str) -> Host | None:
-        full = self._is_at_most()
-        free = [
-            (host.free * host.endpoint.weight, host) for host in hosts if host.free > 0 and not (full and host.is_auto)
-        ]
-        if not free:
-            return None
-        enough = ABOUT_EQUAL * max(room for room, _ in free)
-        closest = [host for room, host in free if room >= enough]
+    def _acceptable(self, with_room: Sequence[Host], avoid: str | None, model: str, now: float) -> list[Host]:
+        """Those that serve the model; not the avoided one while another is there, were it full."""
+        serving = [host for host in with_room if host.serves(model)]
+        if avoid is not None and any(host.url == avoid for host in serving):
+            others = (host for host in self._hosts if host.url != avoid and host.serves(model))
+            if any(host.available(now) for host in others):
+                return [host for host in serving if host.url != avoid]
+        return serving
+
+    @staticmethod
+    def _choose(hosts: Sequence[Host], affinity: str) -> Host | None:
+        if len(hosts) <= 1:
+            return hosts[0] if hosts else None
+        rooms = [(host.free * host.endpoint.weight, host) for host in hosts]
+        enough = ABOUT_EQUAL * max(room for room, _ in rooms)
+        closest = [host for room, host in rooms if room >= enough]
         return closest[0] if len(closest) == 1 else max(closest, key=lambda host: _closeness(host, affinity))
 
     def _is_at_most(self) -> bool:
