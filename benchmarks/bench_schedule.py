@@ -179,8 +179,24 @@ def scheduled(steps: Sequence[Step], needs: Sequence[tuple[int, ...]], rank: Seq
             followers[one].append(at)
     ready = [(rank[at], at) for at in range(len(steps)) if missing[at] == 0]
     heapq.heapify(ready)
-    events: list[tuple[float, int]] = []
-    now = 0.0
+    events: list[tuple[float, int, int]] = []  # when, which engine, and which of its events: only its latest counts
+    latest = [0] * engines
+    now, answered = 0.0, 0
+
+    def expect(number: int) -> None:
+        latest[number] += 1
+        if (when := fleet[number].next_at()) is not None:
+            heapq.heappush(events, (when, number, latest[number]))
+
+    def settle(number: int) -> None:
+        nonlocal answered
+        for finished in fleet[number].advance(now):
+            answered += 1
+            for at in followers[finished.number]:
+                missing[at] -= 1
+                if missing[at] == 0:
+                    heapq.heappush(ready, (rank[at], at))
+
     while True:
         while ready:
             number = min(range(engines), key=lambda one: fleet[one].running)
@@ -188,31 +204,23 @@ def scheduled(steps: Sequence[Step], needs: Sequence[tuple[int, ...]], rank: Seq
                 break
             _, at = heapq.heappop(ready)
             step = steps[at]
-            fleet[number].advance(now)
+            settle(number)
             fleet[number].submit(
                 at,
                 prompt_tokens=step.prompt_tokens,
                 cached_tokens=step.cached_tokens,
                 answer_tokens=step.answer_tokens,
             )
-            heapq.heappush(events, (fleet[number].next_at() or now, number))
+            expect(number)
         if not events:
+            assert answered == len(steps)
             return now
-        when, number = heapq.heappop(events)
-        expected = fleet[number].next_at()
-        if expected is None:
-            continue
-        if expected > when + 1e-9:  # more has come in since
-            heapq.heappush(events, (expected, number))
+        when, number, event = heapq.heappop(events)
+        if event != latest[number]:  # more has come in since
             continue
         now = max(now, when)
-        for finished in fleet[number].advance(now):
-            for at in followers[finished.number]:
-                missing[at] -= 1
-                if missing[at] == 0:
-                    heapq.heappush(ready, (rank[at], at))
-        if (following := fleet[number].next_at()) is not None:
-            heapq.heappush(events, (following, number))
+        settle(number)
+        expect(number)
 
 
 def staged(steps: Sequence[Step], engines: int) -> float:
