@@ -106,7 +106,7 @@ class PoolStatistics:
             return ""
         words = [f"{sum(one.running or 0 for one in known):,} running"]
         words.append(f"{sum(one.waiting or 0 for one in known):,} waiting")
-        if caches := [one.kv_usage for one in known if one.kv_usage is not None]:
+        if caches := [one.kv_usage for one in known if one.kv_usage]:  # llama.cpp tells none
             words.append(f"KV cache {max(caches):.0%} full")
         if hits := [one.prefix_hits for one in known if one.prefix_hits is not None]:
             words.append(f"prefix hits {sum(hits) / len(hits):.0%}")
