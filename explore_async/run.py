@@ -205,6 +205,7 @@ class Run:
         self._main: asyncio.Task[Any] | None = None
         self._performer: Performer | None = None
         self._writing_tree: asyncio.Task[None] | None = None
+        self._digest = recipe.digest  # of all its seeds: some milliseconds where they are many
         self._explorer = Explorer(recipe)
         self._records = Records(directory)
 
@@ -344,13 +345,13 @@ class Run:
         return "; ".join(f"{one.url}{'' if one.healthy else ' is out'}: {one.last_error}" for one in wrong)
 
     def _tree(self) -> dict[str, Any]:
-        return {"name": self._recipe.name, "digest": self._recipe.digest, "trees": self._explorer.trees()}
+        return {"name": self._recipe.name, "digest": self._digest, "trees": self._explorer.trees()}
 
     def _stats(self) -> dict[str, Any]:
         seconds = time.monotonic() - self._began
         document = {
             "explore_async": __version__,
-            "digest": self._recipe.digest,
+            "digest": self._digest,
             "model": self._recipe.model,
             "simulated": SIMULATED in self._recipe.wanted_models,
             **({"models": self._recipe.models} if self._recipe.models else {}),
