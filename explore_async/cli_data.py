@@ -1,37 +1,99 @@
-"""The commands on what runs leave: one short function each. Decides nothing."""
+"""The commands on what runs leave, and on data from elsewhere: one short function each. Decides nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from explore_async.curation.filtering import Filtered
 
 data = typer.Typer()
 _WIDE = 10_000
+_SHOWN = 20
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")]
-SourceArgument = Annotated[Path, typer.Argument(metavar="SOURCE", help="a run directory, or a file of examples")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, or what import, filter … wrote")]
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(metavar="SOURCE", help="a run directory, a file of examples, a folder of Explore-Instruct"),
+]
 OutOption = Annotated[Path, typer.Option("--out", help=".jsonl, .json, .parquet; without suffix: a folder with a card")]
-FormatOption = Annotated[str, typer.Option("--format", help="rows, alpaca, sharegpt, messages or prompt-completion")]
+FolderOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="the directory to write")]
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", help="rows, alpaca, sharegpt, messages, prompt-completion or explore-instruct"),
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="OURS=THEIRS", help="of a file: instruction=prompt, output=answer, task=topic …"),
+]
+ValidationOption = Annotated[float, typer.Option(help="the share of examples to hold out for validation")]
+SplitOption = Annotated[
+    str, typer.Option("--split-by", help="hold out single examples, or whole tasks: example or task")
+]
 LicenseOption = Annotated[str, typer.Option("--license", metavar="ID", help="what the card names as license")]
+ThresholdOption = Annotated[float, typer.Option(help="ROUGE-L F above which a text repeats another")]
+TokenizerOption = Annotated[str, typer.Option(help="rouge (a-z, 0-9) or unicode (any script)")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a setting of filters: refusals=false …")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line of stdout")]
 
 
+@data.command("import")
+def import_(
+    source: SourceArgument,
+    out: FolderOption,
+    column: ColumnOption = None,
+    on_bad_row: Annotated[str, typer.Option(help="stop or skip")] = "stop",
+    as_json: JsonOption = False,
+) -> None:
+    """Take data from elsewhere in: to filter, sample and export it, or to explore on from its tree."""
+    from explore_async.curation.columns import columns_from
+    from explore_async.curation.importing import CONFIG, import_collection
+    from explore_async.curation.opening import opened
+    from explore_async.errors import ConfigError
+
+    if on_bad_row not in {"stop", "skip"}:
+        raise ConfigError(f"--on-bad-row {on_bad_row}: it is stop or skip")
+    collection = opened(source, columns_from(column or ()), skip_bad_rows=on_bad_row == "skip")
+    with _telling("examples read") as told:
+        found = import_collection(collection, out, told=told)
+    for fault in found.faults:
+        _say(f"skipped: {fault}")
+    if found.bad > len(found.faults):
+        _say(f"… and {found.bad - len(found.faults):,} more")
+    _say(f"{found.examples:,} examples in {found.tasks:,} tasks: {out}; to explore on: {out / CONFIG}")
+    _json({"out": str(out), "examples": found.examples, "tasks": found.tasks, "bad_rows": found.bad}, wanted=as_json)
+
+
 @data.command()
-def export(
+def export(  # noqa: PLR0917 - an option each
     source: SourceArgument,
     out: OutOption,
     shape: FormatOption = "rows",
+    column: ColumnOption = None,
+    validation: ValidationOption = 0.0,
+    split_by: SplitOption = "example",
+    seed: Annotated[int, typer.Option(help="another seed, another split")] = 0,
     license_name: LicenseOption = "other",
     as_json: JsonOption = False,
 ) -> None:
-    """Write the examples of a run in the format of a trainer, or as a folder for `datasets.load_dataset`."""
-    from explore_async.curation.exporting import Export
-
-    _export(Export(source=source, out=out, shape=shape, license_name=license_name), as_json=as_json)
+    """Write examples in the format of a trainer, or as a folder for `datasets.load_dataset`."""
+    _export(
+        {"source": source, "out": out, "shape": shape, "validation": validation, "split_by": split_by, "seed": seed},
+        column,
+        license_name,
+        as_json=as_json,
+    )
 
 
 @data.command()
@@ -39,45 +101,169 @@ def sample(  # noqa: PLR0917 - an option each
     source: SourceArgument,
     out: OutOption,
     size: Annotated[int, typer.Option("--size", "-n", min=1, help="examples; all where there are fewer")],
-    method: Annotated[str, typer.Option(help="proportional (to the tasks' counts) or uniform")] = "proportional",
-    cap: Annotated[int, typer.Option(min=1, help="proportional: no task weighs more than so many")] = 500,
+    method: Annotated[
+        str, typer.Option(help="proportional (to the tasks' counts), uniform, or diverse (unlike one another)")
+    ] = "proportional",
+    cap: Annotated[int, typer.Option(min=1, help="no task weighs more than so many")] = 500,
     seed: Annotated[int, typer.Option(help="another seed, another sample")] = 0,
     shape: FormatOption = "rows",
+    column: ColumnOption = None,
+    validation: ValidationOption = 0.0,
+    split_by: SplitOption = "example",
     license_name: LicenseOption = "other",
     as_json: JsonOption = False,
 ) -> None:
-    """Draw so many examples, each task its share."""
-    from explore_async.curation.exporting import Export
-
-    asked = Export(
-        source=source,
-        out=out,
-        shape=shape,
-        size=size,
-        method=method,
-        cap=cap,
-        seed=seed,
-        license_name=license_name,
-    )
-    _export(asked, as_json=as_json)
-
-
-def _stdout() -> Console:
-    """On a terminal lines are wrapped to it; a file or a pipe gets them whole."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDE
-    return console
+    """Draw so many examples, each task its share; none of pruned tasks."""
+    asked = {
+        "source": source,
+        "out": out,
+        "shape": shape,
+        "size": size,
+        "method": method,
+        "cap": cap,
+        "seed": seed,
+        "validation": validation,
+        "split_by": split_by,
+    }
+    _export(asked, column, license_name, as_json=as_json)
 
 
-def _export(asked: object, *, as_json: bool) -> None:
+def _export(asked: dict[str, Any], column: Sequence[str] | None, license_name: str, *, as_json: bool) -> None:
+    from explore_async.curation.columns import columns_from
     from explore_async.curation.exporting import Export, export
 
-    assert isinstance(asked, Export)
-    count = export(asked)
-    Console(stderr=True).print(f"{count:,} examples in {asked.out}", markup=False, highlight=False, soft_wrap=True)
-    if as_json:
-        typer.echo(orjson.dumps({"out": str(asked.out), "examples": count}).decode())
+    found = export(Export(columns=columns_from(column or ()), license_name=license_name, **asked))
+    held_out = f", {found.validation:,} for validation" if asked["validation"] else ""
+    notes = "".join(
+        f"; {count:,} left out: {why}"
+        for count, why in ((found.near, "too near to validation"), (found.pruned, "of pruned tasks"))
+        if count
+    )
+    _say(f"{found.train:,} examples{held_out} in {asked['out']}{notes}")
+    document = {"out": str(asked["out"]), "examples": found.train, "validation": found.validation}
+    left_out = {"near_validation": found.near, "pruned_tasks": found.pruned}
+    _json({**document, "left_out": left_out, "files": [str(path) for path in found.files]}, wanted=as_json)
+
+
+@data.command()
+def prune(
+    source: RunArgument,
+    threshold: ThresholdOption = 0.7,
+    tokenizer: TokenizerOption = "rouge",
+    as_json: JsonOption = False,
+) -> None:
+    """Take out tasks whose names repeat others: their examples are no longer exported, sampled or merged."""
+    from explore_async.curation.pruning import prune
+    from explore_async.curation.run_data import PRUNED_FILE, RunData
+
+    found = prune(RunData.read(source), threshold, tokenizer)
+    for one in found[:_SHOWN]:
+        _say(f"{one.id} {one.name}  ({one.score:.2f} with {one.nearest} {one.nearest_name})")
+    if len(found) > _SHOWN:
+        _say(f"… and {len(found) - _SHOWN:,} more")
+    _say(f"{len(found):,} tasks pruned: {source / PRUNED_FILE} (delete it to take them back)")
+    _json({"pruned": [asdict(one) for one in found]}, wanted=as_json)
+
+
+@data.command("filter")
+def filter_(  # noqa: PLR0917 - an option each
+    source: SourceArgument,
+    out: FolderOption,
+    threshold: Annotated[float | None, typer.Option(help="ROUGE-L F above which an instruction is dropped")] = None,
+    scope: Annotated[str | None, typer.Option(help="compared within: run, domain or task")] = None,
+    settings: SetOption = None,
+    column: ColumnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge all examples anew, of a run also those that it dropped, at another threshold or with other filters."""
+    from explore_async.config import assignments
+    from explore_async.curation.columns import columns_from
+    from explore_async.curation.filtering import filter_collection
+    from explore_async.curation.opening import opened
+
+    given = {"threshold": threshold, "scope": scope}
+    changes = {**assignments(settings or ()), **{name: value for name, value in given.items() if value is not None}}
+    collection = opened(source, columns_from(column or ()))
+    with _telling("examples judged") as told:
+        found = filter_collection(collection, out, changes, told=told)
+    _filtered(found, as_json=as_json)
+
+
+@data.command()
+def reparse(source: RunArgument, out: FolderOption, as_json: JsonOption = False) -> None:
+    """Read a run's stored answers once more with the parser and filters of this version."""
+    from explore_async.curation.filtering import reparse
+
+    with _telling("examples judged") as told:
+        found = reparse(source, out, told=told)
+    _filtered(found, as_json=as_json)
+
+
+@data.command()
+def merge(  # noqa: PLR0917 - an option each
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="as of export, two or more")],
+    out: FolderOption,
+    threshold: Annotated[float, typer.Option(help="ROUGE-L F above which an instruction is dropped")] = 0.7,
+    tokenizer: TokenizerOption = "rouge",
+    column: ColumnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one of several runs or data sets, without near-duplicates; each example says where it came from."""
+    from explore_async.curation.columns import columns_from
+    from explore_async.curation.filtering import merge_files
+
+    with _telling("examples judged") as told:
+        found = merge_files(
+            sources, out, threshold=threshold, tokenizer=tokenizer, columns=columns_from(column or ()), told=told
+        )
+    _filtered(found, as_json=as_json)
+
+
+def _filtered(found: Filtered, *, as_json: bool) -> None:
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found.dropped.items()))
+    _say(
+        f"{found.kept:,} of {found.candidates:,} examples kept ({found.before:,} before): {found.out}"
+        + (f"; dropped: {dropped}" if dropped else "")
+    )
+    document = {"out": str(found.out), "before": found.before, "candidates": found.candidates, "kept": found.kept}
+    _json({**document, "dropped": dict(found.dropped)}, wanted=as_json)
+
+
+@data.command()
+def decontaminate(  # noqa: PLR0917 - an option each
+    source: SourceArgument,
+    out: FolderOption,
+    against: Annotated[list[Path], typer.Option("--against", metavar="FILE", help="a benchmark's rows; repeatable")],
+    benchmark_fields: Annotated[
+        list[str] | None, typer.Option("--benchmark-field", help="what to stay away from in them (default: question)")
+    ] = None,
+    threshold: ThresholdOption = 0.7,
+    ngram: Annotated[int, typer.Option(help="so many tokens in a row are too many in common")] = 13,
+    tokenizer: TokenizerOption = "rouge",
+    column: ColumnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop examples too close to benchmarks, by ROUGE-L or a run of tokens, and report what each was close to."""
+    from explore_async.curation.columns import columns_from
+    from explore_async.curation.decontamination import REPORT, Decontaminate, decontaminate
+    from explore_async.curation.opening import opened
+
+    asked = Decontaminate(
+        benchmarks=against,
+        fields=tuple(benchmark_fields or ("question",)),
+        threshold=threshold,
+        ngram=ngram,
+        tokenizer=tokenizer,
+    )
+    collection = opened(source, columns_from(column or ()))
+    with _telling("examples compared") as told:
+        found = decontaminate(collection, out, asked, told=told)
+    _say(
+        f"{found.kept:,} examples kept, {found.dropped:,} dropped ({found.by_rouge:,} by ROUGE-L, {found.by_ngram:,} by"
+        f" {ngram} tokens in a row): {out}; the report is {out / REPORT}"
+    )
+    document = {"out": str(out), "kept": found.kept, "dropped": found.dropped, "by_benchmark": dict(found.by_benchmark)}
+    _json(document, wanted=as_json)
 
 
 @data.command()
@@ -109,4 +295,35 @@ def stats(path: RunArgument) -> None:
     """Print the figures of a run as JSON."""
     from explore_async.curation.run_data import RunData
 
-    typer.echo(orjson.dumps(RunData.read(path).stats, option=orjson.OPT_INDENT_2).decode())
+    run = RunData.read(path)
+    typer.echo(orjson.dumps(run.stats if run.is_run else run.config, option=orjson.OPT_INDENT_2).decode())
+
+
+def _stdout() -> Console:
+    """On a terminal lines are wrapped to it; a file or a pipe gets them whole."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE
+    return console
+
+
+def _say(text: str) -> None:
+    from explore_async.progress import printable
+
+    Console(stderr=True).print(Text(printable(text, _WIDE)), soft_wrap=True)
+
+
+def _json(document: dict[str, Any], *, wanted: bool) -> None:
+    if wanted:
+        typer.echo(orjson.dumps(document).decode())
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[Callable[[int], None]]:
+    """How many so far: on a terminal, where somebody waits."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _count: None
+        return
+    with console.status(what) as status:
+        yield lambda count: status.update(f"{count:,} {what}")

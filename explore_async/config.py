@@ -58,6 +58,7 @@ def load(config: str, overrides: Sequence[str] = (), **changes: Any) -> RunSetti
         _override(document, override)
     _merge(document, changes)
     _read_prompts(document, path.parent)
+    _place_known(document, path.parent)
     try:
         return RunSettings.model_validate(document)
     except ValidationError as error:
@@ -109,6 +110,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: the file is empty; `explore-async init` prints a config to begin with")
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: a mapping of settings is expected at the top, not a {type(document).__name__}")
+    return document
+
+
+def assignments(overrides: Sequence[str]) -> dict[str, Any]:
+    """`name=value` pairs as a mapping, the values read as YAML. Raises ConfigError."""
+    document: dict[str, Any] = {}
+    for override in overrides:
+        _override(document, override)
     return document
 
 
@@ -174,6 +183,18 @@ def _read_prompts(document: dict[str, Any], beside: Path) -> None:
     if not document["prompts"]:
         names = ", ".join(file.name for file in known.values())
         raise ConfigError(f"prompts: {path} holds none of {names}")
+
+
+def _place_known(document: dict[str, Any], beside: Path) -> None:
+    """The paths of `against:` count from the config's folder."""
+    known = document.get("against")
+    if not isinstance(known, list):
+        return
+    for position, one in enumerate(known):
+        if isinstance(one, str):
+            known[position] = str(beside / one)
+        elif isinstance(one, dict) and isinstance(one.get("path"), str):
+            known[position] = {**one, "path": str(beside / one["path"])}
 
 
 def _complaint(detail: ErrorDetails) -> str:

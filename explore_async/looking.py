@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from explore_async.curation.collection import below
 from explore_async.curation.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.values import Completion
@@ -33,7 +34,7 @@ def _branch(root: Mapping[str, Any], depth: int | None) -> Tree:
             for child in node["children"]:
                 grown(child, branch)
         elif node["children"]:
-            branch.add(Text(f"… {sum(1 for _ in _below(node)) - 1} tasks", style="dim"))
+            branch.add(Text(f"… {sum(1 for _ in below(node)) - 1} tasks", style="dim"))
         return branch
 
     return grown(root, None)
@@ -45,19 +46,13 @@ def _label(node: Mapping[str, Any]) -> Text:
     read = node["kept"] + node["dropped"]
     label.append(f"  {node['kept']} kept", style="bold")
     if node["children"]:
-        label.append(f", {sum(one['kept'] for one in _below(node))} in the branch", style="dim")
+        label.append(f", {sum(one['kept'] for one in below(node))} in the branch", style="dim")
     if read:
         label.append(f", {node['kept'] / read:.0%} of {read} read", style="dim")
     for mark in ("backtracking" if node["origin"] == "backtrack" else "", "exhausted" if node["exhausted"] else ""):
         if mark:
             label.append(f", {mark}", style="dim")
     return label
-
-
-def _below(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield node
-    for child in node["children"]:
-        yield from _below(child)
 
 
 def show(run: RunData, wanted: str, console: Console) -> None:
@@ -79,7 +74,7 @@ def show(run: RunData, wanted: str, console: Console) -> None:
 
 
 def _task(run: RunData, wanted: str) -> Iterator[tuple[str, Any]]:
-    node = next((node for root in run.trees() for node in _below(root) if node["id"] == wanted), None)
+    node = next((node for root in run.trees() for node in below(root) if node["id"] == wanted), None)
     if node is not None:
         yield "task", f"{node['id']}: {node['name']}"
         yield "reason", node["reason"]
@@ -98,7 +93,7 @@ def _example(run: RunData, decision: Mapping[str, Any]) -> Iterator[tuple[str, A
 
 
 def _kept(run: RunData, wanted: str) -> Mapping[str, Any] | None:
-    return next((row.value for row in run.examples() if row.value.get("id") == wanted), None)
+    return next((row for row in run.examples() if row["id"] == wanted), None)
 
 
 def _decision(run: RunData, decision: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -110,7 +105,7 @@ def _decision(run: RunData, decision: Mapping[str, Any]) -> Iterator[tuple[str, 
 
 
 def _request(run: RunData, key: str, console: Console) -> None:
-    stored = read_stored(run.path / "completions.sqlite", key)
+    stored = None if run.completions is None else read_stored(run.completions, key)
     if stored is None:
         return
     _print(console, "request", f"{key} ({stored.kind})")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from explore_async import __version__
 from explore_async.backend import Backend, check_operation
+from explore_async.curation.known_texts import read_known
 from explore_async.driver import Performed, Stopped, drive
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, StorageError
 from explore_async.exploration.explorer import Explorer
@@ -106,6 +107,8 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
     if mode == "offline" and not existed:
         raise StorageError(f"{path}: there is no run to go on with offline")
     offline = mode == "offline"
+    against, known = await asyncio.to_thread(read_known, settings.against)
+    settings = settings.model_copy(update={"against": against})
     backend_of = _BackendOf(settings.operation, path / "server.log", observer)
     if not existed and not offline and _asks_for_model(settings):
         await backend_of.probe()  # before a directory is made for a run that cannot begin
@@ -120,7 +123,10 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
             directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
         assert isinstance(recipe.window, int)
         async with backend_of(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
-            return await Run(recipe, settings.operation, directory, backend, observer, offline=offline).to_end()
+            explorer = await asyncio.to_thread(Explorer, recipe, known)
+            return await Run(
+                recipe, explorer, settings.operation, directory, backend=backend, observer=observer, offline=offline
+            ).to_end()
 
 
 class _BackendOf:
@@ -185,11 +191,12 @@ class Run:
     def __init__(
         self,
         recipe: Recipe,
+        explorer: Explorer,
         operation: Operation,
         directory: RunDirectory,
+        *,
         backend: Backend,
         observer: Observer,
-        *,
         offline: bool,
     ) -> None:
         self._recipe = recipe
@@ -206,7 +213,7 @@ class Run:
         self._performer: Performer | None = None
         self._writing_tree: asyncio.Task[None] | None = None
         self._digest = recipe.digest  # of all its seeds: some milliseconds where they are many
-        self._explorer = Explorer(recipe)
+        self._explorer = explorer
         self._records = Records(directory)
 
     async def to_end(self) -> RunResult:

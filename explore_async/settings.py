@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import orjson
@@ -35,15 +36,41 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class SeedTask(Settings):
-    name: Annotated[str, Field(min_length=1)]
-    reason: str = ""
-
-
 class SeedExample(Settings):
     instruction: Annotated[str, Field(min_length=1)]
     input: str = ""
     output: Annotated[str, Field(min_length=1)]
+
+
+class SeedTask(Settings):
+    """A task that is there from the start, with what is below it. Its examples are shown in its prompts and in those of
+    its sub-tasks, and are never written anew.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    reason: str = ""
+    examples: tuple[SeedExample, ...] = ()
+    tasks: tuple[SeedTask, ...] = ()
+
+    @property
+    def height(self) -> int:
+        """Levels below this task."""
+        return 1 + max(task.height for task in self.tasks) if self.tasks else 0
+
+
+class Known(Settings):
+    """Data that new examples have to differ from: a file, a run directory or a data directory."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """In a config file: relative to its folder."""
+    field: Annotated[str, Field(min_length=1)] = "instruction"
+    digest: str | None = None
+    """Of its texts; the first start settles it. The path may change, the texts may not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, data: Any) -> Any:
+        return {"path": data} if isinstance(data, str) else data
 
 
 class Domain(Settings):
@@ -58,6 +85,14 @@ class Domain(Settings):
     examples: tuple[SeedExample, ...] = ()
     topics: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
+
+    def all_examples(self) -> Iterator[SeedExample]:
+        """Its own and those of all its tasks."""
+        waiting: list[Domain | SeedTask] = [self]
+        while waiting:
+            one = waiting.pop(0)
+            yield from one.examples
+            waiting += one.tasks
 
 
 class Exploration(Settings):
@@ -176,6 +211,7 @@ class Recipe(Settings):
     models: dict[Kind, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
     """Other logical models, for some kinds of requests."""
     domains: Annotated[tuple[Domain, ...], Field(min_length=1)]
+    against: tuple[Known, ...] = ()
     language: Annotated[str, Field(min_length=1)] = "English"
     answer_format: Literal["json", "text"] = "json"
     exploration: Exploration = Exploration()
@@ -194,6 +230,17 @@ class Recipe(Settings):
         names = [domain.name.casefold().strip() for domain in self.domains]
         if len(set(names)) < len(names):
             raise ValueError("domains: each needs a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _seed_tasks_fit(self) -> Recipe:
+        depth = self.exploration.depth
+        for number, domain in enumerate(self.domains):
+            needed = 1 + max((task.height for task in domain.tasks), default=-1)
+            if 0 < depth < needed:  # at depth 0 the tasks are left out, to compare with exploration
+                raise ValueError(
+                    f"domains.{number}.tasks: they go {needed} levels deep, and exploration.depth is {depth}; raise it"
+                )
         return self
 
     @model_validator(mode="after")
@@ -222,9 +269,9 @@ class Recipe(Settings):
 
     @property
     def digest(self) -> str:
-        return hashlib.blake2b(
-            orjson.dumps(self.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS), digest_size=16
-        ).hexdigest()
+        """Of all but where known texts lie, since only their content matters."""
+        content = self.model_dump(mode="json", exclude={"against": {"__all__": {"path"}}})
+        return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
     def resolved(self, *, model: str, slots: int) -> Recipe:
         """With everything settled that the first start settles: the model, the window and the lag."""

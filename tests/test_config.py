@@ -19,7 +19,14 @@ from explore_async.errors import ConfigError
 from explore_async.settings import Operation, Recipe, RunSettings
 
 FULL: dict[str, Any] = {
-    "domains": [{"name": "a", "tasks": [{"name": "t"}], "examples": [{"instruction": "i", "output": "o"}]}],
+    "domains": [
+        {
+            "name": "a",
+            "tasks": [{"name": "t", "examples": [{"instruction": "i", "output": "o"}]}],
+            "examples": [{"instruction": "i", "output": "o"}],
+        }
+    ],
+    "against": [{"path": "a.jsonl"}],
     "targets": {"examples": 5},
     "operation": {"endpoints": [{"url": "http://x"}], "server": {}, "retries": {}},
 }
@@ -31,6 +38,9 @@ CHANGES: dict[str, Any] = {
     "domains.0.name": "b", "domains.0.description": "b", "domains.0.topics": ["b"], "domains.0.styles": ["b"],
     "domains.0.tasks.0.name": "b", "domains.0.tasks.0.reason": "b", "domains.0.examples.0.instruction": "b",
     "domains.0.examples.0.input": "b", "domains.0.examples.0.output": "b",
+    "domains.0.tasks.0.tasks": [{"name": "b"}], "domains.0.tasks.0.examples.0.instruction": "b",
+    "domains.0.tasks.0.examples.0.input": "b", "domains.0.tasks.0.examples.0.output": "b",
+    "against.0.path": "b", "against.0.field": "b", "against.0.digest": "b",
     "exploration.depth": 5, "exploration.breadth": [7], "exploration.step": 7, "exploration.attempts": 7,
     "exploration.order": "breadth_first",
     "generation.per_request": 7, "generation.demonstrations": 7, "generation.inputs": False,
@@ -62,7 +72,7 @@ def leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
     """The dotted names of all settings, with 0 for a position in a list."""
     for name, field in model.model_fields.items():
         inner = config._model_in(field.annotation)
-        if inner is None:
+        if inner is None or inner is model:  # tasks in tasks
             yield above + name
         else:
             yield from leaves(inner, f"{above}{name}.{'0.' if 'tuple' in str(field.annotation) else ''}")
@@ -91,10 +101,12 @@ def test_the_table_of_changes_is_complete() -> None:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_digest_is_the_recipes(name: str) -> None:
-    """Every setting of the recipe changes the digest, none of the operation does; and every one takes effect."""
+    """Every setting of the recipe changes the digest, none of the operation does, nor the place where known texts lie,
+    which are known by what they are; and every one takes effect.
+    """
     plain, other = RunSettings.model_validate(FULL), RunSettings.model_validate(changed(name, CHANGES[name]))
     assert plain != other
-    assert (plain.recipe.digest == other.recipe.digest) is name.startswith("operation.")
+    assert (plain.recipe.digest == other.recipe.digest) is (name.startswith("operation.") or name == "against.0.path")
 
 
 def test_the_two_parts_share_no_name() -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
+from explore_async.curation.collection import Collection, below
 from explore_async.curation.run_data import RunData
 
 _TASKS_LISTED = 500
@@ -19,50 +20,67 @@ _MARKS = re.compile(r"([\\`*_\[\]|~$!])")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card(run: RunData, *, files: str, exported: int, shape: str, license_name: str, how: str) -> str:
-    """`files`: where the rows are, from the card; `how`: what was exported, in words."""
-    recipe = run.recipe
+def card(
+    source: Collection, *, splits: Mapping[str, str], exported: int, shape: str, license_name: str, how: str
+) -> str:
+    """`splits`: where the rows of each are, from the card; `how`: what was exported, in words."""
+    recipe = source.recipe if isinstance(source, RunData) else {}
     header: dict[str, Any] = {
         "license": license_name,
-        "pretty_name": recipe.get("name", run.path.name),
+        "pretty_name": source.name,
         "task_categories": ["text-generation"],
         "size_categories": [next((size for most, size in _SIZES if exported < most), "n>1M")],
-        "tags": ["synthetic", "instruction-tuning", "explore-instruct"],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}],
+        "tags": ["synthetic", "instruction-tuning", "explore-instruct"] if recipe else ["instruction-tuning"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": path} for split, path in splits.items()],
+            }
+        ],
     }
     if str(recipe.get("language", "")).casefold() == "english":
         header["language"] = ["en"]
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n",
-        *_body(run, exported, shape, how),
+        *_body(source, exported, shape, how),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _body(run: RunData, exported: int, shape: str, how: str) -> Iterator[str]:
-    recipe, stats = run.recipe, run.stats
-    yield f"# {text(recipe.get('name', run.path.name))}\n"
-    if run.is_simulated:
+def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[str]:
+    run = source if isinstance(source, RunData) else None
+    recipe = run.recipe if run is not None else {}
+    yield f"# {text(source.name)}\n"
+    if source.is_simulated:
         yield "**Made up by a simulated server, without any model: for practice, never for training.**\n"
     if recipe.get("description"):
         yield f"{text(recipe['description'])}\n"
-    yield (
-        f"{exported:,} examples, {how}, in the format `{shape}`. They were written by a language model that explored "
-        "its domain as a tree of tasks ([Explore-Instruct](https://arxiv.org/abs/2310.09168)), with explore_async "
-        f"{text(run.config.get('explore_async', ''))}. Nobody has checked them one by one.\n"
-    )
-    yield from _table("How it was made", _making(recipe, run.config))
-    yield from _table("What came of it", _figures(stats))
-    trees = run.trees()
-    nodes = [node for root in trees for node in _below(root)]
+    yield f"{exported:,} examples, {how}, in the format `{shape}`.\n"
+    if run is not None and recipe:
+        yield (
+            "They were written by a language model that explored its domain as a tree of tasks "
+            "([Explore-Instruct](https://arxiv.org/abs/2310.09168)), with explore_async "
+            f"{text(run.config.get('explore_async', ''))}. Nobody has checked them one by one.\n"
+        )
+        yield from _table("How it was made", _making(recipe, run.config))
+        yield from _table("What came of it", _figures(run.stats))
+    if run is not None and not run.is_run:
+        yield from _table("What was done since", _done(run.config))
+    nodes = [node for root in source.trees() for node in below(root)]
     rows = [
-        (text("  " * node["depth"] + node["name"]), node["origin"], node["kept"], node["dropped"]) for node in nodes
+        (text("  " * node["depth"] + node["name"]), node["origin"], node["kept"], node["dropped"])
+        for node in nodes
+        if node["id"] not in source.pruned
     ]
     yield "## Tasks\n"
     yield "| task | by | kept | dropped |\n|---|---|---:|---:|"
     yield from (f"| {name} | {origin} | {kept} | {dropped} |" for name, origin, kept, dropped in rows[:_TASKS_LISTED])
     if len(rows) > _TASKS_LISTED:
-        yield f"\n… and {len(rows) - _TASKS_LISTED} more; all are in the run's tree.json."
+        yield f"\n… and {len(rows) - _TASKS_LISTED} more; all are in tree.json."
+    if len(rows) < len(nodes):
+        yield f"\n{len(nodes) - len(rows)} tasks whose names repeat others were pruned."
+    if not recipe:
+        return
     yield "\n## Making it again\n"
     yield (
         "The data is a function of the recipe and the model's answers: `explore-async run` with the recipe below makes "
@@ -71,6 +89,19 @@ def _body(run: RunData, exported: int, shape: str, how: str) -> Iterator[str]:
     recipe_text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     fence = "`" * max([3, *(len(run_of) + 1 for run_of in re.findall(r"`+", recipe_text))])
     yield f"{fence}yaml\n{recipe_text}{fence}"
+
+
+def _done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "by", data.get("made_by")
+    yield "of", ", ".join(str(one.get("name")) for one in data.get("sources", []))
+    filters = (data.get("settings") or {}).get("filters") or {}
+    if filters:
+        yield "near-duplicates", f"ROUGE-L F above {filters['threshold']}, within one {filters['scope']}"
+    counts = data.get("examples") or {}
+    yield "kept", f"{counts.get('kept', 0):,}"
+    for reason, count in (counts.get("dropped") or {}).items():
+        if reason != "total":
+            yield f"dropped: {reason}", f"{count:,}"
 
 
 def _making(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -109,13 +140,6 @@ def _table(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
         yield "| | |\n|---|---|"
         yield from (f"| {name} | {value} |" for name, value in listed)
         yield ""
-
-
-def _below(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield node
-    children: Sequence[Mapping[str, Any]] = node["children"]
-    for child in children:
-        yield from _below(child)
 
 
 def text(value: object) -> str:

@@ -1,139 +1,249 @@
-"""`explore-async export` and `sample`: examples of a run, or of a file, into what trainers read."""
+"""`explore-async export` and `sample`: examples into what trainers read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import orjson
 
 from explore_async.curation.card import card
+from explore_async.curation.collection import OWN_COLUMNS, Collection, Example
 from explore_async.curation.conversion import parquet_schema
-from explore_async.curation.fields import FieldError, text_of
+from explore_async.curation.fields import FieldError
 from explore_async.curation.formats import Kind, format_of
+from explore_async.curation.opening import opened
+from explore_async.curation.originals import write_original
 from explore_async.curation.rows import Row, Source
-from explore_async.curation.run_data import RunData, whole_rows
-from explore_async.curation.sampling import CAP, METHODS, Method, sampled
-from explore_async.curation.shapes import SHAPES
+from explore_async.curation.run_data import RunData
+from explore_async.curation.sampling import CAP, METHODS, Method, farthest_first, held_out, sampled
+from explore_async.curation.shapes import SHAPES, Shape
+from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.curation.writing import replacing, storing, writing
 from explore_async.errors import ConfigError, DataError
+from rouge_kernels import TOKENIZERS, DedupIndex
 
+ORIGINAL = "explore-instruct"
+SPLIT_THRESHOLD = 0.7
+SplitBy = Literal["example", "task"]
 _BATCH_ROWS = 4096
-_ROWS_FILE = Path("data") / "train.parquet"
 _CARD = "README.md"
+_SCRIPT = "train.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """What is asked for. `out` without a suffix is a folder with Parquet and a card. `size` None takes all."""
+    """What is asked for. `out` without a suffix is a folder with Parquet and a card. `size` None takes all.
+
+    `validation`: the share to hold out; training examples near one of these (ROUGE-L F above SPLIT_THRESHOLD between
+    the instructions, with their inputs) are left out.
+    """
 
     source: Path
     out: Path
     shape: str = "rows"
+    columns: dict[str, str] = field(default_factory=dict)
     size: int | None = None
     method: str = "proportional"
     cap: int = CAP
     seed: int = 0
+    validation: float = 0.0
+    split_by: str = "example"
     license_name: str = "other"
 
 
-def export(asked: Export) -> int:
-    """Writes the examples and returns how many; the files appear whole or not at all.
+@dataclass(slots=True)
+class Exported:
+    """How many examples went where. `near`: left out of training, being too near to validation; `pruned`: their task
+    was pruned.
+    """
+
+    train: int = 0
+    validation: int = 0
+    near: int = 0
+    pruned: int = 0
+    files: list[Path] = field(default_factory=list)
+
+
+def export(asked: Export) -> Exported:
+    """Writes the examples; the files appear whole or not at all.
 
     ConfigError for what cannot be done, DataError for what is in the source, StorageError for what cannot be written.
     """
+    if asked.shape == ORIGINAL:
+        return _export_original(asked)
     shape = SHAPES.get(asked.shape)
     if shape is None:
-        raise ConfigError(f"--format {asked.shape}: it is one of {', '.join(SHAPES)}")
-    run, rows, source = _opened(asked.source)
+        raise ConfigError(f"--format {asked.shape}: it is one of {', '.join(SHAPES)}, {ORIGINAL}")
+    _check(asked)
+    source = opened(asked.source, asked.columns)
     folder = not asked.out.suffix
-    if folder and run is None:
-        raise ConfigError(f"--out {asked.out}: a folder with a card is made of a run; give a file name for a file")
-    target = asked.out / _ROWS_FILE if folder else asked.out
-    kind = format_of(target).kind
+    splits = ("train", "validation") if asked.validation else ("train",)
+    targets = _targets(asked.out, splits, folder=folder)
+    kind = format_of(targets[0]).kind
     if kind is Kind.TEXT:
         raise ConfigError(f"--out {asked.out}: examples have several fields: .jsonl, .json or .parquet")
-    chosen = None if asked.size is None else _chosen(asked, rows, source)
-    schema = _schema(asked.shape, source, run) if kind is Kind.PARQUET else None
-    outputs = [target, asked.out / _CARD] if folder else [target]
-    with storing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    if asked.source.is_file() and target.exists() and target.samefile(asked.source):
-        raise ConfigError(f"--out {asked.out}: it is the source")
-    count = 0
-    with replacing([path.resolve() for path in outputs]) as files:
-        with writing(files[0], target, schema) as writer:
-            shaped = _shaped(rows(), source, chosen, shape)
-            while batch := list(islice(shaped, _BATCH_ROWS)):
-                writer.write(batch)
-                count += len(batch)
-        if folder:
-            assert run is not None
-            how = "all that were kept" if asked.size is None else f"sampled {asked.method} (seed {asked.seed})"
-            made = card(
-                run,
-                files=_ROWS_FILE.as_posix(),
-                exported=count,
-                shape=asked.shape,
-                license_name=asked.license_name,
-                how=how,
-            )
-            with storing(outputs[1]):
-                files[1].write(made.encode())
-    return count
+    for target in targets:
+        with storing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if asked.source.is_file() and target.exists() and target.samefile(asked.source):
+                raise ConfigError(f"--out {asked.out}: it is the source")
+    found = Exported()
+    chosen = _Chosen(source, asked, found)
+    schema = _schema(asked.shape, source, shape) if kind is Kind.PARQUET else None
+    extras = _extras(asked, folder=folder)
+    found.files = [*targets, *(asked.out / name for name in extras)]
+    with replacing([path.resolve() for path in found.files]) as files:
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(writing(file, path, schema)) for file, path in zip(files, targets, strict=False)
+            ]
+            for split, writer in zip(splits, writers, strict=True):
+                shaped = _shaped(chosen.examples(split), source, shape)
+                while batch := list(islice(shaped, _BATCH_ROWS)):
+                    writer.write(batch)
+                    setattr(found, split, getattr(found, split) + len(batch))
+        for file, make in zip(files[len(targets) :], extras.values(), strict=True):
+            with storing(asked.out):
+                file.write(make(source, found).encode())
+    return found
 
 
-def _opened(path: Path) -> tuple[RunData | None, Callable[[], Iterator[Row]], Source]:
-    """The run, if it is one; its rows, as often as wanted; the file that they are in."""
-    if path.is_dir():
-        run = RunData.read(path)
-        if not run.dataset.is_file():
-            raise DataError(f"{run.dataset}: not there yet")
-        return run, run.examples, Source(run.dataset)
-    if not path.exists():
-        raise DataError(f"{path}: there is no such run directory or file")
-    source = Source(path)
-    return None, lambda: whole_rows(source), source
+def _export_original(asked: Export) -> Exported:
+    if asked.out.suffix:
+        raise ConfigError(f"--out {asked.out}: --format {ORIGINAL} makes a folder; give a name without a suffix")
+    if asked.size is not None or asked.validation:
+        raise ConfigError(f"--format {ORIGINAL} writes the whole tree: no sample and no split")
+    return Exported(train=write_original(opened(asked.source, asked.columns), asked.out), files=[asked.out])
 
 
-def _chosen(asked: Export, rows: Callable[[], Iterator[Row]], source: Source) -> set[str]:
-    method: Method | None = next((one for one in METHODS if one == asked.method), None)
-    if method is None:
+def _check(asked: Export) -> None:
+    if asked.size is not None and asked.method not in METHODS:
         raise ConfigError(f"--method {asked.method}: it is one of {', '.join(METHODS)}")
-    assert asked.size is not None
-
-    def pairs() -> Iterator[tuple[str, str]]:
-        for row in rows():
-            with _located(source, row):
-                yield text_of(row.value, ["id"]), text_of(row.value, ["task_id"])
-
-    return sampled(pairs(), asked.size, method, asked.seed, asked.cap)
+    if not 0 <= asked.validation < 1:
+        raise ConfigError(f"--validation {asked.validation}: a share, from 0 to below 1")
+    if asked.split_by not in get_args(SplitBy):
+        raise ConfigError(f"--split-by {asked.split_by}: it is example or task")
 
 
-def _shaped(
-    rows: Iterator[Row], source: Source, chosen: set[str] | None, shape: Callable[[Any], dict[str, Any]]
-) -> Iterator[Row]:
-    for row in rows:
-        if chosen is None or row.value["id"] in chosen:
-            with _located(source, row):
-                value = shape(row.value)
-            yield Row(row.number, Kind.JSON_LINES, value, orjson.dumps(value))
+def _targets(out: Path, splits: Sequence[str], *, folder: bool) -> list[Path]:
+    if folder:
+        return [out / "data" / f"{split}.parquet" for split in splits]
+    name, dot, suffixes = out.name.partition(".")
+    return [out, *(out.with_name(f"{name}.{split}{dot}{suffixes}") for split in splits[1:])]
 
 
-@contextmanager
-def _located(source: Source, row: Row) -> Iterator[None]:
-    """A FieldError within becomes a DataError that names the row."""
-    try:
-        yield
-    except FieldError as error:
-        raise DataError(f"{source.place(row.number)}: {error}") from error
+class _Chosen:
+    """Which examples go where: a pass over the ids settles it, and later passes over the rows follow it."""
+
+    def __init__(self, source: Collection, asked: Export, found: Exported) -> None:
+        self._source = source
+        self._pruned = source.pruned
+        self._found = found
+        self._sample: set[str] | None = None
+        if asked.size is not None:
+            self._sample = self._sampled(asked.size, asked)
+        self._validation: set[str] = set()
+        self._index: DedupIndex | None = None
+        if asked.validation:
+            ids = ((str(one["id"]), str(one["task_id"])) for one in self._taken())
+            by: SplitBy = "task" if asked.split_by == "task" else "example"
+            self._validation = held_out(ids, asked.validation, by, asked.seed)
+            self._index = DedupIndex(SPLIT_THRESHOLD, TOKENIZERS["unicode"])
+            for batch in _batches(self.examples("validation")):
+                self._index.add([_asked(one) for one in batch])
+
+    def examples(self, split: str) -> Iterator[Example]:
+        if split == "validation":
+            yield from (one for one in self._taken() if one["id"] in self._validation)
+            return
+        training = (one for one in self._taken() if one["id"] not in self._validation)
+        if self._index is None:
+            yield from training
+            return
+        self._found.near = 0
+        for batch in _batches(training):
+            for one, far in zip(batch, self._index.look_up([_asked(one) for one in batch]).kept, strict=True):
+                if far:
+                    yield one
+                else:
+                    self._found.near += 1
+
+    def _taken(self) -> Iterator[Example]:
+        self._found.pruned = 0
+        for one in self._source.examples():
+            if one["task_id"] in self._pruned:
+                self._found.pruned += 1
+            elif self._sample is None or one["id"] in self._sample:
+                yield one
+
+    def _sampled(self, size: int, asked: Export) -> set[str]:
+        method: Method = next(one for one in METHODS if one == asked.method)
+        texts: dict[str, str] = {}
+        ids: list[tuple[str, str]] = []
+        for one in self._taken():
+            ids.append((one["id"], one["task_id"]))
+            if method == "diverse":
+                texts[one["id"]] = one["instruction"]
+        if method != "diverse":
+            return sampled(ids, size, method, asked.seed, asked.cap)
+
+        def pick(candidates: Sequence[str], wanted: int) -> list[str]:
+            places = farthest_first([texts[one] for one in candidates], wanted, TOKENIZERS["unicode"])
+            return [candidates[place] for place in places]
+
+        return sampled(ids, size, method, asked.seed, asked.cap, pick=pick)
 
 
-def _schema(shape: str, source: Source, run: RunData | None) -> Any:
+def _asked(example: Example) -> str:
+    return f"{example['instruction']}\n{example['input']}" if example["input"] else str(example["instruction"])
+
+
+def _batches(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    while batch := list(islice(examples, _BATCH_ROWS)):
+        yield batch
+
+
+def _shaped(examples: Iterator[Example], source: Collection, shape: Shape) -> Iterator[Row]:
+    for number, example in enumerate(examples, start=1):
+        try:
+            value = shape(example)
+            yield Row(number, Kind.JSON_LINES, value, orjson.dumps(value))
+        except (FieldError, TypeError) as error:
+            raise DataError(f"{source.path}, example {example['id']}: {error}") from error
+
+
+def _extras(asked: Export, *, folder: bool) -> dict[str, Callable[[Collection, Exported], str]]:
+    """What a folder holds beside the rows."""
+    if not folder:
+        return {}
+
+    def readme(source: Collection, found: Exported) -> str:
+        how = "all that were kept" if asked.size is None else f"sampled {asked.method} (seed {asked.seed})"
+        splits = {"train": "data/train.parquet"}
+        if asked.validation:
+            how += f"; split by {asked.split_by}, {found.near:,} too near to validation left out"
+            splits["validation"] = "data/validation.parquet"
+        return card(
+            source,
+            splits=splits,
+            exported=found.train + found.validation,
+            shape=asked.shape,
+            license_name=asked.license_name,
+            how=how,
+        )
+
+    extras: dict[str, Callable[[Collection, Exported], str]] = {_CARD: readme}
+    if asked.shape in FOR_SHAPES:
+        extras[_SCRIPT] = lambda _source, _found: training_script(validated=asked.validation > 0)
+    return extras
+
+
+def _schema(name: str, source: Collection, shape: Shape) -> Any:
     try:
         import pyarrow as pa
     except ImportError as error:
@@ -146,9 +256,17 @@ def _schema(shape: str, source: Source, run: RunData | None) -> Any:
         "messages": {"messages": said},
         "prompt-completion": {"prompt": said, "completion": said},
     }
-    if shape in columns:
-        return pa.schema(columns[shape])
-    if run is None:
-        return parquet_schema([source])
-    names = ("id", "task_id", "task_path", "instruction", "input", "output", "request")
-    return pa.schema({name: pa.list_(string) if name == "task_path" else string for name in names})
+    if name in columns:
+        return pa.schema(columns[name])
+    if isinstance(source, RunData) and source.is_run:
+        return pa.schema({name: pa.list_(string) if name == "task_path" else string for name in OWN_COLUMNS})
+    if isinstance(source, RunData):
+        return parquet_schema([Source(source.dataset)])
+    from explore_async.curation import parquet
+
+    schema = None
+    for batch in _batches(source.examples()):
+        with parquet.arrow_faults(source.path):
+            found = parquet.schema_of_values([shape(one) for one in batch])
+            schema = found if schema is None else parquet.common_schema(schema, found, widen=True)
+    return parquet.schema_of_values([]) if schema is None else schema

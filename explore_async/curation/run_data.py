@@ -1,24 +1,32 @@
-"""A finished or growing run as data: its dataset, its tree and its figures, read and never written.
+"""A run directory, or the data directory that a command on data wrote: its examples, its tree and its figures.
 
-A run directory is known by its `config.json`. Everything is read line by line: a dataset may be larger than memory.
+A run directory is known by its config.json, a data directory by its data.json; the rest of their files is the same.
+Everything is read line by line, and nothing written: a dataset may be larger than memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from explore_async.curation.collection import Example, Node, below
 from explore_async.curation.rows import BadRow, Row, Source
 from explore_async.errors import DataError
 
+DATA_FORMAT = 1
+DATA_FILE = "data.json"
+PRUNED_FILE = "pruned.json"
+_TEXTS = ("id", "task_id", "instruction", "input", "output")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class RunData:
-    """`config` is the content of config.json; `stats` of stats.json, empty while the run has not ended once."""
+    """`config` is the content of config.json or data.json; `stats` of stats.json, empty while the run goes on."""
 
     path: Path
     config: dict[str, Any]
@@ -26,12 +34,17 @@ class RunData:
 
     @classmethod
     def read(cls, path: Path) -> RunData:
-        """Raises DataError where this is no run directory."""
-        if not (path / "config.json").is_file():
+        """Raises DataError where this is neither a run nor a data directory."""
+        if not is_run_data(path):
             what = "no such directory" if not path.exists() else "no run directory: it has no config.json"
             raise DataError(f"{path}: {what}")
-        stats = path / "stats.json"
-        return cls(path, _document(path / "config.json"), _document(stats) if stats.is_file() else {})
+        known = path / DATA_FILE if (path / DATA_FILE).is_file() else path / "config.json"
+        config, stats = _document(known), path / "stats.json"
+        if known.name == DATA_FILE and config.get("format") != DATA_FORMAT:
+            raise DataError(
+                f"{known}: format {config.get('format')!r}, this version reads {DATA_FORMAT}: update explore_async"
+            )
+        return cls(path, config, _document(stats) if stats.is_file() else {})
 
     @property
     def dataset(self) -> Path:
@@ -39,31 +52,68 @@ class RunData:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        return dict(self.config.get("recipe", {}))
+        """Of the run, or of the run that the data came from; empty for other data."""
+        return dict(self.config.get("recipe") or {})
+
+    @property
+    def name(self) -> str:
+        return str(self.recipe.get("name") or self.config.get("name") or self.path.resolve().name)
+
+    @property
+    def is_run(self) -> bool:
+        return not (self.path / DATA_FILE).is_file()
+
+    @property
+    def completions(self) -> Path | None:
+        """Where the answers are that it was made of, if they are still there."""
+        origin = self.path if self.is_run else Path(str(self.config.get("run") or ""))
+        path = origin / "completions.sqlite"
+        return path if path.is_file() else None
 
     @property
     def is_simulated(self) -> bool:
-        """Whether a server without a model made it up."""
-        return bool(self.stats.get("simulated"))
+        return bool(self.stats.get("simulated") or self.config.get("simulated"))
 
-    def trees(self) -> list[dict[str, Any]]:
-        """The trees as they were last written, each node with its children."""
+    @cached_property
+    def pruned(self) -> frozenset[str]:
+        """Raises DataError where the tree has grown since."""
+        path = self.path / PRUNED_FILE
+        if not path.is_file():
+            return frozenset()
+        document = _document(path)
+        if document.get("tasks") != sum(1 for root in self.trees() for _ in below(root)):
+            raise DataError(f"{path}: the tree has other tasks than when it was pruned; run explore-async prune again")
+        return frozenset(str(task.get("id")) for task in document.get("pruned", []))
+
+    def trees(self) -> list[Node]:
+        """The trees as they were last written."""
         path = self.path / "tree.json"
         if not path.is_file():
             raise DataError(f"{path}: not there yet; the run writes it every few seconds")
-        return list(_document(path).get("trees", []))
+        trees = _document(path).get("trees")
+        if not isinstance(trees, list):
+            raise DataError(f"{path}: it holds no list of trees")
+        return trees
 
-    def examples(self) -> Iterator[Row]:
-        """The kept examples in their order. Raises DataError, naming the line, where the file is damaged."""
+    def examples(self) -> Iterator[Example]:
         if not self.dataset.is_file():
             return
-        yield from whole_rows(Source(self.dataset))
+        source = Source(self.dataset)
+        for row in whole_rows(source):
+            for name in _TEXTS:
+                if not isinstance(row.value.get(name), str):
+                    raise DataError(f"{source.place(row.number)}: field {name} is missing or no text")
+            yield row.value if isinstance(row.value, dict) else dict(row.value)
 
     def decisions(self) -> Iterator[dict[str, Any]]:
         """The evidence in its order."""
         path = self.path / "decisions.jsonl"
         if path.is_file():
             yield from (dict(row.value) for row in whole_rows(Source(path)))
+
+
+def is_run_data(path: Path) -> bool:
+    return (path / "config.json").is_file() or (path / DATA_FILE).is_file()
 
 
 def whole_rows(source: Source) -> Iterator[Row]:

@@ -7,6 +7,7 @@ order of their due; never on time. See docs/architecture.md for why exploration 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ from explore_async.exploration.values import (
     TaskRejected,
     Verdict,
 )
-from explore_async.settings import Domain, Recipe
+from explore_async.settings import Domain, Recipe, SeedExample, SeedTask
 
 StopReason = Literal["target", "token_budget", "complete"]
 
@@ -52,7 +53,9 @@ class _Subject:
     account: Account
     demonstrations: tuple[Demonstration, ...]
     opening: tuple[Demonstration, ...] = ()
-    """What its first answer held: what its children are shown. Independent of the corpus, so of the target."""
+    """Its own seeds and what its first answer held: what its children are shown. Independent of the corpus, so of the
+    target.
+    """
     asked: dict[Kind, int] = field(default_factory=dict)
     waiting: deque[Example] = field(default_factory=deque)
     dropped: int = 0
@@ -61,7 +64,8 @@ class _Subject:
 class Explorer:
     """Owns the trees, the accounts and the corpora of a run. `recipe` must be resolved (model, window, lag)."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, known: Sequence[tuple[str, str]] = ()) -> None:
+        """`known`: texts, each with its id, that instructions have to differ from: those of `recipe.against`."""
         assert isinstance(recipe.window, int)
         assert recipe.lag is not None
         self.recipe = recipe
@@ -78,8 +82,8 @@ class Explorer:
         self._by_id: dict[str, _Subject] = {}
         self._with_waiting: dict[int, _Subject] = {}
         self._seed_events: list[Event] = []
-        seeds = [[example.instruction for example in domain.examples] for domain in recipe.domains]
-        self._corpora = Corpora(recipe.filters, recipe.tokenizer, seeds)
+        seeds = [[example.instruction for example in domain.all_examples()] for domain in recipe.domains]
+        self._corpora = Corpora(recipe.filters, recipe.tokenizer, seeds, known)
         self._trees: list[Tree] = []
         self._names: list[Corpus] = []
         for index, domain in enumerate(recipe.domains):
@@ -268,7 +272,8 @@ class Explorer:
         ):
             events.append(TaskExhausted(task_id))
         if opening:
-            subject.opening = tuple(Demonstration(one.instruction, one.input, one.output) for one in fit)
+            first = (Demonstration(one.instruction, one.input, one.output) for one in fit)
+            subject.opening = (*subject.opening, *first)
             self._trees[subject.domain].opened(subject.node)
 
     def _judge(self, subject: _Subject, events: list[Event]) -> None:
@@ -306,26 +311,32 @@ class Explorer:
         tree = Tree(Task(str(index), domain.name, domain.description, None, 0, "seed"), settings, opens=opens)
         self._trees.append(tree)
         self._names.append(Corpus(self.recipe.filters.task_threshold, self.recipe.tokenizer))
-        seeds = domain.tasks if settings.depth > 0 else ()
-        children = [tree.add_child(tree.root, seed.name, seed.reason, "seed") for seed in seeds]
-        for node in (tree.root, *children):
+        waiting: deque[tuple[Node, SeedTask | None]] = deque([(tree.root, None)])
+        while waiting:
+            node, seed = waiting.popleft()
             self._names[index].add([(node.task.name, node.task.id)])
-            self._seed_events.append(self._welcome(index, node, None))
+            self._seed_events.append(self._welcome(index, node, None, seed.examples if seed is not None else ()))
+            below = () if settings.depth == 0 else domain.tasks if seed is None else seed.tasks
+            waiting.extend((tree.add_child(node, one.name, one.reason, "seed"), one) for one in below)
         tree.start()
 
-    def _welcome(self, domain: int, node: Node, request_ordinal: int | None) -> TaskAdded:
+    def _welcome(
+        self, domain: int, node: Node, request_ordinal: int | None, own: Sequence[SeedExample] = ()
+    ) -> TaskAdded:
         """Opens the account of a new task and fixes, for good, what its prompts show."""
         parent = self._by_id[node.parent.task.id] if node.parent is not None else None
-        seeds = (Demonstration(one.instruction, one.input, one.output) for one in self.recipe.domains[domain].examples)
+        given = _demonstrations(own)
+        seeds = _demonstrations(self.recipe.domains[domain].examples)
         subject = _Subject(
             domain,
             node,
             self._allocation.open(node.task.depth),
             sample(
-                (*(parent.opening if parent is not None else ()), *seeds),
+                given or (*(parent.opening if parent is not None else ()), *seeds),
                 self.recipe.generation.demonstrations,
                 *(self.recipe.seed, "demonstrations", node.task.id),
             ),
+            opening=given,
         )
         self._subjects.append(subject)
         self._by_id[node.task.id] = subject
@@ -367,3 +378,7 @@ class Explorer:
             }
 
         return [document(tree.root) for tree in self._trees]
+
+
+def _demonstrations(examples: Sequence[SeedExample]) -> tuple[Demonstration, ...]:
+    return tuple(Demonstration(one.instruction, one.input, one.output) for one in examples)

@@ -129,8 +129,10 @@ class Corpus:
     A text without tokens (under the tokenizer) has no ROUGE-L: it is a duplicate of an equal string only.
     """
 
-    def __init__(self, threshold: float, tokenizer: str) -> None:
+    def __init__(self, threshold: float, tokenizer: str, known: Corpus | None = None) -> None:
+        """`known`: texts that come before all others; it may be shared by several."""
         self.tokenize = TOKENIZERS[tokenizer]
+        self._known = known
         self._index = DedupIndex(threshold, self.tokenize)
         self._ids: list[str] = []
         self._bare: dict[str, str] = {}
@@ -149,6 +151,26 @@ class Corpus:
 
     def admit_all(self, texts: Sequence[tuple[str, str]]) -> list[Verdict]:
         """One after the other: each is compared with all that was kept before it. Each is a text and its id."""
+        if self._known is None:
+            return self._admit_new(texts)
+        verdicts = self._known.look_up([text for text, _ in texts])
+        new = iter(self._admit_new([one for one, verdict in zip(texts, verdicts, strict=True) if verdict is None]))
+        return [next(new) if verdict is None else verdict for verdict in verdicts]
+
+    def look_up(self, texts: Sequence[str]) -> list[Verdict | None]:
+        """For each text the verdict that drops it, if it is a duplicate. None is kept."""
+        found = self._index.look_up(texts)
+        near = zip(texts, found.nearest.tolist(), found.score.tolist(), strict=True)
+        return [
+            self._duplicate(self._bare.get(text)) if position < 0 else self._duplicate(self._ids[position], score)
+            for text, position, score in near
+        ]
+
+    @staticmethod
+    def _duplicate(nearest: str | None, score: float = 1.0) -> Verdict | None:
+        return None if nearest is None else Verdict(kept=False, reason="duplicate", score=score, nearest=nearest)
+
+    def _admit_new(self, texts: Sequence[tuple[str, str]]) -> list[Verdict]:
         bare = [self._is_bare(text) for text, _ in texts]
         admission = self._index.admit([text for (text, _), is_bare in zip(texts, bare, strict=True) if not is_bare])
         judged = zip(admission.kept.tolist(), admission.nearest.tolist(), admission.score.tolist(), strict=True)
@@ -174,10 +196,17 @@ class Corpus:
 
 
 class Corpora:
-    """The corpus or corpora of a run's instructions, by the configured scope. Seeds belong to all of their domain."""
+    """The corpus or corpora of a run's instructions, by the configured scope. Seeds belong to all of their domain, what
+    is known already to all.
+    """
 
-    def __init__(self, filters: Filters, tokenizer: str, seeds: Sequence[Sequence[str]]) -> None:
-        """`seeds`: the seed instructions of each domain, in order."""
+    def __init__(
+        self, filters: Filters, tokenizer: str, seeds: Sequence[Sequence[str]], known: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """`seeds`: the seed instructions of each domain, in order; `known`: texts with their ids."""
+        self._known = Corpus(filters.threshold, tokenizer) if known else None
+        if self._known is not None:
+            self._known.add(known)
         self._filters = filters
         self._tokenizer = tokenizer
         self._seeds = [
@@ -190,7 +219,7 @@ class Corpora:
         name = {"run": "", "domain": domain, "task": task_id}[self._filters.scope]
         corpus = self._corpora.get(name)
         if corpus is None:
-            corpus = self._corpora[name] = Corpus(self._filters.threshold, self._tokenizer)
+            corpus = self._corpora[name] = Corpus(self._filters.threshold, self._tokenizer, self._known)
             for seeds in self._seeds if not name else [self._seeds[int(domain)]]:
                 corpus.add(seeds)
         return corpus

@@ -88,10 +88,9 @@ class Tree:
         return bool(self._ready)
 
     def start(self) -> None:
-        """The root and its seed children are in place: makes them ready to be asked about."""
-        for child in self.root.children:
-            self._start(child)
-        self._start(self.root)
+        """The root and the seed tasks below it are in place: makes them ready to be asked about, children first."""
+        for node in reversed(list(self.nodes.values())):
+            self._start(node)
 
     def take(self) -> tuple[Kind, Node]:
         """The next ask, now issued."""

@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -182,10 +182,7 @@ class CompletionStore:
 
         def query() -> list[Stored]:
             rows = self._read.execute("SELECT key, ordinal, kind, task_id, question, failed, outcome FROM outcomes")
-            return [
-                Stored(key, ordinal, kind, task_id, orjson.loads(question), _outcome(failed, outcome))
-                for key, ordinal, kind, task_id, question, failed, outcome in rows
-            ]
+            return [_stored(row) for row in rows]
 
         return await self._in(self._reader, query)
 
@@ -206,13 +203,47 @@ def _mapped(path: Path) -> Iterator[None]:
         ) from error
 
 
+class StoredReader:
+    """Reads stored outcomes beside whoever writes them. Enter it around the work; faults are StorageErrors."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection
+
+    def __enter__(self) -> Self:
+        with _mapped(self._path):
+            self._connection = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Stored]:
+        """Those of the keys that are stored; at most some hundreds at a time."""
+        marks = ",".join("?" * len(keys))
+        with _mapped(self._path):
+            rows = self._connection.execute(
+                f"SELECT key, ordinal, kind, task_id, question, failed, outcome FROM outcomes WHERE key IN ({marks})",  # noqa: S608 - question marks only
+                list(keys),
+            ).fetchall()
+            return {row[0]: _stored(row) for row in rows}
+
+    def keys(self, kind: Kind) -> Iterator[str]:
+        """All answers to requests of this kind, in the order in which these were issued."""
+        with _mapped(self._path):
+            query = "SELECT key FROM outcomes WHERE kind = ? AND NOT failed ORDER BY ordinal, key"
+            for (key,) in self._connection.execute(query, (kind,)):
+                yield key
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    key, ordinal, kind, task_id, question, failed, outcome = row
+    return Stored(key, ordinal, kind, task_id, orjson.loads(question), _outcome(failed, outcome))
+
+
 def read_stored(path: Path, key: str) -> Stored | None:
     """One stored outcome, read beside whoever writes; None where there is none. Raises StorageError."""
-    with _mapped(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        row = connection.execute(
-            "SELECT key, ordinal, kind, task_id, question, failed, outcome FROM outcomes WHERE key = ?", (key,)
-        ).fetchone()
-        if row is None:
-            return None
-        key, ordinal, kind, task_id, question, failed, outcome = row
-        return Stored(key, ordinal, kind, task_id, orjson.loads(question), _outcome(failed, outcome))
+    with StoredReader(path) as reader:
+        return reader.get_many([key]).get(key)

@@ -100,13 +100,18 @@ class DedupIndex:
         found = self._take(texts, anyway=False, threads=threads or processors())
         return Admission(kept=found.nearest < 0, nearest=found.nearest, lcs=found.lcs, score=found.score)
 
+    def look_up(self, texts: Sequence[str], *, threads: int | None = None) -> Admission:
+        """Which of these are duplicates of a kept text, and of which. None is kept: `kept` tells which could be."""
+        encoded, found = self._encoded(texts), _nothing_found(len(texts))
+        threads = min(threads or processors(), 1 + len(texts) // SHARED)
+        cuts = np.linspace(0, len(texts), threads + 1).astype(int).tolist()
+        with ThreadPoolExecutor(threads) as pool:
+            for share in [pool.submit(self._look_up, encoded, begin, end, found) for begin, end in pairwise(cuts)]:
+                share.result()
+        return Admission(kept=found.nearest < 0, nearest=found.nearest, lcs=found.lcs, score=found.score)
+
     def _take(self, texts: Sequence[str], *, anyway: bool, threads: int = 1) -> Findings:
-        encoded = self._encoded(texts)
-        found = Findings(
-            np.full(len(texts), -1, dtype=np.int64),
-            np.full(len(texts), -1, dtype=np.int64),
-            np.full(len(texts), np.nan),
-        )
+        encoded, found = self._encoded(texts), _nothing_found(len(texts))
         with wrapping():
             if threads > 1 and len(texts) >= SHARED and np.diff(encoded.starts).max() <= LONGEST:
                 with ThreadPoolExecutor(threads) as pool:
@@ -197,6 +202,11 @@ class DedupIndex:
         self._texts.reserve(len(texts), len(encoded.ids))
         self._rows = grown(self._rows, len(self._vocabulary))
         return encoded
+
+
+def _nothing_found(count: int) -> Findings:
+    nowhere = np.full(count, -1, dtype=np.int64)
+    return Findings(nowhere, nowhere.copy(), np.full(count, np.nan))
 
 
 def _portions(starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

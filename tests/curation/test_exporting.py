@@ -134,7 +134,7 @@ def test_quotas_add_up_and_follow_the_weights(counts, size, method, cap):
     found = quotas(counts, size, method, cap)
     assert sum(found.values()) == min(size, sum(counts.values()))
     assert all(0 <= found[task] <= count for task, count in counts.items())
-    weight = {task: min(count, cap) if method == "proportional" else 1 for task, count in counts.items()}
+    weight = {task: 1 if method == "uniform" else min(count, cap) for task, count in counts.items()}
     able = [task for task, count in counts.items() if found[task] < count]
     together, weights = sum(found[task] for task in able), sum(weight[task] for task in able)
     for task in able:
@@ -155,7 +155,6 @@ def test_the_published_proportions():
     [
         (["export", "RUN", "--out", "x.txt"], 2, "examples have several fields"),
         (["export", "RUN", "--out", "x.jsonl", "--format", "odd"], 2, "one of rows, alpaca"),
-        (["export", "RUN/dataset.jsonl", "--out", "folder"], 2, "made of a run"),
         (["export", "RUN/dataset.jsonl", "--out", "RUN/dataset.jsonl"], 2, "it is the source"),
         (["export", "missing", "--out", "x.jsonl"], 5, "no such run directory or file"),
         (["sample", "RUN", "--out", "x.jsonl", "-n", "3", "--method", "odd"], 2, "proportional, uniform"),
