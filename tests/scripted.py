@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -60,9 +60,15 @@ def answer(question: ChatRequest, request: Request, *, words: list[str] = WIDE_W
 class Driven:
     """A run driven to its end by a fake perform; keeps what happened."""
 
-    def __init__(self, recipe: Recipe, outcome: Callable[[ChatRequest, Request], Outcome] = answer) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        outcome: Callable[[ChatRequest, Request], Outcome] = answer,
+        *,
+        known: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.recipe = recipe
-        self.explorer = Explorer(recipe)
+        self.explorer = Explorer(recipe, known)
         self.book = PromptBook(recipe)
         self.outcome = outcome
         self.events: list[Event] = []

@@ -104,10 +104,13 @@ class DedupIndex:
         """Which of these are duplicates of a kept text, and of which. None is kept: `kept` tells which could be."""
         encoded, found = self._encoded(texts), _nothing_found(len(texts))
         threads = min(threads or processors(), 1 + len(texts) // SHARED)
-        cuts = np.linspace(0, len(texts), threads + 1).astype(int).tolist()
-        with ThreadPoolExecutor(threads) as pool:
-            for share in [pool.submit(self._look_up, encoded, begin, end, found) for begin, end in pairwise(cuts)]:
-                share.result()
+        if threads == 1:
+            self._look_up(encoded, 0, len(texts), found)
+        else:
+            cuts = np.linspace(0, len(texts), threads + 1).astype(int).tolist()
+            with ThreadPoolExecutor(threads) as pool:
+                for share in [pool.submit(self._look_up, encoded, begin, end, found) for begin, end in pairwise(cuts)]:
+                    share.result()
         return Admission(kept=found.nearest < 0, nearest=found.nearest, lcs=found.lcs, score=found.score)
 
     def _take(self, texts: Sequence[str], *, anyway: bool, threads: int = 1) -> Findings:

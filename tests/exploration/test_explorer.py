@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import depth_first
+from pydantic import ValidationError
 from scripted import WIDE_WORDS, Driven, answer, recipe
 
 from explore_async.exploration.values import (
@@ -323,6 +324,57 @@ def test_scopes_of_the_corpus(scope: str, kept_of_second: int) -> None:
     kept = Counter(event.example.task_id for event in run.events if isinstance(event, ExampleKept))
     assert kept["0"] == 3
     assert kept["1"] == kept_of_second
+
+
+def test_tasks_in_tasks_are_there_from_the_start() -> None:
+    """A tree in the recipe is planted whole, each task is shown its own examples, a sub-task that is found later those
+    of its parent; none of them is written anew, and exploration goes on below and beside them.
+    """
+    own = [{"instruction": f"Mend the {what}", "output": "Done."} for what in ("gate", "fence")]
+    tasks = [{"name": "Repairs", "examples": own, "tasks": [{"name": "Wooden things", "tasks": []}]}, {"name": "Paths"}]
+    domains = [{"name": "Look after a garden", "tasks": tasks}]
+    run = Driven(recipe(domains=domains, exploration={"depth": 2, "breadth": [4, 3]})).run()
+    added = [event.task for event in run.events if isinstance(event, TaskAdded)]
+    (root,) = run.explorer.trees()
+    assert [event.task.id for event in run.explorer.seed_events()] == ["0", "0.0", "0.1", "0.0.0"]
+    assert [child["name"] for child in root["children"][:2]] == ["Repairs", "Paths"]
+    assert root["children"][0]["children"][0]["name"] == "Wooden things"
+    assert {task.id for task in added} >= {"0.2", "0.0.1", "0.1.0"}
+    first = {request.task_id: request for request in reversed(run.issued) if request.kind == "generate"}
+    for task in ("0.0", "0.0.0"):
+        shown = [one.instruction for one in first[task].prompt.values["demonstrations"]]
+        assert sorted(shown) == ["Mend the fence", "Mend the gate"]
+    assert not first["0.1"].prompt.values["demonstrations"]
+    assert run.explorer.stopped == "target"
+    assert run.explorer._corpora.of("0").admit("Mend the gate", "x").nearest == "seed:0.0"
+
+
+def test_a_tree_deeper_than_the_exploration_is_refused() -> None:
+    """The message names the level that is needed."""
+    domains = [{"name": "a", "tasks": [{"name": "b", "tasks": [{"name": "c", "tasks": [{"name": "d"}]}]}]}]
+    with pytest.raises(ValidationError, match=r"go 3 levels deep, and exploration\.depth is 2"):
+        recipe(domains=domains)
+    assert recipe(domains=domains, exploration={"depth": 0}).domains
+
+
+@pytest.mark.parametrize("scope", ["run", "domain", "task"])
+def test_what_is_known_already_is_dropped_in_every_scope(scope: str) -> None:
+    """An example near a known text is dropped with that text as its evidence; all else is as without it, for what was
+    dropped leaves no trace in the corpus.
+    """
+    settings = recipe(filters={"scope": scope}, exploration={"depth": 1, "breadth": [3]}, targets={"per_task": 9})
+    plain = Driven(settings).run()
+    kept = [event.example for event in plain.events if isinstance(event, ExampleKept)]
+    known = [(one.instruction + " indeed", f"against:0.{n}") for n, one in enumerate(kept[:8], start=1)]
+    run = Driven(settings, known=known).run()
+    dropped = {
+        event.example.id: event.verdict for event in run.events if isinstance(event, ExampleRejected) and event.example
+    }
+    for number, one in enumerate(kept[:8], start=1):
+        assert dropped[one.id].nearest == f"against:0.{number}"
+    left = {event.example.id for event in run.events if isinstance(event, ExampleKept)}
+    assert {one.id for one in kept[8:]} & left
+    assert not {one.id for one in kept[:8]} & left
 
 
 def test_several_domains_grow_side_by_side() -> None:

@@ -53,6 +53,30 @@ def test_decisions_and_evidence_equal_the_obvious_loop(kept, new, threshold):
     assert len(index) == len(oracle)
 
 
+@given(texts, texts, st.sampled_from(THRESHOLDS), st.integers(1, 3))
+def test_looking_up_keeps_nothing(kept, new, threshold, threads):
+    """Each text gets the finding that it alone would get from the index as it is, and twice the same."""
+    index = DedupIndex(threshold)
+    index.add(kept)
+    oracle = [text.split() for text in kept]
+    expected = [naive_rouge.greedy(list(oracle), [text.split()], threshold)[0] for text in new]
+    for _ in range(2):
+        looked_up = index.look_up(new, threads=threads)
+        assert same(found(looked_up), expected)
+        assert looked_up.kept.tolist() == [nearest < 0 for nearest, _, _ in expected]
+    assert len(index) == len(kept)
+
+
+def test_looking_up_many_on_threads():
+    """Enough texts that threads share them: the same as one by one."""
+    rng = random.Random(3)
+    batch = [" ".join(rng.choices("abcdefgh", k=rng.randint(1, 9))) for _ in range(900)]
+    index = DedupIndex(0.6)
+    index.add(batch[:200])
+    one_by_one = [found(index.look_up([text]))[0] for text in batch]
+    assert same(found(index.look_up(batch, threads=3)), one_by_one)
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8])
 def test_decisions_equal_a_loop_over_rouge_score(threshold):
     """The reference itself, as the original used it, keeps and drops the same texts for the same reason."""
