@@ -167,6 +167,7 @@ class Backend:
 
     async def _follow(self, path: Path, pool: EndpointPool) -> None:
         """Takes over what the file lists; while it cannot be used, things stay as they were."""
+        known = {one.url: None for one in self._listed}
         async for listed in changes(path):
             try:
                 if isinstance(listed, ConfigError):
@@ -175,7 +176,12 @@ class Backend:
             except ConfigError as error:
                 self._report(f"{error}; going on with the endpoints as they were")
             else:
-                self._report(f"{path}: {len(listed)} endpoints now")
+                now = {one.url: None for one in listed}
+                joined = [url for url in now if url not in known]
+                gone = [url for url in known if url not in now]
+                told = [f"{', '.join(urls)} {what}" for urls, what in ((joined, "joins"), (gone, "leaves")) if urls]
+                self._report(f"{path}: {'; '.join(told) or 'other settings'}; {len(listed)} endpoints now")
+                known = now
 
     def stop(self) -> None:
         """Asks nothing more and tries nothing again; what is under way may finish."""

@@ -135,7 +135,9 @@ def _endpoints(
             return {}
         configured = config.load(config_name, overrides).operation.endpoints
         if not configured:
-            raise ConfigError("--concurrency: give --endpoint as well, or endpoints in the config")
+            raise ConfigError(
+                "--concurrency: give --endpoint as well, or endpoints in the config; an endpoints_file says it itself"
+            )
         return {"endpoints": [{**one.model_dump(), "concurrency": concurrency} for one in configured]}
     given = {} if concurrency is None else {"concurrency": concurrency}
     return {

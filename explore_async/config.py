@@ -204,7 +204,8 @@ def _complaint(detail: ErrorDetails) -> str:
         return f"{where}: unknown key{_suggestion(str(detail['loc'][-1]), known)}"
     message = detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
-    shown = f" (given: {str(given)[:80]})" if isinstance(given, str | int | float | bool) else ""
+    tellable = isinstance(given, str | int | float | bool) and detail["loc"][-1] != "api_key_env"  # it may be the key
+    shown = f" (given: {str(given)[:80]})" if tellable else ""
     return f"{where}: {message[0].lower()}{message[1:]}{shown}"
 
 

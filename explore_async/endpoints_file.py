@@ -32,14 +32,15 @@ def read_endpoints(path: Path) -> tuple[EndpointSettings, ...]:
     if not isinstance(listed, list) or not listed:
         raise ConfigError(f"{path}: a list of endpoints is expected, one `- http://host:8000/v1` a line")
     try:
-        return _LIST.validate_python([{"url": one} if isinstance(one, str) else one for one in listed])
+        return _LIST.validate_python(listed)
     except ValidationError as error:
         first = error.errors()[0]
         number, *field = first["loc"]
         where = ".".join(map(str, field))
-        raise ConfigError(
-            f"{path}: endpoint {int(number) + 1}{f', {where}' if where else ''}: {first['msg']}"
-        ) from error
+        fault = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            fault = f"unknown key; there are {', '.join(EndpointSettings.model_fields)}"
+        raise ConfigError(f"{path}: endpoint {int(number) + 1}{f', {where}' if where else ''}: {fault}") from error
 
 
 async def changes(path: Path) -> AsyncIterator[tuple[EndpointSettings, ...] | ConfigError]:

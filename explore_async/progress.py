@@ -125,7 +125,7 @@ class RunProgress:
         return (
             f"{glimpse.elapsed_s:,.0f} s: {tally.tasks.total()} tasks, {tally.kept}{of} examples kept, "
             f"{tally.dropped.total()} dropped, {rate:,.0f} tokens/s, "
-            f"{glimpse.performer.in_flight} in flight{f', about {left} left' if left else ''}"
+            f"{glimpse.in_flight} in flight{f', about {left} left' if left else ''}"
             f"{f'; {glimpse.engines}' if glimpse.engines else ''}"
             f"{f'; {glimpse.trouble}' if glimpse.trouble else ''}"
         )
@@ -162,7 +162,7 @@ class RunProgress:
                 f"kept {tally.kept}",
                 f"dropped {tally.dropped.total()}",
                 f"{rate:,.0f} tokens/s",
-                f"in flight {glimpse.performer.in_flight}/{glimpse.capacity}",
+                f"in flight {glimpse.in_flight}/{glimpse.capacity}",
                 f"about {left} left" if left else "",
             )
             parts.append(table)

@@ -55,6 +55,11 @@ class Records:
             "request": key,
         }
 
+    def begin_anew(self) -> None:
+        """Before anything is written: what is there was derived from outcomes that are going to change."""
+        for file in self._files:
+            file.begin_anew()
+
     async def keep_writing(self) -> None:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_WRITES)

@@ -23,7 +23,7 @@ from explore_async.performing import Performer, PerformerStatistics
 from explore_async.pulse import Pulse
 from explore_async.records import Records
 from explore_async.settings import SIMULATED, Operation, Recipe, RunSettings
-from explore_async.storage.completions import CompletionStore
+from explore_async.storage.completions import CompletionStore, has_outcomes
 from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory, refuse_other
 from explore_async.tally import Tally
@@ -36,6 +36,7 @@ Mode = Literal["resume", "adopt", "offline", "fresh"]
 Ending = Literal["target", "complete", "token_budget", "wall_time", "interrupted", "terminated", "offline", "error"]
 
 _SECONDS_BETWEEN_TREES = 5.0
+_SECONDS_UNTOLD = 3.0
 _FINISHED: frozenset[Ending] = frozenset({"target", "complete", "token_budget"})
 
 
@@ -52,6 +53,8 @@ class Glimpse:
     """What is wrong with the endpoints at the moment; empty where nothing is."""
     engines: str
     """What the servers say of themselves; empty where they say nothing."""
+    in_flight: int
+    """Requests at the endpoints."""
 
 
 class Observer(Protocol):
@@ -115,6 +118,8 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
     with RunDirectory(path) as directory:
         previous = directory.recipe()
         directory.check_answers()
+        if previous is not None and not await asyncio.to_thread(has_outcomes, directory.completions):
+            previous = None  # nothing was ever answered: a first start, whatever was wrong with the one before
         recipe = await _settled(settings, previous, backend_of, offline=offline)
         if previous is not None and mode == "resume":
             refuse_other(previous, recipe, path)
@@ -123,7 +128,8 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
             directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
         assert isinstance(recipe.window, int)
         async with backend_of(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
-            explorer = await asyncio.to_thread(Explorer, recipe, known)
+            with _telling_of_compilation(observer):
+                explorer = await asyncio.to_thread(Explorer, recipe, known)
             return await Run(
                 recipe, explorer, settings.operation, directory, backend=backend, observer=observer, offline=offline
             ).to_end()
@@ -185,6 +191,17 @@ async def _settled(settings: RunSettings, previous: Recipe | None, backend_of: _
     return recipe.resolved(model=model, slots=backend_of().slots)
 
 
+@contextmanager
+def _telling_of_compilation(observer: Observer) -> Iterator[None]:
+    """Says what takes so long where it does: from their cache the kernels come in less than a second."""
+    text = "compiling the kernels, once on this machine: some 30 s"
+    telling = asyncio.get_running_loop().call_later(_SECONDS_UNTOLD, observer.phase, text)
+    try:
+        yield
+    finally:
+        telling.cancel()
+
+
 class Run:
     """Owns one run from its first request to its last file."""
 
@@ -222,8 +239,10 @@ class Run:
         complete = False
         try:
             async with CompletionStore(self._directory.completions, durability=self._operation.durability) as store:
-                if self._operation.retry_failed and (forgotten := await store.discard_failures()):
+                if self._operation.retry_failed and (forgotten := await store.failures()):
                     self._observer.phase(f"{forgotten} failed requests will be asked again")
+                    await asyncio.to_thread(records.begin_anew)  # first: killed in between, all is derived anew
+                    await store.discard_failures()
                 await self._get_ready(fresh=await store.count() == 0)
                 backend = None if self._offline else self._backend
                 self._performer = Performer(store, PromptBook(self._recipe), backend, self._pulse)
@@ -244,10 +263,11 @@ class Run:
 
     async def _get_ready(self, *, fresh: bool) -> None:
         """Compiles the kernels while the server starts, so that neither happens at the first commit."""
-        async with _task_group() as group:
-            group.create_task(asyncio.to_thread(warm_up))
-            if fresh and not self._offline:
-                group.create_task(self._backend.connect())
+        with _telling_of_compilation(self._observer):
+            async with _task_group() as group:
+                group.create_task(asyncio.to_thread(warm_up))
+                if fresh and not self._offline:
+                    group.create_task(self._backend.connect())
 
     async def _drive(self, performer: Performer) -> None:
         abandon = True
@@ -324,6 +344,7 @@ class Run:
 
     def glimpse(self) -> Glimpse:
         assert self._performer is not None
+        pool = self._backend.statistics()
         return Glimpse(
             self._tally,
             self._performer.statistics(),
@@ -331,7 +352,8 @@ class Run:
             time.monotonic() - self._began,
             self._explorer.explored,
             self._trouble(),
-            "" if (pool := self._backend.statistics()) is None else pool.engines,
+            "" if pool is None else pool.engines,
+            self._performer.statistics().in_flight if pool is None else pool.in_flight,
         )
 
     def _trouble(self) -> str:
@@ -348,8 +370,7 @@ class Run:
                 f"the endpoints have room, but a window of {self._recipe.window} allows {self._backend.capacity} "
                 "requests at once: start a run with a wider --window"
             )
-        wrong = [one for one in pool.endpoints if one.last_error and (not one.healthy or one.answered == 0)]
-        return "; ".join(f"{one.url}{'' if one.healthy else ' is out'}: {one.last_error}" for one in wrong)
+        return "; ".join(one.trouble for one in pool.endpoints if one.trouble)
 
     def _tree(self) -> dict[str, Any]:
         return {"name": self._recipe.name, "digest": self._digest, "trees": self._explorer.trees()}
@@ -360,7 +381,7 @@ class Run:
             "explore_async": __version__,
             "digest": self._digest,
             "model": self._recipe.model,
-            "simulated": SIMULATED in self._recipe.wanted_models,
+            "simulated": self._tally.simulated or SIMULATED in self._recipe.wanted_models,
             **({"models": self._recipe.models} if self._recipe.models else {}),
             "ending": self._ending or "error",
             **self._tally.document(surplus=self._explorer.surplus()),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
 """What a request asks for."""
@@ -280,19 +281,36 @@ class Recipe(Settings):
         return self.model_copy(update={"model": self.model or model, "window": window, "lag": lag})
 
 
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("an endpoint is an http:// or https:// URL")
+    return url
+
+
+def _variable_name(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("this is the NAME of the environment variable that holds the key, not the key itself")
+    return name
+
+
 class EndpointSettings(Settings):
-    url: Annotated[str, Field(pattern=r"^https?://.+")]
+    url: Annotated[str, AfterValidator(_http_url)]
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     """Most requests in flight there; auto finds out how many keep its batch full."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Of two endpoints with equally many free slots, the one of twice the weight counts as having twice as many."""
-    api_key_env: str | None = None
+    api_key_env: Annotated[str | None, AfterValidator(_variable_name)] = None
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
     model: str | dict[str, str] | None = None
     """The name under which this endpoint serves the run's model, where it differs. Where the run has several models:
     a mapping from those that are served here to their names here; None takes what it lists under the run's names."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _url_alone(cls, data: Any) -> Any:
+        return {"url": data} if isinstance(data, str) else data
 
 
 class VllmSettings(Settings):

@@ -39,6 +39,9 @@ def show(result: RunResult, console: Console) -> None:
     if stats["simulated"]:
         console.print(Text("Made up by a simulated server: for practice, never for training.", style="bold yellow"))
     console.print(Text(f"Ended: {_ENDINGS.get(result.ending, result.ending)}."))
+    if (failed := stats["requests"]["failed"]["total"]) and stats["ending"] in {"target", "complete"}:
+        again = "the same command with --set operation.retry_failed=true asks them again and derives the data anew"
+        console.print(Text(f"{failed} requests were given up, and what they would have brought is missing: {again}."))
     for name, what in (
         ("dataset.jsonl", "the examples, one a line"),
         ("tree.json", "the tree of tasks"),
@@ -115,11 +118,8 @@ def _table(stats: dict[str, Any]) -> Table:
     )
     pool: PoolStatistics | None = stats.get("endpoints")
     for endpoint in pool.endpoints if pool is not None else ():
-        if endpoint.last_error and (failures or not endpoint.healthy or endpoint.answered == 0):
-            state = "" if endpoint.healthy else " is out"
-            table.add_row(
-                "trouble", escape(printable(f"{endpoint.url}{state}: {endpoint.last_error}", _MOST_CHARACTERS))
-            )
+        if trouble := endpoint.trouble or (failures and endpoint.last_error):
+            table.add_row("trouble", escape(printable(trouble, _MOST_CHARACTERS)))
     replayed = stats.get("this_time", {}).get("replayed", 0)
     table.add_row("time", f"{seconds:,.0f} s this time" + (f", {replayed} answers replayed" if replayed else ""))
     return table

@@ -18,6 +18,7 @@ from explore_async.exploration.values import (
     TaskExhausted,
     TaskRejected,
 )
+from explore_async.settings import SIMULATED
 
 
 class Tally:
@@ -35,6 +36,8 @@ class Tally:
         self.kept = 0
         self.tasks_with_examples: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        self.simulated = False
+        """Whether a server without a model answered any of it, whatever it was called."""
 
     def seeds(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -47,6 +50,7 @@ class Tally:
             self.tokens["completion"] += outcome.completion_tokens
             self.tokens["cached"] += outcome.cached_tokens
             self.cut_by_length += outcome.finish_reason == "length"
+            self.simulated |= outcome.model == SIMULATED
         for event in events:
             self._count(event)
 

@@ -326,6 +326,56 @@ async def test_a_server_that_misbehaves(tmp_path: Path) -> None:
     assert "failed" in result.stderr
 
 
+async def test_failed_requests_are_asked_again_where_wished(tmp_path: Path) -> None:
+    """What was given up is told at the end; retry_failed asks just that again and derives all anew: the same files as
+    of a run that met no trouble. A second time it finds nothing to do.
+    """
+    refusing = True
+
+    def script(body: dict, ordinal: int) -> Behaviour:
+        return OVERFLOW if refusing and body["seed"] % 7 == 3 else _sensible(body)
+
+    async with MisbehavingServer(script) as server:
+        command = ("--concurrency", "8", "--model", "m")
+        result = await run(tmp_path, server.url, *command)
+        assert "retry_failed=true asks them again" in result.stderr
+        lost = orjson.loads((tmp_path / "run" / "stats.json").read_bytes())["requests"]["failed"]["total"]
+        refusing = False
+        for asked in (range(lost, 10 * lost), range(FORMS + 1)):
+            before = len(server.bodies)
+            result = await run(tmp_path, server.url, *command, "--set", "operation.retry_failed=true")
+            assert result.code == 0, result.stderr
+            assert len(server.bodies) - before in asked
+        await run(tmp_path, server.url, *command, out="undisturbed")
+    assert derived(tmp_path / "run") == derived(tmp_path / "undisturbed")
+
+
+async def test_a_start_that_got_no_answer_binds_nobody(tmp_path: Path) -> None:
+    """A misspelled model leaves a directory behind; the corrected command uses it, as does one without a model."""
+    async with SimulatedServer(8, Latency(0.01, 0.5)) as server:
+        wrong = await run(tmp_path, server.url, "--model", "simulatd")
+        assert wrong.code == 6
+        assert "it serves simulated" in " ".join(wrong.stderr.split())
+        right = await run(tmp_path, server.url)
+    assert right.code == 0, right.stderr
+
+
+async def test_what_is_simulated_says_so_whatever_it_is_called(tmp_path: Path) -> None:
+    """Under another name of the model too, in the figures, at the end, and after a replay without any server."""
+    async with SimulatedServer(8, Latency(0.01, 0.5)) as server:
+        endpoint = f"operation.endpoints=[{{url: '{server.url}', model: simulated}}]"
+        made = await explore(
+            *("run", config(tmp_path), "--out", tmp_path / "run", "--model", "big", "--set", endpoint, "--json")
+        )
+    assert made.code == 0, made.stderr
+    again = await explore(
+        "run", tmp_path / "config.yaml", "--out", tmp_path / "run", "--model", "big", "--offline", "--json"
+    )
+    for result in (made, again):
+        assert result.json["simulated"] is True
+        assert "Made up by a simulated server" in result.stderr
+
+
 async def test_a_key_is_sent_and_never_written(tmp_path: Path) -> None:
     """The key comes from the environment variable named in the config; no file and no output holds it."""
     secret = "sk-very-secret-0815"

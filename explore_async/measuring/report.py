@@ -18,6 +18,7 @@ from explore_async import __version__
 from explore_async.measuring.figures import Gauge, LevelFigures, Spread
 from explore_async.measuring.sweep import Sweep
 from explore_async.measuring.verdict import judge, recommended
+from explore_async.settings import SIMULATED
 
 _SECONDS_BETWEEN_LINES = 10.0
 _LATENCIES: Final = {
@@ -77,6 +78,7 @@ def document(sweep: Sweep, config_name: str, *, finished: bool) -> dict[str, Any
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "finished": finished,
         "model": sweep.model,
+        "simulated": sweep.model == SIMULATED,
         "config": config_name,
         "seed": plan.seed,
         "max_tokens": plan.max_tokens,
@@ -89,6 +91,8 @@ def show(sweep: Sweep, console: Console) -> None:
     levels = sweep.levels
     if not levels:
         return
+    if sweep.model == SIMULATED:
+        console.print("a simulated server: its times are modelled, not measured of any hardware", style="bold yellow")
     console.print(_rates(levels))
     console.print(_latencies(levels))
     for level, verdict in zip(levels, judge(levels), strict=True):

@@ -176,7 +176,7 @@ class EndpointClient:
         try:
             yield
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise ConnectionFailed(f"{self.url} cannot be reached: {error}", endpoint=self.url) from error
+            raise ConnectionFailed(f"{self.url} cannot be reached: {_cause(error)}", endpoint=self.url) from error
         except TimeoutError as error:
             message = f"{self.url} did not answer within {timeout_s or CONNECT_TIMEOUT_S:.4g} s"
             raise AttemptTimedOut(message, endpoint=self.url) from error
@@ -206,3 +206,12 @@ class EndpointClient:
         if self._key:  # some servers echo the key they refuse
             text = text.replace(self._key, "***")
         return " ".join(text.split())[:EXCERPT_CHARACTERS]
+
+
+def _cause(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) -> str:
+    """The system's words, without aiohttp's own about host and TLS."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return f"no connection within {CONNECT_TIMEOUT_S:.4g} s"
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return "it does not speak TLS; is its URL http:// instead of https://?"
+    return error.os_error.strerror or str(error.os_error)

@@ -54,14 +54,16 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatistics:
-    """`retries` counts the attempts here that were not their request's first.
+    """`retries` counts the attempts here that were not their request's first. `left`: the endpoints file no longer
+    lists it. `limit` is the most in flight at the moment.
 
     What the engine says of itself is None where it says nothing: `running` and `waiting` requests (whoever sent them),
-    `kv_usage` and `prefix_hits` as shares, `tokens_per_s` it makes. `limit` is the most in flight at the moment.
+    `kv_usage` and `prefix_hits` as shares, `tokens_per_s` it makes.
     """
 
     url: str
     healthy: bool
+    left: bool
     limit: int
     in_flight: int
     peak_in_flight: int
@@ -77,6 +79,14 @@ class EndpointStatistics:
     kv_usage: float | None = None
     prefix_hits: float | None = None
     tokens_per_s: float | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it at the moment; empty where nothing is, or nobody waits for it any more."""
+        if self.left or not self.last_error or (self.healthy and self.answered):
+            return ""
+        error = self.last_error.removeprefix(f"{self.url} ")
+        return f"{self.url}{'' if self.healthy else ' is out: it'} {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +144,12 @@ def normalise_url(url: str) -> str:
 
     Refuses (ConfigError) what is no http URL, and credentials in it: URLs appear in messages and stored outcomes.
     """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(url.strip())
+        is_valid = parts.port is None or parts.port > 0
+    except ValueError as error:  # a port out of range, an unfinished IPv6 address
+        raise ConfigError(f"An endpoint's URL is not valid: {error}") from error
+    if not is_valid or parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", parts.netloc):
         raise ConfigError(f"An endpoint is an http:// or https:// URL, not {url.rpartition('@')[2]!r}")
     if parts.username is not None or parts.password is not None or parts.query:
         raise ConfigError(

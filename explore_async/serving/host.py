@@ -72,6 +72,8 @@ class Host:
     faults_in_a_row: int = 0
     trips: int = 0
     tokens_per_s: float | None = None
+    barred: bool = False
+    """Out for good: it refuses every request."""
     in_flight: int = 0
     peak_in_flight: int = 0
     answered: int = 0
@@ -286,6 +288,7 @@ class Host:
         return EndpointStatistics(
             url=self.url,
             healthy=self.healthy and not self.drained,
+            left=self.drained,
             limit=self.limit.value,
             in_flight=self.in_flight,
             peak_in_flight=self.peak_in_flight,

@@ -35,7 +35,7 @@ from explore_async.serving.host import Client, Host
 from explore_async.serving.limits import READING_S
 from explore_async.serving.roster import Roster
 from explore_async.serving.slots import Slots
-from explore_async.serving.trouble import Trouble, judge_canary, judge_refusal
+from explore_async.serving.trouble import Trouble, judge_canary, judge_refusal, refuses_all
 
 __all__ = ["Endpoint", "EndpointPool", "OpenClient", "PoolStatistics", "Retry"]
 
@@ -255,6 +255,9 @@ class EndpointPool:
 
     def _after(self, error: EndpointError, host: Host, trouble: Trouble, started: float) -> Failure | float:
         if isinstance(error, RequestRejected):
+            if refuses_all(error) and self._roster.others_serve(host):
+                self._roster.take_out(host, started)
+                return 0.0
             return judge_refusal(error, trouble.attempts)
         wait_s = self._retry.wait_s(trouble.attempts)
         if isinstance(error, RateLimited):

@@ -72,6 +72,11 @@ class Roster:
         if host.trip(attempt_started):
             self._start_revival(host)
 
+    def others_serve(self, host: Host) -> bool:
+        """Whether all that this endpoint serves can be asked of others."""
+        others = [one for one in self._hosts if one is not host and not one.drained and not one.barred]
+        return all(any(one.serves(model) for one in others) for model in host.served or self._models)
+
     def join(self, host: Host) -> None:
         """An endpoint that was not there at the start: it gets requests once it answers and serves the run's model.
 
@@ -157,6 +162,12 @@ class Roster:
         listed = wanted.values() if catalogue is None else {model.name for model in catalogue}
         served = {model: name for model, name in wanted.items() if name in listed}
         if not served or (named is not None and len(served) < len(wanted)):
+            if named is not None and not wanted:
+                raise EndpointError(
+                    f"{host.url}: its `model` names {', '.join(named)}, and the run's is {', '.join(self._models)}; "
+                    "the mapping goes from the run's models to the names here",
+                    endpoint=host.url,
+                )
             missing = ", ".join(repr(name) for name in (wanted or named or {}).values() if name not in served.values())
             names = ", ".join(sorted(listed)) or "nothing"
             raise EndpointError(
@@ -192,9 +203,10 @@ class Roster:
             except (EndpointUnavailable, RateLimited) as error:
                 host.note_error(error)
             except (EndpointError, ConfigError) as error:
-                if not joining:
+                if not joining and not self.others_serve(host):
                     raise
                 host.note_error(error)
+                host.barred = True
                 return
             else:
                 return

@@ -142,6 +142,7 @@ class SimulatedServer:
             "object": "chat.completion",
             "created": int(time.time()),
             "model": model,
+            "system_fingerprint": SIMULATED,
             "choices": [
                 {
                     "index": 0,

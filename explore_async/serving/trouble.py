@@ -23,30 +23,47 @@ _FATAL = {
 }
 
 
+@dataclass(slots=True)
+class _Faults:
+    """At one host. `answered_before`: how many requests it had answered when a fault counted last."""
+
+    all: int = 0
+    counted: int = 0
+    answered_before: int = 0
+
+
 @dataclass(eq=False, slots=True)
 class Trouble:
-    """What one request has been through. A fault counts against it only at a host that meanwhile answered others."""
+    """What one request has been through. A fault counts against it only at a host that answered others between it and
+    the one before: however many faults an outage brings, they are one.
+    """
 
     attempts: int = 0
     timeouts: int = 0
-    faults: dict[Host, tuple[int, int]] = field(default_factory=dict)  # host: (faults, answered at the first)
+    faults: dict[Host, _Faults] = field(default_factory=dict)
 
     def note_fault(self, host: Host) -> None:
-        count, answered = self.faults.get(host, (0, host.answered))
-        self.faults[host] = (count + 1, answered)
+        found = self.faults.setdefault(host, _Faults())
+        found.all += 1
+        if host.answered > found.answered_before:
+            found.counted += 1
+            found.answered_before = host.answered
 
     def at(self, host: Host) -> int:
-        return self.faults.get(host, (0, 0))[0]
+        return self.faults[host].all if host in self.faults else 0
 
     def convicts(self, threshold: int) -> bool:
-        return threshold <= sum(
-            count for host, (count, before) in self.faults.items() if host.answered - before >= threshold
-        )
+        return sum(found.counted for found in self.faults.values()) >= threshold
+
+
+def refuses_all(error: RequestRejected) -> bool:
+    """Whether this endpoint would refuse every other request alike."""
+    return error.status in _FATAL
 
 
 def judge_refusal(error: RequestRejected, attempts: int) -> Failure:
     """The request's own failure; raises EndpointError where every other request would be refused alike."""
-    if error.status in _FATAL:
+    if refuses_all(error):
         raise EndpointError(
             f"{error}. No request can succeed like this: check the URL, the key and the model's name",
             endpoint=error.endpoint,

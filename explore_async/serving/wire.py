@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from explore_async.exploration.values import ChatRequest, Completion
+from explore_async.settings import SIMULATED
 
 # vLLM says it in words (two wordings), OpenAI by code, llama.cpp by type.
 _OVERFLOW = re.compile(
@@ -70,7 +71,7 @@ def read_completion(answer: Any, *, served_model: str, endpoint: str, latency_s:
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
         cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
-        model=str(answer.get("model") or served_model),
+        model=SIMULATED if answer.get("system_fingerprint") == SIMULATED else str(answer.get("model") or served_model),
         endpoint=endpoint,
         latency_s=latency_s,
     )

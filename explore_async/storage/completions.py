@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -169,6 +169,14 @@ class CompletionStore:
             raise
         self._write.execute("COMMIT")
 
+    async def failures(self) -> int:
+        """How many stored outcomes are Failures."""
+
+        def query() -> int:
+            return int(self._read.execute("SELECT count(*) FROM outcomes WHERE failed").fetchone()[0])
+
+        return await self._in(self._reader, query)
+
     async def discard_failures(self) -> int:
         """Forgets the stored Failures, so that they are asked again; returns how many."""
 
@@ -236,6 +244,15 @@ class StoredReader:
             query = "SELECT key FROM outcomes WHERE kind = ? AND NOT failed ORDER BY ordinal, key"
             for (key,) in self._connection.execute(query, (kind,)):
                 yield key
+
+
+def has_outcomes(path: Path) -> bool:
+    """Whether anything is stored there. Raises StorageError where it cannot be told."""
+    if not path.is_file():
+        return False
+    with _mapped(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'outcomes'").fetchone()[0]
+        return bool(tables) and connection.execute("SELECT 1 FROM outcomes LIMIT 1").fetchone() is not None
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:

@@ -36,6 +36,11 @@ class DerivedFile:
         """Whether there are still earlier bytes ahead."""
         return self._left_to_compare > 0
 
+    def begin_anew(self) -> None:
+        """Forgets what is there: it is to be derived from other outcomes."""
+        self._file.truncate(0)
+        self._left_to_compare = 0
+
     def append(self, document: Any) -> None:
         self._lines.append(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
 

@@ -31,7 +31,8 @@ LEVEL = {
     "bottleneck": str, "reason": str,
 }  # fmt: skip
 DOCUMENT = {
-    "version": str, "ended": str, "finished": bool, "model": str, "config": str, "seed": int, "max_tokens": int,
+    "version": str, "ended": str, "finished": bool, "model": str,
+    "simulated": bool, "config": str, "seed": int, "max_tokens": int,
     "levels": [LEVEL], "recommended_concurrency": int,
 }  # fmt: skip
 MAY_BE_NULL = {"server", "running", "waiting", "kv_usage", "prefix_hit_share", "max_tokens", "tpot_ms"}

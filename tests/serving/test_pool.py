@@ -198,6 +198,40 @@ async def test_a_broken_endpoint_convicts_nobody():
     assert len(broken.bodies) < 300
 
 
+async def test_an_endpoint_that_comes_to_refuse_everything_leaves_the_others_alone():
+    """Its key expires in the middle: every request is answered by the other, none is a Failure, and it is told."""
+    async with (
+        bad.MisbehavingServer(
+            lambda _, ordinal: bad.KEY_REFUSED if ordinal > 20 else bad.OK,
+            catalogue=lambda _, ordinal: bad.KEY_REFUSED if ordinal else bad.models("m"),
+        ) as refusing,
+        bad.MisbehavingServer() as fine,
+        connected(refusing, fine) as pool,
+    ):
+        outcomes = await ask_many(pool, 200)
+        assert all(isinstance(outcome, Completion) for outcome in outcomes)
+        (trouble,) = (one.trouble for one in pool.statistics().endpoints if one.trouble)
+    assert refusing.url in trouble
+    assert "401" in trouble
+
+
+async def test_when_all_come_to_refuse_everything_it_ends():
+    """Both keys expire: no waiting helps, so whoever asks is told."""
+    async with (
+        bad.MisbehavingServer(
+            lambda _, ordinal: bad.KEY_REFUSED if ordinal > 20 else bad.OK,
+            catalogue=lambda _, ordinal: bad.KEY_REFUSED if ordinal else bad.models("m"),
+        ) as one,
+        bad.MisbehavingServer(
+            lambda _, ordinal: bad.KEY_REFUSED if ordinal > 20 else bad.OK,
+            catalogue=lambda _, ordinal: bad.KEY_REFUSED if ordinal else bad.models("m"),
+        ) as other,
+        connected(one, other) as pool,
+    ):
+        with pytest.raises(EndpointError, match="401"):
+            await ask_many(pool, 200)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "last_error"),
     [
