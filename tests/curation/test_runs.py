@@ -148,4 +148,4 @@ async def test_a_folder_for_trl_has_its_script(tmp_path: Path):
         if expected:
             script = (out / "train.py").read_text()
             ast.parse(script)
-            assert 'eval_strategy="epoch"' in script
+            assert 'eval_strategy: str = "epoch"' in script
