@@ -10,6 +10,7 @@ tells what grows with the rows beyond the index.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -50,16 +51,22 @@ def measured(*arguments: str | Path) -> dict[str, Any]:
     return found
 
 
-def stages(rows: int, folder: Path) -> dict[str, dict[str, Any]]:
+def write_all(rows: int, plain: Path, half: Path, benchmark: Path) -> None:
     texts = drawn(np.random.default_rng(0), rows)
-    plain, half, data = folder / "rows.jsonl", folder / "half.jsonl", folder / "data"
     write_rows(plain, texts)
     write_rows(half, texts[: rows // 2])
-    benchmark = folder / "benchmark.jsonl"
     with benchmark.open("wb") as file:
         chosen = np.random.default_rng(1).choice(len(texts), BENCHMARK_ROWS, replace=False)
         file.writelines(orjson.dumps({"question": texts[one]}) + b"\n" for one in chosen)
-    del texts
+
+
+def stages(rows: int, folder: Path) -> dict[str, dict[str, Any]]:
+    plain, half, data = folder / "rows.jsonl", folder / "half.jsonl", folder / "data"
+    benchmark = folder / "benchmark.jsonl"
+    # in a process of its own: a command's peak counts from that of whoever starts it
+    writer = multiprocessing.get_context("spawn").Process(target=write_all, args=(rows, plain, half, benchmark))
+    writer.start()
+    writer.join()
     commands: dict[str, list[str | Path]] = {
         "import": ["import", plain, "--column", "task=topic", "--out", data],
         "prune": ["prune", data],

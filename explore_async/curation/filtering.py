@@ -143,10 +143,13 @@ class Judge:
     directory: DataDirectory
     judged: int = 0
     _corpora: Corpora = field(init=False)
+    _judges_quality: bool = field(init=False)
     _reason: Callable[[Draft, Sequence[Demonstration]], str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._corpora = Corpora(self.filters, self.tokenizer, self.seeds)
+        compared = {"threshold", "task_threshold", "scope", "tokenizer"}
+        self._judges_quality = self.filters.model_dump(exclude=compared) != ROUGE_ONLY.model_dump(exclude=compared)
         self._reason = quality_check(self.filters, TOKENIZERS[self.tokenizer])
 
     def take(self, batch: Sequence[Candidate]) -> None:
@@ -168,6 +171,8 @@ class Judge:
     def _quality(self, one: Candidate) -> Verdict | None:
         if one.example is None:
             return Verdict(kept=False, reason=one.reason)
+        if not self._judges_quality:  # which takes longer than ROUGE-L
+            return None
         draft = Draft(one.example["instruction"], one.example["input"], one.example["output"])
         shown = (Demonstration("", "", draft.output),) if one.copied else ()
         reason = self._reason(draft, shown)
