@@ -267,6 +267,36 @@ def decontaminate(  # noqa: PLR0917 - an option each
 
 
 @data.command()
+def analyze(  # noqa: PLR0917 - an option each
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="as of export; several side by side")],
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="a page with pictures and tables")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="everything that was found")] = None,
+    spacy_model: Annotated[
+        str | None, typer.Option(help="for another language: an installed model or a folder")
+    ] = None,
+    tokenizer: TokenizerOption = "rouge",
+    most: Annotated[int, typer.Option(min=1, help="of larger data sets so many examples are examined")] = 200_000,
+    column: ColumnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what data covers: pairs of verb and noun, overlap, estimates of what is missing, and what it cost."""
+    from explore_async.analysis.command import Analyze, analyze
+    from explore_async.curation.columns import columns_from
+
+    asked = Analyze(
+        sources=sources,
+        columns=columns_from(column or ()),
+        report=report,
+        out=out,
+        spacy_model=spacy_model,
+        tokenizer=tokenizer,
+        most=most,
+    )
+    document = analyze(asked, Console(stderr=True), _stdout() if not as_json else None)
+    _json(document, wanted=as_json)
+
+
+@data.command()
 def tree(
     path: RunArgument,
     depth: Annotated[int | None, typer.Option(min=0, help="levels below the root")] = None,

