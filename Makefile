@@ -8,15 +8,18 @@ SMALL  := smollm2-135m
 
 VLLM_PYTHON ?= python3
 
-.PHONY: demo demo-ready model model-small test test-slow test-vllm test-nojit lint types format clean
+.PHONY: demo demo-ready model model-small test test-browser test-slow test-vllm test-nojit lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
 	@$(BIN)/explore-async demo $(DEMO)
 
 test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler and under another hash seed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
 	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -m "not slow" tests/kernels
+
+test-browser: $(VENV)/.dev  ## the report and the view in Chromium, which has to be there
+	$(BIN)/python -m pytest -m browser
 
 test-slow: $(VENV)/.dev model  ## what takes minutes: the real 1.5B model
 	$(BIN)/python -m pytest -m slow --timeout 1200

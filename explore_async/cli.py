@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -102,6 +102,7 @@ def run(  # noqa: PLR0917 - an option each
     offline: Annotated[bool, typer.Option("--offline", help="derive anew from stored answers, ask nothing")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over; the earlier run is kept aside")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show prompts and numbers, ask nothing")] = False,
+    view: Annotated[bool, typer.Option("--view", help="look on in the browser")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -123,7 +124,7 @@ def run(  # noqa: PLR0917 - an option each
         preview(settings, Console(), as_json=as_json)
         return
     mode = "adopt" if adopt else "offline" if offline else "fresh" if fresh else "resume"
-    _run(settings, out or Path("runs") / settings.name, mode=mode, as_json=as_json, quiet=quiet)
+    _run(settings, out or Path("runs") / settings.name, mode=mode, as_json=as_json, quiet=quiet, view=view)
 
 
 def _endpoints(
@@ -146,15 +147,21 @@ def _endpoints(
     }
 
 
-def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool) -> NoReturn:
+def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, view: bool = False) -> NoReturn:
     from explore_async.progress import LastingConsole, RunProgress
+    from explore_async.run import Observer
     from explore_async.run import run as run_to_end
     from explore_async.summary import show
 
     _check_path(out)
     console = LastingConsole()
-    with RunProgress(console, quiet=quiet) as progress:
-        result = asyncio.run(run_to_end(settings, out, mode=mode, observer=progress))
+    with ExitStack() as stack:
+        observer: Observer = stack.enter_context(RunProgress(console, quiet=quiet))
+        if view:
+            from explore_async.web.beside import ViewBeside
+
+            observer = stack.enter_context(ViewBeside(observer, out))
+        result = asyncio.run(run_to_end(settings, out, mode=mode, observer=observer))
     if not quiet:
         show(result, console)
     if as_json:

@@ -297,6 +297,28 @@ def analyze(  # noqa: PLR0917 - an option each
 
 
 @data.command()
+def view(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="directories, or a folder of runs")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free")] = 8400,
+    open_it: Annotated[bool, typer.Option("--open", help="open the browser too")] = False,
+) -> None:
+    """Look at runs in the browser, while they are on and afterwards. On this machine only, to read only."""
+    import asyncio
+
+    from explore_async.web.app import runs_in, view
+    from explore_async.web.beside import open_browser
+
+    def say(text: str) -> None:
+        _say(text)
+        if open_it:
+            open_browser(text.split()[2])
+
+    asyncio.run(view(runs_in(runs or [Path("runs")]), port=port, say=say))
+
+
+@data.command()
 def tree(
     path: RunArgument,
     depth: Annotated[int | None, typer.Option(min=0, help="levels below the root")] = None,

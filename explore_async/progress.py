@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async.exploration.values import Event, ExampleKept, TaskAdded
-from explore_async.run import Glimpse, RunInProgress
+from explore_async.live import Glimpse
+from explore_async.run import RunInProgress
 from explore_async.settings import Recipe
 
 if TYPE_CHECKING:

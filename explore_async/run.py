@@ -19,7 +19,8 @@ from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, S
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Event, Kind, Request
-from explore_async.performing import Performer, PerformerStatistics
+from explore_async.live import Glimpse, Live
+from explore_async.performing import Performer
 from explore_async.pulse import Pulse
 from explore_async.records import Records
 from explore_async.settings import SIMULATED, Operation, Recipe, RunSettings
@@ -38,23 +39,6 @@ Ending = Literal["target", "complete", "token_budget", "wall_time", "interrupted
 _SECONDS_BETWEEN_TREES = 5.0
 _SECONDS_UNTOLD = 3.0
 _FINISHED: frozenset[Ending] = frozenset({"target", "complete", "token_budget"})
-
-
-@dataclass(frozen=True, slots=True)
-class Glimpse:
-    """What a run is doing at this moment, for whoever shows it."""
-
-    tally: Tally
-    performer: PerformerStatistics
-    capacity: int
-    elapsed_s: float
-    explored: bool
-    trouble: str
-    """What is wrong with the endpoints at the moment; empty where nothing is."""
-    engines: str
-    """What the servers say of themselves; empty where they say nothing."""
-    in_flight: int
-    """Requests at the endpoints."""
 
 
 class Observer(Protocol):
@@ -232,6 +216,7 @@ class Run:
         self._digest = recipe.digest  # of all its seeds: some milliseconds where they are many
         self._explorer = explorer
         self._records = Records(directory)
+        self._live = Live(directory.live)
 
     async def to_end(self) -> RunResult:
         self._main = asyncio.current_task()
@@ -254,6 +239,7 @@ class Run:
             complete = self._ending in _FINISHED
         finally:
             await records.close(complete=complete)
+            await asyncio.to_thread(self._live.end)
             if self._writing_tree is not None:  # else an older tree could land on the last one
                 await asyncio.wait([self._writing_tree])
             stats = self._stats()
@@ -314,8 +300,10 @@ class Run:
 
     async def _keep_telling(self) -> None:
         while True:
-            await asyncio.sleep(1)
             self._observer.nothing_new()
+            document = self._live.document(self.glimpse(), simulated=self._tally.simulated)
+            await asyncio.to_thread(self._live.write, document)
+            await asyncio.sleep(1)
 
     async def _keep_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

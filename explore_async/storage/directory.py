@@ -73,6 +73,10 @@ class RunDirectory:
         return self.path / "stats.json"
 
     @property
+    def live(self) -> Path:
+        return self.path / "live.json"
+
+    @property
     def config(self) -> Path:
         return self.path / "config.json"
 

@@ -1,0 +1,188 @@
+"""`explore-async view`: serves the page and what it asks for, on loopback, to read only.
+
+The page gets texts as JSON and puts them into text nodes. A request that names another host than this machine is
+refused, so that no web page elsewhere can read runs through a name that points here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from aiohttp import web
+
+from explore_async.curation.run_data import RunData
+from explore_async.errors import ConfigError, DataError, ExploreError
+from explore_async.web import reading
+
+_BETWEEN_LOOKS_S = 1.0
+_PING_EVERY = 15
+_HOSTS = {"localhost", "127.0.0.1", "::1"}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_FILES = {
+    "/": ("view.html", "text/html"),
+    "/view.js": ("view.js", "text/javascript"),
+    "/view.css": ("view.css", "text/css"),
+}
+_RUNS: web.AppKey[list[Path]] = web.AppKey("runs", list)
+
+
+def application(runs: Sequence[Path]) -> web.Application:
+    """For these run directories."""
+    app = web.Application(middlewares=[_guarded])
+    app[_RUNS] = list(runs)
+    for path, (name, kind) in _FILES.items():
+        body = (files("explore_async.web") / name).read_bytes()
+        app.router.add_get(path, partial(_static, body=body, kind=kind))
+    app.router.add_get("/favicon.ico", _nothing)
+    app.router.add_get("/api/runs", _runs)
+    app.router.add_get("/api/runs/{number}/state", _state)
+    app.router.add_get("/api/runs/{number}/events", _events)
+    app.router.add_get("/api/runs/{number}/examples", _examples)
+    app.router.add_get("/api/runs/{number}/evidence", _evidence)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def serving(runs: Sequence[Path], port: int) -> Any:
+    """Serves while entered; gives the URL. Raises ConfigError where the port is taken."""
+    runner = web.AppRunner(await asyncio.to_thread(application, runs), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigError(f"--port {port}: {error.strerror or error}") from error
+        assert site._server is not None  # noqa: SLF001 - aiohttp tells a port of its own choice nowhere else
+        (address, *_) = runner.addresses
+        yield f"http://{address[0]}:{address[1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def view(runs: Sequence[Path], *, port: int, say: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(runs, port) as url:
+        say(f"view at {url}  (Ctrl-C stops)")
+        await stop.wait()
+
+
+def runs_in(paths: Sequence[Path]) -> list[Path]:
+    """The run directories that are meant: these, or those in a folder of runs. Raises DataError where there is none."""
+    found: list[Path] = []
+    for path in paths:
+        try:
+            RunData.read(path)
+            found.append(path)
+        except DataError:
+            inside = sorted(one.parent for one in path.glob("*/config.json")) if path.is_dir() else []
+            if not inside:
+                raise
+            found += inside
+    return found
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if urlsplit(f"//{request.host}").hostname not in _HOSTS:
+        return web.json_response({"error": "this view is for this machine only"}, status=403)
+    try:
+        response = await handler(request)
+    except ExploreError as error:
+        response = web.json_response({"error": str(error)}, status=404)
+    if not response.prepared:
+        response.headers.update(_HEADERS)
+    return response
+
+
+async def _static(_request: web.Request, *, body: bytes, kind: str) -> web.Response:
+    return web.Response(body=body, content_type=kind, charset="utf-8")
+
+
+async def _nothing(_request: web.Request) -> web.Response:
+    return web.Response(status=204)
+
+
+def _run_of(request: web.Request) -> Path:
+    runs = request.app[_RUNS]
+    number = request.match_info["number"]
+    if not number.isdecimal() or int(number) >= len(runs):
+        raise DataError(f"there is no run {number}")
+    return runs[int(number)]
+
+
+def _json(document: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(document), content_type="application/json")
+
+
+async def _runs(request: web.Request) -> web.Response:
+    def read() -> list[dict[str, str]]:
+        return [{"name": RunData.read(path).name, "path": str(path)} for path in request.app[_RUNS]]
+
+    return _json(await asyncio.to_thread(read))
+
+
+async def _state(request: web.Request) -> web.Response:
+    return _json(await asyncio.to_thread(reading.state, _run_of(request)))
+
+
+async def _examples(request: web.Request) -> web.Response:
+    asked = request.query
+    offset = asked.get("offset", "0")
+    if not offset.isdecimal():
+        raise DataError("offset is no number")
+    found = await asyncio.to_thread(
+        reading.listed,
+        _run_of(request),
+        "dropped" if asked.get("what") == "dropped" else "kept",
+        task=asked.get("task", ""),
+        query=asked.get("query", ""),
+        offset=int(offset),
+    )
+    return _json(found)
+
+
+async def _evidence(request: web.Request) -> web.Response:
+    return _json(await asyncio.to_thread(reading.evidence, _run_of(request), request.query.get("id", "")))
+
+
+async def _events(request: web.Request) -> web.StreamResponse:
+    """The state whenever it has changed, as server-sent events."""
+    run = _run_of(request)
+    response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    seen = None
+    quiet = 0
+    with contextlib.suppress(ConnectionResetError):
+        while True:
+            now = await asyncio.to_thread(reading.version, run)
+            if now != seen:
+                seen, quiet = now, 0
+                body = orjson.dumps(await asyncio.to_thread(reading.state, run))
+                await response.write(b"data: " + body + b"\n\n")
+            elif (quiet := quiet + 1) % _PING_EVERY == 0:
+                await response.write(b": still here\n\n")
+            await asyncio.sleep(_BETWEEN_LOOKS_S)
+    return response

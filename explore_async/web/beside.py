@@ -1,0 +1,65 @@
+"""`run --view`: the view in a process of its own beside a run, so that whoever looks on costs the run nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import webbrowser
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from explore_async.run import Observer, RunInProgress
+
+if TYPE_CHECKING:
+    from explore_async.exploration.values import Event
+    from explore_async.serving.models import Progress
+    from explore_async.settings import Recipe
+
+_STOPS_WITHIN_S = 5.0
+
+
+class ViewBeside:
+    """Passes on what an observer is told, and starts the view when the run has its directory. Owns its process."""
+
+    def __init__(self, observer: Observer, path: Path) -> None:
+        self._observer = observer
+        self._path = path
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOPS_WITHIN_S)
+            self._process.kill()
+
+    def began(self, recipe: Recipe, run: RunInProgress) -> None:
+        self._observer.began(recipe, run)
+        command = [sys.executable, "-m", "explore_async", "view", str(self._path), "--port", "0", "--open"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True)  # noqa: S603 - ourselves
+
+    def phase(self, text: str) -> None:
+        self._observer.phase(text)
+
+    def fetching(self, progress: Progress) -> None:
+        self._observer.fetching(progress)
+
+    def committed(self, events: Sequence[Event]) -> None:
+        self._observer.committed(events)
+
+    def nothing_new(self) -> None:
+        self._observer.nothing_new()
+
+
+def open_browser(url: str) -> None:
+    """Where there is one; whoever has none reads the URL."""
+    with suppress(webbrowser.Error, OSError):
+        webbrowser.open(url)

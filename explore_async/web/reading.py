@@ -1,0 +1,195 @@
+"""What the view shows of a run, read from its files: bounded in time and size, whatever the run's.
+
+Lists are read from an offset in bytes on, at most for `PATIENCE_S`, and say where the next reading begins: a search
+through a million lines comes in pieces, and nobody waits for the whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from explore_async.curation.collection import below
+from explore_async.curation.run_data import RunData
+from explore_async.errors import DataError
+from explore_async.exploration.values import Completion
+from explore_async.storage.completions import read_stored
+
+LIVE_FILE = "live.json"
+PATIENCE_S = 0.4
+MOST_LISTED = 50
+LONGEST_LISTED = 600
+LONGEST_SHOWN = 200_000
+"""Characters of a text in a list, and of one that is looked at."""
+_FRESH_S = 10.0
+
+What = Literal["kept", "dropped"]
+
+
+def state(path: Path) -> dict[str, Any]:
+    """The tree and the figures as they are now."""
+    run = RunData.read(path)
+    live = _live(path)
+    try:
+        trees = run.trees()
+    except DataError:  # the run has just begun
+        trees = []
+    nodes = [_node(node) for root in trees for node in below(root)]
+    recipe = run.recipe
+    return {
+        "name": run.name,
+        "path": str(path),
+        "simulated": run.is_simulated or bool(live.get("simulated")),
+        "target": (recipe.get("targets") or {}).get("examples"),
+        "models": list(dict.fromkeys([recipe.get("model") or "", *(recipe.get("models") or {}).values()])),
+        "ending": run.stats.get("ending") if not live.get("on") else None,
+        "live": live,
+        "stats": _counts(run.stats),
+        "tree": nodes,
+    }
+
+
+def version(path: Path) -> tuple[tuple[int, int], ...]:
+    """Changes whenever something that `state` reads does."""
+    names = ("tree.json", "stats.json", LIVE_FILE, "config.json", "data.json")
+    return tuple(_stamp(path / name) for name in names)
+
+
+def listed(path: Path, what: What, *, task: str, query: str, offset: int) -> dict[str, Any]:
+    """Kept examples, or what was dropped, from `offset` on: of a task and those below it, with `query` in it."""
+    file = path / ("dataset.jsonl" if what == "kept" else "decisions.jsonl")
+    wanted = query.casefold()
+    rows: list[dict[str, Any]] = []
+    ends = time.monotonic() + PATIENCE_S
+    end = None
+    for start, line in _lines(file, offset):
+        if len(rows) >= MOST_LISTED or time.monotonic() > ends:
+            end = start
+            break
+        if task and f'"{task}'.encode() not in line:
+            continue  # spares most lines their parsing
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue  # the run is just writing it
+        if (what == "kept" or _is_dropped(row)) and _is_of(row, task) and _holds(row, wanted):
+            rows.append(_short(row))
+    size = file.stat().st_size if file.is_file() else 0
+    return {"rows": rows, "next": end, "searched": (end if end is not None else size), "of": size}
+
+
+def evidence(path: Path, wanted: str) -> dict[str, Any]:
+    """A task or an example with its decision, its nearest neighbour, the prompt and the raw answer.
+
+    DataError where there is none of this id.
+    """
+    run = RunData.read(path)
+    decision = next((row for row in _rows(path / "decisions.jsonl", wanted) if row.get("id") == wanted), None)
+    if decision is None:
+        raise DataError(f"there is no task and no example {wanted}")
+    found: dict[str, Any] = {"decision": decision}
+    if decision.get("what") == "example":
+        found["example"] = _example(path, wanted)
+    nearest = decision.get("nearest")
+    if isinstance(nearest, str):
+        found["nearest"] = _example(path, nearest) or {"id": nearest}
+    key = decision.get("request")
+    if isinstance(key, str) and run.completions is not None:
+        stored = read_stored(run.completions, key)
+        if stored is not None:
+            found["request"] = {"key": key, "kind": stored.kind, "messages": stored.question.get("messages", [])}
+            outcome = stored.outcome
+            if isinstance(outcome, Completion):
+                found["answer"] = {
+                    "text": outcome.text[:LONGEST_SHOWN],
+                    "prompt_tokens": outcome.prompt_tokens,
+                    "completion_tokens": outcome.completion_tokens,
+                    "cached_tokens": outcome.cached_tokens,
+                    "seconds": round(outcome.latency_s, 2),
+                    "endpoint": outcome.endpoint,
+                    "model": outcome.model,
+                }
+            else:
+                found["failure"] = {"kind": outcome.kind, "detail": outcome.detail, "attempts": outcome.attempts}
+    return found
+
+
+def _example(path: Path, wanted: str) -> dict[str, Any] | None:
+    return next((row for row in _rows(path / "dataset.jsonl", wanted) if row.get("id") == wanted), None)
+
+
+def _rows(file: Path, wanted: str) -> Iterator[dict[str, Any]]:
+    """Those that may be of this id."""
+    mark = orjson.dumps(wanted)
+    for _, line in _lines(file, 0):
+        if mark in line:
+            try:
+                yield orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue
+
+
+def _lines(file: Path, offset: int) -> Iterator[tuple[int, bytes]]:
+    """The whole lines from an offset on, each with where it begins."""
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        opened.seek(max(0, offset))
+        at = opened.tell()
+        for line in opened:
+            if not line.endswith(b"\n"):
+                return
+            yield at, line
+            at += len(line)
+
+
+def _live(path: Path) -> dict[str, Any]:
+    """What the run last said of itself; `on` while it says something."""
+    file = path / LIVE_FILE
+    try:
+        document = orjson.loads(file.read_bytes())
+        age = time.time() - file.stat().st_mtime
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return {**document, "on": bool(document.get("on")) and age < _FRESH_S} if isinstance(document, dict) else {}
+
+
+def _node(node: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("id", "name", "reason", "origin", "depth", "kept", "dropped", "exhausted")
+    return {name: node[name] for name in names}
+
+
+def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: stats[name] for name in ("examples", "tasks", "requests", "tokens") if name in stats}
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
+def _is_dropped(row: Mapping[str, Any]) -> bool:
+    return row.get("kept") is False or row.get("what") == "failure"
+
+
+def _is_of(row: Mapping[str, Any], task: str) -> bool:
+    own = str(row.get("task_id") or row.get("parent") or "")
+    return not task or own == task or own.startswith(f"{task}.")
+
+
+def _holds(row: Mapping[str, Any], wanted: str) -> bool:
+    return not wanted or any(wanted in value.casefold() for value in row.values() if isinstance(value, str))
+
+
+def _short(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: f"{value[:LONGEST_LISTED]}…" if isinstance(value, str) and len(value) > LONGEST_LISTED else value
+        for name, value in row.items()
+    }

@@ -1,0 +1,197 @@
+"""The report and the view in a real browser: they work without network and errors, and hostile data is only text."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from cli import config, explore, finished, launch
+from originals import original_folder
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.web.app import serving
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+HOSTILE = [
+    {
+        "instruction": "<script>window.hit=1</script></script><script>window.hit=1</script> Write a poem",
+        "output": "\u202egnp.exe <img src=x onerror='window.hit=1'>",
+        "topic": "<b onmouseover='window.hit=1'>x</b><a href='javascript:window.hit=1'>y</a>",
+    },
+    {"instruction": "Write a long story", "output": "word " * 200_000, "topic": "\x1b[31mred \u2066"},
+    *({"instruction": f"List {n} rivers of region {n}", "output": "x", "topic": "plain"} for n in range(30)),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert path, "these tests need Chromium: apt-get install chromium"
+    quiet = [
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", *quiet])
+        yield opened
+        opened.close()
+
+
+class Watched:
+    """A page that notes errors and every request that leaves this machine."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.page: Page = browser.new_page(viewport={"width": 1300, "height": 900})
+        self.errors: list[str] = []
+        self.abroad: list[str] = []
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        own = ("file:", "data:", "blob:", "http://127.0.0.1:")
+        self.page.on(
+            "request", lambda request: None if request.url.startswith(own) else self.abroad.append(request.url)
+        )
+
+    def check(self) -> None:
+        assert self.errors == []
+        assert self.abroad == []
+        assert self.page.evaluate("window.hit") is None
+        self.page.close()
+
+
+def hostile_file(folder: Path) -> Path:
+    path = folder / "hostile.jsonl"
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in HOSTILE))
+    return path
+
+
+class InThread:
+    """An event loop of its own, beside playwright's."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
+
+    def close(self) -> None:
+        self.run(asyncio.sleep(0.3))  # connections that are closing
+        self.run(self.loop.shutdown_default_executor())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+@pytest.fixture
+def beside() -> Iterator[InThread]:
+    thread = InThread()
+    yield thread
+    thread.close()
+
+
+def test_the_report(browser: Browser, tmp_path: Path, beside: InThread) -> None:
+    """All pictures are drawn; the treemap zooms and changes its colours; tables sort and search; two sets compare."""
+    original_folder(tmp_path / "theirs", 1, tasks=9)
+    command = ("analyze", tmp_path / "theirs", hostile_file(tmp_path), "--report", tmp_path / "r.html")
+    assert beside.run(explore(*command)).code == 0
+    watched = Watched(browser)
+    page = watched.page
+    page.goto((tmp_path / "r.html").as_uri())
+    page.wait_for_selector("body[data-ready=yes]")
+    assert page.locator("svg.main-svg").count() >= 12
+    page.wait_for_function("() => document.querySelectorAll('#treemap .slice').length >= 9")
+    before = page.locator("#treemap .slice").count()
+    page.locator("#treemap .slice").nth(1).click()
+    page.wait_for_function(f"() => document.querySelectorAll('#treemap .slice').length !== {before}")
+    page.select_option("#tree-colour", "novelty")
+    page.fill("#example-filter", "rivers of region 17")
+    assert page.locator("#example-table tbody tr").count() == 1
+    page.fill("#example-filter", "")
+    heading = page.locator("#task-table th", has_text="kept")
+    heading.locator("button").click()
+    kept = [int(text.replace(",", "")) for text in page.locator("#task-table tbody td:nth-child(5)").all_inner_texts()]
+    assert kept == sorted(kept, reverse=True)
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert "compare" in page.inner_text("#pairs").lower() or page.locator("#sunbursts svg").count() >= 2
+    watched.check()
+
+
+def test_a_hostile_data_set_is_text(browser: Browser, tmp_path: Path, beside: InThread) -> None:
+    """Script tags, handlers and links do nothing; bidi controls and escapes are marks; a megabyte does not hang it."""
+    command = ("analyze", hostile_file(tmp_path), "--column", "task=topic", "--report", tmp_path / "r.html")
+    assert beside.run(explore(*command)).code == 0
+    watched = Watched(browser)
+    watched.page.goto((tmp_path / "r.html").as_uri())
+    watched.page.wait_for_selector("body[data-ready=yes]")
+    text = watched.page.inner_text("#examples")
+    assert "<script>window.hit=1</script>" in text
+    assert "\u202e" not in text
+    watched.page.locator("#treemap text", has_text="onmouseover").first.hover(force=True)
+    assert watched.page.locator("#treemap a[href^=javascript]").count() == 0
+    watched.check()
+
+
+def test_the_view_of_a_live_run(browser: Browser, tmp_path: Path, beside: InThread) -> None:
+    """Counts rise by themselves, a task is chosen by keyboard, search finds, evidence is shown, and its end is told."""
+    server = SimulatedServer(4, Latency(0.2, 0.3))
+    beside.run(server.__aenter__())
+    process = beside.run(launch("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run"))
+    ending = asyncio.run_coroutine_threadsafe(finished(process), beside.loop)
+    while not (tmp_path / "run" / "live.json").exists():
+        assert not ending.done()
+    view = serving([tmp_path / "run"], 0)
+    watched = Watched(browser)
+    page = watched.page
+    page.goto(beside.run(view.__aenter__()))
+    page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('running')")
+    kept = "Number(document.querySelector('.figure b').textContent.replaceAll(',', ''))"
+    first = page.evaluate(kept)
+    page.wait_for_function(f"() => {kept} > {first}", timeout=20_000)
+    page.wait_for_selector("#tree li[data-task='0']", timeout=20_000)
+    page.locator("#tree li").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.locator("#tree li[aria-selected=true]").get_attribute("data-task") == "0"
+    page.wait_for_selector("#list li button")
+    page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('ended')", timeout=60_000)
+    assert ending.result(30).code == 0
+    page.fill("#query", page.locator("#list li button span").first.inner_text()[:30])
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelectorAll('#list li').length > 0")
+    page.locator("#list li button").first.press("Enter")
+    page.wait_for_selector("#evidence dd.kept")
+    assert "raw answer" in page.inner_text("#evidence")
+    watched.check()
+    beside.run(view.__aexit__(None, None, None))
+    beside.run(server.__aexit__(None, None, None))
+
+
+def test_the_view_of_hostile_data(browser: Browser, tmp_path: Path, beside: InThread) -> None:
+    """An imported file of attacks, in light and dark and on a narrow screen: text."""
+    assert (
+        beside.run(explore("import", hostile_file(tmp_path), "--column", "task=topic", "--out", tmp_path / "data")).code
+        == 0
+    )
+    view = serving([tmp_path / "data"], 0)
+    watched = Watched(browser)
+    page = watched.page
+    page.emulate_media(color_scheme="dark")
+    page.goto(beside.run(view.__aenter__()))
+    page.wait_for_selector("#list li")
+    assert "<script>window.hit=1</script>" in page.inner_text("#list")
+    assert "<b onmouseover" in page.inner_text("#tree")
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth <= 400")
+    watched.check()
+    beside.run(view.__aexit__(None, None, None))

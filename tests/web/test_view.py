@@ -1,0 +1,159 @@
+"""What the view tells of a run over HTTP, to whom, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+from cli import config, derived, explore, finished, launch
+
+from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.web import reading
+from explore_async.web.app import runs_in, serving
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def made(folder: Path) -> Path:
+    async with SimulatedServer(64, Latency(0.005, 0.5), duplicate_share=0.3) as server:
+        result = await explore("run", config(folder), "--endpoint", server.url, "--out", folder / "run")
+    assert result.code == 0, result.stderr
+    return folder / "run"
+
+
+async def get(session: aiohttp.ClientSession, url: str, **query: str | int) -> dict:
+    async with session.get(url, params=query) as response:
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+async def test_everything_of_a_finished_run(tmp_path: Path) -> None:
+    """The tree, every kept and every dropped example in pieces, a search, and the evidence of one; no file changes."""
+    run = await made(tmp_path)
+    before = derived(run)
+    kept = [orjson.loads(line) for line in (run / "dataset.jsonl").read_bytes().splitlines()]
+    decisions = [orjson.loads(line) for line in (run / "decisions.jsonl").read_bytes().splitlines()]
+    dropped = [one for one in decisions if one.get("kept") is False or one["what"] == "failure"]
+    async with serving([run], 0) as url, aiohttp.ClientSession() as session:
+        assert [one["name"] for one in await get(session, f"{url}/api/runs")] == ["test"]
+        state = await get(session, f"{url}/api/runs/0/state")
+        assert state["ending"] == "target"
+        assert state["simulated"] is True
+        assert sum(task["kept"] for task in state["tree"]) == 100
+        for what, expected in (("kept", kept), ("dropped", dropped)):
+            found, offset = [], 0
+            while offset is not None:
+                piece = await get(session, f"{url}/api/runs/0/examples", what=what, offset=offset)
+                assert len(piece["rows"]) <= reading.MOST_LISTED
+                found += piece["rows"]
+                offset = piece["next"]
+            assert found == expected
+        word = kept[7]["instruction"].split()[2].upper()
+        found = await get(session, f"{url}/api/runs/0/examples", query=word)
+        assert [one["id"] for one in found["rows"]] == [
+            one["id"]
+            for one in kept
+            if word.lower() in orjson.dumps(list(one.values())[3:6]).decode().lower()
+            or word.lower() in one["instruction"].lower()
+        ][: reading.MOST_LISTED]
+        branch = await get(session, f"{url}/api/runs/0/examples", task="0.1")
+        of_branch = [one for one in kept if one["task_id"] == "0.1" or one["task_id"].startswith("0.1.")]
+        assert branch["rows"] == of_branch[: reading.MOST_LISTED]
+        duplicate = next(one for one in dropped if one["reason"] == "duplicate")
+        evidence = await get(session, f"{url}/api/runs/0/evidence", id=duplicate["id"])
+        assert evidence["decision"] == duplicate
+        assert evidence["nearest"]["id"] == duplicate["nearest"]
+        assert evidence["answer"]["text"]
+        assert evidence["request"]["messages"]
+    assert derived(run) == before
+
+
+async def test_only_this_machine_and_nothing_but_reading(tmp_path: Path) -> None:
+    """Another host's name is refused, as are all methods but GET; what is not there is a 404 with a reason; no path
+    leads out of the run.
+    """
+    run = await made(tmp_path)
+    async with serving([run], 0) as url, aiohttp.ClientSession() as session:
+        async with session.get(f"{url}/api/runs", headers={"Host": "evil.example"}) as response:
+            assert response.status == 403
+        async with session.post(f"{url}/api/runs", data=b"{}") as response:
+            assert response.status == 405
+        for path in (
+            "api/runs/7/state",
+            "api/runs/x/state",
+            "api/runs/0/evidence?id=9.9",
+            "api/runs/0/examples?offset=-1",
+        ):
+            async with session.get(f"{url}/{path}") as response:
+                assert response.status == 404
+                assert (await response.json())["error"]
+        for path in ("../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "api/runs/..%2f..%2fetc/state"):
+            async with session.get(f"{url}/{path}") as response:
+                assert response.status == 404
+        async with session.get(url) as response:
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+            assert "http://" not in (await response.text()).replace("http://www.w3.org", "")
+
+
+async def test_a_run_is_seen_growing(tmp_path: Path) -> None:
+    """While it is on, events come with rising counts, its speed and what is in flight; at the end they say how it ended,
+    and the file that told of it is gone.
+    """
+    async with SimulatedServer(4, Latency(0.25, 0.3)) as server:
+        process = await launch(
+            "run", config(tmp_path), "--endpoint", server.url, "--concurrency", "4", "--out", tmp_path / "run"
+        )
+        while not (tmp_path / "run" / "live.json").exists():
+            await asyncio.sleep(0.05)
+            assert process.returncode is None
+        seen = []
+        async with (
+            serving([tmp_path / "run"], 0) as url,
+            aiohttp.ClientSession() as session,
+            session.get(f"{url}/api/runs/0/events") as response,
+        ):
+            async for line in response.content:
+                if line.startswith(b"data: "):
+                    seen.append(orjson.loads(line[6:]))
+                    if seen[-1]["ending"]:
+                        break
+        assert (await finished(process)).code == 0
+    live = [one["live"] for one in seen if one["live"].get("on")]
+    assert len(live) >= 3
+    assert [one["kept"] for one in live] == sorted(one["kept"] for one in live)
+    assert max(one["in_flight"] for one in live) == 4
+    assert any(one["tokens_per_s"] > 0 for one in live)
+    assert seen[-1]["ending"] == "target"
+    assert not (tmp_path / "run" / "live.json").exists()
+
+
+def test_a_folder_of_runs(tmp_path: Path) -> None:
+    """`view runs` finds the runs in it; a folder without any is refused."""
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"recipe": {"name": "x"}}')
+    assert runs_in([tmp_path]) == [tmp_path / "a", tmp_path / "b"]
+    with pytest.raises(Exception, match="no run directory"):
+        runs_in([tmp_path / "a" / ".." / "b" / ".." / "a" / ".." / "c"] if (tmp_path / "c").mkdir() is None else [])
+
+
+def test_a_search_through_much_comes_in_pieces(tmp_path: Path) -> None:
+    """A file of 40 MB being appended to: no single reading takes long, no row is lost between two, half lines wait."""
+    row = {"id": "0-0.0", "task_id": "0", "task_path": ["x"], "instruction": "i" * 300, "input": "", "output": "o"}
+    filler = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) * 100_000
+    wanted = orjson.dumps({**row, "id": "0-1.0", "instruction": "the needle"}, option=orjson.OPT_APPEND_NEWLINE)
+    (tmp_path / "dataset.jsonl").write_bytes(filler + wanted + wanted[:20])
+    found: list[dict] = []
+    offset: int | None = 0
+    pieces = 0
+    while offset is not None:
+        piece = reading.listed(tmp_path, "kept", task="", query="needle", offset=offset)
+        found += piece["rows"]
+        offset, pieces = piece["next"], pieces + 1
+    assert [one["id"] for one in found] == ["0-1.0"]
+    assert pieces > 1
+    assert threading.active_count() < 20
