@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -17,8 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async import __version__, config
-from explore_async.cli_data import data
-from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError, StorageError
+from explore_async.cli_data import data, terminable
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, ConfigError, ExploreError, StorageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +71,8 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _fail(error: ExploreError) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(Text(f"error: {error}", style="red"))
+    shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in f"error: {error}")  # data may be in it
+    Console(stderr=True, soft_wrap=True).print(Text(shown, style="red"))
     sys.exit(error.exit_code)
 
 
@@ -315,7 +314,7 @@ def dedup(  # noqa: PLR0917 - an option each
     )
     console = Console(stderr=True)
     try:
-        with _terminable(), FileProgress(console, quiet=quiet) as progress:
+        with terminable(), FileProgress(console, quiet=quiet) as progress:
             counts = dedup_files(asked, progress)
     except KeyboardInterrupt:
         console.print("stopped; nothing was written")
@@ -358,7 +357,7 @@ def bench(  # noqa: PLR0917 - an option each
     from explore_async.measuring.command import bench, levels
 
     recipe, concurrency = config.load(config_name).recipe, levels(listed, most)
-    with _terminable():
+    with terminable():
         found, code = bench(
             endpoints, recipe, config_name, model=model, concurrency=concurrency, requests=requests, seconds=seconds,
             max_tokens=max_tokens, seed=seed, api_key_env=api_key_env, out=out, quiet=quiet,
@@ -366,13 +365,3 @@ def bench(  # noqa: PLR0917 - an option each
     if as_json:
         _print_json(found)
     sys.exit(code)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, so that what was begun is tidied away."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,6 +14,8 @@ import orjson
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM
 
 if TYPE_CHECKING:
     from explore_async.curation.filtering import Filtered
@@ -67,12 +71,13 @@ def import_(
     collection = opened(source, columns_from(column or ()), skip_bad_rows=on_bad_row == "skip")
     with _telling("examples read") as told:
         found = import_collection(collection, out, told=told)
-    for fault in found.faults:
-        _say(f"skipped: {fault}")
-    if found.bad > len(found.faults):
-        _say(f"… and {found.bad - len(found.faults):,} more")
+    for note in found.notes:
+        _say(note)
+    if found.bad > len(found.notes):
+        _say(f"… and {found.bad - len(found.notes):,} more")
     _say(f"{found.examples:,} examples in {found.tasks:,} tasks: {out}; to explore on: {out / CONFIG}")
     _json({"out": str(out), "examples": found.examples, "tasks": found.tasks, "bad_rows": found.bad}, wanted=as_json)
+    _ended(found.examples)
 
 
 @data.command()
@@ -132,17 +137,20 @@ def _export(asked: dict[str, Any], column: Sequence[str] | None, license_name: s
     from explore_async.curation.columns import columns_from
     from explore_async.curation.exporting import Export, export
 
-    found = export(Export(columns=columns_from(column or ()), license_name=license_name, **asked))
+    with _whole():
+        found = export(Export(columns=columns_from(column or ()), license_name=license_name, **asked))
     held_out = f", {found.validation:,} for validation" if asked["validation"] else ""
     notes = "".join(
         f"; {count:,} left out: {why}"
         for count, why in ((found.near, "too near to validation"), (found.pruned, "of pruned tasks"))
         if count
     )
-    _say(f"{found.train:,} examples{held_out} in {asked['out']}{notes}")
+    few = "" if asked.get("size") is None or found.there >= asked["size"] else f" (only {found.there:,} are there)"
+    _say(f"{found.train:,} examples{held_out} in {asked['out']}{few}{notes}")
     document = {"out": str(asked["out"]), "examples": found.train, "validation": found.validation}
     left_out = {"near_validation": found.near, "pruned_tasks": found.pruned}
     _json({**document, "left_out": left_out, "files": [str(path) for path in found.files]}, wanted=as_json)
+    _ended(found.train)
 
 
 @data.command()
@@ -227,6 +235,7 @@ def _filtered(found: Filtered, *, as_json: bool) -> None:
     )
     document = {"out": str(found.out), "before": found.before, "candidates": found.candidates, "kept": found.kept}
     _json({**document, "dropped": dict(found.dropped)}, wanted=as_json)
+    _ended(found.kept)
 
 
 @data.command()
@@ -264,6 +273,7 @@ def decontaminate(  # noqa: PLR0917 - an option each
     )
     document = {"out": str(out), "kept": found.kept, "dropped": found.dropped, "by_benchmark": dict(found.by_benchmark)}
     _json(document, wanted=as_json)
+    _ended(found.kept)
 
 
 @data.command()
@@ -292,7 +302,8 @@ def analyze(  # noqa: PLR0917 - an option each
         tokenizer=tokenizer,
         most=most,
     )
-    document = analyze(asked, Console(stderr=True), _stdout() if not as_json else None)
+    with _whole():
+        document = analyze(asked, Console(stderr=True), _stdout() if not as_json else None)
     _json(document, wanted=as_json)
 
 
@@ -371,11 +382,39 @@ def _json(document: dict[str, Any], *, wanted: bool) -> None:
 
 
 @contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that what was begun is tidied away."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Around work whose results appear at its end, or not at all."""
+    try:
+        with terminable():
+            yield
+    except KeyboardInterrupt:
+        _say("stopped; nothing was written")
+        sys.exit(EXIT_SIGINT)
+
+
+def _ended(kept: int) -> None:
+    """The documented code where nothing is left."""
+    if not kept:
+        sys.exit(EXIT_NOTHING_KEPT)
+
+
+@contextmanager
 def _telling(what: str) -> Iterator[Callable[[int], None]]:
-    """How many so far: on a terminal, where somebody waits."""
+    """How many so far: on a terminal, where somebody waits. Stopped, the work leaves nothing behind."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda _count: None
-        return
-    with console.status(what) as status:
-        yield lambda count: status.update(f"{count:,} {what}")
+    with _whole():
+        if not console.is_terminal:
+            yield lambda _count: None
+            return
+        with console.status(what) as status:
+            yield lambda count: status.update(f"{count:,} {what}")

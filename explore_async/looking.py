@@ -18,6 +18,7 @@ from explore_async.storage.completions import read_stored
 
 _LONGEST_NAME = 100
 _LONGEST_VALUE = 10_000
+_EXAMPLE_FIELDS = ("id", "task_path", "instruction", "input", "output")
 
 
 def tree(run: RunData, console: Console, *, depth: int | None = None) -> None:
@@ -61,6 +62,8 @@ def show(run: RunData, wanted: str, console: Console) -> None:
     Raises DataError where the run has neither.
     """
     decision = next((line for line in run.decisions() if line.get("id") == wanted), None)
+    if decision is None and not run.is_run and _undecided(run, wanted, console):
+        return
     if decision is None:
         raise DataError(
             f"{run.path}: no task and no example has the id {wanted!r}; `explore-async tree` lists the tasks, and each "
@@ -71,6 +74,15 @@ def show(run: RunData, wanted: str, console: Console) -> None:
         _print(console, name, value)
     if key := decision.get("request"):
         _request(run, str(key), console)
+
+
+def _undecided(run: RunData, wanted: str, console: Console) -> bool:
+    """A task or an example that was taken over from elsewhere, without evidence; whether there is one."""
+    example = _kept(run, wanted)
+    rows = list(_task(run, wanted)) if example is None else [(name, example[name]) for name in _EXAMPLE_FIELDS]
+    for name, value in rows:
+        _print(console, name, " > ".join(value) if isinstance(value, list) else value)
+    return bool(rows)
 
 
 def _task(run: RunData, wanted: str) -> Iterator[tuple[str, Any]]:
@@ -98,6 +110,9 @@ def _kept(run: RunData, wanted: str) -> Mapping[str, Any] | None:
 
 def _decision(run: RunData, decision: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "decision", f"{'kept' if decision['kept'] else 'dropped'}: {decision['reason']}"
+    if "benchmark" in decision:
+        score = f"ROUGE-L F {decision['score']:.3f}" if "score" in decision else f"in common: {decision['ngram']}"
+        yield "close to", f"{decision['benchmark']}, row {decision['row']} ({score}): {decision['text']}"
     if nearest := decision.get("nearest"):
         yield "score", f"ROUGE-L F {decision['score']:.3f} with the nearest"
         neighbour = _kept(run, nearest)

@@ -43,7 +43,8 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
     for kind, question in prompts.items():
         console.print(Text(f"── {kind} ", style="bold"))
         for message in question.messages:
-            console.print(Text(f"[{message['role']}]\n{message['content']}\n"), soft_wrap=True)
+            content = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in message["content"])
+            console.print(Text(f"[{message['role']}]\n{content}\n"), soft_wrap=True)
     console.print(Text("── to expect, when nothing is dropped", style="bold"))
     console.print(
         f"{expected.tasks:,} tasks, {expected.examples:,} examples, {expected.requests:,} requests,\n"

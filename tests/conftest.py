@@ -6,8 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
 
 from rouge_kernels import warm_up
+
+settings.register_profile("timeless", deadline=None)  # machines are noisy; what is slow is measured in benchmarks/
+settings.load_profile("timeless")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,8 +21,8 @@ _PAIRS = (
     ("question", "answer"), ("question", "response"), ("query", "response"),
 )  # fmt: skip
 _TALKS = (("messages", "role", "content"), ("conversations", "from", "value"), ("conversation", "role", "content"))
-_USERS = {"user", "human", "prompter"}
-_ASSISTANTS = {"assistant", "gpt", "model", "chatgpt", "bot"}
+_USERS = ("user", "human", "prompter")
+_ASSISTANTS = ("assistant", "gpt", "model", "chatgpt", "bot")
 _ONE_EXCHANGE = 2
 
 

@@ -22,6 +22,11 @@ from explore_async.curation.run_data import DATA_FILE, DATA_FORMAT, PRUNED_FILE,
 from explore_async.curation.writing import storing
 from explore_async.errors import ConfigError, DataError
 
+_OWN_FILES = {
+    *(DATA_FILE, PRUNED_FILE, "dataset.jsonl", "tree.json", "decisions.jsonl"),
+    *("explore.yaml", "contamination.json"),
+}
+
 
 class DataDirectory:
     """Owns the files while they are written. `keep` and `drop` count, so that the tree tells what became of tasks."""
@@ -38,7 +43,10 @@ class DataDirectory:
         try:
             line = orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE)
         except TypeError as error:
-            raise DataError(f"example {example['id']} cannot be written as JSON: {error}") from error
+            column = next((name for name, value in example.items() if not _in_json(value)), "?")
+            raise DataError(
+                f"example {example['id']}, column {column}: JSON has no form for it; leave the column out"
+            ) from error
         self._dataset.write(line)
         self.kept[example["task_id"]] += 1
 
@@ -84,14 +92,23 @@ class DataDirectory:
                 file.close()
 
 
+def _check_free(out: Path) -> None:
+    if not out.exists():
+        return
+    there = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
+    if not out.is_dir() or (there and DATA_FILE not in there):
+        raise ConfigError(f"--out {out}: it is there already, and no data directory; choose another")
+    if foreign := [name for name in there if name not in _OWN_FILES]:
+        raise ConfigError(f"--out {out}: {foreign[0]} in it is not ours, and would be lost; choose another")
+
+
 @contextmanager
 def writing_data(out: Path) -> Iterator[DataDirectory]:
     """A directory that takes its place whole at the end, or not at all. An earlier data directory there is replaced;
     ConfigError where something else is.
     """
     with storing(out):
-        if out.exists() and not (out / DATA_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
-            raise ConfigError(f"--out {out}: it is there already, and no data directory; choose another")
+        _check_free(out)
         out.resolve().parent.mkdir(parents=True, exist_ok=True)
         partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -128,3 +145,11 @@ def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str
         if only.completions is not None:
             description["run"] = str(only.completions.parent.resolve())
     return description
+
+
+def _in_json(value: Any) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True

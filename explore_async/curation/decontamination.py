@@ -135,6 +135,8 @@ class _Benchmarks:
                 self._near.add(batch)
                 self._shared.add(batch)
                 self._texts += (text[:_LONGEST_SHOWN] for text in batch)
+            if not self.rows[path.name]:
+                raise DataError(f"{path}: no rows to stay away from")
         self._shared.build()
 
     def _rows(self, source: Source, fields: Sequence[str], file: int) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,9 +17,9 @@ from explore_async.curation.conversion import parquet_schema
 from explore_async.curation.fields import FieldError
 from explore_async.curation.formats import Kind, format_of
 from explore_async.curation.opening import opened
-from explore_async.curation.originals import write_original
+from explore_async.curation.originals import is_original, write_original
 from explore_async.curation.rows import Row, Source
-from explore_async.curation.run_data import RunData
+from explore_async.curation.run_data import RunData, is_run_data
 from explore_async.curation.sampling import CAP, METHODS, Method, farthest_first, held_out, sampled
 from explore_async.curation.shapes import SHAPES, Shape
 from explore_async.curation.training_script import FOR_SHAPES, training_script
@@ -32,6 +32,8 @@ SPLIT_THRESHOLD = 0.7
 SplitBy = Literal["example", "task"]
 _BATCH_ROWS = 4096
 _CARD = "README.md"
+_TRAIN = "data/train.parquet"
+_VALIDATION = "data/validation.parquet"
 _SCRIPT = "train.py"
 
 
@@ -66,6 +68,8 @@ class Exported:
     validation: int = 0
     near: int = 0
     pruned: int = 0
+    there: int = 0
+    """Of a sample: how many it was drawn from."""
     files: list[Path] = field(default_factory=list)
 
 
@@ -81,23 +85,19 @@ def export(asked: Export) -> Exported:
         raise ConfigError(f"--format {asked.shape}: it is one of {', '.join(SHAPES)}, {ORIGINAL}")
     _check(asked)
     source = opened(asked.source, asked.columns)
-    folder = not asked.out.suffix
+    folder = not asked.out.suffix or asked.out.suffix[1:].isdecimal()  # v1.0 is a folder
     splits = ("train", "validation") if asked.validation else ("train",)
     targets = _targets(asked.out, splits, folder=folder)
     kind = format_of(targets[0]).kind
+    _check_place(asked, folder=folder)
     if kind is Kind.TEXT:
         raise ConfigError(f"--out {asked.out}: examples have several fields: .jsonl, .json or .parquet")
-    for target in targets:
-        with storing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if asked.source.is_file() and target.exists() and target.samefile(asked.source):
-                raise ConfigError(f"--out {asked.out}: it is the source")
     found = Exported()
     chosen = _Chosen(source, asked, found)
     schema = _schema(asked.shape, source, shape) if kind is Kind.PARQUET else None
     extras = _extras(asked, folder=folder)
     found.files = [*targets, *(asked.out / name for name in extras)]
-    with replacing([path.resolve() for path in found.files]) as files:
+    with _made(targets[0].parent), replacing([path.resolve() for path in found.files]) as files:
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(writing(file, path, schema)) for file, path in zip(files, targets, strict=False)
@@ -107,10 +107,55 @@ def export(asked: Export) -> Exported:
                 while batch := list(islice(shaped, _BATCH_ROWS)):
                     writer.write(batch)
                     setattr(found, split, getattr(found, split) + len(batch))
+        if asked.validation and not found.train:
+            raise ConfigError(f"--validation {asked.validation}: nothing is left to train on")
         for file, make in zip(files[len(targets) :], extras.values(), strict=True):
             with storing(asked.out):
                 file.write(make(source, found).encode())
+    if folder and not asked.validation:
+        with storing(asked.out):  # of an earlier export: what is held out of nothing would mislead
+            (asked.out / _VALIDATION).unlink(missing_ok=True)
     return found
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder exists; if the work fails, those that were made for it are gone again."""
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for one in new:
+                one.rmdir()
+        raise
+
+
+def _check_place(asked: Export, *, folder: bool) -> None:
+    """Nothing that is not an earlier export is written over. Raises ConfigError."""
+    out = asked.out
+    with storing(out):
+        if asked.source.is_file() and out.exists() and out.samefile(asked.source):
+            raise ConfigError(f"--out {out}: it is the source")
+        around = next((one for one in (out, *out.resolve().parents) if one.is_dir() and _is_data(one)), None)
+        if around is not None:
+            raise ConfigError(f"--out {out}: {around} is a run or data of ours; write elsewhere")
+        if folder and out.exists():
+            there = {one.name for one in out.iterdir()} if out.is_dir() else {out.name}
+            inside = {f"data/{one.name}" for one in (out / "data").iterdir()} if (out / "data").is_dir() else set()
+            if foreign := sorted((there | inside) - {_CARD, _SCRIPT, "data", _TRAIN, _VALIDATION}):
+                raise ConfigError(f"--out {out}: {foreign[0]} in it is not of an export; choose another folder")
+            if there and _CARD in there and "data" not in there:
+                raise ConfigError(f"--out {out}: the {_CARD} in it is not of an export; choose another folder")
+        stale = None if folder else _targets(out, ("train", "validation"), folder=False)[1]
+        if stale is not None and not asked.validation and stale.exists():
+            raise ConfigError(f"{stale}: held out of an earlier export, and not of this one; remove it first")
+
+
+def _is_data(path: Path) -> bool:
+    return is_run_data(path) or is_original(path)
 
 
 def _export_original(asked: Export) -> Exported:
@@ -124,6 +169,8 @@ def _export_original(asked: Export) -> Exported:
 def _check(asked: Export) -> None:
     if asked.size is not None and asked.method not in METHODS:
         raise ConfigError(f"--method {asked.method}: it is one of {', '.join(METHODS)}")
+    if not asked.license_name.strip() or not asked.license_name.isprintable():
+        raise ConfigError("--license: an identifier such as cc-by-4.0")
     if not 0 <= asked.validation < 1:
         raise ConfigError(f"--validation {asked.validation}: a share, from 0 to below 1")
     if asked.split_by not in get_args(SplitBy):
@@ -133,8 +180,9 @@ def _check(asked: Export) -> None:
 def _targets(out: Path, splits: Sequence[str], *, folder: bool) -> list[Path]:
     if folder:
         return [out / "data" / f"{split}.parquet" for split in splits]
-    name, dot, suffixes = out.name.partition(".")
-    return [out, *(out.with_name(f"{name}.{split}{dot}{suffixes}") for split in splits[1:])]
+    plain = out.name.removesuffix(".gz")
+    stem = Path(plain).stem
+    return [out, *(out.with_name(f"{stem}.{split}{out.name[len(stem) :]}") for split in splits[1:])]
 
 
 class _Chosen:
@@ -153,6 +201,8 @@ class _Chosen:
             ids = ((str(one["id"]), str(one["task_id"])) for one in self._taken())
             by: SplitBy = "task" if asked.split_by == "task" else "example"
             self._validation = held_out(ids, asked.validation, by, asked.seed)
+            if not self._validation:
+                raise ConfigError(f"--validation {asked.validation}: of so few examples that is none")
             self._index = DedupIndex(SPLIT_THRESHOLD, TOKENIZERS["unicode"])
             for batch in _batches(self.examples("validation")):
                 self._index.add([_asked(one) for one in batch])
@@ -189,6 +239,7 @@ class _Chosen:
             ids.append((one["id"], one["task_id"]))
             if method == "diverse":
                 texts[one["id"]] = one["instruction"]
+        self._found.there = len(ids)
         if method != "diverse":
             return sampled(ids, size, method, asked.seed, asked.cap)
 

@@ -12,6 +12,7 @@ import yaml
 
 from explore_async.curation.collection import Collection, Node, below
 from explore_async.curation.data_directory import described, writing_data
+from explore_async.curation.originals import OriginalFolder
 from explore_async.curation.plain_file import PlainFile
 
 CONFIG = "explore.yaml"
@@ -25,7 +26,9 @@ class Imported:
     tasks: int
     examples: int
     bad: int
-    faults: Sequence[str]
+    """Rows that were skipped."""
+    notes: Sequence[str]
+    """What was passed over, and why: the first few bad rows, task files that are not there."""
 
 
 def import_collection(source: Collection, out: Path, *, told: Callable[[int], None]) -> Imported:
@@ -40,12 +43,15 @@ def import_collection(source: Collection, out: Path, *, told: Callable[[int], No
                 shown[example["task_id"]].append({name: example[name] for name in ("instruction", "input", "output")})
             if count % _TOLD_EVERY == 0:
                 told(count)
-        bad, faults = (source.bad, list(source.faults)) if isinstance(source, PlainFile) else (0, [])
+        bad = source.bad if isinstance(source, PlainFile) else 0
+        notes = [f"skipped: {fault}" for fault in source.faults] if isinstance(source, PlainFile) else []
+        if isinstance(source, OriginalFolder):
+            notes = list(source.notes)
         trees = source.trees()
         directory.finish(trees, described("import", [source], {}), pruned=source.pruned)
         directory.text(CONFIG, _config(source.name, trees, shown, source.pruned))
     told(count)
-    return Imported(sum(1 for root in trees for _ in below(root)), count, bad, faults)
+    return Imported(sum(1 for root in trees for _ in below(root)), count, bad, notes)
 
 
 def _config(name: str, trees: Sequence[Node], shown: Mapping[str, list[dict[str, str]]], pruned: frozenset[str]) -> str:

@@ -26,6 +26,8 @@ def read_known(known: Sequence[Known]) -> tuple[tuple[Known, ...], list[tuple[st
         for row, text in enumerate(_texts(one), start=1):
             texts.append((text, f"against:{number}.{row}"))
             digest.update(len(text).to_bytes(8, "little") + text.encode())
+        if not texts or not texts[-1][1].startswith(f"against:{number}."):
+            raise DataError(f"against.{number}: {one.path} holds nothing")
         found = digest.hexdigest()
         if one.digest is not None and one.digest != found:
             raise ConfigError(f"against.{number}: {one.path} does not hold the texts that its digest stands for")

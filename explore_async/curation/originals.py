@@ -26,6 +26,7 @@ _NAMES = ("task_name", "raw_task_name", "config_filename", "reason")
 _THEIRS = "imported"
 """Where fields of theirs go that are called like columns of ours."""
 _LONGEST_FILE_NAME = 100
+_NOTES = 10
 
 
 def is_original(path: Path) -> bool:
@@ -49,7 +50,7 @@ class OriginalFolder:
     @cached_property
     def _tree(self) -> dict[str, Any]:
         counts = {node["id"]: len(examples) for node, examples in self._tasks(self._bare)}
-        return _counted(self._bare, counts)
+        return _counted(self._bare, counts)  # the nodes know by now what their files say
 
     @cached_property
     def _bare(self) -> dict[str, Any]:
@@ -93,6 +94,16 @@ class OriginalFolder:
     def trees(self) -> Sequence[Node]:
         return [self._tree]
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Tasks without a file of their own, which therefore have no examples."""
+        shown = [
+            f"{self.path}: task {node['id']} has no file {self._named(node)}, and so no examples"
+            for node in below(self._bare)
+            if self._file(node) is None
+        ]
+        return [*shown[:_NOTES], *([f"… and {len(shown) - _NOTES:,} more such tasks"] if len(shown) > _NOTES else [])]
+
     def examples(self) -> Iterator[Example]:
         paths = {"0": [self._bare["name"]]}
         for node in below(self._bare):
@@ -103,31 +114,35 @@ class OriginalFolder:
             for number, example in enumerate(examples):
                 yield _example(example, f"{task_id}-{number}", task_id, paths[task_id])
 
-    def _tasks(self, root: Node) -> Iterator[tuple[Node, list[dict[str, Any]]]]:
+    def _tasks(self, root: dict[str, Any]) -> Iterator[tuple[Node, list[dict[str, Any]]]]:
         """Each task with its examples as they stand in its file, checked."""
         read: set[Path] = set()
-        for node in below(root):
+        for node in _nodes(root):
             path = self._file(node)
             if path is None or path in read:
                 continue
             read.add(path)
             document = _loaded(path)
-            examples = document.get("examples") if isinstance(document, Mapping) else None
-            if examples is None:
-                continue
+            examples = document.get("examples", ()) if isinstance(document, Mapping) else document
             if not isinstance(examples, list):
-                raise DataError(f"{path}: field examples is no list")
+                raise DataError(f"{path}: neither a list of examples nor an object with one, `examples`")
+            if isinstance(document, Mapping):
+                node["original_file"] = {key: value for key, value in document.items() if key != "examples"}
             for number, example in enumerate(examples, start=1):
                 _check(example, f"{path}, example {number}")
             yield node, examples
 
     def _file(self, node: Node) -> Path | None:
         """The task's file: what the tree calls it, in this folder, wherever it lay when it was written."""
+        path = self.path / self._named(node)
+        return path if path.is_file() else None
+
+    @staticmethod
+    def _named(node: Node) -> str:
         named = node["original"].get("config_filename")
         if not isinstance(named, str) or not named:
             named = f"{node['name']}.json"
-        path = self.path / Path(named.replace("\\", "/")).name
-        return path if path.is_file() else None
+        return Path(named.replace("\\", "/")).name
 
 
 def write_original(collection: Collection, folder: Path) -> int:
@@ -148,7 +163,7 @@ def write_original(collection: Collection, folder: Path) -> int:
         raise DataError(f"{collection.path}: examples of task {strangers[0]}, which is not in the tree")
     documents: dict[str, Any] = {TREE: _tree_document(root, names)}
     for node in below(root):
-        fields = _fields(node, names)
+        fields = {**node.get("original_file", {}), **_fields(node, names)}
         documents[names[node["id"]]] = {**fields, "examples": by_task.get(node["id"], [])}
     if collection.pruned:
         documents[PRUNED] = [node["name"] for node in below(root) if node["id"] in collection.pruned]
@@ -220,6 +235,12 @@ def _check(example: Any, where: str) -> None:
         value = example.get(name)
         if not isinstance(value, str) and not (name == "input" and value is None):
             raise DataError(f"{where}: field {name} is missing or no text")
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node["children"]:
+        yield from _nodes(child)
 
 
 def _counted(node: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:

@@ -79,13 +79,16 @@ class PlainFile:
         self._tasks.clear()
         self.bad = 0
         self.faults.clear()
+        seen: set[str] = set()
         for row in self._source:
             try:
                 example = self._example(row, read)
+                if self._exported:
+                    _check_new(example["id"], seen)
             except FieldError as error:
                 fault = f"{self._source.place(row.number)}: {error}"
                 if not self.skip_bad_rows:
-                    raise DataError(fault) from error
+                    raise DataError(f"{fault} (`import --on-bad-row skip` goes on without such rows)") from error
                 self.bad += 1
                 if len(self.faults) < _FAULTS_NAMED:
                     self.faults.append(fault)
@@ -99,11 +102,13 @@ class PlainFile:
         texts = {"instruction": exchange.instruction, "input": exchange.input, "output": exchange.output}
         if self._exported:
             if not _is_placed(row.value):
-                raise FieldError("id, task_id or task_path is missing, unlike in the first row")
+                raise FieldError(
+                    "id, task_id and task_path are missing or do not fit together, unlike in the first row"
+                )
             places = {name: row.value[name] for name in ("id", "task_id", "task_path")}
             return {**places, **texts, **{k: v for k, v in exchange.rest.items() if k not in places}}
         task_id, path = self._place(row.value)
-        clashing = {key: exchange.rest[key] for key in OWN_COLUMNS if key in exchange.rest}
+        clashing = {key: exchange.rest[key] for key in (*OWN_COLUMNS, _THEIRS) if key in exchange.rest}
         more = {key: value for key, value in exchange.rest.items() if key not in OWN_COLUMNS and key != _THEIRS}
         return {
             "id": f"{task_id}-{row.number - 1}",
@@ -119,10 +124,19 @@ class PlainFile:
         if column is None:
             return "0", [self.name]
         value = field_of(row, column)
-        if not isinstance(value, str | int):
+        if not isinstance(value, str | int | None):
             raise FieldError(f"field {column} is no text, and so no task")
-        task_id = self._tasks.setdefault(str(value), f"0.{len(self._tasks)}")
-        return task_id, [self.name, str(value)]
+        name = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
+        if not name:
+            return "0", [self.name]
+        task_id = self._tasks.setdefault(name, f"0.{len(self._tasks)}")
+        return task_id, [self.name, name]
+
+
+def _check_new(example_id: str, seen: set[str]) -> None:
+    if example_id in seen:
+        raise FieldError(f"the id {example_id!r} is there twice")
+    seen.add(example_id)
 
 
 def _is_placed(row: Mapping[str, Any]) -> bool:

@@ -36,7 +36,9 @@ class RunData:
     def read(cls, path: Path) -> RunData:
         """Raises DataError where this is neither a run nor a data directory."""
         if not is_run_data(path):
-            what = "no such directory" if not path.exists() else "no run directory: it has no config.json"
+            what = "no such directory"
+            if path.exists():
+                what = "no run directory: it has no config.json; `explore-async import` takes other data in"
             raise DataError(f"{path}: {what}")
         known = path / DATA_FILE if (path / DATA_FILE).is_file() else path / "config.json"
         config, stats = _document(known), path / "stats.json"
@@ -99,11 +101,16 @@ class RunData:
         if not self.dataset.is_file():
             return
         source = Source(self.dataset)
+        count = 0
         for row in whole_rows(source):
+            count += 1
             for name in _TEXTS:
                 if not isinstance(row.value.get(name), str):
                     raise DataError(f"{source.place(row.number)}: field {name} is missing or no text")
             yield row.value if isinstance(row.value, dict) else dict(row.value)
+        written = (self.config.get("examples") or {}).get("kept", count)
+        if not self.is_run and count != written:
+            raise DataError(f"{self.dataset}: it holds {count:,} examples, and {written:,} were written: it is damaged")
 
     def decisions(self) -> Iterator[dict[str, Any]]:
         """The evidence in its order."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cli import in_process
+from cli import finished, in_process, launch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -270,3 +272,127 @@ def test_nothing_is_guessed_of_a_folder(tmp_path: Path):
     """A directory that is none of the known kinds is refused with what would be one."""
     with pytest.raises(ExploreError, match=r"config\.json"):
         opened(tmp_path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    assert in_process("import", written(tmp_path / "rows.jsonl", ROWS), "--out", tmp_path / "data").code == 0
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    "place", ["data", "data/dataset.jsonl", "data/new.jsonl", "data/sub", "mine", "mine/data.jsonl/x.jsonl"]
+)
+def test_nothing_is_written_over(tmp_path: Path, data: Path, place: str):
+    """Neither the source nor other data of ours, nor a folder with files of somebody's: what was there stays as it was."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("my own")
+    (tmp_path / "mine" / "data.jsonl").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    result = in_process("export", data, "--out", tmp_path / place)
+    assert result.code in {2, 4}, result.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_export_replaces_an_earlier_one(tmp_path: Path, data: Path):
+    """With all that belonged to it: no validation part of another split stays beside new training data."""
+    many = written(
+        tmp_path / "many.jsonl", [{**ROWS[0], "instruction": f"Count to {n} in words {n * n}"} for n in range(40)]
+    )
+    out = tmp_path / "v1.0"
+    assert in_process("export", many, "--out", out, "--validation", "0.2").code == 0
+    assert (out / "data" / "validation.parquet").exists()
+    assert in_process("export", many, "--out", out).code == 0
+    assert not (out / "data" / "validation.parquet").exists()
+    file = tmp_path / "v2.1.jsonl"
+    assert in_process("export", many, "--out", file, "--validation", "0.2").code == 0
+    assert (tmp_path / "v2.1.validation.jsonl").exists()
+    assert in_process("export", many, "--out", file).code == 2
+    for share in ("0.001", "0.999"):
+        assert in_process("export", many, "--out", tmp_path / "none" / "x.jsonl", "--validation", share).code == 2
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_a_person_put_beside_the_data_is_not_lost(tmp_path: Path, data: Path):
+    """A data directory is replaced only while it holds nothing but what we wrote."""
+    (data / "notes.txt").write_text("mine")
+    result = in_process("import", tmp_path / "rows.jsonl", "--out", data)
+    assert result.code == 2
+    assert "notes.txt" in result.stderr
+    assert (data / "notes.txt").exists()
+
+
+def test_imported_data_can_be_looked_at(data: Path):
+    """Its tasks and examples have no evidence, and are shown all the same."""
+    assert "Name a river" in in_process("show", data, "0-1").stdout
+    assert "3 kept" in in_process("show", data, "0").stdout
+    assert in_process("show", data, "7").code == 5
+
+
+def test_a_damaged_data_directory_is_noticed(tmp_path: Path, data: Path):
+    """Cut at the end of a line: the count tells."""
+    lines = (data / "dataset.jsonl").read_bytes().splitlines(keepends=True)
+    (data / "dataset.jsonl").write_bytes(b"".join(lines[:2]))
+    result = in_process("export", data, "--out", tmp_path / "x.jsonl")
+    assert result.code == 5
+    assert "3 were written" in " ".join(result.stderr.split())
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_data_cannot_steer_the_terminal(tmp_path: Path):
+    """Escapes in names of columns reach neither errors nor notes."""
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(orjson.dumps({"q\x1b[31mRED": 1}) + b"\n")
+    for command in (["import", path], ["dedup", path], ["decontaminate", path, "--against", path]):
+        result = in_process(*command, "--out", tmp_path / "out.jsonl")
+        assert result.code == 5
+        assert "\x1b" not in result.stderr
+
+
+def test_what_is_missing_of_the_originals_is_told(tmp_path: Path):
+    """A task without its file is named; a file that is the list itself is read; one that is neither is an error."""
+    tree = {"task_name": "a", "config_filename": "a.json", "children": [{"task_name": "b"}, {"task_name": "c"}]}
+    (tmp_path / "tree_meta_info.json").write_bytes(orjson.dumps(tree))
+    (tmp_path / "a.json").write_bytes(orjson.dumps(ROWS))
+    (tmp_path / "c.json").write_bytes(orjson.dumps({"examples": ROWS[:1], "more": [1]}))
+    result = in_process("import", tmp_path, "--out", tmp_path / "out", "--json")
+    assert result.code == 0
+    assert "task 0.0 has no file b.json" in " ".join(result.stderr.split())
+    assert orjson.loads(result.stdout)["examples"] == 4
+    assert in_process("export", tmp_path / "out", "--out", tmp_path / "back", "--format", "explore-instruct").code == 0
+    assert orjson.loads((tmp_path / "back" / "c.json").read_bytes())["more"] == [1]
+    (tmp_path / "c.json").write_bytes(b"{}")
+    assert in_process("import", tmp_path, "--out", tmp_path / "out").code == 5
+
+
+def test_ids_that_are_there_twice_are_refused(tmp_path: Path):
+    """In a file that was exported from a run."""
+    row = {"id": "0-1", "task_id": "0", "task_path": ["x"], **ROWS[0]}
+    result = in_process("import", written(tmp_path / "x.jsonl", [row, row]), "--out", tmp_path / "out")
+    assert result.code == 5
+    assert "twice" in result.stderr
+
+
+def test_a_benchmark_without_rows_is_no_check(tmp_path: Path, data: Path):
+    """An empty file would pass everything as clean."""
+    (tmp_path / "none.jsonl").write_bytes(b"")
+    result = in_process("decontaminate", data, "--against", tmp_path / "none.jsonl", "--out", tmp_path / "out")
+    assert result.code == 5
+    assert "no rows to stay away from" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["import", "filter", "export"])
+async def test_stopped_in_the_middle_nothing_is_left(tmp_path: Path, command: str, number: signal.Signals):
+    """Ctrl-C and SIGTERM end it with their codes, and leave no part of what was begun."""
+    row = orjson.dumps({"instruction": "Count some", "output": "o" * 200}, option=orjson.OPT_APPEND_NEWLINE)
+    (tmp_path / "big.jsonl").write_bytes(row * 600_000)
+    process = await launch(command, tmp_path / "big.jsonl", "--out", tmp_path / "out")
+    while not any(".partial" in one.name for one in tmp_path.rglob("*")):
+        await asyncio.sleep(0.02)
+        assert process.returncode is None
+    process.send_signal(number)
+    result = await finished(process)
+    assert result.code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert "Traceback" not in result.stderr
+    assert [one.name for one in tmp_path.rglob("*")] == ["big.jsonl"]
