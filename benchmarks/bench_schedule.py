@@ -181,6 +181,7 @@ def scheduled(steps: Sequence[Step], needs: Sequence[tuple[int, ...]], rank: Seq
     heapq.heapify(ready)
     events: list[tuple[float, int, int]] = []  # when, which engine, and which of its events: only its latest counts
     latest = [0] * engines
+    in_flight = [0] * engines  # not what runs: an engine whose cache is full would get all there is
     now, answered = 0.0, 0
 
     def expect(number: int) -> None:
@@ -192,6 +193,7 @@ def scheduled(steps: Sequence[Step], needs: Sequence[tuple[int, ...]], rank: Seq
         nonlocal answered
         for finished in fleet[number].advance(now):
             answered += 1
+            in_flight[number] -= 1
             for at in followers[finished.number]:
                 missing[at] -= 1
                 if missing[at] == 0:
@@ -199,12 +201,13 @@ def scheduled(steps: Sequence[Step], needs: Sequence[tuple[int, ...]], rank: Seq
 
     while True:
         while ready:
-            number = min(range(engines), key=lambda one: fleet[one].running)
-            if fleet[number].running >= PROFILE.slots:
+            number = min(range(engines), key=in_flight.__getitem__)
+            if in_flight[number] >= PROFILE.slots:
                 break
             _, at = heapq.heappop(ready)
             step = steps[at]
             settle(number)
+            in_flight[number] += 1
             fleet[number].submit(
                 at,
                 prompt_tokens=step.prompt_tokens,
