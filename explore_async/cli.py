@@ -73,6 +73,8 @@ def _print_json(document: dict[str, Any]) -> None:
 def _fail(error: ExploreError) -> NoReturn:
     shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in f"error: {error}")  # data may be in it
     Console(stderr=True, soft_wrap=True).print(Text(shown, style="red"))
+    if "--json" in sys.argv:
+        _print_json({"error": str(error), "exit_code": error.exit_code})
     sys.exit(error.exit_code)
 
 

@@ -354,7 +354,8 @@ async def test_a_start_that_got_no_answer_binds_nobody(tmp_path: Path) -> None:
     """A misspelled model leaves a directory behind; the corrected command uses it, as does one without a model."""
     async with SimulatedServer(8, Latency(0.01, 0.5)) as server:
         wrong = await run(tmp_path, server.url, "--model", "simulatd")
-        assert wrong.code == 6
+        assert wrong.code == wrong.json["exit_code"] == 6
+        assert wrong.json["error"].endswith("as this endpoint's `model`")
         assert "it serves simulated" in " ".join(wrong.stderr.split())
         right = await run(tmp_path, server.url)
     assert right.code == 0, right.stderr
