@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,31 @@ from rich.text import Text
 from explore_async.analysis.analysing import Options, analysed
 from explore_async.analysis.report import page, table
 from explore_async.analysis.verb_noun import ENGLISH
+from explore_async.curation.collection import Collection
 from explore_async.curation.opening import opened
+from explore_async.curation.run_data import COVERAGE_FILE, RunData
 from explore_async.curation.writing import replacing, storing
-from explore_async.errors import ConfigError, DataError
+from explore_async.errors import ConfigError, DataError, StorageError
+from explore_async.storage.derived import write_json
 from rouge_kernels import TOKENIZERS, warm_up
+
+
+def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, Any]]) -> None:
+    """The figures of our own directories stay with them, for the cards of later exports; where they can be written."""
+    for collection, document in zip(collections, documents, strict=True):
+        if isinstance(collection, RunData):
+            pairs, overlap = document["verb_noun"], document["overlap"]
+            figures = {
+                "examples": document["examples"],
+                "examined": document["examined"],
+                **{name: pairs[name] for name in ("unique", "mean_occurrences", "std_occurrences", "with_pair")},
+                **{name: pairs[name] for name in ("chao1", "unseen_mass", "entropy_bits")},
+                "overlap_nearest": overlap["greatest"]["mean"],
+                "overlap_all": overlap["mean"]["mean"],
+                "near_duplicates": document["duplicates"]["near"],
+            }
+            with suppress(StorageError):
+                write_json(collection.path / COVERAGE_FILE, figures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +70,7 @@ def analyze(asked: Analyze, told: Console, shown: Console | None) -> dict[str, A
         document = analysed(collections, options, told=lambda text: None if status is None else status.update(text))
     if not any(one["examples"] for one in document["sets"]):
         raise DataError(f"{', '.join(map(str, asked.sources))}: no examples to look at")
+    _keep(collections, document["sets"])
     outputs = {}
     if asked.out is not None:
         outputs[asked.out] = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

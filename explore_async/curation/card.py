@@ -64,6 +64,8 @@ def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[s
         )
         yield from _table("How it was made", _making(recipe, run.config))
         yield from _table("What came of it", _figures(run.stats))
+    if run is not None and (coverage := run.coverage):
+        yield from _table("What it covers", _covering(coverage))
     if run is not None and not run.is_run:
         yield from _table("What was done since", _done(run.config))
     nodes = [node for root in source.trees() for node in below(root)]
@@ -104,6 +106,18 @@ def _done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"dropped: {reason}", f"{count:,}"
 
 
+def _covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Of all that was kept, before any sample."""
+    chao1, unseen = coverage["chao1"], coverage["unseen_mass"]
+    yield "examples", f"{coverage['examples']:,}"
+    yield "unique pairs of verb and noun", f"{coverage['unique']:,}"
+    yield "occurrences of a pair", f"{coverage['mean_occurrences']:.2f} ± {coverage['std_occurrences']:.2f}"
+    yield "pairs in all, at least (Chao1)", f"{chao1['value']:,.0f} (95 %: {chao1['low']:,.0f} – {chao1['high']:,.0f})"
+    yield "chance that the next pair is new (Good–Turing)", f"{unseen['value']:.1%}"
+    yield "ROUGE-L with the nearest other, mean", f"{coverage['overlap_nearest']:.3f}"
+    yield "with a near-duplicate (ROUGE-L above 0.7)", f"{coverage['near_duplicates']:.1%}"
+
+
 def _making(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "model", ", ".join(dict.fromkeys([recipe.get("model") or "", *(recipe.get("models") or {}).values()]))
     for kind, sampling in (recipe.get("sampling") or {}).items():
@@ -131,6 +145,7 @@ def _figures(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "tasks", f"{tasks['total']:,}, {tasks['with_examples']:,} of them with examples"
     yield "requests", f"{stats['requests']['total']:,}"
     yield "tokens", f"{tokens.get('prompt', 0):,} read, {tokens.get('completion', 0):,} written"
+    yield "time", f"{stats.get('seconds_this_time', 0):,.0f} s since its last start"
 
 
 def _table(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:

@@ -18,13 +18,13 @@ import orjson
 
 from explore_async import __version__
 from explore_async.curation.collection import Collection, Example, Node, below, recounted
-from explore_async.curation.run_data import DATA_FILE, DATA_FORMAT, PRUNED_FILE, RunData
+from explore_async.curation.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE, RunData
 from explore_async.curation.writing import storing
 from explore_async.errors import ConfigError, DataError
 
 _OWN_FILES = {
     *(DATA_FILE, PRUNED_FILE, "dataset.jsonl", "tree.json", "decisions.jsonl"),
-    *("explore.yaml", "contamination.json"),
+    *(COVERAGE_FILE, "explore.yaml", "contamination.json"),
 }
 
 

@@ -21,6 +21,8 @@ from explore_async.errors import DataError
 DATA_FORMAT = 1
 DATA_FILE = "data.json"
 PRUNED_FILE = "pruned.json"
+COVERAGE_FILE = "coverage.json"
+"""What `analyze` found, for cards; of another number of examples it no longer holds."""
 _TEXTS = ("id", "task_id", "instruction", "input", "output")
 
 
@@ -86,6 +88,14 @@ class RunData:
         if document.get("tasks") != sum(1 for root in self.trees() for _ in below(root)):
             raise DataError(f"{path}: the tree has other tasks than when it was pruned; run explore-async prune again")
         return frozenset(str(task.get("id")) for task in document.get("pruned", []))
+
+    @property
+    def coverage(self) -> dict[str, Any]:
+        """What the last analysis found; empty where there was none, or the data have changed since."""
+        path = self.path / COVERAGE_FILE
+        document = _document(path) if path.is_file() else {}
+        kept = sum(node["kept"] for root in self.trees() for node in below(root)) if document else 0
+        return document if document.get("examples") == kept else {}
 
     def trees(self) -> list[Node]:
         """The trees as they were last written."""

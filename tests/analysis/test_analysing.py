@@ -136,6 +136,9 @@ async def test_what_a_run_cost(tmp_path: Path):
     assert 0.9 * stats["tokens"]["prompt"] < end["tokens"] <= stats["tokens"]["prompt"] + stats["tokens"]["completion"]
     assert all(a["tokens"] <= b["tokens"] for a, b in zip(found["cost"], found["cost"][1:], strict=False))
     assert "</script><script>alert" not in (tmp_path / "r.html").read_text()
+    assert (await explore("export", tmp_path / "run", "--out", tmp_path / "folder")).code == 0
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert f"| unique pairs of verb and noun | {end['pairs']} |" in card
 
 
 @pytest.mark.parametrize(
