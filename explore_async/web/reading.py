@@ -90,6 +90,8 @@ def evidence(path: Path, wanted: str) -> dict[str, Any]:
     run = RunData.read(path)
     decision = next((row for row in _rows(path / "decisions.jsonl", wanted) if row.get("id") == wanted), None)
     if decision is None:
+        decision = None if run.is_run else _taken_over(run, wanted)
+    if decision is None:
         raise DataError(f"there is no task and no example {wanted}")
     found: dict[str, Any] = {"decision": decision}
     if decision.get("what") == "example":
@@ -116,6 +118,15 @@ def evidence(path: Path, wanted: str) -> dict[str, Any]:
             else:
                 found["failure"] = {"kind": outcome.kind, "detail": outcome.detail, "attempts": outcome.attempts}
     return found
+
+
+def _taken_over(run: RunData, wanted: str) -> dict[str, Any] | None:
+    """What stands for the decision on a task or an example that came from elsewhere."""
+    decision = {"id": wanted, "kept": True, "reason": "taken over"}
+    node = next((node for root in run.trees() for node in below(root) if node["id"] == wanted), None)
+    if node is not None:
+        return {**decision, "what": "task", "name": node["name"]}
+    return {**decision, "what": "example"} if _example(run.path, wanted) is not None else None
 
 
 def _example(path: Path, wanted: str) -> dict[str, Any] | None:
