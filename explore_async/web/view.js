@@ -5,7 +5,7 @@ const el = (name, text, attributes = {}) => { const one = document.createElement
 const plain = (text) => String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 const number = (value, digits = 0) => value == null ? "–" : Number(value).toLocaleString("en", { maximumFractionDigits: digits });
 const of = (what) => `api/runs/${$("runs").value}/${what}`;
-let events = null, selected = "", next = null, asked = 0, rates = [], tasks = [];
+let events = null, selected = "", next = null, asked = 0, looked = 0, rates = [], tasks = [];
 
 async function get(path) {
   const response = await fetch(path);
@@ -23,7 +23,7 @@ async function start() {
 
 function open() {
   if (events) events.close();
-  selected = ""; rates = [];
+  selected = ""; rates = []; looked++;
   $("evidence").replaceChildren(el("p", "Choose an example or a task.", { class: "soft" }));
   events = new EventSource(of("events"));
   let first = true;
@@ -135,8 +135,10 @@ function entry(row) {
 }
 
 async function evidence(id) {
+  const mine = ++looked;
   let found;
-  try { found = await get(of(`evidence?${new URLSearchParams({ id })}`)); } catch (error) { $("evidence").replaceChildren(el("p", error.message, { class: "soft" })); return; }
+  try { found = await get(of(`evidence?${new URLSearchParams({ id })}`)); } catch (error) { if (mine === looked) $("evidence").replaceChildren(el("p", error.message, { class: "soft" })); return; }
+  if (mine !== looked) return;  // something else was chosen meanwhile
   const shown = el("dl");
   const add = (name, text, long) => { if (text == null || text === "") return; shown.append(el("dt", name), el("dd", text, long ? { class: "long" } : {})); };
   const decision = found.decision, example = found.example;
