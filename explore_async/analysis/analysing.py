@@ -47,7 +47,7 @@ class Options:
 
 @dataclass(slots=True)
 class _Read:
-    """The examples of a data set as they are needed here; `every` says that each so manieth was read."""
+    """The examples of a data set that are examined, of `total`, with the verb and noun of each."""
 
     collection: Collection
     examples: list[Example] = field(default_factory=list)
@@ -112,7 +112,7 @@ def analysed(collections: Sequence[Collection], options: Options, *, told: Calla
 
 def _read(collection: Collection, most: int) -> _Read:
     """All examples, or where there are more than `most` that many, spread evenly."""
-    total = sum(1 for _ in collection.examples()) if most else 0
+    total = sum(1 for _ in collection.examples())
     read = _Read(collection, total=total)
     step = max(1.0, total / most)
     due = 0.0

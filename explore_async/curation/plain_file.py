@@ -158,8 +158,7 @@ def _grow(roots: dict[str, dict[str, Any]], nodes: dict[str, dict[str, Any]], ta
         one = ".".join(steps[: depth + 1])
         if one not in nodes:
             nodes[one] = new_node(one, name)
-            above = roots if depth == 0 else None
-            if above is not None:
-                above[one] = nodes[one]
+            if depth == 0:
+                roots[one] = nodes[one]
             else:
                 nodes[".".join(steps[:depth])]["children"].append(nodes[one])
