@@ -165,9 +165,28 @@ def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, vie
         result = asyncio.run(run_to_end(settings, out, mode=mode, observer=observer))
     if not quiet:
         show(result, console)
+    if settings.operation.report and result.is_over:
+        _report(result, settings, quiet=quiet)
     if as_json:
         _print_json({"directory": str(result.directory), **result.stats})
     sys.exit(result.exit_code)
+
+
+def _report(result: Any, settings: Any, *, quiet: bool) -> None:
+    """The page about a run's data. Ctrl-C does without."""
+    from explore_async.analysis.command import REPORT, report_of_run
+
+    told = Console(stderr=True, quiet=quiet)
+    try:
+        with terminable():
+            path = report_of_run(result.directory, settings.tokenizer, settings.operation.spacy_model, told)
+    except KeyboardInterrupt:
+        told.print(f"no {REPORT}: stopped; the data is complete")
+        return
+    if path is not None:
+        told.print(
+            Text(f"  {path}", style="bold") + Text("  what it covers: pictures, figures, examples"), soft_wrap=True
+        )
 
 
 def _check_path(path: Path) -> None:

@@ -281,6 +281,7 @@ def analyze(  # noqa: PLR0917 - an option each
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="as of export; several side by side")],
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="a page with pictures and tables")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="everything that was found")] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="FOLDER", help="pictures for a paper, as SVG and PNG")] = None,
     spacy_model: Annotated[
         str | None, typer.Option(help="for another language: an installed model or a folder")
     ] = None,
@@ -291,6 +292,7 @@ def analyze(  # noqa: PLR0917 - an option each
 ) -> None:
     """Measure what data covers: pairs of verb and noun, overlap, estimates of what is missing, and what it cost."""
     from explore_async.analysis.command import Analyze, analyze
+    from explore_async.analysis.report import table
     from explore_async.curation.columns import columns_from
 
     asked = Analyze(
@@ -298,12 +300,17 @@ def analyze(  # noqa: PLR0917 - an option each
         columns=columns_from(column or ()),
         report=report,
         out=out,
+        figures=figures,
         spacy_model=spacy_model,
         tokenizer=tokenizer,
         most=most,
     )
     with _whole():
-        document = analyze(asked, Console(stderr=True), _stdout() if not as_json else None)
+        document, written = analyze(asked, Console(stderr=True))
+    if not as_json:
+        _stdout().print(table(document))
+    for path in written:
+        _say(str(path))
     _json(document, wanted=as_json)
 
 

@@ -73,6 +73,11 @@ class RunResult:
         return int(self.stats["examples"]["kept"])
 
     @property
+    def is_over(self) -> bool:
+        """Whether there are examples, and nobody has asked it to stop before its time."""
+        return bool(self.kept) and self.ending in _FINISHED | {"wall_time", "offline"}
+
+    @property
     def exit_code(self) -> int:
         if self.ending == "interrupted":
             return EXIT_SIGINT

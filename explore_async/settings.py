@@ -357,6 +357,10 @@ class Operation(Settings):
     durability: Literal["normal", "full"] = "normal"
     """normal survives kill -9; full also power loss, at a cost per group of answers."""
     retry_failed: bool = False
+    report: bool = True
+    """Whether a run that has ended writes report.html, of what its data covers."""
+    spacy_model: str | None = None
+    """What that report parses instructions with; None for English."""
 
 
 class RunSettings(Recipe):

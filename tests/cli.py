@@ -32,6 +32,7 @@ exploration: {depth: 2, breadth: [4, 3], step: 2}
 generation: {per_request: 3, demonstrations: 1}
 targets: {examples: 100}
 window: 64
+operation: {report: false}
 """
 
 

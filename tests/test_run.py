@@ -386,7 +386,7 @@ async def test_a_key_is_sent_and_never_written(tmp_path: Path) -> None:
         asked.append(body)
         return _sensible(body)
 
-    text = CONFIG + "operation:\n  endpoints: [{url: URL, api_key_env: GARDEN_KEY}]\n"
+    text = CONFIG.replace("report: false", "endpoints: [{url: URL, api_key_env: GARDEN_KEY}]")
     async with MisbehavingServer(script) as server:
         path = config(tmp_path, text.replace("URL", server.url))
         command = ("run", path, "--out", tmp_path / "run", "--model", "m", "--json")

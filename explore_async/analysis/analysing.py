@@ -6,10 +6,9 @@ The document is plain JSON: the terminal table, the report and whoever else come
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
@@ -17,24 +16,20 @@ import numpy as np
 
 from explore_async import __version__
 from explore_async.analysis import overlap as overlaps
+from explore_async.analysis import texts, tree
 from explore_async.analysis.cost import cost_curve
 from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefied, unseen_mass
-from explore_async.analysis.verb_noun import ENGLISH, Found, verbs_and_nouns
-from explore_async.curation.collection import Collection, Example, below
+from explore_async.analysis.examined import NEAR, Examined, distribution, read
+from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
+from explore_async.curation.collection import Collection
 from explore_async.curation.run_data import RunData
-from explore_async.exploration.filters import quality_check
-from explore_async.exploration.parsing import Draft
-from explore_async.settings import Filters
-from rouge_kernels import TOKENIZERS
 
 MOST_READ = 200_000
 """Examples that are parsed and compared; of larger data sets so many are drawn, spread evenly."""
 TOP_PAIRS = 100
 SHOWN = 300
 """Examples that the document holds, to be read: spread evenly, and those nearest to another."""
-_NEAR = 0.7
 _LONGEST_SHOWN = 4_000
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,59 +40,30 @@ class Options:
     most_read: int = MOST_READ
 
 
-@dataclass(slots=True)
-class _Read:
-    """The examples of a data set that are examined, of `total`, with the verb and noun of each."""
-
-    collection: Collection
-    examples: list[Example] = field(default_factory=list)
-    total: int = 0
-    found: list[Found] = field(default_factory=list)
-
-    @property
-    def texts(self) -> list[str]:
-        return [one["instruction"] for one in self.examples]
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        return [(verb, noun) for verb, noun in self.found if verb is not None and noun is not None]
-
-
 def analysed(collections: Sequence[Collection], options: Options, *, told: Callable[[str], None]) -> dict[str, Any]:
     """The document. `told` gets what is being done. DataError for what is in the data, ConfigError for the model."""
-    seconds: dict[str, float] = {}
-    began = time.monotonic()
-
-    def took(part: str) -> None:
-        nonlocal began
-        seconds[part] = round(seconds.get(part, 0) + time.monotonic() - began, 2)
-        began = time.monotonic()
-
-    sets: list[_Read] = []
-    documents: list[dict[str, Any]] = []
+    clock = _Clock()
+    sets = []
+    documents = []
     for collection in collections:
         told(f"{collection.name}: reading")
-        read = _read(collection, options.most_read)
-        sets.append(read)
-        took("reading")
-
-        def parsing(count: int, read: _Read = read) -> None:
-            told(f"{read.collection.name}: {count:,} of {len(read.examples):,} instructions parsed")
-
-        parsing(0)
-        read.found = list(verbs_and_nouns(read.texts, options.spacy_model, processes=options.processes, told=parsing))
-        took("verbs and nouns")
-        told(f"{collection.name}: comparing {len(read.examples):,} instructions with one another")
-        overlap = overlaps.within(read.texts, options.tokenizer)
-        took("overlap")
-        documents.append(_document(read, overlap, options))
-        took("figures")
+        examined = read(collection, options.most_read)
+        sets.append(examined)
+        clock.took("reading")
+        _parse(examined, options, told)
+        clock.took("verbs and nouns")
+        told(f"{collection.name}: comparing {len(examined.examples):,} instructions with one another")
+        examined.overlap, examined.by_task = overlaps.within(examined.texts, options.tokenizer, tasks=examined.tasks)
+        clock.took("overlap")
+        told(f"{collection.name}: counting")
+        documents.append(_document(examined, options))
+        clock.took("figures")
     across = []
     for (i, one), (j, other) in combinations(enumerate(sets), 2):
         told(f"comparing {one.collection.name} with {other.collection.name}")
         across.append({"of": i, "with": j, **_across(one, other, options)})
         across.append({"of": j, "with": i, **_across(other, one, options)})
-        took("across")
+        clock.took("across")
     _name_apart(documents)
     return {
         "explore_async": __version__,
@@ -106,62 +72,69 @@ def analysed(collections: Sequence[Collection], options: Options, *, told: Calla
         "sets": documents,
         "across": across,
         "compared_at": _compared_at(sets),
-        "seconds": seconds,
+        "seconds": clock.seconds,
     }
 
 
-def _read(collection: Collection, most: int) -> _Read:
-    """All examples, or where there are more than `most` that many, spread evenly."""
-    total = sum(1 for _ in collection.examples())
-    read = _Read(collection, total=total)
-    step = max(1.0, total / most)
-    due = 0.0
-    for number, example in enumerate(collection.examples()):
-        if number >= due:
-            read.examples.append(example)
-            due += step
-    return read
+class _Clock:
+    """Where the time goes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def took(self, part: str) -> None:
+        now = time.monotonic()
+        self.seconds[part] = round(self.seconds.get(part, 0) + now - self._began, 2)
+        self._began = now
 
 
-def _document(read: _Read, overlap: overlaps.Overlap, options: Options) -> dict[str, Any]:
-    collection = read.collection
-    identical, near = _duplicates(read, overlap, options)
-    cost = (
-        cost_curve(collection, read.found)
-        if isinstance(collection, RunData) and len(read.examples) == read.total
-        else []
-    )
+def _parse(examined: Examined, options: Options, told: Callable[[str], None]) -> None:
+    def parsing(count: int) -> None:
+        told(f"{examined.collection.name}: {count:,} of {len(examined.examples):,} instructions parsed")
+
+    parsing(0)
+    found = verbs_and_nouns(examined.texts, options.spacy_model, processes=options.processes, told=parsing)
+    examined.found = list(found)
+
+
+def _document(examined: Examined, options: Options) -> dict[str, Any]:
+    collection, examples = examined.collection, examined.examples
+    has_cost = isinstance(collection, RunData) and len(examples) == examined.total
+    tasks = tree.tasks(examined)
     return {
         "name": collection.name,
         "path": str(collection.path),
         "simulated": collection.is_simulated,
-        "examples": read.total,
-        "examined": len(read.examples),
-        "verb_noun": _verb_noun(read),
-        "overlap": _overlap(overlap),
-        "duplicates": {"identical": identical, "near": near, "near_above": _NEAR},
+        "examples": examined.total,
+        "examined": len(examples),
+        "verb_noun": _verb_noun(examined),
+        "overlap": _overlap(examined.overlap, examined.by_task),
+        "duplicates": texts.duplicates(examined, options.tokenizer),
         "lengths": {
-            name: _lengths([one[name] for one in read.examples]) for name in ("instruction", "input", "output")
+            name: texts.lengths([one[name] for one in examples]) for name in ("instruction", "input", "output")
         },
-        "filters": dict(_quality(read.examples, options).most_common()),
-        "scripts": dict(_scripts(read.examples).most_common()),
-        "tasks": _tasks(read, overlap),
-        "cost": cost,
-        "shown": _shown(read, overlap),
+        "filters": dict(texts.quality(examples, options.tokenizer).most_common()),
+        "scripts": dict(texts.scripts(examples).most_common()),
+        "languages": dict(texts.languages(examples).most_common()),
+        "tasks": tasks,
+        "levels": tree.levels(examined, tasks),
+        "cost": cost_curve(collection, examined.found) if isinstance(collection, RunData) and has_cost else [],
+        "shown": _shown(examined),
     }
 
 
-def _verb_noun(read: _Read) -> dict[str, Any]:
-    pairs = Counter(read.pairs)
+def _verb_noun(examined: Examined) -> dict[str, Any]:
+    pairs = Counter(examined.pairs)
     counts = list(pairs.values())
-    verbs = Counter(verb for verb, _ in read.pairs)
+    verbs = Counter(verb for verb, _ in examined.pairs)
     tokens = sum(counts)
     return {
         "with_pair": tokens,
-        "without_pair": len(read.examples) - tokens,
+        "without_pair": len(examined.examples) - tokens,
         "unique": len(pairs),
         "unique_verbs": len(verbs),
-        "unique_nouns": len({noun for _, noun in read.pairs}),
+        "unique_nouns": len({noun for _, noun in examined.pairs}),
         "mean_occurrences": float(np.mean(counts)) if counts else 0.0,
         "std_occurrences": float(np.std(counts)) if counts else 0.0,
         "type_token_ratio": len(pairs) / tokens if tokens else 0.0,
@@ -184,129 +157,36 @@ def _sunburst(pairs: Counter[tuple[str, str]], verbs: Counter[str]) -> list[dict
     return chosen
 
 
-def _overlap(overlap: overlaps.Overlap) -> dict[str, Any]:
+def _overlap(overlap: overlaps.Overlap | None, by_task: overlaps.ByTask | None = None) -> dict[str, Any]:
+    assert overlap is not None
     return {
         "compared": len(overlap.positions),
         "others": overlap.texts,
-        "greatest": _distribution(overlap.greatest),
-        "mean": _distribution(overlap.mean),
+        "greatest": distribution(overlap.greatest),
+        "mean": distribution(overlap.mean),
         "pairs": overlap.pairs.tolist(),
+        "by_task": None
+        if by_task is None
+        else {
+            where: {"greatest": distribution(greatest), "mean": distribution(mean), "pairs": pairs.tolist()}
+            for where, greatest, mean, pairs in (
+                ("within", by_task.greatest_within, by_task.mean_within, by_task.pairs_within),
+                ("across", by_task.greatest_across, by_task.mean_across, by_task.pairs_across),
+            )
+        },
     }
 
 
-def _distribution(values: np.ndarray) -> dict[str, Any]:
-    """Quantiles, and a histogram over [0, 1]."""
-    if not len(values):
-        return {"mean": 0.0, "quantiles": [], "histogram": [0] * overlaps.BINS}
-    bins = np.histogram(values, bins=overlaps.BINS, range=(0, 1))[0]
-    return {
-        "mean": float(np.mean(values)),
-        "quantiles": [[q, float(np.quantile(values, q))] for q in _QUANTILES],
-        "histogram": bins.tolist(),
-    }
-
-
-def _duplicates(read: _Read, overlap: overlaps.Overlap, options: Options) -> tuple[int, float]:
-    """Instructions whose tokens another before them has too, and the share of those compared that have a near one."""
-    tokenize = TOKENIZERS[options.tokenizer]
-    seen: set[tuple[str, ...]] = set()
-    identical = 0
-    for text in read.texts:
-        tokens = tuple(tokenize(text))
-        identical += tokens in seen
-        seen.add(tokens)
-    near = float(np.mean(overlap.greatest > _NEAR)) if len(overlap.greatest) else 0.0
-    return identical, near
-
-
-def _lengths(texts: Sequence[str]) -> dict[str, Any]:
-    """Words between white space; of inputs only those that are there."""
-    words = np.array([len(text.split()) for text in texts if text], dtype=np.int64)
-    if not len(words):
-        return {"texts": 0, "mean": 0.0, "quantiles": [], "histogram": []}
-    top = int(np.quantile(words, 0.99)) + 1
-    counts, edges = np.histogram(np.minimum(words, top), bins=min(40, top), range=(0, top))
-    return {
-        "texts": len(words),
-        "mean": float(words.mean()),
-        "quantiles": [[q, float(np.quantile(words, q))] for q in _QUANTILES],
-        "histogram": [[float(edge), int(count)] for edge, count in zip(edges, counts, strict=False)],
-    }
-
-
-def _quality(examples: Sequence[Example], options: Options) -> Counter[str]:
-    """What a run's own filters would say of these examples: refusals, placeholders, copies and so on."""
-    reason_to_drop = quality_check(Filters(), TOKENIZERS[options.tokenizer])
-    reasons = (reason_to_drop(Draft(one["instruction"], one["input"], one["output"]), ()) for one in examples)
-    return Counter(reason for reason in reasons if reason is not None)
-
-
-def _scripts(examples: Sequence[Example]) -> Counter[str]:
-    """Examples by the script that most letters of the instruction have: Latin, Cyrillic, CJK and so on."""
-    return Counter(_script(one["instruction"]) for one in examples)
-
-
-def _script(text: str) -> str:
-    letters = [char for char in text[:400] if char.isalpha()]
-    ascii_letters = sum(char.isascii() for char in letters)
-    if 2 * ascii_letters >= len(letters):
-        return "Latin" if letters else "none"
-    names = Counter(unicodedata.name(char, "other").split(" ")[0].title() for char in letters if not char.isascii())
-    return names.most_common(1)[0][0]
-
-
-def _tasks(read: _Read, overlap: overlaps.Overlap) -> list[dict[str, Any]]:
-    """Each task, parents first, with its examples, its pairs, and how many of these no task before it had."""
-    pairs: dict[str, Counter[tuple[str, str]]] = {}
-    examples: Counter[str] = Counter()
-    greatest: dict[str, list[float]] = {}
-    for example, (verb, noun) in zip(read.examples, read.found, strict=True):
-        examples[example["task_id"]] += 1
-        if verb is not None and noun is not None:
-            pairs.setdefault(example["task_id"], Counter())[verb, noun] += 1
-    for position, score in zip(overlap.positions.tolist(), overlap.greatest.tolist(), strict=True):
-        greatest.setdefault(read.examples[position]["task_id"], []).append(score)
-    seen: set[tuple[str, str]] = set()
-    rows = []
-    for node, parent in _with_parents(read.collection):
-        own = set(pairs.get(node["id"], ()))
-        scores = greatest.get(node["id"])
-        rows.append(
-            {
-                "id": node["id"],
-                "parent": parent,
-                "name": node["name"],
-                "origin": node["origin"],
-                "depth": node["depth"],
-                "kept": node["kept"],
-                "dropped": node["dropped"],
-                "examined": examples[node["id"]],
-                "pairs": len(own),
-                "new_pairs": len(own - seen),
-                "overlap": float(np.mean(scores)) if scores else None,
-            }
-        )
-        seen |= own
-    return rows
-
-
-def _with_parents(collection: Collection) -> Iterator[tuple[Any, str | None]]:
-    for root in collection.trees():
-        for node in below(root):
-            parent = node["id"].rpartition(".")[0]
-            yield node, parent or None
-
-
-def _shown(read: _Read, overlap: overlaps.Overlap) -> list[dict[str, Any]]:
+def _shown(examined: Examined) -> list[dict[str, Any]]:
     """Examples with their nearest neighbours: some spread evenly, and those that are nearest to another."""
-    count = len(overlap.positions)
-    if not count:
+    overlap = examined.overlap
+    if overlap is None or not (count := len(overlap.positions)):
         return []
     spread = set(np.linspace(0, count - 1, min(count, SHOWN // 2)).astype(int).tolist())
     nearest = np.argsort(-overlap.greatest, kind="stable")[: SHOWN // 2].tolist()
     rows = []
     for at in sorted(spread | set(nearest)):
-        example = read.examples[int(overlap.positions[at])]
+        example = examined.examples[int(overlap.positions[at])]
         neighbour = int(overlap.nearest[at])
         row = {name: example[name][:_LONGEST_SHOWN] for name in ("instruction", "input", "output")}
         rows.append(
@@ -315,27 +195,27 @@ def _shown(read: _Read, overlap: overlaps.Overlap) -> list[dict[str, Any]]:
                 "task": " > ".join(example["task_path"]),
                 **row,
                 "overlap": round(float(overlap.greatest[at]), 4),
-                "neighbour": read.examples[neighbour]["instruction"][:_LONGEST_SHOWN] if neighbour >= 0 else None,
+                "neighbour": examined.examples[neighbour]["instruction"][:_LONGEST_SHOWN] if neighbour >= 0 else None,
             }
         )
     return rows
 
 
-def _across(one: _Read, other: _Read, options: Options) -> dict[str, Any]:
+def _across(one: Examined, other: Examined, options: Options) -> dict[str, Any]:
     """How alike the first's texts are to the other's, and which pairs both have."""
     overlap = overlaps.between(one.texts, other.texts, options.tokenizer)
     own, theirs = set(one.pairs), set(other.pairs)
     return {
         **_overlap(overlap),
-        "near": float(np.mean(overlap.greatest > _NEAR)) if len(overlap.greatest) else 0.0,
+        "near": float(np.mean(overlap.greatest > NEAR)) if len(overlap.greatest) else 0.0,
         "pairs_shared": len(own & theirs),
         "pairs_only_here": len(own - theirs),
     }
 
 
-def _compared_at(sets: Sequence[_Read]) -> dict[str, Any] | None:
+def _compared_at(sets: Sequence[Examined]) -> dict[str, Any] | None:
     """Unique pairs of each in random parts of one size: the most that the smallest has. Needs two or more."""
-    counts = [list(Counter(read.pairs).values()) for read in sets]
+    counts = [list(Counter(one.pairs).values()) for one in sets]
     size = min((sum(one) for one in counts), default=0)
     if len(sets) < 2 or not size:  # noqa: PLR2004
         return None

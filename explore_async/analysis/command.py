@@ -1,4 +1,4 @@
-"""`explore-async analyze`: composes reading, measuring and showing."""
+"""`explore-async analyze`, and the report at the end of a run: composes reading, measuring and showing."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from explore_async.analysis.analysing import Options, analysed
-from explore_async.analysis.report import page, table
+from explore_async.analysis.analysing import MOST_READ, Options, analysed
+from explore_async.analysis.figures import figures
+from explore_async.analysis.report import page
 from explore_async.analysis.verb_noun import ENGLISH
 from explore_async.curation.collection import Collection
 from explore_async.curation.opening import opened
 from explore_async.curation.run_data import COVERAGE_FILE, RunData
 from explore_async.curation.writing import replacing, storing
-from explore_async.errors import ConfigError, DataError, StorageError
+from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
 from explore_async.storage.derived import write_json
 from rouge_kernels import TOKENIZERS, warm_up
+
+REPORT = "report.html"
+"""In a run's directory, made at its end."""
+_MOST_AT_THE_END = 20_000
+"""Examples that a run's own report examines: some half a minute of two cores."""
 
 
 def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, Any]]) -> None:
@@ -50,13 +56,14 @@ class Analyze:
     columns: Mapping[str, str]
     report: Path | None = None
     out: Path | None = None
+    figures: Path | None = None
     spacy_model: str | None = None
     tokenizer: str = "rouge"
-    most: int = 200_000
+    most: int = MOST_READ
 
 
-def analyze(asked: Analyze, told: Console, shown: Console | None) -> dict[str, Any]:
-    """The document; its table goes to `shown`, what is being done to `told`."""
+def analyze(asked: Analyze, told: Console) -> tuple[dict[str, Any], list[Path]]:
+    """The document, and the files that were written; what is being done goes to `told`."""
     if asked.tokenizer not in TOKENIZERS:
         raise ConfigError(f"--tokenizer {asked.tokenizer}: it is one of {', '.join(TOKENIZERS)}")
     for path, suffix in ((asked.report, ".html"), (asked.out, ".json")):
@@ -76,14 +83,37 @@ def analyze(asked: Analyze, told: Console, shown: Console | None) -> dict[str, A
         outputs[asked.out] = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if asked.report is not None:
         outputs[asked.report] = page(document).encode()
+    if asked.figures is not None:
+        outputs |= {asked.figures / name: content for name, content in figures(document)}
     for path in outputs:
         with storing(path):
             path.resolve().parent.mkdir(parents=True, exist_ok=True)
     with replacing([path.resolve() for path in outputs]) as files:
         for file, content in zip(files, outputs.values(), strict=True):
             file.write(content)
-    if shown is not None:
-        shown.print(table(document))
-    for path in outputs:
-        told.print(Text(str(path)), soft_wrap=True)
-    return document
+    return document, list(outputs)
+
+
+def report_of_run(directory: Path, tokenizer: str, spacy_model: str | None, told: Console) -> Path | None:
+    """Writes the report of a run that has ended, unless one is there and nothing has been added since.
+
+    Says why there is none: that is no failure of the run.
+    """
+    path = directory / REPORT
+    with suppress(OSError):
+        if path.stat().st_mtime_ns > (directory / "dataset.jsonl").stat().st_mtime_ns:
+            return path
+    asked = Analyze(
+        sources=[directory],
+        columns={},
+        report=path,
+        spacy_model=spacy_model,
+        tokenizer=tokenizer,
+        most=_MOST_AT_THE_END,
+    )
+    try:
+        analyze(asked, told)
+    except ExploreError as error:
+        told.print(Text(f"no {REPORT}: {error}", style="dim"), soft_wrap=True)
+        return None
+    return path

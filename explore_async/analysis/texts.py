@@ -1,0 +1,99 @@
+"""What there is to say of the texts themselves: lengths, duplicates, languages, scripts, quality."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from explore_async.analysis.examined import NEAR, QUANTILES, Examined, spread
+from explore_async.curation.collection import Example
+from explore_async.errors import ConfigError
+from explore_async.exploration.filters import quality_check
+from explore_async.exploration.parsing import Draft
+from explore_async.settings import Filters
+from rouge_kernels import TOKENIZERS
+
+MOST_IDENTIFIED = 20_000
+"""Examples whose language is told; of more, so many spread evenly."""
+UNSURE = "und"
+"""ISO 639's code for a language that is not determined."""
+_SURE = 0.5
+_LONGEST_IDENTIFIED = 600
+
+
+def duplicates(read: Examined, tokenizer: str) -> dict[str, Any]:
+    """Instructions whose tokens another before them has too, and the share of those compared that have a near one."""
+    tokenize = TOKENIZERS[tokenizer]
+    seen: set[tuple[str, ...]] = set()
+    identical = 0
+    for text in read.texts:
+        tokens = tuple(tokenize(text))
+        identical += tokens in seen
+        seen.add(tokens)
+    greatest = read.overlap.greatest if read.overlap is not None else ()
+    near = float(np.mean(np.asarray(greatest) > NEAR)) if len(greatest) else 0.0
+    return {"identical": identical, "near": near, "near_above": NEAR}
+
+
+def lengths(texts: Sequence[str]) -> dict[str, Any]:
+    """Words between white space; of inputs only those that are there."""
+    words = np.array([len(text.split()) for text in texts if text], dtype=np.int64)
+    if not len(words):
+        return {"texts": 0, "mean": 0.0, "quantiles": [], "histogram": []}
+    top = int(np.quantile(words, 0.99)) + 1
+    counts, edges = np.histogram(np.minimum(words, top), bins=min(40, top), range=(0, top))
+    return {
+        "texts": len(words),
+        "mean": float(words.mean()),
+        "quantiles": [[q, float(np.quantile(words, q))] for q in QUANTILES],
+        "histogram": [[float(edge), int(count)] for edge, count in zip(edges, counts, strict=False)],
+    }
+
+
+def quality(examples: Sequence[Example], tokenizer: str) -> Counter[str]:
+    """What a run's own filters would say of these examples: refusals, placeholders, copies and so on."""
+    reason_to_drop = quality_check(Filters(), TOKENIZERS[tokenizer])
+    reasons = (reason_to_drop(Draft(one["instruction"], one["input"], one["output"]), ()) for one in examples)
+    return Counter(reason for reason in reasons if reason is not None)
+
+
+def languages(examples: Sequence[Example]) -> Counter[str]:
+    """Examples by the language (ISO 639) of instruction and output together; UNSURE where it cannot be told.
+
+    By py3langid: naive Bayes over byte n-grams (Lui and Baldwin 2012).
+    """
+    classify = _identifier().classify
+    told: Counter[str] = Counter()
+    for one in spread(examples, len(examples), MOST_IDENTIFIED):
+        text = f"{one['instruction'][:_LONGEST_IDENTIFIED]}\n{one['output'][:_LONGEST_IDENTIFIED]}"
+        language, chance = classify(text)
+        told[language if chance >= _SURE else UNSURE] += 1
+    return told
+
+
+@cache
+def _identifier() -> Any:
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError as error:
+        raise ConfigError("languages need py3langid: pip install 'explore-async[analysis]'") from error
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def scripts(examples: Sequence[Example]) -> Counter[str]:
+    """Examples by the script that most letters of the instruction have: Latin, Cyrillic, CJK and so on."""
+    return Counter(_script(one["instruction"]) for one in examples)
+
+
+def _script(text: str) -> str:
+    letters = [char for char in text[:400] if char.isalpha()]
+    ascii_letters = sum(char.isascii() for char in letters)
+    if 2 * ascii_letters >= len(letters):
+        return "Latin" if letters else "none"
+    names = Counter(unicodedata.name(char, "other").split(" ")[0].title() for char in letters if not char.isascii())
+    return names.most_common(1)[0][0]
