@@ -38,6 +38,7 @@ _FILES = {
     "/view.js": ("view.js", "text/javascript"),
     "/view.css": ("view.css", "text/css"),
 }
+_LISTS: dict[str, reading.What] = {"dropped": "dropped", "failed": "failed"}
 _RUNS: web.AppKey[list[Path]] = web.AppKey("runs", list)
 
 
@@ -156,7 +157,7 @@ async def _examples(request: web.Request) -> web.Response:
     found = await asyncio.to_thread(
         reading.listed,
         _run_of(request),
-        "dropped" if asked.get("what") == "dropped" else "kept",
+        _LISTS.get(asked.get("what", ""), "kept"),
         task=asked.get("task", ""),
         query=asked.get("query", ""),
         offset=int(offset),
@@ -165,7 +166,10 @@ async def _examples(request: web.Request) -> web.Response:
 
 
 async def _evidence(request: web.Request) -> web.Response:
-    return _json(await asyncio.to_thread(reading.evidence, _run_of(request), request.query.get("id", "")))
+    run, asked = _run_of(request), request.query
+    if "request" in asked:
+        return _json(await asyncio.to_thread(reading.exchange, run, asked["request"]))
+    return _json(await asyncio.to_thread(reading.evidence, run, asked.get("id", "")))
 
 
 async def _events(request: web.Request) -> web.StreamResponse:

@@ -27,7 +27,7 @@ LONGEST_SHOWN = 200_000
 """Characters of a text in a list, and of one that is looked at."""
 _FRESH_S = 10.0
 
-What = Literal["kept", "dropped"]
+What = Literal["kept", "dropped", "failed"]
 
 
 def state(path: Path) -> dict[str, Any]:
@@ -60,7 +60,9 @@ def version(path: Path) -> tuple[tuple[int, int], ...]:
 
 
 def listed(path: Path, what: What, *, task: str, query: str, offset: int) -> dict[str, Any]:
-    """Kept examples, or what was dropped, from `offset` on: of a task and those below it, with `query` in it."""
+    """Kept examples, what was dropped, or requests that failed, from `offset` on: of a task and those below it, with
+    `query` in it.
+    """
     file = path / ("dataset.jsonl" if what == "kept" else "decisions.jsonl")
     wanted = query.casefold()
     rows: list[dict[str, Any]] = []
@@ -76,7 +78,7 @@ def listed(path: Path, what: What, *, task: str, query: str, offset: int) -> dic
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
             continue  # the run is just writing it
-        if (what == "kept" or _is_dropped(row)) and _is_of(row, task) and _holds(row, wanted):
+        if _is(what, row) and _is_of(row, task) and _holds(row, wanted):
             rows.append(_short(row))
     size = file.stat().st_size if file.is_file() else 0
     return {"rows": rows, "next": end, "searched": (end if end is not None else size), "of": size}
@@ -100,7 +102,21 @@ def evidence(path: Path, wanted: str) -> dict[str, Any]:
     if isinstance(nearest, str):
         found["nearest"] = _example(path, nearest) or {"id": nearest}
     key = decision.get("request")
-    if isinstance(key, str) and run.completions is not None:
+    return found | (_exchange(run, key) if isinstance(key, str) else {})
+
+
+def exchange(path: Path, key: str) -> dict[str, Any]:
+    """What was asked and answered under this key, the evidence for what has no id. DataError where there is none."""
+    found = _exchange(RunData.read(path), key)
+    if not found:
+        raise DataError(f"nothing is stored for a request {key}")
+    return found
+
+
+def _exchange(run: RunData, key: str) -> dict[str, Any]:
+    """What was asked and what came of it."""
+    found: dict[str, Any] = {}
+    if run.completions is not None:
         stored = read_stored(run.completions, key)
         if stored is not None:
             found["request"] = {"key": key, "kind": stored.kind, "messages": stored.question.get("messages", [])}
@@ -186,8 +202,8 @@ def _stamp(file: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _is_dropped(row: Mapping[str, Any]) -> bool:
-    return row.get("kept") is False or row.get("what") == "failure"
+def _is(what: What, row: Mapping[str, Any]) -> bool:
+    return what == "kept" or (row.get("what") == "failure" if what == "failed" else row.get("kept") is False)
 
 
 def _is_of(row: Mapping[str, Any], task: str) -> bool:

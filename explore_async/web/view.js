@@ -94,7 +94,7 @@ function choose(item) {
   for (const one of $("tree").children) { const is = one === item; one.setAttribute("aria-selected", String(is)); one.tabIndex = is ? 0 : -1; }
   item.focus();
   list();
-  if (selected) evidence(selected);
+  if (selected) evidence({ id: selected });
 }
 
 $("tree").addEventListener("click", (event) => { const item = event.target.closest("li"); if (item) choose(item); });
@@ -129,21 +129,21 @@ function entry(row) {
   button.append(el("span", text || "(empty)"));
   const about = row.task_path ? row.task_path.slice(-1)[0] : row.task_id ?? row.parent ?? "";
   button.append(el("small", [row.id ?? row.what, row.kept === false ? row.reason : null, row.score != null ? `ROUGE-L ${number(row.score, 3)}` : null, about].filter(Boolean).join(" · ")));
-  if (row.id) button.addEventListener("click", () => evidence(row.id)); else button.disabled = true;
+  if (row.id || row.request) button.addEventListener("click", () => evidence(row)); else button.disabled = true;
   item.append(button);
   return item;
 }
 
-async function evidence(id) {
+async function evidence(row) {
   const mine = ++looked;
   let found;
-  try { found = await get(of(`evidence?${new URLSearchParams({ id })}`)); } catch (error) { if (mine === looked) $("evidence").replaceChildren(el("p", error.message, { class: "soft" })); return; }
+  try { found = await get(of(`evidence?${new URLSearchParams(row.id ? { id: row.id } : { request: row.request })}`)); } catch (error) { if (mine === looked) $("evidence").replaceChildren(el("p", error.message, { class: "soft" })); return; }
   if (mine !== looked) return;  // something else was chosen meanwhile
   const shown = el("dl");
   const add = (name, text, long) => { if (text == null || text === "") return; shown.append(el("dt", name), el("dd", text, long ? { class: "long" } : {})); };
-  const decision = found.decision, example = found.example;
-  shown.append(el("dt", "decision"), el("dd", `${decision.kept ? "kept" : "dropped"}: ${decision.reason}`, { class: decision.kept ? "kept" : "dropped" }));
-  add(decision.what, id);
+  const decision = found.decision ?? row, example = found.example;
+  shown.append(el("dt", "decision"), el("dd", `${decision.kept ? "kept" : decision.what === "failure" ? "failed" : "dropped"}: ${decision.reason}`, { class: decision.kept ? "kept" : "dropped" }));
+  if (row.id) add(decision.what, row.id); else add(decision.parent ? "below task" : "of task", decision.parent ?? decision.task_id);
   add("name", decision.name);
   if (example) { add("task", example.task_path.join(" > ")); add("instruction", example.instruction); add("input", example.input, true); add("output", example.output, true); }
   else add("instruction", decision.instruction ?? decision.excerpt);

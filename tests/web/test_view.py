@@ -7,9 +7,11 @@ import threading
 from pathlib import Path
 
 import aiohttp
+import misbehaving
 import orjson
 import pytest
-from cli import config, derived, explore, finished, launch
+from cli import CONFIG, config, derived, explore, finished, launch
+from misbehaving import answer
 
 from explore_async.errors import DataError
 from explore_async.serving.simulator import Latency, SimulatedServer
@@ -38,7 +40,7 @@ async def test_everything_of_a_finished_run(tmp_path: Path) -> None:
     before = derived(run)
     kept = [orjson.loads(line) for line in (run / "dataset.jsonl").read_bytes().splitlines()]
     decisions = [orjson.loads(line) for line in (run / "decisions.jsonl").read_bytes().splitlines()]
-    dropped = [one for one in decisions if one.get("kept") is False or one["what"] == "failure"]
+    dropped = [one for one in decisions if one.get("kept") is False]
     async with serving([run], 0) as url, aiohttp.ClientSession() as session:
         assert [one["name"] for one in await get(session, f"{url}/api/runs")] == ["test"]
         state = await get(session, f"{url}/api/runs/0/state")
@@ -71,6 +73,31 @@ async def test_everything_of_a_finished_run(tmp_path: Path) -> None:
         assert evidence["answer"]["text"]
         assert evidence["request"]["messages"]
     assert derived(run) == before
+
+
+async def test_failures_with_what_was_asked(tmp_path: Path) -> None:
+    """Requests that failed are listed, each with its prompt and what the server said; so is what has no id."""
+
+    def refusing(_body: dict, ordinal: int) -> misbehaving.Behaviour:
+        text = orjson.dumps({"examples": [{"instruction": f"Plant tree {ordinal}", "output": "x"}, {"input": "odd"}]})
+        return misbehaving.BAD_REQUEST if ordinal % 3 == 2 else misbehaving.Behaviour(body=answer(text.decode()))
+
+    text = CONFIG.replace("depth: 2, breadth: [4, 3], step: 2", "depth: 0").replace("examples: 100", "examples: 8")
+    async with misbehaving.MisbehavingServer(refusing) as server:
+        result = await explore("run", config(tmp_path, text), "--endpoint", server.url, "--out", tmp_path / "run")
+    assert result.code == 0, result.stderr
+    async with serving([tmp_path / "run"], 0) as url, aiohttp.ClientSession() as session:
+        failed = (await get(session, f"{url}/api/runs/0/examples", what="failed"))["rows"]
+        assert failed
+        assert {row["reason"] for row in failed} == {"rejected"}
+        evidence = await get(session, f"{url}/api/runs/0/evidence", request=failed[0]["request"])
+        assert "temperature must be" in evidence["failure"]["detail"]
+        assert evidence["request"]["messages"]
+        dropped = (await get(session, f"{url}/api/runs/0/examples", what="dropped"))["rows"]
+        unread = next(row for row in dropped if row["id"] is None)
+        assert "odd" in (await get(session, f"{url}/api/runs/0/evidence", request=unread["request"]))["answer"]["text"]
+        async with session.get(f"{url}/api/runs/0/evidence", params={"request": "none"}) as response:
+            assert response.status == 404
 
 
 async def test_only_this_machine_and_nothing_but_reading(tmp_path: Path) -> None:
