@@ -61,7 +61,9 @@ def application(runs: Sequence[Path]) -> web.Application:
 @contextlib.asynccontextmanager
 async def serving(runs: Sequence[Path], port: int) -> Any:
     """Serves while entered; gives the URL. Raises ConfigError where the port is taken."""
-    runner = web.AppRunner(await asyncio.to_thread(application, runs), access_log=None, shutdown_timeout=1.0)
+    app = await asyncio.to_thread(application, runs)
+    # a reader of events who goes away ends them
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port)
