@@ -51,7 +51,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing explore_async (a minute or two)"
-	@$(PIP) --editable '.[embedded]'
+	@$(PIP) --editable '.[embedded,analysis]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
