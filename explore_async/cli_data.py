@@ -278,7 +278,10 @@ def decontaminate(  # noqa: PLR0917 - an option each
 
 @data.command()
 def analyze(  # noqa: PLR0917 - an option each
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="as of export; several side by side")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="runs, a folder of runs, imported data, files of rows: side by side"),
+    ],
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="a page with pictures and tables")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="everything that was found")] = None,
     figures: Annotated[Path | None, typer.Option(metavar="FOLDER", help="pictures for a paper, as SVG and PNG")] = None,
@@ -325,7 +328,7 @@ def view(
     """Look at runs in the browser, while they are on and afterwards. On this machine only, to read only."""
     import asyncio
 
-    from explore_async.web.app import runs_in, view
+    from explore_async.web.app import view
     from explore_async.web.beside import open_browser
 
     def say(text: str) -> None:
@@ -333,7 +336,7 @@ def view(
         if open_it:
             open_browser(text.split()[2])
 
-    asyncio.run(view(runs_in(runs or [Path("runs")]), port=port, say=say))
+    asyncio.run(view(runs or [Path("runs")], port=port, say=say))
 
 
 @data.command()

@@ -30,6 +30,9 @@ TOP_PAIRS = 100
 SHOWN = 300
 """Examples that the document holds, to be read: spread evenly, and those nearest to another."""
 _LONGEST_SHOWN = 4_000
+_LEAST_PAIRS = 10
+"""Instructions with a pair, below which nothing is estimated of those not seen."""
+_ESTIMATES = {"unseen_mass": unseen_mass, "chao1": chao1, "entropy_bits": entropy}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +141,7 @@ def _verb_noun(examined: Examined) -> dict[str, Any]:
         "mean_occurrences": float(np.mean(counts)) if counts else 0.0,
         "std_occurrences": float(np.std(counts)) if counts else 0.0,
         "type_token_ratio": len(pairs) / tokens if tokens else 0.0,
-        "unseen_mass": asdict(unseen_mass(counts)),
-        "chao1": asdict(chao1(counts)),
-        "entropy_bits": asdict(entropy(counts)),
+        **{name: asdict(estimate(counts)) if tokens >= _LEAST_PAIRS else None for name, estimate in _ESTIMATES.items()},
         "rarefaction": [asdict(point) for point in rarefaction(counts)],
         "occurrences": sorted(Counter(counts).items()),
         "top": [[verb, noun, count] for (verb, noun), count in pairs.most_common(TOP_PAIRS)],
@@ -188,6 +189,7 @@ def _shown(examined: Examined) -> list[dict[str, Any]]:
     for at in sorted(spread | set(nearest)):
         example = examined.examples[int(overlap.positions[at])]
         neighbour = int(overlap.nearest[at])
+        is_near = neighbour >= 0 and overlap.greatest[at] > 0
         row = {name: example[name][:_LONGEST_SHOWN] for name in ("instruction", "input", "output")}
         rows.append(
             {
@@ -195,7 +197,7 @@ def _shown(examined: Examined) -> list[dict[str, Any]]:
                 "task": " > ".join(example["task_path"]),
                 **row,
                 "overlap": round(float(overlap.greatest[at]), 4),
-                "neighbour": examined.examples[neighbour]["instruction"][:_LONGEST_SHOWN] if neighbour >= 0 else None,
+                "neighbour": examined.examples[neighbour]["instruction"][:_LONGEST_SHOWN] if is_near else None,
             }
         )
     return rows

@@ -17,8 +17,9 @@ from explore_async.analysis.figures import figures
 from explore_async.analysis.report import page
 from explore_async.analysis.verb_noun import ENGLISH
 from explore_async.curation.collection import Collection
-from explore_async.curation.opening import opened
-from explore_async.curation.run_data import COVERAGE_FILE, RunData
+from explore_async.curation.opening import opened, runs_inside
+from explore_async.curation.originals import is_original
+from explore_async.curation.run_data import COVERAGE_FILE, RunData, is_run_data
 from explore_async.curation.writing import replacing, storing
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
 from explore_async.storage.derived import write_json
@@ -66,10 +67,12 @@ def analyze(asked: Analyze, told: Console) -> tuple[dict[str, Any], list[Path]]:
     """The document, and the files that were written; what is being done goes to `told`."""
     if asked.tokenizer not in TOKENIZERS:
         raise ConfigError(f"--tokenizer {asked.tokenizer}: it is one of {', '.join(TOKENIZERS)}")
-    for path, suffix in ((asked.report, ".html"), (asked.out, ".json")):
-        if path is not None and path.suffix != suffix:
-            raise ConfigError(f"{path}: it is called {suffix}")
-    collections = [opened(path, None if path.is_dir() else asked.columns) for path in asked.sources]
+    _check_places(asked)
+    collections = [
+        opened(path, None if path.is_dir() else asked.columns)
+        for source in asked.sources
+        for path in (runs_inside(source) or [source])
+    ]
     options = Options(spacy_model=asked.spacy_model or ENGLISH, tokenizer=asked.tokenizer, most_read=asked.most)
     waiting = told.status("loading") if told.is_terminal else nullcontext()
     with waiting as status:
@@ -92,6 +95,22 @@ def analyze(asked: Analyze, told: Console) -> tuple[dict[str, Any], list[Path]]:
         for file, content in zip(files, outputs.values(), strict=True):
             file.write(content)
     return document, list(outputs)
+
+
+def _check_places(asked: Analyze) -> None:
+    """Nothing that is data is written over. Raises ConfigError."""
+    for option, path, suffix in (("--report", asked.report, ".html"), ("--out", asked.out, ".json")):
+        if path is None:
+            continue
+        if path.suffix != suffix:
+            raise ConfigError(f"{option} {path}: the name has to end in {suffix}")
+        if any(path.exists() and source.exists() and path.samefile(source) for source in asked.sources):
+            raise ConfigError(f"{option} {path}: it is a source")
+        folder = path.resolve().parent
+        if suffix == ".json" and (is_run_data(folder) or is_original(folder)):
+            raise ConfigError(f"{option} {path}: {folder} is a run or data of ours; write elsewhere")
+    if asked.figures is not None and asked.figures.exists() and not asked.figures.is_dir():
+        raise ConfigError(f"--figures {asked.figures}: a folder is wanted, and this is a file")
 
 
 def report_of_run(directory: Path, tokenizer: str, spacy_model: str | None, told: Console) -> Path | None:

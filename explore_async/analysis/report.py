@@ -65,19 +65,26 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         ("next pair is new (Good-Turing)", "unseen_mass", "{:.1%}"),
         ("entropy of pairs, bits", "entropy_bits", "{:.2f}"),
     ):
-        estimates = (one["verb_noun"][key] for one in sets)
-        shown = (f"{form.format(e['value'])} ({form.format(e['low'])}-{form.format(e['high'])})" for e in estimates)
-        yield line(name, *shown)
+        yield line(name, *(_interval(one["verb_noun"][key], form) for one in sets))
     yield line("ROUGE-L with the nearest", *(f"{one['overlap']['greatest']['mean']:.3f}" for one in sets))
     yield line("ROUGE-L with all others", *(f"{one['overlap']['mean']['mean']:.3f}" for one in sets))
     yield line("with a near-duplicate", *(f"{one['duplicates']['near']:.1%}" for one in sets))
     yield line("identical instructions", *(f"{one['duplicates']['identical']:,}" for one in sets))
+    if any(one["duplicates"]["without_tokens"] for one in sets):
+        name = "no a-z, 0-9: not compared" if document["tokenizer"] == "rouge" else "no words: not compared"
+        yield line(name, *(f"{one['duplicates']['without_tokens']:,}" for one in sets))
     for field in ("instruction", "output"):
         yield line(f"words of an {field}", *(f"{one['lengths'][field]['mean']:.1f}" for one in sets))
     if any(one["cost"] for one in sets):
         ends = [one["cost"][-1] if one["cost"] else None for one in sets]
         yield line("tokens a kept example", *(_ratio(end, "kept") for end in ends))
         yield line("tokens a different pair", *(_ratio(end, "pairs") for end in ends))
+
+
+def _interval(estimate: Mapping[str, float] | None, form: str) -> str:
+    if estimate is None:  # from too little
+        return "–"
+    return f"{form.format(estimate['value'])} ({form.format(estimate['low'])}-{form.format(estimate['high'])})"
 
 
 def _ratio(end: Mapping[str, Any] | None, per: str) -> str:

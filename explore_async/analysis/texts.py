@@ -27,17 +27,21 @@ _LONGEST_IDENTIFIED = 600
 
 
 def duplicates(read: Examined, tokenizer: str) -> dict[str, Any]:
-    """Instructions whose tokens another before them has too, and the share of those compared that have a near one."""
+    """Instructions whose tokens another before them has too, and the share of those compared that have a near one.
+
+    Of those without tokens, whose text.
+    """
     tokenize = TOKENIZERS[tokenizer]
-    seen: set[tuple[str, ...]] = set()
-    identical = 0
+    seen: set[tuple[str, ...] | str] = set()
+    identical = without_tokens = 0
     for text in read.texts:
-        tokens = tuple(tokenize(text))
-        identical += tokens in seen
-        seen.add(tokens)
+        what = tuple(tokenize(text)) or text
+        without_tokens += what == text
+        identical += what in seen
+        seen.add(what)
     greatest = read.overlap.greatest if read.overlap is not None else ()
     near = float(np.mean(np.asarray(greatest) > NEAR)) if len(greatest) else 0.0
-    return {"identical": identical, "near": near, "near_above": NEAR}
+    return {"identical": identical, "near": near, "near_above": NEAR, "without_tokens": without_tokens}
 
 
 def lengths(texts: Sequence[str]) -> dict[str, Any]:

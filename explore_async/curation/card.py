@@ -112,8 +112,10 @@ def _covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "examples", f"{coverage['examples']:,}"
     yield "unique pairs of verb and noun", f"{coverage['unique']:,}"
     yield "occurrences of a pair", f"{coverage['mean_occurrences']:.2f} ± {coverage['std_occurrences']:.2f}"
-    yield "pairs in all, at least (Chao1)", f"{chao1['value']:,.0f} (95 %: {chao1['low']:,.0f} – {chao1['high']:,.0f})"
-    yield "chance that the next pair is new (Good–Turing)", f"{unseen['value']:.1%}"
+    if chao1 is not None:
+        interval = f"{chao1['low']:,.0f} – {chao1['high']:,.0f}"
+        yield "pairs in all, at least (Chao1)", f"{chao1['value']:,.0f} (95 %: {interval})"
+        yield "chance that the next pair is new (Good–Turing)", f"{unseen['value']:.1%}"
     yield "ROUGE-L with the nearest other, mean", f"{coverage['overlap_nearest']:.3f}"
     yield "with a near-duplicate (ROUGE-L above 0.7)", f"{coverage['near_duplicates']:.1%}"
 

@@ -12,6 +12,13 @@ from explore_async.curation.run_data import RunData, is_run_data
 from explore_async.errors import ConfigError, DataError
 
 
+def runs_inside(folder: Path) -> list[Path]:
+    """The run and data directories in a folder that is none itself, by name."""
+    if not folder.is_dir() or is_run_data(folder) or is_original(folder):
+        return []
+    return sorted(path for path in folder.iterdir() if is_run_data(path))
+
+
 def opened(path: Path, columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False) -> Collection:
     """Raises DataError where it is none of these; `columns` and `skip_bad_rows` are for files of rows."""
     if not path.exists():

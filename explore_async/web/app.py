@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
+from explore_async.curation.opening import runs_inside
 from explore_async.curation.run_data import RunData
 from explore_async.errors import ConfigError, DataError, ExploreError
 from explore_async.web import reading
@@ -38,14 +39,20 @@ _FILES = {
     "/view.js": ("view.js", "text/javascript"),
     "/view.css": ("view.css", "text/css"),
 }
-_LISTS: dict[str, reading.What] = {"dropped": "dropped", "failed": "failed"}
+_LISTS: dict[str, reading.What] = {"kept": "kept", "dropped": "dropped", "failed": "failed"}
+_MOST_DIGITS = 15
+_GIVEN: web.AppKey[list[Path]] = web.AppKey("given", list)
 _RUNS: web.AppKey[list[Path]] = web.AppKey("runs", list)
 
 
-def application(runs: Sequence[Path]) -> web.Application:
-    """For these run directories."""
+class _BadQuery(ExploreError):
+    """What was asked for cannot be meant."""
+
+
+def application(given: Sequence[Path]) -> web.Application:
+    """For these run directories, and those that are or come to be in these folders. Raises DataError."""
     app = web.Application(middlewares=[_guarded])
-    app[_RUNS] = list(runs)
+    app[_GIVEN], app[_RUNS] = list(given), runs_in(given)
     for path, (name, kind) in _FILES.items():
         body = (files("explore_async.web") / name).read_bytes()
         app.router.add_get(path, partial(_static, body=body, kind=kind))
@@ -59,9 +66,9 @@ def application(runs: Sequence[Path]) -> web.Application:
 
 
 @contextlib.asynccontextmanager
-async def serving(runs: Sequence[Path], port: int) -> Any:
+async def serving(given: Sequence[Path], port: int) -> Any:
     """Serves while entered; gives the URL. Raises ConfigError where the port is taken."""
-    app = await asyncio.to_thread(application, runs)
+    app = await asyncio.to_thread(application, given)
     # a reader of events who goes away ends them
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
     await runner.setup()
@@ -78,29 +85,25 @@ async def serving(runs: Sequence[Path], port: int) -> Any:
         await runner.cleanup()
 
 
-async def view(runs: Sequence[Path], *, port: int, say: Callable[[str], None]) -> None:
+async def view(given: Sequence[Path], *, port: int, say: Callable[[str], None]) -> None:
     """Serves until SIGINT or SIGTERM."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with serving(runs, port) as url:
+    async with serving(given, port) as url:
         say(f"view at {url}  (Ctrl-C stops)")
         await stop.wait()
 
 
 def runs_in(paths: Sequence[Path]) -> list[Path]:
-    """The run directories that are meant: these, or those in a folder of runs. Raises DataError where there is none."""
+    """The directories that are meant: these, or those in a folder of runs. Raises DataError where there is none."""
     found: list[Path] = []
     for path in paths:
-        try:
+        inside = runs_inside(path)
+        if not inside:
             RunData.read(path)
-            found.append(path)
-        except DataError:
-            inside = sorted(one.parent for one in path.glob("*/config.json")) if path.is_dir() else []
-            if not inside:
-                raise
-            found += inside
+        found += inside or [path]
     return found
 
 
@@ -114,7 +117,7 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         response = await handler(request)
     except ExploreError as error:
-        response = web.json_response({"error": str(error)}, status=404)
+        response = web.json_response({"error": str(error)}, status=400 if isinstance(error, _BadQuery) else 404)
     if not response.prepared:
         response.headers.update(_HEADERS)
     return response
@@ -131,7 +134,7 @@ async def _nothing(_request: web.Request) -> web.Response:
 def _run_of(request: web.Request) -> Path:
     runs = request.app[_RUNS]
     number = request.match_info["number"]
-    if not number.isdecimal() or int(number) >= len(runs):
+    if not _is_number(number) or int(number) >= len(runs):
         raise DataError(f"there is no run {number}")
     return runs[int(number)]
 
@@ -140,11 +143,26 @@ def _json(document: Any) -> web.Response:
     return web.Response(body=orjson.dumps(document), content_type="application/json")
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+
+
 async def _runs(request: web.Request) -> web.Response:
+    """All of them, also those that cannot be read; new ones in the folders come last, so that numbers stay."""
+
     def read() -> list[dict[str, str]]:
-        return [{"name": RunData.read(path).name, "path": str(path)} for path in request.app[_RUNS]]
+        known = request.app[_RUNS]
+        known += [path for folder in request.app[_GIVEN] for path in runs_inside(folder) if path not in known]
+        return [_named(path) for path in known]
 
     return _json(await asyncio.to_thread(read))
+
+
+def _named(path: Path) -> dict[str, str]:
+    try:
+        return {"name": RunData.read(path).name, "path": str(path)}
+    except DataError as error:
+        return {"name": path.name, "path": str(path), "error": str(error)}
 
 
 async def _state(request: web.Request) -> web.Response:
@@ -153,13 +171,15 @@ async def _state(request: web.Request) -> web.Response:
 
 async def _examples(request: web.Request) -> web.Response:
     asked = request.query
-    offset = asked.get("offset", "0")
-    if not offset.isdecimal():
-        raise DataError("offset is no number")
+    offset, what = asked.get("offset", "0"), asked.get("what", "kept")
+    if not _is_number(offset):
+        raise _BadQuery("offset is no number of bytes")
+    if what not in _LISTS:
+        raise _BadQuery(f"what is one of {', '.join(_LISTS)}")
     found = await asyncio.to_thread(
         reading.listed,
         _run_of(request),
-        _LISTS.get(asked.get("what", ""), "kept"),
+        _LISTS[what],
         task=asked.get("task", ""),
         query=asked.get("query", ""),
         offset=int(offset),
@@ -174,6 +194,13 @@ async def _evidence(request: web.Request) -> web.Response:
     return _json(await asyncio.to_thread(reading.evidence, run, asked.get("id", "")))
 
 
+def _state_or_error(run: Path) -> bytes:
+    try:
+        return orjson.dumps(reading.state(run))
+    except ExploreError as error:  # gone, or damaged: it may come back
+        return orjson.dumps({"error": str(error)})
+
+
 async def _events(request: web.Request) -> web.StreamResponse:
     """The state whenever it has changed, as server-sent events."""
     run = _run_of(request)
@@ -186,7 +213,7 @@ async def _events(request: web.Request) -> web.StreamResponse:
             now = await asyncio.to_thread(reading.version, run)
             if now != seen:
                 seen, quiet = now, 0
-                body = orjson.dumps(await asyncio.to_thread(reading.state, run))
+                body = await asyncio.to_thread(_state_or_error, run)
                 await response.write(b"data: " + body + b"\n\n")
             elif (quiet := quiet + 1) % _PING_EVERY == 0:
                 await response.write(b": still here\n\n")

@@ -26,6 +26,7 @@ LONGEST_LISTED = 600
 LONGEST_SHOWN = 200_000
 """Characters of a text in a list, and of one that is looked at."""
 _FRESH_S = 10.0
+_AROUND = 60
 
 What = Literal["kept", "dropped", "failed"]
 
@@ -79,7 +80,7 @@ def listed(path: Path, what: What, *, task: str, query: str, offset: int) -> dic
         except orjson.JSONDecodeError:
             continue  # the run is just writing it
         if _is(what, row) and _is_of(row, task) and _holds(row, wanted):
-            rows.append(_short(row))
+            rows.append(_short(row) | _found(row, wanted))
     size = file.stat().st_size if file.is_file() else 0
     return {"rows": rows, "next": end, "searched": (end if end is not None else size), "of": size}
 
@@ -213,6 +214,17 @@ def _is_of(row: Mapping[str, Any], task: str) -> bool:
 
 def _holds(row: Mapping[str, Any], wanted: str) -> bool:
     return not wanted or any(wanted in value.casefold() for value in row.values() if isinstance(value, str))
+
+
+def _found(row: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+    """Where a search found something that the list does not show."""
+    if not wanted or wanted in str(row.get("instruction") or "")[:LONGEST_LISTED].casefold():
+        return {}
+    for name in ("instruction", "input", "output"):
+        text = row.get(name)
+        if isinstance(text, str) and (at := text.casefold().find(wanted)) >= 0:
+            return {"found": {"field": name, "text": text[max(0, at - _AROUND) : at + len(wanted) + _AROUND]}}
+    return {}
 
 
 def _short(row: Mapping[str, Any]) -> dict[str, Any]:

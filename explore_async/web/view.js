@@ -15,10 +15,16 @@ async function get(path) {
 }
 
 async function start() {
-  const runs = await get("api/runs");
-  runs.forEach((run, index) => $("runs").append(el("option", `${run.name} (${run.path})`, { value: index })));
+  await runs();
   $("runs").addEventListener("change", open);
+  $("runs").addEventListener("focus", () => runs().catch(() => {}));  // there may be new ones
   open();
+}
+
+async function runs() {
+  const found = await get("api/runs"), chosen = $("runs").value;
+  $("runs").replaceChildren(...found.map((run, index) => el("option", `${run.name} (${run.path})${run.error ? ": cannot be read" : ""}`, { value: index })));
+  if (chosen) $("runs").value = chosen;
 }
 
 function open() {
@@ -30,11 +36,12 @@ function open() {
   events.onmessage = (event) => {
     const before = tasks.length;
     const state = JSON.parse(event.data);
+    if (state.error) { $("status").textContent = plain(state.error); return; }
     show(state);
     if (first || (state.live.on && !before)) list();
     first = false;
   };
-  events.onerror = () => { $("status").textContent = "the view's server does not answer; trying again"; };
+  events.onerror = () => { $("status").textContent = "this view has ended; explore-async view shows the run again"; };
 }
 
 function figure(name, value) {
@@ -117,7 +124,7 @@ async function list(more = false) {
     if (mine !== asked) return;
     for (const row of found.rows) $("list").append(entry(row));
     rows += found.rows.length; next = found.next;
-    $("found").textContent = `${number($("list").children.length)} shown${next == null ? "" : `, ${number(100 * found.searched / Math.max(1, found.of))} % looked through`}`;
+    $("found").textContent = `${number($("list").children.length)} shown` + (next == null ? ", that is all" : ` of the first ${number(100 * found.searched / Math.max(1, found.of))} %`);
     if (next == null || rows >= 50) break;
   }
   $("more").hidden = next == null;
@@ -127,6 +134,7 @@ function entry(row) {
   const item = el("li"), button = el("button", null, { type: "button" });
   const text = row.instruction ?? row.excerpt ?? row.name ?? row.reason;
   button.append(el("span", text || "(empty)"));
+  if (row.found) button.append(el("small", `${row.found.field}: … ${row.found.text} …`, { class: "hit" }));
   const about = row.task_path ? row.task_path.slice(-1)[0] : row.task_id ?? row.parent ?? "";
   button.append(el("small", [row.id ?? row.what, row.kept === false ? row.reason : null, row.score != null ? `ROUGE-L ${number(row.score, 3)}` : null, about].filter(Boolean).join(" · ")));
   if (row.id || row.request) button.addEventListener("click", () => evidence(row)); else button.disabled = true;

@@ -185,6 +185,22 @@ def test_figures_for_a_paper(tmp_path: Path):
     assert "中文" in made[0]["rarefaction.svg"].decode()
 
 
+def test_what_is_too_little_or_without_tokens(tmp_path: Path):
+    """Nothing is estimated of one pair; texts without a-z are neither identical to others nor near them, and said to be so."""
+    (tmp_path / "one.jsonl").write_bytes(b'{"instruction": "Write a poem.", "output": "x"}')
+    texts = ["Write a poem about winter.", "写一首诗", "Напиши стихотворение", "写一首诗", "", ""]
+    lines = [orjson.dumps({"instruction": text, "output": "x"}) for text in texts]
+    (tmp_path / "odd.jsonl").write_bytes(b"\n".join(lines))
+    one, odd = analysis(tmp_path / "one.jsonl", tmp_path / "odd.jsonl", "--report", tmp_path / "r.html")["sets"]
+    assert one["verb_noun"]["chao1"] is one["verb_noun"]["unseen_mass"] is one["verb_noun"]["entropy_bits"] is None
+    assert (odd["duplicates"]["identical"], odd["duplicates"]["without_tokens"]) == (2, 5)
+    assert [row["neighbour"] for row in odd["shown"]] == [None] * 6
+    shown = in_process("analyze", tmp_path / "odd.jsonl").stdout
+    assert "not compared" in shown
+    (known,) = analysis(tmp_path / "odd.jsonl", "--tokenizer", "unicode")["sets"]
+    assert known["duplicates"]["without_tokens"] == 2
+
+
 async def test_a_run_ends_with_a_report(tmp_path: Path):
     """The page is there after the run and stays as it is when nothing was added; it is no matter of success."""
     text = CONFIG.replace("report: false", "report: true")
@@ -226,7 +242,10 @@ async def test_what_a_run_cost(tmp_path: Path):
     ("arguments", "code", "says"),
     [
         (["missing"], 5, "no such run directory or file"),
-        (["DATA", "--report", "x.htm"], 2, "it is called .html"),
+        (["DATA", "--report", "x.htm"], 2, "has to end in .html"),
+        (["LIST", "--out", "LIST"], 2, "it is a source"),
+        (["DATA", "--out", "run/stats.json"], 2, "is a run or data of ours"),
+        (["DATA", "--figures", "DATA"], 2, "a folder is wanted"),
         (["DATA", "--spacy-model", "xx_none"], 2, "no such spaCy model"),
         (["DATA", "--tokenizer", "odd"], 2, "rouge, unicode"),
         (["EMPTY"], 5, "no examples to look at"),
@@ -236,7 +255,10 @@ def test_what_cannot_be_analysed_is_told(tmp_path: Path, monkeypatch, arguments,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data.jsonl").write_bytes(b'{"instruction": "Write a poem", "output": "x"}\n')
     (tmp_path / "empty.jsonl").write_bytes(b"")
-    names = {"DATA": "data.jsonl", "EMPTY": "empty.jsonl"}
+    (tmp_path / "list.json").write_bytes(b'[{"instruction": "Write a poem", "output": "x"}]')
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_bytes(b"{}")
+    names = {"DATA": "data.jsonl", "EMPTY": "empty.jsonl", "LIST": "list.json"}
     result = in_process("analyze", *(names.get(one, one) for one in arguments))
     assert result.code == code
     assert says in " ".join(result.stderr.split())

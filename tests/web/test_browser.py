@@ -110,6 +110,9 @@ def test_the_report(browser: Browser, tmp_path: Path, beside: InThread) -> None:
     page.goto((tmp_path / "r.html").as_uri())
     page.wait_for_selector("body[data-ready=yes]")
     assert page.locator("svg.main-svg").count() >= 12
+    wider = "one => one.querySelector('svg.main-svg').getBoundingClientRect().width > one.getBoundingClientRect().width"
+    plots = page.locator(".plot:visible")
+    assert not [one for one in plots.all() if one.evaluate(wider)]
     page.wait_for_function("() => document.querySelectorAll('#treemap .slice').length >= 9")
     before = page.locator("#treemap .slice").count()
     page.locator("#treemap .slice").nth(1).click()
@@ -137,7 +140,7 @@ def test_a_hostile_data_set_is_text(browser: Browser, tmp_path: Path, beside: In
     text = watched.page.inner_text("#examples")
     assert "<script>window.hit=1</script>" in text
     assert "\u202e" not in text
-    watched.page.locator("#treemap text", has_text="onmouseover").first.hover(force=True)
+    watched.page.locator("#treemap .slice", has_text="onmouseover").first.hover(force=True)
     assert watched.page.locator("#treemap a[href^=javascript]").count() == 0
     watched.check()
 

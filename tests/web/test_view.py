@@ -63,6 +63,8 @@ async def test_everything_of_a_finished_run(tmp_path: Path) -> None:
             if word.lower() in orjson.dumps(list(one.values())[3:6]).decode().lower()
             or word.lower() in one["instruction"].lower()
         ][: reading.MOST_LISTED]
+        (away,) = (await get(session, f"{url}/api/runs/0/examples", query=kept[3]["output"][-30:]))["rows"]
+        assert kept[3]["output"][-30:] in away["found"]["text"]
         branch = await get(session, f"{url}/api/runs/0/examples", task="0.1")
         of_branch = [one for one in kept if one["task_id"] == "0.1" or one["task_id"].startswith("0.1.")]
         assert branch["rows"] == of_branch[: reading.MOST_LISTED]
@@ -114,10 +116,13 @@ async def test_only_this_machine_and_nothing_but_reading(tmp_path: Path) -> None
             "api/runs/7/state",
             "api/runs/x/state",
             "api/runs/0/evidence?id=9.9",
-            "api/runs/0/examples?offset=-1",
         ):
             async with session.get(f"{url}/{path}") as response:
                 assert response.status == 404
+                assert (await response.json())["error"]
+        for query in ("offset=-1", f"offset={10**30}", "offset=x", "what=foo"):
+            async with session.get(f"{url}/api/runs/0/examples?{query}") as response:
+                assert response.status == 400
                 assert (await response.json())["error"]
         for path in ("../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "api/runs/..%2f..%2fetc/state"):
             async with session.get(f"{url}/{path}") as response:
@@ -168,6 +173,49 @@ def test_a_folder_of_runs(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no run directory"):
         runs_in([tmp_path / "empty"])
+
+
+async def test_one_bad_run_leaves_the_others(tmp_path: Path) -> None:
+    """A run that cannot be read, or is deleted while looked at, is named as such; the others, and new ones, are there."""
+    runs = tmp_path / "runs"
+    for name in ("a", "b", "c"):
+        (runs / name).mkdir(parents=True)
+        (runs / name / "config.json").write_text('{"recipe": {"name": "x"}}' if name != "b" else '{"recipe')
+    async with serving([runs], 0) as url, aiohttp.ClientSession() as session:
+        assert ["error" in one for one in await get(session, f"{url}/api/runs")] == [False, True, False]
+        assert (await get(session, f"{url}/api/runs/2/state"))["name"] == "x"
+        async with session.get(f"{url}/api/runs/0/events") as response:
+            await response.content.readuntil(b"\n\n")
+            (runs / "a" / "config.json").unlink()
+            assert "error" in orjson.loads((await response.content.readuntil(b"\n\n"))[6:])
+        (runs / "d").mkdir()
+        (runs / "d" / "config.json").write_text('{"recipe": {"name": "new"}}')
+        listed = await get(session, f"{url}/api/runs")
+        assert [(Path(one["path"]).name, "error" in one) for one in listed] == [
+            ("a", True), ("b", True), ("c", False), ("d", False),
+        ]  # fmt: skip
+
+
+async def test_readers_of_events_may_go(tmp_path: Path) -> None:
+    """Dozens of readers who vanish leave no complaint, no connection and no coroutine behind."""
+    run = await made(tmp_path)
+    process = await launch("view", run, "--port", "0")
+    assert process.stderr is not None
+    url = (await process.stderr.readline()).decode().split()[2]
+    for _ in range(3):
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            readers = [await session.get(f"{url}/api/runs/0/events") for _ in range(20)]
+            assert await asyncio.gather(*(one.content.readuntil(b"\n\n") for one in readers))
+            (run / "stats.json").touch()
+            for one in readers:
+                one.close()
+    for _ in range(100):
+        if len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < 25:
+            break
+        await asyncio.sleep(0.1)
+    assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < 25
+    process.terminate()
+    assert (await finished(process)).stderr == ""
 
 
 def test_a_search_through_much_comes_in_pieces(tmp_path: Path) -> None:
