@@ -16,6 +16,7 @@ from explore_async.exploration.values import Event, Outcome, Request
 from explore_async.pulse import Pulse
 
 _COMMITS_BEFORE_YIELDING = 16
+_ISSUED_BEFORE_YIELDING = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,12 @@ async def drive(
     issued: list[tuple[int, int, Request, Awaitable[Performed]]] = []
     commits = 0
     while explorer.stopped is None:
-        with pulse.of("asking"):
-            while len(issued) < window and (request := explorer.next_request()) is not None:
-                heapq.heappush(issued, (request.due, request.ordinal, request, start(request)))
+        while True:
+            with pulse.of("asking"):
+                is_full = _issue(explorer, start, issued, window)
+            if is_full:
+                break
+            await asyncio.sleep(0)  # a window of tens of thousands is not filled at one go
         if not issued:
             break
         _, _, request, under_way = heapq.heappop(issued)
@@ -59,3 +63,17 @@ async def drive(
         commits += 1
         if commits % _COMMITS_BEFORE_YIELDING == 0:  # awaiting what is there already does not yield
             await asyncio.sleep(0)
+
+
+def _issue(
+    explorer: Explorer,
+    start: Callable[[Request], Awaitable[Performed]],
+    issued: list[tuple[int, int, Request, Awaitable[Performed]]],
+    window: int,
+) -> bool:
+    """Sets off some of what is worth asking; whether that was all for now."""
+    for _ in range(_ISSUED_BEFORE_YIELDING):
+        if len(issued) >= window or (request := explorer.next_request()) is None:
+            return True
+        heapq.heappush(issued, (request.due, request.ordinal, request, start(request)))
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class Glimpse:
     """What the servers say of themselves; empty where they say nothing."""
     in_flight: int
     """Requests at the endpoints."""
+    own_time: Mapping[str, object]
+    """How late the event loop is, and where this process's time goes."""
 
 
 class Live:
@@ -60,6 +63,7 @@ class Live:
             "engines": glimpse.engines,
             "trouble": glimpse.trouble,
             "simulated": simulated,
+            "own_time": glimpse.own_time,
         }
 
     def write(self, document: dict[str, Any]) -> None:

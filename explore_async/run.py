@@ -347,6 +347,7 @@ class Run:
             self._trouble(),
             "" if pool is None else pool.engines,
             self._performer.statistics().in_flight if pool is None else pool.in_flight,
+            self._pulse.document(),
         )
 
     def _trouble(self) -> str:
