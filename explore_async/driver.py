@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.values import Event, Outcome, Request
 from explore_async.pulse import Pulse
 
-_COMMITS_BEFORE_YIELDING = 16
+_BUSY_S = 0.005
+"""After so long others have their turn: a commit of many examples takes a millisecond or more."""
 _ISSUED_BEFORE_YIELDING = 256
 
 
@@ -44,7 +46,7 @@ async def drive(
     window = explorer.recipe.window
     assert isinstance(window, int)
     issued: list[tuple[int, int, Request, Awaitable[Performed]]] = []
-    commits = 0
+    yielded = time.perf_counter()
     while explorer.stopped is None:
         while True:
             with pulse.of("asking"):
@@ -60,9 +62,9 @@ async def drive(
             events = explorer.commit(request, performed.outcome)
         with pulse.of("writing"):
             publish(request, performed, events)
-        commits += 1
-        if commits % _COMMITS_BEFORE_YIELDING == 0:  # awaiting what is there already does not yield
+        if time.perf_counter() - yielded > _BUSY_S:  # awaiting what is there already does not yield
             await asyncio.sleep(0)
+            yielded = time.perf_counter()
 
 
 def _issue(

@@ -23,17 +23,22 @@ _REFUSAL = re.compile(
     r"|作为一?个?(?:ai|人工智能|大?语言模型)(?:语言)?(?:模型|助手)?[,，]|我(?:无法|不能)(?:提供|回答|完成|协助))",
     re.IGNORECASE,
 )
-_PLACEHOLDER = re.compile(
+_BRACKETED = re.compile(
     # [Your Name] and the like, but neither an index (x[name]), a list (= [name, age], [name for name in names]) or a
     # link ([Example](http://…)), nor code or markup in other brackets (f"{name}", <title>); XXX is also a number
     r"(?<![\w\])])(?<!= )(?<!return )\[(?:your|insert|enter|add|name|date|text|input|output|topic|example|placeholder"
     r"|company|product|city|title|friend|recipient|sender|parents?)\b(?! for \w+ in )[^\]\n]{0,60}\](?!\()"
-    r"|[<{](?:your|insert|enter)\b[^>}\n]{0,60}[>}]"
-    r"|\blorem ipsum\b|\bto be (?:filled in|added|determined)\b|\b(?:TBD|X{4,})\b"
-    r"|^\W*(?:(?:your )?answer here|(?:the )?(?:answer|output|input)(?: is)?|here is the output|string)\W*$",
+    r"|[<{](?:your|insert|enter)\b[^>}\n]{0,60}[>}]",
+    re.IGNORECASE,
+)
+_STAND_IN = re.compile(r"\blorem ipsum\b|\bto be (?:filled in|added|determined)\b|\b(?:TBD|X{4,})\b", re.IGNORECASE)
+_STAND_IN_PARTS = ("lorem", "to be ", "tbd", "xxxx")
+_NO_ANSWER = re.compile(
+    r"^\W*(?:(?:your )?answer here|(?:the )?(?:answer|output|input)(?: is)?|here is the output|string)\W*$",
     re.IGNORECASE,
 )
 _UNFINISHED = re.compile(r"(?:[,:(\[{、，：；（]|(?<!\d)(?<!\d, )(?:\.\.\.|…))\s*$")  # code ends in ";", numbers go on…
+_LONGEST_ENDING = 8
 _GOES_ON = re.compile(r"\b(?:complet|continu|finish|fill)|续|补", re.IGNORECASE)
 _POINTS_AT_INPUT = re.compile(
     r"\b(?:the|this|these|those) (?:following|given|provided|below)\b"
@@ -43,6 +48,8 @@ _POINTS_AT_INPUT = re.compile(
     r"|以下(?:的)?(?:文本|句子|段落|文章|内容|数据|列表|对话)|(?:给定|下面|下列)的?(?:文本|句子|段落|文章)",
     re.IGNORECASE,
 )
+_POINTING_PARTS = ("follow", "ven", "prov", "below", "above", "以下", "给定", "下面", "下列")
+"""A text without any of these points at nothing, which is seen many times sooner than by the pattern."""
 _MAY_COPY = re.compile(
     r"\b(?:copy|repeat|echo|verbatim|unchanged|as is|if (?:needed|necessary|any))\b|复述|重复|照抄",
     re.IGNORECASE,
@@ -74,7 +81,7 @@ def quality_check(filters: Filters, tokenize: Tokenizer) -> Callable[[Draft, Seq
             return "repetitive"
         if filters.refusals and _REFUSAL.search(draft.output):
             return "refusal"
-        if filters.placeholders and any(map(_PLACEHOLDER.search, (draft.input, draft.output, draft.instruction))):
+        if filters.placeholders and any(map(_has_placeholder, (draft.input, draft.output, draft.instruction))):
             return "placeholder"
         if filters.placeholders and _is_unfinished(draft):
             return "unfinished"
@@ -97,15 +104,26 @@ def _repetition(words: Sequence[str]) -> float:
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
+def _has_placeholder(text: str) -> bool:
+    """The patterns are slow on the many texts that hold nothing of the kind: a few letters are looked for first."""
+    if ("[" in text or "{" in text or "<" in text) and _BRACKETED.search(text):
+        return True
+    low = text.lower()
+    if any(part in low for part in _STAND_IN_PARTS) and _STAND_IN.search(text):
+        return True
+    return _NO_ANSWER.match(text) is not None
+
+
 def _is_unfinished(draft: Draft) -> bool:
     """The output breaks off, or the input does though the instruction does not ask for the rest of it."""
     cut_input = draft.input.rstrip().endswith(("...", "…")) and not _GOES_ON.search(draft.instruction)
-    return cut_input or _UNFINISHED.search(draft.output) is not None
+    return cut_input or _UNFINISHED.search(draft.output.rstrip()[-_LONGEST_ENDING:]) is not None
 
 
 def _lacks_input(instruction: str) -> bool:
     """The instruction points at a text that is not there: no quotation, no line break, nothing behind a colon."""
-    pointing = _POINTS_AT_INPUT.search(instruction)
+    low = instruction.lower()
+    pointing = _POINTS_AT_INPUT.search(instruction) if any(part in low for part in _POINTING_PARTS) else None
     if pointing is None:
         return False
     rest = instruction[pointing.end() :]

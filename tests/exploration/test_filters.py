@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from naive_rouge import greedy
 from scripted import recipe
 
+from explore_async.exploration import filters
 from explore_async.exploration.filters import Corpora, Corpus, quality_check
 from explore_async.exploration.parsing import Draft
 from explore_async.exploration.values import Demonstration
@@ -392,3 +393,21 @@ def test_the_output_of_a_demonstration() -> None:
     assert reason("Name three other trees", "", "An oak, a birch and an old lime.", shown=shown) is None
     assert reason("Is snow white?", "", "Yes", shown=shown) is None
     assert reason("Name three other trees", "", shown[0].output, Filters(copies=False), shown) is None
+
+
+PIECES = [
+    "lorem ipsum", "LOREM  IPSUM", "to be added", "To Be determined", "TBD", "xXXx", "the following", "GIVEN text", "given passage",
+    "list above", "code provided", "these below", "以下的文本", "给定段落", "下列句子", "...", "…", "1...", "1, ...", "x", "，", ":",
+    "(", "\u2003", "\n", " ", "a", "İ", "ſ", "K",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=7), st.sampled_from(["", " "]))
+def test_what_is_looked_for_first_misses_nothing(pieces: list[str], between: str) -> None:
+    """The quick looks before the slow patterns, and at the end of a text alone, change no verdict."""
+    text = between.join(pieces)
+    low = text.lower()
+    assert any(part in low for part in filters._STAND_IN_PARTS) or not filters._STAND_IN.search(text)
+    assert any(part in low for part in filters._POINTING_PARTS) or not filters._POINTS_AT_INPUT.search(text)
+    ending = text.rstrip()[-filters._LONGEST_ENDING :]
+    assert bool(filters._UNFINISHED.search(ending)) == bool(filters._UNFINISHED.search(text))
