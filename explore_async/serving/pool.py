@@ -33,7 +33,7 @@ from explore_async.serving.client import EndpointClient, open_session
 from explore_async.serving.endpoints import Endpoint, PoolStatistics, Retry, normalise_url, read_key
 from explore_async.serving.host import Client, Host
 from explore_async.serving.limits import READING_S
-from explore_async.serving.roster import Roster
+from explore_async.serving.roster import Roster, some_of
 from explore_async.serving.slots import Slots
 from explore_async.serving.trouble import Trouble, judge_canary, judge_refusal, refuses_all
 
@@ -208,9 +208,10 @@ class EndpointPool:
             patience_s = max(self._retry.stall_s, 2 * self._slowest_answer_s)
             if self._asking and self._now() - self._quiet_since > patience_s:
                 last_error = max(self._hosts, key=lambda host: host.errored_at).last_error
+                silent = f"none, the endpoints just do not answer ({some_of([host.url for host in self._hosts])})"
                 raise EndpointError(
                     f"{self._asking} requests wait and none was answered for {patience_s:.4g} s. "
-                    f"Last error: {last_error or 'none, the endpoints just do not answer'}. "
+                    f"Last error: {last_error or silent}. "
                     "Look at the server's log; running again resumes where this run stopped. Where answers take so "
                     "long, raise operation.stall_s; a request that never ends, while others were answered, is given up "
                     "with --set operation.retries.attempts=1"

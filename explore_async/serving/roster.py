@@ -129,7 +129,7 @@ class Roster:
                 f"{self._hosts[0].url} does not say what it serves: is it an OpenAI-compatible server? If so, name its "
                 "model with --model"
             )
-        raise EndpointError(f"Name a model with --model; served here: {_some(listed)}")
+        raise EndpointError(f"Name a model with --model; served here: {some_of(listed)}")
 
     async def _welcome_or_revive(self, host: Host, catalogue: list[ServedModel] | None) -> None:
         try:
@@ -170,7 +170,7 @@ class Roster:
                     endpoint=host.url,
                 )
             missing = ", ".join(repr(name) for name in (wanted or named or {}).values() if name not in served.values())
-            names = _some(sorted(listed)) or "nothing"
+            names = some_of(sorted(listed)) or "nothing"
             raise EndpointError(
                 f"{host.url} does not serve {missing}; it serves {names}. "
                 "Name one of these with --model, or as this endpoint's `model`",
@@ -222,7 +222,7 @@ class Roster:
             self._slots.close(error)  # a refused key, another model than before: nobody should go on
 
 
-def _some(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
     """The first of them: gateways serve hundreds."""
     shown = ", ".join(names[:_NAMES_SHOWN])
     return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"

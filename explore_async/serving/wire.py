@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,11 +65,14 @@ def chat_fields(request: ChatRequest, served_model: str, priority: int | None) -
 
 
 def read_json(raw: bytes) -> Any:
-    """Half characters, which models cut off in mid-emoji leave behind, become U+FFFD. Raises orjson.JSONDecodeError."""
+    """Half characters, which models cut off in mid-emoji leave behind, become U+FFFD; a byte order mark is passed over.
+
+    Raises orjson.JSONDecodeError.
+    """
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
-        whole = _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], raw)
+        whole = _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], raw.removeprefix(BOM_UTF8))
         if whole == raw:
             raise
         return orjson.loads(whole)
