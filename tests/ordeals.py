@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cli import CONFIG, Finished, config, explore_watched, finished, launch
-from faults import FAULTS, HANGS, REFUSALS, Disturbed
 from misbehaving import Behaviour, MisbehavingServer
+from server_faults import FAULTS, HANGS, REFUSALS, Disturbed
 
 MOST_MIB = 700
 """Eight answers at once of the most that is read, each with its copies, beside what any run holds."""

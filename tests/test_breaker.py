@@ -9,11 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 from cli import CONFIG, check_counts, derived, explore
-from faults import Disturbed
 from misbehaving import OVERFLOW, Behaviour
 from misbehaving import answer as body_of
 from ordeals import command
 from scripted import Driven, answer, recipe
+from server_faults import Disturbed
 
 from explore_async.breaker import JUDGED, Breaker
 from explore_async.driver import Performed
@@ -97,7 +97,7 @@ def test_poor_answers_do_not_trip_it() -> None:
     """
     same = orjson.dumps({"examples": [{"instruction": "Say when to prune roses", "output": "In winter."}]}).decode()
     for text in (same, same[:-2] + ', {"instruction": "Say wh'):
-        poor = Guarded(0.5, lambda _: False, generation={"exhausted_after": 60})
+        poor = Guarded(0.5, lambda _: False, generation={"exhausted_after": 25})
         said = lambda question, request, text=text: replace(  # noqa: E731
             answer(question, request),
             **({"text": text, "finish_reason": "length"} if request.kind == "generate" else {}),
@@ -123,7 +123,7 @@ async def test_a_run_that_pays_for_nothing_ends(tmp_path: Path, kind: str) -> No
     def plan(number: int, _text: str) -> list[Behaviour]:
         return [bad] if number >= 40 else []
 
-    for _ in range(2):
+    for _ in range(2 if kind == "prose" else 1):
         async with Disturbed(plan if not (tmp_path / "run").exists() else lambda *_: [bad]) as server:
             ended = await explore(*command(tmp_path, server.url, text=LONG))
             assert ended.code == ended.json["exit_code"] == 6, ended.stderr
@@ -141,10 +141,11 @@ async def test_a_run_that_pays_for_nothing_ends(tmp_path: Path, kind: str) -> No
     assert stats["ending"] == "error"
     check_counts(stats, tmp_path / "run")
     async with Disturbed(lambda *_: []) as server:
-        again = await explore(*command(tmp_path, server.url))
-        assert again.code == 0, again.stderr
-        assert derived(tmp_path / "run")["decisions.jsonl"].startswith(before["decisions.jsonl"])
-        if kind == "failures":
+        if kind == "prose":
+            again = await explore(*command(tmp_path, server.url))
+            assert again.code == 0, again.stderr
+            assert derived(tmp_path / "run")["decisions.jsonl"].startswith(before["decisions.jsonl"])
+        else:
             again = await explore(*command(tmp_path, server.url, "--set", "operation.retry_failed=true"))
             assert again.code == 0, again.stderr
             assert (await explore(*command(tmp_path, server.url, out="whole"))).code == 0

@@ -1,6 +1,6 @@
 """Runs from end to end against servers that do everything wrong: the same data, or an exact error; never a hang.
 
-The tables are in `faults`. tests/torture/test_servers.py goes through them one by one, and in pairs.
+The tables are in `server_faults`. tests/torture/test_servers.py goes through them one by one, and in pairs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from cli import check_counts, derived, explore
-from faults import FAULTS, ODDITIES, Disturbed
-from misbehaving import Behaviour
+from misbehaving import Behaviour, answer
 from ordeals import SLACK_S, STOP_S, command, fails, interrupted, run_to_end
+from server_faults import FAULTS, ODDITIES, Disturbed
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -51,6 +51,37 @@ async def test_each_fault_once_makes_the_same_bytes(tmp_path: Path) -> None:
     check_counts(result.json, tmp_path / "run")
     assert result.json["requests"]["failed"]["total"] == 0
     assert result.json["tokens"]["completion"] < 100 * server.requests
+
+
+MEBIBYTES = 2**20
+CONTENTS = [
+    '{"examples": [{"instruction": "Say \\ud83d what\x00 this is", "input": "", "output": "A half\\u0000 emoji."}]}',
+    '{"examples": [{"instruction": "Say what this is", "output": ' + "[" * 900 + "]" * 900 + "}]}",
+    '{"examples": [{"instruction": "Write a lot", "output": "' + "word " * (2 * MEBIBYTES) + '"}]}',
+    '{"examples": [{"instruction": "' + "x" * (10 * MEBIBYTES),
+    "[" + "{}," * (3 * MEBIBYTES) + "{}]",
+    "<think>" * MEBIBYTES,
+    "",
+    " ",
+    "I am sorry, as a language model I cannot.",
+    "### Instruction: \n" * (MEBIBYTES // 2),
+]
+
+
+async def test_contents_of_all_kinds(tmp_path: Path) -> None:
+    """Half characters, NUL, ten megabytes of text, of brackets or of nothing, nested beyond reason: what can be read is
+    taken, the rest is told, the run ends well, and neither memory nor evidence grows with what was sent.
+    """
+
+    def plan(number: int, _text: str) -> list[Behaviour]:
+        return [Behaviour(body=answer(CONTENTS[number % len(CONTENTS)]))] if 5 < number < 16 else []
+
+    async with Disturbed(plan) as server:
+        result = await run_to_end(tmp_path, server.url)
+    assert result.code == 0, result.stderr
+    assert result.json["examples"]["kept"] == 100
+    check_counts(result.json, tmp_path / "run")
+    assert (tmp_path / "run" / "decisions.jsonl").stat().st_size < 10 * MEBIBYTES
 
 
 @pytest.mark.parametrize(

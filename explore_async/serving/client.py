@@ -39,6 +39,8 @@ SPARE_FILES = 256
 EXCERPT_CHARACTERS = 300
 
 _PATIENCE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+_TLS_ALERT = re.compile(r"Bad status line.*b\\*'\\+x15\\+x03", re.DOTALL)
+"""How aiohttp shows the beginning of an answer that is one."""
 _REFUSALS = range(300, 500)
 """Statuses that are final; a success without a text is none."""
 _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
@@ -190,6 +192,8 @@ class EndpointClient:
         except (aiohttp.ClientError, OSError) as error:
             # "from None": aiohttp's response errors hold the request's headers, and so the key.
             detail = self._excerpt(f"{type(error).__name__}: {error}".encode(errors="replace"))
+            if _TLS_ALERT.search(str(error)):
+                detail = "it speaks TLS; is its URL https:// instead of http://?"
             raise EndpointUnavailable(f"{self.url} broke off: {detail}", endpoint=self.url) from None
 
     def _refusal(self, status: int, headers: Mapping[str, str], raw: bytes) -> EndpointError:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from cli import check_counts, derived, explore
-from faults import FAULTS, HANGS, ODDITIES, Disturbed
 from misbehaving import Behaviour
 from ordeals import ALWAYS, SLACK_S, STATES, STOP_S, command, fails, interrupted, run_to_end
+from server_faults import FAULTS, HANGS, ODDITIES, Disturbed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -75,6 +75,18 @@ async def test_one_that_hangs_is_asked_a_second_time(tmp_path: Path, whole: dict
 async def test_each_for_ever(tmp_path: Path, name: str, good: int) -> None:
     """From the first answer on or from the twentieth: the run ends with code 6, names the endpoint and what it said."""
     await fails(tmp_path, name, good)
+
+
+@pytest.mark.parametrize("name", {**FAULTS, **HANGS})
+async def test_a_catalogue_that_is_none(tmp_path: Path, name: str) -> None:
+    """Whatever GET /models does for ever: the run ends with code 6 within seconds, names the endpoint, and leaves no
+    directory that binds anybody. (Without that page, 404, a named model is simply asked for.)
+    """
+    behaviour = {**FAULTS, **HANGS}[name]
+    async with Disturbed(lambda *_: [], catalogue=lambda *_: behaviour) as server:
+        result = await run_to_end(tmp_path, server.url, "--set", "operation.stall_s=1.5", seconds=40)
+        assert result.code == result.json["exit_code"] == 6, result.stderr
+        assert server.url in result.json["error"]
 
 
 @pytest.mark.parametrize("state", STATES)
