@@ -23,10 +23,11 @@ _ISSUED_BEFORE_YIELDING = 256
 
 @dataclass(frozen=True, slots=True)
 class Performed:
-    """What came of a request, and the key under which it is stored."""
+    """What came of a request, and the key under which it is stored. `new`: it was asked for at this start."""
 
     key: str
     outcome: Outcome
+    new: bool = False
 
 
 class Stopped(Exception):

@@ -57,17 +57,16 @@ def _label(node: Mapping[str, Any]) -> Text:
 
 
 def show(run: RunData, wanted: str, console: Console) -> None:
-    """A task or an example by its id: what it is, what was decided and why, the prompt and the raw answer.
-
-    Raises DataError where the run has neither.
+    """A task or an example by its id: what it is, what was decided and why, the prompt and the raw answer; or a request
+    by its key. Raises DataError where the run has none of them.
     """
     decision = next((line for line in run.decisions() if line.get("id") == wanted), None)
-    if decision is None and not run.is_run and _undecided(run, wanted, console):
+    if decision is None and (_request(run, wanted, console) if run.is_run else _undecided(run, wanted, console)):
         return
     if decision is None:
         raise DataError(
-            f"{run.path}: no task and no example has the id {wanted!r}; `explore-async tree` lists the tasks, and each "
-            "line of dataset.jsonl and decisions.jsonl has its id"
+            f"{run.path}: no task and no example has the id {wanted!r}, nor a request that key; `explore-async tree` "
+            "lists the tasks, and each line of dataset.jsonl and decisions.jsonl has its id"
         )
     rows = _task(run, wanted) if decision["what"] == "task" else _example(run, decision)
     for name, value in (*rows, *_decision(run, decision)):
@@ -119,10 +118,11 @@ def _decision(run: RunData, decision: Mapping[str, Any]) -> Iterator[tuple[str, 
         yield "nearest", f"{nearest}: {neighbour['instruction']}" if neighbour is not None else nearest
 
 
-def _request(run: RunData, key: str, console: Console) -> None:
+def _request(run: RunData, key: str, console: Console) -> bool:
+    """Prompt and answer; whether they are stored."""
     stored = None if run.completions is None else read_stored(run.completions, key)
     if stored is None:
-        return
+        return False
     _print(console, "request", f"{key} ({stored.kind})")
     for message in stored.question["messages"]:
         _print(console, message["role"], message["content"], whole=True)
@@ -133,6 +133,7 @@ def _request(run: RunData, key: str, console: Console) -> None:
         _print(console, "tokens", f"{tokens}, in {outcome.latency_s:.1f} s at {outcome.endpoint}")
     else:
         _print(console, "failed", f"{outcome.kind}: {outcome.detail}", whole=True)
+    return True
 
 
 def _print(console: Console, name: str, value: Any, *, whole: bool = False) -> None:

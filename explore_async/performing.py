@@ -27,6 +27,7 @@ _LATENCIES_KEPT = 200
 _LATENCIES_NEEDED = 20
 _P99 = 0.99
 _DEADLINE_IN_P99 = 5.0
+_STOPPING_S = 3.0
 
 
 class Store(Protocol):
@@ -158,7 +159,7 @@ class Performer:
             await asyncio.wait(self._background)
 
     def stop(self) -> None:
-        """Asks nothing more. What is under way is still answered and stored; what is not gets Stopped."""
+        """Asks nothing more. What is under way may still be answered and is stored; all else gets Stopped."""
         self._stopping = True
         for ordinal in [ordinal for ordinal in self._futures if ordinal not in self._under_way]:
             self._refuse(ordinal)
@@ -168,6 +169,19 @@ class Performer:
         self._missing.clear()
         self._rendered.clear()
         self._unread.clear()
+        if self._group is not None:
+            self._background.append(self._group.create_task(self._let_go(), name="let go"))
+
+    async def _let_go(self) -> None:
+        """After a stop: what takes longer than any answer of late is not waited for."""
+        slowest_s = max((seconds for latencies in self._latencies.values() for seconds in latencies), default=0.0)
+        latest = max((flight.started for flight in self._flights.values()), default=0.0)
+        await asyncio.sleep(max(_STOPPING_S, latest + slowest_s - asyncio.get_running_loop().time()))
+        for ordinal, flight in list(self._flights.items()):
+            for attempt in flight.attempts:
+                attempt.cancel()
+            self._under_way.discard(ordinal)
+            self._refuse(ordinal)
 
     def start(self, request: Request) -> Awaitable[Performed]:
         """Sets the request off; the result is there when it is stored."""
@@ -300,7 +314,7 @@ class Performer:
             self._latencies.setdefault(request.kind, deque(maxlen=_LATENCIES_KEPT)).append(outcome.latency_s)
         await self._store.put(flight.key, request, question, outcome)
         self._under_way.discard(request.ordinal)
-        self._settle(request, Performed(flight.key, outcome))
+        self._settle(request, Performed(flight.key, outcome, new=True))
 
     async def _watch_head_of_line(self) -> None:
         """What is soonest due holds up all commits: past its deadline it is asked a second time, elsewhere."""

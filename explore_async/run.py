@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from explore_async import __version__
 from explore_async.backend import Backend, check_operation
+from explore_async.breaker import Breaker
 from explore_async.curation.known_texts import read_known
 from explore_async.driver import Performed, Stopped, drive
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, StorageError
@@ -222,6 +223,7 @@ class Run:
         self._explorer = explorer
         self._records = Records(directory)
         self._live = Live(directory.live)
+        self._breaker = Breaker(operation.failure_rate, recipe.answer_format, directory.path)
 
     async def to_end(self) -> RunResult:
         self._main = asyncio.current_task()
@@ -293,6 +295,7 @@ class Run:
         self._tally.commit(request, performed.outcome, events)
         self._records.write(events, performed.key)
         self._observer.committed(events)
+        self._breaker.note(request, performed, events)
 
     async def _keep_tree(self) -> None:
         """The tree so far, for whoever looks. Not while replaying: there a fuller one is on the disk already."""
@@ -317,7 +320,7 @@ class Run:
     def _stop(self, ending: Ending) -> None:
         if self._ending is None:
             self._ending = ending
-            self._observer.phase("stopping: what is under way is still written down")
+            self._observer.phase("stopping: what comes in shortly is still written down; once more stops at once")
             if self._performer is not None:
                 self._performer.stop()
         elif self._main is not None:

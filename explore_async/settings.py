@@ -353,6 +353,9 @@ class Operation(Settings):
     retries: Retries = Retries()
     stall_s: Annotated[float, Field(gt=0)] = 600.0
     """A run without a single answer for this long, in seconds, ends with the cause; it can be resumed."""
+    failure_rate: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """A run of whose last 200 answers more than this share failed or held nothing readable ends with the cause; it can
+    be resumed. 1: never."""
     wall_time_s: Annotated[float, Field(gt=0)] | None = None
     durability: Literal["normal", "full"] = "normal"
     """normal survives kill -9; full also power loss, at a cost per group of answers."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
+import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -73,6 +75,25 @@ async def explore(*arguments: str | Path, **env: str) -> Finished:
     result = await finished(await launch(*arguments, **env))
     assert "Traceback" not in result.stderr, result.stderr
     return result
+
+
+async def explore_watched(*arguments: str | Path, **env: str) -> tuple[Finished, int]:
+    """The same, with the most memory that the process held, in MiB; 0 where the system does not tell."""
+    process = await launch(*arguments, **env)
+    status, peak_kib = Path(f"/proc/{process.pid}/status"), 0
+
+    async def look() -> None:
+        nonlocal peak_kib
+        while status.exists():
+            with contextlib.suppress(OSError):
+                peak_kib = max([peak_kib, *map(int, re.findall(r"VmHWM:\s+(\d+)", status.read_text()))])
+            await asyncio.sleep(0.05)
+
+    looking = asyncio.create_task(look())
+    result = await finished(process)
+    looking.cancel()
+    assert "Traceback" not in result.stderr, result.stderr
+    return result, peak_kib >> 10
 
 
 def in_process(*arguments: str | Path) -> Finished:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,13 +18,19 @@ import orjson
 
 @dataclass(frozen=True)
 class Behaviour:
-    """`cut`: where the connection is closed: before anything is sent, after the headers, or in mid-body."""
+    """`cut`: where the connection is closed: before anything is sent, after the headers, or in mid-body. Status 0: the
+    body alone is sent, as it is, and the connection closed.
+
+    `endless` is sent again and again after the rest, with `pause_s` between, for as long as anybody listens.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: Literal["before", "headers", "half"] | None = None
     delay_s: float = 0.0
+    endless: bytes = b""
+    pause_s: float = 0.0
 
 
 def answer(content: object = "fine", *, tokens: int = 3, **changes: Any) -> bytes:
@@ -77,16 +84,34 @@ def models(*names: str, owner: str = "vllm") -> Behaviour:
     return Behaviour(body=orjson.dumps({"data": [{"id": name, "owned_by": owner} for name in names]}))
 
 
+def sensible(body: dict[str, Any]) -> str:
+    """What a good model would say, by hand: sub-tasks or examples with words drawn by the seed."""
+    rng = random.Random(body["seed"])
+    words = [f"{a}{b}" for a in ("lo", "mar", "ti", "ven", "su") for b in ("ka", "pel", "rit", "dor", "nim", "sa")]
+
+    def phrase(count: int) -> str:
+        return " ".join(rng.choices(words, k=count))
+
+    if body["response_format"]["json_schema"]["name"] == "tasks":
+        content = {"tasks": [{"name": phrase(5), "reason": phrase(3)} for _ in range(2)]}
+    else:
+        content = {"examples": [{"instruction": phrase(8), "input": "", "output": phrase(6)} for _ in range(3)]}
+    return orjson.dumps(content).decode()
+
+
 Script = Iterable[Behaviour] | Callable[[dict[str, Any], int], Behaviour]
 
 
 class MisbehavingServer:
     """`bodies` and `heads` are what was asked, `peak` the most chat requests at a time; `port` lets it come back."""
 
-    def __init__(self, script: Script = (), *, catalogue: Script | None = None, port: int = 0) -> None:
+    def __init__(
+        self, script: Script = (), *, catalogue: Script | None = None, port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
         self._next_answer = _player(script, OK)
         self._next_catalogue = _player(() if catalogue is None else catalogue, models("m"))
         self.port = port
+        self._host = host
         self.bodies: list[dict[str, Any]] = []
         self.heads: list[str] = []
         self.catalogue_requests = 0
@@ -95,10 +120,10 @@ class MisbehavingServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}/v1"
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+        self._server = await asyncio.start_server(self._serve, self._host, self.port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -149,7 +174,7 @@ class MisbehavingServer:
             return False
         if behaviour.status == 0:
             writer.write(behaviour.body)
-            await writer.drain()
+            await self._go_on(behaviour, writer)
             return False
         headers = {"Content-Type": "application/json", "Content-Length": str(len(behaviour.body)), **behaviour.headers}
         lines = [f"HTTP/1.1 {behaviour.status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]
@@ -158,8 +183,16 @@ class MisbehavingServer:
             writer.write(behaviour.body[: len(behaviour.body) // 2])
         elif behaviour.cut is None:
             writer.write(behaviour.body)
-        await writer.drain()
+        await self._go_on(behaviour, writer)
         return behaviour.cut is None
+
+    @staticmethod
+    async def _go_on(behaviour: Behaviour, writer) -> None:
+        await writer.drain()
+        while behaviour.endless:
+            writer.write(behaviour.endless)
+            await writer.drain()
+            await asyncio.sleep(behaviour.pause_s)
 
 
 def _player(script: Script, default: Behaviour) -> Callable[[dict[str, Any], int], Behaviour]:

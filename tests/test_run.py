@@ -26,6 +26,7 @@ from misbehaving import (
     MisbehavingServer,
     answer,
     error,
+    sensible,
     slow,
 )
 
@@ -265,19 +266,7 @@ async def test_text_format_and_another_language(tmp_path: Path) -> None:
 
 
 def _sensible(body: dict) -> Behaviour:
-    """An answer by hand: sub-tasks or examples with words drawn by the seed."""
-    rng = random.Random(body["seed"])
-    schema = body["response_format"]["json_schema"]
-    words = [f"{a}{b}" for a in ("lo", "mar", "ti", "ven", "su") for b in ("ka", "pel", "rit", "dor", "nim", "sa")]
-
-    def phrase(count: int) -> str:
-        return " ".join(rng.choices(words, k=count))
-
-    if schema["name"] == "tasks":
-        content = {"tasks": [{"name": phrase(5), "reason": phrase(3)} for _ in range(2)]}
-    else:
-        content = {"examples": [{"instruction": phrase(8), "input": "", "output": phrase(6)} for _ in range(3)]}
-    return Behaviour(body=answer(orjson.dumps(content).decode(), tokens=40))
+    return Behaviour(body=answer(sensible(body), tokens=40))
 
 
 async def test_a_server_that_misbehaves(tmp_path: Path) -> None:

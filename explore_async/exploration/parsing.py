@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, Literal
 
 import orjson
@@ -19,11 +20,14 @@ from explore_async.exploration.values import AnswerSchema, Completion
 Format = Literal["json", "text"]
 
 _EXCERPT = 200
+_MOST_ITEMS = 10_000
+"""Read of one answer: many times what is asked for, and a bound on what a few megabytes of brackets bring about."""
+_DEEPEST_TEXT = 100
 _FORM_NAME = "the name"
 """What stands for a name in the form that models are shown; small ones write it down as it is."""
 _THINKING_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
 _MARKER = re.compile(r"^[ \t]*#{2,4}[ \t]*([A-Za-z]+)[ \t]*(?::[ \t]*(.*))?$", re.MULTILINE)
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|"|[{}]', re.DOTALL)
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|"|[{}]', re.DOTALL)  # possessive: else 100 bytes a character
 _NOTHING = frozenset({"n/a", "na", "none", "null", "nil", "(none)", "<noinput>", "no input", "noinput", "-", "无"})
 
 
@@ -145,7 +149,7 @@ def _items(completion: Completion, answer_format: Format, shape: _Shape) -> Iter
     cut = completion.finish_reason == "length"
     raw = _json_items(text, shape) if answer_format == "json" else _marked_items(text, shape, cut=cut)
     found = False
-    for item in raw:
+    for item in islice(raw, _MOST_ITEMS):
         found = True
         yield _checked(item, shape) if isinstance(item, Mapping) else item if not cut else _as_truncated(item)
     if not found:
@@ -167,21 +171,24 @@ def _checked(item: Mapping[str, Any], shape: _Shape) -> dict[str, str] | Unreada
     return fields
 
 
-def _text_of(value: object) -> str:
+def _text_of(value: object, depth: int = 0) -> str:
     """Models answer with numbers and lists where a text was asked for; these have an obvious text."""
     if isinstance(value, str):
         text = value
-    elif value is None or isinstance(value, Mapping):
+    elif value is None or isinstance(value, Mapping) or depth > _DEEPEST_TEXT:
         text = ""
     elif isinstance(value, Sequence):
-        text = "\n".join(_text_of(part) for part in value)
+        text = "\n".join(_text_of(part, depth + 1) for part in value)
     else:
         text = orjson.dumps(value).decode()
     return text.replace("\x00", "").strip()
 
 
 def _excerpt(item: object) -> str:
-    return orjson.dumps(item, default=str, option=orjson.OPT_NON_STR_KEYS).decode()[:_EXCERPT]
+    try:
+        return orjson.dumps(item, default=str, option=orjson.OPT_NON_STR_KEYS).decode()[:_EXCERPT]
+    except orjson.JSONEncodeError:  # it reads deeper nesting than it writes
+        return "(nested too deep to show)"
 
 
 def _json_items(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadable]:

@@ -31,7 +31,7 @@ from explore_async.serving import wire
 from explore_async.serving.endpoints import normalise_url
 from explore_async.serving.metrics import EngineMetrics, read_metrics
 
-MAX_BODY_BYTES = 32 * 2**20
+MAX_BODY_BYTES = 16 * 2**20
 """An answer larger than this, after decompression, is nonsense (or a bomb)."""
 READ_BUFFER_BYTES = 2 * 2**20  # aiohttp's 64 KiB made vLLM's own benchmark ten times slower on long answers
 CONNECT_TIMEOUT_S = 10.0
@@ -39,13 +39,18 @@ SPARE_FILES = 256
 EXCERPT_CHARACTERS = 300
 
 _PATIENCE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+_TLS_ALERT = re.compile(r"Bad status line.*b\\*'\\+x15\\+x03", re.DOTALL)
+"""How aiohttp shows the beginning of an answer that is one."""
+_REFUSALS = range(300, 500)
+"""Statuses that are final; a success without a text is none."""
 _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 def open_session(connections: int = 0) -> aiohttp.ClientSession:
     """One session for all endpoints. The pool bounds concurrency, so the connector does not; every attempt brings
     its own deadline. Proxy variables of the environment are ignored: a request to loopback must never go
-    through a proxy, and traffic to one's own servers should not either.
+    through a proxy, and traffic to one's own servers should not either. Cookies are, too: a load balancer's would send
+    all requests to one replica.
 
     The process's limit of open files is raised, where the system lets us, so that `connections` sockets fit: the
     usual 1,024 would look like an endpoint that refuses connections.
@@ -58,6 +63,7 @@ def open_session(connections: int = 0) -> aiohttp.ClientSession:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, ceiling), hard))
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=READ_BUFFER_BYTES,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         trust_env=False,
@@ -83,7 +89,7 @@ class EndpointClient:
 
     async def catalogue(self) -> list[wire.ServedModel]:
         """What GET /models lists. An endpoint without that page raises RequestRejected with status 404 or 405."""
-        answer = await self._exchange("GET", "/models", None, timeout_s=CONNECT_TIMEOUT_S)
+        answer, _ = await self._exchange("GET", "/models", None, timeout_s=CONNECT_TIMEOUT_S)
         catalogue = wire.read_catalogue(answer)
         if catalogue is None:
             raise EndpointUnavailable(
@@ -109,11 +115,12 @@ class EndpointClient:
         """
         body = wire.chat_body(request, served_model, priority)
         started = time.perf_counter()
-        answer = await self._exchange("POST", "/chat/completions", body, timeout_s=timeout_s)
+        answer, raw = await self._exchange("POST", "/chat/completions", body, timeout_s=timeout_s)
         latency_s = time.perf_counter() - started
         completion = wire.read_completion(answer, served_model=served_model, endpoint=self.url, latency_s=latency_s)
         if completion is None:
-            raise EndpointUnavailable(f"{self.url} answered 200 without a text", endpoint=self.url, status=200)
+            message = f"{self.url} answered 200 without a text: {self._excerpt(raw)}"
+            raise EndpointUnavailable(message, endpoint=self.url, status=200)
         return completion
 
     async def stream(self, body: bytes, *, timeout_s: float) -> AsyncGenerator[bytes]:
@@ -133,11 +140,13 @@ class EndpointClient:
                 async for piece in response.content.iter_any():
                     yield piece
 
-    async def _exchange(self, method: str, path: str, body: bytes | None, *, timeout_s: float | None) -> Any:
-        """The parsed JSON of a 200; anything else is raised as one of our errors."""
+    async def _exchange(
+        self, method: str, path: str, body: bytes | None, *, timeout_s: float | None
+    ) -> tuple[Any, bytes]:
+        """The JSON of a 200, parsed and as it came; anything else is raised as one of our errors."""
         status, raw = await self._send(method, self.url + path, body, timeout_s=timeout_s)
         try:
-            return orjson.loads(raw)
+            return wire.read_json(raw), raw
         except orjson.JSONDecodeError:
             raise EndpointUnavailable(
                 f"{self.url} answered {status} without JSON: {self._excerpt(raw)}", endpoint=self.url, status=status
@@ -183,16 +192,20 @@ class EndpointClient:
         except (aiohttp.ClientError, OSError) as error:
             # "from None": aiohttp's response errors hold the request's headers, and so the key.
             detail = self._excerpt(f"{type(error).__name__}: {error}".encode(errors="replace"))
+            if _TLS_ALERT.search(str(error)):
+                detail = "it speaks TLS; is its URL https:// instead of http://?"
             raise EndpointUnavailable(f"{self.url} broke off: {detail}", endpoint=self.url) from None
 
     def _refusal(self, status: int, headers: Mapping[str, str], raw: bytes) -> EndpointError:
-        message = f"{self.url} answered {status}: {self._excerpt(raw)}"
+        message = f"{self.url} answered {status}: {self._excerpt(raw) or 'nothing'}"
+        if location := headers.get("Location"):
+            message += f" (it points to {self._excerpt(location.encode(errors='replace'))})"
         retry_after = wire.retry_after(headers.get("Retry-After"))
         if status == HTTPStatus.TOO_MANY_REQUESTS or (
             status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
         ):
             return RateLimited(message, endpoint=self.url, status=status, retry_after=retry_after)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PATIENCE:
+        if not _REFUSALS.start <= status < _REFUSALS.stop or status in _PATIENCE:
             return EndpointUnavailable(message, endpoint=self.url, status=status)
         if status in _KEY_REFUSED:
             which = "the key was refused" if self._key else "the key was refused (none was sent)"

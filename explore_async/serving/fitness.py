@@ -9,6 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from explore_async.errors import EndpointError, EndpointUnavailable, RequestRejected
+from explore_async.exploration.parsing import answer_of
 from explore_async.exploration.values import ChatRequest
 from explore_async.serving.host import Host
 
@@ -17,14 +18,14 @@ _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _EXCERPT = 60
 
 
-async def check_fitness(host: Host, form: ChatRequest) -> None:
-    """`form` is a small request in the form of all the run's.
+async def check_fitness(host: Host, form: ChatRequest, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    """`form` is a small request in the form of all the run's; thinking before the answer is no fault of it.
 
     Raises EndpointError where the endpoint cannot serve that; EndpointUnavailable or RateLimited where it cannot be
     told at the moment.
     """
     try:
-        completion = await host.client.ask(form, served_model=host.name_of(form.model), timeout_s=PROBE_TIMEOUT_S)
+        completion = await host.client.ask(form, served_model=host.name_of(form.model), timeout_s=timeout_s)
     except EndpointUnavailable as error:
         if error.status == HTTPStatus.OK:
             return  # no text yet: it thinks, and that it may
@@ -40,7 +41,7 @@ async def check_fitness(host: Host, form: ChatRequest) -> None:
             endpoint=host.url,
             status=error.status,
         ) from error
-    text = completion.text.lstrip()
+    text = answer_of(completion.text).lstrip()
     if form.answer_schema is not None and text and not text.startswith("{"):
         raise EndpointError(
             f"{host.url} takes a JSON schema for its answers but does not follow it: asked for an object it began with "

@@ -6,7 +6,6 @@ has a line for each: counts are added up, and of the cache the fullest is told.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -51,6 +50,7 @@ _LLAMA_CPP: Final[Mapping[str, tuple[str, ...]]] = {
     "prompt_tokens": ("llamacpp:prompt_tokens_total",),
 }
 _FULLEST: Final = {"kv_usage"}
+_ABSURD: Final = 1e15
 
 
 def read_metrics(page: str) -> EngineMetrics | None:
@@ -61,7 +61,7 @@ def read_metrics(page: str) -> EngineMetrics | None:
             value = float(line["value"])
         except ValueError:
             continue
-        if math.isfinite(value) and value >= 0:
+        if 0 <= value < _ABSURD:  # nor is it nan
             values.setdefault(line["name"], []).append(value)
     for names in (_VLLM, _LLAMA_CPP):
         if all(names[gauge][0] in values for gauge in ("running", "waiting")):

@@ -33,7 +33,7 @@ from explore_async.serving.client import EndpointClient, open_session
 from explore_async.serving.endpoints import Endpoint, PoolStatistics, Retry, normalise_url, read_key
 from explore_async.serving.host import Client, Host
 from explore_async.serving.limits import READING_S
-from explore_async.serving.roster import Roster
+from explore_async.serving.roster import Roster, some_of
 from explore_async.serving.slots import Slots
 from explore_async.serving.trouble import Trouble, judge_canary, judge_refusal, refuses_all
 
@@ -208,10 +208,13 @@ class EndpointPool:
             patience_s = max(self._retry.stall_s, 2 * self._slowest_answer_s)
             if self._asking and self._now() - self._quiet_since > patience_s:
                 last_error = max(self._hosts, key=lambda host: host.errored_at).last_error
+                silent = f"none, the endpoints just do not answer ({some_of([host.url for host in self._hosts])})"
                 raise EndpointError(
                     f"{self._asking} requests wait and none was answered for {patience_s:.4g} s. "
-                    f"Last error: {last_error or 'none, the endpoints just do not answer'}. "
-                    "Look at the server's log; running again resumes where this run stopped"
+                    f"Last error: {last_error or silent}. "
+                    "Look at the server's log; running again resumes where this run stopped. Where answers take so "
+                    "long, raise operation.stall_s; a request that never ends, while others were answered, is given up "
+                    "with --set operation.retries.attempts=1"
                 )
 
     async def look(self) -> NoReturn:
@@ -265,11 +268,12 @@ class EndpointPool:
             host.limit.refused(now)
             if error.retry_after is None:
                 return wait_s
-            # The endpoint as a whole asked for patience: nobody else should run into the same refusal.
+            # The endpoint as a whole asked for patience: nobody else should run into the same refusal. And "now", said
+            # again and again, is no reason to ask as fast as it refuses.
             pause_s = min(error.retry_after, 4 * self._retry.longest_wait_s)
             host.paused_until = max(host.paused_until, now + pause_s)
             asyncio.get_running_loop().call_later(pause_s, self._slots.dispatch)
-            return 0.0
+            return max(0.0, wait_s - pause_s)
         if isinstance(error, ConnectionFailed):
             self._roster.take_out(host, started)
             return 0.0

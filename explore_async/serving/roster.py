@@ -15,12 +15,13 @@ import tenacity
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable, RateLimited, RequestRejected
 from explore_async.exploration.values import ChatRequest
 from explore_async.serving.endpoints import Retry
-from explore_async.serving.fitness import check_fitness
+from explore_async.serving.fitness import PROBE_TIMEOUT_S, check_fitness
 from explore_async.serving.host import Host
 from explore_async.serving.slots import Slots
 from explore_async.serving.wire import ServedModel
 
 CONNECT_PATIENCE_S = 3.0
+_NAMES_SHOWN = 20
 PRIORITY_ENGINES = {"vllm", "simulator"}
 """Engines (`owned_by` in /models) that know the field `priority`; others may refuse a body that holds it."""
 
@@ -128,7 +129,7 @@ class Roster:
                 f"{self._hosts[0].url} does not say what it serves: is it an OpenAI-compatible server? If so, name its "
                 "model with --model"
             )
-        raise EndpointError(f"Name a model with --model; served here: {', '.join(listed)}")
+        raise EndpointError(f"Name a model with --model; served here: {some_of(listed)}")
 
     async def _welcome_or_revive(self, host: Host, catalogue: list[ServedModel] | None) -> None:
         try:
@@ -145,7 +146,7 @@ class Roster:
             host.takes_priority = owners <= PRIORITY_ENGINES
         for form in self._forms:
             if host.serves(form.model):
-                await check_fitness(host, form)
+                await check_fitness(host, form, timeout_s=min(PROBE_TIMEOUT_S, self._retry.stall_s))
         host.welcome(asyncio.get_running_loop().time())
 
     def _served_of(self, host: Host, catalogue: list[ServedModel] | None) -> dict[str, str]:
@@ -169,7 +170,7 @@ class Roster:
                     endpoint=host.url,
                 )
             missing = ", ".join(repr(name) for name in (wanted or named or {}).values() if name not in served.values())
-            names = ", ".join(sorted(listed)) or "nothing"
+            names = some_of(sorted(listed)) or "nothing"
             raise EndpointError(
                 f"{host.url} does not serve {missing}; it serves {names}. "
                 "Name one of these with --model, or as this endpoint's `model`",
@@ -219,6 +220,12 @@ class Roster:
             self._slots.dispatch()
         else:
             self._slots.close(error)  # a refused key, another model than before: nobody should go on
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first of them: gateways serve hundreds."""
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
 
 
 async def _catalogue(host: Host) -> list[ServedModel] | None:

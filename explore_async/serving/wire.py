@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,10 +20,18 @@ import orjson
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.settings import SIMULATED
 
+MOST_TOKENS = 2**24
+"""Of one answer; a greater count is none. Sums of what some servers report would fit into no file."""
+_LONGEST_NAME = 1000
+
 # vLLM says it in words (two wordings), OpenAI by code, llama.cpp by type.
 _OVERFLOW = re.compile(
     r"maximum context length|maximum model length|context_length_exceeded|exceed_context_size", re.IGNORECASE
 )
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+"""An escape in JSON; the group is half a character: a surrogate without its other half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +64,66 @@ def chat_fields(request: ChatRequest, served_model: str, priority: int | None) -
     return body
 
 
+def read_json(raw: bytes) -> Any:
+    """Half characters, which models cut off in mid-emoji leave behind, become U+FFFD; a byte order mark is passed over.
+
+    Raises orjson.JSONDecodeError.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        whole = _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], raw.removeprefix(BOM_UTF8))
+        if whole == raw:
+            raise
+        return orjson.loads(whole)
+
+
 def read_completion(answer: Any, *, served_model: str, endpoint: str, latency_s: float) -> Completion | None:
-    """None where the answer holds no text; an empty text is one."""
+    """None where the answer holds no text; an empty text is one. Of several choices the first counts."""
     try:
         choice = answer["choices"][0]
-        text = choice["message"]["content"]
-    except (KeyError, IndexError, TypeError):
+        text = _text_of(choice, choice["message"])
+    except (KeyError, IndexError, TypeError, AttributeError):
         return None
-    if not isinstance(text, str):
+    if text is None:
         return None
     usage = _mapping(answer.get("usage"))
     return Completion(
         text=text,
-        finish_reason=str(choice.get("finish_reason") or ""),
+        finish_reason=_name(choice.get("finish_reason"), ""),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
         cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
-        model=SIMULATED if answer.get("system_fingerprint") == SIMULATED else str(answer.get("model") or served_model),
+        model=SIMULATED if answer.get("system_fingerprint") == SIMULATED else _name(answer.get("model"), served_model),
         endpoint=endpoint,
         latency_s=latency_s,
     )
+
+
+def _text_of(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str | None:
+    """What was said, without what was thought (`reasoning_content`, `reasoning`, parts of other types)."""
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type", "text") == "text"]
+        content = "".join(text for text in texts if isinstance(text, str)) if texts else None
+    if content is None:
+        content = message.get("refusal")
+    if content is None and choice.get("finish_reason") == "length":
+        return ""  # thought until the limit: asked again it would think as long
+    return content if isinstance(content, str) else None
+
+
+def _name(value: object, otherwise: str) -> str:
+    return value[:_LONGEST_NAME] if value and isinstance(value, str) else otherwise
 
 
 def read_catalogue(answer: Any) -> list[ServedModel] | None:
     """None where the answer is no list of models."""
     try:
         return [
-            ServedModel(str(entry["id"]), str(entry.get("owned_by") or ""), _count(entry.get("max_model_len")) or None)
+            ServedModel(entry["id"], _name(entry.get("owned_by"), ""), _count(entry.get("max_model_len")) or None)
             for entry in answer["data"]
+            if isinstance(entry["id"], str)
         ]
     except (KeyError, TypeError, AttributeError):
         return None
@@ -102,7 +143,7 @@ def retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp()
     return max(0.0, seconds) if math.isfinite(seconds) else None
@@ -113,8 +154,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int:
-    """A count as servers report it; what is missing, negative or no number is 0."""
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+    """A count as servers report it; what is missing, negative, absurd or no number is 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0
 
 
 def _error_text(raw: bytes) -> str:
@@ -126,4 +167,5 @@ def _error_text(raw: bytes) -> str:
     error = answer.get("error", answer)
     if isinstance(error, str):
         return error
-    return " ".join(str(_mapping(error).get(part) or "") for part in ("message", "code", "type"))
+    said = (_mapping(error).get(part) for part in ("message", "code", "type"))
+    return " ".join(part for part in said if isinstance(part, str))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import orjson
 import pytest
@@ -229,3 +230,37 @@ def test_schemas_ask_for_what_is_read(most: int, inputs: bool) -> None:
         parse = parse_examples if isinstance(shown, Draft) else parse_tasks
         assert parse(answer(text), "json") == [shown]
     assert ("input" in examples_schema(most, inputs=inputs).schema["properties"]["examples"]["items"]["required"]) is inputs  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"examples":[{"instruction":' + "[" * 900 + "]" * 900 + ',"output":"x"}]}',
+        '{"examples":[{"instruction":"a","output":' + "[" * 900 + "]" * 900 + "}]}",
+        '{"examples":[' + "[" * 900 + "]" * 900 + "]}",
+        '{"examples":[' + '{"instruction":' * 500 + "1" + "}" * 500 + "]}",
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        "[" * 100_000,
+    ],
+)
+def test_nested_deep_is_unreadable(text: str) -> None:
+    """However deep an answer nests, it is told as unreadable with a short excerpt, and nothing overflows."""
+    items = drafts_of(text)
+    assert items
+    assert all(isinstance(item, Unreadable) and len(item.excerpt) <= 200 for item in items)
+
+
+@pytest.mark.parametrize("item", ["{}", "1", '{"instruction":"a","output":"b"}'])
+def test_no_more_items_are_read_than_anybody_asks_for(item: str) -> None:
+    """A megabyte of brackets makes no million lines of evidence."""
+    assert len(drafts_of(f"[{','.join([item] * 50_000)}]")) == 10_000
+
+
+def test_a_long_string_costs_no_more_memory_than_it_is_long() -> None:
+    """Ten million characters behind a quotation mark that is never closed, or is: searching keeps no place for each."""
+    for text in ('{"' + "a" * 10_000_000, '{"' + "a\\n" * 3_000_000 + '" '):
+        tracemalloc.start()
+        drafts_of(text)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 20 * len(text)  # of which orjson takes 12 to say that it is no JSON

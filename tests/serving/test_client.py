@@ -10,6 +10,8 @@ from email.utils import formatdate
 
 import misbehaving as bad
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from explore_async.errors import (
     AttemptTimedOut,
@@ -25,7 +27,7 @@ from explore_async.exploration.values import AnswerSchema, ChatRequest
 from explore_async.serving import client as client_module
 from explore_async.serving.client import EndpointClient, open_session
 from explore_async.serving.endpoints import normalise_url
-from explore_async.serving.wire import ServedModel
+from explore_async.serving.wire import ServedModel, retry_after
 
 KEY = "sk-secret-0123456789"
 REQUEST = ChatRequest("logical", ({"role": "user", "content": "Hello"},), {"temperature": 0.5, "max_tokens": 64}, 7)
@@ -128,6 +130,83 @@ async def test_impossible_counts_become_zero():
         bad.Behaviour(body=bad.answer(usage={"prompt_tokens": -5, "completion_tokens": "many"}))
     )
     assert (completion.prompt_tokens, completion.completion_tokens, completion.cached_tokens) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "finish_reason"),
+    [
+        (
+            {"content": [{"type": "text", "text": "a"}, {"type": "thinking", "text": "x"}, {"text": "b"}, 3]},
+            "ab",
+            "stop",
+        ),
+        ({"content": None, "refusal": "I will not."}, "I will not.", "stop"),
+        ({"content": None, "reasoning_content": "Let me think"}, "", "length"),
+        ({"reasoning": "Let me think"}, "", "length"),
+        ({"content": "yes", "reasoning_content": "no"}, "yes", "stop"),
+    ],
+)
+async def test_what_was_thought_is_not_what_was_said(message, text, finish_reason):
+    """Parts are joined, a refusal is an answer, and thinking until the limit is an empty one that was cut: asked again,
+    with the same seed, it would cost the same.
+    """
+    choice = {"message": message, "finish_reason": finish_reason}
+    completion = await ask_misbehaving(bad.Behaviour(body=bad.answer(choices=[choice])))
+    assert (completion.text, completion.finish_reason) == (text, finish_reason)
+
+
+async def test_half_characters_are_replaced():
+    """A surrogate alone becomes U+FFFD, a pair stays a character, an escaped backslash before one stays what it was."""
+    body = bad.answer("?").replace(b'"?"', rb'"\ud83d \ud83d\ude00 \\ud83d \udc00\ud83d\ude00"')
+    assert (await ask_misbehaving(bad.Behaviour(body=body))).text == "\ufffd \U0001f600 \\ud83d \ufffd\U0001f600"
+
+
+async def test_absurd_counts_become_zero():
+    """Nobody reads or writes a billion tokens in an answer; counted, they would end a token budget at once."""
+    usage = {"prompt_tokens": 2**63, "completion_tokens": 10**9, "prompt_tokens_details": {"cached_tokens": 1e300}}
+    completion = await ask_misbehaving(bad.Behaviour(body=bad.answer(usage=usage)))
+    assert (completion.prompt_tokens, completion.completion_tokens, completion.cached_tokens) == (0, 0, 0)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [*["Mon,", "01", "Jan", "2024", "00:00:00", "GMT"], "+0100", "-9" * 20, "9" * 30, ":", ",", "PM", "\x00"]
+        )
+    )
+)
+def test_no_retry_after_breaks_the_client(words):
+    """Seconds that are finite and not negative, or None."""
+    seconds = retry_after(" ".join(words))
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+async def test_a_port_that_speaks_tls_says_so():
+    """Asked in plain text it answers with an alert, which nobody can read."""
+    with pytest.raises(EndpointUnavailable, match="is its URL https://"):
+        await ask_misbehaving(bad.Behaviour(status=0, body=b"\x15\x03\x03\x00\x02\x02\x46"))
+
+
+async def test_a_redirect_says_where_to():
+    """It is not followed, since the key would go elsewhere, but told."""
+    with pytest.raises(RequestRejected, match="points to https://elsewhere/v1"):
+        await ask_misbehaving(bad.Behaviour(302, headers={"Location": "https://elsewhere/v1"}))
+
+
+async def test_ipv6():
+    """An address in brackets is a URL like any other."""
+    async with bad.MisbehavingServer(host="::1") as server:
+        assert (await ask(server.url)).endpoint == f"http://[::1]:{server.port}/v1"
+
+
+async def test_cookies_are_not_sent_back():
+    """The cookie of a load balancer would pin all requests to one replica."""
+    cookie = bad.Behaviour(body=bad.answer(), headers={"Set-Cookie": "replica=3; Path=/"})
+    async with bad.MisbehavingServer([cookie] * 2, host="localhost") as server, open_session() as session:
+        client = EndpointClient(server.url, session=session)
+        for _ in range(2):
+            await client.ask(REQUEST, served_model="m", timeout_s=5)
+    assert "replica" not in "".join(server.heads)
 
 
 async def test_an_oversized_body_is_cut_off(monkeypatch):

@@ -42,6 +42,13 @@ async def ask_both(pool: EndpointPool, count: int = 20) -> None:
     assert all(isinstance(outcome, Completion) for outcome in outcomes)
 
 
+async def test_thinking_before_the_answer_is_no_fault():
+    """A model that thinks aloud within its answer follows the schema all the same."""
+    for text in ("<think>Yes?</think>\n{}", "<think>I wonder"):
+        async with serving("m", script=[bad.Behaviour(body=bad.answer(text))]) as server, ready(server) as pool:
+            assert await pool.connect() == ("m",)
+
+
 async def test_requests_go_only_where_their_model_is():
     """Of two models one endpoint serves each and a third both; one affinity for all makes nobody ask the wrong one."""
     async with serving("large") as one, serving("s") as other, serving("large", "small") as both:

@@ -57,3 +57,12 @@ def test_values_that_are_no_counts_are_passed_over() -> None:
     """NaN, infinities and negative numbers never reach whoever divides by them."""
     page = _VLLM + 'vllm:num_requests_running{engine="2"} NaN\nvllm:num_requests_waiting{engine="2"} -3\n'
     assert read_metrics(page) == read_metrics(_VLLM)
+
+
+def test_absurd_values_are_none():
+    """What no engine can mean is left out: sums and files would not hold it."""
+    page = "vllm:num_requests_running 2\nvllm:num_requests_waiting 1\nvllm:generation_tokens_total "
+    for value in ("NaN", "+Inf", "-1", "1e308"):
+        reading = read_metrics(page + value)
+        assert reading is not None
+        assert reading.generation_tokens == 0

@@ -141,6 +141,18 @@ async def test_retry_after_is_obeyed_by_everybody():
         assert isinstance(await pool.ask(request(), priority=0), Completion)
 
 
+async def test_retry_now_is_no_reason_to_ask_as_fast_as_it_refuses():
+    """However often an endpoint says "at once", the waits between attempts grow as without it."""
+    retry = dataclasses.replace(QUICK, first_wait_s=0.05, longest_wait_s=0.4)
+    script = itertools.repeat(bad.error(429, headers={"Retry-After": "0"}))
+    async with bad.MisbehavingServer(script) as server, connected(server, retry=retry) as pool:
+        asking = asyncio.create_task(pool.ask(request(), priority=0))
+        await asyncio.sleep(1.5)
+        asking.cancel()
+        await asyncio.wait([asking])
+    assert 3 <= len(server.bodies) < 60
+
+
 async def test_a_rate_limit_lowers_the_concurrency():
     """An endpoint that answers 429 is asked less at once, and answers earn the slots back."""
     async with (
@@ -493,6 +505,7 @@ async def test_an_endpoint_may_serve_the_model_under_its_own_name():
     [
         (bad.models("a", "b"), None, "served here: a, b"),
         (bad.models("a", "b"), "c", "does not serve 'c'; it serves a, b"),
+        (bad.models(*(f"m{n:03}" for n in range(400))), "c", "m018, m019 and 380 more. Name"),
         (bad.error(404), None, "OpenAI-compatible"),
         (bad.KEY_REFUSED, "m", "the key was refused"),
         (bad.error(403), "m", "the key was refused"),
