@@ -101,9 +101,15 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         await backend_of.probe()  # before a directory is made for a run that cannot begin
     with RunDirectory(path) as directory:
         previous = directory.recipe()
-        directory.check_answers()
-        if previous is not None and not await asyncio.to_thread(has_outcomes, directory.completions):
+        answered = await asyncio.to_thread(has_outcomes, directory.completions)
+        directory.check_answers(answered=answered)
+        if not answered:
             previous = None  # nothing was ever answered: a first start, whatever was wrong with the one before
+        elif previous is None and mode != "adopt":
+            raise StorageError(
+                f"{directory.config}: it is gone, though answers are stored; restore it, or take this config over with "
+                "--adopt"
+            )
         recipe = await _settled(settings, previous, backend_of, offline=offline)
         if previous is not None and mode == "resume":
             refuse_other(previous, recipe, path)
@@ -242,6 +248,7 @@ class Run:
             await asyncio.to_thread(self._live.end)
             if self._writing_tree is not None:  # else an older tree could land on the last one
                 await asyncio.wait([self._writing_tree])
+            self._directory.check_place()
             stats = self._stats()
             write_json(self._directory.tree, self._tree())
             write_json(self._directory.stats, stats)
@@ -301,6 +308,7 @@ class Run:
     async def _keep_telling(self) -> None:
         while True:
             self._observer.nothing_new()
+            await asyncio.to_thread(self._directory.check_place)
             document = self._live.document(self.glimpse(), simulated=self._tally.simulated)
             await asyncio.to_thread(self._live.write, document)
             await asyncio.sleep(1)
