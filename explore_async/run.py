@@ -38,7 +38,7 @@ Ending = Literal["target", "complete", "token_budget", "wall_time", "interrupted
 
 _SECONDS_BETWEEN_TREES = 5.0
 _SECONDS_UNTOLD = 3.0
-_FINISHED: frozenset[Ending] = frozenset({"target", "complete", "token_budget"})
+FINISHED: frozenset[Ending] = frozenset({"target", "complete", "token_budget"})
 
 
 class Observer(Protocol):
@@ -242,7 +242,7 @@ class Run:
                 self._tally.seeds(seeds)
                 records.write(seeds, None)
                 await self._drive(self._performer)
-            complete = self._ending in _FINISHED
+            complete = self._ending in FINISHED
         finally:
             await records.close(complete=complete)
             await asyncio.to_thread(self._live.end)
@@ -257,7 +257,7 @@ class Run:
     async def _get_ready(self, *, fresh: bool) -> None:
         """Compiles the kernels while the server starts, so that neither happens at the first commit."""
         with _telling_of_compilation(self._observer):
-            async with _task_group() as group:
+            async with task_group() as group:
                 group.create_task(asyncio.to_thread(warm_up))
                 if fresh and not self._offline:
                     group.create_task(self._backend.connect())
@@ -265,7 +265,7 @@ class Run:
     async def _drive(self, performer: Performer) -> None:
         abandon = True
         with self._signals():
-            async with _task_group() as group:
+            async with task_group() as group:
                 performer.open(group)
                 beside = [
                     group.create_task(coroutine)
@@ -398,7 +398,7 @@ class Run:
 
 
 @asynccontextmanager
-async def _task_group() -> AsyncIterator[asyncio.TaskGroup]:
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     """A task group whose errors come out singly: the first is the cause, the rest its consequences."""
     try:
         async with asyncio.TaskGroup() as group:

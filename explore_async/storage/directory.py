@@ -16,6 +16,7 @@ from explore_async import __version__
 from explore_async.errors import ConfigError, StorageError
 from explore_async.settings import Recipe
 from explore_async.storage.derived import write_json
+from explore_async.storage.salvage import is_half_mended
 
 FORMAT = 1
 _DERIVED = ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
@@ -55,6 +56,8 @@ class RunDirectory:
     @property
     def in_use(self) -> bool:
         """Whether somebody else is in there now. Changes nothing. Raises StorageError where it cannot be told."""
+        if self._lock is not None:
+            return False
         try:
             lock = os.open(self.path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -131,6 +134,10 @@ class RunDirectory:
 
     def check_answers(self, *, answered: bool) -> None:
         """Raises a StorageError where examples were derived from answers that are gone. answered: some are there."""
+        if is_half_mended(self.completions):
+            raise StorageError(
+                f"{self.completions}: a repair was broken off; `explore-async doctor {self.path} --repair` ends it"
+            )
         if not answered and self.dataset.exists() and self.dataset.stat().st_size > 0:
             raise StorageError(
                 f"{self.completions}: the answers that this run was made of are gone; restore the file, or start over "

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from explore_async.errors import StorageError
+from explore_async.errors import DamagedStore, StorageError
 from explore_async.storage.rows import COLUMNS, COLUMNS_OF_1, FORMAT, DamagedRow, checksum
 
 PAGE_BYTES = 4096
@@ -46,7 +46,7 @@ def mapped(path: Path) -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF not in _OF_THE_PLACE:
-            raise StorageError(f"{path}: the file is damaged ({error}). {_mend(path)}") from error
+            raise DamagedStore(f"{path}: the file is damaged ({error}). {_mend(path)}") from error
         raise StorageError(
             f"{path}: {error}. The answers stored before this are kept; mend the cause (disk space, permissions) and "
             "run again"
@@ -107,7 +107,7 @@ def check_format(connection: sqlite3.Connection, path: Path) -> int:
     there = [(str(name), str(kind)) for _, name, kind, *_ in connection.execute("PRAGMA table_info(outcomes)")]
     wanted = list(zip(COLUMNS.split(", "), _TYPES, strict=True))[: {0: 0, 1: 7}.get(version)]
     if there != wanted:
-        raise StorageError(f"{path}: the file is damaged (its table is not that of format {version}). {_mend(path)}")
+        raise DamagedStore(f"{path}: the file is damaged (its table is not that of format {version}). {_mend(path)}")
     return version
 
 
