@@ -250,8 +250,9 @@ class Run:
                 await asyncio.wait([self._writing_tree])
             self._directory.check_place()
             stats = self._stats()
-            write_json(self._directory.tree, self._tree())
-            write_json(self._directory.stats, stats)
+            if not (records.replaying and self._directory.tree.exists() and self._directory.stats.exists()):
+                write_json(self._directory.tree, self._tree())  # broken off in a replay, what is there tells more
+                write_json(self._directory.stats, stats)
         return RunResult(self._directory.path, stats["ending"], stats)
 
     async def _get_ready(self, *, fresh: bool) -> None:

@@ -51,6 +51,7 @@ def salvage(path: Path, told: Callable[[int], None]) -> Salvaged:
         if path.exists():  # else an earlier attempt has set it aside, and only the last step is missing
             saved, lost = _write(path, told)
             if not saved:
+                whole.unlink()
                 raise StorageError(
                     f"{path}: no answer can be read from it any more. Restore it from a copy, or start over with "
                     "`run CONFIG --fresh`, which keeps all that is here aside"

@@ -40,9 +40,7 @@ def mapped(path: Path) -> Iterator[None]:
     try:
         yield
     except DamagedRow as error:
-        raise StorageError(
-            f"{path}: the answer {error.key} is damaged: it is not what was written. {_mend(path)}"
-        ) from (error)
+        raise DamagedStore(f"{path}: the answer {error.key} is not what was written. {_mend(path)}") from error
     except (sqlite3.Error, OSError) as error:
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF not in _OF_THE_PLACE:
@@ -51,6 +49,8 @@ def mapped(path: Path) -> Iterator[None]:
             f"{path}: {error}. The answers stored before this are kept; mend the cause (disk space, permissions) and "
             "run again"
         ) from error
+    except UnicodeDecodeError as error:  # of a message in which SQLite quotes what it cannot make sense of
+        raise DamagedStore(f"{path}: the file is damaged. {_mend(path)}") from error
 
 
 def _mend(path: Path) -> str:
