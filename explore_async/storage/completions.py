@@ -198,11 +198,11 @@ class StoredReader:
 
 
 def has_outcomes(path: Path) -> bool:
-    """Whether anything is stored there. Raises StorageError where it cannot be told."""
+    """Whether anything is stored, for whoever holds the directory. Raises StorageError where it cannot be told."""
     if not path.is_file() or path.stat().st_size == 0:
         return False
     with mapped(path):
-        connection, columns = open_reading(path)
+        connection, columns = open_reading(path, still=True)
         with closing(connection):
             return bool(columns) and connection.execute("SELECT 1 FROM outcomes LIMIT 1").fetchone() is not None
 
