@@ -17,7 +17,7 @@ from typing import Literal, Self, TypeVar
 from explore_async.errors import StorageError
 from explore_async.exploration.values import ChatRequest, Kind, Outcome, Request
 from explore_async.storage.rows import COLUMNS, DamagedRow, Row, Stored, fits, key_of, outcome_of, row_of, stored_of
-from explore_async.storage.schema import mapped, open_reading, open_writing
+from explore_async.storage.schema import mapped, open_reading, open_writing, transaction
 
 _MOST_KEYS_IN_A_QUERY = 500
 
@@ -116,13 +116,8 @@ class CompletionStore:
                         done.set_result(None)
 
     def _insert(self, rows: Sequence[Row]) -> None:
-        self._write.execute("BEGIN")
-        try:
+        with transaction(self._write):
             self._write.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        except BaseException:
-            self._write.execute("ROLLBACK")
-            raise
-        self._write.execute("COMMIT")
 
     async def failures(self) -> int:
         """How many stored outcomes are Failures."""

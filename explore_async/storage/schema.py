@@ -79,8 +79,7 @@ def open_writing(path: Path, *, durability: str) -> sqlite3.Connection:
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
     """In one transaction: killed at any instant, the file is of the old format or of the new one."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         match check_format(connection, path):
             case 0:
                 connection.execute(TABLE)
@@ -90,10 +89,19 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute("ALTER TABLE outcomes ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0")
                 connection.execute(f"UPDATE outcomes SET checksum = checksum({COLUMNS_OF_1})")  # noqa: S608 - our names
         connection.execute(f"PRAGMA user_version={FORMAT}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block or nothing of it. SQLite itself may have rolled back already, as where the disk is full."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def check_format(connection: sqlite3.Connection, path: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -134,6 +136,35 @@ open_writing(Path({str(old)!r}), durability="normal")
     assert seen[0] == 1
     assert seen == sorted(seen)
     assert seen[-1] == 2
+
+
+def test_no_room_to_bring_it_up_to_date(tmp_path: Path, finished_run: Path, in_this_process: None) -> None:
+    """On a full disk the store stays of format 1 and whole, the message speaks of space and not of damage, and with room
+    again it is brought up to date.
+    """
+    old = tmp_path / "completions.sqlite"
+    shutil.copy(finished_run / "completions.sqlite", old)
+    as_format_1(old)
+    with StoredReader(old) as reader:
+        before = list(reader.rows())
+
+    async def opened() -> None:
+        async with CompletionStore(old):
+            pass
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most_bytes in (0, 40_000, 100_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+        try:
+            with pytest.raises(StorageError, match="disk space") as caught:
+                asyncio.run(opened())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not isinstance(caught.value, DamagedStore)
+        with StoredReader(old) as reader:
+            assert list(reader.rows()) == before
+    asyncio.run(opened())
+    assert version(old) == 2
 
 
 def test_an_old_run_goes_on(tmp_path: Path, finished_run: Path, url: str, in_this_process: None) -> None:
