@@ -45,10 +45,10 @@ def doctor(path: Path, *more: str) -> Finished:
 
 
 def copied(run: Path, folder: Path) -> Path:
-    """The run, and its config beside it, in a folder of its own."""
+    """The finished run, and its config beside it, in a folder of its own, without what readers leave beside a store."""
     folder.mkdir(exist_ok=True)
     shutil.copy(run.parent / "config.yaml", folder)
-    return Path(shutil.copytree(run, folder / "run"))
+    return Path(shutil.copytree(run, folder / "run", ignore=shutil.ignore_patterns("*-shm", "*-wal")))
 
 
 def everything(folder: Path) -> dict[str, bytes]:
