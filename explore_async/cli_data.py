@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, EXIT_UNHEALTHY
 
 if TYPE_CHECKING:
     from explore_async.curation.filtering import Filtered
@@ -370,6 +370,24 @@ def stats(path: RunArgument) -> None:
 
     run = RunData.read(path)
     typer.echo(orjson.dumps(run.stats if run.is_run else run.config, option=orjson.OPT_INDENT_2).decode())
+
+
+@data.command()
+def doctor(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")],
+    repair: Annotated[bool, typer.Option("--repair", help="mend what can be mended; nothing is thrown away")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a run directory: its formats, every stored answer, and the files derived from them."""
+    from explore_async.doctor.command import doctor, document, show
+
+    with terminable():
+        findings, done = doctor(path, mend=repair, console=Console(stderr=True))
+    if not as_json:
+        show(path, findings, done, _stdout())
+    _json(document(path, findings, done), wanted=as_json)
+    if not findings.healthy:
+        sys.exit(EXIT_UNHEALTHY)
 
 
 def _stdout() -> Console:

@@ -11,6 +11,7 @@ ExploreError
 │     └─ ContextOverflow           prompt longer than the model: final for this request only
 ├─ ServerError               a local server did not start or died; carries the tail of its log exit 3
 ├─ StorageError              the run directory cannot be used, or an output not be written     exit 4
+│  └─ DamagedStore              what is stored is not what was written: `doctor --repair`
 └─ DataError                 an input file is not what it should be; names file, line, field   exit 5
 
 This module imports nothing outside the standard library: the model fetcher runs before anything is installed.
@@ -78,10 +79,15 @@ class StorageError(ExploreError):
     exit_code = 4
 
 
+class DamagedStore(StorageError):
+    """The stored answers are not what was written; `explore-async doctor RUN --repair` saves what can be saved."""
+
+
 class DataError(ExploreError):
     exit_code = 5
 
 
+EXIT_UNHEALTHY = StorageError.exit_code
 EXIT_NOTHING_KEPT = 7
 EXIT_SIGINT = 130
 EXIT_SIGTERM = 143

@@ -23,26 +23,23 @@ from explore_async.storage.directory import RunDirectory
 _SECONDS_BETWEEN_WRITES = 0.5
 
 
-class Records:
-    """Owns `dataset.jsonl` and `decisions.jsonl` while a run is on."""
+class Lines:
+    """Turns events, in their order, into lines of the dataset and of the evidence. Knows no file."""
 
-    def __init__(self, directory: RunDirectory) -> None:
-        self._dataset = DerivedFile(directory.dataset)
-        self._decisions = DerivedFile(directory.decisions)
-        self._files = (self._dataset, self._decisions)
-        self._writing: asyncio.Task[None] | None = None
+    def __init__(self) -> None:
         self._paths: dict[str, list[str]] = {}
 
-    def write(self, events: Sequence[Event], key: str | None) -> None:
-        """Notes events; `key` is that of the request whose outcome led to them, None for seeds."""
+    def of(self, events: Sequence[Event], key: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """`key` is that of the request whose outcome led to them, None for seeds."""
+        dataset = []
         for event in events:
             if isinstance(event, TaskAdded):
                 task = event.task
                 above = self._paths[task.parent_id] if task.parent_id is not None else []
                 self._paths[task.id] = [*above, task.name]
             elif isinstance(event, ExampleKept):
-                self._dataset.append(self._line(event.example, key))
-            self._decisions.append(decision(event, key))
+                dataset.append(self._line(event.example, key))
+        return dataset, [decision(event, key) for event in events]
 
     def _line(self, example: Example, key: str | None) -> dict[str, Any]:
         return {
@@ -54,6 +51,21 @@ class Records:
             "output": example.output,
             "request": key,
         }
+
+
+class Records:
+    """Owns `dataset.jsonl` and `decisions.jsonl` while a run is on."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._files = (DerivedFile(directory.dataset), DerivedFile(directory.decisions))
+        self._lines = Lines()
+        self._writing: asyncio.Task[None] | None = None
+
+    def write(self, events: Sequence[Event], key: str | None) -> None:
+        """Notes events; `key` is that of the request whose outcome led to them, None for seeds."""
+        for file, lines in zip(self._files, self._lines.of(events, key), strict=True):
+            for line in lines:
+                file.append(line)
 
     def begin_anew(self) -> None:
         """Before anything is written: what is there was derived from outcomes that are going to change."""

@@ -39,7 +39,7 @@ Ending = Literal["target", "complete", "token_budget", "wall_time", "interrupted
 
 _SECONDS_BETWEEN_TREES = 5.0
 _SECONDS_UNTOLD = 3.0
-_FINISHED: frozenset[Ending] = frozenset({"target", "complete", "token_budget"})
+FINISHED: frozenset[Ending] = frozenset({"target", "complete", "token_budget"})
 
 
 class Observer(Protocol):
@@ -107,9 +107,15 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         await backend_of.probe()  # before a directory is made for a run that cannot begin
     with RunDirectory(path) as directory:
         previous = directory.recipe()
-        directory.check_answers()
-        if previous is not None and not await asyncio.to_thread(has_outcomes, directory.completions):
+        answered = await asyncio.to_thread(has_outcomes, directory.completions)
+        directory.check_answers(answered=answered)
+        if not answered:
             previous = None  # nothing was ever answered: a first start, whatever was wrong with the one before
+        elif previous is None and mode != "adopt":
+            raise StorageError(
+                f"{directory.config}: it is gone, though answers are stored; restore it, or take this config over with "
+                "--adopt"
+            )
         recipe = await _settled(settings, previous, backend_of, offline=offline)
         if previous is not None and mode == "resume":
             refuse_other(previous, recipe, path)
@@ -243,21 +249,23 @@ class Run:
                 self._tally.seeds(seeds)
                 records.write(seeds, None)
                 await self._drive(self._performer)
-            complete = self._ending in _FINISHED
+            complete = self._ending in FINISHED
         finally:
             await records.close(complete=complete)
             await asyncio.to_thread(self._live.end)
             if self._writing_tree is not None:  # else an older tree could land on the last one
                 await asyncio.wait([self._writing_tree])
+            self._directory.check_place()
             stats = self._stats()
-            write_json(self._directory.tree, self._tree())
-            write_json(self._directory.stats, stats)
+            if not (records.replaying and self._directory.tree.exists() and self._directory.stats.exists()):
+                write_json(self._directory.tree, self._tree())  # broken off in a replay, what is there tells more
+                write_json(self._directory.stats, stats)
         return RunResult(self._directory.path, stats["ending"], stats)
 
     async def _get_ready(self, *, fresh: bool) -> None:
         """Compiles the kernels while the server starts, so that neither happens at the first commit."""
         with _telling_of_compilation(self._observer):
-            async with _task_group() as group:
+            async with task_group() as group:
                 group.create_task(asyncio.to_thread(warm_up))
                 if fresh and not self._offline:
                     group.create_task(self._backend.connect())
@@ -265,7 +273,7 @@ class Run:
     async def _drive(self, performer: Performer) -> None:
         abandon = True
         with self._signals():
-            async with _task_group() as group:
+            async with task_group() as group:
                 performer.open(group)
                 beside = [
                     group.create_task(coroutine)
@@ -309,6 +317,7 @@ class Run:
     async def _keep_telling(self) -> None:
         while True:
             self._observer.nothing_new()
+            await asyncio.to_thread(self._directory.check_place)
             document = self._live.document(self.glimpse(), simulated=self._tally.simulated)
             await asyncio.to_thread(self._live.write, document)
             await asyncio.sleep(1)
@@ -399,7 +408,7 @@ class Run:
 
 
 @asynccontextmanager
-async def _task_group() -> AsyncIterator[asyncio.TaskGroup]:
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     """A task group whose errors come out singly: the first is the cause, the rest its consequences."""
     try:
         async with asyncio.TaskGroup() as group:

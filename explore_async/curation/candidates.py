@@ -17,7 +17,8 @@ from explore_async.curation.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.parsing import Unreadable, parse_examples
 from explore_async.exploration.values import Completion
-from explore_async.storage.completions import Stored, StoredReader
+from explore_async.storage.completions import StoredReader
+from explore_async.storage.rows import Stored
 
 _ANSWERS_AT_ONCE = 500
 

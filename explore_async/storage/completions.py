@@ -7,47 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
-
-import orjson
+from typing import Literal, Self, TypeVar
 
 from explore_async.errors import StorageError
-from explore_async.exploration.values import ChatRequest, Completion, Failure, Kind, Outcome, Request
+from explore_async.exploration.values import ChatRequest, Kind, Outcome, Request
+from explore_async.storage.rows import COLUMNS, DamagedRow, Row, Stored, fits, key_of, outcome_of, row_of, stored_of
+from explore_async.storage.schema import mapped, open_reading, open_writing, transaction
 
-FORMAT = 1
 _MOST_KEYS_IN_A_QUERY = 500
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS outcomes (
-    key TEXT NOT NULL UNIQUE,
-    ordinal INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    task_id TEXT NOT NULL,
-    failed INTEGER NOT NULL,
-    question BLOB NOT NULL,
-    outcome BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS failures ON outcomes (failed) WHERE failed;
-"""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A row: the outcome, and which request it answered. `question` is the ChatRequest as JSON."""
-
-    key: str
-    ordinal: int
-    kind: Kind
-    task_id: str
-    question: Mapping[str, Any]
-    outcome: Outcome
 
 
 class CompletionStore:
@@ -58,7 +32,7 @@ class CompletionStore:
         self._durability = durability
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-read")
-        self._waiting: list[tuple[tuple[Any, ...], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Row, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._write: sqlite3.Connection
         self._read: sqlite3.Connection
@@ -67,6 +41,7 @@ class CompletionStore:
         try:
             self._write = await self._in(self._writer, self._open)
             self._read = await self._in(self._reader, self._open)
+            self._read.text_factory = bytes
         except BaseException:
             self._shut_down()
             raise
@@ -86,22 +61,11 @@ class CompletionStore:
         self._reader.shutdown(wait=False)
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={self._durability}")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, FORMAT):
-            connection.close()
-            raise StorageError(
-                f"{self._path}: written in format {version}, this version of explore_async reads {FORMAT}: update it"
-            )
-        connection.executescript(_SCHEMA)
-        connection.execute(f"PRAGMA user_version={FORMAT}")
-        return connection
+        return open_writing(self._path, durability=self._durability)
 
     async def _in(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         def guarded() -> T:
-            with _mapped(self._path):
+            with mapped(self._path):
                 return call()
 
         return await asyncio.get_running_loop().run_in_executor(executor, guarded)
@@ -122,25 +86,16 @@ class CompletionStore:
             for start in range(0, len(keys), _MOST_KEYS_IN_A_QUERY):
                 some = keys[start : start + _MOST_KEYS_IN_A_QUERY]
                 marks = ",".join("?" * len(some))
-                rows = self._read.execute(f"SELECT key, failed, outcome FROM outcomes WHERE key IN ({marks})", some)  # noqa: S608 - question marks only
-                found.update((key, _outcome(failed, body)) for key, failed, body in rows)
+                rows = self._read.execute(f"SELECT {COLUMNS} FROM outcomes WHERE key IN ({marks})", some)  # noqa: S608 - question marks only
+                found.update((key_of(row), outcome_of(row)) for row in rows)
             return found
 
         return await self._in(self._reader, query)
 
     async def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome) -> None:
         """Stores the outcome; durable on return."""
-        row = (
-            key,
-            request.ordinal,
-            request.kind,
-            request.task_id,
-            isinstance(outcome, Failure),
-            orjson.dumps(question),
-            orjson.dumps(outcome),
-        )
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((row, done))
+        self._waiting.append((row_of(key, request, question, outcome), done))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         await done
@@ -160,14 +115,9 @@ class CompletionStore:
                     if not done.done():
                         done.set_result(None)
 
-    def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._write.execute("BEGIN")
-        try:
-            self._write.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        except BaseException:
-            self._write.execute("ROLLBACK")
-            raise
-        self._write.execute("COMMIT")
+    def _insert(self, rows: Sequence[Row]) -> None:
+        with transaction(self._write):
+            self._write.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     async def failures(self) -> int:
         """How many stored outcomes are Failures."""
@@ -189,38 +139,27 @@ class CompletionStore:
         """Every row in the order it was written. For small runs and tests: it holds all of them."""
 
         def query() -> list[Stored]:
-            rows = self._read.execute("SELECT key, ordinal, kind, task_id, question, failed, outcome FROM outcomes")
-            return [_stored(row) for row in rows]
+            return [stored_of(row) for row in self._read.execute(f"SELECT {COLUMNS} FROM outcomes")]  # noqa: S608 - our names
 
         return await self._in(self._reader, query)
-
-
-def _outcome(failed: int, body: bytes) -> Outcome:
-    fields = orjson.loads(body)
-    return Failure(**fields) if failed else Completion(**fields)
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError, orjson.JSONDecodeError, TypeError) as error:
-        raise StorageError(
-            f"{path}: {error}. The answers stored before this are kept; mend the cause (disk space, permissions, a "
-            "damaged file) and run again"
-        ) from error
 
 
 class StoredReader:
     """Reads stored outcomes beside whoever writes them. Enter it around the work; faults are StorageErrors."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, still: bool = False) -> None:
+        """still: nobody writes while this is entered."""
         self._path = path
+        self._still = still
         self._connection: sqlite3.Connection
+        self._columns: str
 
     def __enter__(self) -> Self:
-        with _mapped(self._path):
-            self._connection = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)
+        with mapped(self._path):
+            self._connection, self._columns = open_reading(self._path, still=self._still)
+        if not self._columns:
+            self._connection.close()
+            raise StorageError(f"{self._path}: no answer is stored yet")
         return self
 
     def __exit__(
@@ -231,33 +170,36 @@ class StoredReader:
     def get_many(self, keys: Sequence[str]) -> dict[str, Stored]:
         """Those of the keys that are stored; at most some hundreds at a time."""
         marks = ",".join("?" * len(keys))
-        with _mapped(self._path):
-            rows = self._connection.execute(
-                f"SELECT key, ordinal, kind, task_id, question, failed, outcome FROM outcomes WHERE key IN ({marks})",  # noqa: S608 - question marks only
-                list(keys),
-            ).fetchall()
-            return {row[0]: _stored(row) for row in rows}
+        with mapped(self._path):
+            rows = self._connection.execute(f"SELECT {self._columns} FROM outcomes WHERE key IN ({marks})", list(keys))  # noqa: S608 - question marks only
+            return {key_of(row): stored_of(row) for row in rows}
 
     def keys(self, kind: Kind) -> Iterator[str]:
-        """All answers to requests of this kind, in the order in which these were issued."""
-        with _mapped(self._path):
+        """All answers to requests of this kind, in the order in which these were issued. A damaged row anywhere is a
+        StorageError before the first: by its kind it might have been left out.
+        """
+        with mapped(self._path):
+            for row in self.rows():
+                if not fits(row):
+                    raise DamagedRow(key_of(row))
             query = "SELECT key FROM outcomes WHERE kind = ? AND NOT failed ORDER BY ordinal, key"
             for (key,) in self._connection.execute(query, (kind,)):
-                yield key
+                yield key.decode()
+
+    def rows(self) -> Iterator[Row]:
+        """Every row as it is."""
+        with mapped(self._path):
+            yield from self._connection.execute(f"SELECT {self._columns} FROM outcomes NOT INDEXED")  # noqa: S608 - our names
 
 
 def has_outcomes(path: Path) -> bool:
-    """Whether anything is stored there. Raises StorageError where it cannot be told."""
-    if not path.is_file():
+    """Whether anything is stored, for whoever holds the directory. Raises StorageError where it cannot be told."""
+    if not path.is_file() or path.stat().st_size == 0:
         return False
-    with _mapped(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'outcomes'").fetchone()[0]
-        return bool(tables) and connection.execute("SELECT 1 FROM outcomes LIMIT 1").fetchone() is not None
-
-
-def _stored(row: tuple[Any, ...]) -> Stored:
-    key, ordinal, kind, task_id, question, failed, outcome = row
-    return Stored(key, ordinal, kind, task_id, orjson.loads(question), _outcome(failed, outcome))
+    with mapped(path):
+        connection, columns = open_reading(path, still=True)
+        with closing(connection):
+            return bool(columns) and connection.execute("SELECT 1 FROM outcomes LIMIT 1").fetchone() is not None
 
 
 def read_stored(path: Path, key: str) -> Stored | None:

@@ -64,7 +64,7 @@ class DerivedFile:
             if there != line[: len(there)]:
                 raise StorageError(
                     f"{self._path}, line {self._line_number}: what is there is not what the stored answers lead to. "
-                    "The file was edited, or another version wrote it: delete it, and running again derives it anew"
+                    f"The file was edited or damaged: {self._remedy}"
                 )
             self._left_to_compare -= len(there)
             line = line[len(there) :]
@@ -77,9 +77,12 @@ class DerivedFile:
         """The run is complete: nothing may stand behind what it wrote."""
         if self._left_to_compare:
             raise StorageError(
-                f"{self._path}, line {self._line_number + 1}: goes on where the run has ended. "
-                "Delete the file, and running again derives it anew"
+                f"{self._path}, line {self._line_number + 1}: goes on where the run has ended: {self._remedy}"
             )
+
+    @property
+    def _remedy(self) -> str:
+        return f"`explore-async doctor {self._path.parent} --repair` keeps it aside and derives it anew"
 
     def close(self) -> None:
         with suppress(OSError):  # `write` flushes: what is still in the buffer it could not write, and has said so

@@ -5,17 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import orjson
-from pydantic import ValidationError
 
 from explore_async import __version__
 from explore_async.errors import ConfigError, StorageError
 from explore_async.settings import Recipe
 from explore_async.storage.derived import write_json
+from explore_async.storage.salvage import is_half_mended
 
 FORMAT = 1
 _DERIVED = ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
@@ -41,7 +42,7 @@ class RunDirectory:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock)
-            raise StorageError(f"another process is running in {self.path}; wait for it or stop it") from error
+            raise _refused(self.path, error) from error
         self._lock = lock
         return self
 
@@ -51,6 +52,38 @@ class RunDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody else is in there now. Changes nothing. Raises StorageError where it cannot be told."""
+        if self._lock is not None:
+            return False
+        try:
+            lock = os.open(self.path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StorageError(f"{error.filename}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise _refused(self.path, error) from error
+        finally:
+            os.close(lock)
+        return False
+
+    def check_place(self) -> None:
+        """Raises a StorageError where the directory that was entered is no longer the one of this name."""
+        assert self._lock is not None
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(self._lock), (self.path / ".lock").stat()):
+                return
+        raise StorageError(
+            f"{self.path}: the directory was removed, moved or replaced while the run was on. What was answered is "
+            "where it went; move it back, and the same command goes on from there"
+        )
 
     @property
     def completions(self) -> Path:
@@ -87,22 +120,25 @@ class RunDirectory:
     def recipe(self) -> Recipe | None:
         """The recipe this directory belongs to, or None in a new one."""
         try:
-            document = orjson.loads(self.config.read_bytes())
-            if document["format"] != FORMAT:
-                raise StorageError(
-                    f"{self.config}: format {document['format']}, this version reads {FORMAT}: update explore_async"
-                )
-            return Recipe.model_validate(document["recipe"])
+            return _recipe_in(self.config.read_bytes(), self.config)
         except FileNotFoundError:
             return None
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValidationError, OSError) as error:
+        except OSError as error:
+            raise StorageError(f"{self.config}: cannot be read: {error.strerror}; mend that and run again") from error
+        except (ValueError, KeyError, TypeError) as error:  # pydantic's and orjson's errors are ValueErrors
             raise StorageError(
-                f"{self.config}: cannot be read ({error}); restore it, or start over with --fresh"
+                f"{self.config}: this is no recipe ({_first_line(error)}). Restore it; or `explore-async doctor "
+                f"{self.path} --repair` takes it out of the way, and `run CONFIG --adopt` goes on with the stored "
+                "answers; or start over with --fresh"
             ) from error
 
-    def check_answers(self) -> None:
-        """Raises a StorageError where examples were derived from answers that are gone."""
-        if not self.completions.exists() and self.dataset.exists() and self.dataset.stat().st_size > 0:
+    def check_answers(self, *, answered: bool) -> None:
+        """Raises a StorageError where examples were derived from answers that are gone. answered: some are there."""
+        if is_half_mended(self.completions):
+            raise StorageError(
+                f"{self.completions}: a repair was broken off; `explore-async doctor {self.path} --repair` ends it"
+            )
+        if not answered and self.dataset.exists() and self.dataset.stat().st_size > 0:
             raise StorageError(
                 f"{self.completions}: the answers that this run was made of are gone; restore the file, or start over "
                 "with --fresh"
@@ -142,6 +178,31 @@ class RunDirectory:
         except OSError as error:
             raise StorageError(f"cannot move {self.path} aside: {error.strerror}") from error
         return aside
+
+
+def _refused(path: Path, error: OSError) -> StorageError:
+    if isinstance(error, BlockingIOError):
+        return StorageError(f"another process is running in {path}; wait for it or stop it")
+    return StorageError(
+        f"{path}: this file system cannot lock files ({error.strerror}), and without a lock two processes could write "
+        "the same run; choose a directory on a local disk with --out"
+    )
+
+
+def _recipe_in(body: bytes, path: Path) -> Recipe:
+    document = orjson.loads(body)
+    found = document["format"]
+    if isinstance(found, int) and found > FORMAT:
+        raise StorageError(
+            f"{path}: format {found}, this version reads {FORMAT}: a newer version of explore_async wrote it, so update"
+        )
+    if found != FORMAT:
+        raise ValueError(f"format {found!r}")
+    return Recipe.model_validate(document["recipe"])
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

@@ -1,0 +1,1 @@
+"""`explore-async doctor`: whether a run directory is whole, and what of it can be mended."""

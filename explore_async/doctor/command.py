@@ -1,0 +1,76 @@
+"""`explore-async doctor`: the examination, the repair where it is asked for, and what is shown of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from explore_async.doctor.checks import check_is_run, examine
+from explore_async.doctor.findings import Finding, Findings
+from explore_async.doctor.repair import repair
+from explore_async.progress import printable
+from explore_async.storage.directory import RunDirectory
+
+_SECONDS_BETWEEN_LINES = 10.0
+_STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+_LONGEST = 2000
+
+
+def doctor(path: Path, *, mend: bool, console: Console) -> tuple[Findings, list[str]]:
+    """What was found, and what was done about it. `console` is told how far it is."""
+    directory = RunDirectory(path)
+    check_is_run(directory)
+    with _telling(console) as told:
+        if mend:
+            return repair(directory, told)
+        return examine(directory, told)[0], []
+
+
+def show(path: Path, findings: Findings, done: list[str], console: Console) -> None:
+    for line in done:
+        console.print(Text("done   ", style="bold") + Text(printable(line, _LONGEST)), soft_wrap=True)
+    width = max(len(finding.check) for finding in findings.all)
+    for finding in findings.all:
+        console.print(_line(finding, width), soft_wrap=True)
+    if not findings.healthy:
+        mends = any(finding.mends for finding in findings.all)
+        hint = f": `explore-async doctor {path} --repair` mends what it can" if mends else ""
+        console.print(Text(f"{path} is not in order{hint}", style="bold"), soft_wrap=True)
+
+
+def document(path: Path, findings: Findings, done: list[str]) -> dict[str, Any]:
+    checks = [asdict(finding) for finding in findings.all]
+    return {"directory": str(path), "healthy": findings.healthy, "done": done, "checks": checks}
+
+
+def _line(finding: Finding, width: int) -> Text:
+    line = Text(f"{finding.state:<7}", style=_STYLES[finding.state])
+    line.append(f"{finding.check:<{width}}  {printable(finding.says, _LONGEST)}", style="not bold default")
+    if finding.do:
+        line.append(f"\n{'':{7 + width}}→ {printable(finding.do, _LONGEST)}", style="not bold default")
+    return line
+
+
+@contextmanager
+def _telling(console: Console) -> Iterator[Callable[[str], None]]:
+    """How far it is: live on a terminal, else a line now and then."""
+    if console.is_terminal:
+        with console.status("looking") as status:
+            yield lambda text: status.update(printable(text))
+        return
+    said = time.monotonic()
+
+    def told(text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            console.print(Text(printable(text)), soft_wrap=True)
+
+    yield told

@@ -1,0 +1,65 @@
+"""What is there against what the stored answers lead to. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+_GROWS = ("kept", "dropped", "answers", "exhausted", "children")
+
+
+class LinesCompared:
+    """Compares a file with the lines that it should hold, given one after another. Enter it around the work."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines = 0
+        self.behind = 0
+        """Lines that are not there yet, the last of them perhaps in part."""
+        self.differs_at: int | None = None
+        """The first line that is another, or goes on beyond the last."""
+        self._file = path.open("rb") if path.exists() else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def expect(self, documents: Sequence[Any]) -> None:
+        for document in documents:
+            self.lines += 1
+            if self.differs_at is None:
+                self._compare(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+    def _compare(self, line: bytes) -> None:
+        there = b"" if self._file is None else self._file.read(len(line))
+        if not line.startswith(there):
+            self.differs_at = self.lines
+        self.behind += len(there) < len(line)
+
+    def end(self) -> None:
+        """No more lines are to come."""
+        if self.differs_at is None and self._file is not None and self._file.read(1):
+            self.differs_at = self.lines + 1
+
+
+def has_grown_from(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether one list of task trees can have become the other while a run went on."""
+    if len(before) > len(now):
+        return False
+    return all(_task_has_grown(*pair) for pair in zip(before, now, strict=False))
+
+
+def _task_has_grown(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    counts = ("kept", "dropped", "answers")
+    same = all(
+        before.get(name) == value for name, value in now.items() if name not in {*counts, "exhausted", "children"}
+    )
+    fewer = all(isinstance(before.get(name), int) and before[name] <= now[name] for name in counts)
+    children = before.get("children")
+    return same and fewer and isinstance(children, list) and has_grown_from(children, now["children"])

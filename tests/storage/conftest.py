@@ -1,0 +1,30 @@
+"""What these tests share: one small finished run, and a server that answers as the one it was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+from stored_run import go_on, serving
+
+
+@pytest.fixture(scope="session")
+def url() -> Iterator[str]:
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, url: str) -> Path:
+    path = tmp_path_factory.mktemp("finished") / "run"
+    result = go_on(path, url)
+    assert result.code == 0, result.stderr
+    return path
+
+
+@pytest.fixture
+def in_this_process(blockbuster: BlockBuster) -> None:
+    """For commands in this process: they open and close files on their loop, where nothing else is going on."""
+    blockbuster.deactivate()

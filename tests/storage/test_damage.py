@@ -1,0 +1,318 @@
+"""A damaged store never makes other data in silence, and what can still be read of it is saved."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import pytest
+from cli import derived, in_process
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stored_run import as_format_1, copied, doctor, everything, go_on, serving
+
+from explore_async.errors import StorageError
+from explore_async.exploration.values import ChatRequest, Completion, Failure, Prompt, Request
+from explore_async.storage.completions import CompletionStore, StoredReader
+from explore_async.storage.rows import Stored, row_of
+from explore_async.storage.salvage import is_half_mended, readable, salvage
+
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
+QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
+
+
+def request(ordinal: int) -> Request:
+    return Request(ordinal, 0, "generate", "0", 0, Prompt("generate", {}), 7)
+
+
+def filled(path: Path, sizes: list[int]) -> dict[str, Completion | Failure]:
+    """A store of answers of these sizes; every third is a failure."""
+    outcomes = {
+        f"k{n}": Failure("rejected", "é" * size, 1) if n % 3 == 0 else Completion("x" * size, "stop", 1, 1)
+        for n, size in enumerate(sizes)
+    }
+
+    async def fill() -> None:
+        async with CompletionStore(path) as store:
+            for n, (key, outcome) in enumerate(outcomes.items()):
+                await store.put(key, request(n), QUESTION, outcome)
+
+    asyncio.run(fill())
+    return outcomes
+
+
+def read(path: Path, keys: list[str]) -> dict[str, Stored] | str:
+    """What is read of these, or the message that names the file."""
+    try:
+        with StoredReader(path) as reader:
+            return reader.get_many(keys)
+    except StorageError as error:
+        message = str(error)
+    assert str(path) in message
+    return message
+
+
+def told(_: object) -> None:
+    """Nobody."""
+
+
+@settings(max_examples=20)
+@given(sizes=st.lists(st.one_of(st.integers(0, 300), st.integers(3500, 4500), st.integers(8000, 60_000)), max_size=40))
+def test_pages_hold_what_sqlite_says(tmp_path_factory: pytest.TempPathFactory, sizes: list[int]) -> None:
+    """Read page by page without SQLite, a store of answers of any size has exactly the rows that SQLite reads."""
+    path = tmp_path_factory.mktemp("pages") / "c.sqlite"
+    filled(path, sizes)
+    with StoredReader(path) as reader:
+        assert sorted(readable(path)) == sorted(reader.rows())
+
+
+def test_the_log_of_a_killed_process_is_read_too(tmp_path: Path) -> None:
+    """Answers that are only in the write-ahead log, as after kill -9, are found, in the version that counts."""
+    path = tmp_path / "c.sqlite"
+    filled(path, [100] * 30)
+    other = sqlite3.connect(path)  # what another has open is not tidied up
+    other.execute("SELECT count(*) FROM outcomes").fetchone()
+    filled(tmp_path / "more.sqlite", [100, *[5000] * 50])
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("ATTACH ? AS more", (str(tmp_path / "more.sqlite"),))
+        database.execute("INSERT OR IGNORE INTO outcomes SELECT * FROM more.outcomes")
+    copy = tmp_path / "copy.sqlite"
+    for ending in ("", "-wal"):
+        shutil.copy(f"{path}{ending}", f"{copy}{ending}")
+    other.close()
+    assert len(set(readable(copy))) == 51
+    Path(f"{copy}-wal").unlink()
+    assert len(set(readable(copy))) == 30
+
+
+def test_a_store_flipped_anywhere_gives_true_answers_or_an_error(tmp_path: Path, finished_run: Path) -> None:
+    """A bit flipped at 250 places: every answer that is read is the one that was stored, or the error names the file
+    and the remedy; what a salvage saves is true as well, all of it but what the flip has hit, and SQLite finds the new
+    file in order.
+    """
+    rng = random.Random(3)
+    path = tmp_path / "completions.sqlite"
+    whole = (finished_run / "completions.sqlite").read_bytes()
+    with StoredReader(finished_run / "completions.sqlite") as reader:
+        true = {row[0].decode(): row for row in reader.rows()}
+    refused = 0
+    places = [*range(20), *rng.sample(range(20, 4096), 30), *rng.sample(range(4096, len(whole)), 200)]
+    for place in places:
+        for leftover in tmp_path.iterdir():
+            leftover.unlink()
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        found = read(path, list(true))
+        refused += isinstance(found, str)
+        if isinstance(found, str):
+            assert "doctor" in found
+        else:
+            assert found == read(finished_run / "completions.sqlite", list(found))
+        saved = salvage(path, told)
+        assert saved.aside.read_bytes() == flipped
+        assert saved.saved >= len(true) - 30  # a page of the tree holds some of these small answers
+        assert saved.saved + saved.lost <= len(true) + 1
+        with closing(sqlite3.connect(path)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        with StoredReader(path) as reader:
+            assert all(true[row[0].decode()] == row for row in reader.rows())
+    assert 50 < refused < len(places)
+
+
+def test_a_truncated_store_gives_true_answers_or_an_error(tmp_path: Path, finished_run: Path) -> None:
+    """Cut at 60 lengths, the same holds; what is saved are the whole answers before the cut, and where there are none,
+    nothing is touched.
+    """
+    path = tmp_path / "completions.sqlite"
+    whole = (finished_run / "completions.sqlite").read_bytes()
+    with StoredReader(finished_run / "completions.sqlite") as reader:
+        true = {row[0].decode(): row for row in reader.rows()}
+    most = 0
+    for length in range(0, len(whole), len(whole) // 60):
+        for leftover in tmp_path.iterdir():
+            leftover.unlink()
+        path.write_bytes(whole[:length])
+        found = read(path, list(true))
+        if not isinstance(found, str):
+            assert found == read(finished_run / "completions.sqlite", list(found))
+        rows = set(readable(path))
+        assert rows <= set(true.values())
+        assert len(rows) >= most
+        most = len(rows)
+        if not rows:
+            with pytest.raises(StorageError, match="no answer can be read"):
+                salvage(path, told)
+            assert path.read_bytes() == whole[:length]
+        else:
+            assert salvage(path, told).saved == len(rows)
+    assert most > 0.9 * len(true)
+
+
+def test_a_salvage_broken_off_anywhere_is_finished_by_the_next(
+    tmp_path: Path, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after each of its steps, a salvage leaves the old file whole under one of its two names; a run does not
+    begin on what is half done; the next salvage ends with the same answers, and with the log set aside with its file.
+    """
+    with StoredReader(finished_run / "completions.sqlite") as reader:
+        true = set(reader.rows())
+    rename, steps = Path.rename, 0
+
+    class BrokenOff(Exception):
+        """As kill -9 would."""
+
+    for survived in range(5):
+        path = copied(finished_run, tmp_path / str(survived)) / "completions.sqlite"
+        log = Path(f"{path}-wal")
+        log.write_bytes(b"of the old one")
+        before, steps = path.read_bytes(), 0
+
+        def renamed(self: Path, target: Path, survived: int = survived) -> Path:
+            nonlocal steps
+            if steps == survived:
+                raise BrokenOff
+            steps += 1
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", renamed)
+        with pytest.raises(BrokenOff) if survived < 4 else contextlib.nullcontext():
+            salvage(path, told)
+        monkeypatch.undo()
+        assert before in {one.read_bytes() for one in path.parent.iterdir()}
+        if survived in {1, 2, 3}:
+            assert is_half_mended(path)
+            refused = go_on(path.parent, "http://127.0.0.1:9")
+            assert refused.code == 4
+            assert "doctor" in refused.stderr
+        if survived < 4:
+            salvage(path, told)
+        assert not log.exists()
+        assert b"of the old one" in {one.read_bytes() for one in path.parent.glob("*.damaged.*-wal")}
+        with StoredReader(path) as reader:
+            assert set(reader.rows()) == true
+
+
+def test_a_store_of_format_1_is_saved_too(tmp_path: Path, finished_run: Path) -> None:
+    """Without checksums, a row is taken where its key is the digest of its question and its outcome is one."""
+    path = tmp_path / "completions.sqlite"
+    shutil.copy(finished_run / "completions.sqlite", path)
+    as_format_1(path)
+    with closing(sqlite3.connect(path)) as database, database:
+        first, second = (key for (key,) in database.execute("SELECT key FROM outcomes LIMIT 2"))
+        database.execute("UPDATE outcomes SET question = replace(question, 'garden', 'Garden') WHERE key = ?", (first,))
+        database.execute("UPDATE outcomes SET outcome = '{' WHERE key = ?", (second,))
+        count = database.execute("SELECT count(*) FROM outcomes").fetchone()[0]
+    saved = salvage(path, told)
+    assert (saved.saved, saved.lost) == (count - 2, 2)
+    with StoredReader(path) as new, StoredReader(finished_run / "completions.sqlite") as old:
+        assert set(new.rows()) == {row for row in old.rows() if row[0].decode() not in {first, second}}
+
+
+async def test_what_was_discarded_does_not_come_back(tmp_path: Path) -> None:
+    """Failures that were forgotten so that they are asked again are not found by a salvage."""
+    path = tmp_path / "c.sqlite"
+    async with CompletionStore(path) as store:
+        for n in range(60):
+            await store.put(f"k{n}", request(n), QUESTION, Failure("rejected", "x" * 200, 1))
+        await store.discard_failures()
+        await store.put("k", request(0), QUESTION, Completion("x", "stop", 1, 1))
+    assert [row[0] for row in readable(path)] == [b"k"]
+
+
+def test_an_answer_beats_the_failure_that_it_replaced(tmp_path: Path) -> None:
+    """Of two whole rows of one key, which only damage can leave, the answer is kept."""
+    path = tmp_path / "c.sqlite"
+    filled(path, [10])
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE outcomes2 AS SELECT * FROM outcomes")
+        database.execute("DELETE FROM outcomes2")
+        row = row_of("k0", request(0), QUESTION, Completion("answer", "stop", 1, 1))
+        database.execute("INSERT INTO outcomes2 VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        database.commit()
+    assert salvage(path, told).saved == 1
+    with StoredReader(path) as reader:
+        assert reader.get_many(["k0"])["k0"].outcome == Completion("answer", "stop", 1, 1)
+
+
+@pytest.mark.timeout(180)
+def test_a_run_on_a_damaged_store_ends_the_same_or_says_so(tmp_path: Path, finished_run: Path, url: str) -> None:
+    """Flips and cuts, each gone on with before a server that answers otherwise: the run ends in the same bytes, or
+    with code 4, the file's name and the remedy. After the doctor's repair and the same run, before the true server, the
+    files are those of the undisturbed run, and what was damaged is still there.
+    """
+    rng = random.Random(8)
+    whole = (finished_run / "completions.sqlite").read_bytes()
+    refused = 0
+    with serving(seed=99) as other:
+        for number, place in enumerate([18, 61, *rng.sample(range(100, len(whole)), 8), -1, -2, -3]):
+            body = bytearray(whole)
+            if place >= 0:
+                body[place] ^= 1 << rng.randrange(8)
+            else:
+                del body[len(whole) * -place // 4 :]
+            path = copied(finished_run, tmp_path / str(number))
+            (path / "completions.sqlite").write_bytes(body)
+            result = go_on(path, other)
+            assert result.code in {0, 4}, result.stderr
+            if result.code == 4:
+                refused += 1
+                assert "explore-async doctor" in result.stderr
+                assert str(path) in result.stderr
+            else:
+                assert derived(path) == derived(finished_run)
+            shutil.rmtree(path)
+            path = copied(finished_run, tmp_path / str(number))
+            (path / "completions.sqlite").write_bytes(body)
+            mended = doctor(path, "--repair")
+            assert mended.code == 0, mended.stdout
+            assert doctor(path).code == 0
+            assert go_on(path, url).code == 0
+            assert derived(path) == derived(finished_run)
+            if mended.json["done"]:
+                assert bytes(body) in everything(path).values()
+    assert refused >= 5
+
+
+def test_nothing_can_be_saved(tmp_path: Path, finished_run: Path, url: str) -> None:
+    """Of a store that holds no answer any more nothing is repaired: the dataset stays, and the message says what to do."""
+    path = copied(finished_run, tmp_path)
+    for body in (b"", b"no database", b"SQLite format 3\0" + b"\xff" * 9000):
+        (path / "completions.sqlite").write_bytes(body)
+        before = everything(path)
+        assert go_on(path, url).code == 4
+        result = doctor(path, "--repair")
+        assert result.code == 4
+        assert "--fresh" in result.stdout
+        assert everything(path) == before
+
+
+def test_a_flipped_answer_is_seen_by_every_reader(tmp_path: Path, finished_run: Path, url: str) -> None:
+    """One letter of one stored answer changed: the run, filter, reparse, show and the doctor all say so; none makes a
+    dataset of it.
+    """
+    path = copied(finished_run, tmp_path)
+    row = orjson.loads((path / "dataset.jsonl").read_bytes().splitlines()[3])
+    with closing(sqlite3.connect(path / "completions.sqlite")) as database, database:
+        database.execute("UPDATE outcomes SET outcome = replace(outcome, 'instruction', 'Instruction') WHERE key = ?", (row["request"],))  # fmt: skip
+    for command in (
+        ("show", path, row["id"]),
+        ("reparse", path, "--out", tmp_path / "new"),
+        ("filter", path, "--out", tmp_path / "new"),
+    ):
+        result = in_process(*command)
+        assert (result.code, row["request"] in result.stderr) == (4, True), command
+        assert not (tmp_path / "new").exists()
+    result = go_on(path, url)
+    assert (result.code, row["request"] in result.stderr) == (4, True)
+    assert derived(path) == derived(finished_run)
+    found = doctor(path)
+    assert found.code == 4
+    assert row["request"] in found.stdout
