@@ -16,7 +16,7 @@ from rich.text import Text
 
 from explore_async import __version__, config
 from explore_async.cli_data import data, terminable
-from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, ConfigError, ExploreError, StorageError
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError, StorageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,9 +43,9 @@ def main() -> None:
         app(standalone_mode=True)
     except ExploreError as error:
         _fail(error)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except (KeyboardInterrupt, asyncio.CancelledError) as stopped:
         Console(stderr=True).print("stopped at once; running the same command again goes on from here")
-        sys.exit(EXIT_SIGINT)
+        sys.exit(EXIT_SIGTERM if "terminated" in stopped.args else EXIT_SIGINT)
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain once more when it closes stdout.
         _drop_output()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,8 @@ from explore_async.storage.derived import write_json
 
 FORMAT = 1
 _DERIVED = ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
+_WHOLE = ("config.json", "tree.json", "stats.json", "live.json")
+"""Written beside their place and put there by renaming: who is killed in between leaves the unfinished one behind."""
 
 
 class RunDirectory:
@@ -43,6 +46,7 @@ class RunDirectory:
             os.close(lock)
             raise StorageError(f"another process is running in {self.path}; wait for it or stop it") from error
         self._lock = lock
+        self._tidy()
         return self
 
     def __exit__(
@@ -51,6 +55,12 @@ class RunDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _tidy(self) -> None:
+        for name in _WHOLE:
+            for unfinished in self.path.glob(f".{name}.*"):
+                with suppress(OSError):
+                    unfinished.unlink()
 
     @property
     def completions(self) -> Path:
