@@ -169,6 +169,48 @@ async def test_offline_derives_anew(tmp_path: Path) -> None:
     check_counts(result.json, tmp_path / "run")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_second_signal_stops_at_once(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """While the first one waits for what is under way, the second does not; the code is still that of the signal."""
+    async with MisbehavingServer(lambda body, ordinal: slow(60) if ordinal >= FORMS else _sensible(body)) as server:
+        process = await launch(
+            *("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--model", "m"),
+        )
+        while len(server.bodies) <= FORMS:
+            await asyncio.sleep(0.02)
+        process.send_signal(number)
+        assert process.stderr is not None
+        while b"still written down" not in await process.stderr.readline():
+            pass
+        process.send_signal(number)
+        stopped = await asyncio.wait_for(finished(process), 10)
+    assert stopped.code == code
+    assert "stopped at once" in stopped.stderr
+
+
+async def test_answers_lost_with_the_power(tmp_path: Path) -> None:
+    """Where the files hold more than the stored answers lead to, and the model answers otherwise the second time, the run
+    names the line and changes nothing; without these files it goes on.
+    """
+    async with SimulatedServer() as server:
+        assert (await run(tmp_path, server.url)).code == 0
+    database = sqlite3.connect(tmp_path / "run" / "completions.sqlite")
+    with database:
+        database.execute("DELETE FROM outcomes WHERE ordinal > 20")
+    database.close()
+    before = derived(tmp_path / "run")
+    async with SimulatedServer(seed=1) as another:
+        refused = await run(tmp_path, another.url)
+        assert refused.code == 4
+        assert "lost with the power" in refused.stderr
+        assert derived(tmp_path / "run")["dataset.jsonl"] == before["dataset.jsonl"]
+        for name in ("dataset.jsonl", "decisions.jsonl"):
+            (tmp_path / "run" / name).unlink()
+        result = await run(tmp_path, another.url)
+    assert result.code == 0, result.stderr
+    check_counts(result.json, tmp_path / "run")
+
+
 async def test_wall_time_stops_with_usable_data(tmp_path: Path) -> None:
     """A run out of wall time exits 0, says why, and leaves a prefix."""
     async with SimulatedServer(64, Latency(0.2)) as server:

@@ -64,7 +64,8 @@ class DerivedFile:
             if there != line[: len(there)]:
                 raise StorageError(
                     f"{self._path}, line {self._line_number}: what is there is not what the stored answers lead to. "
-                    "The file was edited, or another version wrote it: delete it, and running again derives it anew"
+                    "The file was edited, another version wrote it, or answers that it was made of were lost with the "
+                    "power: delete it, and running again derives it anew"
                 )
             self._left_to_compare -= len(there)
             line = line[len(there) :]

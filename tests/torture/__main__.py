@@ -33,7 +33,7 @@ def _kills(ground: Ground, rng: random.Random, share: float) -> Row:
 
 def _signals(*numbers: Signals) -> Fault:
     def fault(ground: Ground, rng: random.Random, share: float) -> Row:
-        return faults.signals(ground, rng, faults.drawn(rng, _some(share, 10), a_run=5), numbers)
+        return faults.signals(ground, rng, faults.drawn(rng, _some(share, 5), a_run=5), numbers)
 
     return fault
 
@@ -44,7 +44,7 @@ FAULTS: dict[str, Fault] = {
     "sigint-twice": _signals(SIGINT, SIGINT),
     "sigterm": _signals(SIGTERM),
     "sigterm-twice": _signals(SIGTERM, SIGTERM),
-    "hang-up": lambda ground, rng, share: faults.hang_ups(ground, rng, faults.drawn(rng, _some(share, 10), a_run=5)),
+    "hang-up": lambda ground, rng, share: faults.hang_ups(ground, rng, faults.drawn(rng, _some(share, 5), a_run=5)),
     "clock": lambda ground, rng, share: faults.clock(ground, rng, _some(share, 3)),
     "restart": lambda ground, rng, share: faults.restarts(ground, rng, _some(share, 6)),
     "pause": lambda ground, rng, share: faults.pauses(ground, rng, _some(share, 6)),

@@ -49,6 +49,7 @@ class Server:
     def start(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "torture.server", str(self.port), str(self._journal), str(self._latency_s)],
+            stdin=subprocess.PIPE,  # closed when we go, however we go
             stdout=subprocess.PIPE,
             text=True,
             env=environment(PYTHONPATH=path_of()),

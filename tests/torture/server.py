@@ -1,6 +1,6 @@
 """The simulated server in a process of its own, which notes each request before it answers and after.
 
-`python -m torture.server PORT JOURNAL LATENCY_S` prints its URL and serves until it is killed. A line of the journal is
+`python -m torture.server PORT JOURNAL LATENCY_S` prints its URL and serves until its stdin is closed. A line of the journal is
 `+SEED` (a request came) or `-SEED` (it is answered, or whoever asked is gone); requests that only try the endpoint out
 have the seed 0. `=0` is a new start: nothing is in flight.
 """
@@ -40,7 +40,7 @@ async def serve(port: int, journal: Path, latency_s: float) -> None:
     async with NotingServer(journal, port=port, latency_s=latency_s) as server:
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()
-        await asyncio.Event().wait()
+        await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
