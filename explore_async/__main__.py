@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explore_async.leaving import at_once, undisturbed
+from explore_async.interrupts import at_once, undisturbed
 
 
 def main() -> None:

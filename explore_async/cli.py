@@ -17,7 +17,7 @@ from rich.text import Text
 from explore_async import __version__, config
 from explore_async.cli_data import data, terminable
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError, StorageError
-from explore_async.leaving import at_once
+from explore_async.interrupts import at_once
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_EXIT_SIGINT = 130
+from explore_async.errors import EXIT_SIGINT
 
 
 @contextmanager
@@ -29,4 +29,4 @@ def undisturbed() -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    os._exit(_EXIT_SIGINT)
+    os._exit(EXIT_SIGINT)
