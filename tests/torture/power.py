@@ -95,7 +95,7 @@ def _killed(ground: Ground, server: Server, directory: Path, rng: random.Random)
 def _lose(directory: Path, rng: random.Random) -> None:
     log = directory / "completions.sqlite-wal"
     size = log.stat().st_size
-    kept = rng.choice((0, size, rng.randrange(size + 1), rng.randrange(size + 1)))
+    kept = int(size * _share(rng))
     with log.open("r+b") as file:
         if rng.random() < 0.5:
             file.truncate(kept)
@@ -105,11 +105,15 @@ def _lose(directory: Path, rng: random.Random) -> None:
     (directory / "completions.sqlite-shm").unlink(missing_ok=True)
     for name in _GROWING:
         with (directory / name).open("r+b") as file:
-            size = file.seek(0, 2)
-            file.truncate(rng.choice((0, size, rng.randrange(size + 1))))
+            file.truncate(int(file.seek(0, 2) * _share(rng)))
     for name in _REWRITTEN:
         if rng.random() < 0.5:
             (directory / name).unlink(missing_ok=True)
+
+
+def _share(rng: random.Random) -> float:
+    """How much of a file is kept: any part, nothing and all of it included."""
+    return rng.choice((0.0, 1.0, rng.random(), rng.random()))
 
 
 def _kill_traced(command: list[str], directory: Path, trace: Path, rng: random.Random) -> None:

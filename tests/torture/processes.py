@@ -20,6 +20,12 @@ Phase = Literal["start", "replay", "asking", "finishing", "ended"]
 LOOK_S = 0.002
 """Seconds between two looks at a process."""
 PATIENCE_S = 120.0
+_ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""What makes the terminal it was given the one whose end it is told of, and then is the command."""
 
 
 def path_of(*folders: Path) -> str:
@@ -109,20 +115,22 @@ class Life:
         self._since = server.noted()
         self._live_before = self._live()
         self._told = False
-        self.code: int | None = None
         self.output = b""
         self._master: int | None = None
         whole = [sys.executable, "-m", "explore_async", *command]
         environ = environment(**{"PYTHONPATH": path_of(), **env})
         if terminal:
-            self.pid, self._master = pty.fork()
-            if self.pid == 0:
-                os.execve(sys.executable, whole, environ)  # noqa: S606 - on the terminal that fork has made
-            self._reader = threading.Thread(target=self._read_terminal, args=(self._master,), daemon=True)
+            self._master, slave = pty.openpty()
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _ON_TERMINAL, *whole],
+                **dict.fromkeys(("stdin", "stdout", "stderr"), slave),
+                start_new_session=True,
+                env=environ,
+            )
+            os.close(slave)
         else:
             self._process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ)
-            self.pid = self._process.pid
-            self._reader = threading.Thread(target=self._read_pipe, daemon=True)
+        self._reader = threading.Thread(target=self._read_terminal if terminal else self._read_pipe, daemon=True)
         self._reader.start()
 
     def phase(self) -> Phase:
@@ -153,8 +161,7 @@ class Life:
             time.sleep(LOOK_S)
 
     def send(self, number: signal.Signals) -> None:
-        if not self._ended():
-            os.kill(self.pid, number)
+        self._process.send_signal(number)
 
     def hang_up(self) -> None:
         """Closes its terminal."""
@@ -168,27 +175,20 @@ class Life:
         until = time.monotonic() + PATIENCE_S
         while not self._ended():
             if time.monotonic() > until:
-                os.kill(self.pid, signal.SIGKILL)
+                self._process.kill()
                 raise AssertionError(f"the command does not end: {self.told()}")
             time.sleep(LOOK_S)
         self._reader.join()
         if self._master is not None:
             os.close(self._master)
             self._master = None
-        assert self.code is not None
-        return self.code
+        return int(self._process.returncode)
 
     def told(self) -> str:
         return self.output.decode(errors="replace")
 
     def _ended(self) -> bool:
-        if self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-                if self._master is None and hasattr(self, "_process"):
-                    self._process.returncode = self.code
-        return self.code is not None
+        return self._process.poll() is not None
 
     def _live(self) -> tuple[int, int] | None:
         try:
@@ -202,14 +202,10 @@ class Life:
         with self._process.stdout as pipe:
             self.output = pipe.read()
 
-    def _read_terminal(self, master: int) -> None:
-        while self._master is not None:
+    def _read_terminal(self) -> None:
+        while (master := self._master) is not None:
             readable, _, _ = select.select([master], [], [], 0.05)
             try:
-                if readable:
-                    more = os.read(master, 65536)
-                    if not more:
-                        return
-                    self.output += more
+                self.output += os.read(master, 65536) if readable else b""
             except OSError:  # nobody at the other end any more
                 return
