@@ -8,7 +8,7 @@ SMALL  := smollm2-135m
 
 VLLM_PYTHON ?= python3
 
-.PHONY: demo demo-ready model model-small test test-browser test-slow test-vllm test-nojit lint types format clean
+.PHONY: demo demo-ready model model-small test test-browser test-slow test-vllm torture test-nojit lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
@@ -61,3 +61,6 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+torture: $(VENV)/.dev  ## kills, signals, clocks, power: hundreds of times, some 15 minutes
+	PYTHONPATH=$(CURDIR):$(CURDIR)/kernels:$(CURDIR)/tests $(BIN)/python -m torture $(TORTURE)

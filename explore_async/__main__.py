@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-
-_EXIT_SIGINT = 130
+from explore_async.interrupts import at_once, undisturbed
 
 
 def main() -> None:
     """Runs the program. Ctrl-C while it is still loading ends it as quietly as later on."""
-    try:
+    with at_once():
         from explore_async import cli
-    except KeyboardInterrupt:
-        sys.exit(_EXIT_SIGINT)
-    cli.main()
+    try:
+        cli.main()
+    finally:
+        undisturbed()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from explore_async import __version__, config
 from explore_async.cli_data import data, terminable
-from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, ConfigError, ExploreError, StorageError
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError, StorageError
+from explore_async.interrupts import at_once
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,9 +44,9 @@ def main() -> None:
         app(standalone_mode=True)
     except ExploreError as error:
         _fail(error)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except (KeyboardInterrupt, asyncio.CancelledError) as stopped:
         Console(stderr=True).print("stopped at once; running the same command again goes on from here")
-        sys.exit(EXIT_SIGINT)
+        sys.exit(EXIT_SIGTERM if "terminated" in stopped.args else EXIT_SIGINT)
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain once more when it closes stdout.
         _drop_output()
@@ -149,10 +150,11 @@ def _endpoints(
 
 
 def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, view: bool = False) -> NoReturn:
-    from explore_async.progress import LastingConsole, RunProgress
-    from explore_async.run import Observer
-    from explore_async.run import run as run_to_end
-    from explore_async.summary import show
+    with at_once():
+        from explore_async.progress import LastingConsole, RunProgress
+        from explore_async.run import Observer
+        from explore_async.run import run as run_to_end
+        from explore_async.summary import show
 
     _check_path(out)
     console = LastingConsole()

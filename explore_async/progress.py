@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -36,15 +38,48 @@ def printable(text: str, most: int = _EXCERPT) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-class LastingConsole(Console):
-    """Writes to stderr for as long as somebody reads; when nobody does, as after `2>&1 | head`, the work goes on."""
+class _LastingStderr(io.TextIOBase):
+    """stderr for as long as it can be written to; from then on nothing is written, and nothing fails.
+
+    Its reader may go, as after `2>&1 | head`, its terminal be closed, or the disk be full on which it ends: progress is
+    never worth the work.
+    """
 
     def __init__(self) -> None:
-        super().__init__(stderr=True)
+        self._stderr = sys.stderr  # a live panel puts itself in its place
 
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    def write(self, text: str) -> int:
+        with self._lasting():
+            self._stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lasting():
+            self._stderr.flush()
+
+    def fileno(self) -> int:
+        return self._stderr.fileno()
+
+    def isatty(self) -> bool:
+        return self._stderr.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stderr.encoding
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stderr.fileno())
+
+
+class LastingConsole(Console):
+    """Writes to stderr for as long as it can be written to; then the work goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(file=cast(IO[str], _LastingStderr()))
 
 
 class RunProgress:

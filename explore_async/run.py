@@ -327,13 +327,14 @@ class Run:
         self._stop("wall_time")
 
     def _stop(self, ending: Ending) -> None:
+        """The first time gently; the second time at once, by a cancellation that says which signal it came from."""
         if self._ending is None:
             self._ending = ending
             self._observer.phase("stopping: what comes in shortly is still written down; once more stops at once")
             if self._performer is not None:
                 self._performer.stop()
         elif self._main is not None:
-            self._main.cancel()
+            self._main.cancel(ending)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

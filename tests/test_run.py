@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cli import CONFIG, DERIVED, check_counts, config, derived, explore, finished, launch
+from cli import CONFIG, check_counts, config, derived, explore, finished, launch
 from misbehaving import (
     CLOSED_AFTER_HEADERS,
     CLOSED_AT_ONCE,
@@ -120,55 +120,6 @@ async def test_the_derived_files_hold_nothing_of_the_occasion(tmp_path: Path) ->
             assert b'"' + word not in body, (name, word)
 
 
-async def test_killed_anywhere_it_ends_the_same(tmp_path: Path) -> None:
-    """kill -9 at 8 instants spread over a run, each time followed by the same command: the final files equal those of
-    an undisturbed run, nothing that was stored is asked again, and the derived files never shrink.
-    """
-    async with SimulatedServer(64, Latency(0.06, 0.5)) as server:
-        undisturbed = await run(tmp_path, server.url, "--concurrency", "8", out="whole")
-        assert undisturbed.code == 0
-    rng = random.Random(5)
-    async with SimulatedServer(64, Latency(0.06, 0.5)) as server:
-        command = (
-            "run",
-            tmp_path / "config.yaml",
-            "--endpoint",
-            server.url,
-            "--out",
-            tmp_path / "run",
-            "--concurrency",
-            "8",
-        )
-        kills = 0
-        sizes = dict.fromkeys(DERIVED[::2], 0)
-        while kills < 8:
-            process = await launch(*command, "--quiet")
-            # from the first request on, so that most kills hit a run at work
-            before = server.statistics().requests
-            while server.statistics().requests == before and process.returncode is None:
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(rng.uniform(0, 0.12))
-            if process.returncode is not None:
-                break
-            process.kill()
-            await process.communicate()
-            kills += 1
-            for name, size in sizes.items():
-                now = (tmp_path / "run" / name).stat().st_size
-                assert now >= size
-                sizes[name] = now
-        last = await explore(*command, "--json")
-        assert last.code == 0, last.stderr
-        asked = server.statistics()
-    assert kills >= 5
-    assert derived(tmp_path / "run") == derived(tmp_path / "whole")
-    with sqlite3.connect(tmp_path / "run" / "completions.sqlite") as database:
-        stored = database.execute("SELECT count(*) FROM outcomes").fetchone()[0]
-    database.close()
-    # at most what was in flight at a kill is asked again, and at the end what the target made needless
-    assert asked.requests <= stored + (8 + FORMS) * (kills + 1)
-
-
 async def test_replay_asks_nothing_and_compares(tmp_path: Path) -> None:
     """A finished run run again contacts nobody and leaves every byte; an edited dataset is named by its line."""
     async with SimulatedServer() as server:
@@ -220,27 +171,45 @@ async def test_offline_derives_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_a_signal_stops_and_the_run_resumes(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    """One Ctrl-C (or SIGTERM): what is in flight is written down, the data is a prefix, and the run goes on later."""
-    async with SimulatedServer(64, Latency(0.1, 0.3)) as server:
-        command = ("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--concurrency", "4")
-        process = await launch(*command, "--json")
-        while server.statistics().requests < 30:
+async def test_a_second_signal_stops_at_once(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """While the first one waits for what is under way, the second does not; the code is still that of the signal."""
+    async with MisbehavingServer(lambda body, ordinal: slow(60) if ordinal >= FORMS else _sensible(body)) as server:
+        process = await launch(
+            *("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--model", "m"),
+        )
+        while len(server.bodies) <= FORMS:
             await asyncio.sleep(0.02)
         process.send_signal(number)
-        stopped = await finished(process)
-        assert stopped.code == code, stopped.stderr
-        prefix = (tmp_path / "run" / "dataset.jsonl").read_bytes()
-        asked = server.statistics().requests
-        with sqlite3.connect(tmp_path / "run" / "completions.sqlite") as database:
-            assert database.execute("SELECT count(*) FROM outcomes").fetchone()[0] == asked - FORMS
-        database.close()
-        check_counts(stopped.json, tmp_path / "run")
-        whole = await explore(*command, "--json")
-    assert whole.code == 0
-    assert (tmp_path / "run" / "dataset.jsonl").read_bytes().startswith(prefix)
-    *others, forms = sorted(server._asked.values())
-    assert (max(others), forms) == (1, 2 * FORMS)
+        assert process.stderr is not None
+        while b"still written down" not in await process.stderr.readline():
+            pass
+        process.send_signal(number)
+        stopped = await asyncio.wait_for(finished(process), 10)
+    assert stopped.code == code
+    assert "stopped at once" in stopped.stderr
+
+
+async def test_answers_lost_with_the_power(tmp_path: Path) -> None:
+    """Where the files hold more than the stored answers lead to, and the model answers otherwise the second time, the run
+    names the line and changes nothing; without these files it goes on.
+    """
+    async with SimulatedServer() as server:
+        assert (await run(tmp_path, server.url)).code == 0
+    database = sqlite3.connect(tmp_path / "run" / "completions.sqlite")
+    with database:
+        database.execute("DELETE FROM outcomes WHERE ordinal > 20")
+    database.close()
+    before = derived(tmp_path / "run")
+    async with SimulatedServer(seed=1) as another:
+        refused = await run(tmp_path, another.url)
+        assert refused.code == 4
+        assert "lost with the power" in refused.stderr
+        assert derived(tmp_path / "run")["dataset.jsonl"] == before["dataset.jsonl"]
+        for name in ("dataset.jsonl", "decisions.jsonl"):
+            (tmp_path / "run" / name).unlink()
+        result = await run(tmp_path, another.url)
+    assert result.code == 0, result.stderr
+    check_counts(result.json, tmp_path / "run")
 
 
 async def test_wall_time_stops_with_usable_data(tmp_path: Path) -> None:
@@ -423,20 +392,6 @@ async def test_a_missing_config_suggests(name: str) -> None:
     assert result.code == 2
     assert name in result.stderr
     assert "brainstorming" in result.stderr
-
-
-async def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
-    """The second process is refused with code 4 while the first one works."""
-    async with SimulatedServer(64, Latency(0.3)) as server:
-        command = ("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--concurrency", "1")
-        first = await launch(*command)
-        while server.statistics().requests < 2:
-            await asyncio.sleep(0.02)
-        second = await explore(*command)
-        assert second.code == 4
-        assert "another process" in second.stderr
-        first.kill()
-        await first.communicate()
 
 
 async def test_a_server_that_never_answers_ends_the_run(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ class DerivedFile:
             if there != line[: len(there)]:
                 raise StorageError(
                     f"{self._path}, line {self._line_number}: what is there is not what the stored answers lead to. "
-                    f"The file was edited or damaged: {self._remedy}"
+                    "The file was edited or damaged, or answers that it was made of were lost with the power: "
+                    f"{self._remedy}"
                 )
             self._left_to_compare -= len(there)
             line = line[len(there) :]

@@ -20,6 +20,8 @@ from explore_async.storage.salvage import is_half_mended
 
 FORMAT = 1
 _DERIVED = ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
+_WHOLE = ("config.json", "tree.json", "stats.json", "live.json")
+"""Written beside their place and put there by renaming: who is killed in between leaves the unfinished one behind."""
 
 
 class RunDirectory:
@@ -44,6 +46,7 @@ class RunDirectory:
             os.close(lock)
             raise _refused(self.path, error) from error
         self._lock = lock
+        self._tidy()
         return self
 
     def __exit__(
@@ -52,6 +55,12 @@ class RunDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _tidy(self) -> None:
+        for name in _WHOLE:
+            for unfinished in self.path.glob(f".{name}.*"):
+                with suppress(OSError):
+                    unfinished.unlink()
 
     @property
     def in_use(self) -> bool:

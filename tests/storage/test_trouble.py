@@ -234,6 +234,27 @@ with RunDirectory(Path({str(path)!r})):
         pass
 
 
+def test_what_a_kill_left_unfinished_is_tidied_away(tmp_path: Path) -> None:
+    """A process killed while it writes a document leaves the old one and a piece; whoever enters next removes the piece,
+    and nothing that is not its own.
+    """
+    write_json(tmp_path / "live.json", {"a": 1})
+    (tmp_path / ".coverage.json.another").touch()
+    program = f"""
+import os, signal
+from pathlib import Path
+from explore_async.storage.derived import write_json
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+write_json(Path({str(tmp_path)!r}) / "live.json", {{"a": 2}})
+"""
+    subprocess.run([sys.executable, "-c", program], env=environment(), check=False)
+    assert len(list(tmp_path.iterdir())) == 3
+    with RunDirectory(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"live.json", ".coverage.json.another", ".lock"}
+    assert orjson.loads((tmp_path / "live.json").read_bytes()) == {"a": 1}
+
+
 @pytest.mark.parametrize("where", ["a file", "below a file", "/proc"])
 def test_a_directory_that_cannot_be_written(tmp_path: Path, where: str) -> None:
     """A place that takes no directory is a StorageError that points to --out."""
