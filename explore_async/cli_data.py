@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM
+from explore_async.shown import json_line, printable
 
 if TYPE_CHECKING:
     from explore_async.curation.filtering import Filtered
@@ -371,14 +372,12 @@ def _stdout() -> Console:
 
 
 def _say(text: str) -> None:
-    from explore_async.progress import printable
-
     Console(stderr=True).print(Text(printable(text, _WIDE)), soft_wrap=True)
 
 
 def _json(document: dict[str, Any], *, wanted: bool) -> None:
     if wanted:
-        typer.echo(orjson.dumps(document).decode())
+        typer.echo(json_line(document), nl=False)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from explore_async.curation.collection import below
 from explore_async.curation.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.values import Completion
-from explore_async.progress import printable
+from explore_async.shown import printable
 from explore_async.storage.completions import read_stored
 
 _LONGEST_NAME = 100
@@ -125,7 +125,7 @@ def _request(run: RunData, key: str, console: Console) -> None:
         return
     _print(console, "request", f"{key} ({stored.kind})")
     for message in stored.question["messages"]:
-        _print(console, message["role"], message["content"], whole=True)
+        _print(console, printable(message["role"]), message["content"], whole=True)
     outcome = stored.outcome
     if isinstance(outcome, Completion):
         _print(console, "answer", outcome.text, whole=True)

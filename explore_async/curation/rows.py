@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 import stat
 import zlib
 from codecs import BOM_UTF8
@@ -22,7 +21,6 @@ from explore_async.curation.json_list import NoListError, list_elements
 from explore_async.errors import DataError
 
 _CHUNK = 1 << 18
-_LINE_BREAK = re.compile(rb"[ \t\r]*+\n\s*")
 
 
 class Row(NamedTuple):  # three times as fast to make as a dataclass, and there are millions
@@ -40,7 +38,9 @@ class Row(NamedTuple):  # three times as fast to make as a dataclass, and there 
 
     def json_line(self) -> bytes:
         """The same in one line. In JSON a line break never stands within a string."""
-        return _LINE_BREAK.sub(b" ", self.json()) if self.kind is Kind.JSON_LIST else self.json()
+        if self.kind is not Kind.JSON_LIST:
+            return self.json()
+        return b" ".join(line for part in self.json().split(b"\n") if (line := part.strip(b" \t\r")))
 
 
 @dataclass(frozen=True, slots=True)

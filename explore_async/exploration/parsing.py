@@ -19,6 +19,8 @@ from explore_async.exploration.values import AnswerSchema, Completion
 Format = Literal["json", "text"]
 
 _EXCERPT = 200
+_DEEPEST = 100
+"""Lists within lists of a text; what lies deeper is left out. Parsers of JSON let a thousand through."""
 _FORM_NAME = "the name"
 """What stands for a name in the form that models are shown; small ones write it down as it is."""
 _THINKING_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
@@ -167,21 +169,24 @@ def _checked(item: Mapping[str, Any], shape: _Shape) -> dict[str, str] | Unreada
     return fields
 
 
-def _text_of(value: object) -> str:
+def _text_of(value: object, depth: int = 0) -> str:
     """Models answer with numbers and lists where a text was asked for; these have an obvious text."""
     if isinstance(value, str):
         text = value
-    elif value is None or isinstance(value, Mapping):
+    elif value is None or isinstance(value, Mapping) or depth > _DEEPEST:
         text = ""
     elif isinstance(value, Sequence):
-        text = "\n".join(_text_of(part) for part in value)
+        text = "\n".join(_text_of(part, depth + 1) for part in value)
     else:
         text = orjson.dumps(value).decode()
     return text.replace("\x00", "").strip()
 
 
 def _excerpt(item: object) -> str:
-    return orjson.dumps(item, default=str, option=orjson.OPT_NON_STR_KEYS).decode()[:_EXCERPT]
+    try:
+        return orjson.dumps(item, default=str, option=orjson.OPT_NON_STR_KEYS).decode()[:_EXCERPT]
+    except TypeError:  # what can be read from JSON may be nested too deeply to be written as such
+        return "(nested too deeply to be shown)"
 
 
 def _json_items(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadable]:

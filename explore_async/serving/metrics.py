@@ -6,13 +6,14 @@ has a line for each: counts are added up, and of the cache the fullest is told.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
 _LINE = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*)(?:\{[^\n]*\})?\s+(?P<value>\S+)(?:\s+\d+)?\s*$", re.MULTILINE)
+_LARGEST: Final = 2.0**53
+"""More is no reading: beyond it whole numbers are no longer told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def read_metrics(page: str) -> EngineMetrics | None:
             value = float(line["value"])
         except ValueError:
             continue
-        if math.isfinite(value) and value >= 0:
+        if 0 <= value <= _LARGEST:
             values.setdefault(line["name"], []).append(value)
     for names in (_VLLM, _LLAMA_CPP):
         if all(names[gauge][0] in values for gauge in ("running", "waiting")):

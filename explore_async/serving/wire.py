@@ -1,7 +1,7 @@
 """The chat completions format as values and functions: what is sent, and what the answers of many servers mean.
 
-Pure: opens no connection and raises nothing of ours. Reading tolerates what servers leave out; None stands for an
-answer that is none.
+Pure: opens no connection and raises nothing of ours. Reading tolerates what servers leave out, and whatever they put
+in its place; None stands for an answer that is none.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from explore_async.settings import SIMULATED
 _OVERFLOW = re.compile(
     r"maximum context length|maximum model length|context_length_exceeded|exceed_context_size", re.IGNORECASE
 )
+
+LARGEST_COUNT = 2**40
+"""Of tokens in one answer; more is no count. Sums of them have to fit into the 64 bits of JSON writers."""
+_LONGEST_NAME = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,13 @@ def read_completion(answer: Any, *, served_model: str, endpoint: str, latency_s:
     usage = _mapping(answer.get("usage"))
     return Completion(
         text=text,
-        finish_reason=str(choice.get("finish_reason") or ""),
+        finish_reason=_name(choice.get("finish_reason")),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
         cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
-        model=SIMULATED if answer.get("system_fingerprint") == SIMULATED else str(answer.get("model") or served_model),
+        model=SIMULATED
+        if answer.get("system_fingerprint") == SIMULATED
+        else _name(answer.get("model")) or served_model,
         endpoint=endpoint,
         latency_s=latency_s,
     )
@@ -80,12 +86,13 @@ def read_completion(answer: Any, *, served_model: str, endpoint: str, latency_s:
 def read_catalogue(answer: Any) -> list[ServedModel] | None:
     """None where the answer is no list of models."""
     try:
-        return [
-            ServedModel(str(entry["id"]), str(entry.get("owned_by") or ""), _count(entry.get("max_model_len")) or None)
+        found = [
+            ServedModel(_name(entry["id"]), _name(entry.get("owned_by")), _count(entry.get("max_model_len")) or None)
             for entry in answer["data"]
         ]
     except (KeyError, TypeError, AttributeError):
         return None
+    return found if all(model.name for model in found) else None
 
 
 def is_overflow(raw: bytes) -> bool:
@@ -102,7 +109,7 @@ def retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp()
     return max(0.0, seconds) if math.isfinite(seconds) else None
@@ -113,8 +120,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int:
-    """A count as servers report it; what is missing, negative or no number is 0."""
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+    """A count as servers report it; what is missing, negative, impossible or no number is 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT else 0
+
+
+def _name(value: Any) -> str:
+    """What names something; nothing where that is no short text."""
+    return value[:_LONGEST_NAME] if isinstance(value, str) else ""
 
 
 def _error_text(raw: bytes) -> str:
@@ -126,4 +138,5 @@ def _error_text(raw: bytes) -> str:
     error = answer.get("error", answer)
     if isinstance(error, str):
         return error
-    return " ".join(str(_mapping(error).get(part) or "") for part in ("message", "code", "type"))
+    said = (_mapping(error).get(part) for part in ("message", "code", "type"))
+    return " ".join(part for part in said if isinstance(part, str))
