@@ -10,13 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM
-from explore_async.shown import json_line, printable
+from explore_async.shown import json_line, json_text, printable
 
 if TYPE_CHECKING:
     from explore_async.curation.filtering import Filtered
@@ -360,7 +359,7 @@ def stats(path: RunArgument) -> None:
     from explore_async.curation.run_data import RunData
 
     run = RunData.read(path)
-    typer.echo(orjson.dumps(run.stats if run.is_run else run.config, option=orjson.OPT_INDENT_2).decode())
+    typer.echo(json_text(run.stats if run.is_run else run.config))
 
 
 def _stdout() -> Console:

@@ -61,6 +61,13 @@ def show(run: RunData, wanted: str, console: Console) -> None:
 
     Raises DataError where the run has neither.
     """
+    try:
+        _show(run, wanted, console)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{run.path}: the evidence of {wanted} is not what a run writes: {error!r}") from error
+
+
+def _show(run: RunData, wanted: str, console: Console) -> None:
     decision = next((line for line in run.decisions() if line.get("id") == wanted), None)
     if decision is None and not run.is_run and _undecided(run, wanted, console):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -29,6 +30,13 @@ def json_line(document: Any) -> bytes:
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
         return orjson.dumps(_encodable(document), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def json_text(document: Any) -> str:
+    """The same document for people, in which no character steers a terminal: JSON has another way to write them."""
+    text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    escaped = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    return text if text.replace("\n", "").isprintable() else "".join(escaped)
 
 
 def _encodable(value: Any) -> Any:

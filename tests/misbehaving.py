@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -83,10 +84,18 @@ Script = Iterable[Behaviour] | Callable[[dict[str, Any], int], Behaviour]
 class MisbehavingServer:
     """`bodies` and `heads` are what was asked, `peak` the most chat requests at a time; `port` lets it come back."""
 
-    def __init__(self, script: Script = (), *, catalogue: Script | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        script: Script = (),
+        *,
+        catalogue: Script | None = None,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._next_answer = _player(script, OK)
         self._next_catalogue = _player(() if catalogue is None else catalogue, models("m"))
         self.port = port
+        self._tls = tls
         self.bodies: list[dict[str, Any]] = []
         self.heads: list[str] = []
         self.catalogue_requests = 0
@@ -95,10 +104,10 @@ class MisbehavingServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}/v1"
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
