@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,7 +139,9 @@ class OriginalFolder:
     def _file(self, node: Node) -> Path | None:
         """The task's file: what the tree calls it, in this folder, wherever it lay when it was written."""
         path = self.path / self._named(node)
-        return path if path.is_file() else None
+        with suppress(OSError):  # longer than a name of a file can be
+            return path if path.is_file() else None
+        return None
 
     @staticmethod
     def _named(node: Node) -> str:
