@@ -297,8 +297,8 @@ class TroubledFleet(Fleet):
         slow = replace(profiles[0], step_s=SLOWER * profiles[0].step_s, request_s=SLOWER * profiles[0].request_s)
         super().__init__([slow, *profiles[1:]])
 
-    def _open_client(self, endpoint: Endpoint) -> Any:
-        client = super()._open_client(endpoint)
+    async def _open_client(self, endpoint: Endpoint) -> Any:
+        client = await super()._open_client(endpoint)
         gone: dict[int, Callable[[float], bool]] = {
             1: lambda now: now > DIES_AT,
             2: is_flapped,

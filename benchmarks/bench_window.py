@@ -89,8 +89,8 @@ class DryingFleet(Fleet):
     def __init__(self) -> None:
         super().__init__([PROFILE])
 
-    def _open_client(self, endpoint: Endpoint) -> Any:
-        client = super()._open_client(endpoint)
+    async def _open_client(self, endpoint: Endpoint) -> Any:
+        client = await super()._open_client(endpoint)
         return DryingClient(client)
 
 

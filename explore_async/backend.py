@@ -6,6 +6,7 @@ Nothing is started or contacted before the first answer that is not stored alrea
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,10 +14,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from explore_async.endpoints_file import changes, read_endpoints
-from explore_async.engines import Server, new_server, slots_of
+from explore_async.engines import Server, choose, new_server, slots_of
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import ChatRequest, Outcome
 from explore_async.serving.pool import MOST_FOUND, Endpoint, EndpointPool, PoolStatistics, Retry
+from explore_async.serving.vllm import KEY_VARIABLE
 from explore_async.settings import (
     ASSUMED_SLOTS,
     WINDOW_PER_FOUND_SLOT,
@@ -138,7 +140,8 @@ class Backend:
         server: Server = await self._stack.enter_async_context(made)
         self._server = server
         self._report(f"the server is ready after {server.started_in_s:.0f} s")
-        return Endpoint(server.url, concurrency=slots_of(settings))
+        key = KEY_VARIABLE if choose(settings).engine == "vllm" and os.environ.get(KEY_VARIABLE) else None
+        return Endpoint(server.url, concurrency=slots_of(settings), api_key_env=key)
 
     async def ask(
         self,
@@ -172,7 +175,7 @@ class Backend:
             try:
                 if isinstance(listed, ConfigError):
                     raise listed
-                pool.replace([_endpoint(settings) for settings in listed])
+                await pool.replace([_endpoint(settings) for settings in listed])
             except ConfigError as error:
                 self._report(f"{error}; going on with the endpoints as they were")
             else:
@@ -197,6 +200,8 @@ def _endpoint(settings: EndpointSettings) -> Endpoint:
         settings.url,
         concurrency=None if settings.concurrency == "auto" else settings.concurrency,
         api_key_env=settings.api_key_env,
+        api_key_file=settings.api_key_file,
+        ca_file=settings.ca_file,
         requests_per_minute=settings.requests_per_minute,
         tokens_per_minute=settings.tokens_per_minute,
         weight=settings.weight,

@@ -9,15 +9,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import orjson
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from explore_async import __version__, config
 from explore_async.cli_data import data, terminable
-from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError, StorageError
+from explore_async.errors import (
+    EXIT_NOTHING_KEPT,
+    EXIT_SIGINT,
+    EXIT_SIGTERM,
+    ConfigError,
+    DataError,
+    ExploreError,
+    StorageError,
+)
 from explore_async.interrupts import at_once
+from explore_async.shown import json_line, message, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +43,7 @@ ModelOption = Annotated[str | None, typer.Option("--model", help="the model to a
 ConcurrencyOption = Annotated[int | None, typer.Option("--concurrency", min=1, help="requests in flight per endpoint")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="another seed, another dataset")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line of stdout")]
+_LONGEST_LINE = 10_000
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 
 
@@ -51,6 +60,8 @@ def main() -> None:
         # Whoever read our output has enough. Python would complain once more when it closes stdout.
         _drop_output()
         sys.exit(0)
+    except RecursionError:
+        _fail(DataError("what was read is nested too deeply: no data that this program writes is"))
     except OSError as error:
         _drop_output()
         _fail(StorageError(f"{error.filename or 'the output'}: {error.strerror or error}"))
@@ -62,7 +73,7 @@ def _drop_output() -> None:
 
 def _print_json(document: dict[str, Any]) -> None:
     try:
-        sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
+        sys.stdout.buffer.write(json_line(document))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has enough; what was made stays made
         _drop_output()
@@ -72,10 +83,10 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _fail(error: ExploreError) -> NoReturn:
-    shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in f"error: {error}")  # data may be in it
-    Console(stderr=True, soft_wrap=True).print(Text(shown, style="red"))
+    shown = message(str(error))
+    Console(stderr=True, soft_wrap=True).print(Text(f"error: {shown}", style="red"))
     if "--json" in sys.argv:
-        _print_json({"error": str(error), "exit_code": error.exit_code})
+        _print_json({"error": shown, "exit_code": error.exit_code})
     sys.exit(error.exit_code)
 
 
@@ -192,8 +203,6 @@ def _report(result: Any, settings: Any, *, quiet: bool) -> None:
 
 
 def _check_path(path: Path) -> None:
-    from explore_async.progress import printable
-
     try:
         path.exists()
     except (OSError, ValueError) as error:
@@ -271,6 +280,10 @@ def serve(  # noqa: PLR0917 - an option each
     from explore_async.serving.engine import PROFILES
 
     console = Console(stderr=True, quiet=quiet)
+
+    def say(text: str) -> None:
+        console.print(Text(printable(text, _LONGEST_LINE)), soft_wrap=True)
+
     if engine not in {"auto", "vllm", "embedded", "simulated"}:
         raise ConfigError(f"--engine {engine}: it is one of auto, vllm, embedded, simulated")
     if context.args and engine in {"embedded", "simulated"}:
@@ -279,7 +292,7 @@ def serve(  # noqa: PLR0917 - an option each
         if profile is not None and profile not in PROFILES:
             raise ConfigError(f"--profile {profile}: it is one of {', '.join(PROFILES)}")
         pace = None if profile is None else PROFILES[profile].with_slots(slots or PROFILES[profile].slots)
-        simulating = keep_simulating(port=port, slots=slots or 256, latency_s=latency, profile=pace, say=console.print)
+        simulating = keep_simulating(port=port, slots=slots or 256, latency_s=latency, profile=pace, say=say)
         asyncio.run(simulating)
         return
     settings = config.server(
@@ -291,7 +304,7 @@ def serve(  # noqa: PLR0917 - an option each
             "vllm": {"tensor_parallel": tensor_parallel, "data_parallel": data_parallel, "args": context.args},
         }
     )
-    asyncio.run(keep_serving(settings, port=port, say=console.print))
+    asyncio.run(keep_serving(settings, port=port, say=say))
 
 
 @app.command()

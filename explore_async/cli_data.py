@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, EXIT_UNHEALTHY
+from explore_async.shown import json_line, json_text, printable
 
 if TYPE_CHECKING:
     from explore_async.curation.filtering import Filtered
@@ -369,7 +369,7 @@ def stats(path: RunArgument) -> None:
     from explore_async.curation.run_data import RunData
 
     run = RunData.read(path)
-    typer.echo(orjson.dumps(run.stats if run.is_run else run.config, option=orjson.OPT_INDENT_2).decode())
+    typer.echo(json_text(run.stats if run.is_run else run.config))
 
 
 @data.command()
@@ -399,14 +399,12 @@ def _stdout() -> Console:
 
 
 def _say(text: str) -> None:
-    from explore_async.progress import printable
-
     Console(stderr=True).print(Text(printable(text, _WIDE)), soft_wrap=True)
 
 
 def _json(document: dict[str, Any], *, wanted: bool) -> None:
     if wanted:
-        typer.echo(orjson.dumps(document).decode())
+        typer.echo(json_line(document), nl=False)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from rapidfuzz import process
 
+from explore_async import yaml_text
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import Kind
 from explore_async.settings import RunSettings, ServerSettings
@@ -19,25 +20,8 @@ from explore_async.settings import RunSettings, ServerSettings
 NOTHING = object()
 """A change to "not set", where None means "as the file has it"."""
 
-_NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""PyYAML lets the last two through: a date with a 13th month, brackets a thousand deep."""
 _CLOSE_ENOUGH = 60.0
 _TEMPLATE = "template.yaml"
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"{key.value!r} stands here twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def presets() -> dict[str, Path]:
@@ -99,10 +83,10 @@ def _find(config: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe loader's child)
+        document = yaml_text.load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
-    except _NO_YAML as error:
+    except yaml_text.NO_YAML as error:
         raise ConfigError(f"{path}: this is no YAML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
@@ -126,32 +110,32 @@ def _override(document: dict[str, Any], override: str) -> None:
     if not equals or not name.strip():
         raise ConfigError(f"--set {override}: write it as name=value, for example --set generation.per_request=5")
     try:
-        value = yaml.safe_load(text)
-    except _NO_YAML as error:
-        raise ConfigError(f"--set {override}: the value is no YAML: {error}") from error
+        value = yaml_text.load(text)
+    except yaml_text.NO_YAML as error:
+        raise ConfigError(f"--set {name}: the value is no YAML: {getattr(error, 'problem', None) or error}") from error
     target: Any = document
     *above, last = name.strip().split(".")
     for step in above:
-        target = _below(target, step, override)
+        target = _below(target, step, name)
     if isinstance(target, list):
-        target[_position(target, last, override)] = value
+        target[_position(target, last, name)] = value
     else:
         target[last] = value
 
 
-def _below(target: Any, step: str, override: str) -> Any:
-    where: Any = _position(target, step, override) if isinstance(target, list) else step
+def _below(target: Any, step: str, name: str) -> Any:
+    where: Any = _position(target, step, name) if isinstance(target, list) else step
     below = target[where] if isinstance(target, list) else target.get(where)
     if below is None:
         below = target[where] = {}
     if not isinstance(below, dict | list):
-        raise ConfigError(f"--set {override}: {step} holds a value, not settings")
+        raise ConfigError(f"--set {name}: {step} holds a value, not settings")
     return below
 
 
-def _position(target: list[Any], step: str, override: str) -> int:
+def _position(target: list[Any], step: str, name: str) -> int:
     if not step.isdecimal() or int(step) >= len(target):
-        raise ConfigError(f"--set {override}: {step} is no position in a list of {len(target)}")
+        raise ConfigError(f"--set {name}: {step} is no position in a list of {len(target)}")
     return int(step)
 
 
@@ -204,9 +188,14 @@ def _complaint(detail: ErrorDetails) -> str:
         return f"{where}: unknown key{_suggestion(str(detail['loc'][-1]), known)}"
     message = detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
-    tellable = isinstance(given, str | int | float | bool) and detail["loc"][-1] != "api_key_env"  # it may be the key
+    tellable = isinstance(given, str | int | float | bool) and not _may_be_secret(detail["loc"])
     shown = f" (given: {str(given)[:80]})" if tellable else ""
     return f"{where}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _may_be_secret(location: Sequence[int | str]) -> bool:
+    """A key where the name of its variable belongs, a password in a URL."""
+    return location[-1] in {"url", "api_key_env", "api_key_file"} or "endpoints" in location[-2:]
 
 
 def _is_branch(step: int | str) -> bool:

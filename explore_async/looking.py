@@ -13,7 +13,7 @@ from explore_async.curation.collection import below
 from explore_async.curation.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.values import Completion
-from explore_async.progress import printable
+from explore_async.shown import printable
 from explore_async.storage.completions import read_stored
 
 _LONGEST_NAME = 100
@@ -60,6 +60,13 @@ def show(run: RunData, wanted: str, console: Console) -> None:
     """A task or an example by its id: what it is, what was decided and why, the prompt and the raw answer; or a request
     by its key. Raises DataError where the run has none of them.
     """
+    try:
+        _show(run, wanted, console)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{run.path}: the evidence of {wanted} is not what a run writes: {error!r}") from error
+
+
+def _show(run: RunData, wanted: str, console: Console) -> None:
     decision = next((line for line in run.decisions() if line.get("id") == wanted), None)
     if decision is None and (_request(run, wanted, console) if run.is_run else _undecided(run, wanted, console)):
         return
@@ -125,7 +132,7 @@ def _request(run: RunData, key: str, console: Console) -> bool:
         return False
     _print(console, "request", f"{key} ({stored.kind})")
     for message in stored.question["messages"]:
-        _print(console, message["role"], message["content"], whole=True)
+        _print(console, printable(message["role"]), message["content"], whole=True)
     outcome = stored.outcome
     if isinstance(outcome, Completion):
         _print(console, "answer", outcome.text, whole=True)

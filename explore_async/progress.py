@@ -23,19 +23,16 @@ from explore_async.exploration.values import Event, ExampleKept, TaskAdded
 from explore_async.live import Glimpse
 from explore_async.run import RunInProgress
 from explore_async.settings import Recipe
+from explore_async.shown import printable
 
 if TYPE_CHECKING:
     from explore_async.serving.models import Progress as FetchProgress
 
+__all__ = ["LastingConsole", "RunProgress", "printable"]
+
 _SECONDS_BETWEEN_LINES = 10.0
-_EXCERPT = 160
+_LONGEST_LINE = 10_000
 _MIB = 1 << 20
-
-
-def printable(text: str, most: int = _EXCERPT) -> str:
-    """One line of it, without control characters: what a model writes must not steer a terminal."""
-    line = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in text).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 class _LastingStderr(io.TextIOBase):
@@ -152,7 +149,7 @@ class RunProgress:
 
     def _say(self, text: str) -> None:
         if not self._quiet and not self._live.is_started:
-            self._console.print(Text(text), soft_wrap=True)
+            self._console.print(Text(printable(text, _LONGEST_LINE)), soft_wrap=True)
 
     def _line(self, glimpse: Glimpse) -> str:
         tally = glimpse.tally
@@ -203,7 +200,7 @@ class RunProgress:
             )
             parts.append(table)
             if glimpse.engines:
-                parts.append(Text(glimpse.engines, style="dim"))
+                parts.append(Text(printable(glimpse.engines), style="dim"))
             if glimpse.trouble:
                 parts.append(Text(printable(glimpse.trouble), style="yellow"))
         if self._latest is not None:

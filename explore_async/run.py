@@ -76,7 +76,7 @@ class RunResult:
     @property
     def is_over(self) -> bool:
         """Whether there are examples, and nobody has asked it to stop before its time."""
-        return bool(self.kept) and self.ending in _FINISHED | {"wall_time", "offline"}
+        return bool(self.kept) and self.ending in FINISHED | {"wall_time", "offline"}
 
     @property
     def exit_code(self) -> int:

@@ -31,6 +31,7 @@ WINDOW_PER_FOUND_SLOT = 8
 ASSUMED_SLOTS = 256
 """Of an endpoint that is to find out itself how much it takes: vLLM's default."""
 LONGEST_LAG = 16
+_SHORTEST_KEY = 20
 
 
 class Settings(BaseModel):
@@ -281,7 +282,20 @@ class Recipe(Settings):
         return self.model_copy(update={"model": self.model or model, "window": window, "lag": lag})
 
 
+NO_SECRETS = (
+    "must hold no credentials and no query, as URLs are shown and written down: put the key in an environment variable "
+    "and name that in api_key_env, or in a file and name that in api_key_file"
+)
+
+
+def may_hold_secrets(url: str) -> bool:
+    """Whether a URL has, or may be meant to have, a user, a password or a token in it."""
+    return "@" in url or "?" in url
+
+
 def _http_url(url: str) -> str:
+    if may_hold_secrets(url):
+        raise ValueError(f"it {NO_SECRETS}")
     if not url.startswith(("http://", "https://")):
         raise ValueError("an endpoint is an http:// or https:// URL")
     return url
@@ -290,7 +304,15 @@ def _http_url(url: str) -> str:
 def _variable_name(name: str | None) -> str | None:
     if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError("this is the NAME of the environment variable that holds the key, not the key itself")
+    if name is not None and _is_like_a_key(name):
+        raise ValueError("this looks like a key: give the NAME of an environment variable that holds it, in capitals")
     return name
+
+
+def _is_like_a_key(name: str) -> bool:
+    """Keys such as hf_… and gsk_… could be names of variables."""
+    mixed = any(c.islower() for c in name) and any(c.isupper() or c.isdigit() for c in name)
+    return mixed and len(name) >= _SHORTEST_KEY
 
 
 class EndpointSettings(Settings):
@@ -301,6 +323,10 @@ class EndpointSettings(Settings):
     """Of two endpoints with equally many free slots, the one of twice the weight counts as having twice as many."""
     api_key_env: Annotated[str | None, AfterValidator(_variable_name)] = None
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
+    api_key_file: Annotated[str, Field(min_length=1)] | None = None
+    """Or a file that holds it and that nobody else can read. ~ is the home directory."""
+    ca_file: Annotated[str, Field(min_length=1)] | None = None
+    """Certificates (PEM) of the authorities that vouch for an https:// endpoint, instead of the system's."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
     model: str | dict[str, str] | None = None
@@ -311,6 +337,12 @@ class EndpointSettings(Settings):
     @classmethod
     def _url_alone(cls, data: Any) -> Any:
         return {"url": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _one_key(self) -> EndpointSettings:
+        if self.api_key_env is not None and self.api_key_file is not None:
+            raise ValueError("api_key_env and api_key_file: give one of them")
+        return self
 
 
 class VllmSettings(Settings):

@@ -27,6 +27,7 @@ _ENDINGS = {
 _TASKS_SHOWN = 40
 _EXAMPLES_SHOWN = 3
 _MOST_CHARACTERS = 400
+_LONGEST_PATH = 10_000
 
 
 def show(result: RunResult, console: Console) -> None:
@@ -48,7 +49,8 @@ def show(result: RunResult, console: Console) -> None:
         ("decisions.jsonl", "why each task and example was kept or dropped"),
         ("stats.json", "these numbers and more"),
     ):
-        console.print(Text(f"  {result.directory / name}", style="bold") + Text(f"  {what}"), soft_wrap=True)
+        path = printable(str(result.directory / name), _LONGEST_PATH)
+        console.print(Text(f"  {path}", style="bold") + Text(f"  {what}"), soft_wrap=True)
 
 
 def _tree(result: RunResult) -> Tree:

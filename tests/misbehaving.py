@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gzip
 import random
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -106,12 +107,19 @@ class MisbehavingServer:
     """`bodies` and `heads` are what was asked, `peak` the most chat requests at a time; `port` lets it come back."""
 
     def __init__(
-        self, script: Script = (), *, catalogue: Script | None = None, port: int = 0, host: str = "127.0.0.1"
+        self,
+        script: Script = (),
+        *,
+        catalogue: Script | None = None,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._next_answer = _player(script, OK)
         self._next_catalogue = _player(() if catalogue is None else catalogue, models("m"))
         self.port = port
         self._host = host
+        self._tls = tls
         self.bodies: list[dict[str, Any]] = []
         self.heads: list[str] = []
         self.catalogue_requests = 0
@@ -120,10 +128,11 @@ class MisbehavingServer:
 
     @property
     def url(self) -> str:
-        return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}/v1"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http{'s' if self._tls else ''}://{host}:{self.port}/v1"
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, self._host, self.port, backlog=1024)
+        self._server = await asyncio.start_server(self._serve, self._host, self.port, backlog=1024, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

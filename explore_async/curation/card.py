@@ -14,9 +14,12 @@ import yaml
 
 from explore_async.curation.collection import Collection, below
 from explore_async.curation.run_data import RunData
+from explore_async.errors import DataError
 
 _TASKS_LISTED = 500
 _MARKS = re.compile(r"([\\`*_\[\]|~$!])")
+_BLOCKS = re.compile(r"^(\d+(?=[.)])|(?=[#+=-]))")
+"""What makes a line a heading, a list or a rule."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -40,10 +43,10 @@ def card(
     }
     if str(recipe.get("language", "")).casefold() == "english":
         header["language"] = ["en"]
-    parts = [
-        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n",
-        *_body(source, exported, shape, how),
-    ]
+    try:
+        parts = [f"---\n{_yaml(header)}---\n", *_body(source, exported, shape, how)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{source.path}: its figures are not what a run or `analyze` writes: {error!r}") from error
     return "\n".join(parts) + "\n"
 
 
@@ -70,7 +73,7 @@ def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[s
         yield from _table("What was done since", _done(run.config))
     nodes = [node for root in source.trees() for node in below(root)]
     rows = [
-        (text("  " * node["depth"] + node["name"]), node["origin"], node["kept"], node["dropped"])
+        (text("  " * node["depth"] + node["name"]), text(node["origin"]), node["kept"], node["dropped"])
         for node in nodes
         if node["id"] not in source.pruned
     ]
@@ -88,7 +91,7 @@ def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[s
         "The data is a function of the recipe and the model's answers: `explore-async run` with the recipe below makes "
         "it again, byte for byte where the answers are the same.\n"
     )
-    recipe_text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    recipe_text = _yaml(recipe)
     fence = "`" * max([3, *(len(run_of) + 1 for run_of in re.findall(r"`+", recipe_text))])
     yield f"{fence}yaml\n{recipe_text}{fence}"
 
@@ -155,12 +158,21 @@ def _table(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
     if listed:
         yield f"## {title}\n"
         yield "| | |\n|---|---|"
-        yield from (f"| {name} | {value} |" for name, value in listed)
+        yield from (f"| {text(name)} | {value} |" for name, value in listed)
         yield ""
+
+
+def _yaml(document: Mapping[str, Any]) -> str:
+    """With letters as they are, unless there are some that turn the direction of text."""
+    plain = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    if all(c.isprintable() or c == "\n" for c in plain):
+        return plain
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=False)
 
 
 def text(value: object) -> str:
     """One line in which nothing is Markdown or HTML; leading spaces stay."""
     line = "".join(c if c.isprintable() else " " for c in str(value))
     indent = len(line) - len(line.lstrip(" "))
-    return "&nbsp;" * indent + _MARKS.sub(r"\\\1", html.escape(line.strip(" "), quote=False))
+    escaped = _MARKS.sub(r"\\\1", html.escape(line.strip(" "), quote=False))
+    return "&nbsp;" * indent + _BLOCKS.sub(r"\1\\", escaped)

@@ -17,6 +17,9 @@ Example: TypeAlias = dict[str, Any]
 
 OWN_COLUMNS = ("id", "task_id", "task_path", "instruction", "input", "output", "request")
 
+DEEPEST = 100
+"""Levels of a tree below its root. Writers of JSON refuse what is nested some 250 deep, and so do people."""
+
 
 class Collection(Protocol):
     """Reads only. Faults of what it reads are DataErrors that name their place."""

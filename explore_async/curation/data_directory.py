@@ -19,7 +19,7 @@ import orjson
 from explore_async import __version__
 from explore_async.curation.collection import Collection, Example, Node, below, recounted
 from explore_async.curation.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE, RunData
-from explore_async.curation.writing import storing
+from explore_async.curation.writing import as_document, storing
 from explore_async.errors import ConfigError, DataError
 
 _OWN_FILES = {
@@ -61,7 +61,7 @@ class DataDirectory:
         self._decisions.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def document(self, name: str, content: Mapping[str, Any]) -> None:
-        (self._folder / name).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        (self._folder / name).write_bytes(as_document(content, self._folder / name))
 
     def text(self, name: str, content: str) -> None:
         (self._folder / name).write_text(content, encoding="utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 
 import orjson
 
-from explore_async.curation.collection import OWN_COLUMNS, Collection, Example, Node, below, new_node
-from explore_async.curation.writing import replacing, storing
+from explore_async.curation.collection import DEEPEST, OWN_COLUMNS, Collection, Example, Node, below, new_node
+from explore_async.curation.writing import as_document, replacing, storing
 from explore_async.errors import ConfigError, DataError
 
 TREE = "tree_meta_info.json"
@@ -25,7 +26,8 @@ _TEXTS = ("instruction", "input", "output")
 _NAMES = ("task_name", "raw_task_name", "config_filename", "reason")
 _THEIRS = "imported"
 """Where fields of theirs go that are called like columns of ours."""
-_LONGEST_FILE_NAME = 100
+_LONGEST_FILE_NAME = 200
+"""Bytes: file systems take 255 of them, and the suffix needs some."""
 _NOTES = 10
 
 
@@ -68,6 +70,8 @@ class OriginalFolder:
         name, children = theirs.get("task_name"), theirs.get("children") or []
         if not isinstance(name, str) or not name:
             raise DataError(f"{where}: field task_name is missing or no text")
+        if task_id.count(".") > DEEPEST:
+            raise DataError(f"{where}: more than {DEEPEST} levels deep")
         if not isinstance(children, list):
             raise DataError(f"{where}: field children is no list")
         reason = theirs.get("reason") or ""
@@ -135,7 +139,9 @@ class OriginalFolder:
     def _file(self, node: Node) -> Path | None:
         """The task's file: what the tree calls it, in this folder, wherever it lay when it was written."""
         path = self.path / self._named(node)
-        return path if path.is_file() else None
+        with suppress(OSError):  # longer than a name of a file can be
+            return path if path.is_file() else None
+        return None
 
     @staticmethod
     def _named(node: Node) -> str:
@@ -170,8 +176,8 @@ def write_original(collection: Collection, folder: Path) -> int:
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing([(folder / name).resolve() for name in documents]) as files:
-        for file, document in zip(files, documents.values(), strict=True):
-            file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        for file, (name, document) in zip(files, documents.items(), strict=True):
+            file.write(as_document(document, folder / name).removesuffix(b"\n"))
     return sum(map(len, by_task.values()))
 
 
@@ -181,13 +187,20 @@ def _file_names(root: Node) -> dict[str, str]:
     taken = {TREE.casefold(), PRUNED.casefold()}
     for node in below(root):
         named = node.get("original", {}).get("config_filename")
-        stem = Path(named).stem if isinstance(named, str) and named else re.sub(r"[^\w -]+", "_", node["name"])
-        name = f"{stem[:_LONGEST_FILE_NAME]}.json"
+        stem = _stem(named) if isinstance(named, str) and named else re.sub(r"[^\w -]+", "_", node["name"])
+        stem = stem.encode("utf-8", "replace")[:_LONGEST_FILE_NAME].decode(errors="ignore")
+        name = f"{stem}.json"
         if name.casefold() in taken:
-            name = f"{stem[:_LONGEST_FILE_NAME]} {node['id']}.json"
+            name = f"{stem} {node['id']}.json"
         taken.add(name.casefold())
         names[node["id"]] = name
     return names
+
+
+def _stem(named: str) -> str:
+    """Of a file in this folder, whatever path it is given, without what a terminal would take for more than a name."""
+    stem = Path(named.replace("\\", "/")).stem
+    return "".join(c if c.isprintable() else "_" for c in stem)
 
 
 def _fields(node: Node, names: Mapping[str, str]) -> dict[str, Any]:

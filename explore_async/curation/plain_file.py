@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from explore_async.curation.collection import OWN_COLUMNS, Example, Node, new_node, recounted
+from explore_async.curation.collection import DEEPEST, OWN_COLUMNS, Example, Node, new_node, recounted
 from explore_async.curation.columns import TASK, Exchange, reader
 from explore_async.curation.fields import FieldError, field_of
 from explore_async.curation.rows import BadRow, Row, Source
@@ -146,7 +146,7 @@ def _is_placed(row: Mapping[str, Any]) -> bool:
         and isinstance(task_id, str)
         and _TASK_ID.fullmatch(task_id) is not None
         and isinstance(path, list)
-        and len(path) == task_id.count(".") + 1
+        and len(path) == task_id.count(".") + 1 <= DEEPEST
         and all(isinstance(name, str) for name in path)
     )
 

@@ -11,8 +11,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from explore_async.curation.dedup_files import Counts
+from explore_async.shown import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
+_LONGEST_LINE = 10_000
 
 
 class FileProgress:
@@ -67,7 +69,7 @@ class FileProgress:
 def show(counts: Counts, console: Console) -> None:
     """The counts at the end, and the first bad rows by name."""
     for line in counts.bad_rows:
-        console.print(Text(f"skipped: {line}"), soft_wrap=True)
+        console.print(Text(printable(f"skipped: {line}", _LONGEST_LINE)), soft_wrap=True)
     if counts.bad > len(counts.bad_rows):
         console.print(f"… and {counts.bad - len(counts.bad_rows):,} more")
     rate = counts.rows / max(counts.seconds, 1e-9)

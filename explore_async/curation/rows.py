@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 import stat
 import zlib
 from codecs import BOM_UTF8
@@ -18,11 +17,10 @@ from typing import IO, Any, NamedTuple
 import orjson
 
 from explore_async.curation.formats import JSON, Kind, format_of
-from explore_async.curation.json_list import NoListError, list_elements
+from explore_async.curation.json_list import LONGEST, NoListError, list_elements
 from explore_async.errors import DataError
 
 _CHUNK = 1 << 18
-_LINE_BREAK = re.compile(rb"[ \t\r]*+\n\s*")
 
 
 class Row(NamedTuple):  # three times as fast to make as a dataclass, and there are millions
@@ -40,7 +38,9 @@ class Row(NamedTuple):  # three times as fast to make as a dataclass, and there 
 
     def json_line(self) -> bytes:
         """The same in one line. In JSON a line break never stands within a string."""
-        return _LINE_BREAK.sub(b" ", self.json()) if self.kind is Kind.JSON_LIST else self.json()
+        if self.kind is not Kind.JSON_LIST:
+            return self.json()
+        return b" ".join(line for part in self.json().split(b"\n") if (line := part.strip(b" \t\r")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +94,28 @@ class Source:
             content.read(len(BOM_UTF8))  # some editors write it; it is no part of the first row
         match self.format.kind:
             case Kind.JSON_LINES:
-                for number, line in enumerate(content, start=1):
+                for number, line in enumerate(_lines(content), start=1):
                     if line.strip():
                         yield _json_row(number, Kind.JSON_LINES, line.removesuffix(b"\n"))
             case Kind.JSON_LIST:
                 for number, element in enumerate(list_elements(iter(partial(content.read, _CHUNK), b"")), start=1):
                     yield _json_row(number, Kind.JSON_LIST, element)
             case Kind.TEXT:
-                for number, line in enumerate(content, start=1):
+                for number, line in enumerate(_lines(content), start=1):
                     yield _text_row(number, self._text_column, line.removesuffix(b"\n"))
             case Kind.PARQUET:
                 from explore_async.curation import parquet
 
                 for number, record in enumerate(parquet.records(file, self.path), start=1):
                     yield Row(number, Kind.PARQUET, record)
+
+
+def _lines(content: IO[bytes]) -> Iterator[bytes]:
+    """Of bounded length: a gzip of a few megabytes can be a line that no memory holds."""
+    while line := content.readline(LONGEST + 1):
+        if len(line) > LONGEST:
+            raise OSError(f"a line is longer than {LONGEST >> 20} MiB")
+        yield line
 
 
 def _json_row(number: int, kind: Kind, raw: bytes) -> Row | BadRow:

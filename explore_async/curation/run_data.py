@@ -6,6 +6,7 @@ Everything is read line by line, and nothing written: a dataset may be larger th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from explore_async.curation.collection import Example, Node, below
+from explore_async.curation.collection import DEEPEST, Example, Node, below
 from explore_async.curation.rows import BadRow, Row, Source
 from explore_async.errors import DataError
 
@@ -24,6 +25,8 @@ PRUNED_FILE = "pruned.json"
 COVERAGE_FILE = "coverage.json"
 """What `analyze` found, for cards; of another number of examples it no longer holds."""
 _TEXTS = ("id", "task_id", "instruction", "input", "output")
+_TASK_ID = re.compile(r"\d+(\.\d+)*")
+_ORIGINS = ("seed", "lookahead", "backtrack")
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class RunData:
         trees = _document(path).get("trees")
         if not isinstance(trees, list):
             raise DataError(f"{path}: it holds no list of trees")
+        _check_nodes(trees, path)
         return trees
 
     def examples(self) -> Iterator[Example]:
@@ -117,6 +121,9 @@ class RunData:
             for name in _TEXTS:
                 if not isinstance(row.value.get(name), str):
                     raise DataError(f"{source.place(row.number)}: field {name} is missing or no text")
+            path = row.value.get("task_path")
+            if not isinstance(path, list) or not path or not all(isinstance(one, str) for one in path):
+                raise DataError(f"{source.place(row.number)}: field task_path is missing or no list of names")
             yield row.value if isinstance(row.value, dict) else dict(row.value)
         written = (self.config.get("examples") or {}).get("kept", count)
         if not self.is_run and count != written:
@@ -139,6 +146,31 @@ def whole_rows(source: Source) -> Iterator[Row]:
         if isinstance(row, BadRow):
             raise DataError(f"{source.place(row.number)}: {row.fault}")
         yield row
+
+
+def _check_nodes(trees: list[Any], path: Path) -> None:
+    """Raises DataError for a tree that no run has written: trees come from other people, too."""
+    waiting = [(node, 0) for node in trees]
+    while waiting:
+        node, depth = waiting.pop()
+        if not isinstance(node, dict) or not isinstance(node.get("children"), list):
+            raise DataError(f"{path}: a task is no object with a list of children")
+        task_id = node.get("id")
+        if not isinstance(task_id, str) or not _TASK_ID.fullmatch(task_id):
+            raise DataError(f"{path}: a task has no id such as 0.3.1")
+        counts = [node.get(name) for name in ("kept", "dropped", "answers")]
+        fault = (
+            "name" if not isinstance(node.get("name"), str)
+            else "reason" if not isinstance(node.get("reason"), str)
+            else "origin" if node.get("origin") not in _ORIGINS
+            else "depth" if node.get("depth") != depth or depth > DEEPEST
+            else "exhausted" if not isinstance(node.get("exhausted"), bool)
+            else "counts" if not all(type(count) is int and count >= 0 for count in counts)
+            else ""
+        )  # fmt: skip
+        if fault:
+            raise DataError(f"{path}, task {task_id}: its {fault} is not what a run writes")
+        waiting += [(child, depth + 1) for child in node["children"]]
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+import orjson
+
 from explore_async.curation.formats import Kind, format_of
 from explore_async.curation.rows import Row
-from explore_async.errors import StorageError
+from explore_async.errors import DataError, StorageError
 
 _COMPRESSION_LEVEL = 6
 
@@ -87,7 +89,8 @@ def _sibling(path: Path) -> Iterator[IO[bytes]]:
         with storing(path):
             if path.exists() and not path.is_file():
                 raise StorageError(f"{path}: not a regular file")
-            file = place.open("wb")
+            place.unlink(missing_ok=True)  # of a process that was killed, or laid there for us to follow
+            file = place.open("xb")
         try:
             yield file
         finally:
@@ -121,6 +124,14 @@ def _writer(file: IO[bytes], path: Path, kind: Kind, schema: Any) -> RowWriter:
             from explore_async.curation.parquet import ParquetWriter
 
             return ParquetWriter(file, path, schema)
+
+
+def as_document(content: Any, path: Path) -> bytes:
+    """As indented JSON. Raises DataError for what is nested too deeply: readers let more through than writers."""
+    try:
+        return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    except TypeError as error:
+        raise DataError(f"{path}: cannot be written as JSON: {error}") from error
 
 
 @contextmanager

@@ -22,7 +22,8 @@ Format = Literal["json", "text"]
 _EXCERPT = 200
 _MOST_ITEMS = 10_000
 """Read of one answer: many times what is asked for, and a bound on what a few megabytes of brackets bring about."""
-_DEEPEST_TEXT = 100
+_DEEPEST = 100
+"""Lists within lists of a text; what lies deeper is left out. Parsers of JSON let a thousand through."""
 _FORM_NAME = "the name"
 """What stands for a name in the form that models are shown; small ones write it down as it is."""
 _THINKING_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
@@ -175,7 +176,7 @@ def _text_of(value: object, depth: int = 0) -> str:
     """Models answer with numbers and lists where a text was asked for; these have an obvious text."""
     if isinstance(value, str):
         text = value
-    elif value is None or isinstance(value, Mapping) or depth > _DEEPEST_TEXT:
+    elif value is None or isinstance(value, Mapping) or depth > _DEEPEST:
         text = ""
     elif isinstance(value, Sequence):
         text = "\n".join(_text_of(part, depth + 1) for part in value)
@@ -187,8 +188,8 @@ def _text_of(value: object, depth: int = 0) -> str:
 def _excerpt(item: object) -> str:
     try:
         return orjson.dumps(item, default=str, option=orjson.OPT_NON_STR_KEYS).decode()[:_EXCERPT]
-    except orjson.JSONEncodeError:  # it reads deeper nesting than it writes
-        return "(nested too deep to show)"
+    except TypeError:  # what can be read from JSON may be nested too deeply to be written as such
+        return "(nested too deeply to be shown)"
 
 
 def _json_items(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadable]:

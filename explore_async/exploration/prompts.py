@@ -39,7 +39,10 @@ _TRIAL: dict[str, dict[str, Any]] = {
     "generate": {**_COMMON, "demonstrations": (Demonstration("g", "h", "i"),), "topic": "j", "style": "k"},
 }
 """Every name that a template of each kind may use, with a value to try it on."""
-_FAULTS = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_FAULTS = (
+    *(TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    *(RecursionError, MemoryError),
+)
 """What a template can raise: it is a small program, and not ours."""
 
 
@@ -98,7 +101,8 @@ class PromptBook:
                 template.render({name: type(value)() for name, value in _TRIAL[kind].items()} | {"count": 1})
             except _FAULTS as error:
                 known = ", ".join(sorted([*_TRIAL[kind], "language", "answer_format", "inputs"]))
-                raise ConfigError(f"prompts: {kind}.j2, part [{role}]: {error} (names to use: {known})") from error
+                fault = str(error) or "it asks for more memory than there is"
+                raise ConfigError(f"prompts: {kind}.j2, part [{role}]: {fault} (names to use: {known})") from error
             used = find_undeclared_variables(environment.parse(text))
             constant = None if used & _TRIAL[kind].keys() else template.render(_TRIAL[kind]).strip()
             parts.append(_Part(role, template, constant))

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.text import Text
 
 from explore_async.errors import EXIT_SIGINT, ConfigError, EndpointError, StorageError
 from explore_async.measuring.plot import can_plot, plot
@@ -17,9 +18,11 @@ from explore_async.measuring.report import Progress, document, show
 from explore_async.measuring.sweep import Plan, Sweep
 from explore_async.serving.endpoints import Endpoint
 from explore_async.settings import Recipe
+from explore_async.shown import printable
 
 _STEP = 4
 _HIGHEST = 100_000
+_LONGEST_LINE = 10_000
 
 
 def levels(listed: str | None, most: int) -> tuple[int, ...]:
@@ -105,4 +108,4 @@ def _write(out: Path, found: dict[str, Any], sweep: Sweep, console: Console | No
         raise StorageError(f"{error.filename or out}: {error.strerror or error}") from error
     if console is not None:
         told = f"{out} and {picture}" if can_plot() else f"{out} (a plot needs matplotlib: pip install matplotlib)"
-        console.print(f"written: {told}", soft_wrap=True, highlight=False)
+        console.print(Text(printable(f"written: {told}", _LONGEST_LINE)), soft_wrap=True)

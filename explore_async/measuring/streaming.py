@@ -17,6 +17,7 @@ import orjson
 
 from explore_async.errors import EndpointUnavailable
 from explore_async.serving.client import EndpointClient
+from explore_async.serving.wire import MOST_TOKENS
 
 _END_OF_LINE = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -101,7 +102,8 @@ def read_chunk(event: str) -> Chunk:
         return Chunk(error=f"an event that is no object: {event[:_EXCERPT]}")
     if (error := document.get("error")) or document.get("object") == "error":
         detail = error.get("message") if isinstance(error, dict) else error
-        return Chunk(error=str(detail or document.get("message") or error)[:_EXCERPT])
+        told = next((one for one in (detail, document.get("message")) if one and isinstance(one, str)), event)
+        return Chunk(error=told[:_EXCERPT])
     choices, usage = document.get("choices"), document.get("usage")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
     delta = (choice or {}).get("delta")
@@ -116,7 +118,8 @@ def read_chunk(event: str) -> Chunk:
 
 def _count(usage: Any, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+    return value if is_count else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,4 +199,5 @@ async def ask(client: EndpointClient, body: bytes, *, timeout_s: float) -> Answe
 
 
 def _broken(client: EndpointClient, what: str) -> EndpointUnavailable:
-    return EndpointUnavailable(f"{client.url} {what}", endpoint=client.url, status=200)
+    # What a server says in its stream has not been through the client's hands.
+    return EndpointUnavailable(f"{client.url} {client.excerpt(what.encode())}", endpoint=client.url, status=200)

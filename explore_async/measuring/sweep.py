@@ -26,8 +26,8 @@ from explore_async.measuring.figures import EndpointFigures, LevelFigures, Sprea
 from explore_async.measuring.prompts import Question, limited, of_each_kind, questions
 from explore_async.measuring.streaming import Answer, ask
 from explore_async.measuring.watching import Watch
-from explore_async.serving.client import EndpointClient, open_session
-from explore_async.serving.endpoints import Endpoint, read_key
+from explore_async.serving.client import EndpointClient, open_client, open_session
+from explore_async.serving.endpoints import Endpoint
 from explore_async.serving.pool import EndpointPool
 from explore_async.settings import Recipe
 from rouge_kernels import warm_up
@@ -88,7 +88,7 @@ class Sweep:
         seeds = random.Random(plan.seed)  # noqa: S311 - another level, other prompts
         warming = await asyncio.to_thread(of_each_kind, limited(recipe, _WARM_UP_TOKENS), seed=seeds.randrange(_SEEDS))
         async with open_session(plan.concurrency[-1] * len(plan.endpoints)) as session:
-            clients = [EndpointClient(one.url, session=session, api_key=read_key(one)) for one in plan.endpoints]
+            clients = [await open_client(one, session) for one in plan.endpoints]
             for concurrency in plan.concurrency:
                 self._observer.phase(f"concurrency {concurrency}: preparing prompts")
                 number = plan.number(concurrency)

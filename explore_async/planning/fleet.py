@@ -80,7 +80,7 @@ class Fleet:
     async def open_clients(self, _owned: AsyncExitStack, _connections: int) -> OpenClient:
         return self._open_client
 
-    def _open_client(self, endpoint: Endpoint) -> ModelledClient:
+    async def _open_client(self, endpoint: Endpoint) -> ModelledClient:
         profile = self._profiles[endpoint.url]
         client = ModelledClient(endpoint.url, profile, self._answerer, self._example_tokens)
         self.clients[endpoint.url] = client

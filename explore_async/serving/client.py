@@ -6,9 +6,11 @@ nothing between calls, and never lets the key into a message, a repr or a cause.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import resource
+import ssl
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from http import HTTPStatus
@@ -28,7 +30,8 @@ from explore_async.errors import (
 )
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving import wire
-from explore_async.serving.endpoints import normalise_url
+from explore_async.serving.credentials import Mask, read_authority, read_key
+from explore_async.serving.endpoints import Endpoint, normalise_url
 from explore_async.serving.metrics import EngineMetrics, read_metrics
 
 MAX_BODY_BYTES = 16 * 2**20
@@ -70,13 +73,31 @@ def open_session(connections: int = 0) -> aiohttp.ClientSession:
     )
 
 
-class EndpointClient:
-    """Speaks to one endpoint through a session that somebody else owns."""
+async def open_client(endpoint: Endpoint, session: aiohttp.ClientSession) -> EndpointClient:
+    """The client of an endpoint. Raises ConfigError where its key or its authority cannot be read."""
 
-    def __init__(self, url: str, *, session: aiohttp.ClientSession, api_key: str | None = None) -> None:
+    def opened() -> EndpointClient:  # whole: asyncio's debug mode logs what threads return
+        key, authority = read_key(endpoint), read_authority(endpoint)
+        return EndpointClient(endpoint.url, session=session, api_key=key, authority=authority)
+
+    return await asyncio.to_thread(opened)
+
+
+class EndpointClient:
+    """Speaks to one endpoint through a session that somebody else owns. Without an `authority` the system's verify."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        session: aiohttp.ClientSession,
+        api_key: str | None = None,
+        authority: ssl.SSLContext | None = None,
+    ) -> None:
         self.url = normalise_url(url)
         self._session = session
-        self._key = api_key
+        self._mask = Mask(api_key)
+        self._ssl: ssl.SSLContext | bool = True if authority is None else authority
         self._headers = {"Content-Type": "application/json"}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -119,7 +140,7 @@ class EndpointClient:
         latency_s = time.perf_counter() - started
         completion = wire.read_completion(answer, served_model=served_model, endpoint=self.url, latency_s=latency_s)
         if completion is None:
-            message = f"{self.url} answered 200 without a text: {self._excerpt(raw)}"
+            message = f"{self.url} answered 200 without a text: {self.excerpt(raw)}"
             raise EndpointUnavailable(message, endpoint=self.url, status=200)
         return completion
 
@@ -133,7 +154,7 @@ class EndpointClient:
         url, headers = f"{self.url}/chat/completions", {**self._headers, "Connection": "close"}
         with self._mapped(timeout_s):
             async with self._session.post(
-                url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+                url, data=body, headers=headers, timeout=timeout, allow_redirects=False, ssl=self._ssl
             ) as response:
                 if response.status != HTTPStatus.OK:
                     raise self._refusal(response.status, response.headers, await self._read(response))
@@ -149,7 +170,7 @@ class EndpointClient:
             return wire.read_json(raw), raw
         except orjson.JSONDecodeError:
             raise EndpointUnavailable(
-                f"{self.url} answered {status} without JSON: {self._excerpt(raw)}", endpoint=self.url, status=status
+                f"{self.url} answered {status} without JSON: {self.excerpt(raw)}", endpoint=self.url, status=status
             ) from None
 
     async def _send(self, method: str, url: str, body: bytes | None, *, timeout_s: float | None) -> tuple[int, bytes]:
@@ -157,12 +178,12 @@ class EndpointClient:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         with self._mapped(timeout_s):
             async with self._session.request(
-                method, url, data=body, headers=self._headers, timeout=timeout, allow_redirects=False
+                method, url, data=body, headers=self._headers, timeout=timeout, allow_redirects=False, ssl=self._ssl
             ) as response:
                 raw = await self._read(response)
         if response.status != HTTPStatus.OK:
             raise self._refusal(response.status, response.headers, raw)
-        return response.status, raw
+        return response.status, self._mask.of_answer(raw)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         chunks: list[bytes] = []
@@ -191,15 +212,15 @@ class EndpointClient:
             raise AttemptTimedOut(message, endpoint=self.url) from error
         except (aiohttp.ClientError, OSError) as error:
             # "from None": aiohttp's response errors hold the request's headers, and so the key.
-            detail = self._excerpt(f"{type(error).__name__}: {error}".encode(errors="replace"))
+            detail = self.excerpt(f"{type(error).__name__}: {error}".encode(errors="replace"))
             if _TLS_ALERT.search(str(error)):
                 detail = "it speaks TLS; is its URL https:// instead of http://?"
             raise EndpointUnavailable(f"{self.url} broke off: {detail}", endpoint=self.url) from None
 
     def _refusal(self, status: int, headers: Mapping[str, str], raw: bytes) -> EndpointError:
-        message = f"{self.url} answered {status}: {self._excerpt(raw) or 'nothing'}"
+        message = f"{self.url} answered {status}: {self.excerpt(raw) or 'nothing'}"
         if location := headers.get("Location"):
-            message += f" (it points to {self._excerpt(location.encode(errors='replace'))})"
+            message += f" (it points to {self.excerpt(location.encode(errors='replace'))})"
         retry_after = wire.retry_after(headers.get("Retry-After"))
         if status == HTTPStatus.TOO_MANY_REQUESTS or (
             status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
@@ -208,17 +229,17 @@ class EndpointClient:
         if not _REFUSALS.start <= status < _REFUSALS.stop or status in _PATIENCE:
             return EndpointUnavailable(message, endpoint=self.url, status=status)
         if status in _KEY_REFUSED:
-            which = "the key was refused" if self._key else "the key was refused (none was sent)"
-            message = f"{self.url} answered {status}, {which}: {self._excerpt(raw)}"
+            which = "the key was refused" if "Authorization" in self._headers else "the key was refused (none was sent)"
+            message = f"{self.url} answered {status}, {which}: {self.excerpt(raw)}"
         elif status == HTTPStatus.BAD_REQUEST and wire.is_overflow(raw):
             return ContextOverflow(message, endpoint=self.url, status=status)
         return RequestRejected(message, endpoint=self.url, status=status)
 
-    def _excerpt(self, raw: bytes) -> str:
-        text = raw[: 16 * EXCERPT_CHARACTERS].decode(errors="replace")
-        if self._key:  # some servers echo the key they refuse
-            text = text.replace(self._key, "***")
-        return " ".join(text.split())[:EXCERPT_CHARACTERS]
+    def excerpt(self, raw: bytes) -> str:
+        """A line of what a server said, for a message: without the key, and without what steers a terminal."""
+        text = self._mask.of_message(raw)[: 16 * EXCERPT_CHARACTERS].decode(errors="replace")
+        line = " ".join("".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text).split())
+        return line[:EXCERPT_CHARACTERS]
 
 
 def _cause(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) -> str:
@@ -227,4 +248,10 @@ def _cause(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
         return f"no connection within {CONNECT_TIMEOUT_S:.4g} s"
     if "WRONG_VERSION_NUMBER" in str(error):
         return "it does not speak TLS; is its URL http:// instead of https://?"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = getattr(error.certificate_error, "verify_message", "") or "it is not valid"
+        return (
+            f"its certificate was refused: {reason}. If an authority of your own has signed it, name that one's "
+            "certificate in the endpoint's ca_file, or for all endpoints in the environment variable SSL_CERT_FILE"
+        )
     return error.os_error.strerror or str(error.os_error)

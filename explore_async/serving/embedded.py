@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
 from explore_async.errors import ConfigError, EndpointError, ServerError
-from explore_async.serving.process import ServerProcess
+from explore_async.serving.process import ServerProcess, python
 from explore_async.serving.supervisor import end_with_parent
 
 HOST: Final = "127.0.0.1"
@@ -92,7 +92,7 @@ class EmbeddedServer:
     async def __aenter__(self) -> Self:
         began = time.monotonic()
         await asyncio.to_thread(self._check)
-        command = [sys.executable, "-m", "explore_async.serving.embedded", json.dumps(self._options)]
+        command = python("-m", "explore_async.serving.embedded", json.dumps(self._options))
         try:
             # Waiting OpenMP threads that spin take the cores from those that work: five times slower under load.
             await self._process.spawn(*command, environment={"OMP_WAIT_POLICY": "passive"})

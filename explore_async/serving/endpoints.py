@@ -1,11 +1,11 @@
 """The values that go into an endpoint pool and come out of it: what an endpoint is, how patient to be, what happened.
 
-Imports no settings: whoever composes a run translates its configuration into Endpoint and Retry.
+Imports no settings but their rule for URLs: whoever composes a run translates its configuration into Endpoint and
+Retry.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from explore_async.errors import ConfigError
+from explore_async.settings import NO_SECRETS, may_hold_secrets
 
 LARGEST_EXPONENT = 16
 """Of all that doubles with each time; beyond it a float would overflow one day."""
@@ -21,8 +22,9 @@ LARGEST_EXPONENT = 16
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`api_key_env` names the variable that holds the key; `model` is this endpoint's name for the logical model, or
-    maps the logical models it serves to its names for them.
+    """`api_key_env` names the variable that holds the key, or `api_key_file` the file; `ca_file` holds the certificates
+    of the authorities that vouch for it, instead of the system's. `model` is this endpoint's name for the logical
+    model, or maps the logical models it serves to its names for them.
 
     `concurrency` None finds out how many requests keep it full. Of two endpoints with equally many free slots the one
     of twice the `weight` counts as having twice as many.
@@ -31,6 +33,8 @@ class Endpoint:
     url: str
     concurrency: int | None = 128
     api_key_env: str | None = None
+    api_key_file: str | None = None
+    ca_file: str | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     model: str | Mapping[str, str] | None = None
@@ -144,31 +148,16 @@ def normalise_url(url: str) -> str:
 
     Refuses (ConfigError) what is no http URL, and credentials in it: URLs appear in messages and stored outcomes.
     """
+    if may_hold_secrets(url):
+        raise ConfigError(f"An endpoint's URL {NO_SECRETS}")
     try:
         parts = urlsplit(url.strip())
         is_valid = parts.port is None or parts.port > 0
     except ValueError as error:  # a port out of range, an unfinished IPv6 address
         raise ConfigError(f"An endpoint's URL is not valid: {error}") from error
     if not is_valid or parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", parts.netloc):
-        raise ConfigError(f"An endpoint is an http:// or https:// URL, not {url.rpartition('@')[2]!r}")
-    if parts.username is not None or parts.password is not None or parts.query:
-        raise ConfigError(
-            f"The endpoint at {parts.hostname} has credentials or a query in its URL: "
-            "put the key in an environment variable and name that in api_key_env"
-        )
+        raise ConfigError(f"An endpoint is an http:// or https:// URL, not {url!r}")
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
     if not re.search(r"/v\d+\w*(/|$)", path):
         path += "/v1"
     return f"{parts.scheme}://{parts.netloc}{path}"
-
-
-def read_key(endpoint: Endpoint) -> str | None:
-    """The key from the environment, None where the endpoint needs none; messages name the variable, not its value."""
-    if endpoint.api_key_env is None:
-        return None
-    key = os.environ.get(endpoint.api_key_env, "").strip()
-    if not key:
-        raise ConfigError(f"{endpoint.url} needs a key: set the environment variable {endpoint.api_key_env}")
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"The key in {endpoint.api_key_env} holds characters that no HTTP header can carry")
-    return key

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from explore_async.errors import EndpointError, EndpointUnavailable, RequestRejected
 from explore_async.exploration.parsing import answer_of
 from explore_async.exploration.values import ChatRequest
+from explore_async.serving.credentials import advice_on_key
 from explore_async.serving.host import Host
 
 PROBE_TIMEOUT_S = 120.0
@@ -32,9 +33,9 @@ async def check_fitness(host: Host, form: ChatRequest, *, timeout_s: float = PRO
         raise
     except RequestRejected as error:
         if error.status in _KEY_REFUSED:
-            variable = host.endpoint.api_key_env
-            advice = f"Check the key in {variable}" if variable else "Name the variable that holds one in api_key_env"
-            raise EndpointError(f"{error}. {advice}", endpoint=host.url, status=error.status) from error
+            raise EndpointError(
+                f"{error}. {advice_on_key(host.endpoint)}", endpoint=host.url, status=error.status
+            ) from error
         raise EndpointError(
             f"{host.url} refuses requests in the form of this recipe ({_described(form)}): {error}. "
             f"Change the recipe, or leave this endpoint out",

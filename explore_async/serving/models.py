@@ -176,7 +176,8 @@ class _Fetch:
         url = f"{base}/{hub.repo}/resolve/main/{hub.file}"
         if not self.partial.exists() and any(self.wheels.glob("*.whl")):
             return "going on with the parts that are here"
-        what = f"{self.model.name} from {base.partition('://')[2]}"
+        host = base.partition("://")[2].rpartition("@")[2]  # a mirror's address may hold a password
+        what = f"{self.model.name} from {host}"
         self.say(what, 0)
         size, stalls = self.partial_size(), 0
         while size < self.model.size:

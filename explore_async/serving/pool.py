@@ -29,8 +29,8 @@ from explore_async.errors import (
     RequestRejected,
 )
 from explore_async.exploration.values import ChatRequest, Failure, Outcome
-from explore_async.serving.client import EndpointClient, open_session
-from explore_async.serving.endpoints import Endpoint, PoolStatistics, Retry, normalise_url, read_key
+from explore_async.serving.client import open_client, open_session
+from explore_async.serving.endpoints import Endpoint, PoolStatistics, Retry, normalise_url
 from explore_async.serving.host import Client, Host
 from explore_async.serving.limits import READING_S
 from explore_async.serving.roster import Roster, some_of
@@ -40,12 +40,12 @@ from explore_async.serving.trouble import Trouble, judge_canary, judge_refusal, 
 __all__ = ["Endpoint", "EndpointPool", "OpenClient", "PoolStatistics", "Retry"]
 
 MOST_FOUND = 100_000
-OpenClient: TypeAlias = Callable[[Endpoint], Client]
+OpenClient: TypeAlias = Callable[[Endpoint], Awaitable[Client]]
 
 
 async def _over_http(owned: AsyncExitStack, connections: int) -> OpenClient:
     session = await owned.enter_async_context(open_session(connections))
-    return lambda endpoint: EndpointClient(endpoint.url, session=session, api_key=read_key(endpoint))
+    return lambda endpoint: open_client(endpoint, session)
 
 
 class EndpointPool:
@@ -89,16 +89,18 @@ class EndpointPool:
         self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for endpoint in self._endpoints:
-            read_key(endpoint)  # a missing key is told before anything is opened
-        self._open_client = await self._open_clients(self._owned, self._most_in_flight())
-        self._owned.push_async_callback(self._roster.close)
-        self._hosts.extend(self._new_host(endpoint) for endpoint in self._endpoints)
+        try:
+            self._open_client = await self._open_clients(self._owned, self._most_in_flight())
+            self._owned.push_async_callback(self._roster.close)
+            self._hosts.extend([await self._new_host(endpoint) for endpoint in self._endpoints])
+        except BaseException:  # a key that is not there
+            await self._owned.aclose()
+            raise
         return self
 
-    def _new_host(self, endpoint: Endpoint) -> Host:
+    async def _new_host(self, endpoint: Endpoint) -> Host:
         assert self._open_client is not None
-        return Host(self._open_client(endpoint), endpoint, self._most_found)
+        return Host(await self._open_client(endpoint), endpoint, self._most_found)
 
     def _most_in_flight(self) -> int:
         declared = [endpoint.concurrency for endpoint in self._endpoints]
@@ -117,7 +119,7 @@ class EndpointPool:
         declared = sum(host.endpoint.concurrency or 0 for host in self._hosts if not host.drained)
         return declared + min(found, self._most_found)
 
-    def replace(self, endpoints: Sequence[Endpoint]) -> None:
+    async def replace(self, endpoints: Sequence[Endpoint]) -> None:
         """From now on these endpoints: new ones join when they answer, missing ones finish what they have.
 
         An endpoint whose settings have changed counts as a new one. Raises ConfigError, and changes nothing, where one
@@ -126,13 +128,11 @@ class EndpointPool:
         urls = [normalise_url(endpoint.url) for endpoint in endpoints]
         if not urls or len(set(urls)) < len(urls):
             raise ConfigError("no endpoint is left" if not urls else "an endpoint is given twice")
-        for endpoint in endpoints:
-            read_key(endpoint)
         kept = [host for host in self._hosts if not host.drained and host.endpoint in endpoints]
         known = [host.endpoint for host in kept]
+        joining = [await self._new_host(endpoint) for endpoint in endpoints if endpoint not in known]
         for host in self._hosts:
             host.drained = host not in kept
-        joining = [self._new_host(endpoint) for endpoint in endpoints if endpoint not in known]
         self._hosts.extend(joining)
         for host in joining:
             self._roster.join(host)

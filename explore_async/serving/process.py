@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +24,19 @@ _POLL_S = 0.05
 _TELL_S = 1.0
 _LOG_TAIL_LINES = 20
 _LOG_TAIL_BYTES = 16_384
+
+
+def python(*arguments: str) -> list[str]:
+    """A command for our own interpreter. Without -P it would import what lies in the working directory first, and that
+    may be a folder of somebody's data.
+    """
+    return [sys.executable, "-P", *arguments]
+
+
+def importable() -> dict[str, str]:
+    """Our environment, in which a new interpreter finds explore_async whatever made it importable here."""
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
 
 
 class ServerProcess:
@@ -50,15 +64,12 @@ class ServerProcess:
     async def spawn(self, *command: str, environment: Mapping[str, str]) -> None:
         """Runs the command with these variables beside our own."""
         await asyncio.to_thread(self._open_log)
-        # Whatever makes explore_async importable here need not hold for a new interpreter.
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         self._process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,  # held open; its end tells the server that we are gone
             stdout=asyncio.subprocess.PIPE,  # a line or nothing
             stderr=self._log,
-            env={**os.environ, **environment, "PYTHONPATH": path},
+            env={**importable(), **environment},
             start_new_session=True,  # Ctrl-C is for the run, which needs the server to finish what is in flight
         )
 

@@ -14,6 +14,7 @@ import tenacity
 
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable, RateLimited, RequestRejected
 from explore_async.exploration.values import ChatRequest
+from explore_async.serving.credentials import advice_on_key
 from explore_async.serving.endpoints import Retry
 from explore_async.serving.fitness import PROBE_TIMEOUT_S, check_fitness
 from explore_async.serving.host import Host
@@ -236,6 +237,5 @@ async def _catalogue(host: Host) -> list[ServedModel] | None:
             return None
         advice = "Check the URL"
         if error.status in _KEY_REFUSED:
-            variable = host.endpoint.api_key_env
-            advice = f"Check the key in {variable}" if variable else "Name the variable that holds one in api_key_env"
+            advice = advice_on_key(host.endpoint)
         raise EndpointError(f"{error}. {advice}", endpoint=host.url, status=error.status) from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
+import json
 import os
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
-from explore_async.errors import EndpointError, ServerError
-from explore_async.serving.process import ServerProcess
+from explore_async.errors import ConfigError, EndpointError, ServerError
+from explore_async.serving.process import ServerProcess, python
 from explore_async.serving.supervisor import GRACE_S
 
 HOST: Final = "127.0.0.1"
+KEY_VARIABLE: Final = "VLLM_API_KEY"
+"""Where vLLM looks for the key that it demands."""
+# A place where no page comes from: browsers let no other origin read the answers. By default vLLM lets all of them.
+_NO_ORIGIN: Final = "http://no-origin.invalid"
 _GPU_FILES: Final = ("/dev/nvidia0", "/dev/kfd")
 # Usage reports go to a server of vLLM's makers; progress bars fill the log.
 _ENVIRONMENT: Final = {"VLLM_NO_USAGE_STATS": "1", "TQDM_MININTERVAL": "5", "PYTHONUNBUFFERED": "1"}
@@ -63,12 +68,39 @@ def vllm_command(model: str, name: str, port: int, options: VllmOptions) -> list
         "--max-model-len": options.context_tokens,
         "--dtype": options.dtype,
         "--scheduling-policy": "priority",
+        "--allowed-origins": json.dumps([_NO_ORIGIN]),
         "--tensor-parallel-size": options.tensor_parallel if options.tensor_parallel > 1 else None,
         "--data-parallel-size": options.data_parallel if options.data_parallel > 1 else None,
         "--api-server-count": options.api_servers if several else None,
     }
     chosen = [text for flag, value in flags.items() if value is not None for text in (flag, str(value))]
-    return [sys.executable, "-m", module, *given, *chosen, "--enable-prompt-tokens-details", *options.args]
+    return python("-m", module, *given, *chosen, "--enable-prompt-tokens-details", *options.args)
+
+
+def check_args(args: Sequence[str]) -> None:
+    """Raises ConfigError for a key in the arguments, which every process list shows, and for a server that would be
+    open to whoever reaches it from elsewhere.
+    """
+    flags = [argument.partition("=")[0].replace("_", "-") for argument in args]
+    if "--api-key" in flags:
+        raise ConfigError(
+            f"--api-key: process lists show arguments; set the environment variable {KEY_VARIABLE} instead"
+        )
+    for position, argument in enumerate(args):
+        if flags[position] == "--host":
+            host = argument.partition("=")[2] or "".join(args[position + 1 : position + 2])
+            if not _is_loopback(host) and not os.environ.get(KEY_VARIABLE):
+                raise ConfigError(
+                    f"--host {host}: a server that others can reach has to ask for a key: set the environment variable "
+                    f"{KEY_VARIABLE}"
+                )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class VllmServer:
@@ -102,12 +134,13 @@ class VllmServer:
         return self._process.pid
 
     async def __aenter__(self) -> Self:
+        check_args(self._options.args)
         if not is_installed():
             raise ServerError("vLLM is not installed: pip install 'explore-async[vllm]'")
         began = time.monotonic()
         port = self._port or _free_port()
         command = vllm_command(self._model, self._model_name, port, self._options)
-        supervised = [sys.executable, "-m", "explore_async.serving.supervisor", str(os.getpid()), "--", *command]
+        supervised = python("-m", "explore_async.serving.supervisor", str(os.getpid()), "--", *command)
         try:
             await self._process.spawn(*supervised, environment=_ENVIRONMENT)
             await self._process.until_healthy(f"http://{HOST}:{port}", self._tell)

@@ -1,7 +1,7 @@
 """The chat completions format as values and functions: what is sent, and what the answers of many servers mean.
 
-Pure: opens no connection and raises nothing of ours. Reading tolerates what servers leave out; None stands for an
-answer that is none.
+Pure: opens no connection and raises nothing of ours. Reading tolerates what servers leave out, and whatever they put
+in its place; None stands for an answer that is none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from explore_async.settings import SIMULATED
 
 MOST_TOKENS = 2**24
 """Of one answer; a greater count is none. Sums of what some servers report would fit into no file."""
-_LONGEST_NAME = 1000
+_LONGEST_NAME = 500
 
 # vLLM says it in words (two wordings), OpenAI by code, llama.cpp by type.
 _OVERFLOW = re.compile(

@@ -110,6 +110,7 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
+    """Read by setting it, to the strictest there is: another thread may be making a file meanwhile."""
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask

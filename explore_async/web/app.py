@@ -26,12 +26,14 @@ from explore_async.web import reading
 
 _BETWEEN_LOOKS_S = 1.0
 _PING_EVERY = 15
+_LONGEST_NUMBER = 15
 _HOSTS = {"localhost", "127.0.0.1", "::1"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 _FILES = {
@@ -40,7 +42,6 @@ _FILES = {
     "/view.css": ("view.css", "text/css"),
 }
 _LISTS: dict[str, reading.What] = {"kept": "kept", "dropped": "dropped", "failed": "failed"}
-_MOST_DIGITS = 15
 _GIVEN: web.AppKey[list[Path]] = web.AppKey("given", list)
 _RUNS: web.AppKey[list[Path]] = web.AppKey("runs", list)
 
@@ -112,15 +113,28 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @web.middleware
 async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if urlsplit(f"//{request.host}").hostname not in _HOSTS:
+    if _hostname(request) not in _HOSTS:
         return web.json_response({"error": "this view is for this machine only"}, status=403)
     try:
         response = await handler(request)
     except ExploreError as error:
         response = web.json_response({"error": str(error)}, status=400 if isinstance(error, _BadQuery) else 404)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        response = web.json_response({"error": f"this is not what a run writes: {error!r}"}, status=404)
     if not response.prepared:
         response.headers.update(_HEADERS)
     return response
+
+
+def _hostname(request: web.Request) -> str | None:
+    try:
+        return urlsplit(f"//{request.host}").hostname
+    except ValueError:
+        return None
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER else None
 
 
 async def _static(_request: web.Request, *, body: bytes, kind: str) -> web.Response:
@@ -133,18 +147,14 @@ async def _nothing(_request: web.Request) -> web.Response:
 
 def _run_of(request: web.Request) -> Path:
     runs = request.app[_RUNS]
-    number = request.match_info["number"]
-    if not _is_number(number) or int(number) >= len(runs):
-        raise DataError(f"there is no run {number}")
-    return runs[int(number)]
+    number = _number(request.match_info["number"])
+    if number is None or number >= len(runs):
+        raise DataError("there is no such run")
+    return runs[number]
 
 
 def _json(document: Any) -> web.Response:
     return web.Response(body=orjson.dumps(document), content_type="application/json")
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 async def _runs(request: web.Request) -> web.Response:
@@ -171,8 +181,8 @@ async def _state(request: web.Request) -> web.Response:
 
 async def _examples(request: web.Request) -> web.Response:
     asked = request.query
-    offset, what = asked.get("offset", "0"), asked.get("what", "kept")
-    if not _is_number(offset):
+    offset, what = _number(asked.get("offset", "0")), asked.get("what", "kept")
+    if offset is None:
         raise _BadQuery("offset is no number of bytes")
     if what not in _LISTS:
         raise _BadQuery(f"what is one of {', '.join(_LISTS)}")
@@ -182,7 +192,7 @@ async def _examples(request: web.Request) -> web.Response:
         _LISTS[what],
         task=asked.get("task", ""),
         query=asked.get("query", ""),
-        offset=int(offset),
+        offset=offset,
     )
     return _json(found)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from explore_async.run import Observer, RunInProgress
+from explore_async.serving.process import importable, python
 
 if TYPE_CHECKING:
     from explore_async.exploration.values import Event
@@ -43,8 +43,8 @@ class ViewBeside:
 
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
         self._observer.began(recipe, run)
-        command = [sys.executable, "-m", "explore_async", "view", str(self._path), "--port", "0", "--open"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True)  # noqa: S603 - ourselves
+        command = python("-m", "explore_async", "view", str(self._path), "--port", "0", "--open")
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=importable(), text=True)  # noqa: S603 - ourselves
 
     def phase(self, text: str) -> None:
         self._observer.phase(text)

@@ -495,8 +495,9 @@ def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch, suffix):
     """Wherever the disk fills up, in the midst or at the end, it is code 4 with the file's name."""
     source = written(tmp_path / "in.jsonl", rows_of(200))
     opened = Path.open
+    full = Path("/dev/full")
     monkeypatch.setattr(
-        Path, "open", lambda path, mode="r", *rest: opened(Path("/dev/full") if mode == "wb" else path, mode, *rest)
+        Path, "open", lambda path, mode="r", *rest: opened(*((full, "wb") if mode == "xb" else (path, mode)), *rest)
     )
     with pytest.raises(StorageError, match=f"out{suffix}: No space left"):
         dedup_files(Dedup(inputs=[source], out=tmp_path / f"out{suffix}", threshold=None), Silent(), batch_rows=7)

@@ -128,7 +128,7 @@ async def test_one_that_joins_a_run_and_cannot_serve_it_gets_nothing():
         ready(good) as pool,
     ):
         await pool.connect()
-        pool.replace([Endpoint(good.url), Endpoint(prosaic.url)])
+        await pool.replace([Endpoint(good.url), Endpoint(prosaic.url)])
         for number in range(20):
             await pool.ask(ChatRequest("m", USER, {}, number), priority=0)
             await asyncio.sleep(0.01)

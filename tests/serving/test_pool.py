@@ -716,12 +716,12 @@ async def test_endpoints_come_and_go():
     ):
         asking = asyncio.create_task(pool.ask(request("first"), priority=0))
         await asyncio.sleep(0.05)
-        pool.replace([Endpoint(other.url)])
+        await pool.replace([Endpoint(other.url)])
         placed: list[str] = []
         assert isinstance(await pool.ask(request("second"), priority=0, placed=placed.append), Completion)
         assert placed == [other.url]
         assert isinstance(await asking, Completion)
-        pool.replace([Endpoint(one.url), Endpoint(other.url)])
+        await pool.replace([Endpoint(one.url), Endpoint(other.url)])
         while sum(endpoint.healthy for endpoint in pool.statistics().endpoints) < 2:
             await asyncio.sleep(0.01)
         await asyncio.gather(
@@ -729,7 +729,7 @@ async def test_endpoints_come_and_go():
         )
         assert set(placed[1:]) == {one.url, other.url}
         with pytest.raises(ConfigError):
-            pool.replace([])
+            await pool.replace([])
 
 
 async def test_one_that_joins_with_another_model_is_left_out():
@@ -740,7 +740,7 @@ async def test_one_that_joins_with_another_model_is_left_out():
         connected(one) as pool,
         asyncio.timeout(10),
     ):
-        pool.replace([Endpoint(one.url), Endpoint(other.url)])
+        await pool.replace([Endpoint(one.url), Endpoint(other.url)])
         while not (error := pool.statistics().endpoints[-1].last_error):
             await asyncio.sleep(0.01)
         assert "does not serve 'm'" in error

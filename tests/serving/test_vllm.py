@@ -81,7 +81,7 @@ async def until_gone(*pids: int, within_s: float = 20.0) -> None:
 def test_the_command_is_what_was_asked_for() -> None:
     """Every option has its flag, what is not given none, and what is passed through comes last."""
     command = vllm_command("Qwen/Qwen3-8B", "q", 8123, VllmOptions())
-    assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    assert command[1:4] == ["-P", "-m", "vllm.entrypoints.openai.api_server"]
     text = " ".join(command)
     assert "--model Qwen/Qwen3-8B --served-model-name q --host 127.0.0.1 --port 8123 --max-num-seqs 256" in text
     assert "--scheduling-policy priority" in text
