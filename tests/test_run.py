@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cli import CONFIG, check_counts, config, derived, explore, finished, launch
+from cli import check_counts, config, derived, explore, finished, launch
 from misbehaving import (
     CLOSED_AFTER_HEADERS,
     CLOSED_AT_ONCE,
@@ -332,30 +332,6 @@ async def test_what_is_simulated_says_so_whatever_it_is_called(tmp_path: Path) -
     for result in (made, again):
         assert result.json["simulated"] is True
         assert "Made up by a simulated server" in result.stderr
-
-
-async def test_a_key_is_sent_and_never_written(tmp_path: Path) -> None:
-    """The key comes from the environment variable named in the config; no file and no output holds it."""
-    secret = "sk-very-secret-0815"
-    asked: list[dict] = []
-
-    def script(body: dict, ordinal: int) -> Behaviour:
-        asked.append(body)
-        return _sensible(body)
-
-    text = CONFIG.replace("report: false", "endpoints: [{url: URL, api_key_env: GARDEN_KEY}]")
-    async with MisbehavingServer(script) as server:
-        path = config(tmp_path, text.replace("URL", server.url))
-        command = ("run", path, "--out", tmp_path / "run", "--model", "m", "--json")
-        missing = await explore(*command)
-        assert missing.code == 2
-        assert "GARDEN_KEY" in missing.stderr
-        result = await explore(*command, GARDEN_KEY=secret)
-    assert result.code == 0, result.stderr
-    assert asked
-    assert secret not in result.stdout + result.stderr
-    for file in (tmp_path / "run").iterdir():
-        assert secret.encode() not in file.read_bytes(), file
 
 
 @pytest.mark.parametrize(

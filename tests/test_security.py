@@ -22,7 +22,7 @@ import misbehaving as bad
 import orjson
 import pytest
 import yaml
-from cli import CONFIG, config, explore, in_process
+from cli import RECIPE, config, explore, in_process
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -58,7 +58,7 @@ pytestmark = pytest.mark.timeout(180)
 SECRET = "sk-very-secret-0815/47+11"
 STEERING = "\x1b[31mred\x07\u202egnp\x9b2J\r"
 """What would colour, ring, turn round and clear a terminal."""
-ONE = CONFIG.replace("examples: 100", "examples: 5").replace("depth: 2", "depth: 1")
+ONE = RECIPE.replace("examples: 100", "examples: 5").replace("depth: 2", "depth: 1")
 QUESTION = ChatRequest("m", ({"role": "user", "content": "Hello"},), {}, 1)
 
 
