@@ -158,7 +158,7 @@ REFUSALS: dict[str, tuple[Behaviour, str]] = {
 HANGS: dict[str, Behaviour] = {
     "says nothing": bad.slow(600),
     "a byte a second": Behaviour(body=b"", headers={"Content-Length": "100000"}, endless=b" ", pause_s=0.2),
-    "headers for ever": raw("HTTP/1.1 200 OK\n", endless=b"X-More: y\r\n", pause_s=0.2),
+    "headers for ever": raw("HTTP/1.1 200 OK\n", endless=b"X-More: y\r\n", pause_s=1.0),
     "100 Continue for ever": raw("", endless=b"HTTP/1.1 100 Continue\r\n\r\n", pause_s=0.01),
     "chunks for ever": raw(f"{OK_HEAD}Transfer-Encoding: chunked\n\n", endless=b"1\r\n \r\n", pause_s=0.05),
 }

@@ -132,10 +132,10 @@ async def test_a_run_that_pays_for_nothing_ends(tmp_path: Path, kind: str) -> No
         assert server.url in message
         assert ("context_overflow (" if kind == "failures" else "'I am sorry, as a gardener") in message
         assert "\x1b" not in ended.stderr
-        run, key = message.partition("explore-async show ")[2].split()[:2]
-        shown = await explore("show", run, key.rstrip("."))
-        assert shown.code == 0, shown.stderr
-        assert ("maximum context length" if kind == "failures" else "as a gardener I cannot") in shown.stdout
+    run, key = message.partition("explore-async show ")[2].split()[:2]
+    shown = await explore("show", run, key.rstrip("."))
+    assert shown.code == 0, shown.stderr
+    assert ("maximum context length" if kind == "failures" else "as a gardener I cannot") in shown.stdout
     before = derived(tmp_path / "run")
     stats = orjson.loads((tmp_path / "run" / "stats.json").read_bytes())
     assert stats["ending"] == "error"
