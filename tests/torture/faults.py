@@ -198,21 +198,20 @@ def _beside(
 
 
 def intruders(ground: Ground, rng: random.Random, times: int) -> Row:
-    """A second process on the directory: the same command, or one that would take it over, set it aside, derive anew."""
+    """A second process on the directory: the same command, or one that would take it over, set it aside, derive anew.
+    Meanwhile the server stands still, so that the first is there however long the second takes to start.
+    """
     row = Row("second run on the directory")
     with ground.server("intruders") as server:
         while row.tried < times:
             trial = Trial(ground, server, row, f"shared-{row.runs}")
             life = trial.launch()
             for more in rng.sample(((), ("--adopt",), ("--fresh",), ("--offline",)), k=min(2, times - row.tried)):
-                life.wait_for("replay")
+                strike(ground, life, "asking", rng, blow=lambda: server.send(signal.SIGSTOP), row=row)
                 second = trial.launch(*more)
-                code = second.end()
-                row.note(life.phase())
-                row.expect(
-                    life.phase() == "ended" or (code == 4 and "another process" in second.told()),
-                    f"{more}: the second is refused, not {code}: {second.told()[-300:]}",
-                )
+                refused = second.end() == 4 and "another process" in second.told()
+                row.expect(refused or life.phase() == "ended", f"{more}: the second is refused: {second.told()[-300:]}")
+                server.send(signal.SIGCONT)
             row.expect(life.end() == 0, f"the first is undisturbed: {life.told()[-500:]}")
             trial.compare()
     return row
