@@ -6,19 +6,13 @@ explorer sees the same outcomes in the same order at any speed.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.values import Event, Outcome, Request
-from explore_async.pulse import Pulse
-
-_BUSY_S = 0.005
-"""After so long others have their turn: a commit of many examples takes a millisecond or more."""
-_ISSUED_BEFORE_YIELDING = 256
+from explore_async.pulse import Pulse, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +41,14 @@ async def drive(
     window = explorer.recipe.window
     assert isinstance(window, int)
     issued: list[tuple[int, int, Request, Awaitable[Performed]]] = []
-    yielded = time.perf_counter()
+    turn = Turn()
     while explorer.stopped is None:
-        while True:
+        while len(issued) < window:
             with pulse.of("asking"):
-                is_full = _issue(explorer, start, issued, window)
-            if is_full:
-                break
-            await asyncio.sleep(0)  # a window of tens of thousands is not filled at one go
+                if (request := explorer.next_request()) is None:
+                    break
+                heapq.heappush(issued, (request.due, request.ordinal, request, start(request)))
+            await turn.pass_on()
         if not issued:
             break
         _, _, request, under_way = heapq.heappop(issued)
@@ -63,20 +57,4 @@ async def drive(
             events = explorer.commit(request, performed.outcome)
         with pulse.of("writing"):
             publish(request, performed, events)
-        if time.perf_counter() - yielded > _BUSY_S:  # awaiting what is there already does not yield
-            await asyncio.sleep(0)
-            yielded = time.perf_counter()
-
-
-def _issue(
-    explorer: Explorer,
-    start: Callable[[Request], Awaitable[Performed]],
-    issued: list[tuple[int, int, Request, Awaitable[Performed]]],
-    window: int,
-) -> bool:
-    """Sets off some of what is worth asking; whether that was all for now."""
-    for _ in range(_ISSUED_BEFORE_YIELDING):
-        if len(issued) >= window or (request := explorer.next_request()) is None:
-            return True
-        heapq.heappush(issued, (request.due, request.ordinal, request, start(request)))
-    return False
+        await turn.pass_on()

@@ -18,7 +18,7 @@ from explore_async.driver import Performed, Stopped
 from explore_async.errors import EndpointUnavailable
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Kind, Outcome, Request
-from explore_async.pulse import Pulse
+from explore_async.pulse import Pulse, Turn
 
 _READ_AHEAD = 500
 _RENDERED_KEPT = 4096
@@ -209,6 +209,7 @@ class Performer:
         )
 
     async def _read_ahead(self) -> None:
+        turn = Turn()
         while True:
             await self._to_read.wait()
             self._to_read.clear()
@@ -219,6 +220,7 @@ class Performer:
                     with self._pulse.of("rendering"):
                         question = self._prompts.render(request)
                         batch[question.key] = request, question
+                    await turn.pass_on()
                 found = await self._store.get_many(list(batch))
                 for key, (request, question) in batch.items():
                     if request.ordinal not in self._futures:  # stopped meanwhile

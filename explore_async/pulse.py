@@ -14,6 +14,9 @@ LATE_S: Final = 0.1
 """With one beat in a hundred later than this, answers wait for us and not we for them."""
 _BEATS_KEPT: Final = 600
 
+_TURN_S: Final = 0.005
+"""After so long others have theirs: answers of thousands of requests are waiting to be read."""
+
 Part = Literal["asking", "committing", "writing", "rendering"]
 
 
@@ -62,3 +65,16 @@ class Pulse:
     def _lag_s(self, share: float) -> float:
         lags = sorted(self._lags)
         return lags[int(share * (len(lags) - 1))] if lags else 0.0
+
+
+class Turn:
+    """A long loop's turn on the event loop, where nothing it awaits makes it yield."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    async def pass_on(self) -> None:
+        """Lets others go first, if this turn has been long."""
+        if time.perf_counter() - self._began > _TURN_S:
+            await asyncio.sleep(0)
+            self._began = time.perf_counter()
