@@ -28,6 +28,8 @@ _LATENCIES_NEEDED = 20
 _P99 = 0.99
 _DEADLINE_IN_P99 = 5.0
 _STOPPING_S = 3.0
+_COMMITTING_S = 2.0
+"""After a stop, once nothing is under way: what is stored and not committed by then is so at the next start."""
 
 
 class Store(Protocol):
@@ -85,13 +87,18 @@ class _Flight:
 class _Result:
     """What to await for a request. That somebody does tells the performer what is needed by now."""
 
-    __slots__ = ("_future", "_needed")
+    __slots__ = ("_future", "_is_over", "_needed")
 
-    def __init__(self, future: asyncio.Future[Performed], needed: Callable[[], None]) -> None:
+    def __init__(
+        self, future: asyncio.Future[Performed], needed: Callable[[], None], is_over: Callable[[], bool]
+    ) -> None:
         self._future = future
         self._needed = needed
+        self._is_over = is_over
 
     def __await__(self) -> Generator[Any, None, Performed]:
+        if self._is_over():
+            raise Stopped
         if not self._future.done():
             self._needed()
         return self._future.__await__()
@@ -131,6 +138,7 @@ class Performer:
         self._to_read = asyncio.Event()
         self._to_ask = asyncio.Event()
         self._stopping = False
+        self._quiet_since: float | None = None
         self._group: asyncio.TaskGroup | None = None
         self._background: list[asyncio.Task[None]] = []
         self._replayed = self._asked = self._asked_twice = 0
@@ -194,7 +202,17 @@ class Performer:
             self._futures[request.ordinal] = future
             self._unread.append(request)
             self._to_read.set()
-        return _Result(future, lambda: self._need(request.ordinal))
+        return _Result(future, lambda: self._need(request.ordinal), self._is_over)
+
+    def _is_over(self) -> bool:
+        """Whether a stop has been waited for long enough: thousands may be stored that are still to be committed."""
+        if not self._stopping or self._under_way:
+            self._quiet_since = None
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._quiet_since is None:
+            self._quiet_since = now
+        return now - self._quiet_since > _COMMITTING_S
 
     def _need(self, ordinal: int) -> None:
         """The driver waits for this one: if it is not stored, the replay is over."""

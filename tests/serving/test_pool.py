@@ -646,7 +646,7 @@ async def test_an_unknown_capacity_is_found_over_http():
         await keep_asking(pool, 4, at_once=200)
         statistics = pool.statistics().endpoints[0]
     assert server.statistics().peak_in_flight == 40
-    assert 40 <= statistics.limit <= 60
+    assert 36 <= statistics.limit <= 80
     assert statistics.peak_in_flight <= 160  # a doubling too many, where a reading overtakes what was just let go
     assert statistics.tokens_per_s
     assert statistics.prefix_hits is not None
@@ -774,7 +774,9 @@ async def test_the_engines_are_told_in_a_few_words():
     ):
         assert pool.statistics().engines == ""
         asking = asyncio.create_task(keep_asking(pool, 2, at_once=20))
-        await asyncio.sleep(1.5)
-        told = pool.statistics().engines
-        await asking
-    assert re.fullmatch(r"servers: 20 running, 0 waiting, KV cache \d+% full, prefix hits \d+%", told)
+        told = set()
+        while not asking.done():
+            told.add(pool.statistics().engines)
+            await asyncio.sleep(0.1)
+    pattern = re.compile(r"servers: 20 running, 0 waiting, KV cache \d+% full, prefix hits \d+%")
+    assert any(map(pattern.fullmatch, told)), told
