@@ -51,8 +51,13 @@ def main() -> None:
         _drop_output()
         sys.exit(0)
     except OSError as error:
-        _drop_output()
+        if error.filename is None:
+            _drop_output()
         _fail(StorageError(f"{error.filename or 'the output'}: {error.strerror or error}"))
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # as pathlib before Python 3.13 tells of one
+            raise
+        _fail(StorageError(f"{error}: a link that leads to itself"))
 
 
 def _drop_output() -> None:
@@ -74,7 +79,8 @@ def _fail(error: ExploreError) -> NoReturn:
     shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in f"error: {error}")  # data may be in it
     Console(stderr=True, soft_wrap=True).print(Text(shown, style="red"))
     if "--json" in sys.argv:
-        _print_json({"error": str(error), "exit_code": error.exit_code})
+        said = str(error).encode(errors="replace").decode()  # a path in it need not be UTF-8
+        _print_json({"error": said, "exit_code": error.exit_code})
     sys.exit(error.exit_code)
 
 
@@ -149,6 +155,7 @@ def _endpoints(
 
 
 def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, view: bool = False) -> NoReturn:
+    from explore_async.curation.evidence import printable_path
     from explore_async.progress import LastingConsole, RunProgress
     from explore_async.run import Observer
     from explore_async.run import run as run_to_end
@@ -168,7 +175,7 @@ def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, vie
     if settings.operation.report and result.is_over:
         _report(result, settings, quiet=quiet)
     if as_json:
-        _print_json({"directory": str(result.directory), **result.stats})
+        _print_json({"directory": printable_path(result.directory), **result.stats})
     sys.exit(result.exit_code)
 
 

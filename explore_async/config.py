@@ -15,29 +15,13 @@ from rapidfuzz import process
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import Kind
 from explore_async.settings import RunSettings, ServerSettings
+from explore_async.yaml_text import parsed
 
 NOTHING = object()
 """A change to "not set", where None means "as the file has it"."""
 
-_NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""PyYAML lets the last two through: a date with a 13th month, brackets a thousand deep."""
 _CLOSE_ENOUGH = 60.0
 _TEMPLATE = "template.yaml"
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"{key.value!r} stands here twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
 
 
 def presets() -> dict[str, Path]:
@@ -99,11 +83,11 @@ def _find(config: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe loader's child)
+        document = parsed(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
-    except _NO_YAML as error:
-        raise ConfigError(f"{path}: this is no YAML: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if document is None:
@@ -126,9 +110,9 @@ def _override(document: dict[str, Any], override: str) -> None:
     if not equals or not name.strip():
         raise ConfigError(f"--set {override}: write it as name=value, for example --set generation.per_request=5")
     try:
-        value = yaml.safe_load(text)
-    except _NO_YAML as error:
-        raise ConfigError(f"--set {override}: the value is no YAML: {error}") from error
+        value = parsed(text)
+    except ValueError as error:
+        raise ConfigError(f"--set {override}: {error}") from error
     target: Any = document
     *above, last = name.strip().split(".")
     for step in above:

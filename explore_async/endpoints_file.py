@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from explore_async.errors import ConfigError
 from explore_async.settings import EndpointSettings
+from explore_async.yaml_text import parsed
 
 LOOK_S = 2.0
 """Seconds between two looks at the file."""
@@ -24,11 +24,13 @@ _LIST = TypeAdapter(tuple[EndpointSettings, ...])
 def read_endpoints(path: Path) -> tuple[EndpointSettings, ...]:
     """Raises ConfigError where the file is no list of endpoints, or an empty one."""
     try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        listed = parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: this is no YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if not isinstance(listed, list) or not listed:
         raise ConfigError(f"{path}: a list of endpoints is expected, one `- http://host:8000/v1` a line")
     try:

@@ -15,6 +15,11 @@ Node: TypeAlias = Mapping[str, Any]
 Example: TypeAlias = dict[str, Any]
 """id, task_id, task_path, instruction, input, output, and whatever else its source says of it."""
 
+TASK_ID = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,60}$"
+"""The path to a task by numbers, its tree's first. Nothing that we make goes deeper than ten levels, and what would be
+much deeper than this could not be written as JSON.
+"""
+
 OWN_COLUMNS = ("id", "task_id", "task_path", "instruction", "input", "output", "request")
 
 

@@ -31,8 +31,9 @@ _OWN_FILES = {
 class DataDirectory:
     """Owns the files while they are written. `keep` and `drop` count, so that the tree tells what became of tasks."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sources: Sequence[Collection]) -> None:
         self._folder = folder
+        self._sources = sources
         self._dataset: IO[bytes] = (folder / "dataset.jsonl").open("wb")
         self._decisions: IO[bytes] | None = None
         self.kept: Counter[str] = Counter()
@@ -44,8 +45,9 @@ class DataDirectory:
             line = orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE)
         except TypeError as error:
             column = next((name for name, value in example.items() if not _in_json(value)), "?")
+            paths = ", ".join(str(source.path) for source in self._sources)
             raise DataError(
-                f"example {example['id']}, column {column}: JSON has no form for it; leave the column out"
+                f"{paths}: example {example['id']}, column {column}: JSON has no form for it; leave the column out"
             ) from error
         self._dataset.write(line)
         self.kept[example["task_id"]] += 1
@@ -103,8 +105,8 @@ def _check_free(out: Path) -> None:
 
 
 @contextmanager
-def writing_data(out: Path) -> Iterator[DataDirectory]:
-    """A directory that takes its place whole at the end, or not at all. An earlier data directory there is replaced;
+def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirectory]:
+    """A directory of what `sources` hold, that takes its place whole at the end, or not at all. An earlier data directory there is replaced;
     ConfigError where something else is.
     """
     with storing(out):
@@ -115,7 +117,7 @@ def writing_data(out: Path) -> Iterator[DataDirectory]:
         partial.mkdir()
     try:
         with storing(out):
-            directory = DataDirectory(partial)
+            directory = DataDirectory(partial, sources)
             try:
                 yield directory
             finally:

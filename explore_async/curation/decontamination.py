@@ -69,7 +69,7 @@ def decontaminate(source: Collection, out: Path, asked: Decontaminate, *, told: 
         "ngram": asked.ngram,
         "tokenizer": asked.tokenizer,
     }
-    with writing_data(out) as directory:
+    with writing_data(out, [source]) as directory:
         waiting, judged = source.examples(), 0
         while batch := list(islice(waiting, _BATCH)):
             for example, evidence in zip(batch, benchmarks.judged(batch), strict=True):

@@ -27,6 +27,7 @@ _THEIRS = "imported"
 """Where fields of theirs go that are called like columns of ours."""
 _LONGEST_FILE_NAME = 100
 _NOTES = 10
+_DEEPEST = 60
 
 
 def is_original(path: Path) -> bool:
@@ -68,6 +69,8 @@ class OriginalFolder:
         name, children = theirs.get("task_name"), theirs.get("children") or []
         if not isinstance(name, str) or not name:
             raise DataError(f"{where}: field task_name is missing or no text")
+        if task_id.count(".") > _DEEPEST:
+            raise DataError(f"{where}: more than {_DEEPEST} levels deep")
         if not isinstance(children, list):
             raise DataError(f"{where}: field children is no list")
         reason = theirs.get("reason") or ""
@@ -167,11 +170,15 @@ def write_original(collection: Collection, folder: Path) -> int:
         documents[names[node["id"]]] = {**fields, "examples": by_task.get(node["id"], [])}
     if collection.pruned:
         documents[PRUNED] = [node["name"] for node in below(root) if node["id"] in collection.pruned]
+    try:
+        contents = [orjson.dumps(document, option=orjson.OPT_INDENT_2) for document in documents.values()]
+    except TypeError as error:
+        raise DataError(f"{collection.path}: JSON has no form for some of it ({error}); leave the column out") from error
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing([(folder / name).resolve() for name in documents]) as files:
-        for file, document in zip(files, documents.values(), strict=True):
-            file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        for file, content in zip(files, contents, strict=True):
+            file.write(content)
     return sum(map(len, by_task.values()))
 
 

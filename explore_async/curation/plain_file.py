@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from explore_async.curation.collection import OWN_COLUMNS, Example, Node, new_node, recounted
+from explore_async.curation.collection import OWN_COLUMNS, TASK_ID, Example, Node, new_node, recounted
 from explore_async.curation.columns import TASK, Exchange, reader
 from explore_async.curation.fields import FieldError, field_of
 from explore_async.curation.rows import BadRow, Row, Source
 from explore_async.errors import DataError
 
-_TASK_ID = re.compile(r"\d+(\.\d+)*")
+_TASK_ID = re.compile(TASK_ID)
 _THEIRS = "imported"
 
 
