@@ -7,8 +7,9 @@ MODEL  := qwen2.5-coder-1.5b
 SMALL  := smollm2-135m
 
 VLLM_PYTHON ?= python3
+CASES ?= 3000
 
-.PHONY: demo demo-ready model model-small test test-browser test-slow test-vllm test-nojit lint types format clean
+.PHONY: demo demo-ready model model-small test test-browser test-slow test-vllm test-nojit fuzz lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
@@ -61,3 +62,6 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+fuzz: $(VENV)/.dev  ## bad input, at length: CASES of each test in tests/bad, some twenty minutes
+	EXPLORE_ASYNC_CASES=$(CASES) $(BIN)/python -m pytest -n 2 --timeout 3600 tests/bad

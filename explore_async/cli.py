@@ -155,7 +155,7 @@ def _endpoints(
 
 
 def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, view: bool = False) -> NoReturn:
-    from explore_async.curation.evidence import printable_path
+    from explore_async.curation.collection import printable_path
     from explore_async.progress import LastingConsole, RunProgress
     from explore_async.run import Observer
     from explore_async.run import run as run_to_end
@@ -320,8 +320,8 @@ def dedup(  # noqa: PLR0917 - an option each
     quiet: QuietOption = False,
 ) -> None:
     """Remove near-duplicate rows from files: exact ROUGE-L, first come first kept."""
+    from explore_async.curation.collection import printable_path
     from explore_async.curation.dedup_files import Dedup, dedup_files
-    from explore_async.curation.evidence import printable_path
     from explore_async.curation.progress import FileProgress, show
 
     if exact and threshold is not None:

@@ -271,7 +271,12 @@ def decontaminate(  # noqa: PLR0917 - an option each
         f"{found.kept:,} examples kept, {found.dropped:,} dropped ({found.by_rouge:,} by ROUGE-L, {found.by_ngram:,} by"
         f" {ngram} tokens in a row): {out}; the report is {out / REPORT}"
     )
-    document = {"out": _named(out), "kept": found.kept, "dropped": found.dropped, "by_benchmark": dict(found.by_benchmark)}
+    document = {
+        "out": _named(out),
+        "kept": found.kept,
+        "dropped": found.dropped,
+        "by_benchmark": dict(found.by_benchmark),
+    }
     _json(document, wanted=as_json)
     _ended(found.kept)
 
@@ -387,7 +392,7 @@ def _say(text: str) -> None:
 
 
 def _named(path: Path) -> str:
-    from explore_async.curation.evidence import printable_path
+    from explore_async.curation.collection import printable_path
 
     return printable_path(path)
 

@@ -189,8 +189,15 @@ def _complaint(detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
     tellable = isinstance(given, str | int | float | bool) and detail["loc"][-1] != "api_key_env"  # it may be the key
-    shown = f" (given: {str(given)[:80]})" if tellable else ""
+    shown = f" (given: {_short(given)})" if tellable else ""
     return f"{where}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _short(given: object) -> str:
+    try:
+        return str(given)[:80]
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number beyond all bounds"
 
 
 def _is_branch(step: int | str) -> bool:

@@ -81,7 +81,9 @@ texts = st.text(max_size=8) | st.sampled_from([
     "", " ", "\x00", "\n", "\r\n", "\u2028", "\ufeff", "é", "中文", "😀", "a" * 3000, "-", ".", "..", "/", "0", "0.0", "null", "nan",
     "{{ task }}", "[bold]", "[/]", "${HOME}", "%s", "\x1b[31m", "http://x", "text", "json", "auto", "1e999", "-1", "true",
 ])  # fmt: skip
-numbers = st.integers(-3, 300) | st.floats() | st.sampled_from([2**31, 2**63, 2**64, -(2**63), 10**30, 10**320, 1e308, 0.1])
+numbers = (
+    st.integers(-3, 300) | st.floats() | st.sampled_from([2**31, 2**63, 2**64, -(2**63), 10**30, 10**320, 1e308, 0.1])
+)
 leaves = st.none() | st.booleans() | numbers | texts
 values = st.recursive(
     leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=5
@@ -89,7 +91,9 @@ values = st.recursive(
 """Whatever may stand in the place of something else in JSON or YAML."""
 
 
-deep = st.builds("(deep {} {})".format, st.sampled_from(["[", '{"a":', '{"children":[']), st.sampled_from([60, 130, 300, 600]))
+deep = st.builds(
+    "(deep {} {})".format, st.sampled_from(["[", '{"a":', '{"children":[']), st.sampled_from([60, 130, 300, 600])
+)
 """A value within values, so deep that only `in_json` and `in_yaml` write it out."""
 
 
@@ -114,7 +118,9 @@ def _deepened(text: str) -> bytes:
 def places(document: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path to each value of a document."""
     yield above
-    inner = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
     for step, below in inner:
         yield from places(below, (*above, step))
 

@@ -6,6 +6,7 @@ dropped, answers, exhausted, children, and whatever else an imported tree says o
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -87,3 +88,8 @@ def recounted(root: Node, kept: Mapping[str, int], dropped: Mapping[str, int]) -
         "dropped": dropped.get(root["id"], 0),
         "children": [recounted(child, kept, dropped) for child in root["children"]],
     }
+
+
+def printable_path(path: Path | str) -> str:
+    """For JSON and messages: a name on disk need not be UTF-8."""
+    return os.fsencode(path).decode(errors="replace")

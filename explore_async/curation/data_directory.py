@@ -17,7 +17,7 @@ from typing import IO, Any
 import orjson
 
 from explore_async import __version__
-from explore_async.curation.collection import Collection, Example, Node, below, recounted
+from explore_async.curation.collection import Collection, Example, Node, below, printable_path, recounted
 from explore_async.curation.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE, RunData
 from explore_async.curation.writing import storing
 from explore_async.errors import ConfigError, DataError
@@ -106,8 +106,8 @@ def _check_free(out: Path) -> None:
 
 @contextmanager
 def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirectory]:
-    """A directory of what `sources` hold, that takes its place whole at the end, or not at all. An earlier data directory there is replaced;
-    ConfigError where something else is.
+    """A directory of what `sources` hold, that takes its place whole at the end, or not at all. An earlier data
+    directory there is replaced; ConfigError where something else is.
     """
     with storing(out):
         _check_free(out)
@@ -134,9 +134,7 @@ def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str
     description: dict[str, Any] = {
         "made_by": made_by,
         "name": sources[0].name if len(sources) == 1 else "merged",
-        "sources": [
-            {"name": source.name, "path": os.fsencode(source.path).decode(errors="replace")} for source in sources
-        ],
+        "sources": [{"name": source.name, "path": printable_path(source.path)} for source in sources],
         "settings": settings,
         "simulated": any(source.is_simulated for source in sources),
     }
@@ -145,7 +143,7 @@ def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str
         if only.recipe:
             description["recipe"] = only.recipe
         if only.completions is not None:
-            description["run"] = str(only.completions.parent.resolve())
+            description["run"] = printable_path(only.completions.parent.resolve())
     return description
 
 

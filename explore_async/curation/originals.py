@@ -173,7 +173,9 @@ def write_original(collection: Collection, folder: Path) -> int:
     try:
         contents = [orjson.dumps(document, option=orjson.OPT_INDENT_2) for document in documents.values()]
     except TypeError as error:
-        raise DataError(f"{collection.path}: JSON has no form for some of it ({error}); leave the column out") from error
+        raise DataError(
+            f"{collection.path}: JSON has no form for some of it ({error}); leave the column out"
+        ) from error
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing([(folder / name).resolve() for name in documents]) as files:

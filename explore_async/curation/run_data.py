@@ -7,7 +7,7 @@ Everything is read line by line, and nothing written: a dataset may be larger th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from explore_async.curation.collection import TASK_ID, Example, Node, below
+from explore_async.curation.collection import TASK_ID, Example, Node, below, printable_path
 from explore_async.curation.documents import Coverage, Document, Origin, PrunedTasks, Stats, Trees, check
 from explore_async.curation.rows import BadRow, Row, Source
 from explore_async.errors import DataError
@@ -63,7 +63,7 @@ class RunData:
 
     @property
     def name(self) -> str:
-        return str(self.recipe.get("name") or self.config.get("name") or self.path.resolve().name)
+        return str(self.recipe.get("name") or self.config.get("name") or printable_path(self.path.resolve().name))
 
     @property
     def is_run(self) -> bool:
@@ -147,7 +147,7 @@ def whole_rows(source: Source) -> Iterator[Row]:
         yield row
 
 
-def _fault(example: Mapping[str, Any], domains: Set[str] | None) -> str:
+def _fault(example: Mapping[str, Any], domains: Collection[str] | None) -> str:
     """What is wrong with an example's line; empty if nothing is."""
     for name in _TEXTS:
         if not isinstance(example.get(name), str):

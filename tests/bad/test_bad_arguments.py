@@ -65,7 +65,7 @@ def lines(draw: st.DrawFn) -> list[str]:
     return given_
 
 
-@cases(300)
+@cases(120)
 @given(lines())
 def test_any_command_line(tmp_path: Path, arguments: list[str]) -> None:
     """Done, or refused with a documented code; nothing that was there is touched, and nothing half done stays."""

@@ -6,14 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 import yaml
-from damage import altered, attempted, cases, damaged, deep, in_yaml, texts, values
+from damage import altered, attempted, cases, damaged, deep, in_json, in_yaml, texts, values
 from hypothesis import given
 from hypothesis import strategies as st
 
 from explore_async import config
+from explore_async.endpoints_file import read_endpoints
+from explore_async.errors import ConfigError
+from explore_async.serving.endpoints import normalise_url
 
 FULL: dict[str, Any] = yaml.safe_load("""
 name: full
@@ -67,7 +69,7 @@ def tried(folder: Path, *more: str) -> None:
         assert "c.yaml" in result.stderr or "prompts" in result.stderr or "--set" in result.stderr, result
 
 
-@cases(150)
+@cases(50)
 @given(altered(FULL, values | deep))
 def test_any_value_in_any_place(tmp_path: Path, document: Any) -> None:
     """Any key of a full config gets any value, goes, is called otherwise or is there twice."""
@@ -75,7 +77,7 @@ def test_any_value_in_any_place(tmp_path: Path, document: Any) -> None:
     tried(tmp_path)
 
 
-@cases(100)
+@cases(40)
 @given(st.sampled_from([*PRESETS, yaml.safe_dump(FULL).encode()]).flatmap(damaged))
 def test_any_text(tmp_path: Path, content: bytes) -> None:
     """The text of a config with any damage."""
@@ -83,15 +85,18 @@ def test_any_text(tmp_path: Path, content: bytes) -> None:
     tried(tmp_path)
 
 
-@cases(100)
-@given(st.sampled_from([".".join(map(str, path)) for path in [("seed",), ("domains", 0, "name"), ("exploration", "breadth"), ("extra_body", "a"), ("operation",), ("targets", "examples"), ("filters",), ("window",), ("prompts",), ("against",), ("prompts", "generate")]]) | texts, st.builds(lambda value: orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode(), leaves_in_json := st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.lists(st.integers(0, 9), max_size=3)) | texts)  # fmt: skip
+SETTINGS = ["seed", "domains.0.name", "domains.7.name", "exploration.breadth", "extra_body.a", "operation", "operation.endpoints.0.url", "targets.examples", "filters.threshold", "window", "prompts", "against", "domains"]  # fmt: skip
+
+
+@cases(40)
+@given(st.sampled_from(SETTINGS) | texts, altered({"a": [1, None]}).map(lambda one: in_json(one).decode()) | texts)
 def test_any_override(tmp_path: Path, name: str, value: str) -> None:
     """Any --set."""
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(SMALL))
     tried(tmp_path, "--set", f"{name}={value}")
 
 
-@cases(100)
+@cases(40)
 @given(st.sampled_from(["lookahead", "backtrack", "generate"]), st.sampled_from([
     b"[system]\nYou.\n[user]\n{% for one in demonstrations %}{{ one.instruction }}{% endfor %} {{ task|upper }} {{ [one]|as_json }}",
     b"[user]\n{% macro a(x) %}{{ x }}{% endmacro %}{{ a(count / 2) }}{% set b = namespace(c=1) %}{{ existing|join(',') }}{{ 'a' * count }}",
@@ -106,19 +111,62 @@ def test_any_template(tmp_path: Path, kind: str, content: bytes) -> None:
     tried(tmp_path)
 
 
-@cases(60)
-@given(st.one_of(
-    altered([{"url": "http://x", "concurrency": 3, "weight": 1.0, "model": {"a": "b"}}, "http://y/v1"]).map(
-        in_yaml),
-    damaged(b"- http://x\n- url: http://y\n  weight: 2\n"),
-))  # fmt: skip
+@cases(40)
+@given(
+    altered([{"url": "http://x", "concurrency": 3, "weight": 1.0, "model": {"a": "b"}}, "http://y/v1"]).map(in_yaml)
+    | damaged(b"- http://x\n- url: http://y\n  weight: 2\n")
+)
 def test_any_list_of_endpoints(tmp_path: Path, content: bytes) -> None:
-    """Nothing is asked of endpoints that are none: an empty run directory at most, and the list is named."""
-    (tmp_path / "list.yaml").write_bytes(content)
-    from explore_async.endpoints_file import read_endpoints
-    from explore_async.errors import ConfigError
-
+    """A file of endpoints is read, or named with what is wrong in it."""
+    path = tmp_path / "list.yaml"
+    path.write_bytes(content)
     try:
-        read_endpoints(tmp_path / "list.yaml")
+        assert read_endpoints(path)
     except ConfigError as error:
-        assert "list.yaml" in str(error)
+        assert str(error).startswith(f"{path}: ")  # noqa: PT017 - it may well be taken
+
+
+NINE = ", ".join(["*a{}"] * 9)
+BOMB = "".join(f"  a{n}: &a{n} [{NINE.replace('{}', str(n - 1))}]\n" for n in range(1, 9))
+MERGED = "".join(f"  a{n}: &a{n} {{<<: [{NINE.replace('{}', str(n - 1))}]}}\n" for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (f"extra_body:\n  a0: &a0 [1]\n{BOMB}", "its aliases written out"),
+        (f"extra_body:\n  a0: &a0 {{b: 1}}\n{MERGED}", "its aliases written out"),
+        ("window: 0x" + "f" * 5000, "a number beyond all bounds"),
+        ("name: 0x" + "f" * 5000, "a number beyond all bounds"),
+        ("extra_body: {a: .nan}", "extra_body.a"),
+        ("extra_body: {a: " + "[" * 252 + "]" * 252 + "}", "cannot be written as JSON"),
+        ("operation: {endpoints: [{url: 'http://x', weight: .inf}]}", "finite"),
+        ('against: ["a\\0b"]', "against.0.path"),
+        ('operation: {endpoints_file: "a\\0b"}', "operation.endpoints_file"),
+        ('operation: {spacy_model: "a\\0b"}', "operation.spacy_model"),
+        ('operation: {server: {vllm: {args: ["a\\0b"]}}}', "operation.server.vllm.args.0"),
+    ],
+)  # fmt: skip
+def test_what_once_went_through(tmp_path: Path, more: str, says: str) -> None:
+    """Aliases that unfold without end, numbers that Python does not print, values that no request, no file and no
+    program's argument can hold: refused where they are read.
+    """
+    (tmp_path / "c.yaml").write_text(f"{yaml.safe_dump(SMALL)}{more}\n")
+    result = attempted("run", tmp_path / "c.yaml", "--dry-run", among=tmp_path)
+    assert result.code == 2
+    assert says in result.stderr
+
+
+@pytest.mark.parametrize("host", ["a" * 300, "..", "a..b"])
+def test_a_host_that_cannot_be_looked_up(host: str) -> None:
+    """A name that no resolver takes is refused as a URL, before anything is looked up."""
+    with pytest.raises(ConfigError, match="URL is not valid"):
+        normalise_url(f"http://{host}/v1")
+
+
+@cases(10)
+@given(altered(SMALL, st.integers(-1, 30) | values))
+def test_plans_of_any_config(tmp_path: Path, document: Any) -> None:
+    """What can be read can be rehearsed, whatever its numbers."""
+    (tmp_path / "c.yaml").write_bytes(in_yaml(document))
+    assert attempted("plan", tmp_path / "c.yaml", "--json", among=tmp_path).code in {0, 2}

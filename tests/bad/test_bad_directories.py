@@ -102,7 +102,7 @@ def files_of(sources: Path, kind: str) -> list[str]:
     return [path.name for path in sorted(files, key=lambda path: (path.name != "tree.json", path.suffix, path.name))]
 
 
-@cases(150)
+@cases(15)
 @given(st.data(), st.sampled_from(KINDS), SOME)
 def test_a_damaged_file(tmp_path: Path, sources: Path, data: st.DataObject, kind: str, commands: list[str]) -> None:
     """The bytes of any one file wounded, SQLite's too."""
@@ -111,7 +111,7 @@ def test_a_damaged_file(tmp_path: Path, sources: Path, data: st.DataObject, kind
     gone_through(tmp_path, sources, kind, commands, lambda source: (source / name).write_bytes(content))
 
 
-@cases(250)
+@cases(30)
 @given(st.data(), st.sampled_from(KINDS), SOME)
 def test_a_strange_document(tmp_path: Path, sources: Path, data: st.DataObject, kind: str, commands: list[str]) -> None:
     """Any value in any place of any one document, or of a line of one."""
@@ -155,11 +155,44 @@ def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-@cases(150)
-@given(st.data(), st.sampled_from(KINDS), SOME, st.sampled_from([_gone, _folder, _loop, _nowhere, _empty, _pipe]))  # fmt: skip
+@cases(15)
+@given(st.data(), st.tuples(st.sampled_from(KINDS), SOME), st.sampled_from([_gone, _folder, _loop, _nowhere, _empty, _pipe]))  # fmt: skip
 def test_a_file_that_is_none(
-    tmp_path: Path, sources: Path, data: st.DataObject, kind: str, commands: list[str], change: Any
+    tmp_path: Path, sources: Path, data: st.DataObject, where: tuple[str, list[str]], change: Any
 ) -> None:
     """Any one file missing, empty, a directory, a pipe that nobody writes to, a link to itself or to nowhere."""
+    kind, commands = where
     name = data.draw(st.sampled_from([*files_of(sources, kind), *(["completions.sqlite"] if kind == "run" else [])]))
     gone_through(tmp_path, sources, kind, commands, lambda source: change(source / name))
+
+
+NODE = {
+    "id": "0", "name": "a", "reason": "", "origin": "seed", "depth": 0, "kept": 0, "dropped": 0, "answers": 0,
+    "exhausted": False, "children": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "says"),
+    [
+        ("tree.json", {"trees": [{}]}, "trees.0.id"),
+        ("tree.json", {"trees": [{**NODE, "kept": -1}]}, "trees.0.kept"),
+        ("tree.json", {"trees": []}, "trees"),
+        ("tree.json", {"trees": [NODE, NODE]}, "there twice"),
+        ("tree.json", {"trees": [{**NODE, "children": [{**NODE, "id": "1.0"}]}]}, "1.0 stands below task 0"),
+        ("tree.json", {"trees": [{**NODE, "id": "0.1"}]}, "stands below none"),
+        ("tree.json", {"trees": [{**NODE, "children": '(deep {"children":[ 300)'}]}, "tree.json"),
+        ("config.json", {"recipe": []}, "recipe"),
+        ("config.json", {"recipe": {"domains": [5]}}, "recipe.domains.0"),
+        ("stats.json", {"examples": {"read": 1}}, "examples.kept"),
+        ("coverage.json", {**COVERAGE, "examples": 25, "chao1": 3}, "chao1"),
+        ("pruned.json", {"tasks": 17, "pruned": [None]}, "pruned.0"),
+    ],
+)
+def test_documents_that_say_something_else(tmp_path: Path, sources: Path, name: str, document: Any, says: str) -> None:
+    """Each of our documents is checked where it is read: the file and the place in it are named."""
+    shutil.copytree(sources / "run", tmp_path / "source")
+    (tmp_path / "source" / name).write_bytes(in_json(document))
+    result = attempted("export", tmp_path / "source", "--out", tmp_path / "out", among=tmp_path, about=f"source/{name}")
+    assert result.code == 5
+    assert says in result.stderr

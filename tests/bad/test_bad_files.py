@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def gone_through(folder: Path, command: str, suffix: str, content: bytes) -> Fin
     return attempted(*arguments, among=place, about="bad.")
 
 
-@cases(250)
+@cases(100)
 @given(st.sampled_from(sorted(COMMANDS)), st.sampled_from(WHOLE).flatmap(lambda one: st.tuples(st.just(one[0]), damaged(one[1]))))  # fmt: skip
 def test_damaged_files(tmp_path: Path, command: str, file: tuple[str, bytes]) -> None:
     """Bytes of a good file changed, cut out, doubled, put in; or the file cut off."""
@@ -104,7 +105,7 @@ def test_damaged_files(tmp_path: Path, command: str, file: tuple[str, bytes]) ->
 JSON = st.sampled_from([PLAIN, PLACED, CHATS, QUESTIONS]).flatmap(lambda rows: altered(rows, values | deep))
 
 
-@cases(250)
+@cases(100)
 @given(st.sampled_from(sorted(COMMANDS)), st.sampled_from([".jsonl", ".json", ".jsonl.gz"]), JSON)
 def test_strange_rows(tmp_path: Path, command: str, suffix: str, document: Any) -> None:
     """Whole files whose rows hold anything anywhere."""
@@ -117,7 +118,7 @@ def test_strange_rows(tmp_path: Path, command: str, suffix: str, document: Any) 
 
 
 WORDS = pa.array(["Name a river", "Name a lake", "Say it"])
-UTC = datetime.UTC
+UTC = dt.UTC
 ODD: dict[str, pa.Array] = {
     "text": WORDS,
     "large": WORDS.cast(pa.large_string()),
@@ -133,12 +134,12 @@ ODD: dict[str, pa.Array] = {
     "float": pa.array([1.5, float("nan"), float("-inf")]),
     "truth": pa.array([True, None, False]),
     "decimal": pa.array([decimal.Decimal("1.5"), None, decimal.Decimal("2.5")]),
-    "time": pa.array([datetime.datetime(2026, 1, 1, tzinfo=UTC), None, datetime.datetime(1, 1, 1, tzinfo=UTC)]),
+    "time": pa.array([dt.datetime(2026, 1, 1, tzinfo=UTC), None, dt.datetime(1, 1, 1, tzinfo=UTC)]),
     "nanoseconds": pa.array([2**62, 1, None], pa.timestamp("ns")),
     "far time": pa.array([2**62, -(2**62), 0], pa.timestamp("s")),
-    "date": pa.array([datetime.date(2026, 1, 1), None, None]),
+    "date": pa.array([dt.date(2026, 1, 1), None, None]),
     "far date": pa.array([2**31 - 1, -(2**31), 0], pa.int32()).cast(pa.date32()),
-    "clock": pa.array([datetime.time(1), None, None]),
+    "clock": pa.array([dt.time(1), None, None]),
     "duration": pa.array([1, 2**62, None], pa.duration("s")),
     "list": pa.array([["a"], [], None]),
     "list of odd": pa.array([[b"\xff"], [], None]),
@@ -156,7 +157,7 @@ ODD: dict[str, pa.Array] = {
 NAMES = ["instruction", "input", "output", "question", "answer", "topic", "tags", "messages", "conversations", "id", "task_id", "task_path", "request", "", "a.b", "\x00", "é"]  # fmt: skip
 
 
-@cases(200)
+@cases(100)
 @given(
     st.sampled_from(sorted(COMMANDS)),
     st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(sorted(ODD))), max_size=6).map(
@@ -174,3 +175,69 @@ def test_odd_parquet(tmp_path: Path, command: str, columns: list[tuple[str, str]
     except (pa.ArrowException, NotImplementedError):  # what Parquet has no form for, nobody finds in one
         return
     gone_through(tmp_path, command, ".parquet", file.getvalue())
+
+
+@pytest.mark.parametrize("command", ["import", "export lines", "export original", "filter", "merge", "decontaminate"])
+@pytest.mark.parametrize("column", ["duration", "nanoseconds"])
+def test_columns_that_json_has_no_form_for(tmp_path: Path, command: str, column: str) -> None:
+    """Durations, and times that Python has no form for either, end with the file's name and the column's."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"instruction": WORDS, "output": WORDS, "x": ODD[column]}), file)
+    result = gone_through(tmp_path, command, ".parquet", file.getvalue())
+    assert result.code == 5
+    assert re.search("column x|field x|leave the column out|not JSON serializable", result.stderr), result.stderr
+
+
+@pytest.mark.parametrize("command", ["import", "export parquet", "dedup lines", "dedup parquet", "benchmark"])
+@pytest.mark.parametrize("name", ["x", ""])
+def test_two_columns_of_one_name(tmp_path: Path, command: str, name: str) -> None:
+    """A Parquet file with a name twice is refused: which of the two is meant nobody can say."""
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([WORDS, WORDS, WORDS, WORDS], ["instruction", "output", name, name]), file)
+    result = gone_through(tmp_path, command, ".parquet", file.getvalue())
+    assert result.code == 5
+    assert "two columns are called" in result.stderr
+
+
+def test_a_place_that_python_has_no_form_for(tmp_path: Path) -> None:
+    """A file with a time beyond all calendars where our exports have a task's id is a file of somebody else's."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"instruction": WORDS, "output": WORDS, "task_id": ODD["nanoseconds"]}), file)
+    assert gone_through(tmp_path, "export original", ".parquet", file.getvalue()).code == 5
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+@pytest.mark.parametrize("command", ["import", "export lines", "export original", "filter", "dedup lines"])
+def test_values_in_values(tmp_path: Path, command: str, opening: str) -> None:
+    """A column that is read but too deep to be written is an error that names the file; dedup hands bytes on."""
+    row = in_json({**PLAIN[0], "deep": f"(deep {opening} 300)"}) + b"\n"
+    result = gone_through(tmp_path, command, ".jsonl", row)
+    assert result.code == (0 if command == "dedup lines" else 5)
+
+
+def test_a_sample_of_one_domain_is_filtered_by_domains(tmp_path: Path) -> None:
+    """Rows of the second domain alone, as a sample may leave them."""
+    rows = [{**row, "task_id": "1.0", "id": f"1.0-{number}"} for number, row in enumerate(PLACED)]
+    assert gone_through(tmp_path, "filter", ".jsonl", lines(rows)).code == 0
+
+
+def test_a_task_too_deep(tmp_path: Path) -> None:
+    """Rows that say they belong hundreds of levels down: no tree of ours does, so they are refused or just rows."""
+    row = {**PLACED[0], "task_id": "0" + ".0" * 400, "task_path": ["a"] * 401}
+    for command in ("import", "export folder", "filter", "merge"):
+        result = gone_through(tmp_path, command, ".jsonl", lines([row] * 3))
+        assert result.code in {0, 2, 5}
+
+
+@cases(4)
+@given(JSON)
+def test_analyses_of_strange_rows(tmp_path: Path, document: Any) -> None:
+    """The same rows, measured: a report, or a documented error and none."""
+    rows = document if isinstance(document, list) else [document]
+    file = tmp_path / "bad.jsonl"
+    file.write_bytes(b"".join(in_json(row) + b"\n" for row in rows))
+    out = tmp_path / "out.json"
+    out.unlink(missing_ok=True)
+    attempted("analyze", file, "--out", out, "--report", tmp_path / "out.html", "--json", among=tmp_path, about="bad.")
+    for path in (out, out.with_suffix(".html")):
+        path.unlink(missing_ok=True)
