@@ -45,10 +45,8 @@ class DataDirectory:
             line = orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE)
         except TypeError as error:
             column = next((name for name, value in example.items() if not _in_json(value)), "?")
-            paths = ", ".join(str(source.path) for source in self._sources)
-            raise DataError(
-                f"{paths}: example {example['id']}, column {column}: JSON has no form for it; leave the column out"
-            ) from error
+            where = f"{self._paths}: example {example['id']}, column {column}"
+            raise DataError(f"{where}: JSON has no form for it; leave the column out") from error
         self._dataset.write(line)
         self.kept[example["task_id"]] += 1
 
@@ -63,7 +61,15 @@ class DataDirectory:
         self._decisions.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def document(self, name: str, content: Mapping[str, Any]) -> None:
-        (self._folder / name).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        try:
+            body = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        except TypeError as error:  # what an imported tree says of its tasks, too deep
+            raise DataError(f"{self._paths}: what {name} is to say of it JSON has no form for: {error}") from error
+        (self._folder / name).write_bytes(body)
+
+    @property
+    def _paths(self) -> str:
+        return ", ".join(str(source.path) for source in self._sources)
 
     def text(self, name: str, content: str) -> None:
         (self._folder / name).write_text(content, encoding="utf-8")

@@ -6,12 +6,13 @@ import asyncio
 import os
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from cli import config, explore, in_process
+from cli import Finished, config, explore, in_process
 from damage import altered, attempted, cases, damaged, deep, in_json, values
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,11 +75,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def gone_through(folder: Path, sources: Path, kind: str, commands: Iterable[str], change: Any) -> None:
+def gone_through(folder: Path, sources: Path, kind: str, commands: Iterable[str], change: Any) -> list[Finished]:
     """Each command on a copy of the source that `change` has had its way with."""
     lines = (sources / "run" / "decisions.jsonl").read_bytes().splitlines()
     decisions = [line for line in map(orjson.loads, lines) if line["what"] == "example"]
     example, dropped = (next(one["id"] for one in decisions if one["kept"] is kept) for kept in (True, False))
+    results = []
     for command in commands:
         place = folder / "bad_folder"
         shutil.rmtree(place, ignore_errors=True)
@@ -93,7 +95,8 @@ def gone_through(folder: Path, sources: Path, kind: str, commands: Iterable[str]
             for one in COMMANDS[command]
         ]
         changed = "pruned.json" if command == "prune" else ""
-        attempted(*arguments, among=place, about="source", may_change=changed)
+        results.append(attempted(*arguments, among=place, about="source", may_change=changed))
+    return results
 
 
 def files_of(sources: Path, kind: str) -> list[str]:
@@ -196,3 +199,13 @@ def test_documents_that_say_something_else(tmp_path: Path, sources: Path, name: 
     result = attempted("export", tmp_path / "source", "--out", tmp_path / "out", among=tmp_path, about=f"source/{name}")
     assert result.code == 5
     assert says in result.stderr
+
+
+@pytest.mark.parametrize("command", ["import", "filter", "merge", "export original"])
+def test_a_foreign_field_too_deep(tmp_path: Path, sources: Path, command: str) -> None:
+    """Whatever a tree from elsewhere says of its tasks goes with them; what cannot be written is named by its source."""
+    tree = orjson.loads((sources / "original" / "tree_meta_info.json").read_bytes())
+    content = in_json({**tree, "more": "(deep [ 300)"})
+    attempt = partial(gone_through, tmp_path, sources, "original", [command])
+    results = attempt(lambda source: (source / "tree_meta_info.json").write_bytes(content))
+    assert [result.code for result in results] == [5]
