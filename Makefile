@@ -7,8 +7,9 @@ MODEL  := qwen2.5-coder-1.5b
 SMALL  := smollm2-135m
 
 VLLM_PYTHON ?= python3
+CASES ?= 3000
 
-.PHONY: demo demo-ready model model-small test test-browser test-slow test-vllm torture test-nojit lint types format clean
+.PHONY: demo demo-ready model model-small test test-browser test-slow test-vllm torture fuzz test-nojit lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
@@ -64,3 +65,6 @@ clean:
 
 torture: $(VENV)/.dev  ## kills, signals, clocks, power: hundreds of times, some 15 minutes
 	PYTHONPATH=$(CURDIR):$(CURDIR)/kernels:$(CURDIR)/tests $(BIN)/python -m torture $(TORTURE)
+
+fuzz: $(VENV)/.dev  ## bad input, at length: CASES of each test in tests/bad, some twenty minutes
+	EXPLORE_ASYNC_CASES=$(CASES) $(BIN)/python -m pytest -n 2 --timeout 3600 tests/bad

@@ -63,8 +63,13 @@ def main() -> None:
     except RecursionError:
         _fail(DataError("what was read is nested too deeply: no data that this program writes is"))
     except OSError as error:
-        _drop_output()
+        if error.filename is None:
+            _drop_output()
         _fail(StorageError(f"{error.filename or 'the output'}: {error.strerror or error}"))
+    except RuntimeError as error:
+        if not str(error).startswith("Symlink loop"):  # as pathlib before Python 3.13 tells of one
+            raise
+        _fail(StorageError(f"{error}: a link that leads to itself"))
 
 
 def _drop_output() -> None:
@@ -162,6 +167,7 @@ def _endpoints(
 
 def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, view: bool = False) -> NoReturn:
     with at_once():
+        from explore_async.curation.collection import printable_path
         from explore_async.progress import LastingConsole, RunProgress
         from explore_async.run import Observer
         from explore_async.run import run as run_to_end
@@ -181,7 +187,7 @@ def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, vie
     if settings.operation.report and result.is_over:
         _report(result, settings, quiet=quiet)
     if as_json:
-        _print_json({"directory": str(result.directory), **result.stats})
+        _print_json({"directory": printable_path(result.directory), **result.stats})
     sys.exit(result.exit_code)
 
 
@@ -328,8 +334,8 @@ def dedup(  # noqa: PLR0917 - an option each
     quiet: QuietOption = False,
 ) -> None:
     """Remove near-duplicate rows from files: exact ROUGE-L, first come first kept."""
+    from explore_async.curation.collection import printable_path
     from explore_async.curation.dedup_files import Dedup, dedup_files
-    from explore_async.curation.evidence import printable_path
     from explore_async.curation.progress import FileProgress, show
 
     if exact and threshold is not None:

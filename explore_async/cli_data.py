@@ -76,7 +76,7 @@ def import_(
     if found.bad > len(found.notes):
         _say(f"… and {found.bad - len(found.notes):,} more")
     _say(f"{found.examples:,} examples in {found.tasks:,} tasks: {out}; to explore on: {out / CONFIG}")
-    _json({"out": str(out), "examples": found.examples, "tasks": found.tasks, "bad_rows": found.bad}, wanted=as_json)
+    _json({"out": _named(out), "examples": found.examples, "tasks": found.tasks, "bad_rows": found.bad}, wanted=as_json)
     _ended(found.examples)
 
 
@@ -147,9 +147,9 @@ def _export(asked: dict[str, Any], column: Sequence[str] | None, license_name: s
     )
     few = "" if asked.get("size") is None or found.there >= asked["size"] else f" (only {found.there:,} are there)"
     _say(f"{found.train:,} examples{held_out} in {asked['out']}{few}{notes}")
-    document = {"out": str(asked["out"]), "examples": found.train, "validation": found.validation}
+    document = {"out": _named(asked["out"]), "examples": found.train, "validation": found.validation}
     left_out = {"near_validation": found.near, "pruned_tasks": found.pruned}
-    _json({**document, "left_out": left_out, "files": [str(path) for path in found.files]}, wanted=as_json)
+    _json({**document, "left_out": left_out, "files": [_named(path) for path in found.files]}, wanted=as_json)
     _ended(found.train)
 
 
@@ -233,7 +233,7 @@ def _filtered(found: Filtered, *, as_json: bool) -> None:
         f"{found.kept:,} of {found.candidates:,} examples kept ({found.before:,} before): {found.out}"
         + (f"; dropped: {dropped}" if dropped else "")
     )
-    document = {"out": str(found.out), "before": found.before, "candidates": found.candidates, "kept": found.kept}
+    document = {"out": _named(found.out), "before": found.before, "candidates": found.candidates, "kept": found.kept}
     _json({**document, "dropped": dict(found.dropped)}, wanted=as_json)
     _ended(found.kept)
 
@@ -271,7 +271,12 @@ def decontaminate(  # noqa: PLR0917 - an option each
         f"{found.kept:,} examples kept, {found.dropped:,} dropped ({found.by_rouge:,} by ROUGE-L, {found.by_ngram:,} by"
         f" {ngram} tokens in a row): {out}; the report is {out / REPORT}"
     )
-    document = {"out": str(out), "kept": found.kept, "dropped": found.dropped, "by_benchmark": dict(found.by_benchmark)}
+    document = {
+        "out": _named(out),
+        "kept": found.kept,
+        "dropped": found.dropped,
+        "by_benchmark": dict(found.by_benchmark),
+    }
     _json(document, wanted=as_json)
     _ended(found.kept)
 
@@ -400,6 +405,12 @@ def _stdout() -> Console:
 
 def _say(text: str) -> None:
     Console(stderr=True).print(Text(printable(text, _WIDE)), soft_wrap=True)
+
+
+def _named(path: Path) -> str:
+    from explore_async.curation.collection import printable_path
+
+    return printable_path(path)
 
 
 def _json(document: dict[str, Any], *, wanted: bool) -> None:

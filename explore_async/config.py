@@ -189,13 +189,20 @@ def _complaint(detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     given = detail["input"]
     tellable = isinstance(given, str | int | float | bool) and not _may_be_secret(detail["loc"])
-    shown = f" (given: {str(given)[:80]})" if tellable else ""
+    shown = f" (given: {_short(given)})" if tellable else ""
     return f"{where}: {message[0].lower()}{message[1:]}{shown}"
 
 
 def _may_be_secret(location: Sequence[int | str]) -> bool:
     """A key where the name of its variable belongs, a password in a URL."""
     return location[-1] in {"url", "api_key_env", "api_key_file"} or "endpoints" in location[-2:]
+
+
+def _short(given: object) -> str:
+    try:
+        return str(given)[:80]
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number beyond all bounds"
 
 
 def _is_branch(step: int | str) -> bool:

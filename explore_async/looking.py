@@ -10,6 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from explore_async.curation.collection import below
+from explore_async.curation.documents import Decision, check
 from explore_async.curation.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.values import Completion
@@ -75,6 +76,7 @@ def _show(run: RunData, wanted: str, console: Console) -> None:
             f"{run.path}: no task and no example has the id {wanted!r}, nor a request that key; `explore-async tree` "
             "lists the tasks, and each line of dataset.jsonl and decisions.jsonl has its id"
         )
+    check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {wanted}")
     rows = _task(run, wanted) if decision["what"] == "task" else _example(run, decision)
     for name, value in (*rows, *_decision(run, decision)):
         _print(console, name, value)

@@ -35,7 +35,11 @@ _SHORTEST_KEY = 20
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+Argument: TypeAlias = Annotated[str, Field(pattern=r"^[^\x00]+$")]
+"""Of a file, or an argument of a program: some text, without the character that ends them there."""
 
 
 class SeedExample(Settings):
@@ -63,7 +67,7 @@ class SeedTask(Settings):
 class Known(Settings):
     """Data that new examples have to differ from: a file, a run directory or a data directory."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: Argument
     """In a config file: relative to its folder."""
     field: Annotated[str, Field(min_length=1)] = "instruction"
     digest: str | None = None
@@ -248,8 +252,8 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _can_be_written(self) -> Recipe:
         try:
-            _ = self.digest
-        except TypeError as error:  # a number beyond 64 bits, half a character
+            _ = orjson.dumps([[self.model_dump(mode="json")]])  # where it is written it stands deeper
+        except TypeError as error:  # a number beyond 64 bits, half a character, a value too deep
             raise ValueError(f"cannot be written as JSON: {error}") from error
         return self
 
@@ -348,18 +352,18 @@ class EndpointSettings(Settings):
 class VllmSettings(Settings):
     """What vLLM is started with beside the model; `args` go to it as they are."""
 
-    dtype: str = "auto"
+    dtype: Argument = "auto"
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     data_parallel: Annotated[int, Field(ge=1)] = 1
     api_servers: Annotated[int, Field(ge=1)] = 1
-    args: tuple[str, ...] = ()
+    args: tuple[Argument, ...] = ()
 
 
 class ServerSettings(Settings):
     """A server that the run starts and stops. embedded is llama.cpp; auto takes vLLM where it and a GPU are there."""
 
     engine: Literal["embedded", "vllm", "auto"] = "embedded"
-    model: Annotated[str, Field(min_length=1)] = "qwen2.5-coder-1.5b"
+    model: Argument = "qwen2.5-coder-1.5b"
     """embedded: a model of the registry or a .gguf file; vLLM: a hub name or a folder."""
     slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Requests answered at once, with vLLM by each data-parallel rank. None: 2 embedded, 256 with vLLM."""
@@ -379,7 +383,7 @@ class Operation(Settings):
     """How the data is made: nothing here changes it."""
 
     endpoints: tuple[EndpointSettings, ...] = ()
-    endpoints_file: str | None = None
+    endpoints_file: Argument | None = None
     """A YAML list of endpoints instead, read again whenever it changes."""
     server: ServerSettings | None = None
     retries: Retries = Retries()
@@ -394,7 +398,7 @@ class Operation(Settings):
     retry_failed: bool = False
     report: bool = True
     """Whether a run that has ended writes report.html, of what its data covers."""
-    spacy_model: str | None = None
+    spacy_model: Argument | None = None
     """What that report parses instructions with; None for English."""
 
 

@@ -21,7 +21,7 @@ from explore_async.analysis.cost import cost_curve
 from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefied, unseen_mass
 from explore_async.analysis.examined import NEAR, Examined, distribution, read
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
-from explore_async.curation.collection import Collection
+from explore_async.curation.collection import Collection, printable_path
 from explore_async.curation.run_data import RunData
 
 MOST_READ = 200_000
@@ -107,7 +107,7 @@ def _document(examined: Examined, options: Options) -> dict[str, Any]:
     tasks = tree.tasks(examined)
     return {
         "name": collection.name,
-        "path": str(collection.path),
+        "path": printable_path(collection.path),
         "simulated": collection.is_simulated,
         "examples": examined.total,
         "examined": len(examples),

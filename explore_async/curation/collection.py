@@ -6,6 +6,7 @@ dropped, answers, exhausted, children, and whatever else an imported tree says o
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,11 @@ from typing import Any, Protocol, TypeAlias
 Node: TypeAlias = Mapping[str, Any]
 Example: TypeAlias = dict[str, Any]
 """id, task_id, task_path, instruction, input, output, and whatever else its source says of it."""
+
+TASK_ID = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,60}$"
+"""The path to a task by numbers, its tree's first. Nothing that we make goes deeper than ten levels, and what would be
+much deeper than this could not be written as JSON.
+"""
 
 OWN_COLUMNS = ("id", "task_id", "task_path", "instruction", "input", "output", "request")
 
@@ -85,3 +91,8 @@ def recounted(root: Node, kept: Mapping[str, int], dropped: Mapping[str, int]) -
         "dropped": dropped.get(root["id"], 0),
         "children": [recounted(child, kept, dropped) for child in root["children"]],
     }
+
+
+def printable_path(path: Path | str) -> str:
+    """For JSON and messages: a name on disk need not be UTF-8."""
+    return os.fsencode(path).decode(errors="replace")

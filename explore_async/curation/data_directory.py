@@ -17,7 +17,7 @@ from typing import IO, Any
 import orjson
 
 from explore_async import __version__
-from explore_async.curation.collection import Collection, Example, Node, below, recounted
+from explore_async.curation.collection import Collection, Example, Node, below, printable_path, recounted
 from explore_async.curation.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE, RunData
 from explore_async.curation.writing import as_document, storing
 from explore_async.errors import ConfigError, DataError
@@ -31,8 +31,9 @@ _OWN_FILES = {
 class DataDirectory:
     """Owns the files while they are written. `keep` and `drop` count, so that the tree tells what became of tasks."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sources: Sequence[Collection]) -> None:
         self._folder = folder
+        self._sources = sources
         self._dataset: IO[bytes] = (folder / "dataset.jsonl").open("wb")
         self._decisions: IO[bytes] | None = None
         self.kept: Counter[str] = Counter()
@@ -44,9 +45,8 @@ class DataDirectory:
             line = orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE)
         except TypeError as error:
             column = next((name for name, value in example.items() if not _in_json(value)), "?")
-            raise DataError(
-                f"example {example['id']}, column {column}: JSON has no form for it; leave the column out"
-            ) from error
+            where = f"{self._paths}: example {example['id']}, column {column}"
+            raise DataError(f"{where}: JSON has no form for it; leave the column out") from error
         self._dataset.write(line)
         self.kept[example["task_id"]] += 1
 
@@ -61,7 +61,11 @@ class DataDirectory:
         self._decisions.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def document(self, name: str, content: Mapping[str, Any]) -> None:
-        (self._folder / name).write_bytes(as_document(content, self._folder / name))
+        (self._folder / name).write_bytes(as_document(content, f"{self._paths}, for {name}"))
+
+    @property
+    def _paths(self) -> str:
+        return ", ".join(str(source.path) for source in self._sources)
 
     def text(self, name: str, content: str) -> None:
         (self._folder / name).write_text(content, encoding="utf-8")
@@ -103,9 +107,9 @@ def _check_free(out: Path) -> None:
 
 
 @contextmanager
-def writing_data(out: Path) -> Iterator[DataDirectory]:
-    """A directory that takes its place whole at the end, or not at all. An earlier data directory there is replaced;
-    ConfigError where something else is.
+def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirectory]:
+    """A directory of what `sources` hold, that takes its place whole at the end, or not at all. An earlier data
+    directory there is replaced; ConfigError where something else is.
     """
     with storing(out):
         _check_free(out)
@@ -115,7 +119,7 @@ def writing_data(out: Path) -> Iterator[DataDirectory]:
         partial.mkdir()
     try:
         with storing(out):
-            directory = DataDirectory(partial)
+            directory = DataDirectory(partial, sources)
             try:
                 yield directory
             finally:
@@ -132,9 +136,7 @@ def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str
     description: dict[str, Any] = {
         "made_by": made_by,
         "name": sources[0].name if len(sources) == 1 else "merged",
-        "sources": [
-            {"name": source.name, "path": os.fsencode(source.path).decode(errors="replace")} for source in sources
-        ],
+        "sources": [{"name": source.name, "path": printable_path(source.path)} for source in sources],
         "settings": settings,
         "simulated": any(source.is_simulated for source in sources),
     }
@@ -143,7 +145,7 @@ def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str
         if only.recipe:
             description["recipe"] = only.recipe
         if only.completions is not None:
-            description["run"] = str(only.completions.parent.resolve())
+            description["run"] = printable_path(only.completions.parent.resolve())
     return description
 
 

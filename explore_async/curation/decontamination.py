@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from explore_async.curation.collection import Collection, Example
+from explore_async.curation.collection import Collection, Example, printable_path
 from explore_async.curation.data_directory import DataDirectory, described, writing_data
 from explore_async.curation.fields import FieldError, text_of
 from explore_async.curation.ngrams import NgramIndex
@@ -63,13 +63,13 @@ def decontaminate(source: Collection, out: Path, asked: Decontaminate, *, told: 
     benchmarks = _Benchmarks(asked)
     found = Contamination(benchmark_rows=dict(benchmarks.rows))
     settings: dict[str, Any] = {
-        "benchmarks": [path.name for path in asked.benchmarks],
+        "benchmarks": [printable_path(path.name) for path in asked.benchmarks],
         "fields": list(asked.fields),
         "threshold": asked.threshold,
         "ngram": asked.ngram,
         "tokenizer": asked.tokenizer,
     }
-    with writing_data(out) as directory:
+    with writing_data(out, [source]) as directory:
         waiting, judged = source.examples(), 0
         while batch := list(islice(waiting, _BATCH)):
             for example, evidence in zip(batch, benchmarks.judged(batch), strict=True):
@@ -122,7 +122,7 @@ class _Benchmarks:
     """Owns both indexes, and where each of their texts stands."""
 
     def __init__(self, asked: Decontaminate) -> None:
-        self._names = [path.name for path in asked.benchmarks]
+        self._names = [printable_path(path.name) for path in asked.benchmarks]
         self._files = array("i")
         self._numbers = array("q")
         self._near = DedupIndex(asked.threshold, TOKENIZERS[asked.tokenizer])
@@ -135,7 +135,7 @@ class _Benchmarks:
                 self._near.add(batch)
                 self._shared.add(batch)
                 self._texts += (text[:_LONGEST_SHOWN] for text in batch)
-            if not self.rows[path.name]:
+            if not self.rows[self._names[number]]:
                 raise DataError(f"{path}: no rows to stay away from")
         self._shared.build()
 

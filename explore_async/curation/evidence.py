@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import orjson
 
+from explore_async.curation.collection import printable_path
 from explore_async.curation.writing import storing
 from rouge_kernels import Admission
 
@@ -77,8 +78,3 @@ def writing_evidence(file: IO[bytes], path: Path, inputs: Sequence[Path]) -> Ite
     """Evidence into `file`, which will take the place of `path`; its scratch file lies beside it, without a name."""
     with storing(path), tempfile.TemporaryFile(dir=path.resolve().parent) as spool:
         yield Evidence(file, spool, inputs)
-
-
-def printable_path(path: Path) -> str:
-    """For JSON: a name on disk need not be UTF-8."""
-    return os.fsencode(path).decode(errors="replace")

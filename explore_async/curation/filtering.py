@@ -71,7 +71,7 @@ def filter_collection(
     """Writes a data directory with what passes. `changes`: settings of `filters:`; `told` gets how many were judged."""
     filters = filters_of(source, changes)
     seeds = _seeds(source)
-    with writing_data(out) as directory:
+    with writing_data(out, [source]) as directory:
         judge = Judge(filters, _tokenizer(source, filters), seeds, directory)
         trees = source.trees()
         for batch in _batches(candidates(source)):
@@ -88,7 +88,7 @@ def merge_collections(
 ) -> Filtered:
     """Writes one data directory: the trees side by side, every example with the source and the id that it had."""
     names = _distinct([source.name for source in sources])
-    with writing_data(out) as directory:
+    with writing_data(out, sources) as directory:
         all_trees = [source.trees() for source in sources]
         no_seeds: list[list[str]] = [[] for trees in all_trees for _ in trees]
         judge = Judge(filters, _tokenizer(sources[0], filters), no_seeds, directory)

@@ -35,7 +35,7 @@ def import_collection(source: Collection, out: Path, *, told: Callable[[int], No
     """Writes the data directory `out`, with explore.yaml in it."""
     shown: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     count = 0
-    with writing_data(out) as directory:
+    with writing_data(out, [source]) as directory:
         for example in source.examples():
             directory.keep(example)
             count += 1

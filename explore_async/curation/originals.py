@@ -173,11 +173,12 @@ def write_original(collection: Collection, folder: Path) -> int:
         documents[names[node["id"]]] = {**fields, "examples": by_task.get(node["id"], [])}
     if collection.pruned:
         documents[PRUNED] = [node["name"] for node in below(root) if node["id"] in collection.pruned]
+    contents = [as_document(document, collection.path).removesuffix(b"\n") for document in documents.values()]
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing([(folder / name).resolve() for name in documents]) as files:
-        for file, (name, document) in zip(files, documents.items(), strict=True):
-            file.write(as_document(document, folder / name).removesuffix(b"\n"))
+        for file, content in zip(files, contents, strict=True):
+            file.write(content)
     return sum(map(len, by_task.values()))
 
 

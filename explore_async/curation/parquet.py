@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
+from explore_async.curation.fields import FieldError
 from explore_async.curation.rows import Row, reading
 from explore_async.errors import ConfigError, DataError
 
@@ -24,13 +25,19 @@ _ROW_GROUP_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record(Mapping[str, Any]):
-    """A row of a batch, its columns turned into Python only where asked for."""
+    """A row of a batch, its columns turned into Python only where asked for; FieldError where Python has no such value,
+    as for a year beyond 9999.
+    """
 
     batch: pa.RecordBatch
     position: int
 
     def __getitem__(self, column: str) -> Any:
-        return self.batch.column(column)[self.position].as_py()
+        values = self.batch.column(column)
+        try:
+            return values[self.position].as_py()
+        except (ValueError, OverflowError) as error:
+            raise FieldError(f"field {column}: {' '.join(str(error).split())}") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.batch.schema.names)
@@ -42,7 +49,9 @@ class Record(Mapping[str, Any]):
 def records(file: IO[bytes], path: Path) -> Iterator[Record]:
     """The rows of an open file. Every value is checked first: Arrow trusts its files, and would crash on some."""
     with arrow_faults(path):
-        for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
+        parquet = pq.ParquetFile(file)
+        _check_names(parquet.schema_arrow, path)
+        for batch in parquet.iter_batches(_ROWS_AT_ONCE):
             batch.validate(full=True)
             for position in range(batch.num_rows):
                 yield Record(batch, position)
@@ -50,7 +59,16 @@ def records(file: IO[bytes], path: Path) -> Iterator[Record]:
 
 def schema_of(path: Path) -> pa.Schema:
     with reading(path), arrow_faults(path):
-        return pq.read_schema(path)
+        schema = pq.read_schema(path)
+    _check_names(schema, path)
+    return schema
+
+
+def _check_names(schema: pa.Schema, path: Path) -> None:
+    names = schema.names
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise DataError(f"{path}: two columns are called {twice!r}; rename one")
 
 
 @contextmanager

@@ -12,13 +12,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from explore_async.curation.collection import DEEPEST, OWN_COLUMNS, Example, Node, new_node, recounted
+from explore_async.curation.collection import (
+    DEEPEST,
+    OWN_COLUMNS,
+    TASK_ID,
+    Example,
+    Node,
+    new_node,
+    printable_path,
+    recounted,
+)
 from explore_async.curation.columns import TASK, Exchange, reader
 from explore_async.curation.fields import FieldError, field_of
 from explore_async.curation.rows import BadRow, Row, Source
 from explore_async.errors import DataError
 
-_TASK_ID = re.compile(r"\d+(\.\d+)*")
+_TASK_ID = re.compile(TASK_ID)
 _THEIRS = "imported"
 
 
@@ -41,7 +50,7 @@ class PlainFile:
 
     @property
     def name(self) -> str:
-        return self.path.name.partition(".")[0] or self.path.name
+        return printable_path(self.path.name.partition(".")[0] or self.path.name)
 
     @cached_property
     def _source(self) -> Source:
@@ -140,7 +149,10 @@ def _check_new(example_id: str, seen: set[str]) -> None:
 
 
 def _is_placed(row: Mapping[str, Any]) -> bool:
-    example_id, task_id, path = (row.get(name) for name in ("id", "task_id", "task_path"))
+    try:
+        example_id, task_id, path = (row.get(name) for name in ("id", "task_id", "task_path"))
+    except FieldError:  # of Parquet, a value that Python has no form for
+        return False
     return (
         isinstance(example_id, str)
         and isinstance(task_id, str)

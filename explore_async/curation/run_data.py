@@ -7,7 +7,7 @@ Everything is read line by line, and nothing written: a dataset may be larger th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 
 import orjson
 
-from explore_async.curation.collection import DEEPEST, Example, Node, below
+from explore_async.curation.collection import DEEPEST, TASK_ID, Example, Node, below, printable_path
+from explore_async.curation.documents import Coverage, Document, Origin, PrunedTasks, Stats, Trees, check
 from explore_async.curation.rows import BadRow, Row, Source
 from explore_async.errors import DataError
 
@@ -25,8 +26,6 @@ PRUNED_FILE = "pruned.json"
 COVERAGE_FILE = "coverage.json"
 """What `analyze` found, for cards; of another number of examples it no longer holds."""
 _TEXTS = ("id", "task_id", "instruction", "input", "output")
-_TASK_ID = re.compile(r"\d+(\.\d+)*")
-_ORIGINS = ("seed", "lookahead", "backtrack")
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,12 @@ class RunData:
                 what = "no run directory: it has no config.json; `explore-async import` takes other data in"
             raise DataError(f"{path}: {what}")
         known = path / DATA_FILE if (path / DATA_FILE).is_file() else path / "config.json"
-        config, stats = _document(known), path / "stats.json"
+        config, stats = _document(known, Origin), path / "stats.json"
         if known.name == DATA_FILE and config.get("format") != DATA_FORMAT:
             raise DataError(
                 f"{known}: format {config.get('format')!r}, this version reads {DATA_FORMAT}: update explore_async"
             )
-        return cls(path, config, _document(stats) if stats.is_file() else {})
+        return cls(path, config, _document(stats, Stats) if stats.is_file() else {})
 
     @property
     def dataset(self) -> Path:
@@ -64,7 +63,7 @@ class RunData:
 
     @property
     def name(self) -> str:
-        return str(self.recipe.get("name") or self.config.get("name") or self.path.resolve().name)
+        return str(self.recipe.get("name") or self.config.get("name") or printable_path(self.path.resolve().name))
 
     @property
     def is_run(self) -> bool:
@@ -87,43 +86,43 @@ class RunData:
         path = self.path / PRUNED_FILE
         if not path.is_file():
             return frozenset()
-        document = _document(path)
-        if document.get("tasks") != sum(1 for root in self.trees() for _ in below(root)):
+        document = _document(path, PrunedTasks)
+        if document["tasks"] != sum(1 for root in self.trees() for _ in below(root)):
             raise DataError(f"{path}: the tree has other tasks than when it was pruned; run explore-async prune again")
-        return frozenset(str(task.get("id")) for task in document.get("pruned", []))
+        return frozenset(task["id"] for task in document["pruned"])
 
     @property
     def coverage(self) -> dict[str, Any]:
         """What the last analysis found; empty where there was none, or the data have changed since."""
         path = self.path / COVERAGE_FILE
-        document = _document(path) if path.is_file() else {}
+        document = _document(path, Coverage) if path.is_file() else {}
         kept = sum(node["kept"] for root in self.trees() for node in below(root)) if document else 0
         return document if document.get("examples") == kept else {}
 
     def trees(self) -> list[Node]:
-        """The trees as they were last written."""
+        """The trees as they were last written when they were first asked for."""
+        return self._trees
+
+    @cached_property
+    def _trees(self) -> list[Node]:
         path = self.path / "tree.json"
         if not path.is_file():
             raise DataError(f"{path}: not there yet; the run writes it every few seconds")
-        trees = _document(path).get("trees")
-        if not isinstance(trees, list):
-            raise DataError(f"{path}: it holds no list of trees")
-        _check_nodes(trees, path)
+        trees: list[Node] = _document(path, Trees)["trees"]
+        _check_ids(trees, path)
         return trees
 
     def examples(self) -> Iterator[Example]:
         if not self.dataset.is_file():
             return
         source = Source(self.dataset)
+        known = (self.path / "tree.json").is_file()  # it lags behind a run that is on, but has all its domains
+        domains = {root["id"] for root in self.trees()} if known else None
         count = 0
         for row in whole_rows(source):
             count += 1
-            for name in _TEXTS:
-                if not isinstance(row.value.get(name), str):
-                    raise DataError(f"{source.place(row.number)}: field {name} is missing or no text")
-            path = row.value.get("task_path")
-            if not isinstance(path, list) or not path or not all(isinstance(one, str) for one in path):
-                raise DataError(f"{source.place(row.number)}: field task_path is missing or no list of names")
+            if fault := _fault(row.value, domains):
+                raise DataError(f"{source.place(row.number)}: {fault}")
             yield row.value if isinstance(row.value, dict) else dict(row.value)
         written = (self.config.get("examples") or {}).get("kept", count)
         if not self.is_run and count != written:
@@ -148,36 +147,47 @@ def whole_rows(source: Source) -> Iterator[Row]:
         yield row
 
 
-def _check_nodes(trees: list[Any], path: Path) -> None:
-    """Raises DataError for a tree that no run has written: trees come from other people, too."""
-    waiting = [(node, 0) for node in trees]
-    while waiting:
-        node, depth = waiting.pop()
-        if not isinstance(node, dict) or not isinstance(node.get("children"), list):
-            raise DataError(f"{path}: a task is no object with a list of children")
-        task_id = node.get("id")
-        if not isinstance(task_id, str) or not _TASK_ID.fullmatch(task_id):
-            raise DataError(f"{path}: a task has no id such as 0.3.1")
-        counts = [node.get(name) for name in ("kept", "dropped", "answers")]
-        fault = (
-            "name" if not isinstance(node.get("name"), str)
-            else "reason" if not isinstance(node.get("reason"), str)
-            else "origin" if node.get("origin") not in _ORIGINS
-            else "depth" if node.get("depth") != depth or depth > DEEPEST
-            else "exhausted" if not isinstance(node.get("exhausted"), bool)
-            else "counts" if not all(type(count) is int and count >= 0 for count in counts)
-            else ""
-        )  # fmt: skip
-        if fault:
-            raise DataError(f"{path}, task {task_id}: its {fault} is not what a run writes")
-        waiting += [(child, depth + 1) for child in node["children"]]
+def _fault(example: Mapping[str, Any], domains: Collection[str] | None) -> str:
+    """What is wrong with an example's line; empty if nothing is."""
+    for name in _TEXTS:
+        if not isinstance(example.get(name), str):
+            return f"field {name} is missing or no text"
+    path = example.get("task_path")
+    if not isinstance(path, list) or not path or any(not isinstance(name, str) for name in path):
+        return "field task_path is missing or no list of names"
+    if not isinstance(example.get("request"), str | None):
+        return "field request is no text"
+    if not isinstance(example.get("imported", {}), dict):
+        return "field imported is no object"
+    task_id = example["task_id"]
+    if not re.fullmatch(TASK_ID, task_id) or (domains is not None and task_id.partition(".")[0] not in domains):
+        return f"its task {task_id!r} is not in tree.json"
+    return ""
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _check_ids(trees: Sequence[Node], path: Path) -> None:
+    """A task's id is that of the task above with a number more, and nobody else's."""
+    seen: set[str] = set()
+    for root in trees:
+        if "." in root["id"]:
+            raise DataError(f"{path}: task {root['id']} stands below none")
+        for node in below(root):
+            if node["id"] in seen:
+                raise DataError(f"{path}: the task id {node['id']} is there twice")
+            seen.add(node["id"])
+            if node["depth"] != node["id"].count(".") or node["depth"] > DEEPEST:
+                raise DataError(f"{path}, task {node['id']}: its depth is not what a run writes")
+            for child in node["children"]:
+                if child["id"].rpartition(".")[0] != node["id"]:
+                    raise DataError(f"{path}: task {child['id']} stands below task {node['id']}")
+
+
+def _document(path: Path, model: type[Document]) -> dict[str, Any]:
     try:
         document = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise DataError(f"{path}: not a JSON object")
+    check(document, model, path)
     return document

@@ -126,12 +126,14 @@ def _writer(file: IO[bytes], path: Path, kind: Kind, schema: Any) -> RowWriter:
             return ParquetWriter(file, path, schema)
 
 
-def as_document(content: Any, path: Path) -> bytes:
-    """As indented JSON. Raises DataError for what is nested too deeply: readers let more through than writers."""
+def as_document(content: Any, place: Path | str) -> bytes:
+    """As indented JSON. Raises DataError, with where it comes from, for what JSON has no form for or is nested too
+    deeply: readers let more through than writers.
+    """
     try:
         return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     except TypeError as error:
-        raise DataError(f"{path}: cannot be written as JSON: {error}") from error
+        raise DataError(f"{place}: JSON has no form for some of it ({error}); leave the column out") from error
 
 
 @contextmanager

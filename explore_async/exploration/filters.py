@@ -227,9 +227,10 @@ class Corpora:
             self._known.add(known)
         self._filters = filters
         self._tokenizer = tokenizer
-        self._seeds = [
-            [(text, f"seed:{domain}.{index}") for index, text in enumerate(texts)] for domain, texts in enumerate(seeds)
-        ]
+        self._seeds = {
+            str(domain): [(text, f"seed:{domain}.{index}") for index, text in enumerate(texts)]
+            for domain, texts in enumerate(seeds)
+        }
         self._corpora: dict[str, Corpus] = {}
 
     def of(self, task_id: str) -> Corpus:
@@ -238,6 +239,6 @@ class Corpora:
         corpus = self._corpora.get(name)
         if corpus is None:
             corpus = self._corpora[name] = Corpus(self._filters.threshold, self._tokenizer, self._known)
-            for seeds in self._seeds if not name else [self._seeds[int(domain)]]:
+            for seeds in [self._seeds.get(domain, [])] if name else self._seeds.values():
                 corpus.add(seeds)
         return corpus

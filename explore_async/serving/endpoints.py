@@ -153,7 +153,8 @@ def normalise_url(url: str) -> str:
     try:
         parts = urlsplit(url.strip())
         is_valid = parts.port is None or parts.port > 0
-    except ValueError as error:  # a port out of range, an unfinished IPv6 address
+        (parts.hostname or "").encode("idna")  # as the resolver will
+    except ValueError as error:  # a port out of range, an unfinished IPv6 address, a host's name that is too long
         raise ConfigError(f"An endpoint's URL is not valid: {error}") from error
     if not is_valid or parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", parts.netloc):
         raise ConfigError(f"An endpoint is an http:// or https:// URL, not {url!r}")

@@ -20,7 +20,7 @@ import orjson
 from aiohttp import web
 
 from explore_async.curation.opening import runs_inside
-from explore_async.curation.run_data import RunData
+from explore_async.curation.run_data import RunData, is_run_data
 from explore_async.errors import ConfigError, DataError, ExploreError
 from explore_async.web import reading
 
@@ -102,8 +102,8 @@ def runs_in(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         inside = runs_inside(path)
-        if not inside:
-            RunData.read(path)
+        if not inside and not is_run_data(path):
+            RunData.read(path)  # says why it is none
         found += inside or [path]
     return found
 
