@@ -76,7 +76,7 @@ def arrow_faults(path: Path) -> Iterator[None]:
     """What Arrow cannot read or represent is a DataError that names the file."""
     try:
         yield
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError) as error:  # the latter for whole numbers of more than 63 bits
         raise DataError(f"{path}: {' '.join(str(error).split())}") from error
 
 

@@ -206,6 +206,14 @@ def test_a_place_that_python_has_no_form_for(tmp_path: Path) -> None:
     assert gone_through(tmp_path, "export original", ".parquet", file.getvalue()).code == 5
 
 
+@pytest.mark.parametrize("command", ["export parquet", "dedup parquet"])
+def test_a_number_too_long_for_parquet(tmp_path: Path, command: str) -> None:
+    """A whole number of 64 bits is JSON, and a column of such that Arrow cannot type is an error, not a crash."""
+    rows = [{**CHATS[0], **PLAIN[0], "tags": 0, "n": number} for number in (2**64 - 1, -1, 2)]
+    result = gone_through(tmp_path, command, ".jsonl", lines(rows))
+    assert result.code == 5, result
+
+
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 @pytest.mark.parametrize("command", ["import", "export lines", "export original", "filter", "dedup lines"])
 def test_values_in_values(tmp_path: Path, command: str, opening: str) -> None:
