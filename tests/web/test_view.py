@@ -218,8 +218,9 @@ async def test_readers_of_events_may_go(tmp_path: Path) -> None:
     assert (await finished(process)).stderr == ""
 
 
-def test_a_search_through_much_comes_in_pieces(tmp_path: Path) -> None:
+def test_a_search_through_much_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of 40 MB being appended to: no single reading takes long, no row is lost between two, half lines wait."""
+    monkeypatch.setattr(reading, "PATIENCE_S", 0.05)
     row = {"id": "0-0.0", "task_id": "0", "task_path": ["x"], "instruction": "i" * 300, "input": "", "output": "o"}
     filler = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) * 100_000
     wanted = orjson.dumps({**row, "id": "0-1.0", "instruction": "the needle"}, option=orjson.OPT_APPEND_NEWLINE)
