@@ -28,6 +28,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 BETWEEN_SAMPLES_S = 2.0
 STRETCH_S = 20.0
 """How long the view is open, and how long it is not."""
@@ -104,12 +106,23 @@ def judged(samples: list[dict[str, float]]) -> dict[str, Any]:
         "open_files_first_and_last": [steady[0]["files"], steady[-1]["files"]],
         "threads_first_and_last": [steady[0]["threads"], steady[-1]["threads"]],
     }
-    with_view = [pair for pair in pairwise(samples) if pair[1]["viewed"] and pair[0]["viewed"]]
-    without = [pair for pair in pairwise(samples) if not pair[1]["viewed"] and not pair[0]["viewed"]]
-    if with_view:
-        figures["examples_per_s_with_view"] = round(statistics.median(map(rate, with_view)), 1)
-        figures["examples_per_s_without"] = round(statistics.median(map(rate, without)), 1)
+    if any(one["viewed"] for one in samples):
+        figures["view_effect_percent"], figures["view_effect_error"] = view_effect(samples)
     return figures
+
+
+def view_effect(samples: list[dict[str, float]]) -> tuple[float, float]:
+    """How much quicker the run is with the view open, and the standard error: by least squares, since a run slows down
+    as its corpus grows.
+    """
+    full = [one for one in samples if 0.05 * samples[-1]["kept"] < one["kept"] < 0.85 * samples[-1]["kept"]]
+    pairs = [pair for pair in pairwise(full) if pair[0]["viewed"] == pair[1]["viewed"]]
+    rates = np.array([rate(pair) for pair in pairs])
+    causes = np.array([[1.0, one["kept"], float(one["viewed"])] for one, _ in pairs])
+    found = np.linalg.lstsq(causes, rates)[0]
+    left = rates - causes @ found
+    variance = left @ left / (len(rates) - 3) * np.linalg.inv(causes.T @ causes)[2, 2]
+    return tuple(round(float(100 * one / rates.mean()), 1) for one in (found[2], np.sqrt(variance)))
 
 
 def rate(samples: list[dict[str, float]] | tuple[dict[str, float], ...]) -> float:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import orjson
 
@@ -27,19 +28,21 @@ LONGEST_SHOWN = 200_000
 """Characters of a text in a list, and of one that is looked at."""
 _FRESH_S = 10.0
 _AROUND = 60
+_REMEMBERED = 16
 
+Stamp: TypeAlias = tuple[int, int]
+"""When a file was written, and its size."""
 What = Literal["kept", "dropped", "failed"]
 
 
 def state(path: Path) -> dict[str, Any]:
     """The tree and the figures as they are now."""
-    run = RunData.read(path)
+    run = _run(path, *(_stamp(path / name) for name in ("config.json", "data.json", "stats.json")))
     live = _live(path)
     try:
-        trees = run.trees()
+        nodes = _nodes(path, _stamp(path / "tree.json"))
     except DataError:  # the run has just begun
-        trees = []
-    nodes = [_node(node) for root in trees for node in below(root)]
+        nodes = []
     recipe = run.recipe
     return {
         "name": run.name,
@@ -54,7 +57,18 @@ def state(path: Path) -> dict[str, Any]:
     }
 
 
-def version(path: Path) -> tuple[tuple[int, int], ...]:
+@lru_cache(maxsize=_REMEMBERED)
+def _run(path: Path, *_stamps: Stamp) -> RunData:
+    """As it was read when its files were last written: a run says something every second, and little of it is new."""
+    return RunData.read(path)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _nodes(path: Path, _stamp: Stamp) -> list[dict[str, Any]]:
+    return [_node(node) for root in RunData.read(path).trees() for node in below(root)]
+
+
+def version(path: Path) -> tuple[Stamp, ...]:
     """Changes whenever something that `state` reads does."""
     names = ("tree.json", "stats.json", LIVE_FILE, "config.json", "data.json")
     return tuple(_stamp(path / name) for name in names)
@@ -195,7 +209,7 @@ def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:
     return {name: stats[name] for name in ("examples", "tasks", "requests", "tokens") if name in stats}
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def _stamp(file: Path) -> Stamp:
     try:
         status = file.stat()
     except OSError:
