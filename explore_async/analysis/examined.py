@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,12 +48,17 @@ def read(collection: Collection, most: int) -> Examined:
 
 
 def spread(examples: Iterable[Example], total: int, most: int) -> Iterable[Example]:
-    """At most so many of them, evenly."""
-    step, due = max(1.0, total / most), 0.0
+    """At most so many of them, evenly: by lot one of each stretch, as the data may have a rhythm of their own."""
+    if total <= most:
+        yield from examples
+        return
+    lot, step, taken = random.Random(0), total / most, 0  # noqa: S311 - no cryptography
+    due = lot.random() * step
     for number, example in enumerate(examples):
-        if number >= due:
+        if number >= int(due):
             yield example
-            due += step
+            taken += 1
+            due = (taken + lot.random()) * step
 
 
 def distribution(values: np.ndarray | Sequence[float]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from originals import ENDS, THINGS, VERBS, original_folder
 from rouge_score.rouge_scorer import RougeScorer
 
 from explore_async.analysis import overlap as overlaps
+from explore_async.analysis.examined import spread
 from explore_async.analysis.texts import UNSURE, languages
 from explore_async.analysis.verb_noun import verbs_and_nouns
 from explore_async.serving.simulator import Latency, SimulatedServer
@@ -108,6 +109,18 @@ def test_languages_are_told():
     examples = [{"instruction": text, "output": text} for text in sentences.values()]
     assert languages(examples) == dict.fromkeys(sentences, 1)
     assert languages([{"instruction": "a", "output": "1"}]) == {UNSURE: 1}
+
+
+def test_a_part_of_much_is_spread_evenly():
+    """One of each stretch, in order, the same ones again, and blind to a rhythm in the data."""
+    chosen = list(spread(({"id": n} for n in range(100_000)), 100_000, 1_000))
+    numbers = [one["id"] for one in chosen]
+    assert numbers == sorted(set(numbers))
+    assert 990 <= len(numbers) <= 1_000
+    assert all(abs(number - 100 * at) <= 200 for at, number in enumerate(numbers))
+    assert len({number % 100 for number in numbers}) > 90
+    assert numbers == [one["id"] for one in spread(({"id": n} for n in range(100_000)), 100_000, 1_000)]
+    assert len(list(spread(iter([{}] * 7), 7, 7))) == 7
 
 
 def test_many_texts_are_drawn(monkeypatch):
