@@ -23,6 +23,7 @@ from torture.processes import Server, path_of
 from torture.trial import Ground, Row, Trial, stored_in
 
 _LATENCY_S = 0.02
+_EXIT_STORAGE = 4
 _GROWING = ("dataset.jsonl", "decisions.jsonl")
 _REWRITTEN = ("tree.json", "stats.json", "live.json")
 
@@ -41,9 +42,22 @@ def cuts(ground: Ground, rng: random.Random, times: int, *, images: int = 3) -> 
                 _lose(trial.directory, rng)
                 row.note("asking")
                 row.lost.append(len(stored_in(image)) - len(stored_in(trial.directory)))
-                trial.finish()
+                _go_on(trial, row)
                 row.repeated += row.lost[-1]
     return row
+
+
+def _go_on(trial: Trial, row: Row) -> None:
+    """The same command to its end. Of a dataset whose answers are all gone nothing is made anew unasked; without it the
+    run begins again.
+    """
+    if not stored_in(trial.directory) and (trial.directory / _GROWING[0]).stat().st_size:
+        life = trial.launch("--quiet")
+        code = life.end()
+        row.expect(code == _EXIT_STORAGE, f"answers that are all gone are missed, not {code}: {life.told()[-500:]}")
+        for name in _GROWING:
+            (trial.directory / name).unlink()
+    trial.finish()
 
 
 def unsynced(ground: Ground, rng: random.Random, times: int, durability: str) -> Row:
@@ -75,7 +89,7 @@ def unsynced(ground: Ground, rng: random.Random, times: int, durability: str) ->
                 row.expect(used <= there, f"what was used is kept: {len(used - there)} lost")
             else:
                 row.expect(not used <= there, "what was not synced is lost")
-            trial.finish()
+            _go_on(trial, row)
     return row
 
 
