@@ -85,9 +85,12 @@ def soak(folder: Path, url: str, examples: int, *, view: bool) -> dict[str, Any]
     process.send_signal(signal.SIGTERM)
     stopping = time.monotonic()
     code = process.wait(timeout=60)
+    cost = {}
+    if looking is not None:
+        cost["view_percent_of_a_core"] = round(100 * looking.used_s / looking.open_s, 2)
     shutdown_s = time.monotonic() - stopping
     resumed_s = first_request_after(config, url, run)
-    return {"examples": samples[-1]["kept"], "exit_code": code, **judged(samples), "shutdown_s": round(shutdown_s, 2),
+    return {"examples": samples[-1]["kept"], "exit_code": code, **judged(samples), **cost, "shutdown_s": round(shutdown_s, 2),
             "first_new_request_s": round(resumed_s, 2), "samples": samples}  # fmt: skip
 
 
@@ -174,6 +177,9 @@ class Looking:
         self._run = run
         self._view: subprocess.Popen[str] | None = None
         self._reader: subprocess.Popen[str] | None = None
+        self._opened = self._used_before = 0.0
+        self.open_s = self.used_s = 0.0
+        """Seconds that it was open, and what it used of a processor meanwhile, its start aside."""
 
     @property
     def open(self) -> bool:
@@ -184,17 +190,26 @@ class Looking:
         if wanted and not self.open:
             self._view = started("view", str(self._run), "--port", "0")
             url = announced(self._view)
+            self._opened, self._used_before = time.monotonic(), processor_s(self._view.pid)
             self._reader = subprocess.Popen(["curl", "-sN", "-o", os.devnull, f"{url}/api/runs/0/events"], text=True)
             subprocess.run(["curl", "-s", "-o", os.devnull, f"{url}/api/runs/0/examples"], check=True)
         elif not wanted:
             self.close()
 
     def close(self) -> None:
+        if self._view is not None:
+            self.open_s += time.monotonic() - self._opened
+            self.used_s += processor_s(self._view.pid) - self._used_before
         for process in (self._reader, self._view):
             if process is not None:
                 process.terminate()
                 process.wait()
         self._reader = self._view = None
+
+
+def processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cli import CONFIG, Finished, config, explore_watched, finished, launch
+from cli import CONFIG, Finished, config, derived, explore, explore_watched, finished, launch
 from misbehaving import Behaviour, MisbehavingServer
 from server_faults import FAULTS, HANGS, REFUSALS, Disturbed
 
@@ -40,6 +40,13 @@ ALWAYS: dict[str, tuple[Behaviour, str]] = {
 def command(folder: Path, url: str, *more: str, out: str = "run", text: str = CONFIG) -> list[str | Path]:
     path = folder / "config.yaml" if (folder / "config.yaml").exists() else config(folder, text)
     return ["run", path, "--endpoint", url, "--out", folder / out, *_QUICK, *more]
+
+
+async def undisturbed(folder: Path) -> dict[str, bytes]:
+    """The files of a run that met nothing."""
+    async with Disturbed(lambda *_: []) as server:
+        assert (await explore(*command(folder, server.url))).code == 0
+    return derived(folder / "run")
 
 
 def check_quiet(result: Finished) -> None:

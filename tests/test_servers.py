@@ -9,9 +9,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from cli import check_counts, derived, explore
+from cli import check_counts, derived
 from misbehaving import Behaviour, answer
-from ordeals import SLACK_S, STOP_S, command, fails, interrupted, run_to_end
+from ordeals import SLACK_S, STOP_S, fails, interrupted, run_to_end, undisturbed
 from server_faults import FAULTS, ODDITIES, Disturbed
 
 pytestmark = pytest.mark.timeout(180)
@@ -19,15 +19,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of an undisturbed run."""
-    folder = tmp_path_factory.mktemp("whole")
-
-    async def make() -> None:
-        async with Disturbed(lambda *_: []) as server:
-            assert (await explore(*command(folder, server.url))).code == 0
-
-    asyncio.run(make())
-    return derived(folder / "run")
+    return asyncio.run(undisturbed(tmp_path_factory.mktemp("whole")))
 
 
 async def test_each_fault_once_makes_the_same_bytes(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import itertools
 from pathlib import Path
 
 import pytest
-from cli import check_counts, derived, explore
+from cli import check_counts, derived
 from misbehaving import Behaviour
-from ordeals import ALWAYS, SLACK_S, STATES, STOP_S, command, fails, interrupted, run_to_end
+from ordeals import ALWAYS, SLACK_S, STATES, STOP_S, fails, interrupted, run_to_end, undisturbed
 from server_faults import FAULTS, HANGS, ODDITIES, Disturbed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -20,15 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of an undisturbed run."""
-    folder = tmp_path_factory.mktemp("whole")
-
-    async def make() -> None:
-        async with Disturbed(lambda *_: []) as server:
-            assert (await explore(*command(folder, server.url))).code == 0
-
-    asyncio.run(make())
-    return derived(folder / "run")
+    return asyncio.run(undisturbed(tmp_path_factory.mktemp("whole")))
 
 
 async def test_all_pairs_make_the_same_bytes(tmp_path: Path) -> None:
