@@ -90,8 +90,15 @@ def soak(folder: Path, url: str, examples: int, *, view: bool) -> dict[str, Any]
         cost["view_percent_of_a_core"] = round(100 * looking.used_s / looking.open_s, 2)
     shutdown_s = time.monotonic() - stopping
     resumed_s = first_request_after(config, url, run)
-    return {"examples": samples[-1]["kept"], "exit_code": code, **judged(samples), **cost, "shutdown_s": round(shutdown_s, 2),
-            "first_new_request_s": round(resumed_s, 2), "samples": samples}  # fmt: skip
+    return {
+        "examples": samples[-1]["kept"],
+        "exit_code": code,
+        **judged(samples),
+        **cost,
+        "shutdown_s": round(shutdown_s, 2),
+        "first_new_request_s": round(resumed_s, 2),
+        "samples": samples,
+    }
 
 
 def judged(samples: list[dict[str, float]]) -> dict[str, Any]:
