@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from explore_async.settings import Generation, Targets
 
@@ -59,6 +60,12 @@ class Account:
     exhausted: bool = False
     version: int = 0
 
+    def state(self) -> list[Any]:
+        return [self.kept, self.in_flight, self.asked, self.answered, self.barren, self.exhausted]
+
+    def restore(self, state: list[Any]) -> None:
+        self.kept, self.in_flight, self.asked, self.answered, self.barren, self.exhausted = state
+
 
 class Allocation:
     """Owns the accounts of all tasks, in the order of their creation."""
@@ -71,7 +78,8 @@ class Allocation:
         self._in_flight = 0
         self._kept_by_exhausted = 0
         self._exhausted_at: dict[int, int] = {}
-        self._level = 0
+        self.level = 0
+        """The quota of a task without a cap of its own, where there is a target for the whole run."""
         self.kept = 0
 
     @property
@@ -94,16 +102,16 @@ class Allocation:
             (self._targets.cap_at(depth), count - self._exhausted_at.get(depth, 0))
             for depth, count in enumerate(planned)
         )
-        before = self._level
-        self._level = level(max(0, total - self._kept_by_exhausted), groups, at_most=not explored)
-        return self._level > before
+        before = self.level
+        self.level = level(max(0, total - self._kept_by_exhausted), groups, at_most=not explored)
+        return self.level > before
 
     def quota(self, account: Account) -> int:
         """The most examples this task may have by now."""
         if self._targets.examples is None:
             assert account.cap is not None
             return account.cap
-        return self._level if account.cap is None else min(account.cap, self._level)
+        return self.level if account.cap is None else min(account.cap, self.level)
 
     def room(self, account: Account) -> int:
         """How many more examples the task may keep at the moment; not above 0 where its quota or the target is met."""
@@ -165,6 +173,18 @@ class Allocation:
     def requeue(self, account: Account) -> None:
         """The account's kept count changed outside an answer."""
         self._queue_up(account)
+
+    def restore(self, level: int) -> None:
+        """Once all accounts are open and restored."""
+        self.level = level
+        self.kept = sum(account.kept for account in self._accounts)
+        self._in_flight = sum(account.in_flight for account in self._accounts)
+        self._queue = []
+        for account in self._accounts:
+            if account.exhausted:
+                self._kept_by_exhausted += account.kept
+                self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
+            self._queue_up(account)
 
     def _queue_up(self, account: Account) -> None:
         account.version += 1

@@ -7,14 +7,16 @@ order of their due; never on time. See docs/architecture.md for why exploration 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any, Literal
 
-from explore_async.exploration.allocation import Account, Allocation
-from explore_async.exploration.choice import draw, sample
+from explore_async.exploration.allocation import Allocation
+from explore_async.exploration.choice import sample
 from explore_async.exploration.filters import Corpora, Corpus, quality_check
 from explore_async.exploration.parsing import Proposal, Unreadable, parse_examples, parse_tasks
+from explore_async.exploration.subjects import Questions, Subject, restored_values
 from explore_async.exploration.tree import Node, Tree
 from explore_async.exploration.values import (
     Completion,
@@ -27,7 +29,6 @@ from explore_async.exploration.values import (
     Kind,
     Origin,
     Outcome,
-    Prompt,
     Request,
     RequestFailed,
     Task,
@@ -41,24 +42,7 @@ from explore_async.settings import Domain, Recipe, SeedExample, SeedTask
 StopReason = Literal["target", "token_budget", "complete"]
 
 _MOST_CHARACTERS_IN_A_NAME = 200
-_SEEDS = 2**31  # llama.cpp reads 32 bits and takes the highest value for "any"
-
-
-@dataclass(slots=True, eq=False)
-class _Subject:
-    """A task as the explorer knows it: where it stands, what its prompts show, what it has brought."""
-
-    domain: int
-    node: Node
-    account: Account
-    demonstrations: tuple[Demonstration, ...]
-    opening: tuple[Demonstration, ...] = ()
-    """Its own seeds and what its first answer held: what its children are shown. Independent of the corpus, so of the
-    target.
-    """
-    asked: dict[Kind, int] = field(default_factory=dict)
-    waiting: deque[Example] = field(default_factory=deque)
-    dropped: int = 0
+_RESTORED_AT_ONCE = 4096
 
 
 class Explorer:
@@ -75,12 +59,14 @@ class Explorer:
         self._lag = recipe.lag
         self._exploring_places = max(1, recipe.window // 4)
         self._ordinal = 0
-        self._exploring: dict[int, int] = {}  # ordinal of what is outstanding -> its domain
-        self._generating: set[int] = set()
+        self._questions = Questions(recipe)
+        self._exploring: dict[int, Request] = {}  # what is outstanding, by its ordinal
+        self._generating: dict[int, Request] = {}
+        self._exploring_in = [0] * len(recipe.domains)
         self._allocation = Allocation(recipe.targets, recipe.generation)
-        self._subjects: list[_Subject] = []
-        self._by_id: dict[str, _Subject] = {}
-        self._with_waiting: dict[int, _Subject] = {}
+        self._subjects: list[Subject] = []
+        self._by_id: dict[str, Subject] = {}
+        self._with_waiting: dict[int, Subject] = {}
         self._seed_events: list[Event] = []
         seeds = [[example.instruction for example in domain.all_examples()] for domain in recipe.domains]
         self._corpora = Corpora(recipe.filters, recipe.tokenizer, seeds, known)
@@ -118,82 +104,49 @@ class Explorer:
             domain = self._domain_to_explore()
             if domain is not None:
                 kind, node = self._trees[domain].take()
-                return self._issue(kind, self._by_id[node.task.id], self._lag, exploring=True)
+                return self._issue(kind, self._by_id[node.task.id], exploring=True)
         reserved = 0 if self.explored else self._exploring_places
         if len(self._generating) < self._window - reserved:
             account = self._allocation.next()
             if account is not None:
-                return self._issue("generate", self._subjects[account.index], self._window, exploring=False)
+                return self._issue("generate", self._subjects[account.index], exploring=False)
         return None
 
     def _domain_to_explore(self) -> int | None:
         """The one with the fewest asks outstanding, the first of these: several trees grow side by side."""
-        outstanding = list(self._exploring.values())
         ready = [domain for domain, tree in enumerate(self._trees) if tree.ready]
-        return min(ready, key=outstanding.count, default=None)
+        return min(ready, key=self._exploring_in.__getitem__, default=None)
 
-    def _issue(self, kind: Kind, subject: _Subject, lag: int, *, exploring: bool) -> Request:
+    def _issue(self, kind: Kind, subject: Subject, *, exploring: bool) -> Request:
         ordinal = self._ordinal
         self._ordinal += 1
-        if exploring:
-            self._exploring[ordinal] = subject.domain
-        else:
-            self._generating.add(ordinal)
         turn = self._allocation.issued(subject.account) if kind == "generate" else subject.asked.get(kind, 0)
         subject.asked[kind] = turn + 1
-        return Request(
-            ordinal=ordinal,
-            due=ordinal + lag,
-            kind=kind,
-            task_id=subject.node.task.id,
-            turn=turn,
-            prompt=Prompt(kind, self._prompt_values(kind, subject, turn)),
-            seed=draw(self.recipe.seed, kind, subject.node.task.id, turn) % _SEEDS,
-        )
+        values = self._questions.values(kind, subject, turn)
+        return self._outstanding(kind, subject, turn, values, ordinal=ordinal, exploring=exploring)
 
-    def _prompt_values(self, kind: Kind, subject: _Subject, turn: int) -> dict[str, Any]:
-        domain = self.recipe.domains[subject.domain]
-        node = subject.node
-        is_root = node.parent is None
-        values: dict[str, Any] = {
-            "domain": domain.name,
-            "description": domain.description,
-            "task": node.task.name,
-            "reason": "" if is_root else node.task.reason,
-        }
-        if kind == "lookahead":
-            values["existing"] = tuple(child.task.name for child in node.children)
-        elif kind == "backtrack":
-            values["explored"] = tuple((level, below.task.name) for level, below in node.below())
-        if kind != "generate":
-            return {**values, "count": min(self.recipe.exploration.step, node.room)}
-        return {
-            **values,
-            "demonstrations": subject.demonstrations,
-            "topic": self._in_turn("topic", domain.topics, node.task.id, turn),
-            "style": self._in_turn("style", domain.styles, node.task.id, turn + turn // max(1, len(domain.topics))),
-            "count": self._generation_size(turn),
-        }
-
-    def _generation_size(self, turn: int) -> int:
-        """Examples to ask for. A task's first answer holds up its children: what they are shown, and one more."""
-        generation = self.recipe.generation
-        if turn == 0:
-            return min(generation.per_request, generation.demonstrations + 1)
-        return generation.per_request
-
-    def _in_turn(self, what: str, choices: tuple[str, ...], task_id: str, turn: int) -> str:
-        if not choices:
-            return ""
-        return choices[(draw(self.recipe.seed, what, task_id) + turn) % len(choices)]
+    def _outstanding(
+        self, kind: Kind, subject: Subject, turn: int, values: dict[str, Any], *, ordinal: int, exploring: bool
+    ) -> Request:
+        """A request with these values, noted as one that is not answered yet."""
+        lag = self._lag if exploring else self._window
+        request = self._questions.request(kind, subject, turn, values, ordinal=ordinal, lag=lag)
+        if exploring:
+            self._exploring[ordinal] = request
+            self._exploring_in[subject.domain] += 1
+        else:
+            self._generating[ordinal] = request
+        return request
 
     # -- taking in
 
     def commit(self, request: Request, outcome: Outcome) -> list[Event]:
         """What the outcome leads to, in order. Called once for each request, by rising (due, ordinal)."""
-        exploring = self._exploring.pop(request.ordinal, None) is not None
-        self._generating.discard(request.ordinal)
         subject = self._by_id[request.task_id]
+        exploring = self._exploring.pop(request.ordinal, None) is not None
+        if exploring:
+            self._exploring_in[subject.domain] -= 1
+        self._generating.pop(request.ordinal, None)
         events: list[Event] = []
         if isinstance(outcome, Failure):
             events.append(RequestFailed(request.task_id, request.kind, request.ordinal, outcome))
@@ -208,7 +161,7 @@ class Explorer:
         self._stop_where_due()
         return events
 
-    def _take_tasks(self, subject: _Subject, request: Request, outcome: Outcome, events: list[Event]) -> None:
+    def _take_tasks(self, subject: Subject, request: Request, outcome: Outcome, events: list[Event]) -> None:
         origin: Origin = "lookahead" if request.kind == "lookahead" else "backtrack"
         tree, node = self._trees[subject.domain], subject.node
         asked_for = min(int(request.prompt.values["count"]), node.room)
@@ -225,7 +178,7 @@ class Explorer:
                 events.append(TaskRejected(node.task.id, name, request.ordinal, verdict))
         tree.answered(node, brought=added)
 
-    def _judge_task(self, subject: _Subject, item: Proposal | Unreadable, *, room: int) -> Verdict:
+    def _judge_task(self, subject: Subject, item: Proposal | Unreadable, *, room: int) -> Verdict:
         if isinstance(item, Unreadable):
             return Verdict(kept=False, reason=item.reason)
         if len(item.name) > _MOST_CHARACTERS_IN_A_NAME:
@@ -236,7 +189,7 @@ class Explorer:
         return self._names[subject.domain].admit(item.name, task_id)
 
     def _take_examples(
-        self, subject: _Subject, request: Request, outcome: Outcome, events: list[Event], *, opening: bool
+        self, subject: Subject, request: Request, outcome: Outcome, events: list[Event], *, opening: bool
     ) -> None:
         task_id = subject.node.task.id
         parsed = parse_examples(outcome, self.recipe.answer_format) if isinstance(outcome, Completion) else []
@@ -276,7 +229,7 @@ class Explorer:
             subject.opening = (*subject.opening, *first)
             self._trees[subject.domain].opened(subject.node)
 
-    def _judge(self, subject: _Subject, events: list[Event]) -> None:
+    def _judge(self, subject: Subject, events: list[Event]) -> None:
         """Decides waiting examples, in order, up to the task's quota."""
         corpus = self._corpora.of(subject.node.task.id)
         account = subject.account
@@ -327,7 +280,7 @@ class Explorer:
         parent = self._by_id[node.parent.task.id] if node.parent is not None else None
         given = _demonstrations(own)
         seeds = _demonstrations(self.recipe.domains[domain].examples)
-        subject = _Subject(
+        subject = Subject(
             domain,
             node,
             self._allocation.open(node.task.depth),
@@ -354,6 +307,63 @@ class Explorer:
             self.stopped = "token_budget"
         elif self.explored and not self._exploring and not self._generating and self._allocation.next() is None:
             self.stopped = "complete"
+
+    # -- going on from a checkpoint
+
+    @property
+    def outstanding(self) -> list[Request]:
+        """What is issued and not committed, in the order of issue."""
+        return sorted((*self._exploring.values(), *self._generating.values()), key=attrgetter("ordinal"))
+
+    def tasks(self) -> list[Event]:
+        """All tasks there are, in the order in which they came in."""
+        return [TaskAdded(subject.node.task, None) for subject in self._subjects]
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs beside the recipe and the examples kept, as JSON holds it."""
+        return {
+            "ordinal": self._ordinal,
+            "tokens": self.tokens,
+            "stopped": self.stopped,
+            "level": self._allocation.level,
+            "trees": [tree.state() for tree in self._trees],
+            "subjects": [subject.state() for subject in self._subjects],
+            "outstanding": [self._note_of(request) for request in self.outstanding],
+        }
+
+    def _note_of(self, request: Request) -> list[Any]:
+        """A generate request's prompt can be made anew; that of exploration holds how the tree stood."""
+        account = self._by_id[request.task_id].account.index
+        exploring = request.ordinal in self._exploring
+        values = request.prompt.values
+        told = {name: values[name] for name in ("count", "existing", "explored") if name in values}
+        return [request.ordinal, request.kind, account, request.turn, exploring, request.kind != "generate" and told]
+
+    def restore(self, state: dict[str, Any], kept: Iterable[Example]) -> None:
+        """Brings a new explorer to where another of the same recipe was at `state`, having kept these, in this order.
+
+        From there on both ask, decide and tell the same. `kept` needs no ordinals.
+        """
+        for one in state["subjects"][len(self._subjects) :]:
+            parent = self._by_id[one["parent"]]
+            node = self._trees[parent.domain].add_child(parent.node, one["name"], one["reason"], one["origin"])
+            self._welcome(parent.domain, node, None)
+            self._names[parent.domain].add([(node.task.name, node.task.id)])
+        for subject, one in zip(self._subjects, state["subjects"], strict=True):
+            subject.restore(one)
+        for tree, one in zip(self._trees, state["trees"], strict=True):
+            tree.restore(one)
+        self._with_waiting = {subject.account.index: subject for subject in self._subjects if subject.waiting}
+        self._allocation.restore(state["level"])
+        self._ordinal, self.tokens, self.stopped = state["ordinal"], state["tokens"], state["stopped"]
+        for ordinal, kind, index, turn, exploring, told in state["outstanding"]:
+            subject = self._subjects[index]
+            values = restored_values(told) if told else self._questions.values(kind, subject, turn)
+            self._outstanding(kind, subject, turn, values, ordinal=ordinal, exploring=exploring)
+        examples = iter(kept)
+        while some := list(islice(examples, _RESTORED_AT_ONCE)):
+            for corpus, those in groupby(some, lambda example: self._corpora.of(example.task_id)):
+                corpus.add([(example.instruction, example.id) for example in those])
 
     def surplus(self) -> int:
         """Examples that were read and are not judged, their task having its quota."""

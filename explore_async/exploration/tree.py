@@ -14,12 +14,19 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from explore_async.exploration.values import Kind, Origin, Task
 from explore_async.settings import Exploration
 
 Opening: TypeAlias = Literal["none", "waiting", "done"]
+
+
+_PROGRESS = (
+    *("opening", "looked_ahead", "asking", "barren"),
+    *("finished_children", "finished_children_asked", "finished"),
+)
+"""The fields of a node that change once it is in its place."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +46,14 @@ class Node:
     finished_children: int = 0
     finished_children_asked: int = 0
     finished: bool = False
+
+    def state(self) -> list[Any]:
+        """How far its exploration has come, for `restore`."""
+        return [getattr(self, name) for name in _PROGRESS]
+
+    def restore(self, state: list[Any]) -> None:
+        for name, value in zip(_PROGRESS, state, strict=True):
+            setattr(self, name, value)
 
     @property
     def room(self) -> int:
@@ -124,6 +139,18 @@ class Tree:
         for child in brought:
             self._start(child)
         self._advance(node)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs beside the nodes and their own states."""
+        ready = [(node.task.id, kind) for _, _, kind, node in sorted(self._ready, key=lambda one: one[:2])]
+        return {"places": list(self._places), "ready": ready}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Once all nodes are there and restored."""
+        self._places = list(state["places"])
+        self._ready = []
+        for task_id, kind in state["ready"]:
+            self._push(self.nodes[task_id], kind)
 
     def _new_node(self, task: Task, path: tuple[int, ...], parent: Node | None) -> Node:
         breadth = self._settings.breadth_at(task.depth)

@@ -1,0 +1,122 @@
+"""An explorer brought to where another was goes on as that one does."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted import WORDS, answer, recipe
+
+from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.values import Completion, Event, Example, ExampleKept, Failure, Outcome, Request
+from explore_async.settings import Recipe
+
+KNOWN = (("Say where the ladder stands", "known:0"),)
+SEEDED = {
+    "name": "Mend a roof",
+    "examples": [{"instruction": "Name a tool for tiles", "output": "A slater's ripper does it."}],
+    "tasks": [
+        {
+            "name": "Lay the tiles",
+            "examples": [{"instruction": "Count the tiles of a row", "output": "Forty and two halves."}],
+            "tasks": [{"name": "Cut them to size"}],
+        },
+        {"name": "Seal the ridge"},
+    ],
+}
+
+
+class Walk:
+    """Drives an explorer one commit at a time; the oldest of what is soonest due, as the driver does."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self.explorer = explorer
+        self.book = PromptBook(explorer.recipe)
+        self.issued = [(request.due, request.ordinal, request) for request in explorer.outstanding]
+        heapq.heapify(self.issued)
+
+    def step(self) -> tuple[list[Request], list[Event]] | None:
+        """What was asked before the next commit, and what that led to; None at the end."""
+        if self.explorer.stopped is not None:
+            return None
+        asked: list[Request] = []
+        while len(self.issued) < int(self.explorer.recipe.window):
+            if (request := self.explorer.next_request()) is None:
+                break
+            heapq.heappush(self.issued, (request.due, request.ordinal, request))
+            asked.append(request)
+        if not self.issued:
+            return None
+        *_, request = heapq.heappop(self.issued)
+        return asked, self.explorer.commit(request, outcome(self.book, request))
+
+
+def outcome(book: PromptBook, request: Request) -> Outcome:
+    """Mostly an answer; now and then none, one broken off, one of texts without tokens, or a failure."""
+    question = book.render(request)
+    said = answer(question, request, words=WORDS)  # so few words that much is a duplicate
+    match int(question.key[:2], 16) % 11:
+        case 0:
+            return Failure("rejected", "no", 1)
+        case 1:
+            return Completion(said.text[: len(said.text) // 2], "length", 5, 5)
+        case 2:
+            example = {"instruction": "¿…?", "input": "", "output": "It may well stand there more than once."}
+            return Completion(orjson.dumps({"examples": [example, example]}).decode(), "stop", 5, 5)
+    return said
+
+
+def kept_in(events: list[Event]) -> list[Example]:
+    return [event.example for event in events if isinstance(event, ExampleKept)]
+
+
+RECIPES = st.builds(
+    lambda window, breadths, per_request, target, cap, scope, order, both, budget: recipe(
+        window=window,
+        domains=[*recipe().model_dump(mode="json")["domains"], *([SEEDED] if both else [])],
+        exploration={"depth": len(breadths), "breadth": breadths or [1], "step": 2, "order": order},
+        targets={"examples": target, "per_task": cap, "token_budget": budget},
+        generation={"per_request": per_request, "exhausted_after": 2},
+        filters={"scope": scope, "min_instruction_words": 0, "threshold": 0.5, "task_threshold": 0.5},
+    ),
+    window=st.sampled_from([1, 4, 16, 60]),
+    breadths=st.lists(st.integers(1, 4), min_size=2, max_size=2),
+    per_request=st.integers(1, 5),
+    target=st.integers(5, 120),
+    cap=st.one_of(st.none(), st.integers(1, 12)),
+    scope=st.sampled_from(["run", "domain", "task"]),
+    order=st.sampled_from(["depth_first", "breadth_first"]),
+    both=st.booleans(),
+    budget=st.one_of(st.none(), st.just(4000)),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(recipe=RECIPES, at=st.integers(0, 80))
+def test_it_asks_decides_and_tells_the_same_from_there_on(recipe: Recipe, at: int) -> None:
+    """Whatever the recipe and however many commits were made: brought through JSON, what is outstanding, every later
+    request with its prompt, every event with its evidence and the state at the end are the same.
+    """
+    first = Walk(Explorer(recipe, KNOWN))
+    kept: list[Example] = []
+    for _ in range(at):
+        if (done := first.step()) is None:
+            break
+        kept += kept_in(done[1])
+    state: dict[str, Any] = orjson.loads(orjson.dumps(first.explorer.state()))
+    explorer = Explorer(recipe, KNOWN)
+    explorer.restore(state, kept)
+    second = Walk(explorer)
+
+    assert orjson.loads(orjson.dumps(explorer.state())) == state
+    assert sorted(second.issued) == sorted(first.issued)
+    assert explorer.trees() == first.explorer.trees()
+    while (expected := first.step()) is not None:
+        assert second.step() == expected
+    assert second.step() is None
+    assert explorer.state() == first.explorer.state()
+    assert explorer.surplus() == first.explorer.surplus()
