@@ -13,7 +13,7 @@ from cli import ROOT, environment
 EXPLORATION = ROOT / "explore_async" / "exploration"
 PURE = {
     "__future__", "collections", "collections.abc", "dataclasses", "functools", "hashlib", "heapq", "importlib.resources",
-    "itertools", "jinja2", "jinja2.meta", "jinja2.sandbox", "orjson", "re", "rouge_kernels", "typing",
+    "itertools", "jinja2", "jinja2.meta", "jinja2.sandbox", "operator", "orjson", "re", "rouge_kernels", "typing",
     "explore_async.errors", "explore_async.settings",
 }  # fmt: skip
 """All that exploration/ may import beside itself: nothing here knows the time, chance, files, sockets or a loop.
