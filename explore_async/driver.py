@@ -34,13 +34,15 @@ async def drive(
     publish: Callable[[Request, Performed, list[Event]], None],
     pulse: Pulse,
 ) -> None:
-    """Runs the explorer to its end. `start` sets a request off and gives what to await for it.
+    """Runs the explorer to its end, beginning with what is outstanding. `start` sets a request off and gives what to
+    await for it.
 
     Raises Stopped where an outcome that is due will not come; what was committed until then stands.
     """
     window = explorer.recipe.window
     assert isinstance(window, int)
-    issued: list[tuple[int, int, Request, Awaitable[Performed]]] = []
+    issued = [(request.due, request.ordinal, request, start(request)) for request in explorer.outstanding]
+    heapq.heapify(issued)
     turn = Turn()
     while explorer.stopped is None:
         while len(issued) < window:

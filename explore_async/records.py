@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from explore_async.exploration.values import (
     Event,
@@ -17,10 +17,14 @@ from explore_async.exploration.values import (
     TaskRejected,
     Verdict,
 )
-from explore_async.storage.derived import DerivedFile
+from explore_async.storage.derived import DerivedFile, Mark
 from explore_async.storage.directory import RunDirectory
 
 _SECONDS_BETWEEN_WRITES = 0.5
+
+
+Marks: TypeAlias = tuple[Mark, Mark]
+"""How far the dataset and the evidence go."""
 
 
 class Lines:
@@ -56,8 +60,10 @@ class Lines:
 class Records:
     """Owns `dataset.jsonl` and `decisions.jsonl` while a run is on."""
 
-    def __init__(self, directory: RunDirectory) -> None:
-        self._files = (DerivedFile(directory.dataset), DerivedFile(directory.decisions))
+    def __init__(self, directory: RunDirectory, begin: Marks | None = None) -> None:
+        """`begin`: where the files go on. `know` the tasks there are by then."""
+        dataset, decisions = begin or (None, None)
+        self._files = (DerivedFile(directory.dataset, dataset), DerivedFile(directory.decisions, decisions))
         self._lines = Lines()
         self._writing: asyncio.Task[None] | None = None
 
@@ -67,6 +73,16 @@ class Records:
             for line in lines:
                 file.append(line)
 
+    def know(self, tasks: Sequence[Event]) -> None:
+        """These tasks are there and written down already."""
+        self._lines.of(tasks, None)
+
+    @property
+    def marks(self) -> Marks:
+        """How far the files go with all that `write` was given."""
+        dataset, decisions = self._files
+        return dataset.mark, decisions.mark
+
     def begin_anew(self) -> None:
         """Before anything is written: what is there was derived from outcomes that are going to change."""
         for file in self._files:
@@ -75,9 +91,12 @@ class Records:
     async def keep_writing(self) -> None:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_WRITES)
-            await self._write()
+            await self.flush()
 
-    async def _write(self) -> None:
+    async def flush(self) -> None:
+        """Returns when all that `write` was given so far is in the files. Raises StorageError."""
+        while self._writing is not None and not self._writing.done():
+            await asyncio.shield(self._writing)  # one after another: they are written in order
         lines = [(file, file.take()) for file in self._files]
 
         def write() -> None:
@@ -96,7 +115,7 @@ class Records:
         try:
             if self._writing is not None:
                 await asyncio.wait([self._writing])  # cancelling who waits for a thread does not end the thread
-            await self._write()
+            await self.flush()
             if complete:
                 for file in self._files:
                     file.finish()

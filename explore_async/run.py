@@ -9,26 +9,26 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from explore_async import __version__
 from explore_async.backend import Backend, check_operation
 from explore_async.breaker import Breaker
+from explore_async.checkpoints import Checkpoints, Standing, at_last_checkpoint
 from explore_async.curation.known_texts import read_known
 from explore_async.driver import Performed, Stopped, drive
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, StorageError
-from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import ChatRequest, Event, Kind, Request
+from explore_async.exploration.values import Event, Request
 from explore_async.live import Glimpse, Live
 from explore_async.performing import Performer
 from explore_async.pulse import Pulse
 from explore_async.records import Records
 from explore_async.settings import SIMULATED, Operation, Recipe, RunSettings
-from explore_async.storage.completions import CompletionStore, has_outcomes
+from explore_async.settling import BackendOf, asks_for_model, settled
+from explore_async.storage.completions import CompletionStore, holding
 from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory, refuse_other
-from explore_async.tally import Tally
 
 if TYPE_CHECKING:
     from explore_async.serving.models import Progress
@@ -102,89 +102,38 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
     offline = mode == "offline"
     against, known = await asyncio.to_thread(read_known, settings.against)
     settings = settings.model_copy(update={"against": against})
-    backend_of = _BackendOf(settings.operation, path / "server.log", observer)
-    if not existed and not offline and _asks_for_model(settings):
+    backend_of = BackendOf(settings.operation, path / "server.log", observer.phase, observer.fetching)
+    if not existed and not offline and asks_for_model(settings):
         await backend_of.probe()  # before a directory is made for a run that cannot begin
     with RunDirectory(path) as directory:
         previous = directory.recipe()
-        answered = await asyncio.to_thread(has_outcomes, directory.completions)
-        directory.check_answers(answered=answered)
-        if not answered:
+        held = await asyncio.to_thread(holding, directory.completions)
+        directory.check_answers(answered=bool(held.last_row))
+        if not held.last_row:
             previous = None  # nothing was ever answered: a first start, whatever was wrong with the one before
         elif previous is None and mode != "adopt":
             raise StorageError(
                 f"{directory.config}: it is gone, though answers are stored; restore it, or take this config over with "
                 "--adopt"
             )
-        recipe = await _settled(settings, previous, backend_of, offline=offline)
+        recipe = await settled(settings, previous, backend_of, offline=offline)
         if previous is not None and mode == "resume":
             refuse_other(previous, recipe, path)
         prompts = PromptBook(recipe)  # a faulty template is found before anything is written
         if previous is None or previous.digest != recipe.digest:
             directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
+        if settings.operation.retry_failed and held.failures:
+            directory.checkpoint.unlink(missing_ok=True)  # all is going to be derived anew
         assert isinstance(recipe.window, int)
         async with backend_of(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
             with _telling_of_compilation(observer):
-                explorer = await asyncio.to_thread(Explorer, recipe, known)
+                standing = await asyncio.to_thread(Standing.at_nothing, recipe, known)
+            standing = await asyncio.to_thread(
+                at_last_checkpoint, standing, known, directory, answers=held.last_row, told=observer.phase
+            )
             return await Run(
-                recipe, explorer, settings.operation, directory, backend=backend, observer=observer, offline=offline
+                standing, settings.operation, directory, backend=backend, observer=observer, offline=offline
             ).to_end()
-
-
-class _BackendOf:
-    """Makes backends for one operation; what the endpoints call their model is asked at most once."""
-
-    def __init__(self, operation: Operation, server_log: Path, observer: Observer) -> None:
-        self._operation = operation
-        self._server_log = server_log
-        self._observer = observer
-        self._found: str | None = None
-
-    def __call__(
-        self, models: Sequence[str] = (), forms: Sequence[ChatRequest] = (), window: int | None = None
-    ) -> Backend:
-        return Backend(
-            self._operation,
-            models=models,
-            forms=forms,
-            window=window,
-            server_log=self._server_log,
-            report=self._observer.phase,
-            report_fetch=self._observer.fetching,
-        )
-
-    async def probe(self) -> str:
-        if self._found is None:
-            async with self() as backend:
-                self._found = (await backend.connect())[0]
-        return self._found
-
-
-def _asks_for_model(settings: RunSettings) -> bool:
-    """Whether the endpoints have to say what they serve, since some requests have no model by name."""
-    recipe = settings.recipe
-    return settings.operation.server is None and any(not recipe.model_of(kind) for kind in get_args(Kind))
-
-
-async def _settled(settings: RunSettings, previous: Recipe | None, backend_of: _BackendOf, *, offline: bool) -> Recipe:
-    """The recipe with its model, window and lag: as configured, else as the directory has them, else found out."""
-    recipe, server = settings.recipe, settings.operation.server
-    if previous is not None:
-        assert isinstance(previous.window, int)
-        if recipe.window == "auto":
-            recipe = recipe.model_copy(update={"window": previous.window, "lag": recipe.lag or previous.lag})
-        return recipe.resolved(model=recipe.model or previous.model or "", slots=1)
-    if not _asks_for_model(settings) and server is None:
-        model = recipe.model or ""
-    elif recipe.model is not None:
-        model = recipe.model
-    elif server is not None:
-        model = server.model.rstrip("/")
-        if model.endswith(".gguf") or Path(model).is_absolute():  # where it lies here says nothing of what it is
-            model = Path(model).name.removesuffix(".gguf")
-    else:
-        model = "" if offline else await backend_of.probe()
-    return recipe.resolved(model=model, slots=backend_of().slots)
 
 
 @contextmanager
@@ -203,8 +152,7 @@ class Run:
 
     def __init__(
         self,
-        recipe: Recipe,
-        explorer: Explorer,
+        standing: Standing,
         operation: Operation,
         directory: RunDirectory,
         *,
@@ -212,13 +160,15 @@ class Run:
         observer: Observer,
         offline: bool,
     ) -> None:
-        self._recipe = recipe
+        self._standing = standing
+        self._explorer = standing.explorer
+        self._tally = standing.tally
+        self._recipe = recipe = standing.explorer.recipe
         self._operation = operation
         self._directory = directory
         self._backend = backend
         self._observer = observer
         self._offline = offline
-        self._tally = Tally()
         self._pulse = Pulse()
         self._began = time.monotonic()
         self._ending: Ending | None = None
@@ -226,8 +176,8 @@ class Run:
         self._performer: Performer | None = None
         self._writing_tree: asyncio.Task[None] | None = None
         self._digest = recipe.digest  # of all its seeds: some milliseconds where they are many
-        self._explorer = explorer
-        self._records = Records(directory)
+        self._records = Records(directory, standing.marks)
+        self._checkpoints: Checkpoints | None = None
         self._live = Live(directory.live)
         self._breaker = Breaker(operation.failure_rate, recipe.answer_format, directory.path)
 
@@ -237,20 +187,29 @@ class Run:
         complete = False
         try:
             async with CompletionStore(self._directory.completions, durability=self._operation.durability) as store:
-                if self._operation.retry_failed and (forgotten := await store.failures()):
-                    self._observer.phase(f"{forgotten} failed requests will be asked again")
+                held = await store.holding()
+                if self._operation.retry_failed and held.failures:
+                    self._observer.phase(f"{held.failures} failed requests will be asked again")
                     await asyncio.to_thread(records.begin_anew)  # first: killed in between, all is derived anew
                     await store.discard_failures()
-                await self._get_ready(fresh=await store.count() == 0)
+                await self._get_ready(fresh=not held.last_row)
                 backend = None if self._offline else self._backend
                 self._performer = Performer(store, PromptBook(self._recipe), backend, self._pulse)
                 self._observer.began(self._recipe, self)
-                seeds = self._explorer.seed_events()
-                self._tally.seeds(seeds)
-                records.write(seeds, None)
-                await self._drive(self._performer)
+                self._checkpoints = Checkpoints(
+                    self._directory, self._standing, records, store, every=self._operation.checkpoint_every
+                )
+                if self._standing.marks is None:
+                    seeds = self._explorer.seed_events()
+                    self._tally.seeds(seeds)
+                    records.write(seeds, None)
+                else:
+                    records.know(self._explorer.tasks())
+                await self._drive(self._performer, self._checkpoints)
             complete = self._ending in FINISHED
         finally:
+            if self._checkpoints is not None:
+                await self._checkpoints.close()
             await records.close(complete=complete)
             await asyncio.to_thread(self._live.end)
             if self._writing_tree is not None:  # else an older tree could land on the last one
@@ -270,7 +229,7 @@ class Run:
                 if fresh and not self._offline:
                     group.create_task(self._backend.connect())
 
-    async def _drive(self, performer: Performer) -> None:
+    async def _drive(self, performer: Performer, checkpoints: Checkpoints) -> None:
         abandon = True
         with self._signals():
             async with task_group() as group:
@@ -279,6 +238,7 @@ class Run:
                     group.create_task(coroutine)
                     for coroutine in (
                         self._records.keep_writing(),
+                        checkpoints.keep_writing(),
                         self._keep_tree(),
                         self._keep_telling(),
                         self._pulse.beat(),

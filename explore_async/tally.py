@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from explore_async.exploration.values import (
     Completion,
@@ -39,6 +39,11 @@ class Tally:
         self.simulated = False
         """Whether a server without a model answered any of it, whatever it was called."""
 
+    @property
+    def judged(self) -> int:
+        """Examples read and decided upon."""
+        return self.kept + self.dropped.total()
+
     def seeds(self, events: Sequence[Event]) -> None:
         for event in events:
             self._count(event)
@@ -71,6 +76,17 @@ class Tally:
             case RequestFailed(failure=failure):
                 self.failures[failure.kind] += 1
 
+    def state(self) -> dict[str, Any]:
+        """What `restored` needs, as JSON holds it."""
+        return {name: list(of.items()) if isinstance(of, Counter) else of for name, of in vars(self).items()}
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any]) -> Self:
+        tally = cls()
+        for name, of in state.items():
+            setattr(tally, name, Counter(dict(of)) if isinstance(of, list) else of)
+        return tally
+
     def document(self, *, surplus: int) -> dict[str, Any]:
         """The counts as `stats.json` has them. `surplus`: examples read and not judged, their task being full."""
         return {
@@ -88,7 +104,7 @@ class Tally:
                 "with_examples": len(self.tasks_with_examples),
             },
             "examples": {
-                "read": self.kept + self.dropped.total() + surplus,
+                "read": self.judged + surplus,
                 "kept": self.kept,
                 "dropped": _with_total(self.dropped),
                 "surplus": surplus,

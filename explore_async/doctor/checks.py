@@ -17,11 +17,11 @@ from explore_async.doctor.findings import Findings
 from explore_async.doctor.replaying import DERIVED, Replayed, compare
 from explore_async.errors import ExploreError, StorageError
 from explore_async.settings import MEANING, Recipe
-from explore_async.storage.completions import StoredReader
-from explore_async.storage.directory import RunDirectory
+from explore_async.storage.checkpoint import Unfit, check_begins, read
+from explore_async.storage.completions import StoredReader, holding
+from explore_async.storage.directory import WRITTEN_WHOLE, RunDirectory
 from explore_async.storage.salvage import is_half_mended, leftovers
 
-_WRITTEN_WHOLE = ("config.json", "tree.json", "stats.json", "live.json")
 _ADOPT = "restore it; or `explore-async run CONFIG --adopt` with its config goes on with the stored answers"
 
 
@@ -52,6 +52,8 @@ def examine(directory: RunDirectory, told: Told) -> tuple[Findings, Examined]:
     _config(directory, findings, found)
     found.answers = check_answers(directory, findings, told, still=not found.in_use)
     _derived(directory, findings, found, told)
+    if found.recipe is not None and found.answers is not None and not found.in_use:
+        _checkpoint(directory, findings, found.recipe)
     _space(directory, findings, found)
     if not found.in_use:
         _leftovers(directory, findings)
@@ -138,6 +140,22 @@ def _derived(directory: RunDirectory, findings: Findings, found: Examined, told:
         findings.wrong("derived files", f"cannot be compared: {error}", "mend this, and look again")
 
 
+def _checkpoint(directory: RunDirectory, findings: Findings, recipe: Recipe) -> None:
+    name = directory.checkpoint.name
+    try:
+        checkpoint = read(directory, digest=recipe.digest, answers=holding(directory.completions).last_row)
+        if checkpoint is None:
+            return
+        for path, mark in ((directory.dataset, checkpoint.dataset), (directory.decisions, checkpoint.decisions)):
+            check_begins(path, mark)
+    except Unfit as unfit:
+        findings.note(name, f"the next start does not use it and replays everything: {unfit}")
+    except ExploreError as error:
+        findings.wrong(name, str(error), "remove it: all is replayed then")
+    else:
+        findings.ok(name, f"the next start goes on after {checkpoint.dataset.lines:,} examples")
+
+
 def _space(directory: RunDirectory, findings: Findings, found: Examined) -> None:
     """What is free, against what the run has yet to grow; a finished one needs room to be derived anew."""
     size = sum(path.stat().st_size for path in directory.path.iterdir() if path.is_file())
@@ -161,7 +179,7 @@ def _mib(count: int) -> str:
 
 def stale(directory: RunDirectory) -> list[Path]:
     """What a process that was killed has left behind and nobody needs. For a directory that nobody runs in."""
-    begun = [path for name in _WRITTEN_WHOLE for path in directory.path.glob(f".{name}.*")]
+    begun = [path for name in WRITTEN_WHOLE for path in directory.path.glob(f".{name}.*")]
     live = [directory.live] if directory.live.exists() else []
     return sorted([*begun, *live, *leftovers(directory.completions)])
 

@@ -10,12 +10,12 @@ from typing import Any
 import orjson
 
 from explore_async.backend import Backend
+from explore_async.checkpoints import Standing
 from explore_async.curation.known_texts import read_known
 from explore_async.doctor.answers import Told
 from explore_async.doctor.checks import Examined, examine, stale
 from explore_async.doctor.findings import Findings
 from explore_async.doctor.replaying import DERIVED
-from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.values import Event
 from explore_async.run import Run, RunInProgress
 from explore_async.settings import Operation, Recipe
@@ -36,6 +36,8 @@ def repair(directory: RunDirectory, told: Told) -> tuple[Findings, list[str]]:
         if findings.mendable(directory.config.name):
             done.append(_mend_config(directory, found))
             findings, found = examine(directory, told)
+        if findings.mendable(directory.completions.name, *DERIVED):
+            directory.checkpoint.unlink(missing_ok=True)  # it knows of answers, or lines, that are going to be others
         if findings.mendable(directory.completions.name):
             done.append(_mend_answers(directory, found, told))
             findings, found = examine(directory, told)
@@ -74,10 +76,10 @@ def _mend_answers(directory: RunDirectory, found: Examined, told: Told) -> str:
 async def _derive(directory: RunDirectory, recipe: Recipe, told: Told) -> None:
     """As `run --offline` does it."""
     _, known = await asyncio.to_thread(read_known, recipe.against)
-    explorer = await asyncio.to_thread(Explorer, recipe, known)
+    standing = await asyncio.to_thread(Standing.at_nothing, recipe, known)
     operation = Operation()
     backend = Backend(operation, models=(), forms=(), window=None, server_log=directory.log, report=told)
-    run = Run(recipe, explorer, operation, directory, backend=backend, observer=_Told(told), offline=True)
+    run = Run(standing, operation, directory, backend=backend, observer=_Told(told), offline=True)
     result = await run.to_end()
     if result.ending in {"interrupted", "terminated"}:
         raise KeyboardInterrupt

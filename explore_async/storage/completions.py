@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -70,11 +71,9 @@ class CompletionStore:
 
         return await asyncio.get_running_loop().run_in_executor(executor, guarded)
 
-    async def count(self) -> int:
-        """How many outcomes are stored."""
-
-        def query() -> int:
-            return int(self._read.execute("SELECT count(*) FROM outcomes").fetchone()[0])
+    async def holding(self) -> Holding:
+        def query() -> Holding:
+            return Holding(*self._read.execute(_HOLDING).fetchone())
 
         return await self._in(self._reader, query)
 
@@ -118,14 +117,6 @@ class CompletionStore:
     def _insert(self, rows: Sequence[Row]) -> None:
         with transaction(self._write):
             self._write.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-
-    async def failures(self) -> int:
-        """How many stored outcomes are Failures."""
-
-        def query() -> int:
-            return int(self._read.execute("SELECT count(*) FROM outcomes WHERE failed").fetchone()[0])
-
-        return await self._in(self._reader, query)
 
     async def discard_failures(self) -> int:
         """Forgets the stored Failures, so that they are asked again; returns how many."""
@@ -192,14 +183,25 @@ class StoredReader:
             yield from self._connection.execute(f"SELECT {self._columns} FROM outcomes NOT INDEXED")  # noqa: S608 - our names
 
 
-def has_outcomes(path: Path) -> bool:
-    """Whether anything is stored, for whoever holds the directory. Raises StorageError where it cannot be told."""
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a store holds. `last_row` only ever grows, but for lost power and discarded failures; 0 is none."""
+
+    last_row: int = 0
+    failures: int = 0
+
+
+_HOLDING = "SELECT ifnull(max(rowid), 0), (SELECT count(*) FROM outcomes WHERE failed) FROM outcomes"
+
+
+def holding(path: Path) -> Holding:
+    """What is stored, for whoever holds the directory. Raises StorageError where it cannot be told."""
     if not path.is_file() or path.stat().st_size == 0:
-        return False
+        return Holding()
     with mapped(path):
         connection, columns = open_reading(path, still=True)
         with closing(connection):
-            return bool(columns) and connection.execute("SELECT 1 FROM outcomes LIMIT 1").fetchone() is not None
+            return Holding(*connection.execute(_HOLDING).fetchone()) if columns else Holding()
 
 
 def read_stored(path: Path, key: str) -> Stored | None:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from explore_async.errors import StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a file went: in bytes and lines, and the CRC-32 of all until there."""
+
+    size: int = 0
+    lines: int = 0
+    crc: int = 0
 
 
 class DerivedFile:
@@ -21,13 +32,18 @@ class DerivedFile:
     touches the disk and belongs in a thread.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, begin: Mark | None = None) -> None:
+        """`begin`: where it goes on; what stands before has been compared."""
+        begin = begin or Mark()
+        self.mark = begin
+        """How far it goes with all that was appended, written or not."""
         self._path = path
         self._lines: list[bytes] = []
-        self._line_number = 0
+        self._line_number = begin.lines
         try:
             self._file = path.open("r+b" if path.exists() else "w+b")
-            self._left_to_compare = os.fstat(self._file.fileno()).st_size
+            self._left_to_compare = os.fstat(self._file.fileno()).st_size - begin.size
+            self._file.seek(begin.size)
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}") from error
 
@@ -38,11 +54,15 @@ class DerivedFile:
 
     def begin_anew(self) -> None:
         """Forgets what is there: it is to be derived from other outcomes."""
+        assert self.mark == Mark()
         self._file.truncate(0)
         self._left_to_compare = 0
 
     def append(self, document: Any) -> None:
-        self._lines.append(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+        line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+        self._lines.append(line)
+        mark = self.mark
+        self.mark = Mark(mark.size + len(line), mark.lines + 1, zlib.crc32(line, mark.crc))
 
     def take(self) -> list[bytes]:
         """The lines remembered since the last call, for `write`."""
@@ -91,8 +111,12 @@ class DerivedFile:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Writes the document whole or not at all."""
-    body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    """Writes the document whole or not at all. Raises StorageError."""
+    write_whole(path, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def write_whole(path: Path, body: bytes) -> None:
+    """Puts these bytes there, all or none. Raises StorageError."""
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:

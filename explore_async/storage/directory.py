@@ -19,8 +19,8 @@ from explore_async.storage.derived import write_json
 from explore_async.storage.salvage import is_half_mended
 
 FORMAT = 1
-_DERIVED = ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
-_WHOLE = ("config.json", "tree.json", "stats.json", "live.json")
+_DERIVED = ("checkpoint.json", "dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
+WRITTEN_WHOLE = ("config.json", "tree.json", "stats.json", "live.json", "checkpoint.json")
 """Written beside their place and put there by renaming: who is killed in between leaves the unfinished one behind."""
 
 
@@ -57,7 +57,7 @@ class RunDirectory:
             self._lock = None
 
     def _tidy(self) -> None:
-        for name in _WHOLE:
+        for name in WRITTEN_WHOLE:
             for unfinished in self.path.glob(f".{name}.*"):
                 with suppress(OSError):
                     unfinished.unlink()
@@ -117,6 +117,10 @@ class RunDirectory:
     @property
     def live(self) -> Path:
         return self.path / "live.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.json"
 
     @property
     def config(self) -> Path:

@@ -107,6 +107,7 @@ def table(rows: list[Row]) -> Table:
         "in flight\nmean, most",
         "lost\nmean, most",
         "asked again",
+        "starts with\na checkpoint",
         "equal",
     ):
         made.add_column(head)
@@ -115,7 +116,7 @@ def table(rows: list[Row]) -> Table:
         spread = ["" if (of := found[name]) is None else f"{of['mean']}, {of['max']}" for name in ("in_flight", "lost")]
         phases = ", ".join(f"{count} {phase}" for phase, count in found["phases"].items())
         again, equal = f"{row.repeated} of {row.requests}", f"{row.equal} of {row.runs}"
-        made.add_row(row.fault, str(row.tried), str(row.hit), phases, *spread, again, equal)
+        made.add_row(row.fault, str(row.tried), str(row.hit), phases, *spread, again, str(row.checkpoints), equal)
     return made
 
 

@@ -31,6 +31,7 @@ def test_killed_anywhere_it_ends_the_same(ground: Ground) -> None:
     assert held(row)
     assert row.hit >= 2
     assert row.repeated <= sum(row.lost)
+    assert row.checkpoints >= 1
 
 
 def test_a_signal_stops_and_the_run_resumes(ground: Ground) -> None:

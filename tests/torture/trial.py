@@ -7,13 +7,14 @@ import shutil
 import sqlite3
 import tempfile
 import time
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
-from cli import CONFIG, DERIVED, config, derived
+from cli import DERIVED, RECIPE, config, derived
 
 from torture.processes import Life, Phase, Server
 
@@ -24,7 +25,8 @@ _GROWING = ("dataset.jsonl", "decisions.jsonl")
 @dataclass(slots=True)
 class Row:
     """What came of one fault. `in_flight` and `lost` have an entry a blow: requests at the server when it struck, and
-    those asked whose answer was not stored afterwards. `repeated` is how many requests came again.
+    those asked whose answer was not stored afterwards. `repeated` is how many requests came again, `checkpoints` how
+    many starts found a checkpoint.
     """
 
     fault: str
@@ -35,6 +37,7 @@ class Row:
     lost: list[int] = field(default_factory=list)
     requests: int = 0
     repeated: int = 0
+    checkpoints: int = 0
     runs: int = 0
     equal: int = 0
     broken: list[str] = field(default_factory=list)
@@ -58,6 +61,7 @@ class Row:
             "lost": _spread(self.lost),
             "requests": self.requests,
             "repeated": self.repeated,
+            "checkpoints": self.checkpoints,
             "runs": self.runs,
             "equal": self.equal,
             "broken": self.broken,
@@ -86,7 +90,7 @@ class Ground:
     @staticmethod
     def prepare(folder: Path, *, examples: int, concurrency: int, latency_s: float) -> Ground:
         """Makes the undisturbed run, one request after another at a server that answers at once."""
-        config(folder, CONFIG)
+        config(folder, f"{RECIPE}operation: {{report: false, checkpoint_every: {examples // 10}}}\n")
         bare = Ground(folder, examples, concurrency, latency_s, {}, 0, 0.0)
         with Server(bare.room("undisturbed"), 0.0) as server:
             command = bare.command(folder / "whole", server.url, "--concurrency", "1")
@@ -127,6 +131,7 @@ class Trial:
         self.directory = ground.folder / name
 
     def launch(self, *more: str, url: str | None = None, terminal: bool = False, **env: str) -> Life:
+        self._row.checkpoints += (self.directory / "checkpoint.json").exists()
         command = self._ground.command(self.directory, url or self._server.url, *more)
         return Life(command, self.directory, self._server, terminal=terminal, **env)
 
@@ -149,6 +154,14 @@ class Trial:
             path = self.directory / name
             if path.exists():
                 orjson.loads(path.read_bytes())
+        row.expect(self._is_whole("checkpoint.json"), "a checkpoint is what was written")
+
+    def _is_whole(self, name: str) -> bool:
+        path = self.directory / name
+        if not path.exists():
+            return True
+        head, body = path.read_bytes().split(b"\n", 1)
+        return bool(orjson.loads(head)["crc"] == zlib.crc32(body))
 
     def _nothing_again(self) -> None:
         again = set(self._server.asked(self._last)) & self._stored
