@@ -230,7 +230,7 @@ async def test_failures_asked_again_begin_at_nothing(tmp_path: Path) -> None:
 
 
 async def test_the_doctor_tells_whether_it_fits(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:
-    """It says how far it goes, or why it is not used, and that is no fault; a repair of what it is about removes it."""
+    """It says how far it goes, or why it is not used, and that is no fault; a repair removes one that is not."""
 
     async def examined(*more: str) -> tuple[int, dict[str, Any]]:
         result = await explore("doctor", tmp_path / "run", "--json", *more)
@@ -243,9 +243,11 @@ async def test_the_doctor_tells_whether_it_fits(tmp_path: Path, whole: tuple[Pat
     flipped("checkpoint.json")(tmp_path / "run")
     code, check = await examined()
     assert (code, check["state"]) == (0, "note")
-    assert "replays everything" in check["says"]
+    assert "replay everything" in check["says"]
     flipped("checkpoint.json")(tmp_path / "run")
     flipped("dataset.jsonl")(tmp_path / "run")
     assert (await examined())[0] == 4
-    assert await examined("--repair") == (0, {})
+    code, check = await examined("--repair")
+    assert (code, check["says"]) == (0, "removed: the next start replays everything")
+    assert not (tmp_path / "run" / "checkpoint.json").exists()
     assert derived(tmp_path / "run") == derived(whole[0])

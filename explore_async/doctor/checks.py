@@ -149,7 +149,7 @@ def _checkpoint(directory: RunDirectory, findings: Findings, recipe: Recipe) -> 
         for path, mark in ((directory.dataset, checkpoint.dataset), (directory.decisions, checkpoint.decisions)):
             check_begins(path, mark)
     except Unfit as unfit:
-        findings.note(name, f"the next start does not use it and replays everything: {unfit}")
+        findings.note(name, f"the next start will replay everything: {unfit}", "--repair removes it", mends=True)
     except ExploreError as error:
         findings.wrong(name, str(error), "remove it: all is replayed then")
     else:

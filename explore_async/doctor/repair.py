@@ -36,8 +36,9 @@ def repair(directory: RunDirectory, told: Told) -> tuple[Findings, list[str]]:
         if findings.mendable(directory.config.name):
             done.append(_mend_config(directory, found))
             findings, found = examine(directory, told)
-        if findings.mendable(directory.completions.name, *DERIVED):
-            directory.checkpoint.unlink(missing_ok=True)  # it knows of answers, or lines, that are going to be others
+        if findings.mendable(directory.completions.name, directory.checkpoint.name):
+            directory.checkpoint.unlink(missing_ok=True)  # some of what it was made of is, or will be, another
+            findings.mended(directory.checkpoint.name, says="removed: the next start replays everything")
         if findings.mendable(directory.completions.name):
             done.append(_mend_answers(directory, found, told))
             findings, found = examine(directory, told)
