@@ -166,8 +166,10 @@ class Performer:
         if self._background:
             await asyncio.wait(self._background)
 
-    def stop(self) -> None:
-        """Asks nothing more. What is under way may still be answered and is stored; all else gets Stopped."""
+    def stop(self, *, in_haste: bool = False) -> None:
+        """Asks nothing more. What is under way may still be answered and is stored; all else gets Stopped. What takes
+        longer than any answer of late is not waited for; in haste, what takes longer than some seconds.
+        """
         self._stopping = True
         for ordinal in [ordinal for ordinal in self._futures if ordinal not in self._under_way]:
             self._refuse(ordinal)
@@ -178,13 +180,13 @@ class Performer:
         self._rendered.clear()
         self._unread.clear()
         if self._group is not None:
-            self._background.append(self._group.create_task(self._let_go(), name="let go"))
+            self._background.append(self._group.create_task(self._let_go(in_haste=in_haste), name="let go"))
 
-    async def _let_go(self) -> None:
-        """After a stop: what takes longer than any answer of late is not waited for."""
+    async def _let_go(self, *, in_haste: bool) -> None:
         slowest_s = max((seconds for latencies in self._latencies.values() for seconds in latencies), default=0.0)
         latest = max((flight.started for flight in self._flights.values()), default=0.0)
-        await asyncio.sleep(max(_STOPPING_S, latest + slowest_s - asyncio.get_running_loop().time()))
+        expected_s = latest + slowest_s - asyncio.get_running_loop().time()
+        await asyncio.sleep(_STOPPING_S if in_haste else max(_STOPPING_S, expected_s))
         for ordinal, flight in list(self._flights.items()):
             for attempt in flight.attempts:
                 attempt.cancel()

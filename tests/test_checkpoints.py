@@ -13,6 +13,9 @@ from typing import Any
 import orjson
 import pytest
 from cli import RECIPE, Finished, check_counts, config, derived, explore, finished, launch
+from damage import altered, cases, in_json
+from hypothesis import given
+from hypothesis import strategies as st
 from misbehaving import OVERFLOW, Behaviour, MisbehavingServer, answer, sensible
 
 from explore_async.checkpoints import Standing, at_last_checkpoint
@@ -161,6 +164,23 @@ def test_one_that_does_not_fit_is_not_used(
     assert why in told[-1]
     assert "all is replayed" in told[-1]
     assert not directory.checkpoint.exists()
+
+
+@cases(60)
+@given(st.data())
+def test_whatever_it_says_nothing_falls_over(
+    tmp_path: Path, whole: tuple[Path, dict[str, Any]], data: st.DataObject
+) -> None:
+    """Any value in any place of one with a checksum that fits: a run begins somewhere, or at nothing and says why."""
+    shutil.copytree(whole[0], tmp_path / "run", dirs_exist_ok=True)
+    path = tmp_path / "run" / "checkpoint.json"
+    head, body = path.read_bytes().split(b"\n", 1)
+    body = in_json(data.draw(altered(orjson.loads(body))))
+    path.write_bytes(orjson.dumps({**orjson.loads(head), "crc": zlib.crc32(body)}) + b"\n" + body)
+    directory, told = RunDirectory(tmp_path / "run"), []
+    new = Standing.at_nothing(directory.recipe(), ())
+    standing = at_last_checkpoint(new, (), directory, answers=10**6, told=told.append)
+    assert standing.marks is not None or "all is replayed" in told[-1]
 
 
 async def test_without_it_all_is_replayed(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:

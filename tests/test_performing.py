@@ -46,3 +46,46 @@ async def test_a_stop_does_not_wait_for_all_that_is_stored(tmp_path: Path, monke
                     committed += 1
             await performer.close(abandon=False)
     assert 0 < committed < 100
+
+
+class _Hanging:
+    """Endpoints that answer the first request at once, and say that it took a second, and no other ever."""
+
+    capacity = 4
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def connect(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    async def ask(self, *_: object, **__: object) -> Completion:
+        self.asked += 1
+        if self.asked > 1:
+            await asyncio.sleep(60)
+        return Completion("x", "stop", 1, 1, latency_s=1.0)
+
+
+@pytest.mark.parametrize(("in_haste", "least_s", "most_s"), [(True, 0.1, 0.6), (False, 0.8, 3.0)])
+async def test_a_stop_in_haste_waits_for_no_slow_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_haste: bool, least_s: float, most_s: float
+) -> None:
+    """What is under way has as long as the slowest answer of late took; in haste it has the few seconds that any has."""
+    monkeypatch.setattr(performing, "_STOPPING_S", 0.1)
+    prompts = await asyncio.to_thread(PromptBook, recipe())
+    first = (await asyncio.to_thread(Explorer, recipe())).next_request()
+    assert first is not None
+    now = asyncio.get_running_loop().time
+    async with CompletionStore(tmp_path / "c.sqlite") as store:
+        performer = Performer(store, prompts, _Hanging(), Pulse())
+        async with asyncio.TaskGroup() as group:
+            performer.open(group)
+            answered, hanging = [performer.start(replace(first, ordinal=n, due=n, seed=n)) for n in range(2)]
+            await answered
+            began = now()
+            performer.stop(in_haste=in_haste)
+            with pytest.raises(Stopped):
+                await hanging
+            await performer.close(abandon=False)
+    assert least_s <= now() - began <= most_s
