@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from explore_async.interrupts import at_once, undisturbed
+
+_STDERR = 2
 
 
 def main() -> None:
     """Runs the program. Ctrl-C while it is still loading ends it as quietly as later on."""
+    _take_standard_places()
     with at_once():
         from explore_async import cli
     try:
         cli.main()
     finally:
         undisturbed()
+
+
+def _take_standard_places() -> None:
+    """Whoever starts us without stdin, stdout or stderr leaves these numbers to the next files that are opened: what is
+    said to stderr would go into the middle of a database.
+    """
+    while (place := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(place, True)
+    os.close(place)
+    for place, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(place, mode, encoding="utf-8", closefd=False))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from explore_async.endpoints_file import changes, read_endpoints
 from explore_async.engines import Server, choose, new_server, slots_of
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import ChatRequest, Outcome
+from explore_async.serving.files import check_room_for, room_for
 from explore_async.serving.pool import MOST_FOUND, Endpoint, EndpointPool, PoolStatistics, Retry
 from explore_async.serving.vllm import KEY_VARIABLE
 from explore_async.settings import (
@@ -119,7 +120,7 @@ class Backend:
                     retry=Retry(
                         retries.attempts, retries.first_wait_s, retries.longest_wait_s, self._operation.stall_s
                     ),
-                    most_found=MOST_FOUND if self._window is None else max(1, self._window // WINDOW_PER_FOUND_SLOT),
+                    most_found=self._most_found(endpoints),
                 )
                 await self._stack.enter_async_context(pool)
                 if server is None:
@@ -128,6 +129,17 @@ class Backend:
                 self._pool = pool
                 self._connected.set()
         return self._connected_models
+
+    def _most_found(self, endpoints: Sequence[Endpoint]) -> int:
+        """Requests that may be in flight where concurrency is found out. What is declared has to fit into what this
+        process may open, which raises ConfigError; what is found may use the rest.
+        """
+        declared = sum(endpoint.concurrency or 0 for endpoint in endpoints)
+        check_room_for(declared)
+        if all(endpoint.concurrency is not None for endpoint in endpoints):
+            return MOST_FOUND
+        wanted = MOST_FOUND if self._window is None else self._window // WINDOW_PER_FOUND_SLOT
+        return max(1, room_for(declared + wanted) - declared)
 
     async def _start(self, settings: ServerSettings) -> Endpoint:
         made = await new_server(

@@ -23,6 +23,8 @@ from explore_async.pulse import Pulse, Turn
 _READ_AHEAD = 500
 _RENDERED_KEPT = 4096
 """Prompts kept from when their keys were made until they are asked; those beyond are rendered a second time."""
+_SET_OFF_AT_ONCE = 32
+"""Requests that begin in one turn of the loop: thousands at a time would hold up the reading of answers."""
 _LATENCIES_KEPT = 200
 _LATENCIES_NEEDED = 20
 _P99 = 0.99
@@ -280,6 +282,7 @@ class Performer:
                 assert self._backend is not None
                 await self._backend.connect()
                 connected = True
+            set_off = 0
             while self._pending and not self._stopping and self._has_free_slot():
                 _, ordinal, key, request = heapq.heappop(self._pending)
                 flight = _Flight(request, key, asyncio.get_running_loop().time())
@@ -288,6 +291,9 @@ class Performer:
                 self._missing.discard(ordinal)
                 self._asked += 1
                 self._set_off(flight, avoid=None)
+                set_off += 1
+                if set_off % _SET_OFF_AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     def _has_free_slot(self) -> bool:
         return self._backend is not None and len(self._flights) < self._backend.capacity

@@ -28,6 +28,7 @@ from explore_async.measuring.streaming import Answer, ask
 from explore_async.measuring.watching import Watch
 from explore_async.serving.client import EndpointClient, open_client, open_session
 from explore_async.serving.endpoints import Endpoint
+from explore_async.serving.files import check_room_for
 from explore_async.serving.pool import EndpointPool
 from explore_async.settings import Recipe
 from rouge_kernels import warm_up
@@ -87,7 +88,8 @@ class Sweep:
         await asyncio.to_thread(warm_up)
         seeds = random.Random(plan.seed)  # noqa: S311 - another level, other prompts
         warming = await asyncio.to_thread(of_each_kind, limited(recipe, _WARM_UP_TOKENS), seed=seeds.randrange(_SEEDS))
-        async with open_session(plan.concurrency[-1] * len(plan.endpoints)) as session:
+        check_room_for(plan.concurrency[-1] * len(plan.endpoints))
+        async with open_session() as session:
             clients = [await open_client(one, session) for one in plan.endpoints]
             for concurrency in plan.concurrency:
                 self._observer.phase(f"concurrency {concurrency}: preparing prompts")

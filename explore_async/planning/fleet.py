@@ -77,7 +77,7 @@ class Fleet:
         """All of them; `concurrency` each, None to find out."""
         return [Endpoint(url, concurrency=concurrency) for url in self._profiles]
 
-    async def open_clients(self, _owned: AsyncExitStack, _connections: int) -> OpenClient:
+    async def open_clients(self, _owned: AsyncExitStack) -> OpenClient:
         return self._open_client
 
     async def _open_client(self, endpoint: Endpoint) -> ModelledClient:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import resource
 import ssl
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -38,7 +37,6 @@ MAX_BODY_BYTES = 16 * 2**20
 """An answer larger than this, after decompression, is nonsense (or a bomb)."""
 READ_BUFFER_BYTES = 2 * 2**20  # aiohttp's 64 KiB made vLLM's own benchmark ten times slower on long answers
 CONNECT_TIMEOUT_S = 10.0
-SPARE_FILES = 256
 EXCERPT_CHARACTERS = 300
 
 _PATIENCE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
@@ -49,21 +47,12 @@ _REFUSALS = range(300, 500)
 _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
-def open_session(connections: int = 0) -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     """One session for all endpoints. The pool bounds concurrency, so the connector does not; every attempt brings
     its own deadline. Proxy variables of the environment are ignored: a request to loopback must never go
     through a proxy, and traffic to one's own servers should not either. Cookies are, too: a load balancer's would send
     all requests to one replica.
-
-    The process's limit of open files is raised, where the system lets us, so that `connections` sockets fit: the
-    usual 1,024 would look like an endpoint that refuses connections.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + SPARE_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, ceiling), hard))
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -43,8 +43,8 @@ MOST_FOUND = 100_000
 OpenClient: TypeAlias = Callable[[Endpoint], Awaitable[Client]]
 
 
-async def _over_http(owned: AsyncExitStack, connections: int) -> OpenClient:
-    session = await owned.enter_async_context(open_session(connections))
+async def _over_http(owned: AsyncExitStack) -> OpenClient:
+    session = await owned.enter_async_context(open_session())
     return lambda endpoint: open_client(endpoint, session)
 
 
@@ -59,12 +59,11 @@ class EndpointPool:
         forms: Sequence[ChatRequest] = (),
         retry: Retry | None = None,
         most_found: int = MOST_FOUND,
-        open_clients: Callable[[AsyncExitStack, int], Awaitable[OpenClient]] | None = None,
+        open_clients: Callable[[AsyncExitStack], Awaitable[OpenClient]] = _over_http,
     ) -> None:
         """`models`: the logical ones, none to take the only one served. `forms`: small requests, such as every endpoint
         has to be able to serve before it gets others. `most_found`: so many requests may be in flight at the endpoints
-        whose concurrency is to be found out, all together. `open_clients`: what makes the clients, HTTP if None; it
-        gets the most sockets they need.
+        whose concurrency is to be found out, all together. `open_clients`: what makes the clients.
         """
         urls = [normalise_url(endpoint.url) for endpoint in endpoints]
         if not urls:
@@ -77,7 +76,7 @@ class EndpointPool:
         self._retry = retry or Retry()
         self._hosts: list[Host] = []  # filled on entering; slots and roster see the same list
         self._most_found = most_found
-        self._open_clients = open_clients or _over_http
+        self._open_clients = open_clients
         self._open_client: OpenClient | None = None
         self._slots = Slots(self._hosts, most_found)
         self._roster = Roster(self._hosts, self._slots, models=models, forms=forms, retry=self._retry)
@@ -90,7 +89,7 @@ class EndpointPool:
 
     async def __aenter__(self) -> Self:
         try:
-            self._open_client = await self._open_clients(self._owned, self._most_in_flight())
+            self._open_client = await self._open_clients(self._owned)
             self._owned.push_async_callback(self._roster.close)
             self._hosts.extend([await self._new_host(endpoint) for endpoint in self._endpoints])
         except BaseException:  # a key that is not there
@@ -101,11 +100,6 @@ class EndpointPool:
     async def _new_host(self, endpoint: Endpoint) -> Host:
         assert self._open_client is not None
         return Host(await self._open_client(endpoint), endpoint, self._most_found)
-
-    def _most_in_flight(self) -> int:
-        declared = [endpoint.concurrency for endpoint in self._endpoints]
-        found = self._most_found if None in declared else 0
-        return sum(number or 0 for number in declared) + found
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -199,10 +193,14 @@ class EndpointPool:
     async def watch(self) -> NoReturn:
         """Ends a hopeless run: raises EndpointError when requests wait and for `stall_s` none has had an outcome.
 
-        Where answers are known to take long, the patience is twice the longest so far.
+        Where answers are known to take long, the patience is twice the longest so far. While this process itself stands
+        still (stopped by a signal, its machine paused) nobody can answer it: that time does not count.
         """
+        between_s = min(1.0, self._retry.stall_s / 10)
         while True:
-            await asyncio.sleep(min(1.0, self._retry.stall_s / 10))
+            slept_from = self._now()
+            await asyncio.sleep(between_s)
+            self._quiet_since += max(0.0, self._now() - slept_from - 2 * between_s)
             if self._slots.closed_by is not None and not self._stopping.is_set():
                 raise self._slots.closed_by
             patience_s = max(self._retry.stall_s, 2 * self._slowest_answer_s)

@@ -1,0 +1,86 @@
+"""What the system around a run may be like: few open files, no stdin, stdout or stderr, a process that is made to stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli import config, environment, explore, finished, launch
+
+from explore_async.serving.simulator import Latency, SimulatedServer
+
+SMALL = ("--window", "96", "--max-examples", "200")
+
+
+async def with_files(most: int, folder: Path, url: str, *more: str) -> tuple[int, str]:
+    """A run that may have so many files open, and cannot have that raised; its code and what it said."""
+    command = ["run", config(folder), "--endpoint", url, "--out", folder / "run", *more]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "explore_async", *map(str, command)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)),
+    )
+    _, said = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+async def test_more_at_once_than_the_process_may_open_is_refused(tmp_path: Path) -> None:
+    """Asked for 300 requests at once where 136 sockets may be open, a run ends before it asks anything, with code 2, and
+    says how many it could have.
+    """
+    async with SimulatedServer() as server:
+        code, said = await with_files(200, tmp_path, server.url, "--concurrency", "300")
+    assert code == 2
+    assert "may open 136" in said
+    assert not (tmp_path / "run" / "dataset.jsonl").exists() or not (tmp_path / "run" / "dataset.jsonl").stat().st_size
+
+
+async def test_what_is_found_out_stays_within_what_may_be_open(tmp_path: Path) -> None:
+    """A run that finds out its concurrency goes as far as its sockets reach, and not into errors."""
+    async with SimulatedServer(256, Latency(0.3)) as server:
+        code, said = await with_files(84, tmp_path, server.url, "--window", "1200", "--max-examples", "900")
+        assert code == 0, said
+        assert 10 <= server.statistics().peak_in_flight <= 20
+
+
+@pytest.mark.parametrize("closed", [(0, 1, 2), (2,), (1,)])
+async def test_without_the_standard_places(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    """Started with these closed, a run makes the same files as with them, and nothing it says gets into one of them."""
+    async with SimulatedServer(256, Latency(0.01)) as server:
+        command = ["run", str(config(tmp_path)), "--endpoint", server.url, *SMALL, "--out"]
+        usual = await explore(*command, tmp_path / "usual")
+        redirections = " ".join({0: "<&-", 1: ">&-", 2: "2>&-"}[place] for place in closed)
+        shell = f'exec "$@" {redirections}'
+        words = [sys.executable, "-m", "explore_async", *command, str(tmp_path / "run")]
+        process = await asyncio.create_subprocess_exec("sh", "-c", shell, "sh", *words, env=environment())
+        assert await process.wait() == usual.code == 0
+    for name in ("dataset.jsonl", "decisions.jsonl", "tree.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "usual" / name).read_bytes()
+    checked = await explore("doctor", tmp_path / "run")
+    assert checked.code == 0, checked.stdout
+
+
+async def test_a_run_that_is_made_to_stand_still_goes_on(tmp_path: Path) -> None:
+    """Stopped for longer than a run may be without an answer, as by SIGSTOP or a paused machine: nobody could answer it
+    meanwhile, so it is no hopeless run.
+    """
+    async with SimulatedServer(64, Latency(0.2)) as server:
+        process = await launch(
+            *("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", *SMALL),
+            *("--concurrency", "4", "--set", "operation.stall_s=1.5"),
+        )
+        while server.statistics().requests < 10:
+            await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(3)
+        process.send_signal(signal.SIGCONT)
+        result = await finished(process)
+    assert result.code == 0, result.stderr
