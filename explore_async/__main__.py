@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -31,6 +32,8 @@ def _take_standard_places() -> None:
     for place, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(place, mode, encoding="utf-8", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where the terminal knows few letters, the others are spelled out
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

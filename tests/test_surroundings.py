@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli import config, environment, explore, finished, launch
+from cli import CONFIG, config, environment, explore, finished, launch
 
 from explore_async.serving.simulator import Latency, SimulatedServer
 
@@ -84,3 +84,17 @@ async def test_a_run_that_is_made_to_stand_still_goes_on(tmp_path: Path) -> None
         process.send_signal(signal.SIGCONT)
         result = await finished(process)
     assert result.code == 0, result.stderr
+
+
+async def test_letters_that_the_terminal_does_not_know_are_spelled_out(tmp_path: Path) -> None:
+    """Chinese names of tasks on an ASCII terminal, from a run and from what looks at it: no error, no traceback."""
+    plain = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    text = CONFIG.replace("Look after a garden", "照料花园 🌱")
+    async with SimulatedServer(64, Latency(0.01)) as server:
+        command = ("run", config(tmp_path, text), "--endpoint", server.url, "--out", tmp_path / "run", *SMALL)
+        assert (await explore(*command, **plain)).code == 0
+    for command in (("tree", tmp_path / "run"), ("show", tmp_path / "run", "0"), ("doctor", tmp_path / "run")):
+        result = await explore(*command, **plain)
+        assert result.code == 0, result.stderr
+        assert result.stdout.isascii()
+    assert "\\u7167" in (await explore("tree", tmp_path / "run", **plain)).stdout
