@@ -16,7 +16,7 @@ demo:  ## a small dataset from a real model on this machine
 	@$(BIN)/explore-async demo $(DEMO)
 
 test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler and under another hash seed
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not browser"
 	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -m "not slow" tests/kernels
 
 test-browser: $(VENV)/.dev  ## the report and the view in Chromium, which has to be there

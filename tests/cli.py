@@ -51,7 +51,9 @@ class Finished:
 
 
 def environment(**more: str) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
+    """Ours, without what would make each process compile all modules anew."""
+    left_out = ("COV_", "PYTHONDONTWRITEBYTECODE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     return {**inherited, "PYTHONPATH": path, "PYTHONWARNINGS": "default", **more}
 
