@@ -65,7 +65,11 @@ def examine(directory: RunDirectory, told: Told) -> tuple[Findings, Examined]:
 def _permissions(directory: RunDirectory, findings: Findings) -> bool:
     """Whether everything there can be read."""
     path = directory.path
-    there = [path, *(path / name for name in (*DERIVED, "config.json", "completions.sqlite") if (path / name).exists())]
+    names = (*DERIVED, directory.config.name, directory.completions.name, directory.checkpoint.name)
+    there = [path, *(path / name for name in names if (path / name).exists())]
+    if strange := [one for one in there[1:] if not one.is_file()]:
+        findings.wrong("permissions", f"{strange[0].name} is no file", "take it away")
+        return False
     unreadable = [one for one in there if not os.access(one, os.R_OK | (os.X_OK if one == path else 0))]
     if unreadable:
         findings.wrong("permissions", f"{unreadable[0].name} cannot be read", "let this user read and write it")

@@ -22,7 +22,7 @@ import explore_async
 import rouge_kernels
 from explore_async.errors import StorageError
 from explore_async.exploration.values import Example
-from explore_async.storage.derived import Mark, write_whole
+from explore_async.storage.derived import Mark, refuse_strange, write_whole
 from explore_async.storage.directory import RunDirectory
 
 FORMAT = 1
@@ -60,6 +60,7 @@ def read(directory: RunDirectory, *, digest: str, answers: int) -> Checkpoint | 
     What it says of the files is compared with them by `kept_until` and `check_begins`. Raises Unfit, and StorageError
     where it cannot be read.
     """
+    refuse_strange(directory.checkpoint)
     try:
         head, _, body = directory.checkpoint.read_bytes().partition(b"\n")
     except FileNotFoundError:

@@ -41,6 +41,7 @@ class DerivedFile:
         self._lines: list[bytes] = []
         self._line_number = begin.lines
         try:
+            refuse_strange(path)
             self._file = path.open("r+b" if path.exists() else "w+b")
             self._left_to_compare = os.fstat(self._file.fileno()).st_size - begin.size
             self._file.seek(begin.size)
@@ -108,6 +109,12 @@ class DerivedFile:
     def close(self) -> None:
         with suppress(OSError):  # `write` flushes: what is still in the buffer it could not write, and has said so
             self._file.close()
+
+
+def refuse_strange(path: Path) -> None:
+    """Raises StorageError for what is there and is no file: to open a pipe waits for ever, and a device never ends."""
+    if path.exists() and not path.is_file():
+        raise StorageError(f"{path}: this is no file; take it away and run again")
 
 
 def write_json(path: Path, document: Any) -> None:

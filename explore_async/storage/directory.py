@@ -15,7 +15,7 @@ import orjson
 from explore_async import __version__
 from explore_async.errors import ConfigError, StorageError
 from explore_async.settings import Recipe
-from explore_async.storage.derived import write_json
+from explore_async.storage.derived import refuse_strange, write_json
 from explore_async.storage.salvage import is_half_mended
 
 FORMAT = 1
@@ -132,6 +132,7 @@ class RunDirectory:
 
     def recipe(self) -> Recipe | None:
         """The recipe this directory belongs to, or None in a new one."""
+        refuse_strange(self.config)
         try:
             return _recipe_in(self.config.read_bytes(), self.config)
         except FileNotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import os
 import resource
 import shutil
 import sys
@@ -165,3 +166,17 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(StorageError, match="cannot lock files") as caught, RunDirectory(tmp_path / "run"):
         pass
     assert "another process" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "checkpoint.json", "dataset.jsonl", "decisions.jsonl"])
+async def test_what_is_no_file_is_named(tmp_path: Path, finished_run: Path, name: str) -> None:
+    """A pipe where a file should be: nobody waits for what will never come out of it; code 4, with its name."""
+    path = copied(finished_run, tmp_path / "run")
+    (path / name).unlink(missing_ok=True)
+    os.mkfifo(path / name)
+    command = ("run", finished_run.parent / "config.yaml", "--endpoint", "http://127.0.0.1:9/v1", "--out", path)
+    async with asyncio.timeout(30):
+        for result in (await explore(*command), await explore("doctor", path)):
+            assert result.code == 4
+            assert name in result.stderr + result.stdout
+            assert "no file" in result.stderr + result.stdout
