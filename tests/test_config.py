@@ -64,7 +64,7 @@ CHANGES: dict[str, Any] = {
     "operation.server.vllm.args": ["--b"], "operation.server.model": "b", "operation.server.slots": 7, "operation.server.context_tokens": 777,
     "operation.retries.attempts": 7, "operation.retries.first_wait_s": 7, "operation.retries.longest_wait_s": 7,
     "operation.stall_s": 7, "operation.failure_rate": 0.7, "operation.wall_time_s": 7, "operation.durability": "full",
-    "operation.retry_failed": True, "operation.report": False, "operation.spacy_model": "b",
+    "operation.checkpoint_every": 7, "operation.retry_failed": True, "operation.report": False, "operation.spacy_model": "b",
 }  # fmt: skip
 """For every setting a value other than the one in FULL."""
 

@@ -54,7 +54,7 @@ async def test_the_same_bytes_at_any_concurrency(tmp_path: Path) -> None:
     """
     made: list[dict[str, bytes]] = []
     for concurrency, hash_seed in ((1, "0"), (3, "1"), (16, "0"), (64, "7")):
-        async with SimulatedServer(256, Latency(0.015, 0.8, shuffle=concurrency)) as server:
+        async with SimulatedServer(256, Latency(0.001 * concurrency, 0.8, shuffle=concurrency)) as server:
             result = await run(
                 tmp_path,
                 server.url,
