@@ -62,6 +62,7 @@ class DedupIndex:
         self.threshold = float(threshold)
         self._vocabulary = Vocabulary(tokenizer)
         self._texts = RaggedRows()
+        self._signatures: npt.NDArray[np.uint64] = np.zeros(FIRST, dtype=np.uint64)
         self._rows: npt.NDArray[np.int32] = np.zeros(1, dtype=np.int32)
         self._postings = Postings(DEPTH)
 
@@ -74,7 +75,7 @@ class DedupIndex:
 
     @property
     def _corpus(self) -> Corpus:
-        return Corpus(self._texts.values, self._texts.starts)
+        return Corpus(self._texts.values, self._texts.starts, self._signatures)
 
     @property
     def tokens(self) -> int:
@@ -84,7 +85,7 @@ class DedupIndex:
     @property
     def nbytes(self) -> int:
         """The memory it has taken."""
-        own = (self._texts.values, self._texts.starts, self._rows)
+        own = (self._texts.values, self._texts.starts, self._signatures, self._rows)
         return self._vocabulary.nbytes + self._postings.nbytes + sum(array.nbytes for array in own)
 
     def add(self, texts: Sequence[str]) -> None:
@@ -203,6 +204,7 @@ class DedupIndex:
         """The texts as token ids, and room in every buffer but the postings for all of them."""
         encoded = self._vocabulary.encode(texts)
         self._texts.reserve(len(texts), len(encoded.ids))
+        self._signatures = grown(self._signatures, len(self) + len(texts))
         self._rows = grown(self._rows, len(self._vocabulary))
         return encoded
 
