@@ -13,7 +13,7 @@ from rouge_kernels.bounds import bounds_for
 from rouge_kernels.lcs import lcs_length, wrapping
 from rouge_kernels.overlap import Nearest, best
 from rouge_kernels.postings import FIRST, Postings
-from rouge_kernels.prefixes import DEPTH
+from rouge_kernels.prefixes import DEPTH, MOST_TEXTS
 from rouge_kernels.ragged import RaggedRows, Texts, grown
 from rouge_kernels.reductions import Positions
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
@@ -202,6 +202,8 @@ class DedupIndex:
 
     def _encoded(self, texts: Sequence[str]) -> Texts:
         """The texts as token ids, and room in every buffer but the postings for all of them."""
+        if len(self) + len(texts) > MOST_TEXTS:
+            raise OverflowError(f"an index holds no more than {MOST_TEXTS:,} texts")
         encoded = self._vocabulary.encode(texts)
         self._texts.reserve(len(texts), len(encoded.ids))
         self._signatures = grown(self._signatures, len(self) + len(texts))

@@ -24,7 +24,8 @@ LONGEST_BLOCK = 64
 NEXT, KEY, BLOCK, FIRST_ENTRY, NODE = 0, 1, 2, 3, 5
 """A node: the next in its bucket (0: none), its key, its newest block (0: none) and its first entry; `NODE` fields."""
 HINT, TEXT, ENTRY = 0, 1, 2
-"""An entry: the text, and what is to be known of it without a look at it; `ENTRY` fields."""
+"""An entry: the text, and what is to be known of it without a look at it; `ENTRY` fields. How the text's length goes
+with its number, and what a hint has, is for those to know who post them."""
 BEFORE, ENTRIES, LENGTH, HEADER = 0, 1, 2, 3
 """A block begins with the block before it (0: none; else one with `LONGEST_BLOCK` entries), the entries of its list up
 to its last, and how many it can take; `HEADER` fields."""

@@ -24,7 +24,7 @@ from rouge_kernels._jit import jit
 
 DEPTH = 8
 """The most tokens in a key. A list of keys as deep as this may grow beyond `FULL`."""
-FULL = 512
+FULL = 192
 """Entries of a list from which on a text is posted under a longer key where one takes the place of this one; where
 several would, so many times as many. A list is scanned at some two nanoseconds an entry, a longer key takes as long to
 find as a hundred of them; memory goes with the keys of a text."""
@@ -38,11 +38,15 @@ WHICH, COPY, KEY, DOWN, PATH = 0, 1, 2, 3, 4
 """The rows of a path, the key of one to `DEPTH` tokens that a walk has come to, which has a column for each of them:
 which distinct token it is, and which occurrence of it, from 0; the key of the path so far; and, in the first column
 only, whether the next step is down. `PATH` rows."""
-LENGTH_BITS, SKIPPED_BITS, TOKEN_BITS = 6, 4, 22
-"""A hint's 32 bits, from the lowest: the text's length, how many of its tokens a key skips, and its tokens."""
+LENGTH_BITS, SKIPPED_BITS, TOKEN_BITS = 6, 4, 28
+"""What an entry tells of a text: beside its number its length, and in the 32 bits of its hint, from the lowest, how
+many of its tokens the key skips, and its tokens."""
 UNKNOWN_LENGTH = (1 << LENGTH_BITS) - 1
 """This long or longer."""
 MOST_SKIPPED = (1 << SKIPPED_BITS) - 1
+MOST_TEXTS = 1 << (32 - LENGTH_BITS)
+SIGN = 1 << 31
+"""32 bits are stored as a signed number, less by this."""
 INSERTION_SORTED = 48
 _FOR_KEYS = np.uint64(0x9E37_79B9_7F4A_7C15)
 _FOR_TOKENS = np.uint64(0xBF58_476D_1CE4_E5B9)
@@ -139,10 +143,15 @@ def most_below(path: Rows, depth: int, spare: int, arranged: Rows) -> int:
 
 
 @jit
-def hint_of(length: int, skips: int, signature: np.uint64) -> int:
-    """What is to be known of a text under a key without a look at it: 32 bits as a signed number."""
-    told = int(signature) << SKIPPED_BITS | min(skips, MOST_SKIPPED)
-    return (told << LENGTH_BITS | min(length, UNKNOWN_LENGTH)) - (1 << 31)
+def hint_of(skips: int, signature: np.uint64) -> int:
+    """What is to be known of a text under a key without a look at it, its length aside."""
+    return (int(signature) << SKIPPED_BITS | min(skips, MOST_SKIPPED)) - SIGN
+
+
+@jit
+def numbered(text: int, length: int) -> int:
+    """The number of a text together with its length."""
+    return (text << LENGTH_BITS | min(length, UNKNOWN_LENGTH)) - SIGN
 
 
 @jit

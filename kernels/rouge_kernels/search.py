@@ -35,6 +35,7 @@ from rouge_kernels.prefixes import (
     MOST_KEYS,
     MOST_SKIPPED,
     PATH,
+    SIGN,
     SKIPPED_BITS,
     TOKEN_BITS,
     UNKNOWN_LENGTH,
@@ -43,6 +44,7 @@ from rouge_kernels.prefixes import (
     go_down,
     hint_of,
     most_below,
+    numbered,
     skipped,
     step,
     to_root,
@@ -53,7 +55,6 @@ FIRST_CANDIDATES = 256
 ONE_TOKEN = 1 << 16
 VECTOR = 16
 """Entries that are checked at once; what a block has beyond its last entry may be checked in vain."""
-_SIGN = 1 << 31  # hints are stored as signed numbers
 
 
 class Rule(NamedTuple):
@@ -340,8 +341,8 @@ def _post_all(query: Query, position: int, table: Table) -> None:
         if depth < deepest and node != 0 and entries_of(node, nodes, slots) >= FULL * below:
             go_down(path)
         else:
-            hint = hint_of(length, skipped(path, depth, arranged), query.short_signature)
-            post(key, node, position, hint, nodes, heads, slots, state)
+            hint = hint_of(skipped(path, depth, arranged), query.short_signature)
+            post(key, node, numbered(position, length), hint, nodes, heads, slots, state)
             longest[depth] = max(longest[depth], length)
         depth = step(path, depth, deepest, spare, arranged, distinct)
 
@@ -434,42 +435,44 @@ def _look_through(
     for a second look.
     """
     first = nodes[node, FIRST_ENTRY:]
-    if may_be_duplicate(first[HINT], length, short_signature, base, slope, most):
-        candidates[found] = first[TEXT]
-        found += may_still_be(first[TEXT], starts, signatures, length, signature, base, slope)
+    if may_be_duplicate(first[HINT], first[TEXT], length, short_signature, base, slope, most):
+        candidates[found] = (int(first[TEXT]) + SIGN) >> LENGTH_BITS
+        found += may_still_be(candidates[found], starts, signatures, length, signature, base, slope)
     block = int(nodes[node, BLOCK])
     entries = in_last_block(entries_of(node, nodes, slots)) if block != 0 else 0
+    size = int(slots[block + LENGTH])
     while block != 0:
-        size = int(slots[block + LENGTH])
+        following = int(slots[block + BEFORE])  # read now, it is on its way from memory before it is needed
         for begin in range(0, entries, WORD):
             at = block + HEADER + begin
             present = min(entries - begin, WORD)
-            hints = slots[at : at + min(2 * size - begin, (present + VECTOR - 1) & -VECTOR)]
+            whole = min(size - begin, (present + VECTOR - 1) & -VECTOR)
+            hints, texts = slots[at : at + whole], slots[at + size : at + size + whole]
             passed = ZERO
-            for place in range(len(hints)):
-                may_be = may_be_duplicate(hints[place], length, short_signature, base, slope, most)
+            for place in range(whole):
+                may_be = may_be_duplicate(hints[place], texts[place], length, short_signature, base, slope, most)
                 passed |= np.uint64(may_be) << np.uint64(place)
             passed &= ALL >> np.uint64(WORD - present)
             while passed != ZERO:
-                text = slots[at + size + popcount((passed - ONE) & ~passed)]
-                candidates[found] = text
-                found += may_still_be(text, starts, signatures, length, signature, base, slope)
+                candidates[found] = (int(texts[popcount((passed - ONE) & ~passed)]) + SIGN) >> LENGTH_BITS
+                found += may_still_be(candidates[found], starts, signatures, length, signature, base, slope)
                 passed &= passed - ONE
-        block, entries = int(slots[block + BEFORE]), LONGEST_BLOCK
+        block, entries, size = following, LONGEST_BLOCK, LONGEST_BLOCK
     return found
 
 
 @jit
-def may_be_duplicate(hint: int, length: int, short_signature: np.uint64, base: int, slope: int, most: int) -> bool:
-    """Whether a text posted with this hint can have enough in common with one of `length` tokens.
+def may_be_duplicate(
+    hint: int, text: int, length: int, short_signature: np.uint64, base: int, slope: int, most: int
+) -> bool:
+    """Whether the text of an entry can have enough in common with one of `length` tokens.
 
     A token whose bit the other signature lacks lies outside their LCS. And were they duplicates found by the key that
     both have, the key's tokens would be the first of the LCS in the order: so all others that come before its last
     one, in either text, lie outside, which leaves `most` of this text. Without branches or look-ups throughout.
     """
-    told = int(hint) + _SIGN
-    other_length, skips = told & UNKNOWN_LENGTH, (told >> LENGTH_BITS) & MOST_SKIPPED
-    other = np.uint64(told >> (LENGTH_BITS + SKIPPED_BITS))
+    other_length, skips = int(text) & UNKNOWN_LENGTH, int(hint) & MOST_SKIPPED
+    other = np.uint64((int(hint) + SIGN) >> SKIPPED_BITS)
     missing, missed = popcount(short_signature & ~other), popcount(other & ~short_signature)
     in_common = min(most, other_length - skips, length - missing, other_length - missed)
     return bool(enough(in_common, other_length, base, slope) | (other_length == UNKNOWN_LENGTH))
