@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from explore_async.exploration.ids import Ids
 from explore_async.exploration.parsing import Draft
 from explore_async.exploration.values import Demonstration, Verdict
 from explore_async.settings import Filters
@@ -152,7 +153,7 @@ class Corpus:
         self.tokenize = TOKENIZERS[tokenizer]
         self._known = known
         self._index = DedupIndex(threshold, self.tokenize)
-        self._ids: list[str] = []
+        self._ids = Ids()
         self._bare: dict[str, str] = {}
 
     def add(self, texts: Sequence[tuple[str, str]]) -> None:
@@ -162,7 +163,7 @@ class Corpus:
                 self._bare.setdefault(text, text_id)
         tokenized = [(text, text_id) for text, text_id in texts if not self._is_bare(text)]
         self._index.add([text for text, _ in tokenized])
-        self._ids += [text_id for _, text_id in tokenized]
+        self._ids.extend(text_id for _, text_id in tokenized)
 
     def admit(self, text: str, text_id: str) -> Verdict:
         return self.admit_all([(text, text_id)])[0]

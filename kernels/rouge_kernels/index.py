@@ -13,7 +13,7 @@ from rouge_kernels.bounds import bounds_for
 from rouge_kernels.lcs import lcs_length, wrapping
 from rouge_kernels.overlap import Nearest, best
 from rouge_kernels.postings import FIRST, Postings
-from rouge_kernels.prefixes import DEPTH
+from rouge_kernels.prefixes import DEPTH, MOST_TEXTS
 from rouge_kernels.ragged import RaggedRows, Texts, grown
 from rouge_kernels.reductions import Positions
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
@@ -62,6 +62,7 @@ class DedupIndex:
         self.threshold = float(threshold)
         self._vocabulary = Vocabulary(tokenizer)
         self._texts = RaggedRows()
+        self._signatures: npt.NDArray[np.uint64] = np.zeros(FIRST, dtype=np.uint64)
         self._rows: npt.NDArray[np.int32] = np.zeros(1, dtype=np.int32)
         self._postings = Postings(DEPTH)
 
@@ -74,7 +75,7 @@ class DedupIndex:
 
     @property
     def _corpus(self) -> Corpus:
-        return Corpus(self._texts.values, self._texts.starts)
+        return Corpus(self._texts.values, self._texts.starts, self._signatures)
 
     @property
     def tokens(self) -> int:
@@ -84,7 +85,7 @@ class DedupIndex:
     @property
     def nbytes(self) -> int:
         """The memory it has taken."""
-        own = (self._texts.values, self._texts.starts, self._rows)
+        own = (self._texts.values, self._texts.starts, self._signatures, self._rows)
         return self._vocabulary.nbytes + self._postings.nbytes + sum(array.nbytes for array in own)
 
     def add(self, texts: Sequence[str]) -> None:
@@ -201,8 +202,11 @@ class DedupIndex:
 
     def _encoded(self, texts: Sequence[str]) -> Texts:
         """The texts as token ids, and room in every buffer but the postings for all of them."""
+        if len(self) + len(texts) > MOST_TEXTS:
+            raise OverflowError(f"an index holds no more than {MOST_TEXTS:,} texts")
         encoded = self._vocabulary.encode(texts)
         self._texts.reserve(len(texts), len(encoded.ids))
+        self._signatures = grown(self._signatures, len(self) + len(texts))
         self._rows = grown(self._rows, len(self._vocabulary))
         return encoded
 

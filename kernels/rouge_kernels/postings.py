@@ -2,9 +2,9 @@
 
 Linear hashing (Litwin 1980): the buckets are split one by one, in turn, as nodes come in, so that no insertion ever
 waits for a table to be rebuilt. A node holds its first entry itself; the others lie in a block, which is left for one
-of twice the length when it is full, so that a list is read in one stride; beyond `LONGEST_BLOCK` entries there follows
-another block. Blocks that were left are used again. A block has the texts of its entries side by side, then their
-hints, then their signatures, which is how vector instructions like them.
+of twice the length when it is full; beyond `LONGEST_BLOCK` entries there follows another block, so that little is
+copied and little lies idle. Blocks that were left are used again. A block has the hints of its entries side by side,
+which is how vector instructions like them, then their texts.
 """
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
@@ -16,21 +16,21 @@ import numpy.typing as npt
 
 from rouge_kernels._jit import jit
 from rouge_kernels.lcs import popcount
+from rouge_kernels.ragged import grown
 
 FIRST = 64
 SHORTEST_BLOCK = 2
-LONGEST_BLOCK = 512
-NEXT, KEY, BLOCK, FIRST_ENTRY, NODE = 0, 1, 2, 3, 6
+LONGEST_BLOCK = 64
+NEXT, KEY, BLOCK, FIRST_ENTRY, NODE = 0, 1, 2, 3, 5
 """A node: the next in its bucket (0: none), its key, its newest block (0: none) and its first entry; `NODE` fields."""
-TEXT, HINT, SIGNATURE, ENTRY = 0, 1, 2, 3
-"""An entry: the text, and what is to be known of it without a look at it; `ENTRY` fields."""
-BEFORE, ENTRIES_BEFORE, ENTRIES, LENGTH, HEADER = 0, 1, 2, 3, 4
-"""A block begins with the block before it (0: none), the entries of its list before it, its own, and how many it can
-take; `HEADER` fields."""
-SMALL = 1 << 20
-"""Bytes up to which an array grows to twice its size, for fewer steps; a larger one by an eighth, for less waste."""
+HINT, TEXT, ENTRY = 0, 1, 2
+"""An entry: the text, and what is to be known of it without a look at it; `ENTRY` fields. How the text's length goes
+with its number, and what a hint has, is for those to know who post them."""
+BEFORE, ENTRIES, LENGTH, HEADER = 0, 1, 2, 3
+"""A block begins with the block before it (0: none; else one with `LONGEST_BLOCK` entries), the entries of its list up
+to its last, and how many it can take; `HEADER` fields."""
 MOST = 2**31 - 1
-NODES, MASK, SPLIT, SLOTS, FREE, STATE = 0, 1, 2, 3, 4, 4 + 10
+NODES, MASK, SPLIT, SLOTS, FREE, STATE = 0, 1, 2, 3, 4, 4 + 7
 """What `state` holds: nodes and slots in use, the mask of the buckets not yet split, how many of them are split; and
 from `FREE` on for each length of a block the last one that was left, linked by `BEFORE`. `STATE` fields."""
 
@@ -85,13 +85,9 @@ class Postings:
 
 
 def _with_room(array: npt.NDArray[np.int32], rows: int) -> npt.NDArray[np.int32]:
-    """Longer in place where the memory allows: a large block is moved by its page table and not copied."""
     if rows > MOST:
         raise OverflowError("an index holds no more than 2**31 numbers in its postings: some 40 million short texts")
-    if rows > len(array):
-        more = len(array) if array.nbytes < SMALL else len(array) // 8
-        array.resize((max(rows, len(array) + more), *array.shape[1:]), refcheck=False)
-    return array
+    return grown(array, rows)
 
 
 @jit
@@ -120,7 +116,7 @@ def find(key: int, nodes: npt.NDArray[np.int32], heads: npt.NDArray[np.int32], s
 def entries_of(node: int, nodes: npt.NDArray[np.int32], slots: npt.NDArray[np.int32]) -> int:
     """How many texts are posted under the node's key."""
     block = int(nodes[node, BLOCK])
-    return 1 if block == 0 else int(slots[block + ENTRIES_BEFORE]) + int(slots[block + ENTRIES])
+    return 1 if block == 0 else int(np.int64(slots[block + ENTRIES]))
 
 
 @jit
@@ -129,7 +125,6 @@ def post(
     node: int,
     text: int,
     hint: int,
-    signature: int,
     nodes: npt.NDArray[np.int32],
     heads: npt.NDArray[np.int32],
     slots: npt.NDArray[np.int32],
@@ -138,37 +133,36 @@ def post(
     """Enter a text under the key, whose node is `node`, or 0 if it has none yet. There is room for it."""
     if node == 0:
         node = _add_node(key, nodes, heads, state)
-        nodes[node, FIRST_ENTRY + TEXT] = text
         nodes[node, FIRST_ENTRY + HINT] = hint
-        nodes[node, FIRST_ENTRY + SIGNATURE] = signature
+        nodes[node, FIRST_ENTRY + TEXT] = text
         return
-    block = int(nodes[node, BLOCK])
-    if block == 0:  # a bare constant, or an element of an array passed on, would be a type of its own to numba
+    block, entries = int(nodes[node, BLOCK]), entries_of(node, nodes, slots)
+    place = in_last_block(entries + 1) - 1
+    if place == 0:  # a bare constant, or an element of an array passed on, would be a type of its own to numba
+        full = block
         block = _block(int(np.int64(SHORTEST_BLOCK)), slots, state)
-        slots[block + BEFORE], slots[block + ENTRIES_BEFORE], slots[block + ENTRIES] = 0, 1, 0
-    elif slots[block + ENTRIES] == slots[block + LENGTH]:
+        slots[block + BEFORE] = full
+    elif place == slots[block + LENGTH]:
         block = _longer(block, slots, state)
     nodes[node, BLOCK] = block
-    entries, length = int(slots[block + ENTRIES]), int(slots[block + LENGTH])
-    at = block + HEADER + entries
-    slots[at] = text
-    slots[at + length] = hint
-    slots[at + 2 * length] = signature
+    at = block + HEADER + place
+    slots[at] = hint
+    slots[at + slots[block + LENGTH]] = text
     slots[block + ENTRIES] = entries + 1
 
 
 @jit
+def in_last_block(entries: int) -> int:
+    """How many of the entries of a list, which are two at least, lie in its newest block."""
+    return (entries - 2) % LONGEST_BLOCK + 1
+
+
+@jit
 def _longer(block: int, slots: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> int:
-    """A block with room for the entries of a full one, which is left, and more; or an empty one to follow it."""
+    """A block with the entries of a full one, which is left, and room for more."""
     length = int(np.int64(slots[block + LENGTH]))
-    if length == LONGEST_BLOCK:
-        new = _block(int(np.int64(SHORTEST_BLOCK)), slots, state)
-        slots[new + BEFORE], slots[new + ENTRIES] = block, 0
-        slots[new + ENTRIES_BEFORE] = int(slots[block + ENTRIES_BEFORE]) + length
-        return new
     new = _block(2 * length, slots, state)
-    slots[new + BEFORE], slots[new + ENTRIES] = slots[block + BEFORE], length
-    slots[new + ENTRIES_BEFORE] = slots[block + ENTRIES_BEFORE]
+    slots[new + BEFORE] = slots[block + BEFORE]
     for field in range(ENTRY):
         source, target = block + HEADER + field * length, new + HEADER + field * 2 * length
         for at in range(length):

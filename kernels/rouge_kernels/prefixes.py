@@ -5,10 +5,11 @@ the first is among the first m - need + 1 of the text's tokens, since only m - n
 Chaudhuri et al. 2006). By the same count the first two are among the first m - need + 2, and so on. So a key may be one
 token of the prefix, or several.
 
-A text is posted under each token of its prefix; but where a token has `FULL` texts already, under the pairs that it
-begins, where a pair is full under the triples, and so on. So lists stay short however common their tokens, and a list
-that once was full stays so: whoever looks for duplicates reads the lists of his tokens, and beyond those that are full
-also the lists below them.
+A text is posted under each token of its prefix; but where a token has very many texts already, under the pairs that it
+begins, where a pair has as many under the triples, and so on: where there are `FULL` of them for each of the longer
+keys that would take the place of this one. So lists stay short however common their tokens, and shortest where that
+costs little memory. A list that once was full stays so: whoever looks for duplicates reads the lists of his tokens, and
+beyond those that are full also the lists below them.
 
 The order is that of the tokens' ids, the highest first. Ids are given in the order in which tokens are met, so a token
 with a high id is rare, nearly always. Being fixed for ever, the order never asks for anything to be built anew.
@@ -23,22 +24,29 @@ from rouge_kernels._jit import jit
 
 DEPTH = 8
 """The most tokens in a key. A list of keys as deep as this may grow beyond `FULL`."""
-FULL = 512
-"""Entries of a list under whose key no more are posted where a longer key will do. A list is scanned at some two
-nanoseconds an entry, a longer key takes as long to find as a hundred of them; memory goes with the keys of a text."""
+FULL = 192
+"""Entries of a list from which on a text is posted under a longer key where one takes the place of this one; where
+several would, so many times as many. A list is scanned at some two nanoseconds an entry, a longer key takes as long to
+find as a hundred of them; memory goes with the keys of a text."""
 MOST_KEYS = 128
 """Keys that a text is posted under, where keys of one token do not already come to more."""
-TOKEN, FIRST, TIMES, PLACE, SORTED, ARRANGED = 0, 1, 2, 3, 4, 5
+TOKEN, FIRST, TIMES, SORTED, ARRANGED = 0, 1, 2, 3, 4
 """The rows of an arrangement, which has a column for each distinct token of a text, in order: the token, how many
-tokens of the text, repeats included, come before it in the order, how often it occurs, where it stands in the text
-(`UNKNOWN_PLACE` for what stands there twice, or far behind); and a row to sort in. `ARRANGED` rows."""
+tokens of the text, repeats included, come before it in the order, how often it occurs; and a row to sort in.
+`ARRANGED` rows."""
 WHICH, COPY, KEY, DOWN, PATH = 0, 1, 2, 3, 4
 """The rows of a path, the key of one to `DEPTH` tokens that a walk has come to, which has a column for each of them:
 which distinct token it is, and which occurrence of it, from 0; the key of the path so far; and, in the first column
 only, whether the next step is down. `PATH` rows."""
-UNKNOWN_PLACE = 255
-UNKNOWN_LAST = 127
-UNKNOWN_LENGTH = 255
+LENGTH_BITS, SKIPPED_BITS, TOKEN_BITS = 6, 4, 28
+"""What an entry tells of a text: beside its number its length, and in the 32 bits of its hint, from the lowest, how
+many of its tokens the key skips, and its tokens."""
+UNKNOWN_LENGTH = (1 << LENGTH_BITS) - 1
+"""This long or longer."""
+MOST_SKIPPED = (1 << SKIPPED_BITS) - 1
+MOST_TEXTS = 1 << (32 - LENGTH_BITS)
+SIGN = 1 << 31
+"""32 bits are stored as a signed number, less by this."""
 INSERTION_SORTED = 48
 _FOR_KEYS = np.uint64(0x9E37_79B9_7F4A_7C15)
 _FOR_TOKENS = np.uint64(0xBF58_476D_1CE4_E5B9)
@@ -54,19 +62,17 @@ def arrange(text: npt.NDArray[np.int32], into: Rows) -> int:
     """The distinct tokens of the text in order; returns how many they are."""
     length = len(text)
     for place in range(length):
-        into[SORTED, place] = (-int(text[place]) << 32) | place
+        into[SORTED, place] = -int(text[place])
     _sort(into[SORTED, :length])
     distinct = 0
     for position in range(length):
-        token = -(into[SORTED, position] >> 32)
+        token = -into[SORTED, position]
         if distinct > 0 and into[TOKEN, distinct - 1] == token:
             into[TIMES, distinct - 1] += 1
-            into[PLACE, distinct - 1] = UNKNOWN_PLACE
             continue
         into[TOKEN, distinct] = token
         into[FIRST, distinct] = position
         into[TIMES, distinct] = 1
-        into[PLACE, distinct] = min(into[SORTED, position] & 0xFFFF_FFFF, UNKNOWN_PLACE)
         distinct += 1
     return distinct
 
@@ -125,20 +131,27 @@ def step(path: Rows, depth: int, deepest: int, spare: int, arranged: Rows, disti
 
 
 @jit
-def last_of(path: Rows, depth: int, arranged: Rows) -> int:
-    """How many tokens of the text come before the last one of the key."""
-    return int(arranged[FIRST, path[WHICH, depth]] + path[COPY, depth])
+def skipped(path: Rows, depth: int, arranged: Rows) -> int:
+    """How many tokens of the text that are not of the key come before the last one that is."""
+    return int(arranged[FIRST, path[WHICH, depth]] + path[COPY, depth] - depth)
 
 
 @jit
-def hint_of(length: int, path: Rows, depth: int, arranged: Rows) -> int:
-    """31 bits about the text and where the key's tokens stand in it."""
-    return int(
-        min(length, UNKNOWN_LENGTH)
-        | min(last_of(path, depth, arranged), UNKNOWN_LAST) << 8
-        | arranged[PLACE, path[WHICH, 0]] << 15
-        | arranged[PLACE, path[WHICH, depth]] << 23
-    )
+def most_below(path: Rows, depth: int, spare: int, arranged: Rows) -> int:
+    """How many keys of one token more the text may have below this one: one at least."""
+    return spare - skipped(path, depth, arranged) + 1
+
+
+@jit
+def hint_of(skips: int, signature: np.uint64) -> int:
+    """What is to be known of a text under a key without a look at it, its length aside."""
+    return (int(signature) << SKIPPED_BITS | min(skips, MOST_SKIPPED)) - SIGN
+
+
+@jit
+def numbered(text: int, length: int) -> int:
+    """The number of a text together with its length."""
+    return (text << LENGTH_BITS | min(length, UNKNOWN_LENGTH)) - SIGN
 
 
 @jit

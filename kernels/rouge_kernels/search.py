@@ -13,17 +13,17 @@ from rouge_kernels.lcs import ALL, ONE, WORD, ZERO, mark, marked_lcs, popcount, 
 from rouge_kernels.postings import (
     BEFORE,
     BLOCK,
-    ENTRIES,
     FIRST_ENTRY,
     HEADER,
     HINT,
     LENGTH,
-    SIGNATURE,
+    LONGEST_BLOCK,
     TEXT,
     Table,
     entries_of,
     find,
     has_room,
+    in_last_block,
     post,
 )
 from rouge_kernels.prefixes import (
@@ -31,17 +31,21 @@ from rouge_kernels.prefixes import (
     DEPTH,
     FULL,
     KEY,
+    LENGTH_BITS,
     MOST_KEYS,
+    MOST_SKIPPED,
     PATH,
-    PLACE,
+    SIGN,
+    SKIPPED_BITS,
+    TOKEN_BITS,
     UNKNOWN_LENGTH,
-    UNKNOWN_PLACE,
-    WHICH,
     Rows,
     arrange,
     go_down,
     hint_of,
-    last_of,
+    most_below,
+    numbered,
+    skipped,
     step,
     to_root,
 )
@@ -51,8 +55,6 @@ FIRST_CANDIDATES = 256
 ONE_TOKEN = 1 << 16
 VECTOR = 16
 """Entries that are checked at once; what a block has beyond its last entry may be checked in vain."""
-_BITS = 32
-_SIGN = 1 << 31  # signatures are stored as signed numbers
 
 
 class Rule(NamedTuple):
@@ -67,6 +69,8 @@ class Corpus(NamedTuple):
 
     values: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
+    signatures: npt.NDArray[np.uint64]
+    """The one of `WORD` bits of each text."""
 
 
 class Findings(NamedTuple):
@@ -89,6 +93,8 @@ class Query(NamedTuple):
 
     text: npt.NDArray[np.int32]
     signature: np.uint64
+    short_signature: np.uint64
+    """A shorter one, which there is room for in a hint."""
     need: int
     """The least LCS with any duplicate; more than the text's length if it can have none."""
     slope: int
@@ -102,12 +108,16 @@ class Query(NamedTuple):
 
 
 @jit
-def signature_of(tokens: npt.NDArray[np.int32]) -> np.uint64:
-    """Bit `id % 32` is set for each token. A bit that one of two texts lacks stands for a token outside their LCS."""
-    signature = ZERO
+def signatures_of(tokens: npt.NDArray[np.int32]) -> tuple[np.uint64, np.uint64]:
+    """One of `WORD` bits and one of `TOKEN_BITS`: of so many, bit `id % bits` is set for each token.
+
+    A bit that one of two texts lacks stands for a token outside their LCS.
+    """
+    signature, short_signature = ZERO, ZERO
     for token in tokens:
-        signature |= ONE << np.uint64(token % _BITS)
-    return signature
+        signature |= ONE << np.uint64(token % WORD)
+        short_signature |= ONE << np.uint64(token % TOKEN_BITS)
+    return signature, short_signature
 
 
 @jit
@@ -128,7 +138,7 @@ def look_up(
     for i in range(begin, end):
         text = texts[starts[i] : starts[i + 1]]
         query = _arranged(text, rule, scratch)
-        candidates, found = _candidates(query, rule, corpus, table, candidates)
+        candidates, found = _candidates(query, corpus, table, candidates)
         _choose(text, rule, corpus, candidates[:found], rows, findings, i)
 
 
@@ -157,7 +167,7 @@ def admit(
             return size, i
         query = _arranged(text, rule, scratch)
         if not anyway:
-            candidates, found = _candidates(query, rule, corpus, table, candidates)
+            candidates, found = _candidates(query, corpus, table, candidates)
             _choose(text, rule, corpus, candidates[:found], rows, findings, i)
         if anyway or findings.nearest[i] < 0:
             append(query, corpus, size)
@@ -230,7 +240,7 @@ def pair_up(
         if not has_room(table, keys_at_most(len(text), size), size):
             return size, i, pairs[:found]
         query = _arranged(text, rule, scratch)
-        candidates, number = _candidates(query, rule, corpus, table, candidates)
+        candidates, number = _candidates(query, corpus, table, candidates)
         if found + number > len(pairs):
             larger = np.empty((2 * (found + number), 3), dtype=np.int64)
             larger[:found] = pairs[:found]
@@ -285,6 +295,7 @@ def append(query: Query, corpus: Corpus, size: int) -> None:
     end = start + len(query.text)
     corpus.values[start:end] = query.text
     corpus.starts[size + 1] = end
+    corpus.signatures[size] = query.signature
 
 
 @jit
@@ -306,7 +317,8 @@ def _arranged(text: npt.NDArray[np.int32], rule: Rule, scratch: Scratch) -> Quer
     slope = int(rule.threshold / 2 * ONE_TOKEN)
     base = int(rule.threshold / 2 * length * ONE_TOKEN) - 1  # less by far more than rounding makes of a score
     distinct = arrange(text, scratch.arranged)
-    return Query(text, signature_of(text), need, slope, base, scratch.arranged, distinct, scratch.path)
+    signature, short_signature = signatures_of(text)
+    return Query(text, signature, short_signature, need, slope, base, scratch.arranged, distinct, scratch.path)
 
 
 @jit
@@ -318,7 +330,6 @@ def _post_all(query: Query, position: int, table: Table) -> None:
     spare = length - need
     if spare < 0:
         return
-    signature = int(query.signature) - _SIGN
     deepest = min(need, DEPTH) - 1
     while _number_of_keys(deepest, spare, arranged, distinct, path, nodes, heads, slots, state) > MOST_KEYS:
         deepest -= 1
@@ -326,11 +337,12 @@ def _post_all(query: Query, position: int, table: Table) -> None:
     while depth >= 0:
         key = path[KEY, depth]
         node = find(key, nodes, heads, state)
-        if depth < deepest and node != 0 and entries_of(node, nodes, slots) >= FULL:
+        below = most_below(path, depth, spare, arranged)
+        if depth < deepest and node != 0 and entries_of(node, nodes, slots) >= FULL * below:
             go_down(path)
         else:
-            hint = hint_of(length, path, depth, arranged)
-            post(key, node, position, hint, signature, nodes, heads, slots, state)
+            hint = hint_of(skipped(path, depth, arranged), query.short_signature)
+            post(key, node, numbered(position, length), hint, nodes, heads, slots, state)
             longest[depth] = max(longest[depth], length)
         depth = step(path, depth, deepest, spare, arranged, distinct)
 
@@ -354,7 +366,8 @@ def _number_of_keys(
     depth = step(path, to_root(path), deepest, spare, arranged, distinct)
     while depth >= 0 and number <= MOST_KEYS:
         node = find(path[KEY, depth], nodes, heads, state) if depth < deepest else 0
-        if node != 0 and entries_of(node, nodes, slots) >= FULL:
+        below = most_below(path, depth, spare, arranged)
+        if node != 0 and entries_of(node, nodes, slots) >= FULL * below:
             go_down(path)
         else:
             number += 1
@@ -364,12 +377,13 @@ def _number_of_keys(
 
 @jit
 def _candidates(
-    query: Query, rule: Rule, corpus: Corpus, table: Table, candidates: npt.NDArray[np.int32]
+    query: Query, corpus: Corpus, table: Table, candidates: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.int32], int]:
     """The texts of the index that may be duplicates, some of them more than once, and their number."""
     length, distinct = len(query.text), query.distinct
-    arranged, path, signature, base, slope = query.arranged, query.path, query.signature, query.base, query.slope
-    nodes, heads, slots, state, starts = table.nodes, table.heads, table.slots, table.state, corpus.starts
+    arranged, path, base, slope = query.arranged, query.path, query.base, query.slope
+    signature, short_signature = query.signature, query.short_signature
+    nodes, heads, slots, state = table.nodes, table.heads, table.slots, table.state
     found = len(candidates[:0])  # not a bare 0, see above
     spare = length - query.need
     if spare < 0:
@@ -384,21 +398,17 @@ def _candidates(
         node = find(path[KEY, depth], nodes, heads, state)
         if node != 0:
             entries = entries_of(node, nodes, slots)
-            if entries >= FULL:
+            if entries >= FULL:  # there may be a text that had one key below
                 go_down(path)
             if found + entries > len(candidates):
                 larger = np.empty(2 * (found + entries), dtype=np.int32)
                 larger[:found] = candidates[:found]
                 candidates = larger
-            most = length - last_of(path, depth, arranged) + depth
-            place, end_place = arranged[PLACE, path[WHICH, 0]], arranged[PLACE, path[WHICH, depth]]
-            before = found
+            most = length - skipped(path, depth, arranged)
             found = _look_through(
-                *(node, nodes, slots, length, signature, base, slope, most, place, end_place, depth),
-                *(candidates, found),
+                *(node, nodes, slots, corpus.starts, corpus.signatures, length, signature, short_signature),
+                *(base, slope, most, candidates, found),
             )
-            if table.longest[0] >= UNKNOWN_LENGTH:
-                found = _of_fitting_length(candidates, before, found, length, rule, starts)
         depth = step(path, depth, deepest, spare, arranged, distinct)
     return candidates, found
 
@@ -408,109 +418,86 @@ def _look_through(
     node: int,
     nodes: npt.NDArray[np.int32],
     slots: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    signatures: npt.NDArray[np.uint64],
     length: int,
     signature: np.uint64,
+    short_signature: np.uint64,
     base: int,
     slope: int,
     most: int,
-    place: int,
-    end_place: int,
-    depth: int,
     candidates: npt.NDArray[np.int32],
     found: int,
 ) -> int:
     """Add the entries of a node that may be duplicates to the candidates; returns their number.
 
-    They are checked by vector instructions, which leave a bit for each, and the few that pass are picked out.
+    Their hints are checked by vector instructions, which leave a bit for each, and the few that pass are picked out
+    for a second look.
     """
     first = nodes[node, FIRST_ENTRY:]
-    if may_be_duplicate(first[HINT], first[SIGNATURE], length, signature, base, slope, most, place, end_place, depth):
-        candidates[found] = first[TEXT]
-        found += 1
+    if may_be_duplicate(first[HINT], first[TEXT], length, short_signature, base, slope, most):
+        candidates[found] = (int(first[TEXT]) + SIGN) >> LENGTH_BITS
+        found += may_still_be(candidates[found], starts, signatures, length, signature, base, slope)
     block = int(nodes[node, BLOCK])
+    entries = in_last_block(entries_of(node, nodes, slots)) if block != 0 else 0
+    size = int(slots[block + LENGTH])
     while block != 0:
-        entries, size = int(slots[block + ENTRIES]), int(slots[block + LENGTH])
+        following = int(slots[block + BEFORE])  # read now, it is on its way from memory before it is needed
         for begin in range(0, entries, WORD):
-            texts = block + HEADER + begin
+            at = block + HEADER + begin
             present = min(entries - begin, WORD)
             whole = min(size - begin, (present + VECTOR - 1) & -VECTOR)
-            hints = slots[texts + size : texts + size + whole]
-            signatures = slots[texts + 2 * size : texts + 2 * size + whole]
+            hints, texts = slots[at : at + whole], slots[at + size : at + size + whole]
             passed = ZERO
-            for at in range(whole):
-                may_be = may_be_duplicate(
-                    hints[at], signatures[at], length, signature, base, slope, most, place, end_place, depth
-                )
-                passed |= np.uint64(may_be) << np.uint64(at)
+            for place in range(whole):
+                may_be = may_be_duplicate(hints[place], texts[place], length, short_signature, base, slope, most)
+                passed |= np.uint64(may_be) << np.uint64(place)
             passed &= ALL >> np.uint64(WORD - present)
             while passed != ZERO:
-                candidates[found] = slots[texts + popcount((passed - ONE) & ~passed)]
-                found += 1
+                candidates[found] = (int(texts[popcount((passed - ONE) & ~passed)]) + SIGN) >> LENGTH_BITS
+                found += may_still_be(candidates[found], starts, signatures, length, signature, base, slope)
                 passed &= passed - ONE
-        block = int(slots[block + BEFORE])
+        block, entries, size = following, LONGEST_BLOCK, LONGEST_BLOCK
     return found
 
 
 @jit
 def may_be_duplicate(
-    hint: int,
-    stored: int,
+    hint: int, text: int, length: int, short_signature: np.uint64, base: int, slope: int, most: int
+) -> bool:
+    """Whether the text of an entry can have enough in common with one of `length` tokens.
+
+    A token whose bit the other signature lacks lies outside their LCS. And were they duplicates found by the key that
+    both have, the key's tokens would be the first of the LCS in the order: so all others that come before its last
+    one, in either text, lie outside, which leaves `most` of this text. Without branches or look-ups throughout.
+    """
+    other_length, skips = int(text) & UNKNOWN_LENGTH, int(hint) & MOST_SKIPPED
+    other = np.uint64((int(hint) + SIGN) >> SKIPPED_BITS)
+    missing, missed = popcount(short_signature & ~other), popcount(other & ~short_signature)
+    in_common = min(most, other_length - skips, length - missing, other_length - missed)
+    return bool(enough(in_common, other_length, base, slope) | (other_length == UNKNOWN_LENGTH))
+
+
+@jit
+def may_still_be(
+    text: int,
+    starts: npt.NDArray[np.int64],
+    signatures: npt.NDArray[np.uint64],
     length: int,
     signature: np.uint64,
     base: int,
     slope: int,
-    most: int,
-    place: int,
-    end_place: int,
-    depth: int,
 ) -> bool:
-    """Whether a text posted with this hint and signature can have enough in common with one of `length` tokens.
-
-    A token whose bit the other signature lacks lies outside their LCS. And were they duplicates found by the key that
-    both have, the key's tokens would be the first of the LCS in the order: so all others that come before its last
-    one, in either text, lie outside, which leaves `most` of this text; and of the tokens left of two of the key's,
-    between them and right of them the LCS holds no more than either text has there. Without branches or look-ups
-    throughout: F above the threshold t takes an LCS of t/2 times the tokens of both.
-    """
-    told = int(hint)
-    other_length, other_last = told & 0xFF, (told >> 8) & 0x7F
-    other_place, other_end = (told >> 15) & 0xFF, (told >> 23) & 0xFF
-    other = np.uint64(int(stored) + _SIGN)
+    """The same by what the corpus has of the text, which has to be fetched from afar: its length and long signature."""
+    other, other_length = signatures[text], int(starts[text + 1] - starts[text])
     missing, missed = popcount(signature & ~other), popcount(other & ~signature)
-    ends_known = max(end_place, other_end) != UNKNOWN_PLACE
-    end, end_of_other = (end_place if ends_known else place), (other_end if ends_known else other_place)
-    left, right = min(place, end), max(place, end)
-    other_left, other_right = min(other_place, end_of_other), max(other_place, end_of_other)
-    around = (
-        min(left, other_left)
-        + min(right - left, other_right - other_left)
-        + min(length - right, other_length - other_right)
-    )
-    around = around if (place < end) == (other_place < end_of_other) else 0
-    around = around if max(place, other_place) != UNKNOWN_PLACE else length
-    in_common = min(most, other_length - other_last + depth, around)
-    in_common = min(in_common, length - missing, other_length - missed)
-    return bool((in_common * ONE_TOKEN >= base + slope * other_length) | (other_length == UNKNOWN_LENGTH))
+    return enough(min(length - missing, other_length - missed), other_length, base, slope)
 
 
 @jit
-def _of_fitting_length(
-    candidates: npt.NDArray[np.int32],
-    begin: int,
-    end: int,
-    length: int,
-    rule: Rule,
-    starts: npt.NDArray[np.int64],
-) -> int:
-    """Leave those of the candidates from `begin` whose length, which their hints may not have told, can do."""
-    found = begin
-    for at in range(begin, end):
-        text = candidates[at]
-        other = starts[text + 1] - starts[text]
-        if least_lcs(rule.least, rule.threshold, length, other) <= min(length, other):
-            candidates[found] = text
-            found += 1
-    return found
+def enough(in_common: int, other_length: int, base: int, slope: int) -> bool:
+    """Whether so long an LCS may do: F above the threshold t takes one of t/2 times the tokens of both."""
+    return bool(in_common * ONE_TOKEN >= base + slope * other_length)
 
 
 @jit

@@ -29,7 +29,7 @@ for function in (rk.lcs_matrix, rk.best, rk.mean):
 rk.top_k(texts, texts, 2, excluding=np.arange(4))
 rk.histogram(texts, texts, 20)
 modules = (blocks, bounds, lcs, postings, prefixes, reductions, scorer, scoring, search, vocabulary, within)
-kernels = {kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "signatures")}
+kernels = {kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "py_func")}
 print(json.dumps({kernel.py_func.__name__: len(kernel.signatures) for kernel in kernels}))
 """
 
