@@ -88,6 +88,11 @@ class Records:
         for file in self._files:
             file.begin_anew()
 
+    def check_places(self) -> None:
+        """Raises StorageError where one of the files is no longer the one of its name. Touches the disk."""
+        for file in self._files:
+            file.check_place()
+
     async def keep_writing(self) -> None:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_WRITES)

@@ -189,6 +189,7 @@ class Run:
         self._writing_tree: asyncio.Task[None] | None = None
         self._digest = recipe.digest  # of all its seeds: some milliseconds where they are many
         self._records = Records(directory, standing.marks)
+        self._places = [directory.check_place, self._records.check_places]
         self._checkpoints: Checkpoints | None = None
         self._live = Live(directory.live)
         self._breaker = Breaker(operation.failure_rate, recipe.answer_format, directory.path)
@@ -199,6 +200,7 @@ class Run:
         complete = False
         try:
             async with CompletionStore(self._directory.completions, durability=self._operation.durability) as store:
+                self._places.append(store.check_place)
                 held = await store.holding()
                 if self._operation.retry_failed and held.failures:
                     self._observer.phase(f"{held.failures} failed requests will be asked again")
@@ -226,7 +228,7 @@ class Run:
             await asyncio.to_thread(self._live.end)
             if self._writing_tree is not None:  # else an older tree could land on the last one
                 await asyncio.wait([self._writing_tree])
-            self._directory.check_place()
+            self._check_places()
             stats = self._stats()
             if not (records.replaying and self._directory.tree.exists() and self._directory.stats.exists()):
                 write_json(self._directory.tree, self._tree())  # broken off in a replay, what is there tells more
@@ -289,10 +291,15 @@ class Run:
     async def _keep_telling(self) -> None:
         while True:
             self._observer.nothing_new()
-            await asyncio.to_thread(self._directory.check_place)
+            await asyncio.to_thread(self._check_places)
             document = self._live.document(self.glimpse(), simulated=self._tally.simulated)
             await asyncio.to_thread(self._live.write, document)
             await asyncio.sleep(1)
+
+    def _check_places(self) -> None:
+        """Raises StorageError where what is written goes elsewhere by now than the name says."""
+        for check in self._places:
+            check()
 
     async def _keep_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

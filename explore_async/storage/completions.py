@@ -6,6 +6,7 @@ An outcome is durable when `put` returns: it survives kill -9 (synchronous=NORMA
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,9 @@ from typing import Literal, Self, TypeVar
 
 from explore_async.errors import StorageError
 from explore_async.exploration.values import ChatRequest, Kind, Outcome, Request
+from explore_async.storage.derived import refuse_replaced
 from explore_async.storage.rows import COLUMNS, DamagedRow, Row, Stored, fits, key_of, outcome_of, row_of, stored_of
-from explore_async.storage.schema import mapped, open_reading, open_writing, transaction
+from explore_async.storage.schema import mapped, mend, open_reading, open_writing, transaction
 
 _MOST_KEYS_IN_A_QUERY = 500
 
@@ -37,12 +39,14 @@ class CompletionStore:
         self._flushing: asyncio.Task[None] | None = None
         self._write: sqlite3.Connection
         self._read: sqlite3.Connection
+        self._opened: os.stat_result
 
     async def __aenter__(self) -> Self:
         try:
             self._write = await self._in(self._writer, self._open)
             self._read = await self._in(self._reader, self._open)
             self._read.text_factory = bytes
+            self._opened = await self._in(self._reader, self._path.stat)
         except BaseException:
             self._shut_down()
             raise
@@ -70,6 +74,15 @@ class CompletionStore:
                 return call()
 
         return await asyncio.get_running_loop().run_in_executor(executor, guarded)
+
+    def check_place(self) -> None:
+        """Raises StorageError where the file that was opened is no longer the one of this name, or has become shorter,
+        which it never does by us. Touches the disk.
+        """
+        refuse_replaced(self._path, self._opened)
+        before, self._opened = self._opened, self._path.stat()
+        if self._opened.st_size < before.st_size:
+            raise StorageError(f"{self._path}: another process has cut it while the run was on. {mend(self._path)}")
 
     async def holding(self) -> Holding:
         def query() -> Holding:

@@ -43,7 +43,8 @@ class DerivedFile:
         try:
             refuse_strange(path)
             self._file = path.open("r+b" if path.exists() else "w+b")
-            self._left_to_compare = os.fstat(self._file.fileno()).st_size - begin.size
+            self._opened = os.fstat(self._file.fileno())
+            self._left_to_compare = self._opened.st_size - begin.size
             self._file.seek(begin.size)
         except OSError as error:
             raise StorageError(f"{path}: {error.strerror}") from error
@@ -72,6 +73,7 @@ class DerivedFile:
 
     def write(self, lines: list[bytes]) -> None:
         try:
+            self._refuse_others()
             for line in lines:
                 self._line_number += 1
                 self._write(line)
@@ -95,6 +97,14 @@ class DerivedFile:
         if line:
             self._file.write(line)
 
+    def _refuse_others(self) -> None:
+        if not self._left_to_compare and os.fstat(self._file.fileno()).st_size != self._file.tell():
+            raise StorageError(f"{self._path}: another process has written to it while the run was on: {self._remedy}")
+
+    def check_place(self) -> None:
+        """Raises StorageError where the file that was opened is no longer the one of this name."""
+        refuse_replaced(self._path, self._opened)
+
     def finish(self) -> None:
         """The run is complete: nothing may stand behind what it wrote."""
         if self._left_to_compare:
@@ -115,6 +125,16 @@ def refuse_strange(path: Path) -> None:
     """Raises StorageError for what is there and is no file: to open a pipe waits for ever, and a device never ends."""
     if path.exists() and not path.is_file():
         raise StorageError(f"{path}: this is no file; take it away and run again")
+
+
+def refuse_replaced(path: Path, opened: os.stat_result) -> None:
+    """Raises StorageError unless the file at this path is the one that was opened."""
+    with suppress(OSError):
+        if os.path.samestat(opened, path.stat()):
+            return
+    raise StorageError(
+        f"{path}: it was removed, moved or replaced while the run was on; if it can be put back, do so, and run again"
+    )
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -40,20 +40,21 @@ def mapped(path: Path) -> Iterator[None]:
     try:
         yield
     except DamagedRow as error:
-        raise DamagedStore(f"{path}: the answer {error.key} is not what was written. {_mend(path)}") from error
+        raise DamagedStore(f"{path}: the answer {error.key} is not what was written. {mend(path)}") from error
     except (sqlite3.Error, OSError) as error:
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF not in _OF_THE_PLACE:
-            raise DamagedStore(f"{path}: the file is damaged ({error}). {_mend(path)}") from error
+            raise DamagedStore(f"{path}: the file is damaged ({error}). {mend(path)}") from error
         raise StorageError(
             f"{path}: {error}. The answers stored before this are kept; mend the cause (disk space, permissions) and "
             "run again"
         ) from error
     except UnicodeDecodeError as error:  # of a message in which SQLite quotes what it cannot make sense of
-        raise DamagedStore(f"{path}: the file is damaged. {_mend(path)}") from error
+        raise DamagedStore(f"{path}: the file is damaged. {mend(path)}") from error
 
 
-def _mend(path: Path) -> str:
+def mend(path: Path) -> str:
+    """What to do about a damaged database."""
     return (
         f"`explore-async doctor {path.parent} --repair` saves every answer that can still be read, and keeps the "
         "damaged file; the next run asks for the rest again"
@@ -115,7 +116,7 @@ def check_format(connection: sqlite3.Connection, path: Path) -> int:
     there = [(str(name), str(kind)) for _, name, kind, *_ in connection.execute("PRAGMA table_info(outcomes)")]
     wanted = list(zip(COLUMNS.split(", "), _TYPES, strict=True))[: {0: 0, 1: 7}.get(version)]
     if there != wanted:
-        raise DamagedStore(f"{path}: the file is damaged (its table is not that of format {version}). {_mend(path)}")
+        raise DamagedStore(f"{path}: the file is damaged (its table is not that of format {version}). {mend(path)}")
     return version
 
 

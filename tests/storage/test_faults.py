@@ -168,6 +168,29 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "another process" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["dataset.jsonl", "decisions.jsonl", "completions.sqlite"])
+@pytest.mark.parametrize("how", ["removed", "cut"])
+async def test_a_file_taken_away_under_a_run(tmp_path: Path, finished_run: Path, name: str, how: str) -> None:
+    """A file that is removed, or written to by somebody else, while a run writes it: the run ends with code 4 and names it,
+    and never says that all is well with a file that holds half of it. A derived one is there again after a repair.
+    """
+    path = tmp_path / "run"
+    async with SimulatedServer(16, Latency(0.3, 0.1)) as server:
+        process = await started(server, path, lambda: None)
+        await under_way(server, process)
+        if how == "removed":
+            (path / name).unlink()
+        else:
+            os.truncate(path / name, 0)
+        result = await finished(process)
+        assert result.code == 4, result.stderr
+        assert f"{path / name}" in result.stderr
+        assert "Traceback" not in result.stderr
+        if name != "completions.sqlite":
+            assert (await explore("doctor", path, "--repair")).code == 0
+            await ends_as_undisturbed(server, path, finished_run)
+
+
 @pytest.mark.parametrize("name", ["config.json", "checkpoint.json", "dataset.jsonl", "decisions.jsonl"])
 async def test_what_is_no_file_is_named(tmp_path: Path, finished_run: Path, name: str) -> None:
     """A pipe where a file should be: nobody waits for what will never come out of it; code 4, with its name."""
