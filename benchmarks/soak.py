@@ -36,7 +36,7 @@ STRETCH_S = 20.0
 CONFIG = """
 name: soak
 domains: [{domains}]
-exploration: {{depth: 1, breadth: [12]}}
+exploration: {{depth: 1, breadth: [3]}}
 generation: {{per_request: 20, demonstrations: 1}}
 targets: {{examples: {examples}}}
 window: 24000
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--examples", type=int, default=1_000_000)
     parser.add_argument("--in-flight", type=int, default=3000)
-    parser.add_argument("--latency", type=float, default=4.0, help="mean seconds of an answer")
+    parser.add_argument("--latency", type=float, default=20.0, help="mean seconds of an answer")
     parser.add_argument("--view", action="store_true", help="open the view on the run, off and on")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -65,7 +65,7 @@ def main() -> None:
 
 def soak(folder: Path, url: str, examples: int, *, view: bool) -> dict[str, Any]:
     config, run = folder / "soak.yaml", folder / "run"
-    domains = ", ".join(f"{{name: Know about subject {n}}}" for n in range(16))
+    domains = ", ".join(f"{{name: Know about subject {n}}}" for n in range(64))
     config.write_text(CONFIG.format(domains=domains, examples=examples))
     samples: list[dict[str, float]] = []
     process = started("run", str(config), "--endpoint", url, "--out", str(run), "--quiet")

@@ -89,21 +89,25 @@ class _Flight:
 class _Result:
     """What to await for a request. That somebody does tells the performer what is needed by now."""
 
-    __slots__ = ("_future", "_is_over", "_needed")
+    __slots__ = ("_future", "_ordinal", "_performer")
 
-    def __init__(
-        self, future: asyncio.Future[Performed], needed: Callable[[], None], is_over: Callable[[], bool]
-    ) -> None:
+    def __init__(self, future: asyncio.Future[Performed], performer: Performer, ordinal: int) -> None:
         self._future = future
-        self._needed = needed
-        self._is_over = is_over
+        self._performer = performer
+        self._ordinal = ordinal
 
     def __await__(self) -> Generator[Any, None, Performed]:
-        if self._is_over():
+        if self._performer.is_over():
             raise Stopped
         if not self._future.done():
-            self._needed()
+            self._performer.need(self._ordinal)
         return self._future.__await__()
+
+
+def _heard(done: asyncio.Future[Performed]) -> None:
+    """The driver may end before it comes to this one: then nobody asks for its exception."""
+    if not done.cancelled():
+        done.exception()
 
 
 class Performer:
@@ -198,17 +202,16 @@ class Performer:
     def start(self, request: Request) -> Awaitable[Performed]:
         """Sets the request off; the result is there when it is stored."""
         future: asyncio.Future[Performed] = asyncio.get_running_loop().create_future()
-        # The driver may end before it comes to this one: then nobody asks for its exception.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        future.add_done_callback(_heard)
         if self._stopping:
             future.set_exception(Stopped())
         else:
             self._futures[request.ordinal] = future
             self._unread.append(request)
             self._to_read.set()
-        return _Result(future, lambda: self._need(request.ordinal), self._is_over)
+        return _Result(future, self, request.ordinal)
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether a stop has been waited for long enough: thousands may be stored that are still to be committed."""
         if not self._stopping or self._under_way:
             self._quiet_since = None
@@ -218,7 +221,7 @@ class Performer:
             self._quiet_since = now
         return now - self._quiet_since > _COMMITTING_S
 
-    def _need(self, ordinal: int) -> None:
+    def need(self, ordinal: int) -> None:
         """The driver waits for this one: if it is not stored, the replay is over."""
         self._needed = ordinal
         if not self._asking and ordinal in self._missing:
@@ -258,7 +261,7 @@ class Performer:
                         if len(self._rendered) < _RENDERED_KEPT:
                             self._rendered[request.ordinal] = question
                 if self._needed is not None:
-                    self._need(self._needed)
+                    self.need(self._needed)
                 self._to_ask.set()
 
     def _settle(self, request: Request, performed: Performed) -> None:

@@ -328,16 +328,18 @@ class Explorer:
             "level": self._allocation.level,
             "trees": [tree.state() for tree in self._trees],
             "subjects": [subject.state() for subject in self._subjects],
-            "outstanding": [self._note_of(request) for request in self.outstanding],
+            "exploring": [self._note_of(request) for request in self._exploring.values()],
+            "generating": [
+                [one.ordinal, self._by_id[one.task_id].account.index, one.turn] for one in self._generating.values()
+            ],
         }
 
     def _note_of(self, request: Request) -> list[Any]:
-        """A generate request's prompt can be made anew; that of exploration holds how the tree stood."""
-        account = self._by_id[request.task_id].account.index
-        exploring = request.ordinal in self._exploring
+        """What the prompt of a lookahead or backtrack says of the tree, which has grown since, goes along."""
         values = request.prompt.values
         told = {name: values[name] for name in ("count", "existing", "explored") if name in values}
-        return [request.ordinal, request.kind, account, request.turn, exploring, request.kind != "generate" and told]
+        index = self._by_id[request.task_id].account.index
+        return [request.ordinal, request.kind, index, request.turn, request.kind != "generate" and told]
 
     def restore(self, state: dict[str, Any], kept: Iterable[Example]) -> None:
         """Brings a new explorer to where another of the same recipe was at `state`, having kept these, in this order.
@@ -356,10 +358,14 @@ class Explorer:
         self._with_waiting = {subject.account.index: subject for subject in self._subjects if subject.waiting}
         self._allocation.restore(state["level"])
         self._ordinal, self.tokens, self.stopped = state["ordinal"], state["tokens"], state["stopped"]
-        for ordinal, kind, index, turn, exploring, told in state["outstanding"]:
+        for ordinal, kind, index, turn, told in state["exploring"]:
             subject = self._subjects[index]
             values = restored_values(told) if told else self._questions.values(kind, subject, turn)
-            self._outstanding(kind, subject, turn, values, ordinal=ordinal, exploring=exploring)
+            self._outstanding(kind, subject, turn, values, ordinal=ordinal, exploring=True)
+        for ordinal, index, turn in state["generating"]:
+            subject = self._subjects[index]
+            values = self._questions.values("generate", subject, turn)
+            self._outstanding("generate", subject, turn, values, ordinal=ordinal, exploring=False)
         examples = iter(kept)
         while some := list(islice(examples, _RESTORED_AT_ONCE)):
             for corpus, those in groupby(some, lambda example: self._corpora.of(example.task_id)):
