@@ -1,6 +1,7 @@
 """A million examples, thousands of requests in flight: does memory grow only with the data, does the loop keep up?
 
-The real command line against a simulated server, each in a process of its own. Every few seconds: the run's resident
+The real command line against a simulated server, each in a process of its own. 64 domains without sub-tasks: how long a
+tree takes is for bench_schedule.py to say. Every few seconds: the run's resident
 memory, open files and threads from /proc, and from its live.json the examples kept and how late its event loop was.
 Then the run is stopped by SIGTERM in mid-flight and timed, and started again: the time until its first new request is
 that of replaying everything. With `--view` a page of `explore-async view` is open on the run in every other stretch of
@@ -36,7 +37,7 @@ STRETCH_S = 20.0
 CONFIG = """
 name: soak
 domains: [{domains}]
-exploration: {{depth: 1, breadth: [3]}}
+exploration: {{depth: 0}}
 generation: {{per_request: 20, demonstrations: 1}}
 targets: {{examples: {examples}}}
 window: 24000
