@@ -150,7 +150,7 @@ def _telling_of_compilation(observer: Observer) -> Iterator[None]:
 
 @contextmanager
 def _collected_seldom() -> Iterator[None]:
-    """Garbage in cycles, of which a run makes little, is looked for seldom, and not at all among what was loaded by now:
+    """Garbage in cycles, of which a run makes little, is looked for seldom, and not at all among what is loaded by now:
     with thousands of requests under way a full search stops the loop for 0.1 to 0.3 s.
     """
     before = gc.get_threshold()
