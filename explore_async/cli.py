@@ -65,7 +65,8 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             _drop_output()
-        _fail(StorageError(f"{error.filename or 'the output'}: {error.strerror or error}"))
+        place = error.filename or ("the output" if error.errno else "")
+        _fail(StorageError(f"{place}: {error.strerror}" if place else str(error)))
     except RuntimeError as error:
         if not str(error).startswith("Symlink loop"):  # as pathlib before Python 3.13 tells of one
             raise

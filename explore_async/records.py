@@ -123,7 +123,7 @@ class Records:
             await self.flush()
             if complete:
                 for file in self._files:
-                    file.finish()
+                    await asyncio.to_thread(file.finish)
         finally:
             for file in self._files:
                 file.close()

@@ -29,7 +29,7 @@ from explore_async.settings import SIMULATED, Operation, Recipe, RunSettings
 from explore_async.settling import BackendOf, asks_for_model, settled
 from explore_async.storage.completions import CompletionStore, holding
 from explore_async.storage.derived import write_json
-from explore_async.storage.directory import RunDirectory, refuse_other
+from explore_async.storage.directory import RunDirectory, differences, refuse_other
 
 if TYPE_CHECKING:
     from explore_async.serving.models import Progress
@@ -92,11 +92,6 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
     """Runs, or goes on with, the run in `path`. Raises an ExploreError where it cannot."""
     if mode != "offline":
         check_operation(settings.operation)
-    if mode == "fresh" and path.exists():  # noqa: ASYNC240 - nothing else runs yet
-        with RunDirectory(path):
-            pass  # nobody else is in there
-        aside = RunDirectory(path).set_aside()
-        observer.phase(f"the earlier run is in {aside}")
     existed = path.exists()  # noqa: ASYNC240 - nothing else runs yet
     if mode == "offline" and not existed:
         raise StorageError(f"{path}: there is no run to go on with offline")
@@ -104,9 +99,15 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
     against, known = await asyncio.to_thread(read_known, settings.against)
     settings = settings.model_copy(update={"against": against})
     backend_of = BackendOf(settings.operation, path / "server.log", observer.phase, observer.fetching)
-    if not existed and not offline and asks_for_model(settings):
-        await backend_of.probe()  # before a directory is made for a run that cannot begin
+    fresh = mode == "fresh" and existed
+    if (fresh and settings.operation.server is None) or (not existed and not offline and asks_for_model(settings)):
+        await backend_of.probe()  # before a directory is made or moved for a run that cannot begin
+    if fresh:
+        with RunDirectory(path):
+            pass  # nobody else is in there
+        observer.phase(f"the earlier run is in {RunDirectory(path).set_aside()}")
     with RunDirectory(path) as directory:
+        directory.refuse_foreign()
         previous = directory.recipe()
         held = await asyncio.to_thread(holding, directory.completions)
         directory.check_answers(answered=bool(held.last_row))
@@ -120,6 +121,8 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         recipe = await settled(settings, previous, backend_of, offline=offline)
         if previous is not None and mode == "resume":
             refuse_other(previous, recipe, path)
+        if previous is not None and previous.digest != recipe.digest:
+            observer.phase(f"all is derived anew by another recipe: {'; '.join(differences(previous, recipe))}")
         prompts = PromptBook(recipe)  # a faulty template is found before anything is written
         if previous is None or previous.digest != recipe.digest:
             directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))

@@ -43,6 +43,8 @@ def show(result: RunResult, console: Console) -> None:
     if (failed := stats["requests"]["failed"]["total"]) and stats["ending"] in {"target", "complete"}:
         again = "the same command with --set operation.retry_failed=true asks them again and derives the data anew"
         console.print(Text(f"{failed} requests were given up, and what they would have brought is missing: {again}."))
+    if not result.kept:
+        console.print(Text("Nothing was kept: decisions.jsonl says why.", style="bold yellow"))
     for name, what in (
         ("dataset.jsonl", "the examples, one a line"),
         ("tree.json", "the tree of tasks"),

@@ -22,11 +22,10 @@ import explore_async
 import rouge_kernels
 from explore_async.errors import StorageError
 from explore_async.exploration.values import Example
-from explore_async.storage.derived import Mark, refuse_strange, write_whole
+from explore_async.storage.derived import Mark, begins, refuse_strange, write_whole
 from explore_async.storage.directory import RunDirectory
 
 FORMAT = 1
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +101,7 @@ def kept_until(path: Path, mark: Mark) -> Iterator[Example]:
 
 def check_begins(path: Path, mark: Mark) -> None:
     """Raises Unfit unless the file begins with what is marked."""
-    crc, left = 0, mark.size
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        while left and (block := file.read(min(left, _BLOCK))):
-            crc, left = zlib.crc32(block, crc), left - len(block)
-    if left or crc != mark.crc:
+    if not begins(path, mark):
         raise Unfit(f"{path.name} is not what it was then")
 
 

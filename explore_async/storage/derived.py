@@ -14,6 +14,8 @@ import orjson
 
 from explore_async.errors import StorageError
 
+_BLOCK = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -106,11 +108,14 @@ class DerivedFile:
         refuse_replaced(self._path, self._opened)
 
     def finish(self) -> None:
-        """The run is complete: nothing may stand behind what it wrote."""
+        """The run is complete: what it wrote has to be there, to the byte, and nothing behind it. Reads all of it."""
         if self._left_to_compare:
             raise StorageError(
                 f"{self._path}, line {self._line_number + 1}: goes on where the run has ended: {self._remedy}"
             )
+
+        if not begins(self._path, self.mark):
+            raise StorageError(f"{self._path}: another process has written to it while the run was on: {self._remedy}")
 
     @property
     def _remedy(self) -> str:
@@ -119,6 +124,15 @@ class DerivedFile:
     def close(self) -> None:
         with suppress(OSError):  # `write` flushes: what is still in the buffer it could not write, and has said so
             self._file.close()
+
+
+def begins(path: Path, mark: Mark) -> bool:
+    """Whether the file begins with what is marked."""
+    crc, left = 0, mark.size
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        while left and (block := file.read(min(left, _BLOCK))):
+            crc, left = zlib.crc32(block, crc), left - len(block)
+    return not left and crc == mark.crc
 
 
 def refuse_strange(path: Path) -> None:
@@ -157,6 +171,7 @@ def write_whole(path: Path, body: bytes) -> None:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+        refuse_strange(path)
         raise StorageError(f"{path}: {error.strerror}") from error
 
 

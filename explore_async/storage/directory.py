@@ -33,6 +33,8 @@ class RunDirectory:
 
     def __enter__(self) -> Self:
         lock_file = self.path / ".lock"
+        for name in (".lock", *WRITTEN_WHOLE):
+            refuse_strange(self.path / name)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -67,6 +69,7 @@ class RunDirectory:
         """Whether somebody else is in there now. Changes nothing. Raises StorageError where it cannot be told."""
         if self._lock is not None:
             return False
+        refuse_strange(self.path / ".lock")
         try:
             lock = os.open(self.path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -90,8 +93,8 @@ class RunDirectory:
             if os.path.samestat(os.fstat(self._lock), (self.path / ".lock").stat()):
                 return
         raise StorageError(
-            f"{self.path}: the directory was removed, moved or replaced while the run was on. What was answered is "
-            "where it went; move it back, and the same command goes on from there"
+            f"{self.path}: the directory, or .lock in it, was removed, moved or replaced while the run was on. What "
+            "was answered is where it went; move it back, and the same command goes on from there"
         )
 
     @property
@@ -158,6 +161,16 @@ class RunDirectory:
                 "with --fresh"
             )
 
+    def refuse_foreign(self) -> None:
+        """Raises StorageError where nothing is of a run but files of the names that one writes: whose are they?"""
+        if self.config.exists() or self.completions.exists():
+            return
+        if foreign := [name for name in _DERIVED if (self.path / name).exists()]:
+            raise StorageError(
+                f"{self.path}: {foreign[0]} is there and would be replaced, though this is no run directory; choose "
+                "another with --out, or take it away"
+            )
+
     def write_recipe(self, recipe: Recipe, *, operation: Mapping[str, Any]) -> None:
         """Makes this the directory of `recipe`. What was derived by another recipe is derived anew, and therefore goes
         first: killed in between, the directory is still the old recipe's.
@@ -180,15 +193,24 @@ class RunDirectory:
         )
 
     def set_aside(self) -> Path | None:
-        """Renames an existing directory so that this path is free; returns where it went."""
+        """Renames an existing run directory, so that an empty one is here; returns where it went. Raises StorageError
+        for what is no run, and for the folder that this process works in: its files would go along.
+        """
         if not self.path.exists():
             return None
         path = self.path.resolve()
+        if Path.cwd().resolve().is_relative_to(path):
+            raise StorageError(f"{self.path}: this process works in there; call it from elsewhere to start over")
+        if not (self.config.exists() or self.completions.exists()) and any(
+            one.name != ".lock" for one in path.iterdir()
+        ):
+            raise StorageError(f"{self.path}: this is no run directory; choose another with --out")
         number = 1
         while (aside := path.parent / f"{path.name}.{number}").exists():
             number += 1
         try:
             path.rename(aside)
+            path.mkdir()  # there may be links to it
         except OSError as error:
             raise StorageError(f"cannot move {self.path} aside: {error.strerror}") from error
         return aside

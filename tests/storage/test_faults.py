@@ -169,7 +169,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", ["dataset.jsonl", "decisions.jsonl", "completions.sqlite"])
-@pytest.mark.parametrize("how", ["removed", "cut"])
+@pytest.mark.parametrize("how", ["removed", "cut", "overwritten"])
 async def test_a_file_taken_away_under_a_run(tmp_path: Path, finished_run: Path, name: str, how: str) -> None:
     """A file that is removed, or written to by somebody else, while a run writes it: the run ends with code 4 and names it,
     and never says that all is well with a file that holds half of it. A derived one is there again after a repair.
@@ -180,8 +180,13 @@ async def test_a_file_taken_away_under_a_run(tmp_path: Path, finished_run: Path,
         await under_way(server, process)
         if how == "removed":
             (path / name).unlink()
-        else:
+        elif how == "cut":
             os.truncate(path / name, 0)
+        elif name == "completions.sqlite":
+            pytest.skip("a row that is not what was written is found by its checksum")
+        else:
+            with (path / name).open("r+b") as file:
+                file.write(b"mine")
         result = await finished(process)
         assert result.code == 4, result.stderr
         assert f"{path / name}" in result.stderr
@@ -191,7 +196,7 @@ async def test_a_file_taken_away_under_a_run(tmp_path: Path, finished_run: Path,
             await ends_as_undisturbed(server, path, finished_run)
 
 
-@pytest.mark.parametrize("name", ["config.json", "checkpoint.json", "dataset.jsonl", "decisions.jsonl"])
+@pytest.mark.parametrize("name", ["config.json", "checkpoint.json", "dataset.jsonl", "live.json", ".lock"])
 async def test_what_is_no_file_is_named(tmp_path: Path, finished_run: Path, name: str) -> None:
     """A pipe where a file should be: nobody waits for what will never come out of it; code 4, with its name."""
     path = copied(finished_run, tmp_path / "run")

@@ -164,12 +164,37 @@ def test_a_directory_belongs_to_one_recipe(tmp_path: Path) -> None:
             directory.recipe()
 
 
-def test_a_directory_is_locked_and_can_be_set_aside(tmp_path: Path) -> None:
-    """A second user is refused, in this process too; setting aside never overwrites an earlier one."""
+def test_a_directory_is_locked_and_can_be_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second user is refused, in this process too; setting aside never overwrites an earlier one, follows links and
+    leaves them usable, and refuses what is no run and the folder that one works in.
+    """
     path = tmp_path / "run"
+    assert RunDirectory(path).set_aside() is None
     with RunDirectory(path), pytest.raises(StorageError, match="another process"), RunDirectory(path):
         pass
-    for number in (1, 2):
-        path.mkdir(exist_ok=True)
-        assert RunDirectory(path).set_aside() == tmp_path / f"run.{number}"
-    assert RunDirectory(path).set_aside() is None
+    (tmp_path / "link").symlink_to(path)
+    for number, name in ((1, "run"), (2, "link")):
+        (path / "config.json").write_text("{}")
+        assert RunDirectory(tmp_path / name).set_aside() == tmp_path / f"run.{number}"
+        assert (tmp_path / f"run.{number}" / "config.json").exists()
+        with RunDirectory(tmp_path / name):
+            pass
+    (path / "thesis.txt").write_text("mine")
+    with pytest.raises(StorageError, match="no run directory"):
+        RunDirectory(path).set_aside()
+    (path / "config.json").write_text("{}")
+    monkeypatch.chdir(path)
+    for named in (path, Path(), tmp_path):
+        with pytest.raises(StorageError, match=r"works in there"):
+            RunDirectory(named).set_aside()
+    assert (path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["decisions.jsonl", "tree.json", "stats.json", "dataset.jsonl"])
+def test_files_that_are_no_runs_are_not_replaced(tmp_path: Path, name: str) -> None:
+    """In a folder without config.json and completions.sqlite a file of one of a run's names is somebody else's."""
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(StorageError, match=name):
+        RunDirectory(tmp_path).refuse_foreign()
+    (tmp_path / "config.json").write_text("{}")
+    RunDirectory(tmp_path).refuse_foreign()
