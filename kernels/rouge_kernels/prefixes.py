@@ -24,7 +24,7 @@ from rouge_kernels._jit import jit
 
 DEPTH = 8
 """The most tokens in a key. A list of keys as deep as this may grow beyond `FULL`."""
-FULL = 256
+FULL = 320
 """Entries of a list from which on a text is posted under a longer key where one takes the place of this one; where
 several would, so many times as many. A list is scanned at some two nanoseconds an entry, a longer key takes as long to
 find as a hundred of them; memory goes with the keys of a text."""
