@@ -100,11 +100,12 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
     settings = settings.model_copy(update={"against": against})
     backend_of = BackendOf(settings.operation, path / "server.log", observer.phase, observer.fetching)
     fresh = mode == "fresh" and existed
-    if (fresh and settings.operation.server is None) or (not existed and not offline and asks_for_model(settings)):
-        await backend_of.probe()  # before a directory is made or moved for a run that cannot begin
     if fresh:
         with RunDirectory(path):
             pass  # nobody else is in there
+    if (fresh and settings.operation.server is None) or (not existed and not offline and asks_for_model(settings)):
+        await backend_of.probe()  # before a directory is made or moved for a run that cannot begin
+    if fresh:
         observer.phase(f"the earlier run is in {RunDirectory(path).set_aside()}")
     with RunDirectory(path) as directory:
         directory.refuse_foreign()

@@ -155,6 +155,24 @@ async def test_a_higher_target_is_adopted(tmp_path: Path) -> None:
     assert adopted.json["this_time"]["replayed"] == len(stored)
 
 
+async def test_fresh_keeps_what_was_there(tmp_path: Path) -> None:
+    """--fresh where nobody answers changes nothing; before a server it asks everything anew, with the same end, and the
+    earlier run lies beside it, to the byte.
+    """
+    async with SimulatedServer() as server:
+        await run(tmp_path, server.url)
+        before = derived(tmp_path / "run")
+        nobody = await run(tmp_path, "http://127.0.0.1:9", "--fresh")
+        assert nobody.code == 6
+        assert derived(tmp_path / "run") == before
+        assert not (tmp_path / "run.1").exists()
+        again = await run(tmp_path, server.url, "--fresh")
+    assert again.code == 0, again.stderr
+    assert str(tmp_path / "run.1") in again.stderr.replace("\n", "")
+    assert again.json["this_time"]["replayed"] == 0
+    assert derived(tmp_path / "run.1") == derived(tmp_path / "run") == before
+
+
 async def test_offline_derives_anew(tmp_path: Path) -> None:
     """--offline with another threshold re-filters what is stored and asks nothing."""
     async with SimulatedServer() as server:
