@@ -168,8 +168,13 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "another process" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["dataset.jsonl", "decisions.jsonl", "completions.sqlite"])
-@pytest.mark.parametrize("how", ["removed", "cut", "overwritten"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *((name, how) for name in ("dataset.jsonl", "decisions.jsonl") for how in ("removed", "cut", "overwritten")),
+        *(("completions.sqlite", how) for how in ("removed", "cut")),
+    ],
+)
 async def test_a_file_taken_away_under_a_run(tmp_path: Path, finished_run: Path, name: str, how: str) -> None:
     """A file that is removed, or written to by somebody else, while a run writes it: the run ends with code 4 and names it,
     and never says that all is well with a file that holds half of it. A derived one is there again after a repair.
@@ -182,8 +187,6 @@ async def test_a_file_taken_away_under_a_run(tmp_path: Path, finished_run: Path,
             (path / name).unlink()
         elif how == "cut":
             os.truncate(path / name, 0)
-        elif name == "completions.sqlite":
-            pytest.skip("a row that is not what was written is found by its checksum")
         else:
             with (path / name).open("r+b") as file:
                 file.write(b"mine")
