@@ -50,6 +50,8 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 def main() -> None:
     """Runs the program and exits with the documented code."""
     try:
+        if "" in sys.argv[1:]:
+            raise ConfigError("one of the arguments is empty: a shell variable that is not set?")
         app(standalone_mode=True)
     except ExploreError as error:
         _fail(error)

@@ -107,8 +107,8 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         await backend_of.probe()  # before a directory is made or moved for a run that cannot begin
     if fresh:
         observer.phase(f"the earlier run is in {RunDirectory(path).set_aside()}")
+    RunDirectory(path).refuse_foreign()
     with RunDirectory(path) as directory:
-        directory.refuse_foreign()
         previous = directory.recipe()
         held = await asyncio.to_thread(holding, directory.completions)
         directory.check_answers(answered=bool(held.last_row))

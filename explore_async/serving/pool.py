@@ -244,7 +244,7 @@ class EndpointPool:
         try:
             completion = await host.ask(request, priority=priority, timeouts=trouble.timeouts)
         except EndpointError as error:
-            if type(error) is RequestRejected and host.answered == 0:
+            if type(error) is RequestRejected and host.answered == 0 and not refuses_all(error):
                 judge_canary(await host.ask_canary(request))
             step = self._after(error, host, trouble, started)
             self._failures += isinstance(step, Failure)

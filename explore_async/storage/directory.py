@@ -30,11 +30,13 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
+        self._made: list[Path] = []
 
     def __enter__(self) -> Self:
         lock_file = self.path / ".lock"
         for name in (".lock", *WRITTEN_WHOLE):
             refuse_strange(self.path / name)
+        self._made = [one for one in (lock_file, self.path, *self.path.parents) if not os.path.lexists(one)]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -44,6 +46,8 @@ class RunDirectory:
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._is_here(lock):
+                raise BlockingIOError  # whoever was in here a moment ago has taken its file along
         except OSError as error:
             os.close(lock)
             raise _refused(self.path, error) from error
@@ -54,7 +58,13 @@ class RunDirectory:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Of a run that could not begin nothing is left, not even the directory."""
         if self._lock is not None:
+            with suppress(OSError):
+                if self._made and self._is_here(self._lock) and [one.name for one in self.path.iterdir()] == [".lock"]:
+                    self._made[0].unlink()
+                    for folder in self._made[1:]:
+                        folder.rmdir()
             os.close(self._lock)
             self._lock = None
 
@@ -89,13 +99,18 @@ class RunDirectory:
     def check_place(self) -> None:
         """Raises a StorageError where the directory that was entered is no longer the one of this name."""
         assert self._lock is not None
-        with suppress(OSError):
-            if os.path.samestat(os.fstat(self._lock), (self.path / ".lock").stat()):
-                return
+        if self._is_here(self._lock):
+            return
         raise StorageError(
             f"{self.path}: the directory, or .lock in it, was removed, moved or replaced while the run was on. What "
             "was answered is where it went; move it back, and the same command goes on from there"
         )
+
+    def _is_here(self, lock: int) -> bool:
+        """Whether the open file is the one of its name."""
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(lock), (self.path / ".lock").stat())
+        return False
 
     @property
     def completions(self) -> Path:
@@ -162,10 +177,12 @@ class RunDirectory:
             )
 
     def refuse_foreign(self) -> None:
-        """Raises StorageError where nothing is of a run but files of the names that one writes: whose are they?"""
-        if self.config.exists() or self.completions.exists():
+        """Raises StorageError where nothing is of a run but files of the names that one writes: whose are they? To be
+        asked before it is entered, so that no lock is left among them.
+        """
+        if os.path.exists(self.config) or os.path.exists(self.completions):  # noqa: PTH110 - False where nobody may look
             return
-        if foreign := [name for name in _DERIVED if (self.path / name).exists()]:
+        if foreign := [name for name in _DERIVED if os.path.exists(self.path / name)]:  # noqa: PTH110
             raise StorageError(
                 f"{self.path}: {foreign[0]} is there and would be replaced, though this is no run directory; choose "
                 "another with --out, or take it away"

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 from damage import attempted, cases
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,3 +112,13 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         result = attempted(*arguments, "--json", among=tmp_path, may_change="pruned.json")
         assert result.code == (2 if number in {8, 10} else 0), result
         assert "out" in result.json or "pruned" in result.json or "error" in result.json
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run", "small.yaml", "--out", ""], ["tree", ""], ["export", "rows.jsonl", "--out", ""]]
+)
+def test_an_empty_argument_is_no_path(tmp_path: Path, arguments: list[str]) -> None:
+    """What a shell makes of a variable that is not set does not stand for the working directory."""
+    result = attempted(*arguments, "--json", among=tmp_path)
+    assert result.code == 2
+    assert "empty" in result.json["error"]

@@ -106,10 +106,12 @@ async def test_a_server_that_refuses_everything_is_no_fault_of_the_requests(beha
             await pool.ask(request(), priority=0)
 
 
-@pytest.mark.parametrize("behaviour", [bad.KEY_REFUSED, bad.error(403), bad.error(402), bad.UNKNOWN_MODEL])
+@pytest.mark.parametrize(
+    "behaviour", [bad.KEY_REFUSED, bad.error(403), bad.error(402), bad.UNKNOWN_MODEL, bad.error(302)]
+)
 async def test_what_no_request_survives_ends_the_run(behaviour):
-    """A refused key, an empty account or an unknown model raise, and are never stored as a request's failure."""
-    async with bad.MisbehavingServer([behaviour]) as server, connected(server) as pool:
+    """A refused key, an empty account, an unknown model or a redirect raise, and are never stored as a request's failure."""
+    async with bad.MisbehavingServer(itertools.repeat(behaviour)) as server, connected(server) as pool:
         with pytest.raises(EndpointError, match="No request can succeed") as caught:
             await pool.ask(request(), priority=0)
         assert caught.value.exit_code == 6

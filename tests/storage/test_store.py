@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import signal
 import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -174,6 +176,7 @@ def test_a_directory_is_locked_and_can_be_set_aside(tmp_path: Path, monkeypatch:
         pass
     (tmp_path / "link").symlink_to(path)
     for number, name in ((1, "run"), (2, "link")):
+        path.mkdir(exist_ok=True)
         (path / "config.json").write_text("{}")
         assert RunDirectory(tmp_path / name).set_aside() == tmp_path / f"run.{number}"
         assert (tmp_path / f"run.{number}" / "config.json").exists()
@@ -188,6 +191,40 @@ def test_a_directory_is_locked_and_can_be_set_aside(tmp_path: Path, monkeypatch:
         with pytest.raises(StorageError, match=r"works in there"):
             RunDirectory(named).set_aside()
     assert (path / "thesis.txt").exists()
+
+
+def test_who_leaves_nothing_leaves_no_lock(tmp_path: Path) -> None:
+    """A directory in which nothing was written is as it was before, or gone with the parents that were made for it;
+    the lock of a run stays, and so does what is not ours.
+    """
+    made, there = tmp_path / "runs" / "deep" / "run", tmp_path / "there"
+    there.mkdir()
+    for path in (made, there):
+        with RunDirectory(path):
+            assert (path / ".lock").exists()
+    assert sorted(tmp_path.rglob("*")) == [there]
+    for name in ("config.json", "thesis.txt"):
+        with RunDirectory(made):
+            (made / name).write_text("{}")
+        assert (made / ".lock").exists()
+        (made / name).unlink()
+    with RunDirectory(made):  # one that was there stays
+        pass
+    assert (made / ".lock").exists()
+
+
+def test_a_lock_that_was_taken_along_protects_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opened the lock's file before the other removed it, and got the lock after, is refused: a third one would
+    find no lock.
+    """
+
+    def late(file: int, how: int, flock: Callable[[int, int], None] = fcntl.flock) -> None:
+        (tmp_path / "run" / ".lock").unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(StorageError, match="another process"), RunDirectory(tmp_path / "run"):
+        pass
 
 
 @pytest.mark.parametrize("name", ["decisions.jsonl", "tree.json", "stats.json", "dataset.jsonl"])

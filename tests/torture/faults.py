@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from torture.preload.sitecustomize import HOST
-from torture.processes import Life, Phase, Server, path_of
+from torture.processes import LOOK_S, PATIENCE_S, Life, Phase, Server, path_of
 from torture.trial import Ground, Row, Trial
 
 PRELOAD = Path(__file__).parent / "preload"
@@ -157,7 +157,7 @@ def pauses(ground: Ground, rng: random.Random, times: int) -> Row:
 
 def names(ground: Ground, rng: random.Random, times: int) -> Row:
     """The host's name is not known for a while, its connections are broken: by a new start of the server, 11 s later,
-    when no answer of the resolver is remembered any more.
+    when no answer of the resolver is remembered any more. The name comes back some time after it has been asked for.
     """
     row = Row("name not resolvable")
     gone = ground.room("names-told") / "gone"
@@ -169,9 +169,12 @@ def names(ground: Ground, rng: random.Random, times: int) -> Row:
             server.kill()
             time.sleep(11)
             server.start()
-            time.sleep(rng.uniform(1.0, 3.0))
-            gone.unlink()
+            until = time.monotonic() + PATIENCE_S
+            while not failed.exists() and time.monotonic() < until:
+                time.sleep(LOOK_S)
             row.expect(failed.exists(), "the name was asked for while it was not known")
+            time.sleep(rng.uniform(0.0, 3.0))
+            gone.unlink()
             failed.unlink(missing_ok=True)
 
         url = f"http://{HOST}:{server.port}/v1"
