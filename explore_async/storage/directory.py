@@ -58,10 +58,10 @@ class RunDirectory:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Of a run that could not begin nothing is left, not even the directory."""
+        """Where no run has begun, neither a lock nor a directory that was made for it is left."""
         if self._lock is not None:
             with suppress(OSError):
-                if self._made and self._is_here(self._lock) and [one.name for one in self.path.iterdir()] == [".lock"]:
+                if self._made and self._is_here(self._lock) and not self._is_run():
                     self._made[0].unlink()
                     for folder in self._made[1:]:
                         folder.rmdir()
@@ -105,6 +105,10 @@ class RunDirectory:
             f"{self.path}: the directory, or .lock in it, was removed, moved or replaced while the run was on. What "
             "was answered is where it went; move it back, and the same command goes on from there"
         )
+
+    def _is_run(self) -> bool:
+        # os.path, for it says False where nobody may look
+        return os.path.exists(self.config) or os.path.exists(self.completions)  # noqa: PTH110
 
     def _is_here(self, lock: int) -> bool:
         """Whether the open file is the one of its name."""
@@ -180,7 +184,7 @@ class RunDirectory:
         """Raises StorageError where nothing is of a run but files of the names that one writes: whose are they? To be
         asked before it is entered, so that no lock is left among them.
         """
-        if os.path.exists(self.config) or os.path.exists(self.completions):  # noqa: PTH110 - False where nobody may look
+        if self._is_run():
             return
         if foreign := [name for name in _DERIVED if os.path.exists(self.path / name)]:  # noqa: PTH110
             raise StorageError(
@@ -218,9 +222,7 @@ class RunDirectory:
         path = self.path.resolve()
         if Path.cwd().resolve().is_relative_to(path):
             raise StorageError(f"{self.path}: this process works in there; call it from elsewhere to start over")
-        if not (self.config.exists() or self.completions.exists()) and any(
-            one.name != ".lock" for one in path.iterdir()
-        ):
+        if not self._is_run() and any(one.name != ".lock" for one in path.iterdir()):
             raise StorageError(f"{self.path}: this is no run directory; choose another with --out")
         number = 1
         while (aside := path.parent / f"{path.name}.{number}").exists():

@@ -193,24 +193,28 @@ def test_a_directory_is_locked_and_can_be_set_aside(tmp_path: Path, monkeypatch:
     assert (path / "thesis.txt").exists()
 
 
-def test_who_leaves_nothing_leaves_no_lock(tmp_path: Path) -> None:
-    """A directory in which nothing was written is as it was before, or gone with the parents that were made for it;
-    the lock of a run stays, and so does what is not ours.
+def test_where_no_run_begins_no_lock_stays(tmp_path: Path) -> None:
+    """A directory in which no run has begun is as it was before, or gone with the parents that were made for it; what
+    was written into it, and the lock of a run, stay.
     """
     made, there = tmp_path / "runs" / "deep" / "run", tmp_path / "there"
     there.mkdir()
+    (there / "thesis.txt").write_text("mine")
     for path in (made, there):
         with RunDirectory(path):
             assert (path / ".lock").exists()
-    assert sorted(tmp_path.rglob("*")) == [there]
-    for name in ("config.json", "thesis.txt"):
+    assert sorted(tmp_path.rglob("*")) == [there, there / "thesis.txt"]
+    with RunDirectory(made):
+        (made / "server.log").write_text("why it did not start")
+    assert list(made.iterdir()) == [made / "server.log"]
+    for name in ("config.json", "completions.sqlite"):
         with RunDirectory(made):
-            (made / name).write_text("{}")
-        assert (made / ".lock").exists()
+            (made / name).touch()
         (made / name).unlink()
-    with RunDirectory(made):  # one that was there stays
-        pass
-    assert (made / ".lock").exists()
+        with RunDirectory(made):  # a lock that was there stays, too
+            pass
+        assert (made / ".lock").exists()
+        (made / ".lock").unlink()
 
 
 def test_a_lock_that_was_taken_along_protects_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
