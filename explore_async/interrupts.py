@@ -1,4 +1,4 @@
-"""Ctrl-C while nothing is under way: while modules load, and while the process leaves."""
+"""Which signals end us; and Ctrl-C while nothing is under way: while modules load, and while the process leaves."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def at_once() -> Iterator[None]:
 def undisturbed() -> None:
     """All is done and said: no Ctrl-C may change the exit code now, or draw a traceback from the interpreter."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def endings() -> tuple[signal.Signals, ...]:
+    """The signals that end a run as SIGTERM does. SIGHUP is none where it is ignored: whoever starts us by
+    nohup wants the terminal to close without us.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return (signal.SIGTERM,)
+    return (signal.SIGTERM, signal.SIGHUP)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

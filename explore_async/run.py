@@ -21,6 +21,7 @@ from explore_async.driver import Performed, Stopped, drive
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM, StorageError
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Event, Request
+from explore_async.interrupts import endings
 from explore_async.live import Glimpse, Live
 from explore_async.performing import Performer
 from explore_async.pulse import Pulse
@@ -327,13 +328,14 @@ class Run:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
+        terminating = endings()
         loop.add_signal_handler(signal.SIGINT, self._stop, "interrupted")
-        for ending in (signal.SIGTERM, signal.SIGHUP):
+        for ending in terminating:
             loop.add_signal_handler(ending, self._stop, "terminated")
         try:
             yield
         finally:
-            for handled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for handled in (signal.SIGINT, *terminating):
                 loop.remove_signal_handler(handled)
 
     def glimpse(self) -> Glimpse:

@@ -86,6 +86,24 @@ async def test_a_run_that_is_made_to_stand_still_goes_on(tmp_path: Path) -> None
     assert result.code == 0, result.stderr
 
 
+async def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> None:
+    """Started with SIGHUP ignored, as by nohup, a run goes on when it comes; SIGTERM still ends it."""
+    async with SimulatedServer(64, Latency(0.2)) as server:
+        words = ["run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--concurrency", "4"]
+        process = await asyncio.create_subprocess_exec(
+            *("nohup", sys.executable, "-m", "explore_async", *map(str, words)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+        for number, asked in ((signal.SIGHUP, 10), (signal.SIGTERM, server.statistics().requests + 40)):
+            while server.statistics().requests < asked:
+                await asyncio.sleep(0.02)
+            process.send_signal(number)
+        _, said = await process.communicate()
+    assert process.returncode == 143, said
+
+
 async def test_letters_that_the_terminal_does_not_know_are_spelled_out(tmp_path: Path) -> None:
     """Chinese names of tasks on an ASCII terminal, from a run and from what looks at it: no error, no traceback."""
     plain = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}

@@ -173,6 +173,27 @@ async def test_nothing_outlives_us(fake, how: signal.Signals) -> None:
     await until_gone(*fake()["pids"])
 
 
+async def test_under_nohup_a_closed_terminal_ends_nothing(fake) -> None:
+    """`serve` and all of its engine go on when SIGHUP comes to them, where it was ignored at the start."""
+    parent = await asyncio.create_subprocess_exec(
+        *("nohup", sys.executable, "-m", "explore_async", "serve", "--engine", "vllm", "--model", "m", "--port", "0"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=dict(os.environ),
+        start_new_session=True,
+    )
+    assert parent.stderr is not None
+    while b"serving at" not in (line := await parent.stderr.readline()):
+        assert line, "ended early"
+    os.killpg(parent.pid, signal.SIGHUP)  # as a closed terminal sends it
+    await asyncio.sleep(1.5)
+    assert parent.returncode is None
+    assert not any(gone(pid) for pid in fake()["pids"])
+    parent.terminate()
+    await parent.wait()
+    await until_gone(*fake()["pids"])
+
+
 async def test_a_run_starts_and_stops_it(fake, tmp_path) -> None:
     """`operation.server` with vLLM makes a dataset, of a model that is called by its name, and leaves nothing."""
     command = [

@@ -21,7 +21,8 @@ LOOK_S = 0.002
 """Seconds between two looks at a process."""
 PATIENCE_S = 120.0
 _ON_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's would be handed on
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
