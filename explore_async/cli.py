@@ -23,6 +23,7 @@ from explore_async.errors import (
     DataError,
     ExploreError,
     StorageError,
+    SystemLimit,
 )
 from explore_async.interrupts import at_once
 from explore_async.shown import json_line, message, printable
@@ -62,17 +63,29 @@ def main() -> None:
         # Whoever read our output has enough. Python would complain once more when it closes stdout.
         _drop_output()
         sys.exit(0)
+    except MemoryError:
+        _fail(SystemLimit("memory (`ulimit -v`, or the limit of a container)"))
     except RecursionError:
         _fail(DataError("what was read is nested too deeply: no data that this program writes is"))
     except OSError as error:
         if error.filename is None:
+            _check_working_directory()
             _drop_output()
         place = error.filename or ("the output" if error.errno else "")
         _fail(StorageError(f"{place}: {error.strerror}" if place else str(error)))
     except RuntimeError as error:
+        if "start new thread" in str(error):
+            _fail(SystemLimit("threads (`ulimit -u`, or the limit of a container)"))
         if not str(error).startswith("Symlink loop"):  # as pathlib before Python 3.13 tells of one
             raise
         _fail(StorageError(f"{error}: a link that leads to itself"))
+
+
+def _check_working_directory() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        _fail(StorageError("the directory that this was started in has been removed; start it in another"))
 
 
 def _drop_output() -> None:

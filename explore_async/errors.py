@@ -12,6 +12,7 @@ ExploreError
 ├─ ServerError               a local server did not start or died; carries the tail of its log exit 3
 ├─ StorageError              the run directory cannot be used, or an output not be written     exit 4
 │  └─ DamagedStore              what is stored is not what was written: `doctor --repair`
+├─ SystemLimit               the system gives no more memory, threads or processes             exit 4
 └─ DataError                 an input file is not what it should be; names file, line, field   exit 5
 
 This module imports nothing outside the standard library: the model fetcher runs before anything is installed.
@@ -81,6 +82,15 @@ class StorageError(ExploreError):
 
 class DamagedStore(StorageError):
     """The stored answers are not what was written; `explore-async doctor RUN --repair` saves what can be saved."""
+
+
+class SystemLimit(ExploreError):
+    """`what` there is no more of. What was stored stays."""
+
+    exit_code = 4
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the system gives this process no more {what}; what was stored stays: run it again with more")
 
 
 class DataError(ExploreError):

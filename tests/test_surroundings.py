@@ -14,6 +14,20 @@ from cli import CONFIG, config, environment, explore, finished, launch
 
 from explore_async.serving.simulator import Latency, SimulatedServer
 
+NO_THREADS = """
+import threading
+def start(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+"""
+NO_MEMORY = """
+from explore_async.exploration.explorer import Explorer
+commit, left = Explorer.commit, list(range(20))
+def none_left(self, *given):
+    if not left: raise MemoryError
+    left.pop()
+    return commit(self, *given)
+Explorer.commit = none_left
+"""
 SMALL = ("--window", "96", "--max-examples", "200")
 
 
@@ -102,6 +116,48 @@ async def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> Non
             process.send_signal(number)
         _, said = await process.communicate()
     assert process.returncode == 143, said
+
+
+async def test_a_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
+    """Started where no directory is any more, a command that needs one says so; one with whole paths works."""
+    async with SimulatedServer(64, Latency(0.01)) as server:
+        command = ("run", config(tmp_path), "--endpoint", server.url, *SMALL)
+        assert (await explore(*command, "--out", tmp_path / "run")).code == 0
+        for words, code in ((command, 4), (("stats", tmp_path / "run"), 0)):
+            (tmp_path / "gone").mkdir()
+            shell = 'cd "$1" && rmdir "$1" && shift && exec "$@"'
+            process = await asyncio.create_subprocess_exec(
+                *("sh", "-c", shell, "sh", tmp_path / "gone", sys.executable, "-m", "explore_async", *words),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment(),
+            )
+            _, said = await process.communicate()
+            assert process.returncode == code, said
+            assert (code == 0) == (b"has been removed" not in said)
+
+
+@pytest.mark.parametrize(("lacking", "says"), [(NO_THREADS, "no more threads"), (NO_MEMORY, "no more memory")])
+async def test_what_the_system_gives_no_more_of_is_told(tmp_path: Path, lacking: str, says: str) -> None:
+    """Where a thread cannot be started, or memory ends in the middle, a run ends with code 4 and says why; the same
+    command makes the same bytes afterwards.
+    """
+    async with SimulatedServer(64, Latency(0.01)) as server:
+        words = ["run", config(tmp_path), "--endpoint", server.url, *SMALL, "--out"]
+        start = f"{lacking}from explore_async.__main__ import main\nmain()\n"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", start, *words, tmp_path / "run"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+        _, said = await process.communicate()
+        assert process.returncode == 4, said
+        assert says in said.decode()
+        assert b"Traceback" not in said
+        for name in ("run", "usual"):
+            assert (await explore(*words, tmp_path / name)).code == 0
+    assert (tmp_path / "run" / "dataset.jsonl").read_bytes() == (tmp_path / "usual" / "dataset.jsonl").read_bytes()
 
 
 async def test_letters_that_the_terminal_does_not_know_are_spelled_out(tmp_path: Path) -> None:

