@@ -8,6 +8,8 @@ SMALL  := smollm2-135m
 
 VLLM_PYTHON ?= python3
 CASES ?= 3000
+# Tests wait as much as they compute: one more at a time than there are processors.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n + 1 : 8)))
 
 .PHONY: demo demo-ready model model-small test test-browser test-slow test-vllm torture fuzz test-nojit lint types format clean
 
@@ -16,7 +18,7 @@ demo:  ## a small dataset from a real model on this machine
 	@$(BIN)/explore-async demo $(DEMO)
 
 test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler and under another hash seed
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not browser"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser"
 	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -m "not slow" tests/kernels
 
 test-browser: $(VENV)/.dev  ## the report and the view in Chromium, which has to be there

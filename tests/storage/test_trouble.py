@@ -251,7 +251,7 @@ write_json(Path({str(tmp_path)!r}) / "live.json", {{"a": 2}})
     assert len(list(tmp_path.iterdir())) == 3
     with RunDirectory(tmp_path):
         pass
-    assert {path.name for path in tmp_path.iterdir()} == {"live.json", ".coverage.json.another", ".lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"live.json", ".coverage.json.another"}
     assert orjson.loads((tmp_path / "live.json").read_bytes()) == {"a": 1}
 
 
