@@ -13,6 +13,7 @@ from explore_async.exploration.parsing import answer_of
 from explore_async.exploration.values import ChatRequest
 from explore_async.serving.credentials import advice_on_key
 from explore_async.serving.host import Host
+from explore_async.serving.trouble import refusal_of_all, refuses_all
 
 PROBE_TIMEOUT_S = 120.0
 _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
@@ -36,6 +37,8 @@ async def check_fitness(host: Host, form: ChatRequest, *, timeout_s: float = PRO
             raise EndpointError(
                 f"{error}. {advice_on_key(host.endpoint)}", endpoint=host.url, status=error.status
             ) from error
+        if refuses_all(error):
+            raise refusal_of_all(error) from error
         raise EndpointError(
             f"{host.url} refuses requests in the form of this recipe ({_described(form)}): {error}. "
             f"Change the recipe, or leave this endpoint out",

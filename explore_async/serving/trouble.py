@@ -61,14 +61,19 @@ def refuses_all(error: RequestRejected) -> bool:
     return error.status in _FATAL
 
 
+def refusal_of_all(error: RequestRejected) -> EndpointError:
+    """What to raise where every other request would be refused alike."""
+    return EndpointError(
+        f"{error}. No request can succeed like this: check the URL, the key and the model's name",
+        endpoint=error.endpoint,
+        status=error.status,
+    )
+
+
 def judge_refusal(error: RequestRejected, attempts: int) -> Failure:
     """The request's own failure; raises EndpointError where every other request would be refused alike."""
     if refuses_all(error):
-        raise EndpointError(
-            f"{error}. No request can succeed like this: check the URL, the key and the model's name",
-            endpoint=error.endpoint,
-            status=error.status,
-        ) from error
+        raise refusal_of_all(error) from error
     return Failure("context_overflow" if isinstance(error, ContextOverflow) else "rejected", str(error), attempts)
 
 
