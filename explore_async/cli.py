@@ -54,6 +54,10 @@ def main() -> None:
         if "" in sys.argv[1:]:
             raise ConfigError("one of the arguments is empty: a shell variable that is not set?")
         app(standalone_mode=True)
+    except SystemExit as ending:
+        if isinstance(ending.__context__, BrokenPipeError):  # which click takes for a failure
+            sys.exit(0)
+        raise
     except ExploreError as error:
         _fail(error)
     except (KeyboardInterrupt, asyncio.CancelledError) as stopped:

@@ -71,8 +71,10 @@ def _quoted(text: str) -> str:
 
 def _find(config: str) -> Path:
     path = Path(config)
-    if path.is_file():
+    if path.is_file() or (path.is_fifo() and path.resolve().is_relative_to("/proc")):  # of /dev/stdin, <(...)
         return path
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{config}: a config is a plain file, or comes by /dev/stdin")
     known = presets()
     if config in known:
         return known[config]

@@ -126,12 +126,15 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         if previous is not None and previous.digest != recipe.digest:
             observer.phase(f"all is derived anew by another recipe: {'; '.join(differences(previous, recipe))}")
         prompts = PromptBook(recipe)  # a faulty template is found before anything is written
-        if previous is None or previous.digest != recipe.digest:
-            directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
-        if settings.operation.retry_failed and held.failures:
-            directory.checkpoint.unlink(missing_ok=True)  # all is going to be derived anew
         assert isinstance(recipe.window, int)
         async with backend_of(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
+            if previous is None or previous.digest != recipe.digest:
+                # What is there stays as it is where the run cannot go on. (Answers without a recipe may need nobody.)
+                if not offline and settings.operation.server is None and (previous is not None or not held.last_row):
+                    await backend.connect()
+                directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
+            if settings.operation.retry_failed and held.failures:
+                directory.checkpoint.unlink(missing_ok=True)  # all is going to be derived anew
             with _telling_of_compilation(observer):
                 standing = await asyncio.to_thread(Standing.at_nothing, recipe, known)
             standing = await asyncio.to_thread(

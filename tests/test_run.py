@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cli import check_counts, config, derived, explore, finished, launch
+from cli import DERIVED, check_counts, config, derived, explore, finished, launch
 from misbehaving import (
     CLOSED_AFTER_HEADERS,
     CLOSED_AT_ONCE,
@@ -498,3 +498,28 @@ class Nobody:
     def committed(self, events: object) -> None: ...
 
     def nothing_new(self) -> None: ...
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://127.0.0.1:99999"])
+async def test_adopting_changes_nothing_before_an_endpoint_has_answered(tmp_path: Path, endpoint: str) -> None:
+    """Another config taken over where nobody could be asked: the dataset stays whole, and the recipe the old one. Who
+    reads leaves no file there, and a first start that fails nothing at all.
+    """
+    path = tmp_path / "run"
+    async with SimulatedServer(64, Latency(0.01)) as server:
+        assert (await explore("run", config(tmp_path), "--endpoint", server.url, "--out", path)).code == 0
+    names = (*DERIVED, "config.json")
+    before = {name: (path / name).read_bytes() for name in names}
+    for more in (("--seed", "9"), ("--max-examples", "150")):
+        refused = await explore(
+            *("run", config(tmp_path), "--endpoint", endpoint, "--model", "simulated", "--out", path, "--adopt", *more)
+        )
+        assert refused.code in {2, 6}
+        assert {name: (path / name).read_bytes() for name in names} == before
+    example = orjson.loads(before["dataset.jsonl"].splitlines()[0])["id"]
+    for words in (("show", path, example), ("filter", path, "--threshold", "0.6", "--out", tmp_path / "filtered")):
+        assert (await explore(*words)).code == 0
+    assert not list(path.glob("completions.sqlite-*"))  # files of the reader's, which the run's owner could not write
+    first = await explore("run", config(tmp_path), "--endpoint", endpoint, "--model", "m", "--out", tmp_path / "new")
+    assert first.code in {2, 6}
+    assert not (tmp_path / "new").exists()

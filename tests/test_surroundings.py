@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import subprocess
@@ -158,6 +159,49 @@ async def test_what_the_system_gives_no_more_of_is_told(tmp_path: Path, lacking:
         for name in ("run", "usual"):
             assert (await explore(*words, tmp_path / name)).code == 0
     assert (tmp_path / "run" / "dataset.jsonl").read_bytes() == (tmp_path / "usual" / "dataset.jsonl").read_bytes()
+
+
+async def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    """Whatever prints into a pipe that nobody reads any more ends with 0, whenever the reader went."""
+    read, write = os.pipe()
+    os.close(read)
+    async with SimulatedServer(64, Latency(0.01)) as server:
+        run = tmp_path / "run"
+        command = ("run", config(tmp_path), "--endpoint", server.url, "--out", run, *SMALL)
+        assert (await explore(*command)).code == 0
+        for words in (
+            ("tree", run),
+            ("stats", run),
+            ("doctor", run),
+            ("doctor", run, "--json"),
+            (*command, "--dry-run"),
+        ):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "explore_async", *map(str, words)),
+                stdout=write,
+                stderr=subprocess.PIPE,
+                env=environment(),
+            )
+            _, said = await process.communicate()
+            assert (process.returncode, b"Traceback" in said) == (0, False), (words, said)
+    os.close(write)
+
+
+async def test_a_config_comes_by_a_pipe(tmp_path: Path) -> None:
+    """As `<(...)` and /dev/stdin give it; a pipe with a name, which might never have a writer, is told as one."""
+    shell = 'cat "$1" | "$2" -m explore_async run /dev/stdin --dry-run --endpoint http://127.0.0.1:9 --model m'
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", shell, "sh", config(tmp_path), sys.executable),
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"Look after a garden" in said
+    os.mkfifo(tmp_path / "pipe")
+    refused = await explore("run", tmp_path / "pipe", "--dry-run")
+    assert refused.code == 2
+    assert "plain file" in refused.stderr
 
 
 async def test_letters_that_the_terminal_does_not_know_are_spelled_out(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def examine(directory: RunDirectory, told: Told) -> tuple[Findings, Examined]:
 def _permissions(directory: RunDirectory, findings: Findings) -> bool:
     """Whether everything there can be read."""
     path = directory.path
-    names = (*DERIVED, *WRITTEN_WHOLE, directory.completions.name, ".lock")
+    store = directory.completions.name
+    names = (*DERIVED, *WRITTEN_WHOLE, store, f"{store}-wal", f"{store}-shm", ".lock")
     there = [path, *(path / name for name in names if (path / name).exists())]
     if strange := [one for one in there[1:] if not one.is_file()]:
         findings.wrong("permissions", f"{strange[0].name} is no file", "take it away")

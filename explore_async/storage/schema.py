@@ -46,8 +46,8 @@ def mapped(path: Path) -> Iterator[None]:
         if code is not None and code & 0xFF not in _OF_THE_PLACE:
             raise DamagedStore(f"{path}: the file is damaged ({error}). {mend(path)}") from error
         raise StorageError(
-            f"{path}: {error}. The answers stored before this are kept; mend the cause (disk space, permissions) and "
-            "run again"
+            f"{path}: {error}. The answers stored before this are kept; mend the cause (disk space, permissions, also "
+            f"of {path.name}-wal and -shm) and run again"
         ) from error
     except UnicodeDecodeError as error:  # of a message in which SQLite quotes what it cannot make sense of
         raise DamagedStore(f"{path}: the file is damaged. {mend(path)}") from error
@@ -141,6 +141,9 @@ def open_reading(path: Path, *, still: bool = False) -> tuple[sqlite3.Connection
 
 
 def _whole(place: Path, *, still: bool) -> bool:
-    """Whether all is in this one file, and stays so while it is read."""
+    """Whether all is in this one file, and stays so while it is read. A run says by live.json that it is on; one that
+    begins later writes to its log first, which has megabytes before the file changes.
+    """
     log = place.with_name(f"{place.name}-wal")
-    return (still or not os.access(place.parent, os.W_OK)) and not (log.exists() and log.stat().st_size)
+    still = still or not os.access(place.parent, os.W_OK) or not place.with_name("live.json").exists()
+    return still and not (log.exists() and log.stat().st_size)
