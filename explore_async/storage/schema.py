@@ -141,9 +141,14 @@ def open_reading(path: Path, *, still: bool = False) -> tuple[sqlite3.Connection
 
 
 def _whole(place: Path, *, still: bool) -> bool:
-    """Whether all is in this one file, and stays so while it is read. A run says by live.json that it is on; one that
-    begins later writes to its log first, which has megabytes before the file changes.
-    """
+    """Whether all is in this one file, and stays so while it is read."""
     log = place.with_name(f"{place.name}-wal")
-    still = still or not os.access(place.parent, os.W_OK) or not place.with_name("live.json").exists()
+    still = still or not os.access(place.parent, os.W_OK) or _is_at_rest_elsewhere(place)
     return still and not (log.exists() and log.stat().st_size)
+
+
+def _is_at_rest_elsewhere(place: Path) -> bool:
+    """Whether it is another user's, who could not write the files that SQLite would put beside it for us, and no run
+    says by live.json that it is on. Should one begin meanwhile, our reading ends with an error at worst.
+    """
+    return place.stat().st_uid != os.geteuid() and not place.with_name("live.json").exists()

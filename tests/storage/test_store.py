@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import signal
 import sqlite3
 import sys
@@ -20,7 +21,7 @@ from scripted import recipe
 
 from explore_async.errors import ConfigError, StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Prompt, Request
-from explore_async.storage.completions import CompletionStore
+from explore_async.storage.completions import CompletionStore, StoredReader
 from explore_async.storage.derived import DerivedFile, write_json
 from explore_async.storage.directory import RunDirectory, differences, refuse_other
 
@@ -191,6 +192,22 @@ def test_a_directory_is_locked_and_can_be_set_aside(tmp_path: Path, monkeypatch:
         with pytest.raises(StorageError, match=r"works in there"):
             RunDirectory(named).set_aside()
     assert (path / "thesis.txt").exists()
+
+
+def test_who_reads_anothers_answers_leaves_no_files_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a directory that both may write, the owner's next run could not write the files that SQLite makes for a reader."""
+    path = tmp_path / "completions.sqlite"
+
+    async def store_one() -> None:
+        async with CompletionStore(path) as store:
+            await store.put("key", request(1), QUESTION, completion("because"))
+
+    asyncio.run(store_one())
+    assert list(tmp_path.iterdir()) == [path]
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    with StoredReader(path) as reader:
+        assert list(reader.get_many(["key"])) == ["key"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_where_no_run_begins_no_lock_stays(tmp_path: Path) -> None:
