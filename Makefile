@@ -11,7 +11,7 @@ CASES ?= 3000
 # Tests wait as much as they compute: one more at a time than there are processors.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n + 1 : 8)))
 
-.PHONY: demo demo-ready model model-small test test-browser test-slow test-vllm torture fuzz test-nojit lint types format clean
+.PHONY: demo model model-small test test-browser test-slow test-vllm torture fuzz lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
@@ -65,7 +65,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-torture: $(VENV)/.dev  ## kills, signals, clocks, power: hundreds of times, some 15 minutes
+torture: $(VENV)/.dev  ## kills, signals, clocks, power: hundreds of times, ten minutes or more
 	PYTHONPATH=$(CURDIR):$(CURDIR)/kernels:$(CURDIR)/tests $(BIN)/python -m torture $(TORTURE)
 
 fuzz: $(VENV)/.dev  ## bad input, at length: CASES of each test in tests/bad, some twenty minutes

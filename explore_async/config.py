@@ -71,7 +71,7 @@ def _quoted(text: str) -> str:
 
 def _find(config: str) -> Path:
     path = Path(config)
-    if path.is_file() or (path.is_fifo() and path.resolve().is_relative_to("/proc")):  # of /dev/stdin, <(...)
+    if path.is_file() or (path.is_fifo() and path.is_relative_to("/dev")):  # /dev/stdin, <(...)
         return path
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{config}: a config is a plain file, or comes by /dev/stdin")
