@@ -253,7 +253,7 @@ def plan(  # noqa: PLR0917 - an option each
     config_name: ConfigArgument,
     profile: Annotated[str, typer.Option(help="an engine on a GPU; an unknown name lists them")] = "h100-qwen3-8b",
     gpus: Annotated[int, typer.Option(min=1, max=1024, help="engines, one a GPU")] = 1,
-    example_tokens: Annotated[int, typer.Option(min=1, help="tokens of one example, on average")] = 100,
+    example_tokens: Annotated[int, typer.Option(min=1, max=100_000, help="tokens of one example, on average")] = 100,
     overrides: SetOption = None,
     window: Annotated[int | None, typer.Option(min=1, help="requests under way before commit [default: auto]")] = None,
     max_examples: Annotated[int | None, typer.Option(min=1, help="stop at so many kept examples")] = None,

@@ -6,8 +6,8 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -31,6 +31,7 @@ from explore_async.settling import BackendOf, asks_for_model, settled
 from explore_async.storage.completions import CompletionStore, holding
 from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory, differences, refuse_other
+from explore_async.task_group import task_group
 
 if TYPE_CHECKING:
     from explore_async.serving.models import Progress
@@ -399,18 +400,3 @@ class Run:
         if pool is not None:
             document["endpoints"] = pool
         return document
-
-
-@asynccontextmanager
-async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group whose errors come out singly: the first is the cause, the rest its consequences."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            yield group
-    except BaseExceptionGroup as errors:
-        raise _first(errors) from errors
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = errors.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

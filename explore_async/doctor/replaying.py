@@ -22,11 +22,12 @@ from explore_async.exploration.values import Event, Outcome, Request
 from explore_async.performing import Performer
 from explore_async.pulse import Pulse
 from explore_async.records import Lines
-from explore_async.run import FINISHED, task_group
+from explore_async.run import FINISHED
 from explore_async.settings import SIMULATED, Recipe
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.directory import RunDirectory
 from explore_async.tally import Tally
+from explore_async.task_group import task_group
 
 DERIVED = ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
 _COMMITS_BETWEEN_TELLING = 500

@@ -17,6 +17,7 @@ from explore_async.planning.fleet import MODEL, Fleet
 from explore_async.pulse import Pulse
 from explore_async.serving.pool import EndpointPool
 from explore_async.settings import WINDOW_PER_FOUND_SLOT, Recipe
+from explore_async.task_group import task_group
 from rouge_kernels import warm_up
 
 SAMPLE_S = 0.25
@@ -147,7 +148,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
         pulse = Pulse()
         performer = Performer(_Memory(), prompts, _Backend(pool), pulse)
         explorer.seed_events()
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             performer.open(group)
             beside = [group.create_task(coroutine) for coroutine in (pool.look(), pool.watch(), sample())]
             with contextlib.suppress(_Enough):

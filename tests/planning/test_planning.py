@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from explore_async.errors import EndpointError
 from explore_async.planning.clock import run_virtually
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.plan import plan
@@ -123,3 +124,10 @@ def test_the_command() -> None:
     refused = subprocess.run([*command, "--profile", "abacus"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert next(iter(PROFILES)) in refused.stderr
+
+
+def test_an_answer_that_no_run_would_wait_for_is_told() -> None:
+    """Examples so long that a run would end without an answer end the plan with that run's own error."""
+    recipe = Recipe.model_validate({"domains": [{"name": "a"}], "targets": {"examples": 5}})
+    with pytest.raises(EndpointError, match="none was answered"):
+        plan(recipe, PROFILES[min(PROFILES)], 1, example_tokens=10**12)
