@@ -43,10 +43,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 model:  ## fetched with nothing but the standard library, so that it runs while the rest installs
-	@$(PYTHON) -m explore_async.serving.models fetch $(MODEL) >/dev/null
+	@$(PYTHON) -m explore_async.serving.servers.models fetch $(MODEL) >/dev/null
 
 model-small:
-	@$(PYTHON) -m explore_async.serving.models fetch $(SMALL) >/dev/null
+	@$(PYTHON) -m explore_async.serving.servers.models fetch $(SMALL) >/dev/null
 
 $(VENV)/bin/python:
 	@echo "setting up $(VENV)"

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from explore_async import config
-from explore_async.run import run
+from explore_async.config import load as config
+from explore_async.running.run import run
 
 
 class Clock:

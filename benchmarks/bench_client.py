@@ -178,8 +178,8 @@ class Watch:
 
 
 async def ours(url: str, at_once: int, completions: int, examples: int, before: list[str]) -> dict[str, float]:
-    from explore_async.run import run
-    from explore_async.settings import RunSettings
+    from explore_async.running.run import run
+    from explore_async.settings.recipe import RunSettings
 
     settings = RunSettings.model_validate(
         {

@@ -1,7 +1,8 @@
 """How near does our scheduling come to one that knows everything beforehand?
 
 A run is played through with the real explorer, driver, performer and pool before modelled engines (8B on an H100, see
-`explore_async/serving/engine.py`), on a virtual clock, without HTTP; how many requests an endpoint takes it has to find
+`explore_async/serving/simulated/engine.py`), on a virtual clock, without HTTP;
+how many requests an endpoint takes it has to find
 out. What was asked, with its true lengths, is then scheduled anew on the same engines:
 
 - clairvoyant: knows the tree and every length. A request may start when its task exists and, in exploration, when the
@@ -37,9 +38,9 @@ from explore_async.errors import ConnectionFailed, EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
-from explore_async.serving.endpoints import Endpoint
-from explore_async.serving.engine import PROFILES, Engine, Profile
-from explore_async.settings import Recipe
+from explore_async.serving.endpoints.values import Endpoint
+from explore_async.serving.simulated.engine import PROFILES, Engine, Profile
+from explore_async.settings.recipe import Recipe
 
 PROFILE = PROFILES["h100-qwen3-8b"]
 FOLLOWS_NONE: tuple[int, ...] = ()

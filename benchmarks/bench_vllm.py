@@ -24,12 +24,12 @@ from typing import Any, Self
 import orjson
 from corpora import machine, report
 
-from explore_async.config import load
+from explore_async.config.load import load
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.measuring.prompts import limited, questions
-from explore_async.serving.pool import Endpoint, EndpointPool
-from explore_async.serving.vllm import VllmOptions, VllmServer
-from explore_async.settings import Recipe
+from explore_async.serving.endpoints.pool import Endpoint, EndpointPool
+from explore_async.serving.servers.vllm import VllmOptions, VllmServer
+from explore_async.settings.recipe import Recipe
 from rouge_kernels import warm_up
 
 NAME = "measured"

@@ -25,9 +25,9 @@ from corpora import machine, report
 from explore_async.exploration.values import ChatRequest, Completion, Event, ExampleKept, ExampleRejected
 from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import rehearse
-from explore_async.serving.endpoints import Endpoint
-from explore_async.serving.engine import PROFILES
-from explore_async.settings import Recipe
+from explore_async.serving.endpoints.values import Endpoint
+from explore_async.serving.simulated.engine import PROFILES
+from explore_async.settings.recipe import Recipe
 
 PROFILE = PROFILES["h100-qwen3-8b"]
 VERBS, NOUNS, WORDINGS = 30, 150, 4

@@ -20,8 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from explore_async.run import run
-from explore_async.settings import RunSettings
+from explore_async.running.run import run
+from explore_async.settings.recipe import RunSettings
 
 DERIVED = ("dataset.jsonl", "tree.json", "decisions.jsonl")
 

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 
-from explore_async.interrupts import at_once, undisturbed
+from explore_async.cli.signals import at_once, undisturbed
 
 _STDERR = 2
 
@@ -15,9 +15,9 @@ def main() -> None:
     """Runs the program. Ctrl-C while it is still loading ends it as quietly as later on."""
     _take_standard_places()
     with at_once():
-        from explore_async import cli
+        from explore_async.cli.app import main as run_program
     try:
-        cli.main()
+        run_program()
     finally:
         undisturbed()
 

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli import ROOT, environment
+from support.cli import ROOT, environment
 
 EXPLORATION = ROOT / "explore_async" / "exploration"
 PURE = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "functools", "hashlib", "heapq", "importlib.resources",
     "itertools", "jinja2", "jinja2.meta", "jinja2.sandbox", "operator", "orjson", "re", "rouge_kernels", "typing",
-    "explore_async.errors", "explore_async.settings",
+    "explore_async.errors", "explore_async.settings.recipe",
 }  # fmt: skip
 """All that exploration/ may import beside itself: nothing here knows the time, chance, files, sockets or a loop.
 importlib.resources reads the packaged templates, once, when a run is built."""
@@ -143,7 +143,7 @@ def test_the_model_fetcher_needs_nothing_installed() -> None:
     before anything is installed.
     """
     seen: set[str] = set()
-    waiting = ["explore_async.serving.models"]
+    waiting = ["explore_async.serving.servers.models"]
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -164,7 +164,7 @@ def test_a_run_is_the_same_under_any_hash_seed() -> None:
     """Two processes whose sets and dicts of strings have other orders ask, keep and drop the same, byte for byte."""
     program = """
 import hashlib, orjson
-from scripted import Driven, recipe
+from support.scripted import Driven, recipe
 run = Driven(recipe(window=16, exploration={"depth": 2, "breadth": [3, 2], "step": 2}, language="Chinese")).run()
 print(len(run.events), hashlib.sha256(orjson.dumps([run.keys, run.events, run.explorer.trees()])).hexdigest())
 """

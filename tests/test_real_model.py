@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cli import check_counts, derived, explore
+from support.cli import check_counts, derived, explore
 
 
 @pytest.mark.model

@@ -18,38 +18,38 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import misbehaving as bad
 import orjson
 import pytest
 import yaml
-from cli import RECIPE, config, explore, in_process
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from support import misbehaving as bad
+from support.cli import RECIPE, config, explore, in_process
 
-from explore_async import yaml_text
+from explore_async.cli.progress import RunProgress
+from explore_async.config import yaml_text
+from explore_async.config.endpoints_file import read_endpoints
 from explore_async.curation.card import card, text
-from explore_async.curation.originals import OriginalFolder, write_original
-from explore_async.curation.rows import Row, Source
-from explore_async.curation.run_data import RunData
-from explore_async.curation.writing import replacing
-from explore_async.endpoints_file import read_endpoints
+from explore_async.curation.collections.originals import OriginalFolder, write_original
+from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.files.source import Row, Source
+from explore_async.curation.files.writers import replacing
 from explore_async.errors import ConfigError, DataError, ExploreError
 from explore_async.exploration.parsing import parse_examples, parse_tasks
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.measuring.streaming import read_chunk
-from explore_async.progress import RunProgress
-from explore_async.serving import client as client_module
-from explore_async.serving import wire
-from explore_async.serving.client import EndpointClient, open_client, open_session
-from explore_async.serving.credentials import read_key
-from explore_async.serving.endpoints import Endpoint, normalise_url
-from explore_async.serving.metrics import read_metrics
-from explore_async.serving.simulator import SimulatedServer
-from explore_async.serving.vllm import VllmOptions, VllmServer, vllm_command
-from explore_async.settings import RunSettings
-from explore_async.shown import printable
+from explore_async.serving.endpoints import client as client_module
+from explore_async.serving.endpoints import wire
+from explore_async.serving.endpoints.client import EndpointClient, open_client, open_session
+from explore_async.serving.endpoints.credentials import read_key
+from explore_async.serving.endpoints.engine_metrics import read_metrics
+from explore_async.serving.endpoints.values import Endpoint, normalise_url
+from explore_async.serving.servers.vllm import VllmOptions, VllmServer, vllm_command
+from explore_async.serving.simulated.server import SimulatedServer
+from explore_async.settings.recipe import RunSettings
+from explore_async.terminal.text import printable
 from explore_async.web.app import serving
 from explore_async.web.beside import ViewBeside
 
@@ -598,7 +598,7 @@ def test_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """A gzip of some kilobytes that is one endless line is an error, not all of the memory."""
     import gzip
 
-    from explore_async.curation import rows
+    from explore_async.curation.files import source as rows
 
     monkeypatch.setattr(rows, "LONGEST", 1000)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a": "' + b"x" * 10_000_000))
@@ -706,7 +706,7 @@ async def test_vllm_is_open_to_others_with_a_key_only(monkeypatch: pytest.Monkey
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
     if key is not None:
         monkeypatch.setenv("VLLM_API_KEY", key)
-    monkeypatch.setattr("explore_async.serving.vllm.is_installed", lambda: False)
+    monkeypatch.setattr("explore_async.serving.servers.vllm.is_installed", lambda: False)
     with pytest.raises(ExploreError, match=says) as caught:
         async with VllmServer("m", model_name="m", options=VllmOptions(args=args)):
             pass
@@ -734,7 +734,7 @@ async def test_files_are_as_private_as_the_umask_says(tmp_path: Path, mask: str,
         command = (
             f"umask {mask}; exec {sys.executable} -m explore_async run {config(tmp_path, ONE)} --out {tmp_path}/run"
         )
-        from cli import environment
+        from support.cli import environment
 
         process = await asyncio.create_subprocess_shell(
             f"{command} --endpoint {server.url} --quiet", env=environment(), stderr=asyncio.subprocess.PIPE

@@ -21,8 +21,8 @@ from explore_async.analysis.cost import cost_curve
 from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefied, unseen_mass
 from explore_async.analysis.examined import NEAR, Examined, distribution, read
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
-from explore_async.curation.collection import Collection, printable_path
-from explore_async.curation.run_data import RunData
+from explore_async.curation.collections.collection import Collection, printable_path
+from explore_async.curation.collections.run_data import RunData
 
 MOST_READ = 200_000
 """Examples that are parsed and compared; of larger data sets so many are drawn, spread evenly."""

@@ -16,11 +16,11 @@ from explore_async.analysis.analysing import MOST_READ, Options, analysed
 from explore_async.analysis.figures import figures
 from explore_async.analysis.report import page
 from explore_async.analysis.verb_noun import ENGLISH
-from explore_async.curation.collection import Collection
-from explore_async.curation.opening import opened, runs_inside
-from explore_async.curation.originals import is_original
-from explore_async.curation.run_data import COVERAGE_FILE, RunData, is_run_data
-from explore_async.curation.writing import replacing, storing
+from explore_async.curation.collections.collection import Collection
+from explore_async.curation.collections.open import opened, runs_inside
+from explore_async.curation.collections.originals import is_original
+from explore_async.curation.collections.run_data import COVERAGE_FILE, RunData, is_run_data
+from explore_async.curation.files.writers import replacing, storing
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
 from explore_async.storage.derived import write_json
 from rouge_kernels import TOKENIZERS, warm_up

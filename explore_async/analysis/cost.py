@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from explore_async.analysis.verb_noun import Found
-from explore_async.curation.run_data import RunData
+from explore_async.curation.collections.run_data import RunData
 from explore_async.exploration.values import Completion
 from explore_async.storage.completions import StoredReader
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from explore_async.analysis.overlap import BINS, ByTask, Overlap
 from explore_async.analysis.verb_noun import Found
-from explore_async.curation.collection import Collection, Example
+from explore_async.curation.collections.collection import Collection, Example
 
 NEAR = 0.7
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

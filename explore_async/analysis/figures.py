@@ -10,7 +10,7 @@ from math import cos, radians, sin
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from explore_async.errors import ConfigError
-from explore_async.progress import printable
+from explore_async.terminal.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async.errors import ConfigError
-from explore_async.progress import printable
+from explore_async.terminal.text import printable
 
 _LONGEST_NAME = 40
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from explore_async.analysis.examined import NEAR, QUANTILES, Examined, spread
-from explore_async.curation.collection import Example
+from explore_async.curation.collections.collection import Example
 from explore_async.errors import ConfigError
 from explore_async.exploration.filters import quality_check
 from explore_async.exploration.parsing import Draft
-from explore_async.settings import Filters
+from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS
 
 MOST_IDENTIFIED = 20_000

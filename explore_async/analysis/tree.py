@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from explore_async.analysis.examined import Examined
-from explore_async.curation.collection import below
+from explore_async.curation.collections.collection import below
 
 Row = dict[str, Any]
 

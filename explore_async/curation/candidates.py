@@ -12,8 +12,8 @@ from itertools import islice
 
 import orjson
 
-from explore_async.curation.collection import Collection, Example, Node
-from explore_async.curation.run_data import RunData
+from explore_async.curation.collections.collection import Collection, Example, Node
+from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.parsing import Unreadable, parse_examples
 from explore_async.exploration.values import Completion

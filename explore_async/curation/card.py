@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from explore_async.curation.collection import Collection, below
-from explore_async.curation.run_data import RunData
+from explore_async.curation.collections.collection import Collection, below
+from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 
 _TASKS_LISTED = 500

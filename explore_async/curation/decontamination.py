@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from explore_async.curation.collection import Collection, Example, printable_path
-from explore_async.curation.data_directory import DataDirectory, described, writing_data
-from explore_async.curation.fields import FieldError, text_of
+from explore_async.curation.collections.collection import Collection, Example, printable_path
+from explore_async.curation.collections.data_directory import DataDirectory, described, writing_data
+from explore_async.curation.files.fields import FieldError, text_of
+from explore_async.curation.files.source import BadRow, Row, Source
 from explore_async.curation.ngrams import NgramIndex
-from explore_async.curation.rows import BadRow, Row, Source
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import TOKENIZERS, DedupIndex
 

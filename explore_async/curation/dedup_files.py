@@ -12,13 +12,13 @@ from pathlib import Path
 from threading import Timer
 from typing import Protocol
 
-from explore_async.curation.conversion import check_conversion, parquet_schema
+from explore_async.curation.collections.evidence import Located, writing_evidence
 from explore_async.curation.dedup import GroupedIndex
-from explore_async.curation.evidence import Located, writing_evidence
-from explore_async.curation.fields import FieldError, group_of, text_of
-from explore_async.curation.formats import Format, Kind, format_of
-from explore_async.curation.rows import BadRow, Row, Source
-from explore_async.curation.writing import replacing, writing
+from explore_async.curation.files.conversion import check_conversion, parquet_schema
+from explore_async.curation.files.fields import FieldError, group_of, text_of
+from explore_async.curation.files.formats import Format, Kind, format_of
+from explore_async.curation.files.source import BadRow, Row, Source
+from explore_async.curation.files.writers import replacing, writing
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import IDENTICAL, TOKENIZERS, DedupIndex, warm_up
 

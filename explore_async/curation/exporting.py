@@ -12,18 +12,18 @@ from typing import Any, Literal, get_args
 import orjson
 
 from explore_async.curation.card import card
-from explore_async.curation.collection import OWN_COLUMNS, Collection, Example
-from explore_async.curation.conversion import parquet_schema
-from explore_async.curation.fields import FieldError
-from explore_async.curation.formats import Kind, format_of
-from explore_async.curation.opening import opened
-from explore_async.curation.originals import is_original, write_original
-from explore_async.curation.rows import Row, Source
-from explore_async.curation.run_data import RunData, is_run_data
+from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, Example
+from explore_async.curation.collections.open import opened
+from explore_async.curation.collections.originals import is_original, write_original
+from explore_async.curation.collections.run_data import RunData, is_run_data
+from explore_async.curation.files.conversion import parquet_schema
+from explore_async.curation.files.fields import FieldError
+from explore_async.curation.files.formats import Kind, format_of
+from explore_async.curation.files.source import Row, Source
+from explore_async.curation.files.writers import replacing, storing, writing
 from explore_async.curation.sampling import CAP, METHODS, Method, farthest_first, held_out, sampled
 from explore_async.curation.shapes import SHAPES, Shape
 from explore_async.curation.training_script import FOR_SHAPES, training_script
-from explore_async.curation.writing import replacing, storing, writing
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import TOKENIZERS, DedupIndex
 
@@ -313,7 +313,7 @@ def _schema(name: str, source: Collection, shape: Shape) -> Any:
         return pa.schema({name: pa.list_(string) if name == "task_path" else string for name in OWN_COLUMNS})
     if isinstance(source, RunData):
         return parquet_schema([Source(source.dataset)])
-    from explore_async.curation import parquet
+    from explore_async.curation.files import parquet
 
     schema = None
     for batch in _batches(source.examples()):

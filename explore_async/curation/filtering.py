@@ -15,15 +15,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from explore_async.curation.candidates import Candidate, candidates
-from explore_async.curation.collection import Collection, Example, Node
-from explore_async.curation.data_directory import DataDirectory, described, writing_data
-from explore_async.curation.opening import opened
-from explore_async.curation.run_data import RunData
+from explore_async.curation.collections.collection import Collection, Example, Node
+from explore_async.curation.collections.data_directory import DataDirectory, described, writing_data
+from explore_async.curation.collections.open import opened
+from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.filters import Corpora, quality_check
 from explore_async.exploration.parsing import Draft
 from explore_async.exploration.values import Demonstration, Verdict
-from explore_async.settings import Filters
+from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS
 
 BATCH = 8192

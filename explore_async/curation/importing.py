@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from explore_async.curation.collection import Collection, Node, below
-from explore_async.curation.data_directory import described, writing_data
-from explore_async.curation.originals import OriginalFolder
-from explore_async.curation.plain_file import PlainFile
+from explore_async.curation.collections.collection import Collection, Node, below
+from explore_async.curation.collections.data_directory import described, writing_data
+from explore_async.curation.collections.originals import OriginalFolder
+from explore_async.curation.collections.plain_file import PlainFile
 
 CONFIG = "explore.yaml"
 SHOWN = 4

@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from explore_async.curation.fields import FieldError, text_of
-from explore_async.curation.opening import opened
-from explore_async.curation.rows import Source
-from explore_async.curation.run_data import whole_rows
+from explore_async.curation.collections.open import opened
+from explore_async.curation.collections.run_data import whole_rows
+from explore_async.curation.files.fields import FieldError, text_of
+from explore_async.curation.files.source import Source
 from explore_async.errors import ConfigError, DataError
-from explore_async.settings import Known
+from explore_async.settings.recipe import Known
 
 
 def read_known(known: Sequence[Known]) -> tuple[tuple[Known, ...], list[tuple[str, str]]]:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from explore_async.curation.dedup_files import Counts
-from explore_async.shown import printable
+from explore_async.terminal.text import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
 _LONGEST_LINE = 10_000

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from explore_async.curation.collection import Node, below, by_level
-from explore_async.curation.run_data import PRUNED_FILE, RunData
+from explore_async.curation.collections.collection import Node, below, by_level
+from explore_async.curation.collections.run_data import PRUNED_FILE, RunData
 from explore_async.errors import ConfigError
 from explore_async.exploration.filters import Corpus
 from explore_async.storage.derived import write_json

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from explore_async.curation.fields import FieldError, text_of
+from explore_async.curation.files.fields import FieldError, text_of
 
 Shape: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 

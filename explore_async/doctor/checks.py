@@ -16,7 +16,7 @@ from explore_async.doctor.answers import Told, check_answers
 from explore_async.doctor.findings import Findings
 from explore_async.doctor.replaying import DERIVED, Replayed, compare
 from explore_async.errors import ExploreError, StorageError
-from explore_async.settings import MEANING, Recipe
+from explore_async.settings.recipe import MEANING, Recipe
 from explore_async.storage.checkpoint import Unfit, check_begins, read
 from explore_async.storage.completions import StoredReader, holding
 from explore_async.storage.directory import WRITTEN_WHOLE, RunDirectory

@@ -15,8 +15,8 @@ from rich.text import Text
 from explore_async.doctor.checks import check_is_run, examine
 from explore_async.doctor.findings import Finding, Findings
 from explore_async.doctor.repair import repair
-from explore_async.progress import printable
 from explore_async.storage.directory import RunDirectory
+from explore_async.terminal.text import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
 _STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}

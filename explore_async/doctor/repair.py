@@ -9,16 +9,16 @@ from typing import Any
 
 import orjson
 
-from explore_async.backend import Backend
-from explore_async.checkpoints import Standing
 from explore_async.curation.known_texts import read_known
 from explore_async.doctor.answers import Told
 from explore_async.doctor.checks import Examined, examine, stale
 from explore_async.doctor.findings import Findings
 from explore_async.doctor.replaying import DERIVED
 from explore_async.exploration.values import Event
-from explore_async.run import Run, RunInProgress
-from explore_async.settings import Operation, Recipe
+from explore_async.running.backend import Backend
+from explore_async.running.checkpointing import Standing
+from explore_async.running.run import Run, RunInProgress
+from explore_async.settings.recipe import Operation, Recipe
 from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory
 from explore_async.storage.salvage import salvage, set_aside

@@ -15,19 +15,19 @@ import orjson
 from explore_async.curation.known_texts import read_known
 from explore_async.doctor.comparing import LinesCompared, has_grown_from
 from explore_async.doctor.findings import Findings
-from explore_async.driver import Performed, Stopped, drive
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Event, Outcome, Request
-from explore_async.performing import Performer
-from explore_async.pulse import Pulse
-from explore_async.records import Lines
-from explore_async.run import FINISHED
-from explore_async.settings import SIMULATED, Recipe
+from explore_async.running.driver import Performed, Stopped, drive
+from explore_async.running.own_time import Pulse
+from explore_async.running.performer import Performer
+from explore_async.running.records import Lines
+from explore_async.running.run import FINISHED
+from explore_async.running.tally import Tally
+from explore_async.running.task_group import task_group
+from explore_async.settings.recipe import SIMULATED, Recipe
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.directory import RunDirectory
-from explore_async.tally import Tally
-from explore_async.task_group import task_group
 
 DERIVED = ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
 _COMMITS_BETWEEN_TELLING = 500

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from explore_async.settings import Generation, Targets
+from explore_async.settings.recipe import Generation, Targets
 
 
 def level(target: int, groups: Iterable[tuple[int | None, int]], *, at_most: bool) -> int:

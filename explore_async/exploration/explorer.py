@@ -37,7 +37,7 @@ from explore_async.exploration.values import (
     TaskRejected,
     Verdict,
 )
-from explore_async.settings import Domain, Recipe, SeedExample, SeedTask
+from explore_async.settings.recipe import Domain, Recipe, SeedExample, SeedTask
 
 StopReason = Literal["target", "token_budget", "complete"]
 

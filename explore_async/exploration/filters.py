@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from explore_async.exploration.ids import Ids
 from explore_async.exploration.parsing import Draft
 from explore_async.exploration.values import Demonstration, Verdict
-from explore_async.settings import Filters
+from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS, DedupIndex, Tokenizer
 
 _CANNOT = r"i (?:cannot|can['’]?t|can not|could not|couldn['’]?t|am (?:unable|not able) to|won['’]?t be able to)\b"

@@ -27,7 +27,7 @@ from explore_async.exploration.values import (
     Prompt,
     Request,
 )
-from explore_async.settings import Recipe
+from explore_async.settings.recipe import Recipe
 
 _FORM_TOKENS = 8
 _PART = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)

@@ -10,7 +10,7 @@ from explore_async.exploration.allocation import Account
 from explore_async.exploration.choice import draw
 from explore_async.exploration.tree import Node
 from explore_async.exploration.values import Demonstration, Example, Kind, Prompt, Request
-from explore_async.settings import Recipe
+from explore_async.settings.recipe import Recipe
 
 _SEEDS = 2**31  # llama.cpp reads 32 bits and takes the highest value for "any"
 

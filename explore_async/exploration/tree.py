@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from explore_async.exploration.values import Kind, Origin, Task
-from explore_async.settings import Exploration
+from explore_async.settings.recipe import Exploration
 
 Opening: TypeAlias = Literal["none", "waiting", "done"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from explore_async.settings import Kind as Kind  # noqa: PLC0414 - for the typechecker: it is one of the values
+from explore_async.settings.recipe import Kind as Kind  # noqa: PLC0414 - for the typechecker: it is one of the values
 
 Origin: TypeAlias = Literal["seed", "lookahead", "backtrack"]
 Message: TypeAlias = Mapping[str, str]

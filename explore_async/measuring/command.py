@@ -16,9 +16,9 @@ from explore_async.errors import EXIT_SIGINT, ConfigError, EndpointError, Storag
 from explore_async.measuring.plot import can_plot, plot
 from explore_async.measuring.report import Progress, document, show
 from explore_async.measuring.sweep import Plan, Sweep
-from explore_async.serving.endpoints import Endpoint
-from explore_async.settings import Recipe
-from explore_async.shown import printable
+from explore_async.serving.endpoints.values import Endpoint
+from explore_async.settings.recipe import Recipe
+from explore_async.terminal.text import printable
 
 _STEP = 4
 _HIGHEST = 100_000

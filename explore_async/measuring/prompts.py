@@ -15,9 +15,9 @@ from explore_async.errors import ConfigError
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Kind, Request
-from explore_async.serving import wire
-from explore_async.serving.answers import Answerer
-from explore_async.settings import Recipe
+from explore_async.serving.endpoints import wire
+from explore_async.serving.simulated.answers import Answerer
+from explore_async.settings.recipe import Recipe
 
 _JOURNEY = 600
 """Requests of a run to choose from: with the presets, the exploration and as much again and more of generation."""

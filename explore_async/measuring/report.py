@@ -18,7 +18,7 @@ from explore_async import __version__
 from explore_async.measuring.figures import Gauge, LevelFigures, Spread
 from explore_async.measuring.sweep import Sweep
 from explore_async.measuring.verdict import judge, recommended
-from explore_async.settings import SIMULATED
+from explore_async.settings.recipe import SIMULATED
 
 _SECONDS_BETWEEN_LINES = 10.0
 _LATENCIES: Final = {

@@ -16,8 +16,8 @@ from typing import Any, Final
 import orjson
 
 from explore_async.errors import EndpointUnavailable
-from explore_async.serving.client import EndpointClient
-from explore_async.serving.wire import MOST_TOKENS
+from explore_async.serving.endpoints.client import EndpointClient
+from explore_async.serving.endpoints.wire import MOST_TOKENS
 
 _END_OF_LINE = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

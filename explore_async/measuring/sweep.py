@@ -26,11 +26,11 @@ from explore_async.measuring.figures import EndpointFigures, LevelFigures, Sprea
 from explore_async.measuring.prompts import Question, limited, of_each_kind, questions
 from explore_async.measuring.streaming import Answer, ask
 from explore_async.measuring.watching import Watch
-from explore_async.serving.client import EndpointClient, open_client, open_session
-from explore_async.serving.endpoints import Endpoint
-from explore_async.serving.files import check_room_for
-from explore_async.serving.pool import EndpointPool
-from explore_async.settings import Recipe
+from explore_async.serving.endpoints.client import EndpointClient, open_client, open_session
+from explore_async.serving.endpoints.open_files import check_room_for
+from explore_async.serving.endpoints.pool import EndpointPool
+from explore_async.serving.endpoints.values import Endpoint
+from explore_async.settings.recipe import Recipe
 from rouge_kernels import warm_up
 
 _WARM_UP_TOKENS = 16

@@ -10,8 +10,8 @@ from dataclasses import fields
 
 from explore_async.errors import EndpointError
 from explore_async.measuring.figures import ClientFigures, Gauge, ServerFigures, percentile
-from explore_async.serving.client import EndpointClient
-from explore_async.serving.metrics import EngineMetrics
+from explore_async.serving.endpoints.client import EndpointClient
+from explore_async.serving.endpoints.engine_metrics import EngineMetrics
 
 _READING_EVERY_S = 0.5
 _TICK_S = 0.02

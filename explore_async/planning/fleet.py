@@ -10,14 +10,14 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from explore_async.exploration.values import ChatRequest, Completion
-from explore_async.serving.answers import Answerer, count_tokens, digest_of
-from explore_async.serving.endpoints import Endpoint
-from explore_async.serving.engine import Profile
-from explore_async.serving.metrics import EngineMetrics
-from explore_async.serving.pacing import Asked, BatchedPace
-from explore_async.serving.pool import OpenClient
-from explore_async.serving.wire import ServedModel, chat_fields
-from explore_async.settings import SIMULATED
+from explore_async.serving.endpoints.engine_metrics import EngineMetrics
+from explore_async.serving.endpoints.pool import OpenClient
+from explore_async.serving.endpoints.values import Endpoint
+from explore_async.serving.endpoints.wire import ServedModel, chat_fields
+from explore_async.serving.simulated.answers import Answerer, count_tokens, digest_of
+from explore_async.serving.simulated.engine import Profile
+from explore_async.serving.simulated.pacing import Asked, BatchedPace
+from explore_async.settings.recipe import SIMULATED
 
 MODEL = SIMULATED
 SPREAD = 0.3

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, rehearse
-from explore_async.serving.engine import Profile
-from explore_async.settings import SIMULATED, WINDOW_PER_SLOT, Recipe
+from explore_async.serving.simulated.engine import Profile
+from explore_async.settings.recipe import SIMULATED, WINDOW_PER_SLOT, Recipe
 
 ENOUGH_REQUESTS = 10_000
 """Rehearsed; of a longer run the rest is worked out from the second half of these."""

@@ -7,17 +7,17 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from explore_async.driver import Performed, drive
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Event, Kind, Outcome, Request, TaskAdded
-from explore_async.performing import Performer
 from explore_async.planning.clock import run_virtually
 from explore_async.planning.fleet import MODEL, Fleet
-from explore_async.pulse import Pulse
-from explore_async.serving.pool import EndpointPool
-from explore_async.settings import WINDOW_PER_FOUND_SLOT, Recipe
-from explore_async.task_group import task_group
+from explore_async.running.driver import Performed, drive
+from explore_async.running.own_time import Pulse
+from explore_async.running.performer import Performer
+from explore_async.running.task_group import task_group
+from explore_async.serving.endpoints.pool import EndpointPool
+from explore_async.settings.recipe import WINDOW_PER_FOUND_SLOT, Recipe
 from rouge_kernels import warm_up
 
 SAMPLE_S = 0.25

@@ -14,7 +14,7 @@ import orjson
 
 from explore_async import __version__
 from explore_async.errors import ConfigError, StorageError
-from explore_async.settings import Recipe
+from explore_async.settings.recipe import Recipe
 from explore_async.storage.derived import refuse_strange, write_json
 from explore_async.storage.salvage import is_half_mended
 

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
-from explore_async.curation.opening import runs_inside
-from explore_async.curation.run_data import RunData, is_run_data
+from explore_async.curation.collections.open import runs_inside
+from explore_async.curation.collections.run_data import RunData, is_run_data
 from explore_async.errors import ConfigError, DataError, ExploreError
 from explore_async.web import reading
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from explore_async.run import Observer, RunInProgress
-from explore_async.serving.process import importable, python
+from explore_async.running.run import Observer, RunInProgress
+from explore_async.serving.servers.process import importable, python
 
 if TYPE_CHECKING:
     from explore_async.exploration.values import Event
-    from explore_async.serving.models import Progress
-    from explore_async.settings import Recipe
+    from explore_async.serving.servers.models import Progress
+    from explore_async.settings.recipe import Recipe
 
 _STOPS_WITHIN_S = 5.0
 

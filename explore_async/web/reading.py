@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from explore_async.curation.collection import below
-from explore_async.curation.run_data import RunData
+from explore_async.curation.collections.collection import below
+from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.values import Completion
 from explore_async.storage.completions import read_stored

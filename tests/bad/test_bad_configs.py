@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from damage import altered, attempted, cases, damaged, deep, in_json, in_yaml, texts, values
 from hypothesis import given
 from hypothesis import strategies as st
+from support.damage import altered, attempted, cases, damaged, deep, in_json, in_yaml, texts, values
 
-from explore_async import config
-from explore_async.endpoints_file import read_endpoints
+from explore_async.config import load as config
+from explore_async.config.endpoints_file import read_endpoints
 from explore_async.errors import ConfigError
-from explore_async.serving.endpoints import normalise_url
+from explore_async.serving.endpoints.values import normalise_url
 
 FULL: dict[str, Any] = yaml.safe_load("""
 name: full

@@ -12,13 +12,13 @@ from typing import Any
 
 import orjson
 import pytest
-from cli import Finished, config, explore, in_process
-from damage import altered, attempted, cases, damaged, deep, in_json, values
 from hypothesis import given
 from hypothesis import strategies as st
-from originals import original_folder
+from support.cli import Finished, config, explore, in_process
+from support.damage import altered, attempted, cases, damaged, deep, in_json, values
+from support.originals import original_folder
 
-from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.serving.simulated.server import Latency, SimulatedServer
 
 COVERAGE = {
     "examples": 1, "examined": 1, "unique": 1, "mean_occurrences": 1.0, "std_occurrences": 0.5, "with_pair": 1,

@@ -13,10 +13,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cli import Finished
-from damage import altered, attempted, cases, damaged, deep, in_json, values, zipped
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cli import Finished
+from support.damage import altered, attempted, cases, damaged, deep, in_json, values, zipped
 
 PLAIN = [
     {"instruction": "Add 2 and 2", "input": "", "output": "4", "topic": "sums", "n": 1},

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from itertools import accumulate, pairwise
 
-import naive_rouge
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import naive_rouge
 
 from explore_async.curation.dedup import GroupedIndex
 from rouge_kernels import IDENTICAL, Admission, DedupIndex

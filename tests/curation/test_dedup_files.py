@@ -19,13 +19,13 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cli import explore, finished, in_process, launch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config
 from rouge_score.rouge_scorer import RougeScorer
+from support.cli import explore, finished, in_process, launch
 
-from explore_async import curation
+from explore_async.curation import files
 from explore_async.curation.dedup_files import Dedup, dedup_files
 from explore_async.errors import StorageError
 
@@ -565,8 +565,8 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch, nam
     """The optional dependency is named, with the command that brings it; nothing else needs it."""
     source = written(tmp_path / names[0], GOOD)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "explore_async.curation.parquet", raising=False)
-    monkeypatch.delattr(curation, "parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "explore_async.curation.files.parquet", raising=False)
+    monkeypatch.delattr(files, "parquet", raising=False)
     result = in_process("dedup", source, "--out", tmp_path / names[1], "--exact")
     assert (result.code, "pip install 'explore-async[parquet]'" in result.stderr) == (code, code == 2)
 

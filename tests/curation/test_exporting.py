@@ -9,9 +9,9 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from cli import in_process
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cli import in_process
 
 from explore_async.curation.card import text
 from explore_async.curation.sampling import METHODS, quotas, sampled

@@ -8,12 +8,12 @@ from pathlib import Path
 import orjson
 import pytest
 import yaml
-from cli import config, derived, explore
-from originals import original_folder
 from rouge_score.rouge_scorer import RougeScorer
+from support.cli import config, derived, explore
+from support.originals import original_folder
 
 from explore_async.exploration.parsing import Draft, parse_examples
-from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.storage.completions import CompletionStore
 
 pytestmark = pytest.mark.timeout(180)

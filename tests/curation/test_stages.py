@@ -7,12 +7,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cli import in_process
-from originals import original_folder
 from rouge_score.rouge_scorer import RougeScorer
+from support.cli import in_process
+from support.originals import original_folder
 
-from explore_async.curation.collection import below
-from explore_async.curation.run_data import RunData
+from explore_async.curation.collections.collection import below
+from explore_async.curation.collections.run_data import RunData
 
 SCORER = RougeScorer(["rougeL"])
 

@@ -14,7 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from explore_async.exploration.filters import Corpus, quality_check
 from explore_async.exploration.parsing import Draft, Proposal, Unreadable, parse_examples, parse_tasks
 from explore_async.exploration.values import Completion
-from explore_async.settings import Filters
+from explore_async.settings.recipe import Filters
 
 DRAFTS = [
     Draft('Say "hi" {to} me', "", "Hi } there\nfriend"),

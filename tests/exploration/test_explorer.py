@@ -9,9 +9,9 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import depth_first
 from pydantic import ValidationError
-from scripted import WIDE_WORDS, Driven, answer, recipe
+from support.naive import depth_first
+from support.scripted import WIDE_WORDS, Driven, answer, recipe
 
 from explore_async.exploration.values import (
     ChatRequest,

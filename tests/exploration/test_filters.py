@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from naive_rouge import greedy
-from scripted import recipe
+from support.naive_rouge import greedy
+from support.scripted import recipe
 
 from explore_async.exploration import filters
 from explore_async.exploration.filters import Corpora, Corpus, quality_check
 from explore_async.exploration.parsing import Draft
 from explore_async.exploration.values import Demonstration
-from explore_async.settings import Filters
+from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS
 
 BANNED = Filters(banned_words=("casino", "赌场", "C++"))

@@ -9,12 +9,12 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import recipe
+from support.scripted import recipe
 
 from explore_async.errors import ConfigError
 from explore_async.exploration.prompts import PromptBook, packaged_template
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Demonstration, Kind, Prompt, Request
-from explore_async.settings import Recipe
+from explore_async.settings.recipe import Recipe
 
 VALUES: dict[str, dict[str, Any]] = {
     "lookahead": {"existing": ("Prune roses",)},

@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import WORDS, answer, recipe
+from support.scripted import WORDS, answer, recipe
 
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Completion, Event, Example, ExampleKept, Failure, Outcome, Request
-from explore_async.settings import Recipe
+from explore_async.settings.recipe import Recipe
 
 KNOWN = (("Say where the ladder stands", "known:0"),)
 SEEDED = {

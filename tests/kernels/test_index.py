@@ -2,7 +2,6 @@ import random
 import threading
 from itertools import pairwise
 
-import naive_rouge
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from numba import config
 from rapidfuzz.distance import LCSseq
 from rouge_score.rouge_scorer import RougeScorer
+from support import naive_rouge
 
 import rouge_kernels
 from rouge_kernels import (

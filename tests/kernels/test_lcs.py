@@ -1,10 +1,10 @@
 import random
 
-import naive_rouge
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import LCSseq
+from support import naive_rouge
 
 from rouge_kernels import lcs_length
 

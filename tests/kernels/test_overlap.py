@@ -2,7 +2,6 @@ import random
 import threading
 from functools import cache
 
-import naive_rouge
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from numba import config
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
+from support import naive_rouge
 
 from rouge_kernels import Texts, best, histogram, lcs_matrix, mean, top_k
 

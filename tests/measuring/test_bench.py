@@ -8,15 +8,15 @@ from typing import Any
 
 import orjson
 import pytest
-from cli import CONFIG, config, explore, finished, in_process, launch
-from scripted import recipe
-from streaming_server import DONE, FINISH, event, paced, raw, streaming, text, usage
+from support.cli import CONFIG, config, explore, finished, in_process, launch
+from support.scripted import recipe
+from support.streaming_server import DONE, FINISH, event, paced, raw, streaming, text, usage
 
 from explore_async.errors import EndpointError
 from explore_async.measuring.figures import LevelFigures
 from explore_async.measuring.sweep import Plan, Sweep
-from explore_async.serving import roster
-from explore_async.serving.endpoints import Endpoint
+from explore_async.serving.endpoints import roster
+from explore_async.serving.endpoints.values import Endpoint
 
 SPREAD = dict.fromkeys(("mean", "p50", "p90", "p99"), float)
 GAUGE = {"mean": float, "most": float}

@@ -6,9 +6,9 @@ from collections import Counter
 
 import orjson
 import pytest
-from scripted import recipe
+from support.scripted import recipe
 
-from explore_async import config
+from explore_async.config import load as config
 from explore_async.errors import ConfigError
 from explore_async.measuring.prompts import limited, of_each_kind, questions
 

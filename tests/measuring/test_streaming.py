@@ -8,11 +8,11 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streaming_server import DONE, FINISH, event, paced, raw, streaming, text, usage
+from support.streaming_server import DONE, FINISH, event, paced, raw, streaming, text, usage
 
 from explore_async.errors import AttemptTimedOut, ConnectionFailed, EndpointUnavailable, RequestRejected
 from explore_async.measuring.streaming import Answer, EventReader, ask, read_chunk
-from explore_async.serving.client import EndpointClient, open_session
+from explore_async.serving.endpoints.client import EndpointClient, open_session
 
 BODY = orjson.dumps({"model": "m", "stream": True, "stream_options": {"include_usage": True}})
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest_asyncio
 
-from explore_async.serving.embedded import EmbeddedServer
-from explore_async.serving.models import fetch
+from explore_async.serving.servers.embedded import EmbeddedServer
+from explore_async.serving.servers.models import fetch
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

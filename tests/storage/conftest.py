@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
-from stored_run import go_on, serving
+from support.stored_run import go_on, serving
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cli import environment
 from hypothesis import given
 from hypothesis import strategies as st
-from stored_run import as_format_1, copied, doctor, go_on
-from unprivileged import without_override
+from support.cli import environment
+from support.stored_run import as_format_1, copied, doctor, go_on
+from support.unprivileged import without_override
 
 from explore_async.errors import DamagedStore, StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Outcome, Prompt, Request

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cli import derived, in_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stored_run import as_format_1, copied, doctor, everything, go_on, serving
+from support.cli import derived, in_process
+from support.stored_run import as_format_1, copied, doctor, everything, go_on, serving
 
 from explore_async.errors import StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Prompt, Request

@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 import pytest
-from cli import derived, explore
-from stored_run import copied, doctor, everything, go_on
+from support.cli import derived, explore
+from support.stored_run import copied, doctor, everything, go_on
 
-from explore_async.config import load
+from explore_async.config.load import load
 from explore_async.storage.directory import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("in_this_process")

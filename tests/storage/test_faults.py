@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli import DERIVED, config, derived, environment, explore, finished
-from stored_run import copied, doctor, go_on, serving
-from unprivileged import drop_override
+from support.cli import DERIVED, config, derived, environment, explore, finished
+from support.stored_run import copied, doctor, go_on, serving
+from support.unprivileged import drop_override
 
 from explore_async.errors import StorageError
-from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.storage.directory import RunDirectory
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cli import environment
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import recipe
+from support.cli import environment
+from support.scripted import recipe
 
 from explore_async.errors import ConfigError, StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Prompt, Request

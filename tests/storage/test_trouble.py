@@ -13,12 +13,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cli import environment
-from scripted import recipe
+from support.cli import environment
+from support.scripted import recipe
 
 from explore_async.errors import StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Prompt, Request
-from explore_async.settings import Recipe
+from explore_async.settings.recipe import Recipe
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.derived import DerivedFile, write_json
 from explore_async.storage.directory import RunDirectory, differences

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import orjson
-from cli import environment
+from support.cli import environment
 
 from torture.processes import Server, path_of
 from torture.trial import Ground, Row, Trial, stored_in

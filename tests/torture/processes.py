@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal, Self
 
-from cli import ROOT, environment
+from support.cli import ROOT, environment
 
 Phase = Literal["start", "replay", "asking", "finishing", "ended"]
 LOOK_S = 0.002

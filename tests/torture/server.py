@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 from aiohttp import web
 
-from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.serving.simulated.server import Latency, SimulatedServer
 
 _TRYING_OUT = "Say yes."
 

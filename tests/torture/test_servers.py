@@ -10,10 +10,10 @@ import itertools
 from pathlib import Path
 
 import pytest
-from cli import check_counts, derived
-from misbehaving import Behaviour
-from ordeals import ALWAYS, SLACK_S, STATES, STOP_S, fails, interrupted, run_to_end, undisturbed
-from server_faults import FAULTS, HANGS, ODDITIES, Disturbed
+from support.cli import check_counts, derived
+from support.misbehaving import Behaviour
+from support.ordeals import ALWAYS, SLACK_S, STATES, STOP_S, fails, interrupted, run_to_end, undisturbed
+from support.server_faults import FAULTS, HANGS, ODDITIES, Disturbed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from cli import DERIVED, RECIPE, config, derived
+from support.cli import DERIVED, RECIPE, config, derived
 
 from torture.processes import Life, Phase, Server
 

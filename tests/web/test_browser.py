@@ -10,11 +10,11 @@ from pathlib import Path
 
 import orjson
 import pytest
-from cli import config, explore, finished, launch
-from originals import original_folder
 from playwright.sync_api import Browser, Page, sync_playwright
+from support.cli import config, explore, finished, launch
+from support.originals import original_folder
 
-from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.web.app import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

@@ -7,14 +7,14 @@ import threading
 from pathlib import Path
 
 import aiohttp
-import misbehaving
 import orjson
 import pytest
-from cli import CONFIG, config, derived, explore, finished, launch
-from misbehaving import answer
+from support import misbehaving
+from support.cli import CONFIG, config, derived, explore, finished, launch
+from support.misbehaving import answer
 
 from explore_async.errors import DataError
-from explore_async.serving.simulator import Latency, SimulatedServer
+from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.web import reading
 from explore_async.web.app import runs_in, serving
 

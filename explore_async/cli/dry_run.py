@@ -1,0 +1,118 @@
+"""`run --dry-run`: a rendered prompt of each kind and what to expect. Asks nothing, writes nothing."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.text import Text
+
+from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.values import ChatRequest, Completion, Request
+from explore_async.settings.recipe import Recipe, RunSettings
+
+_CHARACTERS_PER_TOKEN = 4
+_TOKENS_PER_TASK = 25
+_TOKENS_PER_EXAMPLE = 110
+_MOST_REQUESTS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Upper bounds of a run in which every answer is read whole and nothing is dropped. Tokens are estimates."""
+
+    tasks: int
+    examples: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
+    recipe = settings.recipe.resolved(model=settings.recipe.model or "(the model served)", slots=128)
+    expected = expect(recipe)
+    prompts = sample_prompts(recipe)
+    if as_json:
+        document = {"expected": expected, "prompts": prompts}
+        sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
+        return
+    for kind, question in prompts.items():
+        console.print(Text(f"── {kind} ", style="bold"))
+        for message in question.messages:
+            content = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in message["content"])
+            console.print(Text(f"[{message['role']}]\n{content}\n"), soft_wrap=True)
+    console.print(Text("── to expect, when nothing is dropped", style="bold"))
+    console.print(
+        f"{expected.tasks:,} tasks, {expected.examples:,} examples, {expected.requests:,} requests,\n"
+        f"about {expected.prompt_tokens:,} prompt and {expected.completion_tokens:,} completion tokens "
+        f"({_CHARACTERS_PER_TOKEN} characters a token)"
+    )
+
+
+def expect(recipe: Recipe) -> Expectation:
+    """By arithmetic on the planned size of the trees."""
+    planned = [1]
+    for depth in range(recipe.exploration.depth):
+        planned.append(planned[-1] * recipe.exploration.breadth_at(depth))
+    domains = len(recipe.domains)
+    caps = [recipe.targets.cap_at(depth) for depth in range(len(planned))]
+    total = recipe.targets.examples
+    capped = sum((cap or 0) * count for cap, count in zip(caps, planned, strict=True)) * domains
+    examples = capped if total is None else total
+    asks = (
+        sum(
+            count * -(-recipe.exploration.breadth_at(depth) // recipe.exploration.step)
+            for depth, count in enumerate(planned[:-1])
+        )
+        * domains
+    )
+    tasks = sum(planned) * domains
+    each = -(-examples // tasks) if total is not None else 0
+    quotas = [min(each, cap) if cap is not None and total is not None else (each or cap or 0) for cap in caps]
+    generates = domains * sum(
+        count * max(1, -(-quota // recipe.generation.per_request)) for count, quota in zip(planned, quotas, strict=True)
+    )
+    sizes = {kind: _tokens(question) for kind, question in sample_prompts(recipe).items()}
+    exploring = sizes.get("backtrack", sizes.get("lookahead", 0))
+    children = (sum(planned) - 1) * domains
+    return Expectation(
+        tasks=tasks,
+        examples=examples,
+        requests=asks + generates,
+        prompt_tokens=asks * exploring + generates * sizes["generate"],
+        completion_tokens=children * _TOKENS_PER_TASK + generates * recipe.generation.per_request * _TOKENS_PER_EXAMPLE,
+    )
+
+
+def _tokens(question: ChatRequest) -> int:
+    return sum(len(message["content"]) for message in question.messages) // _CHARACTERS_PER_TOKEN
+
+
+def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
+    """The first prompt of each kind, as the explorer asks it when the answers are made of numbered names."""
+    recipe = recipe.model_copy(update={"window": 1, "lag": 1})
+    explorer, book = Explorer(recipe), PromptBook(recipe)
+    prompts: dict[str, ChatRequest] = {}
+    wanted = 3 if recipe.exploration.depth else 1
+    for _ in range(_MOST_REQUESTS):
+        request = explorer.next_request()
+        if request is None or len(prompts) == wanted:
+            break
+        prompts.setdefault(request.kind, book.render(request))
+        explorer.commit(request, Completion(_answer(recipe, request), "stop", 0, 0))
+    return prompts
+
+
+def _answer(recipe: Recipe, request: Request) -> str:
+    count = int(request.prompt.values["count"])
+    if request.kind == "generate":
+        item: list[dict[str, Any]] = [{"instruction": "-", "input": "", "output": "-"}]
+        return orjson.dumps({"examples": item}).decode()
+    names = [f"(sub-task {request.task_id}.{request.turn}.{index} of this task)" for index in range(count)]
+    if recipe.answer_format == "text":
+        return "\n".join(f"### Name: {name}\n### Reason: -\n### End" for name in names)
+    return orjson.dumps({"tasks": [{"name": name, "reason": "-"} for name in names]}).decode()

@@ -1,0 +1,222 @@
+"""What a run shows while it is on: a live panel on a terminal, plain lines elsewhere. All of it goes to stderr."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self, cast
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from explore_async.exploration.values import Event, ExampleKept, TaskAdded
+from explore_async.running.live import Glimpse
+from explore_async.running.run import RunInProgress
+from explore_async.settings.recipe import Recipe
+from explore_async.terminal.text import printable
+
+if TYPE_CHECKING:
+    from explore_async.serving.servers.models import Progress as FetchProgress
+
+
+_SECONDS_BETWEEN_LINES = 10.0
+_LONGEST_LINE = 10_000
+_MIB = 1 << 20
+
+
+class _LastingStderr(io.TextIOBase):
+    """stderr for as long as it can be written to; from then on nothing is written, and nothing fails.
+
+    Its reader may go, as after `2>&1 | head`, its terminal be closed, or the disk be full on which it ends: progress is
+    never worth the work.
+    """
+
+    def __init__(self) -> None:
+        self._stderr = sys.stderr  # a live panel puts itself in its place
+
+    def write(self, text: str) -> int:
+        with self._lasting():
+            self._stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lasting():
+            self._stderr.flush()
+
+    def fileno(self) -> int:
+        return self._stderr.fileno()
+
+    def isatty(self) -> bool:
+        return self._stderr.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stderr.encoding
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stderr.fileno())
+
+
+class LastingConsole(Console):
+    """Writes to stderr for as long as it can be written to; then the work goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(file=cast(IO[str], _LastingStderr()))
+
+
+class RunProgress:
+    """Observes a run and shows it. Enter it around the run."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._phase = ""
+        self._phase_began = time.monotonic()
+        self._last_line = 0.0
+        self._run: RunInProgress | None = None
+        self._target: int | None = None
+        self._latest: ExampleKept | None = None
+        self._fetched: FetchProgress | None = None
+        self._names: dict[str, str] = {}
+        self._rates: list[tuple[float, int]] = []
+        self._live = Live(
+            console=console, get_renderable=self._panel, refresh_per_second=4, transient=True, auto_refresh=True
+        )
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal and not self._console.is_dumb_terminal and not self._quiet:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live.is_started:
+            self._live.stop()
+
+    def phase(self, text: str) -> None:
+        self._phase, self._phase_began, self._fetched = text, time.monotonic(), None
+        self._say(text)
+
+    def fetching(self, progress: FetchProgress) -> None:
+        self._fetched = progress
+        if self._due():
+            self._say(f"{progress.what}: {progress.done / _MIB:,.0f} of {progress.total / _MIB:,.0f} MiB")
+
+    def began(self, recipe: Recipe, run: RunInProgress) -> None:
+        self._run, self._target = run, recipe.targets.examples
+        self.phase(
+            f"exploring {', '.join(domain.name for domain in recipe.domains)} with {', '.join(recipe.wanted_models)}"
+        )
+
+    def committed(self, events: Sequence[Event]) -> None:
+        first = self._latest is None
+        for event in events:
+            if isinstance(event, TaskAdded):
+                self._names[event.task.id] = event.task.name
+            elif isinstance(event, ExampleKept):
+                self._latest = event
+        if self._latest is not None and first:
+            self._say(f"first example: {printable(self._latest.example.instruction)}")
+        if self._run is not None and self._due():
+            self._say(self._line(self._run.glimpse()))
+
+    def nothing_new(self) -> None:
+        if self._run is not None and self._due():
+            self._say(self._line(self._run.glimpse()))
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        if self._live.is_started or now - self._last_line < _SECONDS_BETWEEN_LINES:
+            return False
+        self._last_line = now
+        return True
+
+    def _say(self, text: str) -> None:
+        if not self._quiet and not self._live.is_started:
+            self._console.print(Text(printable(text, _LONGEST_LINE)), soft_wrap=True)
+
+    def _line(self, glimpse: Glimpse) -> str:
+        tally = glimpse.tally
+        of = f" of {self._target}" if self._target else ""
+        rate, left = self._pace(glimpse)
+        return (
+            f"{glimpse.elapsed_s:,.0f} s: {tally.tasks.total()} tasks, {tally.kept}{of} examples kept, "
+            f"{tally.dropped.total()} dropped, {rate:,.0f} tokens/s, "
+            f"{glimpse.in_flight} in flight{f', about {left} left' if left else ''}"
+            f"{f'; {glimpse.engines}' if glimpse.engines else ''}"
+            f"{f'; {glimpse.trouble}' if glimpse.trouble else ''}"
+        )
+
+    def _pace(self, glimpse: Glimpse) -> tuple[float, str]:
+        """Completion tokens a second over the last minute, and how long the rest will take at this pace."""
+        now = glimpse.elapsed_s
+        self._rates.append((now, glimpse.tally.tokens["completion"]))
+        self._rates = [entry for entry in self._rates if entry[0] >= now - 60]
+        then, tokens = self._rates[0]
+        span = now - then
+        if span <= 0:
+            return 0.0, ""
+        rate = (glimpse.tally.tokens["completion"] - tokens) / span
+        pace = glimpse.tally.kept / now if now else 0.0
+        left = (self._target - glimpse.tally.kept) / pace if self._target and pace else None
+        return rate, "" if left is None else _duration(left)
+
+    def _panel(self) -> Panel:
+        waited = time.monotonic() - self._phase_began
+        head = Spinner("dots", Text(f" {printable(self._phase)}  ({waited:,.0f} s)"))
+        parts: list[Spinner | Table | Progress | Text] = [head]
+        if self._fetched is not None:
+            parts.append(_bar(self._fetched.what, self._fetched.done, self._fetched.total, unit=_MIB, of="MiB"))
+        if self._run is not None:
+            glimpse = self._run.glimpse()
+            tally = glimpse.tally
+            rate, left = self._pace(glimpse)
+            if self._target is not None:
+                parts.append(_bar("examples kept", tally.kept, self._target, unit=1, of=""))
+            table = Table.grid(padding=(0, 2))
+            table.add_row(
+                f"tasks {tally.tasks.total()}" + ("" if glimpse.explored else " so far"),
+                f"kept {tally.kept}",
+                f"dropped {tally.dropped.total()}",
+                f"{rate:,.0f} tokens/s",
+                f"in flight {glimpse.in_flight}/{glimpse.capacity}",
+                f"about {left} left" if left else "",
+            )
+            parts.append(table)
+            if glimpse.engines:
+                parts.append(Text(printable(glimpse.engines), style="dim"))
+            if glimpse.trouble:
+                parts.append(Text(printable(glimpse.trouble), style="yellow"))
+        if self._latest is not None:
+            example = self._latest.example
+            parts.append(Text(printable(f"{self._names.get(example.task_id, '')}: {example.instruction}"), style="dim"))
+        return Panel(Group(*parts), title="explore_async", title_align="left")
+
+
+def _bar(what: str, done: int, total: int, *, unit: int, of: str) -> Progress:
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    bar.add_task(what, total=total, completed=done, count=f"{done / unit:,.0f} of {total / unit:,.0f} {of}")
+    return bar
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,137 @@
+"""What a run says at its end: how it ended, what there is, and where to look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from explore_async.running.run import RunResult
+from explore_async.serving.endpoints.values import PoolStatistics
+from explore_async.terminal.text import printable
+
+_ENDINGS = {
+    "target": "the target is reached",
+    "complete": "every task has its examples or is exhausted",
+    "token_budget": "the token budget is used up",
+    "wall_time": "the wall time is over; the same command goes on from here",
+    "interrupted": "interrupted; the same command goes on from here",
+    "terminated": "terminated; the same command goes on from here",
+    "offline": "no more answers are stored; without --offline the run goes on from here",
+}
+_TASKS_SHOWN = 40
+_EXAMPLES_SHOWN = 3
+_MOST_CHARACTERS = 400
+_LONGEST_PATH = 10_000
+
+
+def show(result: RunResult, console: Console) -> None:
+    stats = result.stats
+    console.print()
+    console.print(_tree(result))
+    for line in _samples(result):
+        console.print(line)
+    console.print(_table(stats))
+    if stats["simulated"]:
+        console.print(Text("Made up by a simulated server: for practice, never for training.", style="bold yellow"))
+    console.print(Text(f"Ended: {_ENDINGS.get(result.ending, result.ending)}."))
+    if (failed := stats["requests"]["failed"]["total"]) and stats["ending"] in {"target", "complete"}:
+        again = "the same command with --set operation.retry_failed=true asks them again and derives the data anew"
+        console.print(Text(f"{failed} requests were given up, and what they would have brought is missing: {again}."))
+    if not result.kept:
+        console.print(Text("Nothing was kept: decisions.jsonl says why.", style="bold yellow"))
+    for name, what in (
+        ("dataset.jsonl", "the examples, one a line"),
+        ("tree.json", "the tree of tasks"),
+        ("decisions.jsonl", "why each task and example was kept or dropped"),
+        ("stats.json", "these numbers and more"),
+    ):
+        path = printable(str(result.directory / name), _LONGEST_PATH)
+        console.print(Text(f"  {path}", style="bold") + Text(f"  {what}"), soft_wrap=True)
+
+
+def _tree(result: RunResult) -> Tree:
+    """The first tasks of each tree with what they brought."""
+    document = orjson.loads((result.directory / "tree.json").read_bytes())
+    shown = Tree("[bold]tasks[/] (examples kept)")
+    left = _TASKS_SHOWN
+
+    def grow(branch: Tree, node: dict[str, Any]) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            branch = _grown(branch, node)
+        for child in node["children"]:
+            grow(branch, child)
+
+    for root in document["trees"]:
+        grow(shown, root)
+    if left < 0:
+        shown.add(f"… and {-left} more")
+    return shown
+
+
+def _grown(branch: Tree, node: dict[str, Any]) -> Tree:
+    name = escape(printable(node["name"]))
+    label = f"[cyan]{name}[/] (by backtracking, {node['kept']})" if node["origin"] == "backtrack" else None
+    return branch.add(label or f"{name} ({node['kept']})")
+
+
+def _samples(result: RunResult) -> list[Text]:
+    """A few examples from different places of the dataset, as they are."""
+    path = result.directory / "dataset.jsonl"
+    if not result.kept:
+        return []
+    step = max(1, result.kept // _EXAMPLES_SHOWN)
+    lines: list[Text] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            if number % step == 0 and len(lines) < _EXAMPLES_SHOWN:
+                example = orjson.loads(line)
+                text = Text("\n" + printable(example["task_path"][-1]), style="bold")
+                for field in ("instruction", "input", "output"):
+                    if example[field]:
+                        text.append(f"\n  {field}: ", style="dim not bold")
+                        text.append(printable(example[field], _MOST_CHARACTERS), style="not bold")
+                lines.append(text)
+    return lines
+
+
+def _table(stats: dict[str, Any]) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    tasks, examples, requests, tokens = stats["tasks"], stats["examples"], stats["requests"], stats["tokens"]
+    origins = ", ".join(f"{tasks[name]} {name}" for name in ("seed", "lookahead", "backtrack") if name in tasks)
+    table.add_row("", "")
+    table.add_row("tasks", f"{tasks['total']} ({origins}), {tasks['with_examples']} with examples{_reasons(tasks)}")
+    surplus = f", {examples['surplus']} more than their tasks needed" if examples["surplus"] else ""
+    table.add_row("examples", f"{examples['kept']} kept{_reasons(examples)}{surplus}")
+    failures = {reason: count for reason, count in requests["failed"].items() if reason != "total"}
+    shown = ", ".join(f"{reason} {count}" for reason, count in failures.items())
+    failed = f", {requests['failed']['total']} failed ({shown})" if failures else ""
+    seconds = stats["seconds_this_time"]
+    table.add_row("requests", f"{requests['total']}{failed}")
+    table.add_row(
+        "tokens",
+        f"{tokens.get('prompt', 0):,} read ({tokens.get('cached', 0):,} from the prefix cache), "
+        f"{tokens.get('completion', 0):,} written",
+    )
+    pool: PoolStatistics | None = stats.get("endpoints")
+    for endpoint in pool.endpoints if pool is not None else ():
+        if trouble := endpoint.trouble or (failures and endpoint.last_error):
+            table.add_row("trouble", escape(printable(trouble, _MOST_CHARACTERS)))
+    replayed = stats.get("this_time", {}).get("replayed", 0)
+    table.add_row("time", f"{seconds:,.0f} s this time" + (f", {replayed} answers replayed" if replayed else ""))
+    return table
+
+
+def _reasons(counts: dict[str, Any]) -> str:
+    dropped = {reason: count for reason, count in counts["dropped"].items() if reason != "total"}
+    if not dropped:
+        return ""
+    shown = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1]))
+    return f", {counts['dropped']['total']} dropped ({shown})"

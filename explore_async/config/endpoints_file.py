@@ -1,0 +1,64 @@
+"""A file that lists endpoints and is read again whenever it changes, so that servers can come and go during a run.
+
+YAML: a list of URLs, or of mappings as under `operation.endpoints`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from explore_async.config import yaml_text
+from explore_async.errors import ConfigError
+from explore_async.settings.recipe import EndpointSettings
+
+LOOK_S = 2.0
+"""Seconds between two looks at the file."""
+
+_LIST = TypeAdapter(tuple[EndpointSettings, ...])
+
+
+def read_endpoints(path: Path) -> tuple[EndpointSettings, ...]:
+    """Raises ConfigError where the file is no list of endpoints, or an empty one."""
+    try:
+        listed = yaml_text.load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except yaml_text.NO_YAML as error:
+        raise ConfigError(f"{path}: this is no YAML: {error}") from error
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError(f"{path}: a list of endpoints is expected, one `- http://host:8000/v1` a line")
+    try:
+        return _LIST.validate_python(listed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        number, *field = first["loc"]
+        where = ".".join(map(str, field))
+        fault = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            fault = f"unknown key; there are {', '.join(EndpointSettings.model_fields)}"
+        raise ConfigError(f"{path}: endpoint {int(number) + 1}{f', {where}' if where else ''}: {fault}") from error
+
+
+async def changes(path: Path) -> AsyncIterator[tuple[EndpointSettings, ...] | ConfigError]:
+    """What the file lists each time it has changed, or what is wrong with it. Never ends."""
+    seen = _state(path)
+    while True:
+        await asyncio.sleep(LOOK_S)
+        if (now := _state(path)) != seen:
+            seen = now
+            try:
+                yield await asyncio.to_thread(read_endpoints, path)
+            except ConfigError as error:
+                yield error
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

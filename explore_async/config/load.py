@@ -1,0 +1,232 @@
+"""YAML in, settings out. Every complaint names file, key and fault, and for a misspelling what was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from rapidfuzz import process
+
+from explore_async.config import yaml_text
+from explore_async.errors import ConfigError
+from explore_async.exploration.values import Kind
+from explore_async.settings.recipe import RunSettings, ServerSettings
+
+NOTHING = object()
+"""A change to "not set", where None means "as the file has it"."""
+
+_CLOSE_ENOUGH = 60.0
+_TEMPLATE = "template.yaml"
+
+
+def presets() -> dict[str, Path]:
+    """The packaged configs by name."""
+    packaged = Path(str(files("explore_async"))) / "configs"
+    folder = packaged if packaged.is_dir() else packaged.parent.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(config: str, overrides: Sequence[str] = (), **changes: Any) -> RunSettings:
+    """The settings of a config file or preset, with `a.b=value` overrides and then `changes` on top.
+
+    `changes` are nested like the file; None in them means "not given".
+    """
+    path = _find(config)
+    document = _read(path)
+    for override in overrides:
+        _override(document, override)
+    _merge(document, changes)
+    _read_prompts(document, path.parent)
+    _place_known(document, path.parent)
+    try:
+        return RunSettings.model_validate(document)
+    except ValidationError as error:
+        lines = "\n  ".join(_complaint(detail) for detail in error.errors())
+        raise ConfigError(f"{path}:\n  {lines}") from error
+
+
+def server(document: dict[str, Any]) -> ServerSettings:
+    """The settings of a server that was asked for on the command line."""
+    try:
+        return ServerSettings.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_complaint(detail) for detail in error.errors())) from error
+
+
+def template(domain: str) -> str:
+    """The commented config for a domain of one's own."""
+    text = presets()[Path(_TEMPLATE).stem].read_text(encoding="utf-8")
+    return text.replace("My domain", _quoted(domain))
+
+
+def _quoted(text: str) -> str:
+    """As YAML wants it: in quotes where they are needed, and line breaks of every kind by their escapes."""
+    return yaml.safe_dump(text, allow_unicode=text.isprintable(), width=10_000).removesuffix("...\n").removesuffix("\n")
+
+
+def _find(config: str) -> Path:
+    path = Path(config)
+    if path.is_file() or (path.is_fifo() and path.is_relative_to("/dev")):  # /dev/stdin, <(...)
+        return path
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{config}: a config is a plain file, or comes by /dev/stdin")
+    known = presets()
+    if config in known:
+        return known[config]
+    names = [name for name in known if name != Path(_TEMPLATE).stem]
+    hint = _suggestion(config, names)
+    raise ConfigError(f"{config}: no such file or preset{hint}; the presets are {', '.join(names)}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml_text.load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+    except yaml_text.NO_YAML as error:
+        raise ConfigError(f"{path}: this is no YAML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    if document is None:
+        raise ConfigError(f"{path}: the file is empty; `explore-async init` prints a config to begin with")
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: a mapping of settings is expected at the top, not a {type(document).__name__}")
+    return document
+
+
+def assignments(overrides: Sequence[str]) -> dict[str, Any]:
+    """`name=value` pairs as a mapping, the values read as YAML. Raises ConfigError."""
+    document: dict[str, Any] = {}
+    for override in overrides:
+        _override(document, override)
+    return document
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {override}: write it as name=value, for example --set generation.per_request=5")
+    try:
+        value = yaml_text.load(text)
+    except yaml_text.NO_YAML as error:
+        raise ConfigError(f"--set {name}: the value is no YAML: {getattr(error, 'problem', None) or error}") from error
+    target: Any = document
+    *above, last = name.strip().split(".")
+    for step in above:
+        target = _below(target, step, name)
+    if isinstance(target, list):
+        target[_position(target, last, name)] = value
+    else:
+        target[last] = value
+
+
+def _below(target: Any, step: str, name: str) -> Any:
+    where: Any = _position(target, step, name) if isinstance(target, list) else step
+    below = target[where] if isinstance(target, list) else target.get(where)
+    if below is None:
+        below = target[where] = {}
+    if not isinstance(below, dict | list):
+        raise ConfigError(f"--set {name}: {step} holds a value, not settings")
+    return below
+
+
+def _position(target: list[Any], step: str, name: str) -> int:
+    if not step.isdecimal() or int(step) >= len(target):
+        raise ConfigError(f"--set {name}: {step} is no position in a list of {len(target)}")
+    return int(step)
+
+
+def _merge(document: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for name, value in changes.items():
+        if value is NOTHING:
+            document.pop(name, None)
+        elif isinstance(value, Mapping):
+            below = document.get(name)
+            if any(leaf is not None for leaf in value.values()):
+                if not isinstance(below, dict):
+                    below = document[name] = {}
+                _merge(below, value)
+        elif value is not None:
+            document[name] = value
+
+
+def _read_prompts(document: dict[str, Any], beside: Path) -> None:
+    """`prompts:` names a folder; its templates become part of the recipe."""
+    folder = document.get("prompts")
+    if not isinstance(folder, str):
+        return
+    path = beside / folder
+    known = {kind: path / f"{kind}.j2" for kind in get_args(Kind)}
+    try:
+        document["prompts"] = {kind: file.read_text(encoding="utf-8") for kind, file in known.items() if file.is_file()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompts: {path}: {error}") from error
+    if not document["prompts"]:
+        names = ", ".join(file.name for file in known.values())
+        raise ConfigError(f"prompts: {path} holds none of {names}")
+
+
+def _place_known(document: dict[str, Any], beside: Path) -> None:
+    """The paths of `against:` count from the config's folder."""
+    known = document.get("against")
+    if not isinstance(known, list):
+        return
+    for position, one in enumerate(known):
+        if isinstance(one, str):
+            known[position] = str(beside / one)
+        elif isinstance(one, dict) and isinstance(one.get("path"), str):
+            known[position] = {**one, "path": str(beside / one["path"])}
+
+
+def _complaint(detail: ErrorDetails) -> str:
+    where = ".".join(str(step) for step in detail["loc"] if not _is_branch(step)) or "the config"
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(detail["loc"][:-1])
+        return f"{where}: unknown key{_suggestion(str(detail['loc'][-1]), known)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail["input"]
+    tellable = isinstance(given, str | int | float | bool) and not _may_be_secret(detail["loc"])
+    shown = f" (given: {_short(given)})" if tellable else ""
+    return f"{where}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _may_be_secret(location: Sequence[int | str]) -> bool:
+    """A key where the name of its variable belongs, a password in a URL."""
+    return location[-1] in {"url", "api_key_env", "api_key_file"} or "endpoints" in location[-2:]
+
+
+def _short(given: object) -> str:
+    try:
+        return str(given)[:80]
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number beyond all bounds"
+
+
+def _is_branch(step: int | str) -> bool:
+    """Whether it is the member of a union that pydantic tried: users know nothing of these."""
+    return isinstance(step, str) and (step == "int" or step.startswith(("tuple[", "constrained-", "literal[")))
+
+
+def _fields_at(location: Sequence[int | str]) -> list[str]:
+    model: Any = RunSettings
+    for step in location:
+        if isinstance(step, str) and not _is_branch(step) and isinstance(model, type) and issubclass(model, BaseModel):
+            model = _model_in(model.model_fields[step].annotation)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_in(annotation: Any) -> Any:
+    """The settings model inside an annotation such as tuple[Domain, ...] or Server | None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
+
+
+def _suggestion(word: str, known: Sequence[str]) -> str:
+    best = process.extractOne(word, known, score_cutoff=_CLOSE_ENOUGH)
+    return f"; did you mean {best[0]}?" if best is not None else ""

@@ -1,0 +1,1 @@
+"""Tasks and examples, wherever they are stored."""

@@ -1,0 +1,157 @@
+"""Writes a data directory: what commands on data leave, and what each of them reads again.
+
+It holds data.json (where the data came from and what was done to it), dataset.jsonl, tree.json, and decisions.jsonl
+where something was decided: the same files as a run's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from explore_async import __version__
+from explore_async.curation.collections.collection import Collection, Example, Node, below, printable_path, recounted
+from explore_async.curation.collections.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE, RunData
+from explore_async.curation.files.writers import as_document, storing
+from explore_async.errors import ConfigError, DataError
+
+_OWN_FILES = {
+    *(DATA_FILE, PRUNED_FILE, "dataset.jsonl", "tree.json", "decisions.jsonl"),
+    *(COVERAGE_FILE, "explore.yaml", "contamination.json"),
+}
+
+
+class DataDirectory:
+    """Owns the files while they are written. `keep` and `drop` count, so that the tree tells what became of tasks."""
+
+    def __init__(self, folder: Path, sources: Sequence[Collection]) -> None:
+        self._folder = folder
+        self._sources = sources
+        self._dataset: IO[bytes] = (folder / "dataset.jsonl").open("wb")
+        self._decisions: IO[bytes] | None = None
+        self.kept: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+
+    def keep(self, example: Example) -> None:
+        try:
+            line = orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError as error:
+            column = next((name for name, value in example.items() if not _in_json(value)), "?")
+            where = f"{self._paths}: example {example['id']}, column {column}"
+            raise DataError(f"{where}: JSON has no form for it; leave the column out") from error
+        self._dataset.write(line)
+        self.kept[example["task_id"]] += 1
+
+    def drop(self, task_id: str, reason: str) -> None:
+        self.dropped[task_id] += 1
+        self.reasons[reason] += 1
+
+    def decide(self, line: Mapping[str, Any]) -> None:
+        """Writes a line of evidence."""
+        if self._decisions is None:
+            self._decisions = (self._folder / "decisions.jsonl").open("wb")
+        self._decisions.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+    def document(self, name: str, content: Mapping[str, Any]) -> None:
+        (self._folder / name).write_bytes(as_document(content, f"{self._paths}, for {name}"))
+
+    @property
+    def _paths(self) -> str:
+        return ", ".join(str(source.path) for source in self._sources)
+
+    def text(self, name: str, content: str) -> None:
+        (self._folder / name).write_text(content, encoding="utf-8")
+
+    def finish(
+        self, trees: Iterable[Node], description: Mapping[str, Any], *, pruned: frozenset[str] = frozenset()
+    ) -> None:
+        """Writes what is known at the end: the trees with their counts, which tasks are pruned, and data.json."""
+        counted = [recounted(root, self.kept, self.dropped) for root in trees]
+        self.document("tree.json", {"trees": counted})
+        if pruned:
+            nodes = [node for root in counted for node in below(root)]
+            names = [{"id": node["id"], "name": node["name"]} for node in nodes if node["id"] in pruned]
+            self.document(PRUNED_FILE, {"tasks": len(nodes), "pruned": names})
+        counts = {
+            "kept": self.kept.total(),
+            "dropped": {"total": self.dropped.total(), **self.reasons},
+            "tasks_with_examples": len(self.kept),
+        }
+        document = {"format": DATA_FORMAT, "explore_async": __version__, **description, "examples": counts}
+        self.document(DATA_FILE, document)
+
+    def close(self) -> None:
+        for file in (self._dataset, self._decisions):
+            if file is not None:
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+
+
+def _check_free(out: Path) -> None:
+    if not out.exists():
+        return
+    there = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
+    if not out.is_dir() or (there and DATA_FILE not in there):
+        raise ConfigError(f"--out {out}: it is there already, and no data directory; choose another")
+    if foreign := [name for name in there if name not in _OWN_FILES]:
+        raise ConfigError(f"--out {out}: {foreign[0]} in it is not ours, and would be lost; choose another")
+
+
+@contextmanager
+def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirectory]:
+    """A directory of what `sources` hold, that takes its place whole at the end, or not at all. An earlier data
+    directory there is replaced; ConfigError where something else is.
+    """
+    with storing(out):
+        _check_free(out)
+        out.resolve().parent.mkdir(parents=True, exist_ok=True)
+        partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    try:
+        with storing(out):
+            directory = DataDirectory(partial, sources)
+            try:
+                yield directory
+            finally:
+                directory.close()
+            if out.exists():
+                shutil.rmtree(out)
+            partial.rename(out.resolve())
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What data.json says of where the data came from; of a single run also its recipe and its place."""
+    description: dict[str, Any] = {
+        "made_by": made_by,
+        "name": sources[0].name if len(sources) == 1 else "merged",
+        "sources": [{"name": source.name, "path": printable_path(source.path)} for source in sources],
+        "settings": settings,
+        "simulated": any(source.is_simulated for source in sources),
+    }
+    only = sources[0]
+    if len(sources) == 1 and isinstance(only, RunData):
+        if only.recipe:
+            description["recipe"] = only.recipe
+        if only.completions is not None:
+            description["run"] = printable_path(only.completions.parent.resolve())
+    return description
+
+
+def _in_json(value: Any) -> bool:
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True

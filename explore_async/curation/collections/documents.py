@@ -1,0 +1,182 @@
+"""What the JSON documents of a run or data directory hold, as far as it is read of them.
+
+They are checked where they are read, so that a document that was edited or damaged is named once, with what is wrong in
+it, and nothing behind has to doubt it. What stands there beyond this is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from explore_async.curation.collections.collection import TASK_ID
+from explore_async.errors import DataError
+
+Count = Annotated[int, Field(ge=0)]
+Counts = dict[str, Count]
+
+
+class Document(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class TreeNode(Document):
+    id: Annotated[str, Field(pattern=TASK_ID)]
+    name: str
+    reason: str
+    origin: str
+    depth: Count
+    kept: Count
+    dropped: Count
+    answers: Count
+    exhausted: bool
+    children: list[TreeNode]
+    original: dict[str, Any] = {}
+    original_file: dict[str, Any] = {}
+
+
+class Trees(Document):
+    trees: Annotated[list[TreeNode], Field(min_length=1)]
+
+
+class _Seed(Document):
+    instruction: str
+
+
+class _Domain(Document):
+    examples: list[_Seed] = []
+
+
+class _Targets(Document):
+    examples: int | None = None
+
+
+class _Recipe(Document):
+    name: str = ""
+    description: str = ""
+    language: str = ""
+    model: str | None = None
+    models: dict[str, str] | None = None
+    answer_format: str = ""
+    domains: list[_Domain] = []
+    targets: _Targets | None = None
+    filters: dict[str, Any] | None = None
+    exploration: dict[str, Any] | None = None
+    sampling: dict[str, dict[str, Any]] | None = None
+
+
+class _Written(Document):
+    kept: Count = 0
+    dropped: Counts = {}
+
+
+class _Source(Document):
+    name: str = ""
+
+
+class _Filters(Document):
+    threshold: float
+    scope: str
+
+
+class _Settings(Document):
+    filters: _Filters | None = None
+
+
+class Origin(Document):
+    """config.json of a run, data.json of other data."""
+
+    recipe: _Recipe | None = None
+    name: str = ""
+    run: str = ""
+    examples: _Written | None = None
+    sources: list[_Source] = []
+    settings: _Settings | None = None
+
+
+class _Examples(Document):
+    read: Count
+    kept: Count
+    dropped: Counts
+
+
+class _Tasks(Document):
+    total: Count
+    with_examples: Count
+
+
+class _Requests(Document):
+    total: Count
+
+
+class _Tokens(Document):
+    prompt: Count = 0
+    completion: Count = 0
+
+
+class Stats(Document):
+    examples: _Examples | None = None
+    tasks: _Tasks | None = None
+    requests: _Requests | None = None
+    tokens: _Tokens | None = None
+    seconds_this_time: float = 0.0
+
+
+class _Pruned(Document):
+    id: str
+
+
+class PrunedTasks(Document):
+    tasks: Count
+    pruned: list[_Pruned]
+
+
+class _Estimate(Document):
+    value: float
+    low: float
+    high: float
+
+
+class Coverage(Document):
+    examples: Count
+    unique: Count
+    mean_occurrences: float
+    std_occurrences: float
+    chao1: _Estimate | None
+    unseen_mass: _Estimate | None
+    overlap_nearest: float
+    near_duplicates: float
+
+
+class Decision(Document):
+    """A line of evidence on a task or an example."""
+
+    what: str
+    id: str
+    kept: bool
+    reason: str
+    task_id: str = ""
+    request: str | None = None
+    nearest: str | None = None
+    score: float = 0.0
+    benchmark: str = ""
+    ngram: str = ""
+    row: int = 0
+    text: str = ""
+
+
+def check(document: Mapping[str, Any], model: type[Document], place: Path | str) -> None:
+    """Raises DataError with the place and the first thing that is not as it should be."""
+    try:
+        model.model_validate(document)
+        orjson.dumps(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{place}: not as explore_async writes it: {where}: {first['msg']}") from error
+    except TypeError as error:
+        raise DataError(f"{place}: not as explore_async writes it: {error}") from error

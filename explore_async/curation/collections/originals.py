@@ -1,0 +1,279 @@
+"""Folders of the published Explore-Instruct code: tree_meta_info.json and a JSON file for each task.
+
+In such a folder two tasks of one name share a file, the later having overwritten the earlier; the examples then belong
+to the first of them. What is written here gives each task a file of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from explore_async.curation.collections.collection import (
+    DEEPEST,
+    OWN_COLUMNS,
+    Collection,
+    Example,
+    Node,
+    below,
+    new_node,
+)
+from explore_async.curation.files.writers import as_document, replacing, storing
+from explore_async.errors import ConfigError, DataError
+
+TREE = "tree_meta_info.json"
+PRUNED = "pruned_subtasks_name.json"
+_TEXTS = ("instruction", "input", "output")
+_NAMES = ("task_name", "raw_task_name", "config_filename", "reason")
+_THEIRS = "imported"
+"""Where fields of theirs go that are called like columns of ours."""
+_LONGEST_FILE_NAME = 200
+"""Bytes: file systems take 255 of them, and the suffix needs some."""
+_NOTES = 10
+
+
+def is_original(path: Path) -> bool:
+    return (path / TREE).is_file()
+
+
+@dataclass(frozen=True)
+class OriginalFolder:
+    """Reads one. Every node keeps what their tree says of it under `original`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self._tree["name"])
+
+    @property
+    def is_simulated(self) -> bool:
+        return False
+
+    @cached_property
+    def _tree(self) -> dict[str, Any]:
+        counts = {node["id"]: len(examples) for node, examples in self._tasks(self._bare)}
+        return _counted(self._bare, counts)  # the nodes know by now what their files say
+
+    @cached_property
+    def _bare(self) -> dict[str, Any]:
+        document = _loaded(self.path / TREE)
+        if isinstance(document, list):  # a forest of one
+            if len(document) != 1:
+                raise DataError(f"{self.path / TREE}: a list of {len(document)} trees; one is expected")
+            (document,) = document
+        return self._node(document, "0")
+
+    def _node(self, theirs: Any, task_id: str) -> dict[str, Any]:
+        where = f"{self.path / TREE}, task {task_id}"
+        if not isinstance(theirs, Mapping):
+            raise DataError(f"{where}: not an object")
+        name, children = theirs.get("task_name"), theirs.get("children") or []
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{where}: field task_name is missing or no text")
+        if task_id.count(".") > DEEPEST:
+            raise DataError(f"{where}: more than {DEEPEST} levels deep")
+        if not isinstance(children, list):
+            raise DataError(f"{where}: field children is no list")
+        reason = theirs.get("reason") or ""
+        if not isinstance(reason, str):
+            raise DataError(f"{where}: field reason is no text")
+        origin = "seed" if task_id == "0" else "lookahead"
+        own = {key: value for key, value in theirs.items() if key != "children"}
+        node = new_node(task_id, name, reason=reason, origin=origin, original=own)
+        node["children"] = [self._node(child, f"{task_id}.{index}") for index, child in enumerate(children)]
+        return node
+
+    @cached_property
+    def pruned(self) -> frozenset[str]:
+        """Their list names tasks; each name stands for the last task that is called so, since the first is kept."""
+        path = self.path / PRUNED
+        if not path.is_file():
+            return frozenset()
+        names = _loaded(path)
+        if not isinstance(names, list):
+            raise DataError(f"{path}: not a list of names")
+        last = {node["name"]: node["id"] for node in below(self._bare)}
+        return frozenset(last[name] for name in names if isinstance(name, str) and name in last)
+
+    def trees(self) -> Sequence[Node]:
+        return [self._tree]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Tasks without a file of their own, which therefore have no examples."""
+        shown = [
+            f"{self.path}: task {node['id']} has no file {self._named(node)}, and so no examples"
+            for node in below(self._bare)
+            if self._file(node) is None
+        ]
+        return [*shown[:_NOTES], *([f"… and {len(shown) - _NOTES:,} more such tasks"] if len(shown) > _NOTES else [])]
+
+    def examples(self) -> Iterator[Example]:
+        paths = {"0": [self._bare["name"]]}
+        for node in below(self._bare):
+            for child in node["children"]:
+                paths[child["id"]] = [*paths[node["id"]], child["name"]]
+        for node, examples in self._tasks(self._bare):
+            task_id = node["id"]
+            for number, example in enumerate(examples):
+                yield _example(example, f"{task_id}-{number}", task_id, paths[task_id])
+
+    def _tasks(self, root: dict[str, Any]) -> Iterator[tuple[Node, list[dict[str, Any]]]]:
+        """Each task with its examples as they stand in its file, checked."""
+        read: set[Path] = set()
+        for node in _nodes(root):
+            path = self._file(node)
+            if path is None or path in read:
+                continue
+            read.add(path)
+            document = _loaded(path)
+            examples = document.get("examples", ()) if isinstance(document, Mapping) else document
+            if not isinstance(examples, list):
+                raise DataError(f"{path}: neither a list of examples nor an object with one, `examples`")
+            if isinstance(document, Mapping):
+                node["original_file"] = {key: value for key, value in document.items() if key != "examples"}
+            for number, example in enumerate(examples, start=1):
+                _check(example, f"{path}, example {number}")
+            yield node, examples
+
+    def _file(self, node: Node) -> Path | None:
+        """The task's file: what the tree calls it, in this folder, wherever it lay when it was written."""
+        path = self.path / self._named(node)
+        with suppress(OSError):  # longer than a name of a file can be
+            return path if path.is_file() else None
+        return None
+
+    @staticmethod
+    def _named(node: Node) -> str:
+        named = node["original"].get("config_filename")
+        if not isinstance(named, str) or not named:
+            named = f"{node['name']}.json"
+        return Path(named.replace("\\", "/")).name
+
+
+def write_original(collection: Collection, folder: Path) -> int:
+    """Writes all tasks and examples as such a folder; returns how many examples. Raises ConfigError where something
+    else is in the way.
+    """
+    trees = collection.trees()
+    if len(trees) != 1:
+        raise ConfigError(f"{collection.path}: {len(trees)} domains; such a folder holds one tree")
+    if folder.exists() and not is_original(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"--out {folder}: it is there already, and no folder of this kind; choose another")
+    (root,) = trees
+    names = _file_names(root)
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for example in collection.examples():
+        by_task.setdefault(example["task_id"], []).append(_theirs(example))
+    if strangers := sorted(by_task.keys() - names.keys()):
+        raise DataError(f"{collection.path}: examples of task {strangers[0]}, which is not in the tree")
+    documents: dict[str, Any] = {TREE: _tree_document(root, names)}
+    for node in below(root):
+        fields = {**node.get("original_file", {}), **_fields(node, names)}
+        documents[names[node["id"]]] = {**fields, "examples": by_task.get(node["id"], [])}
+    if collection.pruned:
+        documents[PRUNED] = [node["name"] for node in below(root) if node["id"] in collection.pruned]
+    contents = [as_document(document, collection.path).removesuffix(b"\n") for document in documents.values()]
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with replacing([(folder / name).resolve() for name in documents]) as files:
+        for file, content in zip(files, contents, strict=True):
+            file.write(content)
+    return sum(map(len, by_task.values()))
+
+
+def _file_names(root: Node) -> dict[str, str]:
+    """For each task a file name of its own, the one that it was imported with where it had one."""
+    names: dict[str, str] = {}
+    taken = {TREE.casefold(), PRUNED.casefold()}
+    for node in below(root):
+        named = node.get("original", {}).get("config_filename")
+        stem = _stem(named) if isinstance(named, str) and named else re.sub(r"[^\w -]+", "_", node["name"])
+        stem = stem.encode("utf-8", "replace")[:_LONGEST_FILE_NAME].decode(errors="ignore")
+        name = f"{stem}.json"
+        if name.casefold() in taken:
+            name = f"{stem} {node['id']}.json"
+        taken.add(name.casefold())
+        names[node["id"]] = name
+    return names
+
+
+def _stem(named: str) -> str:
+    """Of a file in this folder, whatever path it is given, without what a terminal would take for more than a name."""
+    stem = Path(named.replace("\\", "/")).stem
+    return "".join(c if c.isprintable() else "_" for c in stem)
+
+
+def _fields(node: Node, names: Mapping[str, str]) -> dict[str, Any]:
+    original = node.get("original", {})
+    ours = {
+        "raw_task_name": original.get("raw_task_name", node["name"]),
+        "task_name": node["name"],
+        "config_filename": names[node["id"]],
+        "reason": node["reason"],
+    }
+    return {**original, **ours}
+
+
+def _tree_document(node: Node, names: Mapping[str, str]) -> dict[str, Any]:
+    return {**_fields(node, names), "children": [_tree_document(child, names) for child in node["children"]]}
+
+
+def _theirs(example: Example) -> dict[str, Any]:
+    """What the example was before it was imported, or what they would write of it."""
+    more = {key: value for key, value in example.items() if key not in OWN_COLUMNS and key != _THEIRS}
+    return {**{name: example[name] for name in _TEXTS}, **more, **example.get(_THEIRS, {})}
+
+
+def _example(theirs: Mapping[str, Any], example_id: str, task_id: str, path: list[str]) -> Example:
+    clashing = {key: theirs[key] for key in ("id", "task_id", "task_path", "request", _THEIRS) if key in theirs}
+    if theirs.get("input", "") is None:
+        clashing["input"] = None
+    more = {key: value for key, value in theirs.items() if key not in OWN_COLUMNS and key != _THEIRS}
+    return {
+        "id": example_id,
+        "task_id": task_id,
+        "task_path": path,
+        "instruction": theirs["instruction"],
+        "input": theirs.get("input") or "",
+        "output": theirs["output"],
+        **more,
+        **({_THEIRS: clashing} if clashing else {}),
+    }
+
+
+def _check(example: Any, where: str) -> None:
+    if not isinstance(example, Mapping):
+        raise DataError(f"{where}: not an object")
+    for name in _TEXTS:
+        value = example.get(name)
+        if not isinstance(value, str) and not (name == "input" and value is None):
+            raise DataError(f"{where}: field {name} is missing or no text")
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node["children"]:
+        yield from _nodes(child)
+
+
+def _counted(node: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
+    children = [_counted(child, counts) for child in node["children"]]
+    return {**node, "kept": counts.get(node["id"], 0), "children": children}
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{path}: invalid JSON: {error}") from error

@@ -1,0 +1,176 @@
+"""A file of instructions, from anywhere, as a collection: a tree with its root alone, or a task for each value of a
+column. A file that was exported from a run keeps its ids and its tree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from explore_async.curation.collections.collection import (
+    DEEPEST,
+    OWN_COLUMNS,
+    TASK_ID,
+    Example,
+    Node,
+    new_node,
+    printable_path,
+    recounted,
+)
+from explore_async.curation.collections.columns import TASK, Exchange, reader
+from explore_async.curation.files.fields import FieldError, field_of
+from explore_async.curation.files.source import BadRow, Row, Source
+from explore_async.errors import DataError
+
+_TASK_ID = re.compile(TASK_ID)
+_THEIRS = "imported"
+
+
+_FAULTS_NAMED = 10
+
+
+@dataclass
+class PlainFile:
+    """Reads one. `columns` are theirs by ours (see `columns`). Bad rows end the reading unless they are skipped: then
+    `bad` counts those of the last reading, and `faults` names the first few.
+    """
+
+    path: Path
+    columns: Mapping[str, str] = field(default_factory=dict)
+    skip_bad_rows: bool = False
+    bad: int = 0
+    faults: list[str] = field(default_factory=list)
+    pruned: frozenset[str] = frozenset()
+    is_simulated: bool = False
+
+    @property
+    def name(self) -> str:
+        return printable_path(self.path.name.partition(".")[0] or self.path.name)
+
+    @cached_property
+    def _source(self) -> Source:
+        return Source(self.path, text_column="instruction")
+
+    @cached_property
+    def _exported(self) -> bool:
+        """Whether its rows say where in a tree of ours they belong."""
+        if self.columns:
+            return False
+        first = next((row for row in self._source if isinstance(row, Row)), None)
+        return first is not None and _is_placed(first.value)
+
+    @cached_property
+    def _tasks(self) -> dict[str, str]:
+        """Task ids by the values of the task column, in order of their first row."""
+        return {}
+
+    @cached_property
+    def _counted(self) -> list[dict[str, Any]]:
+        kept: Counter[str] = Counter()
+        roots: dict[str, dict[str, Any]] = {} if self._exported else {"0": new_node("0", self.name)}
+        nodes = dict(roots)
+        for example in self.examples():
+            kept[example["task_id"]] += 1
+            if example["task_id"] not in nodes:
+                _grow(roots, nodes, example["task_id"], example["task_path"])
+        return [recounted(root, kept, {}) for root in roots.values()] or [new_node("0", self.name)]
+
+    def trees(self) -> list[Node]:
+        return list(self._counted)
+
+    def examples(self) -> Iterator[Example]:
+        read = reader(self.columns)
+        self._tasks.clear()
+        self.bad = 0
+        self.faults.clear()
+        seen: set[str] = set()
+        for row in self._source:
+            try:
+                example = self._example(row, read)
+                if self._exported:
+                    _check_new(example["id"], seen)
+            except FieldError as error:
+                fault = f"{self._source.place(row.number)}: {error}"
+                if not self.skip_bad_rows:
+                    raise DataError(f"{fault} (`import --on-bad-row skip` goes on without such rows)") from error
+                self.bad += 1
+                if len(self.faults) < _FAULTS_NAMED:
+                    self.faults.append(fault)
+            else:
+                yield example
+
+    def _example(self, row: Row | BadRow, read: Callable[[Mapping[str, Any]], Exchange]) -> Example:
+        if isinstance(row, BadRow):
+            raise FieldError(row.fault)
+        exchange = read(row.value)
+        texts = {"instruction": exchange.instruction, "input": exchange.input, "output": exchange.output}
+        if self._exported:
+            if not _is_placed(row.value):
+                raise FieldError(
+                    "id, task_id and task_path are missing or do not fit together, unlike in the first row"
+                )
+            places = {name: row.value[name] for name in ("id", "task_id", "task_path")}
+            return {**places, **texts, **{k: v for k, v in exchange.rest.items() if k not in places}}
+        task_id, path = self._place(row.value)
+        clashing = {key: exchange.rest[key] for key in (*OWN_COLUMNS, _THEIRS) if key in exchange.rest}
+        more = {key: value for key, value in exchange.rest.items() if key not in OWN_COLUMNS and key != _THEIRS}
+        return {
+            "id": f"{task_id}-{row.number - 1}",
+            "task_id": task_id,
+            "task_path": path,
+            **texts,
+            **more,
+            **({_THEIRS: clashing} if clashing else {}),
+        }
+
+    def _place(self, row: Mapping[str, Any]) -> tuple[str, list[str]]:
+        column = self.columns.get(TASK)
+        if column is None:
+            return "0", [self.name]
+        value = field_of(row, column)
+        if not isinstance(value, str | int | None):
+            raise FieldError(f"field {column} is no text, and so no task")
+        name = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
+        if not name:
+            return "0", [self.name]
+        task_id = self._tasks.setdefault(name, f"0.{len(self._tasks)}")
+        return task_id, [self.name, name]
+
+
+def _check_new(example_id: str, seen: set[str]) -> None:
+    if example_id in seen:
+        raise FieldError(f"the id {example_id!r} is there twice")
+    seen.add(example_id)
+
+
+def _is_placed(row: Mapping[str, Any]) -> bool:
+    try:
+        example_id, task_id, path = (row.get(name) for name in ("id", "task_id", "task_path"))
+    except FieldError:  # of Parquet, a value that Python has no form for
+        return False
+    return (
+        isinstance(example_id, str)
+        and isinstance(task_id, str)
+        and _TASK_ID.fullmatch(task_id) is not None
+        and isinstance(path, list)
+        and len(path) == task_id.count(".") + 1 <= DEEPEST
+        and all(isinstance(name, str) for name in path)
+    )
+
+
+def _grow(roots: dict[str, dict[str, Any]], nodes: dict[str, dict[str, Any]], task_id: str, path: list[str]) -> None:
+    """The task's node, and those above it that are not there yet."""
+    steps = task_id.split(".")
+    for depth, name in enumerate(path):
+        one = ".".join(steps[: depth + 1])
+        if one not in nodes:
+            nodes[one] = new_node(one, name)
+            if depth == 0:
+                roots[one] = nodes[one]
+            else:
+                nodes[".".join(steps[:depth])]["children"].append(nodes[one])

@@ -1,0 +1,54 @@
+"""Which formats can become which, settled before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from explore_async.curation.files.formats import JSON, Kind, format_of
+from explore_async.curation.files.source import Row, Source
+from explore_async.errors import ConfigError
+
+_ROWS_AT_ONCE = 4096
+
+
+def check_conversion(sources: Sequence[Source], out: Path) -> None:
+    """ConfigError where a row could not be written whole in the format of `out`."""
+    kind = format_of(out).kind
+    for source in sources:
+        if kind is Kind.TEXT and source.format.kind is not Kind.TEXT:
+            raise ConfigError(f"{out}: a line of text cannot hold a row of {source.path}; write .jsonl")
+        if kind in JSON and source.format.kind is Kind.PARQUET:
+            from explore_async.curation.files import parquet
+
+            if column := parquet.unlike_json(parquet.schema_of(source.path)):
+                raise ConfigError(f"{out}: JSON has no form for column {column} of {source.path}; write .parquet")
+
+
+def parquet_schema(sources: Sequence[Source]) -> Any:
+    """The Arrow schema that holds every row: as Parquet declares it, found by reading all rows of the other formats.
+
+    Only with these are numbers of several types widened. DataError where a column has values that no type holds.
+    """
+    from explore_async.curation.files import parquet
+
+    widen = any(source.format.kind is not Kind.PARQUET for source in sources)
+    schema = None
+    for source in sources:
+        with parquet.arrow_faults(source.path):
+            for found in _schemas(source):
+                schema = found if schema is None else parquet.common_schema(schema, found, widen=widen)
+    return parquet.schema_of_values([]) if schema is None else schema
+
+
+def _schemas(source: Source) -> Iterator[Any]:
+    from explore_async.curation.files import parquet
+
+    if source.format.kind is Kind.PARQUET:
+        yield parquet.schema_of(source.path)
+        return
+    values = (row.value for row in source if isinstance(row, Row))
+    while batch := list(islice(values, _ROWS_AT_ONCE)):
+        yield parquet.schema_of_values(batch)

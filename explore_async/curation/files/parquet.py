@@ -1,0 +1,154 @@
+"""Parquet, by way of pyarrow, which only those who use Parquet need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import IO, Any
+
+from explore_async.curation.files.fields import FieldError
+from explore_async.curation.files.source import Row, reading
+from explore_async.errors import ConfigError, DataError
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as missing:
+    raise ConfigError("Parquet needs pyarrow: pip install 'explore-async[parquet]'") from missing
+
+_ROWS_AT_ONCE = 4096
+_ROW_GROUP_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record(Mapping[str, Any]):
+    """A row of a batch, its columns turned into Python only where asked for; FieldError where Python has no such value,
+    as for a year beyond 9999.
+    """
+
+    batch: pa.RecordBatch
+    position: int
+
+    def __getitem__(self, column: str) -> Any:
+        values = self.batch.column(column)
+        try:
+            return values[self.position].as_py()
+        except (ValueError, OverflowError) as error:
+            raise FieldError(f"field {column}: {' '.join(str(error).split())}") from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.batch.schema.names)
+
+    def __len__(self) -> int:
+        return int(self.batch.num_columns)
+
+
+def records(file: IO[bytes], path: Path) -> Iterator[Record]:
+    """The rows of an open file. Every value is checked first: Arrow trusts its files, and would crash on some."""
+    with arrow_faults(path):
+        parquet = pq.ParquetFile(file)
+        _check_names(parquet.schema_arrow, path)
+        for batch in parquet.iter_batches(_ROWS_AT_ONCE):
+            batch.validate(full=True)
+            for position in range(batch.num_rows):
+                yield Record(batch, position)
+
+
+def schema_of(path: Path) -> pa.Schema:
+    with reading(path), arrow_faults(path):
+        schema = pq.read_schema(path)
+    _check_names(schema, path)
+    return schema
+
+
+def _check_names(schema: pa.Schema, path: Path) -> None:
+    names = schema.names
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise DataError(f"{path}: two columns are called {twice!r}; rename one")
+
+
+@contextmanager
+def arrow_faults(path: Path) -> Iterator[None]:
+    """What Arrow cannot read or represent is a DataError that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, OverflowError) as error:  # the latter for whole numbers of more than 63 bits
+        raise DataError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def unlike_json(schema: pa.Schema) -> str:
+    """The first column with values that JSON has no form for, and its type; empty if there is none."""
+    return next((f"{field.name} ({field.type})" for field in schema if not _in_json(field.type)), "")
+
+
+def _in_json(kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_dictionary(kind) or types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _in_json(kind.value_type)
+    if types.is_struct(kind):
+        return all(_in_json(field.type) for field in kind)
+    return any(
+        one(kind)
+        for one in (
+            types.is_null, types.is_boolean, types.is_integer, types.is_floating,
+            types.is_string, types.is_large_string, types.is_string_view,
+        )
+    )  # fmt: skip
+
+
+def schema_of_values(values: Sequence[Mapping[str, Any]]) -> pa.Schema:
+    """The columns of these rows in the order of their first use, each with the narrowest type for all its values."""
+    names = dict.fromkeys(name for value in values for name in value)
+    rows = pa.array(values).type  # a struct, its fields in another order
+    return pa.schema([rows.field(name) for name in names])
+
+
+def common_schema(one: pa.Schema, other: pa.Schema, *, widen: bool) -> pa.Schema:
+    """The columns of both; numbers of two types are widened if asked for, no other types are reconciled."""
+    return pa.unify_schemas([one, other], promote_options="permissive" if widen else "default")
+
+
+class ParquetWriter:
+    """Writes rows in row groups of some 64 MiB. Rows from Parquet never become Python, so that their types stay."""
+
+    def __init__(self, file: IO[bytes], path: Path, schema: pa.Schema) -> None:
+        self._path = path
+        self._schema = schema
+        self._tables: list[pa.Table] = []
+        with arrow_faults(path):
+            self._writer = pq.ParquetWriter(file, schema)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        with arrow_faults(self._path):
+            self._tables += [self._table(list(run)) for _, run in groupby(rows, key=_batch_of)]
+            if sum(table.nbytes for table in self._tables) >= _ROW_GROUP_BYTES:
+                self._flush()
+
+    def close(self) -> None:
+        with arrow_faults(self._path):
+            self._flush()
+            self._writer.close()
+
+    def _table(self, rows: Sequence[Row]) -> pa.Table:
+        """Rows of one batch, or of none, under the schema."""
+        records = [row.value for row in rows if isinstance(row.value, Record)]
+        if not records:
+            return pa.Table.from_pylist([row.value for row in rows], schema=self._schema)
+        positions = pa.array([record.position for record in records])
+        taken = pa.Table.from_batches([records[0].batch.take(positions)])
+        if taken.schema == self._schema:
+            return taken
+        return pa.concat_tables([self._schema.empty_table(), taken], promote_options="permissive")
+
+    def _flush(self) -> None:
+        if self._tables:
+            self._writer.write_table(pa.concat_tables(self._tables))
+            self._tables = []
+
+
+def _batch_of(row: Row) -> int:
+    return id(row.value.batch) if isinstance(row.value, Record) else 0

@@ -1,0 +1,1 @@
+"""One run in progress: it drives exploration against serving and remembers in storage."""

@@ -1,0 +1,221 @@
+"""Where answers come from: the endpoints of a run and, where it has one, the server it starts for itself.
+
+Nothing is started or contacted before the first answer that is not stored already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, Self
+
+from explore_async.config.endpoints_file import changes, read_endpoints
+from explore_async.errors import ConfigError
+from explore_async.exploration.values import ChatRequest, Outcome
+from explore_async.serving.endpoints.open_files import check_room_for, room_for
+from explore_async.serving.endpoints.pool import MOST_FOUND, Endpoint, EndpointPool, PoolStatistics, Retry
+from explore_async.serving.servers.launch import Server, choose, new_server, slots_of
+from explore_async.serving.servers.vllm import KEY_VARIABLE
+from explore_async.settings.recipe import (
+    ASSUMED_SLOTS,
+    WINDOW_PER_FOUND_SLOT,
+    EndpointSettings,
+    Operation,
+    ServerSettings,
+)
+
+if TYPE_CHECKING:
+    from explore_async.serving.servers.models import Progress
+
+
+def check_operation(operation: Operation) -> None:
+    """Raises a ConfigError unless there is one place to ask."""
+    places = {
+        "operation.endpoints": operation.endpoints,
+        "operation.endpoints_file": operation.endpoints_file,
+        "operation.server": operation.server,
+    }
+    given = [name for name, place in places.items() if place]
+    if not given:
+        raise ConfigError(f"no endpoint: give --endpoint URL, or {' or '.join(places)} in the config")
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)}: give one of them")
+
+
+class Backend:
+    """Owns the server of the run, if it has one, and the endpoint pool. `models` are the logical ones, none to take
+    the one served; `forms` see EndpointPool.
+
+    `window` of the run: a part of it is the most that may be in flight where endpoints are to find out what they take.
+    """
+
+    def __init__(
+        self,
+        operation: Operation,
+        *,
+        models: Sequence[str],
+        forms: Sequence[ChatRequest],
+        window: int | None,
+        server_log: Path,
+        report: Callable[[str], None],
+        report_fetch: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._operation = operation
+        self._models = tuple(models)
+        self._forms = tuple(forms)
+        self._window = window
+        self._listed = operation.endpoints
+        if operation.endpoints_file is not None:
+            self._listed = read_endpoints(Path(operation.endpoints_file))
+        self._server_log = server_log
+        self._report = report
+        self._report_fetch = report_fetch
+        self._stack = AsyncExitStack()
+        self._pool: EndpointPool | None = None
+        self._server: Server | None = None
+        self._connecting = asyncio.Lock()
+        self._connected_models: tuple[str, ...] = ()
+        self._connected = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(exc_type, exc, traceback)
+
+    @property
+    def slots(self) -> int:
+        """Requests that the servers answer at once, as declared or assumed: what an automatic window is made for."""
+        if self._operation.server is not None:
+            return slots_of(self._operation.server)
+        return sum(ASSUMED_SLOTS if one.concurrency == "auto" else one.concurrency for one in self._listed)
+
+    @property
+    def capacity(self) -> int:
+        """Most requests in flight at the moment."""
+        return self.slots if self._pool is None else self._pool.capacity
+
+    async def connect(self) -> tuple[str, ...]:
+        """Starts what has to be started; returns the logical models. Does nothing the second time."""
+        async with self._connecting:
+            if self._pool is None:
+                server = self._operation.server
+                endpoints = (
+                    [await self._start(server)]
+                    if server is not None
+                    else [_endpoint(settings) for settings in self._listed]
+                )
+                retries = self._operation.retries
+                pool = EndpointPool(
+                    endpoints,
+                    models=self._models,
+                    forms=self._forms,
+                    retry=Retry(
+                        retries.attempts, retries.first_wait_s, retries.longest_wait_s, self._operation.stall_s
+                    ),
+                    most_found=self._most_found(endpoints),
+                )
+                await self._stack.enter_async_context(pool)
+                if server is None:
+                    self._report(f"connecting to {', '.join(one.url for one in endpoints)}")
+                self._connected_models = await pool.connect()
+                self._pool = pool
+                self._connected.set()
+        return self._connected_models
+
+    def _most_found(self, endpoints: Sequence[Endpoint]) -> int:
+        """Requests that may be in flight where concurrency is found out. What is declared has to fit into what this
+        process may open, which raises ConfigError; what is found may use the rest.
+        """
+        declared = sum(endpoint.concurrency or 0 for endpoint in endpoints)
+        check_room_for(declared)
+        if all(endpoint.concurrency is not None for endpoint in endpoints):
+            return MOST_FOUND
+        wanted = MOST_FOUND if self._window is None else self._window // WINDOW_PER_FOUND_SLOT
+        return max(1, room_for(declared + wanted) - declared)
+
+    async def _start(self, settings: ServerSettings) -> Endpoint:
+        made = await new_server(
+            settings,
+            model_name=self._models[0] if self._models else None,
+            log_path=self._server_log,
+            say=self._report,
+            report_fetch=self._report_fetch,
+        )
+        server: Server = await self._stack.enter_async_context(made)
+        self._server = server
+        self._report(f"the server is ready after {server.started_in_s:.0f} s")
+        key = KEY_VARIABLE if choose(settings).engine == "vllm" and os.environ.get(KEY_VARIABLE) else None
+        return Endpoint(server.url, concurrency=slots_of(settings), api_key_env=key)
+
+    async def ask(
+        self,
+        request: ChatRequest,
+        *,
+        priority: int,
+        affinity: str,
+        placed: Callable[[str], None],
+        avoid: str | None = None,
+    ) -> Outcome:
+        assert self._pool is not None
+        return await self._pool.ask(request, priority=priority, affinity=affinity, placed=placed, avoid=avoid)
+
+    async def watch(self) -> NoReturn:
+        """Ends a run that gets no answers any more, with the cause: no outcome for too long, or our server has died."""
+        await self._connected.wait()
+        assert self._pool is not None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pool.watch())
+            group.create_task(self._pool.look())
+            if self._operation.endpoints_file is not None:
+                group.create_task(self._follow(Path(self._operation.endpoints_file), self._pool))
+            if self._server is not None:
+                group.create_task(self._server.watch())
+        raise AssertionError("watch returns only by raising")
+
+    async def _follow(self, path: Path, pool: EndpointPool) -> None:
+        """Takes over what the file lists; while it cannot be used, things stay as they were."""
+        known = {one.url: None for one in self._listed}
+        async for listed in changes(path):
+            try:
+                if isinstance(listed, ConfigError):
+                    raise listed
+                await pool.replace([_endpoint(settings) for settings in listed])
+            except ConfigError as error:
+                self._report(f"{error}; going on with the endpoints as they were")
+            else:
+                now = {one.url: None for one in listed}
+                joined = [url for url in now if url not in known]
+                gone = [url for url in known if url not in now]
+                told = [f"{', '.join(urls)} {what}" for urls, what in ((joined, "joins"), (gone, "leaves")) if urls]
+                self._report(f"{path}: {'; '.join(told) or 'other settings'}; {len(listed)} endpoints now")
+                known = now
+
+    def stop(self) -> None:
+        """Asks nothing more and tries nothing again; what is under way may finish."""
+        if self._pool is not None:
+            self._pool.stop()
+
+    def statistics(self) -> PoolStatistics | None:
+        return None if self._pool is None else self._pool.statistics()
+
+
+def _endpoint(settings: EndpointSettings) -> Endpoint:
+    return Endpoint(
+        settings.url,
+        concurrency=None if settings.concurrency == "auto" else settings.concurrency,
+        api_key_env=settings.api_key_env,
+        api_key_file=settings.api_key_file,
+        ca_file=settings.ca_file,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+        weight=settings.weight,
+        model=settings.model,
+    )

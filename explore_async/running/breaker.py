@@ -1,0 +1,93 @@
+"""Ends a run that pays for nothing: of the latest answers nearly all failed, or held nothing that can be read.
+
+Only answers asked for at this start count. Those replayed cannot trip it, so a run that it ended goes on, whether its
+cause was mended or not, for as many answers as it takes to tell. It changes no byte: what was committed stands.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from explore_async.errors import EndpointError
+from explore_async.exploration.parsing import Format, Unreadable, parse_examples
+from explore_async.exploration.values import Event, ExampleRejected, Failure, Request
+from explore_async.running.driver import Performed
+
+JUDGED: Final = 200
+"""Answers looked back at: more than any healthy run wastes in a row, less than anybody minds to have paid for."""
+_EXCERPT: Final = 160
+_ADVICE: Final = {
+    "truncated": "Answers are cut off before an example ends: raise sampling.generation.max_tokens (--adopt)",
+    "context_overflow": "Prompts are longer than the server takes: give it a larger context",
+    "unparsable": "Does the model follow the format, and the server its chat template? See answer_format",
+}
+_FAILURES: Final = {"rejected", "repeated", "context_overflow"}
+_ADVICE_ON_FAILURES: Final = "; --set operation.retry_failed=true asks again what failed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    reason: str
+    said: str
+
+
+class Breaker:
+    """Owns the memory of the latest answers. `share`: more than this of them has to be good for nothing; 1 is never.
+
+    `path` of the run is for the message.
+    """
+
+    def __init__(self, share: float, answer_format: Format, path: Path) -> None:
+        self._share = share
+        self._format = answer_format
+        self._path = path
+        self._recent: deque[_Fault | None] = deque(maxlen=JUDGED)
+
+    def note(self, request: Request, performed: Performed, events: Sequence[Event]) -> None:
+        """Takes in what was committed. Raises EndpointError where that was one too many."""
+        if not performed.new:
+            return
+        fault = self._fault(request, performed, events)
+        self._recent.append(fault)
+        if fault is None or len(self._recent) < JUDGED:
+            return
+        reasons = Counter(one.reason for one in self._recent if one is not None)
+        if reasons.total() > self._share * JUDGED:
+            raise EndpointError(self._message(reasons, fault, performed.key))
+
+    def _fault(self, request: Request, performed: Performed, events: Sequence[Event]) -> _Fault | None:
+        """An answer about sub-tasks may well bring none; one that was asked for examples has to hold one."""
+        outcome = performed.outcome
+        if isinstance(outcome, Failure):
+            return _Fault(outcome.kind, outcome.detail)
+        if request.kind != "generate" or not any(_is_unreadable(event) for event in events):
+            return None
+        items = parse_examples(outcome, self._format)  # again, as what is read and waits leads to no event
+        if not all(isinstance(item, Unreadable) for item in items):
+            return None
+        reason = next(item.reason for item in items if isinstance(item, Unreadable))
+        return _Fault(reason, f"{outcome.endpoint} said {_shortened(outcome.text)!r}")
+
+    def _message(self, reasons: Counter[str], latest: _Fault, key: str) -> str:
+        most_often, times = reasons.most_common(1)[0]
+        advice = _ADVICE.get(most_often, "Look at the server's log")
+        return (
+            f"{reasons.total()} of the last {JUDGED} answers failed or held nothing that can be read, most often "
+            f"{most_often} ({times}). The latest ({latest.reason}): {_shortened(latest.said)}. Prompt and answer: "
+            f"explore-async show {self._path} {key}. {advice}. The same command goes on from here"
+            f"{_ADVICE_ON_FAILURES if most_often in _FAILURES else ''}; --fresh starts over, keeping this aside; "
+            "--set operation.failure_rate=1 goes on regardless"
+        )
+
+
+def _is_unreadable(event: Event) -> bool:
+    return isinstance(event, ExampleRejected) and event.example is None
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text[: 16 * _EXCERPT].split())
+    return line if len(line) <= _EXCERPT else f"{line[: _EXCERPT - 1]}…"

@@ -1,0 +1,104 @@
+"""A run's checkpoints: where a start begins, and what it leaves for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from explore_async.exploration.explorer import Explorer
+from explore_async.running.records import Marks, Records
+from explore_async.running.tally import Tally
+from explore_async.settings.recipe import Recipe
+from explore_async.storage.checkpoint import Checkpoint, Unfit, check_begins, kept_until, read, write
+from explore_async.storage.completions import CompletionStore
+from explore_async.storage.directory import RunDirectory
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run begins. `marks`: how far the derived files are taken as they are; None where nothing is yet."""
+
+    explorer: Explorer
+    tally: Tally
+    marks: Marks | None = None
+
+    @staticmethod
+    def at_nothing(recipe: Recipe, known: Sequence[tuple[str, str]]) -> Standing:
+        return Standing(Explorer(recipe, known), Tally())
+
+
+def at_last_checkpoint(
+    new: Standing,
+    known: Sequence[tuple[str, str]],
+    directory: RunDirectory,
+    *,
+    answers: int,
+    told: Callable[[str], None],
+) -> Standing:
+    """A standing at nothing brought to the checkpoint, where there is one that fits. One that does not is removed, so
+    that it never will again.
+
+    `known` as for the explorer; `answers`: the last row of the store. Takes some ten seconds for a million examples.
+    """
+    recipe = new.explorer.recipe
+    try:
+        checkpoint = read(directory, digest=recipe.digest, answers=answers)
+        if checkpoint is None:
+            return new
+        told(f"going on from a checkpoint: {checkpoint.dataset.lines:,} examples")
+        check_begins(directory.decisions, checkpoint.decisions)
+        new.explorer.restore(checkpoint.explorer, kept_until(directory.dataset, checkpoint.dataset))
+        tally = Tally.restored(checkpoint.tally)
+    except (Unfit, LookupError, TypeError, ValueError, AttributeError, AssertionError) as unfit:  # whoever wrote it
+        directory.checkpoint.unlink(missing_ok=True)
+        told(f"{directory.checkpoint.name}: {unfit}; all is replayed")
+        return Standing.at_nothing(recipe, known)
+    return Standing(new.explorer, tally, (checkpoint.dataset, checkpoint.decisions))
+
+
+class Checkpoints:
+    """Owns `checkpoint.json` while a run is on. `every`: examples judged from one to the next."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        standing: Standing,
+        records: Records,
+        store: CompletionStore,
+        *,
+        every: int,
+    ) -> None:
+        self._directory = directory
+        self._standing = standing
+        self._records = records
+        self._store = store
+        self._every = every
+        self._digest = standing.explorer.recipe.digest
+        self._judged = standing.tally.judged
+        self._writing: asyncio.Task[None] | None = None
+
+    async def keep_writing(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            if self._standing.tally.judged >= self._judged + self._every:
+                await self._write()
+
+    async def _write(self) -> None:
+        """What it tells is of one moment between two commits; it is written when the files have got as far."""
+        explorer, tally = self._standing.explorer, self._standing.tally
+        self._judged = tally.judged
+        states, marks = (tally.state(), explorer.state()), self._records.marks
+        await self._records.flush()
+        answers = (await self._store.holding()).last_row
+        checkpoint = Checkpoint(self._digest, answers, *marks, *states)
+        self._writing = asyncio.create_task(asyncio.to_thread(write, self._directory, checkpoint))
+        await asyncio.shield(self._writing)
+
+    async def close(self) -> None:
+        """Waits for the one that is being written: cancelling who waits for a thread does not end the thread."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])

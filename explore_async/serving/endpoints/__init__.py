@@ -1,0 +1,1 @@
+"""Requests over HTTP to endpoints that may be slow, limited or broken."""

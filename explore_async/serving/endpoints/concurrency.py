@@ -1,0 +1,181 @@
+"""How many requests an endpoint gets at once: a fixed number, or as many as keep its batch full. Pure.
+
+Too few leave slots idle; too many only lengthen a queue, where they wait as well as with us. So `AutoLimit` wants a few
+requests waiting at the engine whenever it is full, errs on the side of more, and comes down at once to what it has
+seen. Engines that tell nothing of themselves are judged by the tokens a second that come out of them. A refusal
+(429, 503) halves either limit, for that is what the server asks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from explore_async.serving.endpoints.engine_metrics import EngineMetrics
+
+FIRST_LIMIT: Final = 32
+READING_S: Final = 0.5
+"""Seconds between two readings: a server of 1,024 slots is full after five doublings."""
+WANTED_WAITING: Final = 0.10
+"""Requests that should wait at a full engine, as a share of those that run."""
+MOST_WAITING: Final = 0.25
+LEAST_WAITING: Final = 0.02
+SPARE: Final = 2
+"""Added to these shares, for engines of few slots."""
+BINDING: Final = 0.9
+"""The limit counts as the cause of idle slots when so much of it is used."""
+CACHE_NEARLY_FULL: Final = 0.95
+CUT: Final = 0.9
+"""After a preemption."""
+CAUTIOUS_GROWTH: Final = 1.1
+CAUTIOUS_S: Final = 20.0
+"""So long after a preemption or a refusal the limit grows by small steps."""
+_REFUSALS_APART_S: Final = 1.0
+
+
+class Limit(Protocol):
+    """`value` is the most requests in flight, at least 1. Told of all that happens; decides nothing else."""
+
+    @property
+    def value(self) -> int: ...
+
+    def refused(self, now: float) -> None:
+        """The server asked for patience."""
+
+    def answered(self, now: float, tokens: int) -> None:
+        """A request was answered with so many tokens."""
+
+    def read(self, now: float, in_flight: int, metrics: EngineMetrics | None) -> None:
+        """A look at the engine, every `READING_S`, with the requests in flight here at that time."""
+
+
+@dataclass(slots=True, eq=False)
+class FixedLimit:
+    """A number that is given. A burst of refusals halves it once; every answer earns a part of one back."""
+
+    most: int
+    _now: float = field(init=False)
+    _cut_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self._now = float(self.most)
+
+    @property
+    def value(self) -> int:
+        return int(self._now)
+
+    def refused(self, now: float) -> None:
+        if now - self._cut_at > _REFUSALS_APART_S:
+            self._cut_at = now
+            self._now = max(1.0, self._now / 2)
+
+    def answered(self, now: float, tokens: int) -> None:
+        del now, tokens
+        self._now = min(self.most, self._now + 1 / self._now)
+
+    def read(self, now: float, in_flight: int, metrics: EngineMetrics | None) -> None:
+        pass
+
+
+@dataclass(slots=True, eq=False)
+class AutoLimit:
+    """A number that is found, never above `most`."""
+
+    most: int
+    _now: float = field(init=False)
+    _climb: Climb = field(init=False)
+    _preemptions: float | None = None
+    _cautious_until: float = float("-inf")
+    _cut_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self._now = float(min(FIRST_LIMIT, self.most))
+        self._climb = Climb()
+
+    @property
+    def value(self) -> int:
+        return max(1, min(self.most, int(self._now)))
+
+    def refused(self, now: float) -> None:
+        self._cautious_until = now + CAUTIOUS_S
+        if now - self._cut_at > _REFUSALS_APART_S:
+            self._cut_at = now
+            self._set(self._now / 2)
+            self._climb = Climb()
+
+    def answered(self, now: float, tokens: int) -> None:
+        del now
+        self._climb.answered(tokens)
+
+    def read(self, now: float, in_flight: int, metrics: EngineMetrics | None) -> None:
+        binding = in_flight >= BINDING * self.value
+        if metrics is None:
+            self._set(self._climb.next(now, self._now, binding=binding, cautious=now < self._cautious_until))
+            return
+        known, self._preemptions = self._preemptions, metrics.preemptions
+        if known is not None and metrics.preemptions > known:
+            self._cautious_until = now + CAUTIOUS_S
+            self._set(CUT * min(self._now, max(in_flight, 1)))
+            return
+        wanted = WANTED_WAITING * metrics.running + SPARE
+        if metrics.waiting > MOST_WAITING * metrics.running + SPARE:
+            # In one step, for the reading says by how much: whatever else waits there is not for us to drain.
+            self._set(min(self._now, max(in_flight, 1) - (metrics.waiting - wanted)))
+        elif binding and metrics.waiting <= LEAST_WAITING * metrics.running and metrics.kv_usage < CACHE_NEARLY_FULL:
+            self._set(self._now * (CAUTIOUS_GROWTH if now < self._cautious_until else 2.0) + 1)
+        elif binding and metrics.waiting < wanted / 2:
+            self._set(self._now + wanted - metrics.waiting)
+
+    def _set(self, limit: float) -> None:
+        self._now = max(1.0, min(float(self.most), limit))
+
+
+RISE: Final = 1.05
+"""A doubled limit has to bring so many times the tokens a second to count as an improvement."""
+STEADY_PROBES: Final = 6
+PROBE: Final = 1.25
+
+
+@dataclass(slots=True, eq=False)
+class Climb:
+    """Finds the limit by the slope of tokens a second, an epoch at a time: as long as twice the limit is answered.
+
+    Doubles while that pays; then stays at the last limit that did, and now and then tries a quarter more.
+    """
+
+    _tokens: int = 0
+    _answers: int = 0
+    _since: float | None = None
+    _best_rate: float = 0.0
+    _best_limit: float = 0.0
+    _steady: int = 0
+    _doubling: bool = True
+
+    def answered(self, tokens: int) -> None:
+        self._tokens += max(tokens, 1)
+        self._answers += 1
+
+    def next(self, now: float, limit: float, *, binding: bool, cautious: bool) -> float:
+        if self._since is None or not binding:
+            self._begin(now)
+            return limit
+        if self._answers < 2 * limit or now <= self._since:
+            return limit
+        rate = self._tokens / (now - self._since)
+        self._begin(now)
+        if rate > RISE * self._best_rate:
+            self._best_rate, self._best_limit, self._steady = rate, limit, 0
+            return limit * (CAUTIOUS_GROWTH if cautious else 2.0 if self._doubling else PROBE)
+        self._doubling = False
+        if limit > self._best_limit:
+            return self._best_limit
+        # At the best limit again. Rates drift with the length of answers: the memory of a better one fades.
+        self._best_rate += (rate - self._best_rate) / 2
+        self._steady += 1
+        if self._steady % STEADY_PROBES == 0:
+            return limit * PROBE
+        return limit
+
+    def _begin(self, now: float) -> None:
+        self._tokens = self._answers = 0
+        self._since = now

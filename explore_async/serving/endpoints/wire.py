@@ -1,0 +1,171 @@
+"""The chat completions format as values and functions: what is sent, and what the answers of many servers mean.
+
+Pure: opens no connection and raises nothing of ours. Reading tolerates what servers leave out, and whatever they put
+in its place; None stands for an answer that is none.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from codecs import BOM_UTF8
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from explore_async.exploration.values import ChatRequest, Completion
+from explore_async.settings.recipe import SIMULATED
+
+MOST_TOKENS = 2**24
+"""Of one answer; a greater count is none. Sums of what some servers report would fit into no file."""
+_LONGEST_NAME = 500
+
+# vLLM says it in words (two wordings), OpenAI by code, llama.cpp by type.
+_OVERFLOW = re.compile(
+    r"maximum context length|maximum model length|context_length_exceeded|exceed_context_size", re.IGNORECASE
+)
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+"""An escape in JSON; the group is half a character: a surrogate without its other half."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """An entry of /models. `owner` is how an engine gives itself away ("vllm")."""
+
+    name: str
+    owner: str = ""
+    max_model_len: int | None = None
+
+
+def chat_body(request: ChatRequest, served_model: str, priority: int | None) -> bytes:
+    return orjson.dumps(chat_fields(request, served_model, priority), default=dict)
+
+
+def chat_fields(request: ChatRequest, served_model: str, priority: int | None) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        **request.sampling,
+        **request.extra_body,
+        "model": served_model,
+        "messages": request.messages,
+        "seed": request.seed,
+        "stream": False,
+    }
+    if (schema := request.answer_schema) is not None:
+        definition = {"name": schema.name, "schema": schema.schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": definition}
+    if priority is not None:
+        body["priority"] = priority
+    return body
+
+
+def read_json(raw: bytes) -> Any:
+    """Half characters, which models cut off in mid-emoji leave behind, become U+FFFD; a byte order mark is passed over.
+
+    Raises orjson.JSONDecodeError.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        whole = _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], raw.removeprefix(BOM_UTF8))
+        if whole == raw:
+            raise
+        return orjson.loads(whole)
+
+
+def read_completion(answer: Any, *, served_model: str, endpoint: str, latency_s: float) -> Completion | None:
+    """None where the answer holds no text; an empty text is one. Of several choices the first counts."""
+    try:
+        choice = answer["choices"][0]
+        text = _text_of(choice, choice["message"])
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+    if text is None:
+        return None
+    usage = _mapping(answer.get("usage"))
+    return Completion(
+        text=text,
+        finish_reason=_name(choice.get("finish_reason"), ""),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
+        model=SIMULATED if answer.get("system_fingerprint") == SIMULATED else _name(answer.get("model"), served_model),
+        endpoint=endpoint,
+        latency_s=latency_s,
+    )
+
+
+def _text_of(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str | None:
+    """What was said, without what was thought (`reasoning_content`, `reasoning`, parts of other types)."""
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type", "text") == "text"]
+        content = "".join(text for text in texts if isinstance(text, str)) if texts else None
+    if content is None:
+        content = message.get("refusal")
+    if content is None and choice.get("finish_reason") == "length":
+        return ""  # thought until the limit: asked again it would think as long
+    return content if isinstance(content, str) else None
+
+
+def _name(value: object, otherwise: str) -> str:
+    return value[:_LONGEST_NAME] if value and isinstance(value, str) else otherwise
+
+
+def read_catalogue(answer: Any) -> list[ServedModel] | None:
+    """None where the answer is no list of models."""
+    try:
+        return [
+            ServedModel(entry["id"], _name(entry.get("owned_by"), ""), _count(entry.get("max_model_len")) or None)
+            for entry in answer["data"]
+            if isinstance(entry["id"], str)
+        ]
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def is_overflow(raw: bytes) -> bool:
+    """Whether the body of a 400 says that the prompt is too long for the model."""
+    return _OVERFLOW.search(_error_text(raw)) is not None
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds from now, of a Retry-After in either form; None where it is missing or makes no sense."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return None
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: Any) -> int:
+    """A count as servers report it; what is missing, negative, absurd or no number is 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0
+
+
+def _error_text(raw: bytes) -> str:
+    """Message, code and type of an error body: the object under "error" (OpenAI) or the body itself (older vLLM)."""
+    try:
+        answer = _mapping(orjson.loads(raw))
+    except orjson.JSONDecodeError:
+        return ""
+    error = answer.get("error", answer)
+    if isinstance(error, str):
+        return error
+    said = (_mapping(error).get(part) for part in ("message", "code", "type"))
+    return " ".join(part for part in said if isinstance(part, str))

@@ -1,0 +1,1 @@
+"""Model servers that explore_async starts and stops itself."""

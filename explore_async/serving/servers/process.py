@@ -1,0 +1,155 @@
+"""A server process of ours: its log, whether it has come up, how it ended. It goes when we do.
+
+Whoever uses it says what is run; what runs ties itself to the pipe on its standard input, which lasts as long as this
+process does, however that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, NoReturn
+
+import aiohttp
+
+from explore_async.errors import ServerError
+
+_POLL_S = 0.05
+_TELL_S = 1.0
+_LOG_TAIL_LINES = 20
+_LOG_TAIL_BYTES = 16_384
+
+
+def python(*arguments: str) -> list[str]:
+    """A command for our own interpreter. Without -P it would import what lies in the working directory first, and that
+    may be a folder of somebody's data.
+    """
+    return [sys.executable, "-P", *arguments]
+
+
+def importable() -> dict[str, str]:
+    """Our environment, in which a new interpreter finds explore_async whatever made it importable here."""
+    root = str(Path(__file__).parents[3])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+
+
+class ServerProcess:
+    """Owns the process and its log, from `spawn` to `stop`. `name` is what messages call the server.
+
+    `log_path` receives its output; without it the log lives as long as the server. `stop_s`: how long it may take to
+    end when it is told to.
+    """
+
+    def __init__(self, name: str, *, log_path: Path | None, stop_s: float) -> None:
+        self._name = name
+        self._log_path = log_path
+        self._stop_s = stop_s
+        self._log: IO[bytes] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    @property
+    def has_died(self) -> bool:
+        return self._process is not None and self._process.returncode is not None
+
+    async def spawn(self, *command: str, environment: Mapping[str, str]) -> None:
+        """Runs the command with these variables beside our own."""
+        await asyncio.to_thread(self._open_log)
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,  # held open; its end tells the server that we are gone
+            stdout=asyncio.subprocess.PIPE,  # a line or nothing
+            stderr=self._log,
+            env={**importable(), **environment},
+            start_new_session=True,  # Ctrl-C is for the run, which needs the server to finish what is in flight
+        )
+
+    async def first_line(self) -> str:
+        """What it prints first on its standard output. Raises ServerError where it ends before it prints anything."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = (await self._process.stdout.readline()).decode().strip()
+        if not line:
+            await self._process.wait()
+            raise self.failure("did not start")
+        return line
+
+    async def until_healthy(self, address: str, tell: Callable[[str, float], None] = lambda *_: None) -> None:
+        """Waits for a 200 of `address`/health; `tell` gets the last line of the log and the seconds so far meanwhile.
+
+        Raises ServerError where the process dies before.
+        """
+        assert self._process is not None
+        began = told = time.monotonic()
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            while True:
+                if self._process.returncode is not None:
+                    raise self.failure("died while starting")
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.get(f"{address}/health") as answer:
+                        if answer.ok:
+                            return
+                if time.monotonic() - told > _TELL_S:
+                    told = time.monotonic()
+                    tell(self._log_tail(1), told - began)
+                await asyncio.sleep(_POLL_S)
+
+    async def watch(self) -> NoReturn:
+        """Returns only by raising: ServerError with the log's tail when the process has died."""
+        assert self._process is not None
+        await self._process.wait()
+        raise self.failure("died")
+
+    async def stop(self) -> None:
+        """Ends the process politely, then surely, even when cancelled meanwhile."""
+        process = self._process
+        try:
+            if process is not None and process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+                try:
+                    await asyncio.wait_for(process.wait(), self._stop_s)
+                except TimeoutError:
+                    process.kill()
+                    await process.wait()
+                except asyncio.CancelledError:
+                    process.kill()
+                    raise
+        finally:
+            if process is not None and process.stdin is not None:
+                process.stdin.close()
+            if self._log is not None:
+                self._log.close()
+                self._log = None
+
+    def failure(self, what: str) -> ServerError:
+        """What went wrong, how the process ended, and the last it had to say."""
+        code = None if self._process is None else self._process.returncode
+        how = "" if code is None else f" (signal {-code})" if code < 0 else f" (code {code})"
+        where = "" if self._log_path is None else f"; its log is {self._log_path}"
+        return ServerError(f"{self._name} {what}{how}{where}\n{self._log_tail(_LOG_TAIL_LINES)}")
+
+    def _open_log(self) -> None:
+        if self._log_path is None:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
+            return
+        try:
+            self._log = self._log_path.open("w+b")
+        except OSError as error:
+            raise ServerError(f"the server's log cannot be written: {error}") from error
+
+    def _log_tail(self, lines: int) -> str:
+        if self._log is None:
+            return ""
+        file = self._log.fileno()  # shared with the child: seeking would move where it writes
+        tail = os.pread(file, _LOG_TAIL_BYTES, max(0, os.fstat(file).st_size - _LOG_TAIL_BYTES))
+        return "\n".join(tail.decode(errors="replace").splitlines()[-lines:])

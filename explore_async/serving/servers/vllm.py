@@ -1,0 +1,171 @@
+"""vLLM as a server of our own: the command, the wait until it is there, and its end with everything it started."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NoReturn, Self
+
+from explore_async.errors import ConfigError, EndpointError, ServerError
+from explore_async.serving.servers.process import ServerProcess, python
+from explore_async.serving.servers.supervisor import GRACE_S
+
+HOST: Final = "127.0.0.1"
+KEY_VARIABLE: Final = "VLLM_API_KEY"
+"""Where vLLM looks for the key that it demands."""
+# A place where no page comes from: browsers let no other origin read the answers. By default vLLM lets all of them.
+_NO_ORIGIN: Final = "http://no-origin.invalid"
+_GPU_FILES: Final = ("/dev/nvidia0", "/dev/kfd")
+# Usage reports go to a server of vLLM's makers; progress bars fill the log.
+_ENVIRONMENT: Final = {"VLLM_NO_USAGE_STATS": "1", "TQDM_MININTERVAL": "5", "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmOptions:
+    """`slots` is vLLM's max_num_seqs, for each data-parallel rank; `args` go to it as they are, after all others."""
+
+    slots: int = 256
+    context_tokens: int | None = None
+    dtype: str = "auto"
+    tensor_parallel: int = 1
+    data_parallel: int = 1
+    api_servers: int = 1
+    args: Sequence[str] = ()
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("vllm") is not None
+
+
+def gpu_found() -> str | None:
+    """What tells that there is a GPU, or None."""
+    for name in _GPU_FILES:
+        if Path(name).exists():
+            return name
+    return shutil.which("nvidia-smi")
+
+
+def vllm_command(model: str, name: str, port: int, options: VllmOptions) -> list[str]:
+    """What is run. Priorities let exploration overtake generation; prompt details tell cached tokens."""
+    # The program `vllm` can start several front ends, the module only one; but the module works for every build.
+    several = options.api_servers > 1
+    module = "vllm.entrypoints.cli.main" if several else "vllm.entrypoints.openai.api_server"
+    given = ["serve", model] if several else ["--model", model]
+    flags: dict[str, object | None] = {
+        "--served-model-name": name,
+        "--host": HOST,
+        "--port": port,
+        "--max-num-seqs": options.slots,
+        "--max-model-len": options.context_tokens,
+        "--dtype": options.dtype,
+        "--scheduling-policy": "priority",
+        "--allowed-origins": json.dumps([_NO_ORIGIN]),
+        "--tensor-parallel-size": options.tensor_parallel if options.tensor_parallel > 1 else None,
+        "--data-parallel-size": options.data_parallel if options.data_parallel > 1 else None,
+        "--api-server-count": options.api_servers if several else None,
+    }
+    chosen = [text for flag, value in flags.items() if value is not None for text in (flag, str(value))]
+    return python("-m", module, *given, *chosen, "--enable-prompt-tokens-details", *options.args)
+
+
+def check_args(args: Sequence[str]) -> None:
+    """Raises ConfigError for a key in the arguments, which every process list shows, and for a server that would be
+    open to whoever reaches it from elsewhere.
+    """
+    flags = [argument.partition("=")[0].replace("_", "-") for argument in args]
+    if "--api-key" in flags:
+        raise ConfigError(
+            f"--api-key: process lists show arguments; set the environment variable {KEY_VARIABLE} instead"
+        )
+    for position, argument in enumerate(args):
+        if flags[position] == "--host":
+            host = argument.partition("=")[2] or "".join(args[position + 1 : position + 2])
+            if not _is_loopback(host) and not os.environ.get(KEY_VARIABLE):
+                raise ConfigError(
+                    f"--host {host}: a server that others can reach has to ask for a key: set the environment variable "
+                    f"{KEY_VARIABLE}"
+                )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class VllmServer:
+    """Owns the server from `async with` to its end; nothing of it outlives this process, however that ends.
+
+    `tell` gets the log's last line and the seconds so far while it starts, which may take many minutes: it is waited
+    for as long as it lives. ServerError, with the log's tail, where vLLM is missing or dies.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        model_name: str,
+        options: VllmOptions | None = None,
+        port: int = 0,
+        log_path: Path | None = None,
+        tell: Callable[[str, float], None] = lambda *_: None,
+    ) -> None:
+        self._model = model
+        self._model_name = model_name
+        self._options = options or VllmOptions()
+        self._port = port
+        self._tell = tell
+        self._process = ServerProcess(f"vLLM with {model}", log_path=log_path, stop_s=GRACE_S + 5)
+        self.url = ""
+        self.started_in_s = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    async def __aenter__(self) -> Self:
+        check_args(self._options.args)
+        if not is_installed():
+            raise ServerError("vLLM is not installed: pip install 'explore-async[vllm]'")
+        began = time.monotonic()
+        port = self._port or _free_port()
+        command = vllm_command(self._model, self._model_name, port, self._options)
+        supervised = python("-m", "explore_async.serving.servers.supervisor", str(os.getpid()), "--", *command)
+        try:
+            await self._process.spawn(*supervised, environment=_ENVIRONMENT)
+            await self._process.until_healthy(f"http://{HOST}:{port}", self._tell)
+        except BaseException:
+            await self._process.stop()
+            raise
+        self.url = f"http://{HOST}:{port}/v1"
+        self.started_in_s = time.monotonic() - began
+        return self
+
+    async def watch(self) -> NoReturn:
+        """Returns only by raising: ServerError with the log's tail when the server has died."""
+        await self._process.watch()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failure = self._process.failure("died") if self._process.has_died and isinstance(error, EndpointError) else None
+        await self._process.stop()
+        if failure is not None:  # the reason why the endpoint was gone
+            raise failure from error
+
+
+def _free_port() -> int:
+    """One that is free now; vLLM takes no 0."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""A server without a model, for tests and benchmarks."""

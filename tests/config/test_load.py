@@ -1,0 +1,275 @@
+"""Settings as a whole: every key at every level, everything that YAML can turn a text into."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+from support.cli import ROOT
+
+from explore_async.config import load as config
+from explore_async.errors import ConfigError
+from explore_async.settings.recipe import Operation, Recipe, RunSettings
+
+FULL: dict[str, Any] = {
+    "domains": [
+        {
+            "name": "a",
+            "tasks": [{"name": "t", "examples": [{"instruction": "i", "output": "o"}]}],
+            "examples": [{"instruction": "i", "output": "o"}],
+        }
+    ],
+    "against": [{"path": "a.jsonl"}],
+    "targets": {"examples": 5},
+    "operation": {"endpoints": [{"url": "http://x"}], "server": {}, "retries": {}},
+}
+"""One of each thing a config can hold."""
+
+CHANGES: dict[str, Any] = {
+    "meaning": 99, "name": "b", "description": "b", "seed": 1, "model": "m", "models": {"generate": "b"}, "language": "French",
+    "answer_format": "text", "extra_body": {"a": 1}, "prompts": {"generate": "[user]\n"}, "window": 7, "lag": 7,
+    "domains.0.name": "b", "domains.0.description": "b", "domains.0.topics": ["b"], "domains.0.styles": ["b"],
+    "domains.0.tasks.0.name": "b", "domains.0.tasks.0.reason": "b", "domains.0.examples.0.instruction": "b",
+    "domains.0.examples.0.input": "b", "domains.0.examples.0.output": "b",
+    "domains.0.tasks.0.tasks": [{"name": "b"}], "domains.0.tasks.0.examples.0.instruction": "b",
+    "domains.0.tasks.0.examples.0.input": "b", "domains.0.tasks.0.examples.0.output": "b",
+    "against.0.path": "b", "against.0.field": "b", "against.0.digest": "b",
+    "exploration.depth": 5, "exploration.breadth": [7], "exploration.step": 7, "exploration.attempts": 7,
+    "exploration.order": "breadth_first",
+    "generation.per_request": 7, "generation.demonstrations": 7, "generation.inputs": False,
+    "generation.exhausted_after": 7, "generation.exhausted_below": 0.7,
+    "targets.examples": 7, "targets.per_task": 7, "targets.token_budget": 7,
+    "filters.threshold": 0.5, "filters.task_threshold": 0.5, "filters.scope": "task", "filters.tokenizer": "unicode",
+    "filters.min_instruction_words": 7, "filters.max_instruction_words": 7, "filters.min_output_words": 7,
+    "filters.max_output_words": 7, "filters.max_repetition": 0.7, "filters.refusals": False, "filters.placeholders": False,
+    "filters.missing_inputs": False, "filters.copies": False, "filters.banned_words": ["b"],
+    "sampling.exploration.temperature": 0.5, "sampling.exploration.top_p": 0.5,
+    "sampling.exploration.max_tokens": 7, "sampling.exploration.stop": ["b"],
+    "sampling.generation.temperature": 0.5, "sampling.generation.top_p": 0.5,
+    "sampling.generation.max_tokens": 7, "sampling.generation.stop": ["b"],
+    "operation.endpoints.0.url": "http://y", "operation.endpoints.0.concurrency": 7,
+    "operation.endpoints.0.api_key_env": "B", "operation.endpoints.0.api_key_file": "b",
+    "operation.endpoints.0.ca_file": "b", "operation.endpoints.0.requests_per_minute": 7,
+    "operation.endpoints.0.model": "b", "operation.endpoints.0.weight": 7,
+    "operation.endpoints.0.tokens_per_minute": 7, "operation.endpoints_file": "b",
+    "operation.server.engine": "vllm", "operation.server.vllm.dtype": "b", "operation.server.vllm.tensor_parallel": 7,
+    "operation.server.vllm.data_parallel": 7, "operation.server.vllm.api_servers": 7,
+    "operation.server.vllm.args": ["--b"], "operation.server.model": "b", "operation.server.slots": 7, "operation.server.context_tokens": 777,
+    "operation.retries.attempts": 7, "operation.retries.first_wait_s": 7, "operation.retries.longest_wait_s": 7,
+    "operation.stall_s": 7, "operation.failure_rate": 0.7, "operation.wall_time_s": 7, "operation.durability": "full",
+    "operation.checkpoint_every": 7, "operation.retry_failed": True, "operation.report": False, "operation.spacy_model": "b",
+}  # fmt: skip
+"""For every setting a value other than the one in FULL."""
+
+
+def leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The dotted names of all settings, with 0 for a position in a list."""
+    for name, field in model.model_fields.items():
+        inner = config._model_in(field.annotation)
+        if inner is None or inner is model:  # tasks in tasks
+            yield above + name
+        else:
+            yield from leaves(inner, f"{above}{name}.{'0.' if 'tuple' in str(field.annotation) else ''}")
+
+
+def mappings(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    return iter({"", *(leaf.rpartition(".")[0] for leaf in leaves(model, above))})
+
+
+def changed(name: str, value: Any) -> dict[str, Any]:
+    document = copy.deepcopy(FULL)
+    config._override(document, f"{name}={yaml.safe_dump(value, default_flow_style=True)}")
+    return document
+
+
+def written(folder: Path, content: str | bytes) -> str:
+    path = folder / "c.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def test_the_table_of_changes_is_complete() -> None:
+    """The two tests below go through every setting there is: one that is new has to say in the table what it may be."""
+    assert sorted(CHANGES) == sorted(leaves(RunSettings))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_digest_is_the_recipes(name: str) -> None:
+    """Every setting of the recipe changes the digest, none of the operation does, nor the place where known texts lie,
+    which are known by what they are; and every one takes effect.
+    """
+    plain, other = RunSettings.model_validate(FULL), RunSettings.model_validate(changed(name, CHANGES[name]))
+    assert plain != other
+    assert (plain.recipe.digest == other.recipe.digest) is (name.startswith("operation.") or name == "against.0.path")
+
+
+def test_the_two_parts_share_no_name() -> None:
+    """Recipe and operation divide the settings: the recipe of a run holds nothing of its operation."""
+    assert not set(Recipe.model_fields) & set(Operation.model_fields)
+    assert set(RunSettings.model_fields) - set(Recipe.model_fields) == {"operation"}
+    assert "operation" not in RunSettings.model_validate(FULL).recipe.model_dump()
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_a_misspelling_gets_a_suggestion(tmp_path: Path, name: str) -> None:
+    """A letter doubled in any key at any level: the error names the path and the key that was meant."""
+    above, _, last = name.rpartition(".")
+    wrong = f"{above}.{last}{last[-1]}" if above else last + last[-1]
+    path = written(tmp_path, yaml.safe_dump(FULL))
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, [f"{wrong}=1"])
+    (line,) = (line for line in str(caught.value).splitlines() if "unknown key" in line)
+    assert line.strip() == f"{wrong}: unknown key; did you mean {last}?"
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+@pytest.mark.parametrize("value", [{"a": {"b": 1}}, [[[]]], "\x01"], ids=str)
+def test_a_wrong_type_is_named_by_its_path(tmp_path: Path, name: str, value: Any) -> None:
+    """Whatever stands in the place of any setting: it is taken or refused, never a crash; what is refused is named."""
+    try:
+        config.load(written(tmp_path, yaml.safe_dump(changed(name, value))))
+    except ConfigError as error:
+        assert name.removesuffix(".0") in str(error)  # noqa: PT017 - it may well be taken
+    else:
+        assert not isinstance(value, list)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_config_of_the_repository_parses(path: Path) -> None:
+    """Each file in configs/ is a preset by its name and the same by its path."""
+    assert config.presets()[path.stem].read_bytes() == path.read_bytes()
+    assert config.load(str(path)) == config.load(path.stem)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"name: 2026-13-45\n", b"seed: 0b_\n", b"a: " + b"[" * 5000, b"name: [1\n", b"\tname: a\n", b"a: b: c\n",
+        b"? [a]\n: 1\n", b"a: *b\n", b"--- a\n--- b\n", b"name: \x00\n", b"!!python/object/apply:os.getcwd []\n",
+        b"5\n", b"words\n", b"[]\n", b"# nothing\n", b"\xff\xfe\x00", b"name: caf\xe9\n", b"1: 2\n", b"null: 2\n",
+        b"{}\n", b"seed: " + b"9" * 40 + b"\n", b'name: "\\ud800"\n', b"extra_body: &x {a: *x}\n",
+        b"extra_body: {a: 2020-01-01}\n", b"extra_body: {a: !!set {b}}\n", b"extra_body: {a: {1: 2}}\n",
+        b"filters: {banned_words: ['']}\n", b"exploration: {depth: -1}\n", b"filters: {threshold: .nan}\n",
+        b"prompts: nowhere\n", b"prompts: {genrate: x}\n", b"domains: {name: a}\n", b"domains: [null]\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_config_is_said_with_its_file(tmp_path: Path, content: bytes) -> None:
+    """Whatever a file holds, it is a ConfigError with the file's name and no traceback; nothing in it is run."""
+    for rest in (b"", b"targets: {examples: 5}\n"):
+        with pytest.raises(ConfigError) as caught:
+            config.load(written(tmp_path, content + rest))
+        assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"seed: " + b"9" * 40, b"extra_body: {a: 2020-01-01}", b"filters: {banned_words: ['']}", b'name: "\\ud800"', b"extra_body: {a: {1: 2}}"])  # fmt: skip
+def test_what_cannot_be_written_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A config that is whole but for one value that JSON has no form for is refused for that value."""
+    whole = yaml.safe_dump(FULL).encode()
+    config.load(written(tmp_path, whole))
+    with pytest.raises(ConfigError, match=r"JSON|string|character"):
+        config.load(written(tmp_path, whole + content))
+
+
+def test_a_key_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    """Of two equal keys YAML would silently take the last; here the place of the second is named."""
+    for content in ("seed: 1\nseed: 2\n", "targets: {examples: 1}\ndomains: []\ntargets: {examples: 2}\n"):
+        with pytest.raises(ConfigError, match=r"twice[^$]*line [23]"):
+            config.load(written(tmp_path, content))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "/absolute", "a\x00b", "x" * 101])
+def test_a_name_that_is_no_directory(name: str) -> None:
+    """The name becomes that of a directory below runs/, and of nothing else."""
+    with pytest.raises(ValidationError):
+        RunSettings.model_validate({**FULL, "name": name})
+
+
+@given(st.text() | st.binary())
+def test_no_override_breaks_anything(override: str | bytes) -> None:
+    """Any --set is taken or refused with its text; none is a traceback."""
+    text = override if isinstance(override, str) else override.decode("latin-1")
+    for given_ in (text, f"name={text}", f"domains.{text}=1", f"domains.0.{text}=[1]"):
+        try:
+            config._override(copy.deepcopy(FULL), given_)
+        except ConfigError as error:
+            assert "--set" in str(error)  # noqa: PT017 - it may well be taken
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("domains.1.name=b", "no position in a list of 1"),
+        ("domains.-1.name=b", "no position"),
+        ("domains.name=b", "no position"),
+        ("domains.0.tasks.7=b", "no position in a list of 1"),
+        ("seed", "write it as name=value"),
+        (" =1", "write it as name=value"),
+        ("seed.deep=1", "seed holds a value"),
+        ("name=2026-99-99", "no YAML"),
+        ("name=" + "[" * 5000, "no YAML"),
+    ],
+)
+def test_a_wrong_override_says_why(tmp_path: Path, override: str, says: str) -> None:
+    """Positions that are not there, values that hold nothing, texts that are no YAML."""
+    with pytest.raises(ConfigError, match=says) as caught:
+        config.load(written(tmp_path, yaml.safe_dump({**FULL, "seed": 3})), [override])
+    assert str(caught.value).startswith("--set ")
+
+
+def test_overrides_fill_what_is_empty(tmp_path: Path) -> None:
+    """An override goes below a key without a value, in mappings and lists; the later of two wins; = may be in it."""
+    path = written(tmp_path, "domains: [null]\ntargets:\n")
+    settings = config.load(path, ["domains.0.name=x=y", "targets.examples=3", "targets.examples=4", "seed= 5"])
+    assert (settings.domains[0].name, settings.targets.examples, settings.seed) == ("x=y", 4, 5)
+
+
+def test_changes_of_the_command_line() -> None:
+    """None leaves the file's value, NOTHING removes it, and a mapping of Nones touches nothing."""
+    plain = config.load("quickstart")
+    same = config.load("quickstart", seed=None, operation={"wall_time_s": None}, targets={"examples": None})
+    assert same == plain
+    more = config.load("quickstart", seed=plain.seed + 1, targets={"examples": 77}, language=config.NOTHING)
+    assert (more.seed, more.targets.examples, more.language) == (plain.seed + 1, 77, "English")
+    assert more.domains == plain.domains
+
+
+@pytest.mark.parametrize("wrong", ["quickstrt", "mathematic", "./mathematics.yml"])
+def test_a_missing_config_suggests_a_preset(wrong: str) -> None:
+    """A name that is neither file nor preset gets the preset that was meant, and the list of all."""
+    meant = "quickstart" if wrong.startswith("q") else "mathematics"
+    with pytest.raises(ConfigError, match=f"did you mean {meant}.*presets are") as caught:
+        config.load(wrong)
+    assert "template" not in str(caught.value)
+
+
+def test_a_folder_of_prompts_lies_beside_its_config(tmp_path: Path) -> None:
+    """The folder is looked for beside the file, wherever one stands; what is no UTF-8 there is named."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "lookahead.j2").write_bytes(b"[user]\r\n{{ task }}\r\n")
+    path = written(tmp_path, yaml.safe_dump({**FULL, "prompts": "own"}))
+    assert config.load(path).prompts == {"lookahead": "[user]\n{{ task }}\n"}
+    (tmp_path / "own" / "lookahead.j2").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="own"):
+        config.load(path)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_the_template_holds_any_domain(domain: str) -> None:
+    """The printed config is YAML whose domain is the text that was typed, to the character."""
+    document = yaml.safe_load(config.template(domain))
+    assert document["domains"][0]["name"] == domain
+    RunSettings.model_validate(document)
+
+
+def test_annotations_are_looked_into() -> None:
+    """The table above is found by types: a settings model hides behind a tuple, an Annotated or a None all the same."""
+    found = {name for name in leaves(RunSettings) if name.count(".") > 1}
+    assert {"domains.0.tasks.0.name", "operation.server.slots", "sampling.generation.stop"} <= found
+    assert get_args(RunSettings.model_fields["domains"].annotation)

@@ -1,0 +1,156 @@
+"""Reading: what comes out of a file is what is in it, whatever the format and wherever its chunks end."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import json
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explore_async.curation.files import json_list
+from explore_async.curation.files.fields import FieldError, group_of, text_of
+from explore_async.curation.files.formats import Format, Kind, format_of
+from explore_async.curation.files.json_list import NoListError, list_elements
+from explore_async.curation.files.source import Source
+from explore_async.errors import ConfigError
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(st.sampled_from('a"\\[]{},: \n\té'), max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.sampled_from('b"\\]'), max_size=2), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def chunked(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@settings(deadline=None)
+@given(st.lists(VALUES, max_size=6), st.sampled_from([None, 0, 4]), st.booleans(), st.integers(1, 40))
+def test_elements_of_a_list_are_its_elements(values, indent, ascii_only, size):
+    """Any JSON, laid out in any way and cut at any byte, falls into the elements that a parser of the whole finds."""
+    data = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode()
+    assert [orjson.loads(raw) for raw in list_elements(chunked(b" " + data + b"\n", size))] == values
+
+
+@settings(deadline=None)
+@given(st.lists(VALUES, min_size=1, max_size=4), st.integers(1, 20), st.data())
+def test_a_list_that_is_cut_short_is_no_list(values, size, data):
+    """No proper prefix of a list passes for one."""
+    whole = json.dumps(values).encode()
+    prefix = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    with pytest.raises(NoListError):
+        list(list_elements(chunked(prefix, size)))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b" ", b"x", b"{}", b'"a"', b"[] x", b"[][]", b"[1],", b"x[]", b'{"a": [1]}', b"1,[2]", b"]"]
+)
+@pytest.mark.parametrize("size", [1, 100])
+def test_what_is_no_list_is_said_to_be_none(data, size):
+    """Something before the list, behind it, or instead of it."""
+    with pytest.raises(NoListError):
+        list(list_elements(chunked(data, size)))
+
+
+@pytest.mark.parametrize(
+    ("data", "elements"), [(b"[1,]", [b"1", b""]), (b"[,]", [b"", b""]), (b"[ ]", []), (b"[1 2]", [b"1 2"])]
+)
+def test_what_is_between_the_commas_is_an_element(data, elements):
+    """A comma too many leaves an empty element for the parser to refuse: nothing is passed over in silence."""
+    assert list(list_elements([data])) == elements
+
+
+def test_a_list_never_fills_the_memory(monkeypatch):
+    """Where a quote is missing and one element swallows the rest, reading ends at a bound."""
+    monkeypatch.setattr(json_list, "LONGEST", 1000)
+    read = 0
+
+    def chunks():
+        nonlocal read
+        yield b'["'
+        while read < 100_000:
+            read += 100
+            yield b"a" * 100
+
+    with pytest.raises(NoListError, match="does not end within"):
+        list(list_elements(chunks()))
+    assert read < 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.jsonl", Format(Kind.JSON_LINES, False)),
+        ("a.b.NDJSON.gz", Format(Kind.JSON_LINES, True)),
+        ("a.json", Format(Kind.JSON_LIST, False)),
+        ("a.txt.gz", Format(Kind.TEXT, True)),
+        ("a.parquet", Format(Kind.PARQUET, False)),
+    ],
+)
+def test_the_name_tells_the_format(name, expected):
+    """In either case of letters, and compressed."""
+    assert format_of(Path(name)) == expected
+
+
+@pytest.mark.parametrize("name", ["a", "a.gz", "jsonl", "a.csv", "a.jsonl.zip", "a.parquet.gz", ".", "a.jsonl.gz.gz"])
+def test_a_name_that_tells_no_format_is_refused(name):
+    """No guessing."""
+    with pytest.raises(ConfigError, match="the name tells the format"):
+        format_of(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        (["a"], "one"),
+        (["a", "b"], "one\ntwo"),
+        (["c.d"], "dotted"),
+        (["m.0.content"], "first"),
+        (["m.1.content", "a"], "second\none"),
+    ],
+)
+def test_fields_are_columns_paths_or_several(fields, text):
+    """A column's own name goes before a path; several are joined by line breaks in the order asked for."""
+    row = {
+        "a": "one",
+        "b": "two",
+        "c.d": "dotted",
+        "c": {"d": "deep"},
+        "m": [{"content": "first"}, {"content": "second"}],
+    }
+    assert text_of(row, fields) == text
+
+
+@pytest.mark.parametrize("field", ["x", "a.b", "m.1", "m.-1", "m.x", "m.0", "n", "f", "t", ""])
+def test_a_field_that_is_no_text_is_named(field):
+    """Missing, beyond the list, or of another type."""
+    with pytest.raises(FieldError, match=f"field {field}"):
+        text_of({"a": "one", "m": [{"content": "first"}], "n": None, "f": 1.5, "t": True}, [field])
+
+
+def test_groups_are_told_apart_by_type_too():
+    """1, true, "1" and null are four groups; a list makes none."""
+    values = [1, True, "1", None, "None", "True"]
+    assert len({group_of({"g": value}, "g") for value in values}) == len(values)
+    with pytest.raises(FieldError, match="column g is a list"):
+        group_of({"g": []}, "g")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz", "a.txt.gz"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path, name):
+    """Files of some editors begin with one; rows and their bytes are as without it."""
+    lines = {"jsonl": b'{"text": "a"}\n{"text": "b"}\n', "json": b'[{"text": "a"}, {"text": "b"}]', "txt": b"a\nb\n"}
+    content = codecs.BOM_UTF8 + lines[name.split(".")[1]]
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    rows = list(Source(path))
+    assert [row.value for row in rows] == [{"text": "a"}, {"text": "b"}]
+    assert not any(codecs.BOM_UTF8 in row.raw for row in rows)

@@ -1,0 +1,152 @@
+"""A run that pays for nothing ends early: exactly when it should, changing nothing, and not again before it has asked."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+from support.cli import CONFIG, check_counts, derived, explore
+from support.misbehaving import OVERFLOW, Behaviour
+from support.misbehaving import answer as body_of
+from support.ordeals import command
+from support.scripted import Driven, answer, recipe
+from support.server_faults import Disturbed
+
+from explore_async.errors import EndpointError
+from explore_async.exploration.values import ChatRequest, Event, Failure, Outcome, Request
+from explore_async.running.breaker import JUDGED, Breaker
+from explore_async.running.driver import Performed
+
+pytestmark = pytest.mark.timeout(180)
+
+PATIENT = {"exhausted_after": 10**6, "per_request": 3}
+
+
+class Guarded(Driven):
+    """A run with a breaker, whose answers are bad and new where `bad` and `new` say so of their request."""
+
+    def __init__(self, share: float, bad, new=lambda _: True, **changes: object) -> None:
+        self.bad, self.new = bad, new
+        super().__init__(recipe(**{"targets": {"examples": 3000}, "generation": PATIENT, **changes}), self.said)
+        self.breaker = Breaker(share, "json", Path("runs/x"))
+
+    def said(self, question: ChatRequest, request: Request) -> Outcome:
+        good = answer(question, request)
+        if not self.bad(request):
+            return good
+        return (
+            replace(good, text="I am sorry,\nbut \x1b[31mno.") if request.ordinal % 2 else Failure("rejected", "no", 1)
+        )
+
+    def perform(self, request: Request) -> Performed:
+        return replace(super().perform(request), new=self.new(request))
+
+    def publish(self, request: Request, performed: Performed, events: list[Event]) -> None:
+        super().publish(request, performed, events)
+        self.breaker.note(request, performed, events)
+
+
+@pytest.mark.parametrize(
+    ("rate", "ends"), [(0.3, False), (0.5, False), (0.72, None), (0.8, None), (0.95, True), (1, True)]
+)
+def test_it_trips_at_the_first_moment_that_the_rule_holds(rate: float, ends: bool | None) -> None:
+    """Of the answers so many are bad, and some are replayed: the run ends at the very commit at which, of the latest 200
+    new ones, more than the share were bad. Answers about sub-tasks count as bad only where they failed.
+    """
+    rng = random.Random(rate)
+    bad = {number for number in range(5000) if rng.random() < rate}
+    new = {number for number in range(5000) if rng.random() < 0.7}
+    guarded = Guarded(0.7, lambda request: request.ordinal in bad, lambda request: request.ordinal in new)
+    error = None
+    try:
+        guarded.run()
+    except EndpointError as raised:
+        error = raised
+    judged = [
+        request.ordinal in bad and (request.ordinal % 2 == 0 or request.kind == "generate")
+        for request in guarded.commits
+        if request.ordinal in new
+    ]
+    holds = [
+        sum(judged[end - JUDGED : end]) > 0.7 * JUDGED and judged[end - 1] for end in range(JUDGED, len(judged) + 1)
+    ]
+    assert holds.count(True) == (error is not None)
+    assert ends in {None, error is not None}
+    if error is not None:
+        assert holds[-1]
+        assert guarded.commits[-1].ordinal in new
+        assert error.exit_code == 6
+
+
+@pytest.mark.parametrize("changes", [{"share": 1.0}, {"new": lambda _: False}], ids=["switched off", "replayed"])
+def test_it_can_be_switched_off_and_a_replay_never_trips_it(changes: dict) -> None:
+    """Nothing but nonsense to the end of the tasks: no error at a share of 1, nor where nothing of it is new."""
+    guarded = Guarded(
+        **{"share": 0.5, "bad": lambda request: request.ordinal > 3, **changes}, generation={"exhausted_after": 60}
+    )
+    guarded.run()
+    assert len(guarded.commits) > JUDGED
+
+
+def test_poor_answers_do_not_trip_it() -> None:
+    """A model that repeats itself for ever yields nothing, and is exhausted, not broken; so is one whose answers are cut
+    by length behind their first example.
+    """
+    same = orjson.dumps({"examples": [{"instruction": "Say when to prune roses", "output": "In winter."}]}).decode()
+    for text in (same, same[:-2] + ', {"instruction": "Say wh'):
+        poor = Guarded(0.5, lambda _: False, generation={"exhausted_after": 25})
+        said = lambda question, request, text=text: replace(  # noqa: E731
+            answer(question, request),
+            **({"text": text, "finish_reason": "length"} if request.kind == "generate" else {}),
+        )
+        poor.outcome = said
+        poor.run()
+        assert len(poor.commits) > JUDGED
+
+
+LONG = CONFIG.replace("per_request: 3", "per_request: 3, exhausted_after: 1000").replace(
+    "examples: 100", "examples: 700"
+)
+
+
+@pytest.mark.parametrize("kind", ["prose", "failures"])
+async def test_a_run_that_pays_for_nothing_ends(tmp_path: Path, kind: str) -> None:
+    """After 40 good answers a server writes prose, or refuses each prompt: the run ends with code 6 after some 200 more,
+    says what was said and how to look at it, and what it says works. Tried again too early it asks as many again; before
+    a mended server it goes on from the same bytes. Where requests failed, `retry_failed` makes the undisturbed files.
+    """
+    bad = OVERFLOW if kind == "failures" else Behaviour(body=body_of("I am sorry, as a gardener I cannot \x1b[31m"))
+
+    def plan(number: int, _text: str) -> list[Behaviour]:
+        return [bad] if number >= 40 else []
+
+    for _ in range(2 if kind == "prose" else 1):
+        async with Disturbed(plan if not (tmp_path / "run").exists() else lambda *_: [bad]) as server:
+            ended = await explore(*command(tmp_path, server.url, text=LONG))
+            assert ended.code == ended.json["exit_code"] == 6, ended.stderr
+            assert JUDGED - 64 <= server.attempts <= 40 + JUDGED + 64 + 8
+        message = ended.json["error"]
+        assert server.url in message
+        assert ("context_overflow (" if kind == "failures" else "'I am sorry, as a gardener") in message
+        assert "\x1b" not in ended.stderr
+    run, key = message.partition("explore-async show ")[2].split()[:2]
+    shown = await explore("show", run, key.rstrip("."))
+    assert shown.code == 0, shown.stderr
+    assert ("maximum context length" if kind == "failures" else "as a gardener I cannot") in shown.stdout
+    before = derived(tmp_path / "run")
+    stats = orjson.loads((tmp_path / "run" / "stats.json").read_bytes())
+    assert stats["ending"] == "error"
+    check_counts(stats, tmp_path / "run")
+    async with Disturbed(lambda *_: []) as server:
+        if kind == "prose":
+            again = await explore(*command(tmp_path, server.url))
+            assert again.code == 0, again.stderr
+            assert derived(tmp_path / "run")["decisions.jsonl"].startswith(before["decisions.jsonl"])
+        else:
+            again = await explore(*command(tmp_path, server.url, "--set", "operation.retry_failed=true"))
+            assert again.code == 0, again.stderr
+            assert (await explore(*command(tmp_path, server.url, out="whole"))).code == 0
+            assert derived(tmp_path / "run") == derived(tmp_path / "whole")

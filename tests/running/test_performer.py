@@ -1,0 +1,91 @@
+"""The performer between the driver and the store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.scripted import recipe
+
+from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.values import Completion
+from explore_async.running import performer as performing
+from explore_async.running.driver import Stopped
+from explore_async.running.own_time import Pulse
+from explore_async.running.performer import Performer
+from explore_async.storage.completions import CompletionStore
+
+
+async def test_a_stop_does_not_wait_for_all_that_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of hundreds of stored answers, some are still committed after a stop, and then it is over: the next start has them."""
+    monkeypatch.setattr(performing, "_COMMITTING_S", 0.2)
+    prompts = await asyncio.to_thread(PromptBook, recipe())
+    first = (await asyncio.to_thread(Explorer, recipe())).next_request()
+    assert first is not None
+    requests = [replace(first, ordinal=n, due=n, seed=n) for n in range(300)]
+    async with CompletionStore(tmp_path / "c.sqlite") as store:
+        for request in requests:
+            question = prompts.render(request)
+            await store.put(question.key, request, question, Completion("x", "stop", 1, 1))
+        performer = Performer(store, prompts, None, Pulse())
+        async with asyncio.TaskGroup() as group:
+            performer.open(group)
+            results = [performer.start(request) for request in requests]
+            for result in results[:100]:
+                await result
+            performer.stop()
+            committed = 0
+            with contextlib.suppress(Stopped):
+                for result in results[100:]:
+                    await result
+                    await asyncio.sleep(0.01)
+                    committed += 1
+            await performer.close(abandon=False)
+    assert 0 < committed < 100
+
+
+class _Hanging:
+    """Endpoints that answer the first request at once, and say that it took a second, and no other ever."""
+
+    capacity = 4
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def connect(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    async def ask(self, *_: object, **__: object) -> Completion:
+        self.asked += 1
+        if self.asked > 1:
+            await asyncio.sleep(60)
+        return Completion("x", "stop", 1, 1, latency_s=1.0)
+
+
+@pytest.mark.parametrize(("in_haste", "least_s", "most_s"), [(True, 0.1, 0.6), (False, 0.8, 3.0)])
+async def test_a_stop_in_haste_waits_for_no_slow_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_haste: bool, least_s: float, most_s: float
+) -> None:
+    """What is under way has as long as the slowest answer of late took; in haste it has the few seconds that any has."""
+    monkeypatch.setattr(performing, "_STOPPING_S", 0.1)
+    prompts = await asyncio.to_thread(PromptBook, recipe())
+    first = (await asyncio.to_thread(Explorer, recipe())).next_request()
+    assert first is not None
+    now = asyncio.get_running_loop().time
+    async with CompletionStore(tmp_path / "c.sqlite") as store:
+        performer = Performer(store, prompts, _Hanging(), Pulse())
+        async with asyncio.TaskGroup() as group:
+            performer.open(group)
+            answered, hanging = [performer.start(replace(first, ordinal=n, due=n, seed=n)) for n in range(2)]
+            await answered
+            began = now()
+            performer.stop(in_haste=in_haste)
+            with pytest.raises(Stopped):
+                await hanging
+            await performer.close(abandon=False)
+    assert least_s <= now() - began <= most_s

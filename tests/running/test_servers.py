@@ -1,0 +1,95 @@
+"""Runs from end to end against servers that do everything wrong: the same data, or an exact error; never a hang.
+
+The tables are in `server_faults`. tests/torture/test_servers.py goes through them one by one, and in pairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support.cli import check_counts, derived
+from support.misbehaving import Behaviour, answer
+from support.ordeals import SLACK_S, STOP_S, fails, interrupted, run_to_end, undisturbed
+from support.server_faults import FAULTS, ODDITIES, Disturbed
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return asyncio.run(undisturbed(tmp_path_factory.mktemp("whole")))
+
+
+async def test_each_fault_once_makes_the_same_bytes(tmp_path: Path) -> None:
+    """Whatever a server does wrong with a request the first time, and whatever form the answer then has: the files are
+    those of an undisturbed run, the counts add up, nothing was given up, nothing piled up in memory or on stderr.
+    """
+    target = ("--max-examples", "200")
+    async with Disturbed(lambda *_: []) as server:
+        assert (await run_to_end(tmp_path, server.url, *target, out="whole")).code == 0
+    faults, oddities = list(FAULTS.values()), list(ODDITIES.values())
+
+    def plan(number: int, text: str) -> list[Behaviour]:
+        return [faults[number % len(faults)], oddities[number % len(oddities)](text)]
+
+    async with Disturbed(plan) as server:
+        result = await run_to_end(tmp_path, server.url, *target)
+    assert result.code == 0, result.stderr
+    assert server.requests >= max(len(faults), len(oddities))
+    assert server.attempts <= 2 * server.requests  # an oddity is no reason to ask again
+    assert derived(tmp_path / "run") == derived(tmp_path / "whole")
+    check_counts(result.json, tmp_path / "run")
+    assert result.json["requests"]["failed"]["total"] == 0
+    assert result.json["tokens"]["completion"] < 100 * server.requests
+
+
+MEBIBYTES = 2**20
+CONTENTS = [
+    '{"examples": [{"instruction": "Say \\ud83d what\x00 this is", "input": "", "output": "A half\\u0000 emoji."}]}',
+    '{"examples": [{"instruction": "Say what this is", "output": ' + "[" * 900 + "]" * 900 + "}]}",
+    '{"examples": [{"instruction": "Write a lot", "output": "' + "word " * (2 * MEBIBYTES) + '"}]}',
+    '{"examples": [{"instruction": "' + "x" * (10 * MEBIBYTES),
+    "[" + "{}," * (3 * MEBIBYTES) + "{}]",
+    "<think>" * MEBIBYTES,
+    "",
+    " ",
+    "I am sorry, as a language model I cannot.",
+    "### Instruction: \n" * (MEBIBYTES // 2),
+]
+
+
+async def test_contents_of_all_kinds(tmp_path: Path) -> None:
+    """Half characters, NUL, ten megabytes of text, of brackets or of nothing, nested beyond reason: what can be read is
+    taken, the rest is told, the run ends well, and neither memory nor evidence grows with what was sent.
+    """
+
+    def plan(number: int, _text: str) -> list[Behaviour]:
+        return [Behaviour(body=answer(CONTENTS[number % len(CONTENTS)]))] if 5 < number < 16 else []
+
+    async with Disturbed(plan) as server:
+        result = await run_to_end(tmp_path, server.url)
+    assert result.code == 0, result.stderr
+    assert result.json["examples"]["kept"] == 100
+    check_counts(result.json, tmp_path / "run")
+    assert (tmp_path / "run" / "decisions.jsonl").stat().st_size < 10 * MEBIBYTES
+
+
+@pytest.mark.parametrize(
+    ("name", "good"), [("says nothing", 0), ("says nothing", 20), ("429 retry in ten years", 20), ("401", 20)]
+)
+async def test_a_fault_for_ever_ends_the_run(tmp_path: Path, whole: dict[str, bytes], name: str, good: int) -> None:
+    """From the first answer on or from the twentieth: the run ends with code 6, names the endpoint and what it said
+    last, leaves files that agree, and the same command before a mended server makes the files of an undisturbed run.
+    """
+    await fails(tmp_path, name, good)
+    async with Disturbed(lambda *_: []) as server:
+        assert (await run_to_end(tmp_path, server.url)).code == 0
+    assert derived(tmp_path / "run") == whole
+
+
+@pytest.mark.parametrize("state", ["connecting", "asked after", "hanging", "429 for ten years"])
+async def test_ctrl_c_does_not_wait_for_a_server_that_hangs(tmp_path: Path, state: str) -> None:
+    """Whatever keeps the answers away, one Ctrl-C ends the run within seconds, with code 130 and nothing leaked."""
+    assert await interrupted(tmp_path, state) < STOP_S + SLACK_S

@@ -1,0 +1,328 @@
+"""The client against a real HTTP server that misbehaves on script: every way to fail ends in the right error."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+import traceback
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import misbehaving as bad
+
+from explore_async.errors import (
+    AttemptTimedOut,
+    ConfigError,
+    ConnectionFailed,
+    ContextOverflow,
+    EndpointError,
+    EndpointUnavailable,
+    RateLimited,
+    RequestRejected,
+)
+from explore_async.exploration.values import AnswerSchema, ChatRequest
+from explore_async.serving.endpoints import client as client_module
+from explore_async.serving.endpoints.client import EndpointClient, open_session
+from explore_async.serving.endpoints.values import normalise_url
+from explore_async.serving.endpoints.wire import ServedModel, retry_after
+
+KEY = "sk-secret-0123456789"
+REQUEST = ChatRequest("logical", ({"role": "user", "content": "Hello"},), {"temperature": 0.5, "max_tokens": 64}, 7)
+
+
+async def ask(url: str, request: ChatRequest = REQUEST, *, timeout_s=5.0, key: str | None = KEY, priority=None):
+    async with open_session() as session:
+        client = EndpointClient(url, session=session, api_key=key)
+        return await client.ask(request, served_model="m", timeout_s=timeout_s, priority=priority)
+
+
+async def ask_misbehaving(*script: bad.Behaviour, **options):
+    async with bad.MisbehavingServer(script) as server:
+        return await ask(server.url, **options)
+
+
+async def test_a_good_answer_is_parsed_whole():
+    """Text, finish reason, counts, who answered and how long it took all reach the completion."""
+    completion = await ask_misbehaving(bad.OK)
+    assert (completion.text, completion.finish_reason, completion.model) == ("fine", "stop", "m")
+    assert (completion.prompt_tokens, completion.completion_tokens, completion.cached_tokens) == (5, 3, 2)
+    assert completion.endpoint.startswith("http://127.0.0.1:")
+    assert 0 < completion.latency_s < 5
+
+
+async def test_the_body_is_what_the_openai_format_asks_for():
+    """Sampling and extra_body lie at the top level, the schema is strict, the served name replaces the logical one."""
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    request = ChatRequest("logical", REQUEST.messages, {"top_p": 0.9}, 3, AnswerSchema("tasks", schema), {"min_p": 0.1})
+    async with bad.MisbehavingServer() as server:
+        await ask(server.url, request, priority=12)
+        await ask(server.url, REQUEST)
+    assert server.bodies[0] == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "seed": 3,
+        "stream": False,
+        "priority": 12,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "tasks", "schema": schema, "strict": True}},
+    }
+    assert server.bodies[1].keys() == {"model", "messages", "temperature", "max_tokens", "seed", "stream"}
+    assert f"Authorization: Bearer {KEY}" in server.heads[0]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "expected", "status"),
+    [
+        (bad.RATE_LIMITED, RateLimited, 429),
+        (bad.INTERNAL, EndpointUnavailable, 500),
+        (bad.UNAVAILABLE, EndpointUnavailable, 503),
+        (bad.error(503, headers={"Retry-After": "1"}), RateLimited, 503),
+        (bad.error(502), EndpointUnavailable, 502),
+        (bad.error(408), EndpointUnavailable, 408),
+        (bad.CLOSED_AT_ONCE, EndpointUnavailable, None),
+        (bad.CLOSED_AFTER_HEADERS, EndpointUnavailable, None),
+        (bad.HALF_BODY, EndpointUnavailable, None),
+        (bad.NOT_HTTP, EndpointUnavailable, None),
+        (bad.GZIP_GARBAGE, EndpointUnavailable, None),
+        (bad.INVALID_JSON, EndpointUnavailable, 200),
+        (bad.INVALID_UTF8, EndpointUnavailable, 200),
+        (bad.EMPTY_CHOICES, EndpointUnavailable, 200),
+        (bad.NO_CHOICES, EndpointUnavailable, 200),
+        (bad.NULL_CONTENT, EndpointUnavailable, 200),
+        (bad.Behaviour(body=b"[1]"), EndpointUnavailable, 200),
+        (bad.Behaviour(body=b"null"), EndpointUnavailable, 200),
+        (bad.gzip_bomb(client_module.MAX_BODY_BYTES + 1), EndpointUnavailable, 200),
+        (bad.OVERFLOW, ContextOverflow, 400),
+        (bad.OVERFLOW_OPENAI, ContextOverflow, 400),
+        (bad.OVERFLOW_LLAMA, ContextOverflow, 400),
+        (bad.BAD_REQUEST, RequestRejected, 400),
+        (bad.KEY_REFUSED, RequestRejected, 401),
+        (bad.UNKNOWN_MODEL, RequestRejected, 404),
+        (bad.Behaviour(302, headers={"Location": "http://127.0.0.1:1/"}), RequestRejected, 302),
+    ],
+)
+async def test_each_misbehaviour_becomes_its_error(behaviour, expected, status):
+    """Exactly the promised class and status, a short message that names the endpoint, and never the key."""
+    with pytest.raises(EndpointError) as caught:
+        await ask_misbehaving(behaviour)
+    error = caught.value
+    assert type(error) is expected
+    assert error.status == status
+    assert error.endpoint in str(error)
+    assert len(str(error)) < 450
+    assert KEY not in "".join(traceback.format_exception(error)) + repr(error)
+
+
+@pytest.mark.parametrize("behaviour", [bad.WRONG_CONTENT_TYPE, bad.NO_USAGE, bad.Behaviour(body=bad.answer(""))])
+async def test_oddities_that_are_answers(behaviour):
+    """A wrong content type, missing usage and an empty text are no reason to ask again."""
+    completion = await ask_misbehaving(behaviour)
+    assert completion.text in {"fine", ""}
+
+
+async def test_impossible_counts_become_zero():
+    """Negative, missing or non-numeric usage never reaches the token budget."""
+    completion = await ask_misbehaving(
+        bad.Behaviour(body=bad.answer(usage={"prompt_tokens": -5, "completion_tokens": "many"}))
+    )
+    assert (completion.prompt_tokens, completion.completion_tokens, completion.cached_tokens) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "finish_reason"),
+    [
+        (
+            {"content": [{"type": "text", "text": "a"}, {"type": "thinking", "text": "x"}, {"text": "b"}, 3]},
+            "ab",
+            "stop",
+        ),
+        ({"content": None, "refusal": "I will not."}, "I will not.", "stop"),
+        ({"content": None, "reasoning_content": "Let me think"}, "", "length"),
+        ({"reasoning": "Let me think"}, "", "length"),
+        ({"content": "yes", "reasoning_content": "no"}, "yes", "stop"),
+    ],
+)
+async def test_what_was_thought_is_not_what_was_said(message, text, finish_reason):
+    """Parts are joined, a refusal is an answer, and thinking until the limit is an empty one that was cut: asked again,
+    with the same seed, it would cost the same.
+    """
+    choice = {"message": message, "finish_reason": finish_reason}
+    completion = await ask_misbehaving(bad.Behaviour(body=bad.answer(choices=[choice])))
+    assert (completion.text, completion.finish_reason) == (text, finish_reason)
+
+
+async def test_half_characters_are_replaced():
+    """A surrogate alone becomes U+FFFD, a pair stays a character, an escaped backslash before one stays what it was."""
+    body = bad.answer("?").replace(b'"?"', rb'"\ud83d \ud83d\ude00 \\ud83d \udc00\ud83d\ude00"')
+    assert (await ask_misbehaving(bad.Behaviour(body=body))).text == "\ufffd \U0001f600 \\ud83d \ufffd\U0001f600"
+
+
+async def test_absurd_counts_become_zero():
+    """Nobody reads or writes a billion tokens in an answer; counted, they would end a token budget at once."""
+    usage = {"prompt_tokens": 2**63, "completion_tokens": 10**9, "prompt_tokens_details": {"cached_tokens": 1e300}}
+    completion = await ask_misbehaving(bad.Behaviour(body=bad.answer(usage=usage)))
+    assert (completion.prompt_tokens, completion.completion_tokens, completion.cached_tokens) == (0, 0, 0)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [*["Mon,", "01", "Jan", "2024", "00:00:00", "GMT"], "+0100", "-9" * 20, "9" * 30, ":", ",", "PM", "\x00"]
+        )
+    )
+)
+def test_no_retry_after_breaks_the_client(words):
+    """Seconds that are finite and not negative, or None."""
+    seconds = retry_after(" ".join(words))
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+async def test_a_port_that_speaks_tls_says_so():
+    """Asked in plain text it answers with an alert, which nobody can read."""
+    with pytest.raises(EndpointUnavailable, match="is its URL https://"):
+        await ask_misbehaving(bad.Behaviour(status=0, body=b"\x15\x03\x03\x00\x02\x02\x46"))
+
+
+async def test_a_redirect_says_where_to():
+    """It is not followed, since the key would go elsewhere, but told."""
+    with pytest.raises(RequestRejected, match="points to https://elsewhere/v1"):
+        await ask_misbehaving(bad.Behaviour(302, headers={"Location": "https://elsewhere/v1"}))
+
+
+async def test_ipv6():
+    """An address in brackets is a URL like any other."""
+    async with bad.MisbehavingServer(host="::1") as server:
+        assert (await ask(server.url)).endpoint == f"http://[::1]:{server.port}/v1"
+
+
+async def test_cookies_are_not_sent_back():
+    """The cookie of a load balancer would pin all requests to one replica."""
+    cookie = bad.Behaviour(body=bad.answer(), headers={"Set-Cookie": "replica=3; Path=/"})
+    async with bad.MisbehavingServer([cookie] * 2, host="localhost") as server, open_session() as session:
+        client = EndpointClient(server.url, session=session)
+        for _ in range(2):
+            await client.ask(REQUEST, served_model="m", timeout_s=5)
+    assert "replica" not in "".join(server.heads)
+
+
+async def test_an_oversized_body_is_cut_off(monkeypatch):
+    """Reading stops at the bound, whatever Content-Length promises."""
+    monkeypatch.setattr(client_module, "MAX_BODY_BYTES", 10_000)
+    with pytest.raises(EndpointUnavailable, match="more than"):
+        await ask_misbehaving(bad.Behaviour(body=bad.answer("x" * 5_000_000)))
+
+
+async def test_timeouts_and_refused_connections_are_told_apart():
+    """A slow answer may be the request's fault; a refused connection never is."""
+    with pytest.raises(AttemptTimedOut, match=r"within 0\.2 s"):
+        await ask_misbehaving(bad.slow(5), timeout_s=0.2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        with pytest.raises(ConnectionFailed, match="cannot be reached"):
+            await ask(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("7", 7, 7),
+        ("0.5", 0.5, 0.5),
+        ("-3", 0, 0),
+        (300, 200, 300),
+        (-300, 0, 0),
+        ("soon", None, None),
+        ("inf", None, None),
+    ],
+)
+async def test_retry_after_in_both_forms(header, least, most):
+    """Seconds and HTTP dates are understood; nonsense counts as not said."""
+    if isinstance(header, int):
+        header = formatdate(time.time() + header, usegmt=True)
+    with pytest.raises(RateLimited) as caught:
+        await ask_misbehaving(bad.error(429, headers={"Retry-After": header}))
+    if least is None:
+        assert caught.value.retry_after is None
+    else:
+        assert least <= caught.value.retry_after <= most
+
+
+async def test_an_echoed_key_is_masked():
+    """Some servers repeat the key they refuse; it is masked before it reaches a message, also where it would be cut."""
+    for padding in ("", "x" * 280):
+        with pytest.raises(RequestRejected, match="the key was refused") as caught:
+            await ask_misbehaving(bad.error(401, f"{padding} Incorrect API key: {KEY}"))
+        assert KEY[:8] not in str(caught.value)
+
+
+async def test_models_are_listed_with_what_the_engine_tells():
+    """Names, the engine, and the context length where vLLM gives it."""
+    listing = b'{"data": [{"id": "a", "owned_by": "vllm", "max_model_len": 4096}, {"id": "b"}]}'
+    async with (
+        bad.MisbehavingServer(catalogue=lambda *_: bad.Behaviour(body=listing)) as server,
+        open_session() as session,
+    ):
+        client = EndpointClient(server.url, session=session)
+        assert await client.models() == ["a", "b"]
+        assert await client.catalogue() == [ServedModel("a", "vllm", 4096), ServedModel("b")]
+        assert "Authorization" not in "".join(server.heads)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [bad.Behaviour(body=b"{}"), bad.Behaviour(body=b'{"data": [3]}'), bad.INVALID_JSON]
+)
+async def test_a_model_list_that_is_none(behaviour):
+    """Nonsense from /models is trouble of the endpoint, not an empty list."""
+    async with bad.MisbehavingServer(catalogue=[behaviour]) as server, open_session() as session:
+        with pytest.raises(EndpointUnavailable):
+            await EndpointClient(server.url, session=session).models()
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("http://h:8000", "http://h:8000/v1"),
+        ("http://h:8000/v1/", "http://h:8000/v1"),
+        (" https://h/llm/ ", "https://h/llm/v1"),
+        ("https://h/v1beta/openai", "https://h/v1beta/openai"),
+        ("http://h/v1/chat/completions", "http://h/v1"),
+    ],
+)
+def test_urls_are_normalised(given, base):
+    """With or without /v1, slash or path: one base URL, and normalising again changes nothing."""
+    assert normalise_url(given) == base == normalise_url(base)
+
+
+@pytest.mark.parametrize("url", ["h:8000", "ftp://h", "http://", "http://user:hunter2@h/v1", "http://h?key=hunter2"])
+def test_urls_that_are_refused(url):
+    """What is no http URL is refused, and so are credentials in one, without repeating them."""
+    with pytest.raises(ConfigError) as caught:
+        normalise_url(url)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_cancellation_passes_through():
+    """A cancelled attempt ends in CancelledError at once, not in one of our errors."""
+    async with bad.MisbehavingServer([bad.slow(30)]) as server:
+        asking = asyncio.create_task(ask(server.url, timeout_s=60))
+        while not server.in_flight:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+async def test_proxies_of_the_environment_are_ignored(monkeypatch):
+    """Loopback never goes through a proxy."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert (await ask_misbehaving(bad.OK)).text == "fine"
+
+
+async def test_the_key_is_not_in_the_repr():
+    """What a debugger or a log would show of a client is its URL."""
+    async with open_session() as session:
+        assert KEY not in repr(EndpointClient("http://h", session=session, api_key=KEY))

@@ -1,0 +1,784 @@
+"""The pool against real servers that misbehave on script: requests get outcomes, endpoints get patience."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import re
+import socket
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+from support import misbehaving as bad
+
+from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable
+from explore_async.exploration.values import ChatRequest, Completion, Failure
+from explore_async.serving.endpoints import host as host_module
+from explore_async.serving.endpoints import roster as roster_module
+from explore_async.serving.endpoints.pool import Endpoint, EndpointPool, Retry
+from explore_async.serving.simulated.engine import Profile
+from explore_async.serving.simulated.server import SimulatedServer
+
+KEY = "sk-secret-0123456789"
+QUICK = Retry(attempts=3, first_wait_s=0.01, longest_wait_s=0.05, stall_s=30)
+
+
+@pytest.fixture(autouse=True)
+def impatient_connect(monkeypatch):
+    """Endpoints that are down at the start are given up sooner than in earnest."""
+    monkeypatch.setattr(roster_module, "CONNECT_PATIENCE_S", 0.3)
+
+
+def request(text: object = "Hello", **sampling) -> ChatRequest:
+    return ChatRequest("m", ({"role": "user", "content": str(text)},), sampling, 7)
+
+
+def said(body) -> str:
+    return body["messages"][0]["content"]
+
+
+@asynccontextmanager
+async def connected(*endpoints: Endpoint | bad.MisbehavingServer, model: str | None = "m", retry: Retry = QUICK):
+    given = [Endpoint(one.url) if isinstance(one, bad.MisbehavingServer) else one for one in endpoints]
+    async with EndpointPool(given, models=() if model is None else (model,), retry=retry) as pool:
+        await pool.connect()
+        yield pool
+
+
+async def ask_many(pool: EndpointPool, count: int):
+    return await asyncio.gather(*(pool.ask(request(number), priority=number) for number in range(count)))
+
+
+def dead_url() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        bad.RATE_LIMITED,
+        bad.INTERNAL,
+        bad.UNAVAILABLE,
+        bad.CLOSED_AT_ONCE,
+        bad.CLOSED_AFTER_HEADERS,
+        bad.HALF_BODY,
+        bad.INVALID_JSON,
+        bad.EMPTY_CHOICES,
+        bad.NULL_CONTENT,
+    ],
+)
+async def test_passing_trouble_is_retried_until_the_answer(behaviour):
+    """Whatever an endpoint does twice, the third attempt's answer is the outcome, and the attempts are counted."""
+    async with bad.MisbehavingServer([behaviour] * 2) as server, connected(server) as pool:
+        outcome = await pool.ask(request(), priority=0)
+        assert isinstance(outcome, Completion)
+        assert len(server.bodies) == 3
+        statistics = pool.statistics()
+    assert (statistics.answered, statistics.failed_attempts, statistics.retries) == (1, 2, 2)
+    assert statistics.endpoints[0].last_error
+    assert (statistics.asking, statistics.in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [(bad.BAD_REQUEST, "rejected"), (bad.error(422), "rejected"), (bad.OVERFLOW, "context_overflow")],
+)
+async def test_what_the_request_causes_is_a_failure_at_once(behaviour, kind):
+    """A refusal is asked once and becomes an outcome that names the server's reason; what else is answered shows so."""
+    async with bad.MisbehavingServer([behaviour]) as server, connected(server) as pool:
+        outcome = await pool.ask(request(), priority=0)
+        assert isinstance(outcome, Failure)
+        assert (outcome.kind, outcome.attempts) == (kind, 1)
+        assert [said(body) for body in server.bodies] == ["Hello"] + ["Say yes."] * (kind == "rejected")
+        assert pool.statistics().failures == 1
+
+
+@pytest.mark.parametrize("behaviour", [bad.BAD_REQUEST, bad.error(422)])
+async def test_a_server_that_refuses_everything_is_no_fault_of_the_requests(behaviour):
+    """Where even a harmless request is refused, and nothing was answered before, no failure is stored: it raises."""
+    async with bad.MisbehavingServer(itertools.repeat(behaviour)) as server, connected(server) as pool:
+        with pytest.raises(EndpointError, match="refuses every request made like this"):
+            await pool.ask(request(), priority=0)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [bad.KEY_REFUSED, bad.error(403), bad.error(402), bad.UNKNOWN_MODEL, bad.error(302)]
+)
+async def test_what_no_request_survives_ends_the_run(behaviour):
+    """A refused key, an empty account, an unknown model or a redirect raise, and are never stored as a request's failure."""
+    async with bad.MisbehavingServer(itertools.repeat(behaviour)) as server, connected(server) as pool:
+        with pytest.raises(EndpointError, match="No request can succeed") as caught:
+            await pool.ask(request(), priority=0)
+        assert caught.value.exit_code == 6
+        assert type(caught.value) is EndpointError
+
+
+async def test_retry_after_is_obeyed_by_everybody():
+    """After a Retry-After nobody asks that endpoint again before the time is over; the cap bounds absurd values."""
+    moments = []
+
+    def script(body, ordinal):
+        moments.append(time.monotonic())
+        return bad.error(429, headers={"Retry-After": "0.3"}) if ordinal == 0 else bad.OK
+
+    async with (
+        bad.MisbehavingServer(script) as server,
+        connected(server, retry=Retry(first_wait_s=0.001, longest_wait_s=5)) as pool,
+    ):
+        first = asyncio.create_task(pool.ask(request("first"), priority=0))
+        while not pool.statistics().failed_attempts:
+            await asyncio.sleep(0.005)
+        await asyncio.gather(first, ask_many(pool, 5))
+    assert moments[1] - moments[0] >= 0.3
+    async with (
+        bad.MisbehavingServer([bad.error(503, headers={"Retry-After": "86400"})]) as server,
+        connected(server, retry=QUICK) as pool,
+        asyncio.timeout(5),
+    ):
+        assert isinstance(await pool.ask(request(), priority=0), Completion)
+
+
+async def test_retry_now_is_no_reason_to_ask_as_fast_as_it_refuses():
+    """However often an endpoint says "at once", the waits between attempts grow as without it."""
+    retry = dataclasses.replace(QUICK, first_wait_s=0.05, longest_wait_s=0.4)
+    script = itertools.repeat(bad.error(429, headers={"Retry-After": "0"}))
+    async with bad.MisbehavingServer(script) as server, connected(server, retry=retry) as pool:
+        asking = asyncio.create_task(pool.ask(request(), priority=0))
+        await asyncio.sleep(1.5)
+        asking.cancel()
+        await asyncio.wait([asking])
+    assert 3 <= len(server.bodies) < 60
+
+
+async def test_a_rate_limit_lowers_the_concurrency():
+    """An endpoint that answers 429 is asked less at once, and answers earn the slots back."""
+    async with (
+        bad.MisbehavingServer(lambda _, n: bad.RATE_LIMITED if n < 16 else bad.slow(0.01)) as server,
+        connected(Endpoint(server.url, concurrency=16)) as pool,
+    ):
+        await ask_many(pool, 100)
+        lowered = pool._hosts[0].limit.value
+        assert 8 <= lowered <= 16
+        await ask_many(pool, 300)
+        assert pool._hosts[0].limit.value > lowered or lowered == 16
+
+
+async def test_a_poison_request_fails_while_others_succeed():
+    """What breaks the server each time becomes a Failure once others got through there; they are untouched."""
+
+    def script(body, _):
+        return bad.INTERNAL if said(body) == "poison" else bad.slow(0.005)
+
+    async with bad.MisbehavingServer(script) as server, connected(Endpoint(server.url, concurrency=4)) as pool:
+        poison, others = await asyncio.gather(pool.ask(request("poison"), priority=0), ask_many(pool, 200))
+    assert isinstance(poison, Failure)
+    assert poison.kind == "repeated"
+    assert QUICK.attempts <= poison.attempts <= 3 * QUICK.attempts
+    assert "boom" in poison.detail
+    assert all(isinstance(outcome, Completion) for outcome in others)
+
+
+async def test_a_poison_request_that_is_the_last_one_fails_too():
+    """With no other request left to compare with, a harmless question tells the request's fault from the server's."""
+
+    def script(body, _):
+        return bad.INTERNAL if said(body) == "poison" else bad.OK
+
+    async with bad.MisbehavingServer(script) as server, connected(server) as pool, asyncio.timeout(10):
+        outcome = await pool.ask(request("poison", temperature=1.0), priority=0)
+        assert isinstance(outcome, Failure)
+        assert outcome.kind == "repeated"
+        canaries = [body for body in server.bodies if said(body) != "poison"]
+    assert canaries[0]["max_tokens"] == 1
+    assert canaries[0]["temperature"] == 1.0
+
+
+async def test_a_broken_endpoint_convicts_nobody():
+    """One endpoint fails everything, the other works: every request is answered by the other, none is a Failure."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.INTERNAL) as broken,
+        bad.MisbehavingServer() as fine,
+        connected(broken, fine) as pool,
+    ):
+        outcomes = await ask_many(pool, 100)
+        assert all(isinstance(outcome, Completion) and outcome.endpoint == fine.url for outcome in outcomes)
+        by_url = {endpoint.url: endpoint for endpoint in pool.statistics().endpoints}
+    assert by_url[broken.url].answered == 0
+    assert len(broken.bodies) < 300
+
+
+async def test_an_endpoint_that_comes_to_refuse_everything_leaves_the_others_alone():
+    """Its key expires in the middle: every request is answered by the other, none is a Failure, and it is told."""
+    async with (
+        bad.MisbehavingServer(
+            lambda _, ordinal: bad.KEY_REFUSED if ordinal > 20 else bad.OK,
+            catalogue=lambda _, ordinal: bad.KEY_REFUSED if ordinal else bad.models("m"),
+        ) as refusing,
+        bad.MisbehavingServer() as fine,
+        connected(refusing, fine) as pool,
+    ):
+        outcomes = await ask_many(pool, 200)
+        assert all(isinstance(outcome, Completion) for outcome in outcomes)
+        (trouble,) = (one.trouble for one in pool.statistics().endpoints if one.trouble)
+    assert refusing.url in trouble
+    assert "401" in trouble
+
+
+async def test_when_all_come_to_refuse_everything_it_ends():
+    """Both keys expire: no waiting helps, so whoever asks is told."""
+    async with (
+        bad.MisbehavingServer(
+            lambda _, ordinal: bad.KEY_REFUSED if ordinal > 20 else bad.OK,
+            catalogue=lambda _, ordinal: bad.KEY_REFUSED if ordinal else bad.models("m"),
+        ) as one,
+        bad.MisbehavingServer(
+            lambda _, ordinal: bad.KEY_REFUSED if ordinal > 20 else bad.OK,
+            catalogue=lambda _, ordinal: bad.KEY_REFUSED if ordinal else bad.models("m"),
+        ) as other,
+        connected(one, other) as pool,
+    ):
+        with pytest.raises(EndpointError, match="401"):
+            await ask_many(pool, 200)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "last_error"),
+    [
+        (bad.INTERNAL, "boom"),
+        (bad.RATE_LIMITED, "slow down"),
+        (bad.slow(60), "the endpoints just do not answer"),
+        (bad.CLOSED_AT_ONCE, "broke off"),
+    ],
+)
+async def test_the_watchdog_ends_a_run_that_goes_nowhere(behaviour, last_error):
+    """Whatever keeps all requests from an outcome, the run ends after stall_s, exit code 6, naming the last error."""
+    retry = Retry(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, stall_s=0.5)
+    async with bad.MisbehavingServer(lambda *_: behaviour) as server, connected(server, retry=retry) as pool:
+        started = time.monotonic()
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the group is what is tested
+            async with asyncio.TaskGroup() as group:
+                group.create_task(pool.watch())
+                for number in range(5):
+                    group.create_task(pool.ask(request(number), priority=0))
+        assert 0.4 < time.monotonic() - started < 3
+        (error,) = caught.value.exceptions
+        assert isinstance(error, EndpointError)
+        assert error.exit_code == 6
+        assert "5 requests wait" in str(error)
+        assert last_error in str(error)
+        assert (pool.statistics().asking, pool.statistics().in_flight) == (0, 0)
+
+
+async def test_the_watchdog_is_quiet_while_there_is_nothing_to_do_or_answers_come():
+    """Idle time is no stall, and a run longer than stall_s with an answer now and then is none either."""
+    retry = Retry(stall_s=0.4)
+    async with bad.MisbehavingServer(lambda *_: bad.slow(0.15)) as server, connected(server, retry=retry) as pool:
+        watching = asyncio.create_task(pool.watch())
+        await asyncio.sleep(0.6)
+        for number in range(5):
+            await pool.ask(request(number), priority=0)
+        assert not watching.done()
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+
+
+async def test_a_dead_endpoint_is_left_and_taken_back():
+    """When a server dies, its requests move to the other one; when it is back, it gets work again."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.01)) as stable,
+        bad.MisbehavingServer(lambda *_: bad.slow(0.01)) as mortal,
+    ):
+        port = mortal.port
+        async with connected(stable, mortal) as pool:
+            await ask_many(pool, 50)
+            assert mortal.bodies
+            await mortal.__aexit__()
+            outcomes = await ask_many(pool, 100)
+            assert {outcome.endpoint for outcome in outcomes} == {stable.url}
+            assert [one.healthy for one in pool.statistics().endpoints] == [True, False]
+            async with bad.MisbehavingServer(port=port) as reborn, asyncio.timeout(10):
+                while not pool.statistics().endpoints[1].healthy:
+                    await asyncio.sleep(0.02)
+                await ask_many(pool, 50)
+                assert reborn.bodies
+
+
+async def test_with_the_only_endpoint_gone_requests_wait_for_it():
+    """A restart of the only server costs time, never a request."""
+    async with bad.MisbehavingServer() as server, connected(server) as pool, asyncio.timeout(10):
+        await server.__aexit__()
+        asking = asyncio.create_task(ask_many(pool, 20))
+        await asyncio.sleep(0.3)
+        assert not asking.done()
+        async with bad.MisbehavingServer(port=server.port):
+            assert all(isinstance(outcome, Completion) for outcome in await asking)
+
+
+async def test_a_server_that_comes_back_with_another_model_ends_the_run():
+    """It would answer as somebody else: those who wait, those who come, and the watchdog all hear of it."""
+    async with bad.MisbehavingServer() as server, connected(server) as pool, asyncio.timeout(10):
+        await server.__aexit__()
+        asking = asyncio.create_task(pool.ask(request(), priority=0))
+        await asyncio.sleep(0.05)
+        async with bad.MisbehavingServer(catalogue=lambda *_: bad.models("other"), port=server.port):
+            with pytest.raises(EndpointError, match="does not serve 'm'; it serves other"):
+                await asking
+            with pytest.raises(EndpointError):
+                await pool.ask(request(), priority=0)
+            with pytest.raises(EndpointError):
+                await pool.watch()
+
+
+async def test_the_declared_concurrency_is_never_exceeded():
+    """Through retries, rate limits and time-outs the server never sees more at once than was declared."""
+
+    def script(_, ordinal):
+        return (bad.slow(0.01), bad.INTERNAL, bad.slow(0.02), bad.RATE_LIMITED, bad.CLOSED_AT_ONCE)[ordinal % 5]
+
+    async with bad.MisbehavingServer(script) as one, bad.MisbehavingServer(script) as other:
+        endpoints = Endpoint(one.url, concurrency=7), Endpoint(other.url, concurrency=3)
+        async with connected(*endpoints, retry=dataclasses.replace(QUICK, attempts=100)) as pool:
+            assert pool.capacity == 10
+            outcomes = await ask_many(pool, 200)
+            peaks = [endpoint.peak_in_flight for endpoint in pool.statistics().endpoints]
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    assert one.peak <= 7
+    assert other.peak <= 3
+    assert peaks[0] <= 7
+    assert peaks[1] <= 3
+
+
+async def test_who_waits_is_served_by_priority():
+    """With one slot, the order of answers is that of the priorities, not that of arrival."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.01)) as server,
+        connected(Endpoint(server.url, concurrency=1)) as pool,
+    ):
+        blocking = asyncio.create_task(pool.ask(request("first"), priority=9))
+        await asyncio.sleep(0)
+        order = [5, 2, 8, 1, 3]
+        await asyncio.gather(blocking, *(pool.ask(request(priority), priority=priority) for priority in order))
+    assert [said(body) for body in server.bodies] == ["first", "1", "2", "3", "5", "8"]
+    assert [body["priority"] for body in server.bodies] == [9, 1, 2, 3, 5, 8]
+
+
+async def test_priority_is_sent_only_to_engines_that_know_it():
+    """A strict endpoint would refuse every request for the unknown field."""
+    async with (
+        bad.MisbehavingServer(catalogue=lambda *_: bad.models("m", owner="openai")) as server,
+        connected(server) as pool,
+    ):
+        await pool.ask(request(), priority=3)
+    assert "priority" not in server.bodies[0]
+
+
+async def test_avoid_means_elsewhere_if_there_is_an_elsewhere():
+    """A second ask goes to another endpoint; with only one, it goes there all the same."""
+    async with bad.MisbehavingServer() as one, bad.MisbehavingServer() as other:
+        async with connected(one, other) as pool:
+            for _ in range(5):
+                assert (await pool.ask(request(), priority=0, avoid=one.url)).endpoint == other.url
+        async with connected(one) as pool:
+            assert (await pool.ask(request(), priority=0, avoid=one.url)).endpoint == one.url
+
+
+async def test_each_placement_is_told_before_the_request_is_sent():
+    """Every attempt names its endpoint while it is still open, so that a second ask can avoid just that one."""
+    async with (
+        bad.MisbehavingServer([bad.INTERNAL, bad.OK]) as one,
+        bad.MisbehavingServer([bad.INTERNAL, bad.slow(30)]) as other,
+        connected(one, other) as pool,
+    ):
+        first: list[str] = []
+        outcome = await pool.ask(request(), priority=0, avoid=other.url, placed=first.append)
+        assert isinstance(outcome, Completion)
+        assert first == [one.url, other.url, one.url]
+        assert outcome.endpoint == one.url
+        straggler: list[str] = []
+        asking = asyncio.create_task(pool.ask(request(), priority=0, avoid=one.url, placed=straggler.append))
+        async with asyncio.timeout(5):
+            while not other.in_flight:
+                await asyncio.sleep(0.01)
+            assert straggler == [other.url]
+            second = await pool.ask(request(), priority=0, avoid=straggler[-1])
+        assert second.endpoint == one.url
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+async def test_a_listener_that_fails_keeps_no_slot():
+    """What `placed` raises comes out of `ask`, and the slot is free again."""
+
+    def fail(_):
+        raise RuntimeError("no room")
+
+    async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, concurrency=1)) as pool:
+        with pytest.raises(RuntimeError, match="no room"):
+            await pool.ask(request(), priority=0, placed=fail)
+        assert (pool.statistics().asking, pool.statistics().in_flight) == (0, 0)
+        assert not server.bodies
+
+
+async def test_cancellation_frees_slots_and_leaves_nothing_behind():
+    """Cancelled in flight, in the queue or between attempts: CancelledError comes out and all slots are free."""
+    async with (
+        bad.MisbehavingServer(lambda _, n: bad.slow(30) if n < 2 else bad.OK) as server,
+        connected(Endpoint(server.url, concurrency=2)) as pool,
+    ):
+        asking = [asyncio.create_task(pool.ask(request(n), priority=n)) for n in range(6)]
+        while server.in_flight < 2:
+            await asyncio.sleep(0.01)
+        for one in asking:
+            one.cancel()
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+        assert (pool.statistics().asking, pool.statistics().in_flight) == (0, 0)
+        async with asyncio.timeout(5):
+            assert len(await ask_many(pool, 10)) == 10
+
+
+async def test_a_slot_granted_to_a_cancelled_request_is_handed_on():
+    """The grant and the cancellation may meet in one turn of the loop; the slot must not be lost."""
+    async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, concurrency=1)) as pool:
+        pool._hosts[0].in_flight = 1
+        waiting = asyncio.create_task(pool.ask(request(), priority=0))
+        await asyncio.sleep(0)
+        pool._hosts[0].in_flight = 0
+        pool._slots.dispatch()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert pool.statistics().in_flight == 0
+
+
+async def test_a_timed_out_attempt_gets_longer_next_time(monkeypatch):
+    """The deadline follows the measured speed and doubles for a request that ran out of it."""
+    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 0.2)
+    monkeypatch.setattr(host_module, "ASSUMED_TOKENS_PER_S", 1e6)
+    async with bad.MisbehavingServer(lambda *_: bad.slow(0.5)) as server, connected(server) as pool:
+        assert isinstance(await pool.ask(request(), priority=0), Completion)
+        assert len(server.bodies) == 3
+        host = pool._hosts[0]
+        host.tokens_per_s = 10.0
+        assert host.deadline_s(request(max_tokens=100), 0) == 40.0
+        assert host.deadline_s(request(max_tokens=100), 2) == 160.0
+
+
+async def test_requests_per_minute_are_kept():
+    """1,200 a minute is 20 a second, smoothly: 30 requests take about a second, and all are answered."""
+    async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, requests_per_minute=1200)) as pool:
+        started = time.monotonic()
+        assert len(await ask_many(pool, 30)) == 30
+        assert 0.9 < time.monotonic() - started < 5
+
+
+async def test_the_only_model_is_found_and_connecting_again_is_free():
+    """No model named, one served: that is it; the second connect asks nobody."""
+    async with (
+        bad.MisbehavingServer(catalogue=lambda *_: bad.models("only")) as server,
+        connected(server, model=None) as pool,
+    ):
+        assert await pool.connect() == ("only",)
+        await pool.ask(dataclasses.replace(request(), model="only"), priority=0)
+    assert server.catalogue_requests == 1
+    assert server.bodies[0]["model"] == "only"
+
+
+async def test_an_endpoint_may_serve_the_model_under_its_own_name():
+    """The logical name stays, the body carries the endpoint's."""
+    async with (
+        bad.MisbehavingServer(catalogue=lambda *_: bad.models("a", "org/m-FP8")) as server,
+        connected(Endpoint(server.url, model="org/m-FP8")) as pool,
+    ):
+        assert await pool.connect() == ("m",)
+        await pool.ask(request(), priority=0)
+    assert server.bodies[0]["model"] == "org/m-FP8"
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "model", "message"),
+    [
+        (bad.models("a", "b"), None, "served here: a, b"),
+        (bad.models("a", "b"), "c", "does not serve 'c'; it serves a, b"),
+        (bad.models(*(f"m{n:03}" for n in range(400))), "c", "m018, m019 and 380 more. Name"),
+        (bad.error(404), None, "OpenAI-compatible"),
+        (bad.KEY_REFUSED, "m", "the key was refused"),
+        (bad.error(403), "m", "the key was refused"),
+        (bad.INTERNAL, "m", "No endpoint answers"),
+    ],
+)
+async def test_connecting_says_what_is_wrong(catalogue, model, message):
+    """Every way not to get started names its cause and ends in exit code 6, also when tried again."""
+    async with (
+        bad.MisbehavingServer(catalogue=lambda *_: catalogue) as server,
+        EndpointPool([Endpoint(server.url)], models=() if model is None else (model,), retry=QUICK) as pool,
+    ):
+        for _ in range(2):
+            with pytest.raises(EndpointError, match=message) as caught:
+                await pool.connect()
+            assert caught.value.exit_code == 6
+
+
+async def test_an_endpoint_without_a_model_list_is_trusted():
+    """Some gateways have no /models; a named model is then simply asked for."""
+    async with bad.MisbehavingServer(catalogue=lambda *_: bad.error(404)) as server, connected(server) as pool:
+        assert isinstance(await pool.ask(request(), priority=0), Completion)
+
+
+async def test_nobody_there_says_where_why_and_what_to_do():
+    """The message names URL, cause and the remedy."""
+    url = dead_url()
+    async with EndpointPool([Endpoint(url)], models=("m",), retry=QUICK) as pool:
+        with pytest.raises(EndpointError, match="explore-async serve") as caught:
+            await pool.connect()
+    assert url in str(caught.value)
+    assert "cannot be reached" in str(caught.value)
+
+
+async def test_one_reachable_endpoint_suffices_and_the_other_may_join():
+    """The run starts with who is there; who comes later is asked what it serves and gets work."""
+    url = dead_url()
+    async with bad.MisbehavingServer() as server, connected(server, Endpoint(url)) as pool:
+        assert isinstance(await pool.ask(request(), priority=0), Completion)
+        async with bad.MisbehavingServer(port=int(url.split(":")[2].split("/")[0])) as late, asyncio.timeout(10):
+            while not pool.statistics().endpoints[1].healthy:
+                await asyncio.sleep(0.02)
+            await ask_many(pool, 50)
+            assert late.bodies
+
+
+async def test_the_key_appears_nowhere(monkeypatch):
+    """Not in errors, their causes, reprs, failures or statistics, even when the server repeats it."""
+    monkeypatch.setenv("SOME_KEY", f" {KEY}\n")
+    leak = bad.error(400, f"your key {KEY} is fine, your request is not")
+    async with (
+        bad.MisbehavingServer([leak, bad.NOT_HTTP, bad.OK, bad.error(401, KEY)]) as server,
+        connected(Endpoint(server.url, api_key_env="SOME_KEY")) as pool,
+    ):
+        seen = [await pool.ask(request(), priority=0), await pool.ask(request(), priority=0)]
+        with pytest.raises(EndpointError) as caught:
+            await pool.ask(request(), priority=0)
+        seen += [repr(pool), repr(pool._hosts), pool.statistics(), caught.value, caught.value.__cause__]
+        assert f"Bearer {KEY}" in server.heads[-1]
+    assert KEY not in "".join(f"{one!r} {one!s}" for one in seen)
+
+
+@pytest.mark.parametrize("value", [None, "", "clé", "two\nlines"])
+async def test_a_key_that_is_missing_or_cannot_be_one(monkeypatch, value):
+    """The variable is named, its value is not shown."""
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SOME_KEY", value)
+    with pytest.raises(ConfigError, match="SOME_KEY") as caught:
+        async with EndpointPool([Endpoint("http://h", api_key_env="SOME_KEY")], models=("m",)):
+            pass
+    assert not value or value not in str(caught.value)
+
+
+def test_endpoints_must_be_given_once():
+    """None, or one twice, is a mistake in the configuration."""
+    with pytest.raises(ConfigError, match="No endpoint"):
+        EndpointPool([], models=("m",))
+    with pytest.raises(ConfigError, match="twice"):
+        EndpointPool([Endpoint("http://h"), Endpoint("http://h/v1/")], models=("m",))
+
+
+def test_waits_grow_and_are_bounded():
+    """Full jitter: never above the bound of the attempt, however many attempts there were."""
+    retry = Retry(first_wait_s=1.0, longest_wait_s=8.0)
+    for attempt, bound in ((1, 1), (2, 2), (3, 4), (4, 8), (5000, 8)):
+        waits = [retry.wait_s(attempt) for _ in range(200)]
+        assert min(waits) >= 0
+        assert bound / 2 < max(waits) <= bound
+
+
+async def test_stopping_finishes_what_is_under_way_and_sends_nothing_more():
+    """After stop, answers under way arrive; what waited for a place, or for another attempt, is given back unasked."""
+    trouble = iter([bad.INTERNAL])
+
+    def script(body, ordinal):
+        return next(trouble, bad.INTERNAL) if said(body) == "unlucky" else bad.slow(0.3)
+
+    async with bad.MisbehavingServer(script) as server:
+        endpoint = Endpoint(server.url, concurrency=2)
+        async with connected(endpoint, retry=Retry(attempts=9, first_wait_s=20, longest_wait_s=20)) as pool:
+            unlucky = asyncio.create_task(pool.ask(request("unlucky"), priority=0))
+            while not pool.statistics().failed_attempts:
+                await asyncio.sleep(0.005)
+            asking = [asyncio.create_task(pool.ask(request(number), priority=number)) for number in range(5)]
+            while server.in_flight < 2:
+                await asyncio.sleep(0.005)
+            pool.stop()
+            outcomes = await asyncio.wait_for(asyncio.gather(unlucky, *asking, return_exceptions=True), 5)
+            assert [type(one) for one in outcomes[1:3]] == [Completion, Completion]
+            assert all(isinstance(one, EndpointUnavailable) for one in (outcomes[0], *outcomes[3:]))
+            assert len(server.bodies) == 3
+
+
+SMALL = Profile(slots=40, step_s=0.004, request_s=0.0, prefill_s=0.0, kv_tokens=1_000_000)
+
+
+async def keep_asking(pool: EndpointPool, seconds: float, *, at_once: int) -> None:
+    """So many ask again and again."""
+
+    async def again(number: int) -> None:
+        for turn in itertools.count():
+            await pool.ask(request(f"{number} {turn}", max_tokens=300), priority=turn)
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+            group.create_task(pool.look())
+            for number in range(at_once):
+                group.create_task(again(number))
+
+
+async def test_an_unknown_capacity_is_found_over_http():
+    """Nobody says that the server has 40 slots; its metrics do, and soon all are busy and few wait."""
+    async with (
+        SimulatedServer(profile=SMALL) as server,
+        connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
+    ):
+        await keep_asking(pool, 4, at_once=200)
+        statistics = pool.statistics().endpoints[0]
+    assert server.statistics().peak_in_flight == 40
+    assert 36 <= statistics.limit <= 80
+    assert statistics.peak_in_flight <= 160  # a doubling too many, where a reading overtakes what was just let go
+    assert statistics.tokens_per_s
+    assert statistics.prefix_hits is not None
+
+
+async def test_what_is_found_stays_below_the_most():
+    """However much the endpoints would take, no more than `most_found` is in flight at them, and it is told."""
+    async with SimulatedServer(profile=SMALL) as one, SimulatedServer(profile=SMALL) as other:
+        endpoints = [Endpoint(server.url, concurrency=None, model="simulated") for server in (one, other)]
+        async with EndpointPool(endpoints, models=("m",), most_found=12) as pool:
+            await pool.connect()
+            asking = asyncio.create_task(keep_asking(pool, 2, at_once=60))
+            await asyncio.sleep(1.5)
+            assert pool.statistics().held_back
+            assert pool.statistics().in_flight == 12 == pool.capacity
+            await asking
+    assert one.statistics().peak_in_flight + other.statistics().peak_in_flight <= 24
+
+
+async def test_a_task_keeps_to_its_endpoint():
+    """While all are about equally free, requests of one affinity go to one endpoint, and affinities spread."""
+    async with bad.MisbehavingServer() as one, bad.MisbehavingServer() as other, connected(one, other) as pool:
+        where = {}
+        for task in range(20):
+            placed = []
+            for _ in range(5):
+                await pool.ask(request(), priority=0, affinity=f"0.{task}", placed=placed.append)
+            assert len(set(placed)) == 1
+            where[task] = placed[0]
+    assert set(where.values()) == {one.url, other.url}
+
+
+async def test_weights_share_out():
+    """Three times the weight, three times the requests, while there is room everywhere."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.3)) as one,
+        bad.MisbehavingServer(lambda *_: bad.slow(0.3)) as other,
+    ):
+        endpoints = Endpoint(one.url, weight=3.0), Endpoint(other.url)
+        async with connected(*endpoints) as pool:
+            await asyncio.gather(
+                *(pool.ask(request(number), priority=0, affinity=str(number)) for number in range(160))
+            )
+    assert one.peak > other.peak
+
+
+async def test_tokens_a_minute():
+    """An endpoint with a rate of tokens gets a second's worth at once and the rest as it is paid off."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.Behaviour(body=bad.answer(tokens=95))) as server,
+        connected(Endpoint(server.url, concurrency=1, tokens_per_minute=60 * 400)) as pool,
+    ):
+        began = time.monotonic()
+        for number in range(13):  # of 100 tokens each, 400 a second
+            await pool.ask(request(number), priority=0)
+        seconds = time.monotonic() - began
+    assert 1.6 < seconds < 3.5
+
+
+async def test_endpoints_come_and_go():
+    """One that is added gets requests, one that is taken away finishes what it has and gets no more."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.2)) as one,
+        bad.MisbehavingServer() as other,
+        connected(one) as pool,
+        asyncio.timeout(10),
+    ):
+        asking = asyncio.create_task(pool.ask(request("first"), priority=0))
+        await asyncio.sleep(0.05)
+        await pool.replace([Endpoint(other.url)])
+        placed: list[str] = []
+        assert isinstance(await pool.ask(request("second"), priority=0, placed=placed.append), Completion)
+        assert placed == [other.url]
+        assert isinstance(await asking, Completion)
+        await pool.replace([Endpoint(one.url), Endpoint(other.url)])
+        while sum(endpoint.healthy for endpoint in pool.statistics().endpoints) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.gather(
+            *(pool.ask(request(n), priority=0, affinity=str(n), placed=placed.append) for n in range(20))
+        )
+        assert set(placed[1:]) == {one.url, other.url}
+        with pytest.raises(ConfigError):
+            await pool.replace([])
+
+
+async def test_one_that_joins_with_another_model_is_left_out():
+    """An endpoint added later that serves something else gets nothing, says why, and ends no run."""
+    async with (
+        bad.MisbehavingServer() as one,
+        bad.MisbehavingServer(catalogue=lambda *_: bad.models("other")) as other,
+        connected(one) as pool,
+        asyncio.timeout(10),
+    ):
+        await pool.replace([Endpoint(one.url), Endpoint(other.url)])
+        while not (error := pool.statistics().endpoints[-1].last_error):
+            await asyncio.sleep(0.01)
+        assert "does not serve 'm'" in error
+        await ask_many(pool, 10)
+        assert not pool.statistics().endpoints[-1].answered
+
+
+async def test_deadlines_are_put_off_while_the_engine_works(monkeypatch):
+    """An answer may take longer than its deadline as long as the metrics show progress; a server that stands still,
+    metrics and all, is given up at the deadline."""
+    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 0.7)
+    monkeypatch.setattr(host_module, "ASSUMED_TOKENS_PER_S", 1e9)
+    slow = Profile(slots=4, step_s=0.05, request_s=0.0, prefill_s=0.0, kv_tokens=100_000)
+    async with (
+        SimulatedServer(profile=slow) as server,
+        connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
+    ):
+        looking = asyncio.create_task(pool.look())
+        completion = await pool.ask(request(max_tokens=60), priority=0)
+        looking.cancel()
+    assert isinstance(completion, Completion)
+    assert completion.latency_s > 1.0
+    assert pool.statistics().failed_attempts == 0
+
+
+async def test_the_engines_are_told_in_a_few_words():
+    """While they work, what all engines say of themselves together; nothing where none has metrics."""
+    async with (
+        SimulatedServer(profile=SMALL) as server,
+        connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
+    ):
+        assert pool.statistics().engines == ""
+        asking = asyncio.create_task(keep_asking(pool, 2, at_once=20))
+        told = set()
+        while not asking.done():
+            told.add(pool.statistics().engines)
+            await asyncio.sleep(0.1)
+    pattern = re.compile(r"servers: 20 running, 0 waiting, KV cache \d+% full, prefix hits \d+%")
+    assert any(map(pattern.fullmatch, told)), told

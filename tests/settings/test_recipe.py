@@ -1,0 +1,136 @@
+"""Configs: every preset parses, and every mistake is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from explore_async.config import load as config
+from explore_async.errors import ConfigError
+from explore_async.exploration.prompts import PromptBook
+from explore_async.settings.recipe import RunSettings
+
+
+@pytest.mark.parametrize("name", sorted(config.presets()))
+def test_every_preset_parses(name: str) -> None:
+    """Each packaged config is valid, says what it is for, and has seeds of its own."""
+    settings = config.load(name)
+    assert all(domain.examples for domain in settings.domains)
+    PromptBook(settings.recipe.resolved(model="m", slots=1))
+
+
+@pytest.mark.parametrize("name", ["brainstorming", "rewriting", "mathematics"])
+def test_the_papers_settings(name: str) -> None:
+    """The presets of the paper's domains have its depth, breadth, sampling and threshold."""
+    settings = config.load(name)
+    assert settings.exploration.depth == 2
+    assert settings.exploration.breadth == (8, 6)
+    assert settings.filters.threshold == settings.filters.task_threshold == 0.7
+    assert settings.sampling.generation.temperature == settings.sampling.generation.top_p == 1.0
+    assert (settings.generation.per_request, settings.generation.demonstrations) == (10, 2)
+    assert settings.targets.per_task == 500
+
+
+BASE = {"domains": [{"name": "a"}], "targets": {"examples": 5}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"explration": {}}, "did you mean exploration?"),
+        ({"generation": {"demonstratons": 1}}, "did you mean demonstrations?"),
+        ({"domains": [{"name": "a", "examples": [{"instruktion": "b", "output": "c"}]}]}, "did you mean instruction?"),
+        ({"operation": {"endpoints": [{"url": "http://x", "concurency": 3}]}}, "did you mean concurrency?"),
+        ({"operation": {"server": {"slot": 3}}}, "did you mean slots?"),
+        ({"exploration": {"depth": -1}}, "exploration.depth"),
+        ({"exploration": {"breadth": []}}, "breadth"),
+        ({"exploration": {"breadth": [0]}}, "exploration.breadth"),
+        ({"targets": {}}, "give examples, per_task, or both"),
+        ({"domains": []}, "domains"),
+        ({"domains": [{"name": "a"}, {"name": "A "}]}, "a name of its own"),
+        ({"filters": {"threshold": 1.5}}, "filters.threshold"),
+        ({"filters": {"threshold": "high"}}, "filters.threshold"),
+        ({"window": "wide"}, "window"),
+        ({"window": 0}, "window"),
+        ({"sampling": {"generation": {"temperature": -1}}}, "sampling.generation.temperature"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, change: dict, says: str) -> None:
+    """A wrong setting is a ConfigError that names the file and the key, and suggests what was meant."""
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({**BASE, **change}))
+    with pytest.raises(ConfigError) as caught:
+        config.load(str(path))
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"- a\n- b\n", "mapping"),
+        (b"a: [1\n", "no YAML"),
+        (b"name: caf\xe9\n", "UTF-8"),
+        (b"!!python/object/apply:os.system ['true']\n", "no YAML"),
+    ],
+)
+def test_a_file_that_is_no_config(tmp_path: Path, content: bytes, says: str) -> None:
+    """Files that cannot be read as a config say so; YAML runs nothing."""
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=says):
+        config.load(str(path))
+
+
+def test_overrides_reach_everything(tmp_path: Path) -> None:
+    """--set changes values in mappings and lists, and complains of what is not there."""
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(BASE))
+    settings = config.load(str(path), ["domains.0.name=b", "exploration.breadth=[3]", "operation.stall_s=5"])
+    assert settings.domains[0].name == "b"
+    assert settings.exploration.breadth == (3,)
+    assert settings.operation.stall_s == 5
+    for wrong in ("domains.4.name=b", "nothing", "=3", "targets.examples.deep=3", "a=[1"):
+        with pytest.raises(ConfigError, match="--set"):
+            config.load(str(path), [wrong])
+
+
+@pytest.mark.parametrize(
+    "domain", ["Cook", 'A "quoted" one: with colon', "用中文写作", "- dash", "two\nlines", "yes", "#"]
+)
+def test_the_template_takes_any_domain(tmp_path: Path, domain: str) -> None:
+    """`init` prints a config whose domain is what was typed, whatever YAML makes of such text."""
+    path = tmp_path / "c.yaml"
+    path.write_text(config.template(domain), encoding="utf-8")
+    assert config.load(str(path)).domains[0].name == domain
+
+
+def test_prompts_of_ones_own(tmp_path: Path) -> None:
+    """A folder of templates becomes part of the recipe; a faulty one, or one that reaches for Python, is refused."""
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump({**BASE, "prompts": "prompts"}))
+    with pytest.raises(ConfigError, match="holds none"):
+        config.load(str(path))
+    (folder / "generate.j2").write_text("[user]\nWrite about {{ task }}, {{ count }} times.")
+    settings = config.load(str(path))
+    assert "Write about" in settings.prompts["generate"]
+    assert settings.recipe.digest != config.load(str(path), ["prompts={}"]).recipe.digest
+    PromptBook(settings.recipe)
+    for faulty in ("no part", "[user]\n{{ tsk }}", "[user]\n{% if %}", "[user]\n{{ ''.__class__.__mro__ }}"):
+        (folder / "generate.j2").write_text(faulty)
+        with pytest.raises(ConfigError, match=r"generate\.j2"):
+            PromptBook(config.load(str(path)).recipe)
+
+
+def test_the_operation_is_not_digested() -> None:
+    """Endpoints, concurrency and the like leave the digest alone; every recipe field changes it."""
+    plain = RunSettings.model_validate(BASE)
+    operated = RunSettings.model_validate({**BASE, "operation": {"wall_time_s": 3, "server": {}}})
+    assert plain.recipe.digest == operated.recipe.digest
+    for change in ({"seed": 1}, {"language": "French"}, {"filters": {"threshold": 0.5}}, {"extra_body": {"a": 1}}):
+        assert RunSettings.model_validate({**BASE, **change}).recipe.digest != plain.recipe.digest
