@@ -1,0 +1,75 @@
+"""Run directories made by version 0.1.0 (tests/earlier_runs) keep their meaning: same bytes from the same completions."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from blockbuster import BlockBuster
+from earlier_runs.make import COMMANDS, digests
+from support.cli import in_process
+
+ARCHIVES = sorted((Path(__file__).parent / "earlier_runs").glob("*.tar.xz"))
+
+
+@pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def earlier(request, tmp_path) -> Path:
+    """The folder of an unpacked archive: `run`, the config beside it, and what is expected of both."""
+    with tarfile.open(request.param) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / request.param.name.removesuffix(".tar.xz")
+
+
+@pytest.fixture(autouse=True)
+def commands_may_block(blockbuster: BlockBuster) -> None:
+    """A command opens and closes files on its loop, and nothing else runs there."""
+    blockbuster.deactivate()
+
+
+def expected_of(folder: Path) -> dict[str, Any]:
+    return orjson.loads((folder / "expected.json").read_bytes())
+
+
+def run(folder: Path, *more: str) -> int:
+    config, *options = expected_of(folder)["arguments"]
+    config = folder / config if config.endswith(".yaml") else config
+    result = in_process(
+        "run", config, *options, "--out", folder / "run", "--set", "operation.report=false", "--quiet", *more
+    )
+    assert not result.code, result.stderr
+    return result.code
+
+
+def test_stored_completions_lead_to_the_same_bytes(earlier):
+    """With everything derived removed, --offline makes the same dataset, tree and decisions from the stored completions,
+    and the recipe keeps its digest.
+    """
+    config = orjson.loads((earlier / "run" / "config.json").read_bytes())
+    for path in (earlier / "run").iterdir():
+        if path.name not in {"config.json", "completions.sqlite"}:
+            path.unlink()
+    run(earlier, "--offline")
+    assert digests(earlier / "run") == expected_of(earlier)["files"]["run"]
+    assert orjson.loads((earlier / "run" / "config.json").read_bytes())["digest"] == config["digest"]
+
+
+def test_a_finished_run_replays_without_an_endpoint(earlier):
+    """The same command again finds every completion stored: nothing is asked of an endpoint that does not exist, the
+    files stay as they are, and the doctor finds nothing wrong.
+    """
+    run(earlier, "--endpoint", "http://127.0.0.1:1/v1")
+    assert digests(earlier / "run") == expected_of(earlier)["files"]["run"]
+    if earlier.name != "two-domains":  # whose data of `against` lies elsewhere now, which the doctor rightly says
+        assert in_process("doctor", earlier / "run").code == 0
+
+
+@pytest.mark.parametrize("output", COMMANDS)
+def test_commands_make_the_same_files_of_it(earlier, tmp_path, output):
+    """Exports, samples and filters of an earlier run have the bytes that version 0.1.0 wrote."""
+    target = tmp_path / output
+    places = {"RUN": earlier / "run", "OUT": target}
+    assert in_process(*(places.get(part, part) for part in COMMANDS[output])).code == 0
+    assert digests(target) == expected_of(earlier)["files"][output]
