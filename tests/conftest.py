@@ -7,11 +7,18 @@ from collections.abc import Iterator
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
+from support.signals import restore_for_children
 
 from rouge_kernels import warm_up
 
 settings.register_profile("timeless", deadline=None)  # machines are noisy; what is slow is measured in benchmarks/
 settings.load_profile("timeless")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Before every test and its fixtures: processes that they start can be stopped by signals, whoever started the suite."""
+    restore_for_children()
 
 
 @pytest.fixture(scope="session", autouse=True)
