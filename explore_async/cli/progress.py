@@ -26,7 +26,7 @@ from explore_async.settings.recipe import Recipe
 from explore_async.terminal.text import printable
 
 if TYPE_CHECKING:
-    from explore_async.serving.servers.models import Progress as FetchProgress
+    from explore_async.serving.servers.download import Progress as FetchProgress
 
 
 _SECONDS_BETWEEN_LINES = 10.0

@@ -29,7 +29,7 @@ from explore_async.settings.recipe import (
 )
 
 if TYPE_CHECKING:
-    from explore_async.serving.servers.models import Progress
+    from explore_async.serving.servers.download import Progress
 
 
 def check_operation(operation: Operation) -> None:

@@ -11,7 +11,7 @@ from explore_async.running.backend import Backend
 from explore_async.settings.recipe import Operation, Recipe, RunSettings
 
 if TYPE_CHECKING:
-    from explore_async.serving.servers.models import Progress
+    from explore_async.serving.servers.download import Progress
 
 
 class BackendOf:

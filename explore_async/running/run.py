@@ -34,7 +34,7 @@ from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory, differences, refuse_other
 
 if TYPE_CHECKING:
-    from explore_async.serving.servers.models import Progress
+    from explore_async.serving.servers.download import Progress
 from rouge_kernels import warm_up
 
 Mode = Literal["resume", "adopt", "offline", "fresh"]

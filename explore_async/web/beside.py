@@ -15,7 +15,7 @@ from explore_async.serving.servers.process import importable, python
 
 if TYPE_CHECKING:
     from explore_async.exploration.values import Event
-    from explore_async.serving.servers.models import Progress
+    from explore_async.serving.servers.download import Progress
     from explore_async.settings.recipe import Recipe
 
 _STOPS_WITHIN_S = 5.0

@@ -15,7 +15,7 @@ from explore_async.serving.servers.vllm import VllmOptions, VllmServer, gpu_foun
 from explore_async.settings.recipe import ServerSettings
 
 if TYPE_CHECKING:
-    from explore_async.serving.servers.models import Progress
+    from explore_async.serving.servers.download import Progress
 
 Engine = Literal["embedded", "vllm"]
 EMBEDDED_SLOTS, EMBEDDED_CONTEXT, VLLM_SLOTS = 2, 2048, 256

