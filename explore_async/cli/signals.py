@@ -1,14 +1,15 @@
-"""Ctrl-C while nothing is under way: while modules load, and while the process leaves."""
+"""Signals of a command: Ctrl-C while modules load, SIGTERM during work, no signal while the process leaves."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from explore_async.errors import EXIT_SIGINT
+from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM
 
 
 @contextmanager
@@ -21,6 +22,16 @@ def at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM unwinds the work like Ctrl-C, so that temporary files are removed."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def undisturbed() -> None:

@@ -1,0 +1,73 @@
+"""The command dedup: near-duplicate rows out of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from explore_async.cli.options import BadRowOption, JsonOption, QuietOption, TokenizerOption
+from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, print_json
+from explore_async.errors import ConfigError
+
+
+def dedup(  # noqa: PLR0917 - an option each
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help=".jsonl, .json, .txt (also .gz), .parquet")],
+    out: Annotated[Path, typer.Option("--out", help="where the kept rows go; its name tells the format")],
+    fields: Annotated[list[str] | None, typer.Option("--field", help="what is compared (default: instruction)")] = None,
+    threshold: Annotated[float | None, typer.Option(help="a duplicate lies above it (default: 0.7)")] = None,
+    tokenizer: TokenizerOption = "rouge",
+    group_by: Annotated[str | None, typer.Option(metavar="COLUMN", help="compare only within equal values")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="drop only texts of the very same tokens")] = False,
+    evidence: Annotated[Path | None, typer.Option(help="a .jsonl that says of what each row is a duplicate")] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="drop what is near a row of these: benchmarks, other data")
+    ] = None,
+    against_fields: Annotated[
+        list[str] | None, typer.Option("--against-field", help="what is compared of theirs (default: as --field)")
+    ] = None,
+    on_bad_row: BadRowOption = "stop",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Remove near-duplicate rows from files: exact ROUGE-L, first come first kept."""
+    from explore_async.curation.dedup_files import Dedup, dedup_files
+    from explore_async.curation.progress import FileProgress, show
+
+    if exact and threshold is not None:
+        raise ConfigError("--exact and --threshold exclude one another")
+    if on_bad_row not in {"stop", "skip"}:
+        raise ConfigError(f"--on-bad-row {on_bad_row}: it is stop or skip")
+    options = Dedup(
+        inputs=inputs,
+        out=out,
+        fields=tuple(fields or ("instruction",)),
+        threshold=None if exact else 0.7 if threshold is None else threshold,
+        tokenizer=tokenizer,
+        group_by=group_by,
+        evidence=evidence,
+        skip_bad_rows=on_bad_row == "skip",
+        against=against or (),
+        against_fields=against_fields,
+    )
+    console = Console(stderr=True)
+    with all_or_nothing(), FileProgress(console, quiet=quiet) as progress:
+        counts = dedup_files(options, progress)
+    if not quiet:
+        show(counts, console)
+    if as_json:
+        document = {
+            "out": path_text(out),
+            "rows": counts.rows,
+            "kept": counts.kept,
+            "dropped": counts.dropped,
+            "bad": counts.bad,
+            "against": counts.against,
+            "bad_rows": counts.bad_rows,
+            "seconds": round(counts.seconds, 3),
+            "rows_per_s": round(counts.rows / max(counts.seconds, 1e-9), 1),
+        }
+        print_json(document)
+    exit_if_empty(counts.kept)

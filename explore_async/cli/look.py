@@ -1,0 +1,125 @@
+"""The commands that look at data and change nothing of it: analyze, view, tree, show, stats, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, TokenizerOption
+from explore_async.cli.output import all_or_nothing, print_json, say, stdout_console
+from explore_async.cli.signals import terminable
+from explore_async.errors import EXIT_UNHEALTHY
+from explore_async.terminal.text import json_text
+
+
+def analyze(  # noqa: PLR0917 - an option each
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="runs, a folder of runs, imported data, files of rows: side by side"),
+    ],
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="a page with pictures and tables")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="everything that was found")] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="FOLDER", help="pictures for a paper, as SVG and PNG")] = None,
+    spacy_model: Annotated[
+        str | None, typer.Option(help="for another language: an installed model or a folder")
+    ] = None,
+    tokenizer: TokenizerOption = "rouge",
+    most: Annotated[int, typer.Option(min=1, help="of larger data sets so many examples are examined")] = 200_000,
+    column: ColumnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what data covers: pairs of verb and noun, overlap, estimates of what is missing, and what it cost."""
+    from explore_async.analysis.command import Analyze, analyze
+    from explore_async.analysis.report import table
+    from explore_async.curation.collections.columns import columns_from
+
+    asked = Analyze(
+        sources=sources,
+        columns=columns_from(column or ()),
+        report=report,
+        out=out,
+        figures=figures,
+        spacy_model=spacy_model,
+        tokenizer=tokenizer,
+        most=most,
+    )
+    with all_or_nothing():
+        document, written = analyze(asked, Console(stderr=True))
+    if not as_json:
+        stdout_console().print(table(document))
+    for path in written:
+        say(str(path))
+    if as_json:
+        print_json(document)
+
+
+def view(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="directories, or a folder of runs")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free")] = 8400,
+    open_it: Annotated[bool, typer.Option("--open", help="open the browser too")] = False,
+) -> None:
+    """Look at runs in the browser, while they are on and afterwards. On this machine only, to read only."""
+    from explore_async.web.app import view
+    from explore_async.web.beside import open_browser
+
+    def announce(text: str) -> None:
+        say(text)
+        if open_it:
+            open_browser(text.split()[2])
+
+    asyncio.run(view(runs or [Path("runs")], port=port, say=announce))
+
+
+def tree(
+    path: RunArgument,
+    depth: Annotated[int | None, typer.Option(min=0, help="levels below the root")] = None,
+) -> None:
+    """Show the tree of tasks with what each brought."""
+    from explore_async.cli.show import tree
+    from explore_async.curation.collections.run_data import RunData
+
+    tree(RunData.read(path), stdout_console(), depth=depth)
+
+
+def show(
+    path: RunArgument,
+    wanted: Annotated[str, typer.Argument(metavar="ID", help="of a task or an example")],
+) -> None:
+    """Show a task or an example with its evidence: verdict, neighbour, prompt and raw answer."""
+    from explore_async.cli.show import show
+    from explore_async.curation.collections.run_data import RunData
+
+    show(RunData.read(path), wanted, Console())
+
+
+def stats(path: RunArgument) -> None:
+    """Print the figures of a run as JSON."""
+    from explore_async.curation.collections.run_data import RunData
+
+    run = RunData.read(path)
+    typer.echo(json_text(run.stats if run.is_run else run.config))
+
+
+def doctor(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")],
+    repair: Annotated[bool, typer.Option("--repair", help="mend what can be mended; nothing is thrown away")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a run directory: its formats, every stored answer, and the files derived from them."""
+    from explore_async.doctor.command import doctor, document, show
+
+    with terminable():
+        findings, done = doctor(path, mend=repair, console=Console(stderr=True))
+    if not as_json:
+        show(path, findings, done, stdout_console())
+    if as_json:
+        print_json(document(path, findings, done))
+    if not findings.healthy:
+        sys.exit(EXIT_UNHEALTHY)

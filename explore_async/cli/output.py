@@ -1,0 +1,86 @@
+"""Output of the commands: results go to stdout, messages to stderr, and files appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from explore_async.cli.signals import terminable
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, StorageError
+from explore_async.terminal.text import json_line, printable
+
+_WIDE = 10_000
+
+
+def stdout_console() -> Console:
+    """A console on stdout. On a terminal it wraps lines; a file or a pipe gets whole lines."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE
+    return console
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """One line for people, on stderr."""
+    Console(stderr=True, quiet=quiet).print(Text(printable(text, _WIDE)), soft_wrap=True)
+
+
+def path_text(path: Path) -> str:
+    """The path as it appears in JSON."""
+    from explore_async.curation.collections.collection import printable_path
+
+    return printable_path(path)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON object, as the last line of stdout. A reader that has left is no error: the work is done."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(json_line(document))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
+    except OSError as error:
+        drop_stdout()
+        raise StorageError(f"stdout: {error.strerror}") from error
+
+
+def drop_stdout() -> None:
+    """Sends the rest of stdout to nowhere, so that Python does not fail again when it closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Around work whose results appear at its end, or not at all. Ctrl-C ends the process with a message."""
+    try:
+        with terminable():
+            yield
+    except KeyboardInterrupt:
+        say("stopped; nothing was written")
+        sys.exit(EXIT_SIGINT)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int], None]]:
+    """The same, with a function that shows the count so far on a terminal."""
+    console = Console(stderr=True)
+    with all_or_nothing():
+        if not console.is_terminal:
+            yield lambda _count: None
+            return
+        with console.status(what) as status:
+            yield lambda count: status.update(f"{count:,} {what}")
+
+
+def exit_if_empty(kept: int) -> None:
+    """Exits with the documented code where nothing is kept."""
+    if not kept:
+        sys.exit(EXIT_NOTHING_KEPT)
