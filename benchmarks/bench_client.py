@@ -179,7 +179,7 @@ class Watch:
 
 async def ours(url: str, at_once: int, completions: int, examples: int, before: list[str]) -> dict[str, float]:
     from explore_async.running.run import run
-    from explore_async.settings.recipe import RunSettings
+    from explore_async.settings.config import RunSettings
 
     settings = RunSettings.model_validate(
         {

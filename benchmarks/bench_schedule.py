@@ -40,7 +40,7 @@ from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
 from explore_async.serving.endpoints.values import Endpoint
 from explore_async.serving.simulated.engine import PROFILES, Engine, Profile
-from explore_async.settings.recipe import Recipe
+from explore_async.settings.config import RecipeConfig
 
 PROFILE = PROFILES["h100-qwen3-8b"]
 FOLLOWS_NONE: tuple[int, ...] = ()
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def compared(engines: int, domains: int, per_task: int, trouble: str) -> dict[str, Any]:
-    recipe = Recipe.model_validate(
+    recipe = RecipeConfig.model_validate(
         {
             "domains": [{"name": f"Look after garden number {number}"} for number in range(domains)],
             "exploration": {"depth": 2, "breadth": [8, 6]},

@@ -29,7 +29,7 @@ from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.measuring.prompts import limited, questions
 from explore_async.serving.endpoints.pool import Endpoint, EndpointPool
 from explore_async.serving.servers.vllm import VllmOptions, VllmServer
-from explore_async.settings.recipe import Recipe
+from explore_async.settings.config import RecipeConfig
 from rouge_kernels import warm_up
 
 NAME = "measured"
@@ -51,11 +51,11 @@ def main() -> None:
     parser.add_argument("--args", nargs=argparse.REMAINDER, default=[], help="for vllm, last")
     arguments = parser.parse_args()
     settings = load(arguments.config)
-    document = asyncio.run(compared(arguments, limited(settings.recipe, arguments.max_tokens)))
+    document = asyncio.run(compared(arguments, limited(settings, arguments.max_tokens)))
     report(document, arguments.out)
 
 
-async def compared(arguments: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+async def compared(arguments: argparse.Namespace, recipe: RecipeConfig) -> dict[str, Any]:
     await asyncio.to_thread(warm_up)
     options = VllmOptions(
         slots=arguments.slots,

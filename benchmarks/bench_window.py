@@ -27,7 +27,7 @@ from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import rehearse
 from explore_async.serving.endpoints.values import Endpoint
 from explore_async.serving.simulated.engine import PROFILES
-from explore_async.settings.recipe import Recipe
+from explore_async.settings.config import RecipeConfig
 
 PROFILE = PROFILES["h100-qwen3-8b"]
 VERBS, NOUNS, WORDINGS = 30, 150, 4
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measured(window: int, tokens: int, seed: int) -> dict[str, float]:
-    recipe = Recipe.model_validate(
+    recipe = RecipeConfig.model_validate(
         {
             "domains": [{"name": "Look after a garden"}],
             "seed": seed,

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from explore_async.running.run import run
-from explore_async.settings.recipe import RunSettings
+from explore_async.settings.config import RunSettings
 
 DERIVED = ("dataset.jsonl", "tree.json", "decisions.jsonl")
 

@@ -48,7 +48,7 @@ from explore_async.serving.endpoints.engine_metrics import read_metrics
 from explore_async.serving.endpoints.values import Endpoint, normalise_url
 from explore_async.serving.servers.vllm import VllmOptions, VllmServer, vllm_command
 from explore_async.serving.simulated.server import SimulatedServer
-from explore_async.settings.recipe import RunSettings
+from explore_async.settings.config import RunSettings
 from explore_async.terminal.text import printable
 from explore_async.web.app import serving
 from explore_async.web.beside import ViewBeside
@@ -490,7 +490,7 @@ def test_a_template_reaches_nothing(source: str) -> None:
     """Neither Python's internals nor files: each way out that we know is a ConfigError that names the template."""
     document = yaml.safe_load(ONE) | {"prompts": {"generate": f"[user]\n{source} {{{{ count }}}}\n"}}
     with pytest.raises(ConfigError, match=r"generate\.j2"):
-        PromptBook(RunSettings.model_validate(document).recipe)
+        PromptBook(RunSettings.model_validate(document).resolved(model="m", slots=1))
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -721,7 +721,7 @@ def test_our_processes_import_nothing_from_the_working_directory(
     (tmp_path / "orjson.py").write_text("open('taken', 'w')\n")
     monkeypatch.chdir(tmp_path)
     with RunProgress(Console(file=io.StringIO()), quiet=True) as progress, ViewBeside(progress, tmp_path) as beside:
-        beside.began(RunSettings.model_validate(yaml.safe_load(ONE)).recipe, None)  # type: ignore[arg-type]
+        beside.began(RunSettings.model_validate(yaml.safe_load(ONE)), None)  # type: ignore[arg-type]
         assert beside._process is not None
         assert beside._process.wait(60) == 5  # it has read that this is no run, so all its imports are done
     assert not (tmp_path / "taken").exists()

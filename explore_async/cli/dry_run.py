@@ -13,7 +13,8 @@ from rich.text import Text
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Request
-from explore_async.settings.recipe import Recipe, RunSettings
+from explore_async.settings.config import RunSettings
+from explore_async.settings.recipe import Recipe
 
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_TASK = 25
@@ -33,7 +34,7 @@ class Expectation:
 
 
 def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
-    recipe = settings.recipe.resolved(model=settings.recipe.model or "(the model served)", slots=128)
+    recipe = settings.resolved(model="(the model served)", slots=128)
     expected = expect(recipe)
     prompts = sample_prompts(recipe)
     if as_json:

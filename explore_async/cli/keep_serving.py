@@ -11,7 +11,7 @@ from typing import Any
 from explore_async.serving.servers.launch import new_server
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import Latency, SimulatedServer
-from explore_async.settings.recipe import ServerSettings
+from explore_async.settings.operation import ServerSettings
 
 _SIGMA = 0.5  # answers of language models differ in length about so much
 

@@ -104,7 +104,7 @@ def plan(  # noqa: PLR0917 - an option each
     settings = load(config, overrides or (), window=window, targets={"examples": max_examples})
     console = Console(stderr=True)
     with console.status("rehearsing"):
-        found = plan_run(settings.recipe, PROFILES[profile], gpus, example_tokens=example_tokens)
+        found = plan_run(settings, PROFILES[profile], gpus, example_tokens=example_tokens)
     show(found, profile, Console())
     if as_json:
         print_json(document(found, profile))

@@ -83,7 +83,7 @@ def bench(  # noqa: PLR0917 - an option each
     """Measure endpoints with the prompts of a run: tokens per second and latencies by concurrency."""
     from explore_async.measuring.command import bench, levels
 
-    recipe, concurrency = load(config).recipe, levels(listed, most)
+    recipe, concurrency = load(config), levels(listed, most)
     with terminable():
         document, code = bench(
             endpoints, recipe, config, model=model, concurrency=concurrency, requests=requests, seconds=seconds,

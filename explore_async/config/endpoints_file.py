@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from explore_async.config import yaml_text
 from explore_async.errors import ConfigError
-from explore_async.settings.recipe import EndpointSettings
+from explore_async.settings.operation import EndpointSettings
 
 LOOK_S = 2.0
 """Seconds between two looks at the file."""

@@ -15,12 +15,18 @@ from rapidfuzz import process
 from explore_async.config import yaml_text
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import Kind
-from explore_async.settings.recipe import RunSettings, ServerSettings
+from explore_async.settings.config import RunSettings
+from explore_async.settings.operation import ServerSettings
 
 NOTHING = object()
 """A change to "not set", where None means "as the file has it"."""
 
 _CLOSE_ENOUGH = 60.0
+_OURS = {
+    "meaning": "explore_async writes this itself: it is the version of the rules that a dataset was made by",
+    "against.*.digest": "explore_async computes this itself, from the texts, when a run starts",
+}
+"""Keys that config.json has and a config does not. * is a position in a list."""
 _TEMPLATE = "template.yaml"
 
 
@@ -186,6 +192,8 @@ def _place_known(document: dict[str, Any], beside: Path) -> None:
 def _complaint(detail: ErrorDetails) -> str:
     where = ".".join(str(step) for step in detail["loc"] if not _is_branch(step)) or "the config"
     if detail["type"] == "extra_forbidden":
+        if (reason := _OURS.get(_general(detail["loc"]))) is not None:
+            return f"{where}: {reason}; remove it"
         known = _fields_at(detail["loc"][:-1])
         return f"{where}: unknown key{_suggestion(str(detail['loc'][-1]), known)}"
     message = detail["msg"].removeprefix("Value error, ")
@@ -193,6 +201,10 @@ def _complaint(detail: ErrorDetails) -> str:
     tellable = isinstance(given, str | int | float | bool) and not _may_be_secret(detail["loc"])
     shown = f" (given: {_short(given)})" if tellable else ""
     return f"{where}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _general(location: Sequence[int | str]) -> str:
+    return ".".join("*" if isinstance(step, int) else step for step in location)
 
 
 def _may_be_secret(location: Sequence[int | str]) -> bool:

@@ -11,15 +11,15 @@ from explore_async.curation.collections.run_data import whole_rows
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.source import Source
 from explore_async.errors import ConfigError, DataError
-from explore_async.settings.recipe import Known
+from explore_async.settings.recipe import KnownTexts, ResolvedKnownTexts
 
 
-def read_known(known: Sequence[Known]) -> tuple[tuple[Known, ...], list[tuple[str, str]]]:
+def read_known(known: Sequence[KnownTexts]) -> tuple[tuple[ResolvedKnownTexts, ...], list[tuple[str, str]]]:
     """The same with the digests of what they hold, and all texts with their ids, "against:FILE.ROW" from 0 and 1.
 
     DataError where one cannot be read, ConfigError where it is not what its digest says.
     """
-    settled: list[Known] = []
+    resolved: list[ResolvedKnownTexts] = []
     texts: list[tuple[str, str]] = []
     for number, one in enumerate(known):
         digest = hashlib.blake2b(digest_size=16)
@@ -29,13 +29,13 @@ def read_known(known: Sequence[Known]) -> tuple[tuple[Known, ...], list[tuple[st
         if not texts or not texts[-1][1].startswith(f"against:{number}."):
             raise DataError(f"against.{number}: {one.path} holds nothing")
         found = digest.hexdigest()
-        if one.digest is not None and one.digest != found:
+        if isinstance(one, ResolvedKnownTexts) and one.digest not in {None, found}:
             raise ConfigError(f"against.{number}: {one.path} does not hold the texts that its digest stands for")
-        settled.append(one.model_copy(update={"digest": found}))
-    return tuple(settled), texts
+        resolved.append(ResolvedKnownTexts(path=one.path, field=one.field, digest=found))
+    return tuple(resolved), texts
 
 
-def _texts(one: Known) -> Iterator[str]:
+def _texts(one: KnownTexts) -> Iterator[str]:
     path = Path(one.path)
     if path.is_dir():
         for example in opened(path).examples():

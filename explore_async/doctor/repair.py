@@ -18,7 +18,8 @@ from explore_async.exploration.values import Event
 from explore_async.running.backend import Backend
 from explore_async.running.checkpointing import Standing
 from explore_async.running.run import Run, RunInProgress
-from explore_async.settings.recipe import Operation, Recipe
+from explore_async.settings.operation import Operation
+from explore_async.settings.recipe import Recipe
 from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory
 from explore_async.storage.salvage import salvage, set_aside

@@ -50,7 +50,6 @@ class Explorer:
 
     def __init__(self, recipe: Recipe, known: Sequence[tuple[str, str]] = ()) -> None:
         """`known`: texts, each with its id, that instructions have to differ from: those of `recipe.against`."""
-        assert isinstance(recipe.window, int)
         assert recipe.lag is not None
         self.recipe = recipe
         self.tokens = 0

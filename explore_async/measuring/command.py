@@ -17,7 +17,7 @@ from explore_async.measuring.plot import can_plot, plot
 from explore_async.measuring.report import Progress, document, show
 from explore_async.measuring.sweep import Plan, Sweep
 from explore_async.serving.endpoints.values import Endpoint
-from explore_async.settings.recipe import Recipe
+from explore_async.settings.config import RecipeConfig
 from explore_async.terminal.text import printable
 
 _STEP = 4
@@ -40,7 +40,7 @@ def levels(listed: str | None, most: int) -> tuple[int, ...]:
 
 def bench(
     urls: Sequence[str],
-    recipe: Recipe,
+    recipe: RecipeConfig,
     config_name: str,
     *,
     model: str | None,

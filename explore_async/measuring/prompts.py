@@ -17,7 +17,7 @@ from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Kind, Request
 from explore_async.serving.endpoints import wire
 from explore_async.serving.simulated.answers import Answerer
-from explore_async.settings.recipe import Recipe
+from explore_async.settings.config import RecipeConfig
 
 _JOURNEY = 600
 """Requests of a run to choose from: with the presets, the exploration and as much again and more of generation."""
@@ -35,11 +35,11 @@ class Question:
         return orjson.dumps({**body, "stream": True, "stream_options": {"include_usage": True}})
 
 
-def limited(recipe: Recipe, max_tokens: int) -> Recipe:
+def limited(config: RecipeConfig, max_tokens: int) -> RecipeConfig:
     """With that limit for answers of every kind."""
-    sampling = recipe.sampling
+    sampling = config.sampling
     limit = {"max_tokens": max_tokens}
-    return recipe.model_copy(
+    return config.model_copy(
         update={
             "sampling": sampling.model_copy(
                 update={
@@ -51,7 +51,7 @@ def limited(recipe: Recipe, max_tokens: int) -> Recipe:
     )
 
 
-def questions(recipe: Recipe, number: int, *, seed: int) -> list[Question]:
+def questions(config: RecipeConfig, number: int, *, seed: int) -> list[Question]:
     """So many, spread evenly over the first part of a run, in its order.
 
     Equal seeds give equal questions. Another seed gives other sub-tasks, demonstrations and explored trees, so that no
@@ -61,24 +61,23 @@ def questions(recipe: Recipe, number: int, *, seed: int) -> list[Question]:
     travelled: list[Question] = []
     journeys = 0
     while len(travelled) < number:
-        travelled += _journey(recipe, seed + journeys)
+        travelled += _journey(config, seed + journeys)
         journeys += 1
     return [travelled[(2 * index + 1) * len(travelled) // (2 * number)] for index in range(number)]
 
 
-def of_each_kind(recipe: Recipe, *, seed: int) -> list[Question]:
+def of_each_kind(config: RecipeConfig, *, seed: int) -> list[Question]:
     """The first question of each kind."""
     first: dict[Kind, Question] = {}
-    for question in _journey(recipe, seed):
+    for question in _journey(config, seed):
         first.setdefault(question.kind, question)
     return list(first.values())
 
 
-def _journey(recipe: Recipe, seed: int) -> list[Question]:
+def _journey(config: RecipeConfig, seed: int) -> list[Question]:
     """The first requests of a run, in the order in which they become due."""
-    recipe = recipe.model_copy(update={"seed": seed, "window": "auto", "lag": None})
-    recipe = recipe.resolved(model="measured", slots=_SLOTS)
-    assert isinstance(recipe.window, int)
+    config = config.model_copy(update={"seed": seed, "window": "auto", "lag": None})
+    recipe = config.resolved(model="measured", slots=_SLOTS)
     explorer, book, answerer = Explorer(recipe), PromptBook(recipe), Answerer(seed=seed, duplicate_share=0.0)
     under_way: list[tuple[int, int, Request]] = []
     travelled: list[Question] = []
@@ -89,7 +88,7 @@ def _journey(recipe: Recipe, seed: int) -> list[Question]:
             break
         _, _, request = heapq.heappop(under_way)
         question = Question(request.kind, book.render(request))
-        body = orjson.loads(wire.chat_body(question.request, recipe.model or "", None))
+        body = orjson.loads(wire.chat_body(question.request, recipe.model, None))
         text, finish_reason, tokens = answerer.answer(body, bytes.fromhex(question.request.key))
         explorer.commit(request, Completion(text, finish_reason, 0, tokens))
         travelled.append(question)

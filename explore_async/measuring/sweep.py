@@ -30,7 +30,7 @@ from explore_async.serving.endpoints.client import EndpointClient, open_client, 
 from explore_async.serving.endpoints.open_files import check_room_for
 from explore_async.serving.endpoints.pool import EndpointPool
 from explore_async.serving.endpoints.values import Endpoint
-from explore_async.settings.recipe import Recipe
+from explore_async.settings.config import RecipeConfig
 from rouge_kernels import warm_up
 
 _WARM_UP_TOKENS = 16
@@ -48,7 +48,7 @@ class Plan:
 
     endpoints: tuple[Endpoint, ...]
     model: str | None
-    recipe: Recipe
+    recipe: RecipeConfig
     concurrency: tuple[int, ...]
     requests: int
     seconds: float

@@ -8,7 +8,8 @@ from itertools import pairwise
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, rehearse
 from explore_async.serving.simulated.engine import Profile
-from explore_async.settings.recipe import SIMULATED, WINDOW_PER_SLOT, Recipe
+from explore_async.settings.config import RecipeConfig
+from explore_async.settings.recipe import SIMULATED, Recipe
 
 ENOUGH_REQUESTS = 10_000
 """Rehearsed; of a longer run the rest is worked out from the second half of these."""
@@ -59,18 +60,16 @@ class Plan:
         return found
 
 
-def plan(recipe: Recipe, profile: Profile, engines: int, *, example_tokens: int) -> Plan:
+def plan(config: RecipeConfig, profile: Profile, engines: int, *, example_tokens: int) -> Plan:
     """Rehearse the recipe before so many engines, with answers of so many tokens an example."""
     slots = profile.slots * engines
-    window = WINDOW_PER_SLOT * slots if recipe.window == "auto" else recipe.window
-    settled = recipe.model_copy(update={"window": window}).resolved(model=SIMULATED, slots=slots)
+    recipe = config.resolved(model=SIMULATED, slots=slots)
     fleet = Fleet([profile] * engines, seed=recipe.seed, example_tokens=example_tokens)
-    made = rehearse(settled, fleet, most_requests=ENOUGH_REQUESTS)
-    return _extrapolated(made, settled, engines, slots)
+    made = rehearse(recipe, fleet, most_requests=ENOUGH_REQUESTS)
+    return _extrapolated(made, recipe, engines, slots)
 
 
 def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> Plan:
-    assert isinstance(recipe.window, int)
     times, kept = 1.0, made.kept
     seconds = made.seconds
     if not made.complete and (wanted := _wanted(recipe)):

@@ -17,7 +17,8 @@ from explore_async.running.own_time import Pulse
 from explore_async.running.performer import Performer
 from explore_async.running.task_group import task_group
 from explore_async.serving.endpoints.pool import EndpointPool
-from explore_async.settings.recipe import WINDOW_PER_FOUND_SLOT, Recipe
+from explore_async.settings.operation import WINDOW_PER_FOUND_SLOT
+from explore_async.settings.recipe import Recipe
 from rouge_kernels import warm_up
 
 SAMPLE_S = 0.25
@@ -117,7 +118,6 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
     observe: Callable[[Sequence[Event]], None],
 ) -> Rehearsal:
     recipe = explorer.recipe
-    assert isinstance(recipe.window, int), "settle the window first"
     made, now = Rehearsal(), asyncio.get_running_loop().time
     pool = EndpointPool(
         fleet.endpoints(concurrency),

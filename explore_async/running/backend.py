@@ -20,7 +20,7 @@ from explore_async.serving.endpoints.open_files import check_room_for, room_for
 from explore_async.serving.endpoints.pool import MOST_FOUND, Endpoint, EndpointPool, PoolStatistics, Retry
 from explore_async.serving.servers.launch import Server, choose, new_server, slots_of
 from explore_async.serving.servers.vllm import KEY_VARIABLE
-from explore_async.settings.recipe import (
+from explore_async.settings.operation import (
     ASSUMED_SLOTS,
     WINDOW_PER_FOUND_SLOT,
     EndpointSettings,

@@ -40,7 +40,6 @@ async def drive(
     Raises Stopped where an outcome that is due will not come; what was committed until then stands.
     """
     window = explorer.recipe.window
-    assert isinstance(window, int)
     issued = [(request.due, request.ordinal, request, start(request)) for request in explorer.outstanding]
     heapq.heapify(issued)
     turn = Turn()

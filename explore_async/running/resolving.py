@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, get_args
 
 from explore_async.exploration.values import ChatRequest, Kind
 from explore_async.running.backend import Backend
-from explore_async.settings.recipe import Operation, Recipe, RunSettings
+from explore_async.settings.config import RunSettings
+from explore_async.settings.operation import Operation
+from explore_async.settings.recipe import Recipe, ResolvedKnownTexts
 
 if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress
@@ -52,26 +54,41 @@ class BackendOf:
 
 def asks_for_model(settings: RunSettings) -> bool:
     """Whether the endpoints have to say what they serve, since some requests have no model by name."""
-    recipe = settings.recipe
-    return settings.operation.server is None and any(not recipe.model_of(kind) for kind in get_args(Kind))
+    return settings.operation.server is None and any(not settings.model_of(kind) for kind in get_args(Kind))
 
 
-async def settled(settings: RunSettings, previous: Recipe | None, backend_of: BackendOf, *, offline: bool) -> Recipe:
-    """The recipe with its model, window and lag: as configured, else as the directory has them, else found out."""
-    recipe, server = settings.recipe, settings.operation.server
+async def resolve(
+    settings: RunSettings,
+    previous: Recipe | None,
+    backend_of: BackendOf,
+    *,
+    against: tuple[ResolvedKnownTexts, ...],
+    offline: bool,
+) -> Recipe:
+    """The recipe with its model, window and lag: as in the config, else as in the directory, else found out.
+
+    `previous`: the recipe of the directory, None at a first start. `against`: the known texts with their digests.
+    """
     if previous is not None:
-        assert isinstance(previous.window, int)
-        if recipe.window == "auto":
-            recipe = recipe.model_copy(update={"window": previous.window, "lag": recipe.lag or previous.lag})
-        return recipe.resolved(model=recipe.model or previous.model or "", slots=1)
-    if not asks_for_model(settings) and server is None:
-        model = recipe.model or ""
-    elif recipe.model is not None:
-        model = recipe.model
-    elif server is not None:
+        config = settings
+        if config.window == "auto":
+            lag = config.lag if config.lag is not None else previous.lag
+            config = config.model_copy(update={"window": previous.window, "lag": lag})
+        return config.resolved(model=previous.model, slots=1, against=against)
+    model = await _model(settings, backend_of, offline=offline)
+    return settings.resolved(model=model, slots=backend_of().slots, against=against)
+
+
+async def _model(settings: RunSettings, backend_of: BackendOf, *, offline: bool) -> str:
+    """The logical model of a first start where the config names none; empty where nobody needs its name."""
+    server = settings.operation.server
+    if settings.model is not None:
+        return settings.model
+    if server is not None:
         model = server.model.rstrip("/")
-        if model.endswith(".gguf") or Path(model).is_absolute():  # where it lies here says nothing of what it is
-            model = Path(model).name.removesuffix(".gguf")
-    else:
-        model = "" if offline else await backend_of.probe()
-    return recipe.resolved(model=model, slots=backend_of().slots)
+        if model.endswith(".gguf") or Path(model).is_absolute():  # the folder it lies in says nothing about the model
+            return Path(model).name.removesuffix(".gguf")
+        return model
+    if offline or not asks_for_model(settings):
+        return ""
+    return await backend_of.probe()

@@ -25,10 +25,12 @@ from explore_async.running.live import Glimpse, Live
 from explore_async.running.own_time import Pulse
 from explore_async.running.performer import Performer
 from explore_async.running.records import Records
-from explore_async.running.resolving import BackendOf, asks_for_model, settled
+from explore_async.running.resolving import BackendOf, asks_for_model, resolve
 from explore_async.running.signals import endings
 from explore_async.running.task_group import task_group
-from explore_async.settings.recipe import SIMULATED, Operation, Recipe, RunSettings
+from explore_async.settings.config import RunSettings
+from explore_async.settings.operation import Operation
+from explore_async.settings.recipe import SIMULATED, Recipe
 from explore_async.storage.completions import CompletionStore, holding
 from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory, differences, refuse_other
@@ -99,7 +101,6 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
         raise StorageError(f"{path}: there is no run to go on with offline")
     offline = mode == "offline"
     against, known = await asyncio.to_thread(read_known, settings.against)
-    settings = settings.model_copy(update={"against": against})
     backend_of = BackendOf(settings.operation, path / "server.log", observer.phase, observer.fetching)
     fresh = mode == "fresh" and existed
     if fresh:
@@ -121,13 +122,12 @@ async def run(settings: RunSettings, path: Path, *, mode: Mode, observer: Observ
                 f"{directory.config}: it is gone, though answers are stored; restore it, or take this config over with "
                 "--adopt"
             )
-        recipe = await settled(settings, previous, backend_of, offline=offline)
+        recipe = await resolve(settings, previous, backend_of, against=against, offline=offline)
         if previous is not None and mode == "resume":
             refuse_other(previous, recipe, path)
         if previous is not None and previous.digest != recipe.digest:
             observer.phase(f"all is derived anew by another recipe: {'; '.join(differences(previous, recipe))}")
         prompts = PromptBook(recipe)  # a faulty template is found before anything is written
-        assert isinstance(recipe.window, int)
         async with backend_of(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
             if previous is None or previous.digest != recipe.digest:
                 # What is there stays as it is where the run cannot go on. (Answers without a recipe may need nobody.)

@@ -1,19 +1,19 @@
-"""The settings of a run, as pydantic models: the recipe decides what the data is, the operation how it is made.
+"""The recipe of a run: it decides what the data is.
 
-The recipe is digested: two runs with equal recipes and equal answers make equal data. Nothing in the operation may
-change a byte of the data. This module reads no file; see explore_async.config.load.
+The recipe is digested: two runs with equal recipes and equal completions make equal data. This module reads no file;
+explore_async.config.load does.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
+
+from explore_async.settings.base import Argument, Settings
 
 Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
 """What a request asks for."""
@@ -23,23 +23,6 @@ MEANING = 2
 
 SIMULATED = "simulated"
 """The model of a server without one. What is made with it is labelled, so that nobody takes it for data."""
-
-SHORTEST_WINDOW = 1
-WINDOW_PER_SLOT = 12
-WINDOW_PER_FOUND_SLOT = 8
-"""With less of the window for each request in flight, one slow answer would leave the servers idle."""
-ASSUMED_SLOTS = 256
-"""Of an endpoint that is to find out itself how much it takes: vLLM's default."""
-LONGEST_LAG = 16
-_SHORTEST_KEY = 20
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-Argument: TypeAlias = Annotated[str, Field(pattern=r"^[^\x00]+$")]
-"""Of a file, or an argument of a program: some text, without the character that ends them there."""
 
 
 class SeedExample(Settings):
@@ -64,19 +47,24 @@ class SeedTask(Settings):
         return 1 + max(task.height for task in self.tasks) if self.tasks else 0
 
 
-class Known(Settings):
+class KnownTexts(Settings):
     """Data that new examples have to differ from: a file, a run directory or a data directory."""
 
     path: Argument
     """In a config file: relative to its folder."""
     field: Annotated[str, Field(min_length=1)] = "instruction"
-    digest: str | None = None
-    """Of its texts; the first start settles it. The path may change, the texts may not."""
 
     @model_validator(mode="before")
     @classmethod
     def _path_alone(cls, data: Any) -> Any:
         return {"path": data} if isinstance(data, str) else data
+
+
+class ResolvedKnownTexts(KnownTexts):
+    """Known texts as a recipe holds them: the path may change, the texts may not."""
+
+    digest: str | None = None
+    """Digest of the texts; None where nobody has read them."""
 
 
 class Domain(Settings):
@@ -204,20 +192,19 @@ class Samplings(Settings):
     generation: Sampling = Sampling(max_tokens=4096)
 
 
-class Recipe(Settings):
-    """All that decides what the data is."""
+class RecipeFields(Settings):
+    """The settings that a recipe has, resolved or not."""
 
-    meaning: int = MEANING
     name: Annotated[str, Field(pattern=r"^[^/\x00.][^/\x00]*$", max_length=100)] = "run"
     """Also that of the run directory below runs/, so without a slash and not beginning with a dot."""
     description: str = ""
     seed: int = 0
     model: str | None = None
-    """The logical model; None until the first start settles it."""
+    """The logical model; None takes the one that the endpoints serve at the first start."""
     models: dict[Kind, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
     """Other logical models, for some kinds of requests."""
     domains: Annotated[tuple[Domain, ...], Field(min_length=1)]
-    against: tuple[Known, ...] = ()
+    against: tuple[KnownTexts, ...] = ()
     language: Annotated[str, Field(min_length=1)] = "English"
     answer_format: Literal["json", "text"] = "json"
     exploration: Exploration = Exploration()
@@ -228,18 +215,18 @@ class Recipe(Settings):
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     prompts: dict[Kind, str] = Field(default_factory=dict)
     """Template texts that replace the packaged ones. In a config file: the folder that holds them."""
-    window: Annotated[int, Field(ge=SHORTEST_WINDOW, le=10_000_000)] | Literal["auto"] = "auto"
+    window: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = "auto"
     lag: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Recipe:
+    def _names_differ(self) -> Self:
         names = [domain.name.casefold().strip() for domain in self.domains]
         if len(set(names)) < len(names):
             raise ValueError("domains: each needs a name of its own")
         return self
 
     @model_validator(mode="after")
-    def _seed_tasks_fit(self) -> Recipe:
+    def _seed_tasks_fit(self) -> Self:
         depth = self.exploration.depth
         for number, domain in enumerate(self.domains):
             needed = 1 + max((task.height for task in domain.tasks), default=-1)
@@ -250,7 +237,7 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _can_be_written(self) -> Recipe:
+    def _can_be_written(self) -> Self:
         try:
             _ = orjson.dumps([[self.model_dump(mode="json")]])  # where it is written it stands deeper
         except TypeError as error:  # a number beyond 64 bits, half a character, a value too deep
@@ -273,142 +260,25 @@ class Recipe(Settings):
             return self.filters.tokenizer
         return "rouge" if self.language.casefold() in {"english", "en"} else "unicode"
 
+
+class _Rules(Settings):
+    """Comes first in a recipe that is written down."""
+
+    meaning: int = MEANING
+    """Version of the rules by which completions become data."""
+
+
+class Recipe(RecipeFields, _Rules):
+    """All that decides what the data is. Its model, window and lag are those of the first start."""
+
+    model: str
+    """The logical model; empty where `models` names one for each kind of request."""
+    against: tuple[ResolvedKnownTexts, ...] = ()
+    window: Annotated[int, Field(ge=1)]
+    lag: Annotated[int, Field(ge=1)]
+
     @property
     def digest(self) -> str:
-        """Of all but where known texts lie, since only their content matters."""
+        """Digest of all but the paths of known texts, since only their content matters. In hexadecimal."""
         content = self.model_dump(mode="json", exclude={"against": {"__all__": {"path"}}})
         return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
-
-    def resolved(self, *, model: str, slots: int) -> Recipe:
-        """With everything settled that the first start settles: the model, the window and the lag."""
-        window = max(WINDOW_PER_SLOT * slots, SHORTEST_WINDOW) if self.window == "auto" else self.window
-        lag = self.lag if self.lag is not None else max(1, min(LONGEST_LAG, math.ceil(window / 4)))
-        return self.model_copy(update={"model": self.model or model, "window": window, "lag": lag})
-
-
-NO_SECRETS = (
-    "must hold no credentials and no query, as URLs are shown and written down: put the key in an environment variable "
-    "and name that in api_key_env, or in a file and name that in api_key_file"
-)
-
-
-def may_hold_secrets(url: str) -> bool:
-    """Whether a URL has, or may be meant to have, a user, a password or a token in it."""
-    return "@" in url or "?" in url
-
-
-def _http_url(url: str) -> str:
-    if may_hold_secrets(url):
-        raise ValueError(f"it {NO_SECRETS}")
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("an endpoint is an http:// or https:// URL")
-    return url
-
-
-def _variable_name(name: str | None) -> str | None:
-    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError("this is the NAME of the environment variable that holds the key, not the key itself")
-    if name is not None and _is_like_a_key(name):
-        raise ValueError("this looks like a key: give the NAME of an environment variable that holds it, in capitals")
-    return name
-
-
-def _is_like_a_key(name: str) -> bool:
-    """Keys such as hf_… and gsk_… could be names of variables."""
-    mixed = any(c.islower() for c in name) and any(c.isupper() or c.isdigit() for c in name)
-    return mixed and len(name) >= _SHORTEST_KEY
-
-
-class EndpointSettings(Settings):
-    url: Annotated[str, AfterValidator(_http_url)]
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
-    """Most requests in flight there; auto finds out how many keep its batch full."""
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    """Of two endpoints with equally many free slots, the one of twice the weight counts as having twice as many."""
-    api_key_env: Annotated[str | None, AfterValidator(_variable_name)] = None
-    """Name of the environment variable that holds the key; the key itself is never written anywhere."""
-    api_key_file: Annotated[str, Field(min_length=1)] | None = None
-    """Or a file that holds it and that nobody else can read. ~ is the home directory."""
-    ca_file: Annotated[str, Field(min_length=1)] | None = None
-    """Certificates (PEM) of the authorities that vouch for an https:// endpoint, instead of the system's."""
-    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
-    tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
-    model: str | dict[str, str] | None = None
-    """The name under which this endpoint serves the run's model, where it differs. Where the run has several models:
-    a mapping from those that are served here to their names here; None takes what it lists under the run's names."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _url_alone(cls, data: Any) -> Any:
-        return {"url": data} if isinstance(data, str) else data
-
-    @model_validator(mode="after")
-    def _one_key(self) -> EndpointSettings:
-        if self.api_key_env is not None and self.api_key_file is not None:
-            raise ValueError("api_key_env and api_key_file: give one of them")
-        return self
-
-
-class VllmSettings(Settings):
-    """What vLLM is started with beside the model; `args` go to it as they are."""
-
-    dtype: Argument = "auto"
-    tensor_parallel: Annotated[int, Field(ge=1)] = 1
-    data_parallel: Annotated[int, Field(ge=1)] = 1
-    api_servers: Annotated[int, Field(ge=1)] = 1
-    args: tuple[Argument, ...] = ()
-
-
-class ServerSettings(Settings):
-    """A server that the run starts and stops. embedded is llama.cpp; auto takes vLLM where it and a GPU are there."""
-
-    engine: Literal["embedded", "vllm", "auto"] = "embedded"
-    model: Argument = "qwen2.5-coder-1.5b"
-    """embedded: a model of the registry or a .gguf file; vLLM: a hub name or a folder."""
-    slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Requests answered at once, with vLLM by each data-parallel rank. None: 2 embedded, 256 with vLLM."""
-    context_tokens: Annotated[int, Field(ge=256)] | None = None
-    """Of one request. None: 2,048 embedded, what the model has with vLLM."""
-    vllm: VllmSettings = VllmSettings()
-
-
-class Retries(Settings):
-    attempts: Annotated[int, Field(ge=1)] = 5
-    """A request that failed this often while others succeeded is given up and counted as failed."""
-    first_wait_s: Annotated[float, Field(gt=0)] = 0.5
-    longest_wait_s: Annotated[float, Field(gt=0)] = 30.0
-
-
-class Operation(Settings):
-    """How the data is made: nothing here changes it."""
-
-    endpoints: tuple[EndpointSettings, ...] = ()
-    endpoints_file: Argument | None = None
-    """A YAML list of endpoints instead, read again whenever it changes."""
-    server: ServerSettings | None = None
-    retries: Retries = Retries()
-    stall_s: Annotated[float, Field(gt=0)] = 600.0
-    """A run without a single answer for this long, in seconds, ends with the cause; it can be resumed."""
-    failure_rate: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """A run of whose last 200 answers more than this share failed or held nothing readable ends with the cause; it can
-    be resumed. 1: never."""
-    wall_time_s: Annotated[float, Field(gt=0)] | None = None
-    durability: Literal["normal", "full"] = "normal"
-    """normal survives kill -9; full also power loss, at a cost per group of answers."""
-    checkpoint_every: Annotated[int, Field(ge=1)] = 20_000
-    """Examples judged from one checkpoint to the next: about the most that the next start judges again."""
-    retry_failed: bool = False
-    report: bool = True
-    """Whether a run that has ended writes report.html, of what its data covers."""
-    spacy_model: Argument | None = None
-    """What that report parses instructions with; None for English."""
-
-
-class RunSettings(Recipe):
-    """What a config file holds: the recipe at the top level, the operation under its own key."""
-
-    operation: Operation = Operation()
-
-    @property
-    def recipe(self) -> Recipe:
-        return Recipe.model_validate({name: getattr(self, name) for name in Recipe.model_fields})

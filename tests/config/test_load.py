@@ -16,7 +16,8 @@ from support.cli import ROOT
 
 from explore_async.config import load as config
 from explore_async.errors import ConfigError
-from explore_async.settings.recipe import Operation, Recipe, RunSettings
+from explore_async.settings.config import RecipeConfig, RunSettings
+from explore_async.settings.operation import Operation
 
 FULL: dict[str, Any] = {
     "domains": [
@@ -33,14 +34,14 @@ FULL: dict[str, Any] = {
 """One of each thing a config can hold."""
 
 CHANGES: dict[str, Any] = {
-    "meaning": 99, "name": "b", "description": "b", "seed": 1, "model": "m", "models": {"generate": "b"}, "language": "French",
+    "name": "b", "description": "b", "seed": 1, "model": "m", "models": {"generate": "b"}, "language": "French",
     "answer_format": "text", "extra_body": {"a": 1}, "prompts": {"generate": "[user]\n"}, "window": 7, "lag": 7,
     "domains.0.name": "b", "domains.0.description": "b", "domains.0.topics": ["b"], "domains.0.styles": ["b"],
     "domains.0.tasks.0.name": "b", "domains.0.tasks.0.reason": "b", "domains.0.examples.0.instruction": "b",
     "domains.0.examples.0.input": "b", "domains.0.examples.0.output": "b",
     "domains.0.tasks.0.tasks": [{"name": "b"}], "domains.0.tasks.0.examples.0.instruction": "b",
     "domains.0.tasks.0.examples.0.input": "b", "domains.0.tasks.0.examples.0.output": "b",
-    "against.0.path": "b", "against.0.field": "b", "against.0.digest": "b",
+    "against.0.path": "b", "against.0.field": "b",
     "exploration.depth": 5, "exploration.breadth": [7], "exploration.step": 7, "exploration.attempts": 7,
     "exploration.order": "breadth_first",
     "generation.per_request": 7, "generation.demonstrations": 7, "generation.inputs": False,
@@ -107,14 +108,28 @@ def test_the_digest_is_the_recipes(name: str) -> None:
     """
     plain, other = RunSettings.model_validate(FULL), RunSettings.model_validate(changed(name, CHANGES[name]))
     assert plain != other
-    assert (plain.recipe.digest == other.recipe.digest) is (name.startswith("operation.") or name == "against.0.path")
+    same = plain.resolved(model="served", slots=1).digest == other.resolved(model="served", slots=1).digest
+    assert same is (name.startswith("operation.") or name == "against.0.path")
 
 
 def test_the_two_parts_share_no_name() -> None:
     """Recipe and operation divide the settings: the recipe of a run holds nothing of its operation."""
-    assert not set(Recipe.model_fields) & set(Operation.model_fields)
-    assert set(RunSettings.model_fields) - set(Recipe.model_fields) == {"operation"}
-    assert "operation" not in RunSettings.model_validate(FULL).recipe.model_dump()
+    assert not set(RecipeConfig.model_fields) & set(Operation.model_fields)
+    assert set(RunSettings.model_fields) - set(RecipeConfig.model_fields) == {"operation"}
+    assert "operation" not in RunSettings.model_validate(FULL).resolved(model="m", slots=1).model_dump()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("meaning=2", "meaning: explore_async writes this"),
+        ("against.0.digest=b", "against.0.digest: explore_async comp"),
+    ],
+)
+def test_nobody_writes_our_own_fields(tmp_path: Path, override: str, says: str) -> None:
+    """Fields of a resolved recipe that a config does not have: the message says what they are, and to remove them."""
+    with pytest.raises(ConfigError, match=f"{says}.*remove it"):
+        config.load(written(tmp_path, yaml.safe_dump(FULL)), [override])
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES))

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from support.cli import CONFIG, config, explore, finished, in_process, launch
-from support.scripted import recipe
+from support.scripted import recipe_config
 from support.streaming_server import DONE, FINISH, event, paced, raw, streaming, text, usage
 
 from explore_async.errors import EndpointError
@@ -63,7 +63,7 @@ class Silent:
 
 async def sweep(*urls: str, **changes: Any) -> Sweep:
     plan = {
-        "endpoints": tuple(Endpoint(url) for url in urls), "model": None, "recipe": recipe(), "concurrency": (4,),
+        "endpoints": tuple(Endpoint(url) for url in urls), "model": None, "recipe": recipe_config(), "concurrency": (4,),
         "requests": 8, "seconds": 10.0, "max_tokens": None, "seed": 1, **changes,
     }  # fmt: skip
     swept = Sweep(Plan(**plan), Silent())

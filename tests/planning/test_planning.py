@@ -18,12 +18,17 @@ from explore_async.planning.fleet import Fleet
 from explore_async.planning.plan import plan
 from explore_async.planning.rehearsal import rehearse
 from explore_async.serving.simulated.engine import PROFILES, Profile
+from explore_async.settings.config import RecipeConfig
 from explore_async.settings.recipe import Recipe
 
 SMALL = Profile(slots=16, step_s=0.01, request_s=0.0005, prefill_s=0.00003, kv_tokens=500_000)
 
 
 def recipe(**changes: Any) -> Recipe:
+    return recipe_config(**changes).resolved(model="simulated", slots=16)
+
+
+def recipe_config(**changes: Any) -> RecipeConfig:
     document = {
         "domains": [{"name": "Look after a garden"}, {"name": "Cook for friends"}],
         "exploration": {"depth": 2, "breadth": [4, 3]},
@@ -31,7 +36,7 @@ def recipe(**changes: Any) -> Recipe:
         "window": 192,
         **changes,
     }
-    return Recipe.model_validate(document).resolved(model="simulated", slots=16)
+    return RecipeConfig.model_validate(document)
 
 
 def test_an_hour_passes_in_no_time() -> None:
@@ -93,7 +98,7 @@ def test_extrapolation() -> None:
     """The first third of a run tells of the whole: time, requests and tokens to a seventh."""
     from explore_async.planning import plan as module
 
-    wanted = recipe(targets={"per_task": 150})
+    wanted = recipe_config(targets={"per_task": 150})
     whole = plan(wanted, SMALL, 1, example_tokens=80)
     assert whole.rehearsed == whole.requests
     with pytest.MonkeyPatch.context() as patch:
@@ -107,7 +112,7 @@ def test_extrapolation() -> None:
 
 def test_too_little_to_do_is_told() -> None:
     """A fleet that one small domain cannot fill is a warning."""
-    assert any("domains" in warning for warning in plan(recipe(), SMALL, 16, example_tokens=50).warnings)
+    assert any("domains" in warning for warning in plan(recipe_config(), SMALL, 16, example_tokens=50).warnings)
 
 
 def test_the_command() -> None:
@@ -128,6 +133,6 @@ def test_the_command() -> None:
 
 def test_an_answer_that_no_run_would_wait_for_is_told() -> None:
     """Examples so long that a run would end without an answer end the plan with that run's own error."""
-    recipe = Recipe.model_validate({"domains": [{"name": "a"}], "targets": {"examples": 5}})
+    recipe = RecipeConfig.model_validate({"domains": [{"name": "a"}], "targets": {"examples": 5}})
     with pytest.raises(EndpointError, match="none was answered"):
         plan(recipe, PROFILES[min(PROFILES)], 1, example_tokens=10**12)

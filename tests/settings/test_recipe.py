@@ -10,7 +10,7 @@ import yaml
 from explore_async.config import load as config
 from explore_async.errors import ConfigError
 from explore_async.exploration.prompts import PromptBook
-from explore_async.settings.recipe import RunSettings
+from explore_async.settings.config import RunSettings
 
 
 @pytest.mark.parametrize("name", sorted(config.presets()))
@@ -18,7 +18,7 @@ def test_every_preset_parses(name: str) -> None:
     """Each packaged config is valid, says what it is for, and has seeds of its own."""
     settings = config.load(name)
     assert all(domain.examples for domain in settings.domains)
-    PromptBook(settings.recipe.resolved(model="m", slots=1))
+    PromptBook(settings.resolved(model="m", slots=1))
 
 
 @pytest.mark.parametrize("name", ["brainstorming", "rewriting", "mathematics"])
@@ -119,18 +119,22 @@ def test_prompts_of_ones_own(tmp_path: Path) -> None:
     (folder / "generate.j2").write_text("[user]\nWrite about {{ task }}, {{ count }} times.")
     settings = config.load(str(path))
     assert "Write about" in settings.prompts["generate"]
-    assert settings.recipe.digest != config.load(str(path), ["prompts={}"]).recipe.digest
-    PromptBook(settings.recipe)
+    recipe = settings.resolved(model="m", slots=1)
+    assert recipe.digest != config.load(str(path), ["prompts={}"]).resolved(model="m", slots=1).digest
+    PromptBook(recipe)
     for faulty in ("no part", "[user]\n{{ tsk }}", "[user]\n{% if %}", "[user]\n{{ ''.__class__.__mro__ }}"):
         (folder / "generate.j2").write_text(faulty)
         with pytest.raises(ConfigError, match=r"generate\.j2"):
-            PromptBook(config.load(str(path)).recipe)
+            PromptBook(config.load(str(path)).resolved(model="m", slots=1))
 
 
 def test_the_operation_is_not_digested() -> None:
     """Endpoints, concurrency and the like leave the digest alone; every recipe field changes it."""
-    plain = RunSettings.model_validate(BASE)
-    operated = RunSettings.model_validate({**BASE, "operation": {"wall_time_s": 3, "server": {}}})
-    assert plain.recipe.digest == operated.recipe.digest
+    plain, operated = _digest(BASE), _digest({**BASE, "operation": {"wall_time_s": 3, "server": {}}})
+    assert plain == operated
     for change in ({"seed": 1}, {"language": "French"}, {"filters": {"threshold": 0.5}}, {"extra_body": {"a": 1}}):
-        assert RunSettings.model_validate({**BASE, **change}).recipe.digest != plain.recipe.digest
+        assert _digest({**BASE, **change}) != plain
+
+
+def _digest(document: dict) -> str:
+    return RunSettings.model_validate(document).resolved(model="m", slots=1).digest

@@ -13,6 +13,7 @@ from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Event, Outcome, Request
 from explore_async.running.driver import Performed, drive
 from explore_async.running.own_time import Pulse
+from explore_async.settings.config import RecipeConfig
 from explore_async.settings.recipe import Recipe
 
 WORDS = [f"{a}{b}" for a in ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu") for b in ("rat", "len", "vos")]
@@ -21,6 +22,11 @@ WIDE_WORDS = [f"{word}{tail}" for word in WORDS for tail in ("", "a", "e", "i", 
 
 def recipe(**changes: object) -> Recipe:
     """A small recipe, resolved."""
+    return recipe_config(**changes).resolved(model="scripted", slots=1)
+
+
+def recipe_config(**changes: object) -> RecipeConfig:
+    """The same as a user writes it."""
     document: dict[str, object] = {
         "model": "scripted",
         "domains": [
@@ -39,7 +45,7 @@ def recipe(**changes: object) -> Recipe:
         "window": 16,
         "generation": {"per_request": 3},
     }
-    return Recipe.model_validate({**document, **changes}).resolved(model="scripted", slots=1)
+    return RecipeConfig.model_validate({**document, **changes})
 
 
 def answer(question: ChatRequest, request: Request, *, words: list[str] = WIDE_WORDS) -> Completion:

@@ -14,7 +14,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from explore_async.errors import ConfigError
-from explore_async.settings.recipe import NO_SECRETS, may_hold_secrets
+from explore_async.settings.operation import NO_SECRETS, may_hold_secrets
 
 LARGEST_EXPONENT = 16
 """Of all that doubles with each time; beyond it a float would overflow one day."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 from explore_async.errors import ConfigError
 from explore_async.serving.servers.registry import REGISTRY
 from explore_async.serving.servers.vllm import VllmOptions, VllmServer, gpu_found, is_installed
-from explore_async.settings.recipe import ServerSettings
+from explore_async.settings.operation import ServerSettings
 
 if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress

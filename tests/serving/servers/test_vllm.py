@@ -20,7 +20,7 @@ from explore_async.serving.servers import launch as engines
 from explore_async.serving.servers import vllm as vllm_module
 from explore_async.serving.servers.launch import choose, slots_of
 from explore_async.serving.servers.vllm import VllmOptions, VllmServer, vllm_command
-from explore_async.settings.recipe import ServerSettings
+from explore_async.settings.operation import ServerSettings
 
 ROOT = Path(__file__).parents[3]
 FAKE = """

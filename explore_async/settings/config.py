@@ -1,0 +1,40 @@
+"""What a user may write: a recipe that is not resolved yet, and the operation beside it."""
+
+from __future__ import annotations
+
+import math
+
+from explore_async.settings.operation import Operation
+from explore_async.settings.recipe import Recipe, RecipeFields, ResolvedKnownTexts
+
+WINDOW_PER_SLOT = 12
+LONGEST_LAG = 16
+
+
+class RecipeConfig(RecipeFields):
+    """The recipe as a user writes it. The model, the window and the lag may be left open."""
+
+    def resolved(self, *, model: str, slots: int, against: tuple[ResolvedKnownTexts, ...] | None = None) -> Recipe:
+        """The recipe with everything decided that the first start decides.
+
+        `model`: taken where the config names none. `slots`: requests that the servers process at once; an automatic
+        window is a multiple of them. `against`: the known texts with their digests; None leaves the digests out, for a
+        recipe that is not run.
+        """
+        window = max(WINDOW_PER_SLOT * slots, 1) if self.window == "auto" else self.window
+        fields = {name: getattr(self, name) for name in RecipeFields.model_fields}
+        if against is None:
+            against = tuple(ResolvedKnownTexts(path=known.path, field=known.field) for known in self.against)
+        decided = {
+            "model": self.model or model,
+            "window": window,
+            "lag": self.lag if self.lag is not None else max(1, min(LONGEST_LAG, math.ceil(window / 4))),
+            "against": against,
+        }
+        return Recipe.model_validate({**fields, **decided})
+
+
+class RunSettings(RecipeConfig):
+    """The content of a config file: the recipe at the top level, the operation under its own key."""
+
+    operation: Operation = Operation()
