@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,68 @@ def test_the_rule_sees_what_it_forbids(source: str) -> None:
 def test_the_rule_leaves_the_rest_alone(source: str) -> None:
     """Membership, counting and sorting are what sets are for."""
     assert impurities(source) == []
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its dotted name, parsed."""
+    found = {}
+    for path in sorted((ROOT / "explore_async").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imported_modules(tree: ast.AST, known: Collection[str]) -> set[str]:
+    """The known modules that a module imports anywhere in it, within functions too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & set(known)
+
+
+def test_imports_have_no_circle() -> None:
+    """No module imports itself by way of others, not even within functions. The package's own __init__ offers what lies
+    in all rooms, and rooms take nothing but the version from it: it is left out.
+    """
+    known = modules()
+    graph = {name: imported_modules(tree, known) - {name, "explore_async"} for name, tree in known.items()}
+    del graph["explore_async"]
+    assert set(TopologicalSorter(graph).static_order()) >= graph.keys()  # CycleError names the circle
+
+
+IMPLEMENTATIONS = {"RunData", "PlainFile", "OriginalFolder"}
+
+
+def told_apart(tree: ast.AST) -> list[str]:
+    """The implementations of Collection that a module asks a value to be."""
+    found: list[str] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="isinstance" | "issubclass"), args=[_, classes]):
+                found += [name_of(part) for part in ast.walk(classes)]
+            case ast.MatchClass(cls=cls):
+                found.append(name_of(cls))
+            case ast.Compare(left=ast.Call(func=ast.Name(id="type")), comparators=classes):
+                found += map(name_of, classes)
+    return [name for name in found if name in IMPLEMENTATIONS]
+
+
+def test_a_collection_is_used_through_its_protocol() -> None:
+    """Outside their own room nobody asks which of the three implementations of Collection a value is."""
+    room = "explore_async.curation.collections"
+    faults = {name: told_apart(tree) for name, tree in modules().items() if not name.startswith(room)}
+    assert not {name: classes for name, classes in faults.items() if classes}
+
+
+@pytest.mark.parametrize("source", ["isinstance(a, RunData)", "isinstance(a, b.PlainFile | int)", "isinstance(a, (str, RunData))", "match a:\n  case OriginalFolder(): pass", "type(a) is RunData"])  # fmt: skip
+def test_the_rule_sees_a_collection_told_apart(source: str) -> None:
+    """Each way to ask for an implementation is found."""
+    assert told_apart(ast.parse(source))
 
 
 def test_imports_go_one_way() -> None:

@@ -33,7 +33,8 @@ from explore_async.config.endpoints_file import read_endpoints
 from explore_async.curation.card import card, text
 from explore_async.curation.collections.originals import OriginalFolder, write_original
 from explore_async.curation.collections.run_data import RunData
-from explore_async.curation.files.source import Row, Source
+from explore_async.curation.files.row import Row
+from explore_async.curation.files.source import Source
 from explore_async.curation.files.writers import replacing
 from explore_async.errors import ConfigError, DataError, ExploreError
 from explore_async.exploration.parsing import parse_examples, parse_tasks

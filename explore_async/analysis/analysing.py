@@ -22,7 +22,6 @@ from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefi
 from explore_async.analysis.examined import NEAR, Examined, distribution, read
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
 from explore_async.curation.collections.collection import Collection, printable_path
-from explore_async.curation.collections.run_data import RunData
 
 MOST_READ = 200_000
 """Examples that are parsed and compared; of larger data sets so many are drawn, spread evenly."""
@@ -103,7 +102,7 @@ def _parse(examined: Examined, options: Options, told: Callable[[str], None]) ->
 
 def _document(examined: Examined, options: Options) -> dict[str, Any]:
     collection, examples = examined.collection, examined.examples
-    has_cost = isinstance(collection, RunData) and len(examples) == examined.total
+    is_whole = len(examples) == examined.total
     tasks = tree.tasks(examined)
     return {
         "name": collection.name,
@@ -122,7 +121,7 @@ def _document(examined: Examined, options: Options) -> dict[str, Any]:
         "languages": dict(texts.languages(examples).most_common()),
         "tasks": tasks,
         "levels": tree.levels(examined, tasks),
-        "cost": cost_curve(collection, examined.found) if isinstance(collection, RunData) and has_cost else [],
+        "cost": cost_curve(collection, examined.found) if is_whole else [],
         "shown": _shown(examined),
     }
 

@@ -19,7 +19,7 @@ from explore_async.analysis.verb_noun import ENGLISH
 from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.open import opened, runs_inside
 from explore_async.curation.collections.originals import is_original
-from explore_async.curation.collections.run_data import COVERAGE_FILE, RunData, is_run_data
+from explore_async.curation.collections.run_data import is_run_data
 from explore_async.curation.files.writers import replacing, storing
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
 from explore_async.storage.derived import write_json
@@ -34,7 +34,7 @@ _MOST_AT_THE_END = 20_000
 def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, Any]]) -> None:
     """The figures of our own directories stay with them, for the cards of later exports; where they can be written."""
     for collection, document in zip(collections, documents, strict=True):
-        if isinstance(collection, RunData):
+        if collection.coverage_file is not None:
             pairs, overlap = document["verb_noun"], document["overlap"]
             figures = {
                 "examples": document["examples"],
@@ -46,7 +46,7 @@ def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, An
                 "near_duplicates": document["duplicates"]["near"],
             }
             with suppress(StorageError):
-                write_json(collection.path / COVERAGE_FILE, figures)
+                write_json(collection.coverage_file, figures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

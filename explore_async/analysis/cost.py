@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from explore_async.analysis.verb_noun import Found
-from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.collections.collection import Collection
 from explore_async.exploration.values import Completion
 from explore_async.storage.completions import StoredReader
 
@@ -15,7 +15,7 @@ POINTS = 200
 _KEYS_AT_ONCE = 500
 
 
-def cost_curve(run: RunData, found: Sequence[Found]) -> list[dict[str, Any]]:
+def cost_curve(run: Collection, found: Sequence[Found]) -> list[dict[str, Any]]:
     """Points along the run in the order of its commits; `found` are the pairs of its examples in their order.
 
     `request_seconds` are those of all answers added up, which a server works at side by side. Empty where the answers
@@ -63,7 +63,7 @@ def cost_curve(run: RunData, found: Sequence[Found]) -> list[dict[str, Any]]:
     return points[::step] + (points[-1:] if (len(points) - 1) % step else [])
 
 
-def _commits(run: RunData) -> Iterator[tuple[str, bool]]:
+def _commits(run: Collection) -> Iterator[tuple[str, bool]]:
     """The key of each decision's request, and whether it kept an example."""
     for line in run.decisions():
         key = line.get("request")

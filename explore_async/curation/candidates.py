@@ -13,7 +13,6 @@ from itertools import islice
 import orjson
 
 from explore_async.curation.collections.collection import Collection, Example, Node
-from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.parsing import Unreadable, parse_examples
 from explore_async.exploration.values import Completion
@@ -39,14 +38,14 @@ class Candidate:
 
 def candidates(source: Collection) -> Iterator[Candidate]:
     """Of a run that still has its answers, from these, as the parser of today reads them; else the examples."""
-    if isinstance(source, RunData) and source.is_run and source.completions is not None:
+    if source.is_run and source.completions is not None:
         yield from _reparsed(source)
         return
     for example in source.examples():
         yield Candidate(example["task_id"], example, example.get("request"))
 
 
-def _reparsed(run: RunData) -> Iterator[Candidate]:
+def _reparsed(run: Collection) -> Iterator[Candidate]:
     assert run.completions is not None
     paths = {task_id: path for root in run.trees() for task_id, path in _paths(root)}
     prefixes = _committed(run)
@@ -63,7 +62,7 @@ def _reparsed(run: RunData) -> Iterator[Candidate]:
                     yield from _items(run, answer, prefixes.get(key), paths[answer.task_id])
 
 
-def _items(run: RunData, answer: Stored, prefix: str | None, path: list[str]) -> Iterator[Candidate]:
+def _items(run: Collection, answer: Stored, prefix: str | None, path: list[str]) -> Iterator[Candidate]:
     if answer.kind != "generate" or not isinstance(answer.outcome, Completion):
         return
     prompt = "\n".join(message["content"] for message in answer.question["messages"])
@@ -84,7 +83,7 @@ def _items(run: RunData, answer: Stored, prefix: str | None, path: list[str]) ->
         yield Candidate(answer.task_id, example, answer.key, copied=item.output in prompt or in_json in prompt)
 
 
-def _committed(run: RunData) -> dict[str, str]:
+def _committed(run: Collection) -> dict[str, str]:
     """The keys of the answers that the run judged something of, in the order of their commit, each with what the ids
     of its examples begin with (empty if none could be read).
     """

@@ -13,7 +13,6 @@ from typing import Any
 import yaml
 
 from explore_async.curation.collections.collection import Collection, below
-from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 
 _TASKS_LISTED = 500
@@ -27,7 +26,7 @@ def card(
     source: Collection, *, splits: Mapping[str, str], exported: int, shape: str, license_name: str, how: str
 ) -> str:
     """`splits`: where the rows of each are, from the card; `how`: what was exported, in words."""
-    recipe = source.recipe if isinstance(source, RunData) else {}
+    recipe = source.recipe
     header: dict[str, Any] = {
         "license": license_name,
         "pretty_name": source.name,
@@ -51,26 +50,25 @@ def card(
 
 
 def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[str]:
-    run = source if isinstance(source, RunData) else None
-    recipe = run.recipe if run is not None else {}
+    recipe = source.recipe
     yield f"# {text(source.name)}\n"
     if source.is_simulated:
         yield "**Made up by a simulated server, without any model: for practice, never for training.**\n"
     if recipe.get("description"):
         yield f"{text(recipe['description'])}\n"
     yield f"{exported:,} examples, {how}, in the format `{shape}`.\n"
-    if run is not None and recipe:
+    if recipe:
         yield (
             "They were written by a language model that explored its domain as a tree of tasks "
             "([Explore-Instruct](https://arxiv.org/abs/2310.09168)), with explore_async "
-            f"{text(run.config.get('explore_async', ''))}. Nobody has checked them one by one.\n"
+            f"{text(source.config.get('explore_async', ''))}. Nobody has checked them one by one.\n"
         )
-        yield from _table("How it was made", _making(recipe, run.config))
-        yield from _table("What came of it", _figures(run.stats))
-    if run is not None and (coverage := run.coverage):
+        yield from _table("How it was made", _making(recipe, source.config))
+        yield from _table("What came of it", _figures(source.stats))
+    if coverage := source.coverage:
         yield from _table("What it covers", _covering(coverage))
-    if run is not None and not run.is_run:
-        yield from _table("What was done since", _done(run.config))
+    if source.config and not source.is_run:
+        yield from _table("What was done since", _done(source.config))
     nodes = [node for root in source.trees() for node in below(root)]
     rows = [
         (text("  " * node["depth"] + node["name"]), text(node["origin"]), node["kept"], node["dropped"])

@@ -13,7 +13,8 @@ from typing import Any
 from explore_async.curation.collections.collection import Collection, Example, printable_path
 from explore_async.curation.collections.data_directory import DataDirectory, described, writing_data
 from explore_async.curation.files.fields import FieldError, text_of
-from explore_async.curation.files.source import BadRow, Row, Source
+from explore_async.curation.files.row import BadRow, Row
+from explore_async.curation.files.source import Source
 from explore_async.curation.ngrams import NgramIndex
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import TOKENIZERS, DedupIndex

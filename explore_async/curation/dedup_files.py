@@ -17,7 +17,8 @@ from explore_async.curation.dedup import GroupedIndex
 from explore_async.curation.files.conversion import check_conversion, parquet_schema
 from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.curation.files.formats import Format, Kind, format_of
-from explore_async.curation.files.source import BadRow, Row, Source
+from explore_async.curation.files.row import BadRow, Row
+from explore_async.curation.files.source import Source
 from explore_async.curation.files.writers import replacing, writing
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import IDENTICAL, TOKENIZERS, DedupIndex, warm_up

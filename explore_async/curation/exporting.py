@@ -15,11 +15,10 @@ from explore_async.curation.card import card
 from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, Example
 from explore_async.curation.collections.open import opened
 from explore_async.curation.collections.originals import is_original, write_original
-from explore_async.curation.collections.run_data import RunData, is_run_data
-from explore_async.curation.files.conversion import parquet_schema
+from explore_async.curation.collections.run_data import is_run_data
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.formats import Kind, format_of
-from explore_async.curation.files.source import Row, Source
+from explore_async.curation.files.row import Row
 from explore_async.curation.files.writers import replacing, storing, writing
 from explore_async.curation.sampling import CAP, METHODS, Method, farthest_first, held_out, sampled
 from explore_async.curation.shapes import SHAPES, Shape
@@ -309,10 +308,8 @@ def _schema(name: str, source: Collection, shape: Shape) -> Any:
     }
     if name in columns:
         return pa.schema(columns[name])
-    if isinstance(source, RunData) and source.is_run:
+    if source.is_run:
         return pa.schema({name: pa.list_(string) if name == "task_path" else string for name in OWN_COLUMNS})
-    if isinstance(source, RunData):
-        return parquet_schema([Source(source.dataset)])
     from explore_async.curation.files import parquet
 
     schema = None

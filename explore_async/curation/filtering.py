@@ -56,7 +56,7 @@ class Filtered:
 
 def filters_of(source: Collection, changes: Mapping[str, Any]) -> Filters:
     """The source's own filters with these changes: those of the run's recipe, or ROUGE-L alone. Raises ConfigError."""
-    own = source.recipe.get("filters") if isinstance(source, RunData) else None
+    own = source.recipe.get("filters")
     base = dict(own) if own else ROUGE_ONLY.model_dump()
     try:
         return Filters.model_validate({**base, **changes})
@@ -212,7 +212,7 @@ def _batches(ones: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 
 def _seeds(source: Collection) -> list[list[str]]:
     """The seed instructions of each domain, which a run's examples are compared with too."""
-    domains = source.recipe.get("domains", []) if isinstance(source, RunData) else []
+    domains = source.recipe.get("domains", [])
     seeds = [[one["instruction"] for one in domain.get("examples", [])] for domain in domains]
     return seeds or [[] for _ in source.trees()]
 
@@ -221,7 +221,7 @@ def _tokenizer(source: Collection, filters: Filters) -> str:
     """As the recipe of a run decides it."""
     if filters.tokenizer != "auto":
         return filters.tokenizer
-    language = source.recipe.get("language", "English") if isinstance(source, RunData) else "English"
+    language = source.recipe.get("language", "English")
     return "rouge" if str(language).casefold() in {"english", "en"} else "unicode"
 
 

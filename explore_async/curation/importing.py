@@ -12,8 +12,6 @@ import yaml
 
 from explore_async.curation.collections.collection import Collection, Node, below
 from explore_async.curation.collections.data_directory import described, writing_data
-from explore_async.curation.collections.originals import OriginalFolder
-from explore_async.curation.collections.plain_file import PlainFile
 
 CONFIG = "explore.yaml"
 SHOWN = 4
@@ -43,10 +41,7 @@ def import_collection(source: Collection, out: Path, *, told: Callable[[int], No
                 shown[example["task_id"]].append({name: example[name] for name in ("instruction", "input", "output")})
             if count % _TOLD_EVERY == 0:
                 told(count)
-        bad = source.bad if isinstance(source, PlainFile) else 0
-        notes = [f"skipped: {fault}" for fault in source.faults] if isinstance(source, PlainFile) else []
-        if isinstance(source, OriginalFolder):
-            notes = list(source.notes)
+        bad, notes = source.bad_rows, list(source.notes)
         trees = source.trees()
         directory.finish(trees, described("import", [source], {}), pruned=source.pruned)
         directory.text(CONFIG, _config(source.name, trees, shown, source.pruned))

@@ -28,7 +28,7 @@ DEEPEST = 100
 
 
 class Collection(Protocol):
-    """Reads only. Faults of what it reads are DataErrors that name their place."""
+    """Tasks and examples of one source, for reading only. A fault in the source is a DataError that names its place."""
 
     @property
     def path(self) -> Path: ...
@@ -37,17 +37,96 @@ class Collection(Protocol):
     def name(self) -> str: ...
 
     @property
+    def is_run(self) -> bool:
+        """True for the directory of a run itself, not for data that came from it."""
+
+    @property
     def is_simulated(self) -> bool:
-        """Whether a server without a model made any of it up."""
+        """True when a simulated server, without a model, wrote any of the examples."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The content of config.json of a run, or of data.json of a data directory; empty for data from elsewhere."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """The recipe of the run that the examples came from; empty for other data."""
+
+    @property
+    def stats(self) -> Mapping[str, Any]:
+        """The content of the run's stats.json; empty where there is none."""
+
+    @property
+    def coverage(self) -> Mapping[str, Any]:
+        """Figures of the last analysis; empty where there are none, or the examples have changed since."""
+
+    @property
+    def coverage_file(self) -> Path | None:
+        """The file in which an analysis keeps its figures; None where it keeps none."""
+
+    @property
+    def completions(self) -> Path | None:
+        """The store of the completions that the examples came from; None where there is none any more."""
 
     @property
     def pruned(self) -> frozenset[str]:
-        """Ids of the tasks that `prune` has taken out."""
+        """Ids of the tasks that `prune` took out."""
+
+    @property
+    def bad_rows(self) -> int:
+        """Number of rows that the last reading of the examples skipped."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """The first few things that the last reading skipped, each with its reason."""
 
     def trees(self) -> Sequence[Node]: ...
 
     def examples(self) -> Iterator[Example]:
-        """In their order, as often as asked for; ids differ, and instruction, input and output are texts."""
+        """All examples in their order; can be called again. Ids differ; instruction, input and output are texts."""
+
+    def decisions(self) -> Iterator[Mapping[str, Any]]:
+        """Lines of evidence on tasks and examples, in their order; none for data from elsewhere."""
+
+
+class ForeignCollection:
+    """Base of collections that were made elsewhere: what only our own directories can tell is empty."""
+
+    is_run = False
+    is_simulated = False
+    coverage_file: Path | None = None
+    completions: Path | None = None
+
+    @property
+    def pruned(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def bad_rows(self) -> int:
+        return 0
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return ()
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def stats(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def coverage(self) -> Mapping[str, Any]:
+        return {}
+
+    def decisions(self) -> Iterator[Mapping[str, Any]]:
+        return iter(())
 
 
 def below(node: Node) -> Iterator[Node]:

@@ -18,7 +18,7 @@ import orjson
 
 from explore_async import __version__
 from explore_async.curation.collections.collection import Collection, Example, Node, below, printable_path, recounted
-from explore_async.curation.collections.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE, RunData
+from explore_async.curation.collections.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE
 from explore_async.curation.files.writers import as_document, storing
 from explore_async.errors import ConfigError, DataError
 
@@ -141,7 +141,7 @@ def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str
         "simulated": any(source.is_simulated for source in sources),
     }
     only = sources[0]
-    if len(sources) == 1 and isinstance(only, RunData):
+    if len(sources) == 1:
         if only.recipe:
             description["recipe"] = only.recipe
         if only.completions is not None:

@@ -21,6 +21,7 @@ from explore_async.curation.collections.collection import (
     OWN_COLUMNS,
     Collection,
     Example,
+    ForeignCollection,
     Node,
     below,
     new_node,
@@ -44,7 +45,7 @@ def is_original(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class OriginalFolder:
+class OriginalFolder(ForeignCollection):
     """Reads one. Every node keeps what their tree says of it under `original`."""
 
     path: Path
@@ -52,10 +53,6 @@ class OriginalFolder:
     @property
     def name(self) -> str:
         return str(self._tree["name"])
-
-    @property
-    def is_simulated(self) -> bool:
-        return False
 
     @cached_property
     def _tree(self) -> dict[str, Any]:

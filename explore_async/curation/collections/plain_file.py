@@ -17,6 +17,7 @@ from explore_async.curation.collections.collection import (
     OWN_COLUMNS,
     TASK_ID,
     Example,
+    ForeignCollection,
     Node,
     new_node,
     printable_path,
@@ -24,7 +25,8 @@ from explore_async.curation.collections.collection import (
 )
 from explore_async.curation.collections.columns import TASK, Exchange, reader
 from explore_async.curation.files.fields import FieldError, field_of
-from explore_async.curation.files.source import BadRow, Row, Source
+from explore_async.curation.files.row import BadRow, Row
+from explore_async.curation.files.source import Source
 from explore_async.errors import DataError
 
 _TASK_ID = re.compile(TASK_ID)
@@ -35,18 +37,24 @@ _FAULTS_NAMED = 10
 
 
 @dataclass
-class PlainFile:
-    """Reads one. `columns` are theirs by ours (see `columns`). Bad rows end the reading unless they are skipped: then
-    `bad` counts those of the last reading, and `faults` names the first few.
+class PlainFile(ForeignCollection):
+    """Reads such a file. `columns` maps our names to those of the file. A bad row ends the reading, unless bad rows are
+    skipped.
     """
 
     path: Path
     columns: Mapping[str, str] = field(default_factory=dict)
     skip_bad_rows: bool = False
-    bad: int = 0
-    faults: list[str] = field(default_factory=list)
-    pruned: frozenset[str] = frozenset()
-    is_simulated: bool = False
+    _bad_rows: int = field(default=0, init=False)
+    _faults: list[str] = field(default_factory=list, init=False)
+
+    @property
+    def bad_rows(self) -> int:
+        return self._bad_rows
+
+    @property
+    def notes(self) -> list[str]:
+        return [f"skipped: {fault}" for fault in self._faults]
 
     @property
     def name(self) -> str:
@@ -86,8 +94,8 @@ class PlainFile:
     def examples(self) -> Iterator[Example]:
         read = reader(self.columns)
         self._tasks.clear()
-        self.bad = 0
-        self.faults.clear()
+        self._bad_rows = 0
+        self._faults.clear()
         seen: set[str] = set()
         for row in self._source:
             try:
@@ -98,9 +106,9 @@ class PlainFile:
                 fault = f"{self._source.place(row.number)}: {error}"
                 if not self.skip_bad_rows:
                     raise DataError(f"{fault} (`import --on-bad-row skip` goes on without such rows)") from error
-                self.bad += 1
-                if len(self.faults) < _FAULTS_NAMED:
-                    self.faults.append(fault)
+                self._bad_rows += 1
+                if len(self._faults) < _FAULTS_NAMED:
+                    self._faults.append(fault)
             else:
                 yield example
 

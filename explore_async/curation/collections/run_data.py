@@ -17,7 +17,8 @@ import orjson
 
 from explore_async.curation.collections.collection import DEEPEST, TASK_ID, Example, Node, below, printable_path
 from explore_async.curation.collections.documents import Coverage, Document, Origin, PrunedTasks, Stats, Trees, check
-from explore_async.curation.files.source import BadRow, Row, Source
+from explore_async.curation.files.row import BadRow, Row
+from explore_async.curation.files.source import Source
 from explore_async.errors import DataError
 
 DATA_FORMAT = 1
@@ -51,6 +52,14 @@ class RunData:
                 f"{known}: format {config.get('format')!r}, this version reads {DATA_FORMAT}: update explore_async"
             )
         return cls(path, config, _document(stats, Stats) if stats.is_file() else {})
+
+    @property
+    def bad_rows(self) -> int:
+        return 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     @property
     def dataset(self) -> Path:
@@ -92,9 +101,12 @@ class RunData:
         return frozenset(task["id"] for task in document["pruned"])
 
     @property
+    def coverage_file(self) -> Path:
+        return self.path / COVERAGE_FILE
+
+    @property
     def coverage(self) -> dict[str, Any]:
-        """What the last analysis found; empty where there was none, or the data have changed since."""
-        path = self.path / COVERAGE_FILE
+        path = self.coverage_file
         document = _document(path, Coverage) if path.is_file() else {}
         kept = sum(node["kept"] for root in self.trees() for node in below(root)) if document else 0
         return document if document.get("examples") == kept else {}

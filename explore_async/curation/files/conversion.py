@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from explore_async.curation.files.formats import JSON, Kind, format_of
-from explore_async.curation.files.source import Row, Source
+from explore_async.curation.files.row import Row
+from explore_async.curation.files.source import Source
 from explore_async.errors import ConfigError
 
 _ROWS_AT_ONCE = 4096

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from explore_async.curation.files.fields import FieldError
-from explore_async.curation.files.source import Row, reading
+from explore_async.curation.files.row import Row, reading
 from explore_async.errors import ConfigError, DataError
 
 try:

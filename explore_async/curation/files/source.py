@@ -4,51 +4,21 @@ from __future__ import annotations
 
 import gzip
 import stat
-import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO
 
 import orjson
 
-from explore_async.curation.files.formats import JSON, Kind, format_of
-from explore_async.curation.files.json_list import LONGEST, NoListError, list_elements
+from explore_async.curation.files.formats import Kind, format_of
+from explore_async.curation.files.json_list import LONGEST, list_elements
+from explore_async.curation.files.row import BadRow, Row, reading
 from explore_async.errors import DataError
 
 _CHUNK = 1 << 18
-
-
-class Row(NamedTuple):  # three times as fast to make as a dataclass, and there are millions
-    """A row as it was read. `number` is its line (JSON lines, text) or its place in the file, from 1."""
-
-    number: int
-    kind: Kind
-    value: Mapping[str, Any]
-    raw: bytes = b""
-    """The row's bytes in its file, without a line break behind them; nothing for Parquet."""
-
-    def json(self) -> bytes:
-        """The row as JSON: the very bytes of its file, where that was JSON."""
-        return self.raw if self.kind in JSON else orjson.dumps(dict(self.value))
-
-    def json_line(self) -> bytes:
-        """The same in one line. In JSON a line break never stands within a string."""
-        if self.kind is not Kind.JSON_LIST:
-            return self.json()
-        return b" ".join(line for part in self.json().split(b"\n") if (line := part.strip(b" \t\r")))
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that cannot be read, and why. What follows it can."""
-
-    number: int
-    fault: str
 
 
 class Source:
@@ -131,16 +101,3 @@ def _text_row(number: int, column: str, raw: bytes) -> Row | BadRow:
         return Row(number, Kind.TEXT, {column: raw.removesuffix(b"\r").decode()}, raw)
     except UnicodeDecodeError as error:
         return BadRow(number, f"invalid UTF-8 at byte {error.start + 1}")
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """What goes wrong with the file is a DataError that names it."""
-    try:
-        yield
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: a damaged or truncated gzip file: {error}") from error
-    except NoListError as error:
-        raise DataError(f"{path}: not a JSON list (one object a line is called .jsonl): {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or ' '.join(str(error).split())}") from error

@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol, cast
 import orjson
 
 from explore_async.curation.files.formats import Kind, format_of
-from explore_async.curation.files.source import Row
+from explore_async.curation.files.row import Row
 from explore_async.errors import DataError, StorageError
 
 _COMPRESSION_LEVEL = 6
