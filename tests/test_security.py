@@ -35,8 +35,7 @@ from explore_async.curation.collections.originals import OriginalFolder, write_o
 from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
-from explore_async.curation.files.writers import replacing
-from explore_async.errors import ConfigError, DataError, ExploreError
+from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
 from explore_async.exploration.parsing import parse_examples, parse_tasks
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion
@@ -50,6 +49,7 @@ from explore_async.serving.endpoints.values import Endpoint, normalise_url
 from explore_async.serving.servers.vllm import VllmOptions, VllmServer, vllm_command
 from explore_async.serving.simulated.server import SimulatedServer
 from explore_async.settings.config import RunSettings
+from explore_async.storage.whole_files import replacing
 from explore_async.terminal.text import printable
 from explore_async.web.app import serving
 from explore_async.web.beside import ViewBeside
@@ -746,15 +746,16 @@ async def test_files_are_as_private_as_the_umask_says(tmp_path: Path, mask: str,
         assert not stat.S_IMODE(path.stat().st_mode) & others, path
 
 
-def test_a_partial_file_follows_no_link(tmp_path: Path) -> None:
-    """In a folder that others write to, a link laid where a partial file will be is not written through."""
+def test_a_partial_file_follows_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that others write to, a link at the very name of a partial file is an error, not written through."""
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    (tmp_path / f".out.{os.getpid()}.partial").symlink_to(victim)
-    with replacing([tmp_path / "out"]) as (file,):
+    monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+    (tmp_path / ".out.guessed.partial").symlink_to(victim)
+    with pytest.raises(StorageError, match="out: File exists"), replacing([tmp_path / "out"]) as (file,):
         file.write(b"x")
     assert victim.read_text() == "mine"
-    assert (tmp_path / "out").read_bytes() == b"x"
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_that_are_no_text_are_told(tmp_path: Path) -> None:

@@ -20,9 +20,8 @@ from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.open import opened, runs_inside
 from explore_async.curation.collections.originals import is_original
 from explore_async.curation.collections.run_data import is_run_data
-from explore_async.curation.files.writers import replacing, storing
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
-from explore_async.storage.derived import write_json
+from explore_async.storage.whole_files import replacing, storage_errors, write_json
 from rouge_kernels import TOKENIZERS, warm_up
 
 REPORT = "report.html"
@@ -89,7 +88,7 @@ def analyze(asked: Analyze, told: Console) -> tuple[dict[str, Any], list[Path]]:
     if asked.figures is not None:
         outputs |= {asked.figures / name: content for name, content in figures(document)}
     for path in outputs:
-        with storing(path):
+        with storage_errors(path):
             path.resolve().parent.mkdir(parents=True, exist_ok=True)
     with replacing([path.resolve() for path in outputs]) as files:
         for file, content in zip(files, outputs.values(), strict=True):

@@ -19,8 +19,9 @@ from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.curation.files.formats import Format, Kind, format_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
-from explore_async.curation.files.writers import replacing, writing
+from explore_async.curation.files.writers import writing
 from explore_async.errors import ConfigError, DataError
+from explore_async.storage.whole_files import replacing
 from rouge_kernels import IDENTICAL, TOKENIZERS, DedupIndex, warm_up
 
 BATCH_ROWS = 8192

@@ -19,11 +19,12 @@ from explore_async.curation.collections.run_data import is_run_data
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.formats import Kind, format_of
 from explore_async.curation.files.row import Row
-from explore_async.curation.files.writers import replacing, storing, writing
+from explore_async.curation.files.writers import writing
 from explore_async.curation.sampling import CAP, METHODS, Method, farthest_first, held_out, sampled
 from explore_async.curation.shapes import SHAPES, Shape
 from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError, DataError
+from explore_async.storage.whole_files import replacing, storage_errors
 from rouge_kernels import TOKENIZERS, DedupIndex
 
 ORIGINAL = "explore-instruct"
@@ -109,10 +110,10 @@ def export(asked: Export) -> Exported:
         if asked.validation and not found.train:
             raise ConfigError(f"--validation {asked.validation}: nothing is left to train on")
         for file, make in zip(files[len(targets) :], extras.values(), strict=True):
-            with storing(asked.out):
+            with storage_errors(asked.out):
                 file.write(make(source, found).encode())
     if folder and not asked.validation:
-        with storing(asked.out):  # of an earlier export: what is held out of nothing would mislead
+        with storage_errors(asked.out):  # of an earlier export: what is held out of nothing would mislead
             (asked.out / _VALIDATION).unlink(missing_ok=True)
     return found
 
@@ -121,7 +122,7 @@ def export(asked: Export) -> Exported:
 def _made(folder: Path) -> Iterator[None]:
     """The folder exists; if the work fails, those that were made for it are gone again."""
     new = [one for one in (folder, *folder.parents) if not one.exists()]
-    with storing(folder):
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
@@ -135,7 +136,7 @@ def _made(folder: Path) -> Iterator[None]:
 def _check_place(asked: Export, *, folder: bool) -> None:
     """Nothing that is not an earlier export is written over. Raises ConfigError."""
     out = asked.out
-    with storing(out):
+    with storage_errors(out):
         if asked.source.is_file() and out.exists() and out.samefile(asked.source):
             raise ConfigError(f"--out {out}: it is the source")
         around = next((one for one in (out, *out.resolve().parents) if one.is_dir() and _is_data(one)), None)

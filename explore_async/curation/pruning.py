@@ -13,7 +13,7 @@ from explore_async.curation.collections.collection import Node, below, by_level
 from explore_async.curation.collections.run_data import PRUNED_FILE, RunData
 from explore_async.errors import ConfigError
 from explore_async.exploration.filters import Corpus
-from explore_async.storage.derived import write_json
+from explore_async.storage.whole_files import write_json
 from rouge_kernels import TOKENIZERS
 
 

@@ -69,7 +69,7 @@ def _permissions(directory: RunDirectory, findings: Findings) -> bool:
     names = (*DERIVED, *WRITTEN_WHOLE, store, f"{store}-wal", f"{store}-shm", ".lock")
     there = [path, *(path / name for name in names if (path / name).exists())]
     if strange := [one for one in there[1:] if not one.is_file()]:
-        findings.wrong("permissions", f"{strange[0].name} is no file", "take it away")
+        findings.wrong("permissions", f"{strange[0].name} is not a regular file", "move it away")
         return False
     unreadable = [one for one in there if not os.access(one, os.R_OK | (os.X_OK if one == path else 0))]
     if unreadable:

@@ -20,10 +20,10 @@ from explore_async.running.checkpointing import Standing
 from explore_async.running.run import Run, RunInProgress
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import Recipe
-from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory
 from explore_async.storage.salvage import salvage, set_aside
 from explore_async.storage.schema import mapped, open_writing
+from explore_async.storage.whole_files import write_json
 
 
 def repair(directory: RunDirectory, told: Told) -> tuple[Findings, list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from explore_async.running.performer import PerformerStatistics
 from explore_async.running.tally import Tally
-from explore_async.storage.derived import write_json
+from explore_async.storage.whole_files import write_json
 
 _RATE_OVER_S = 10.0
 

@@ -32,8 +32,8 @@ from explore_async.settings.config import RunSettings
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import SIMULATED, Recipe
 from explore_async.storage.completions import CompletionStore, holding
-from explore_async.storage.derived import write_json
 from explore_async.storage.directory import RunDirectory, differences, refuse_other
+from explore_async.storage.whole_files import write_json
 
 if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress

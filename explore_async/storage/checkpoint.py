@@ -22,8 +22,9 @@ import explore_async
 import rouge_kernels
 from explore_async.errors import StorageError
 from explore_async.exploration.values import Example
-from explore_async.storage.derived import Mark, begins, refuse_strange, write_whole
+from explore_async.storage.derived import Mark, begins
 from explore_async.storage.directory import RunDirectory
+from explore_async.storage.whole_files import check_regular, write_whole
 
 FORMAT = 1
 
@@ -59,7 +60,7 @@ def read(directory: RunDirectory, *, digest: str, answers: int) -> Checkpoint | 
     What it says of the files is compared with them by `kept_until` and `check_begins`. Raises Unfit, and StorageError
     where it cannot be read.
     """
-    refuse_strange(directory.checkpoint)
+    check_regular(directory.checkpoint)
     try:
         head, _, body = directory.checkpoint.read_bytes().partition(b"\n")
     except FileNotFoundError:

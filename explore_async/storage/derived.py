@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import orjson
 
 from explore_async.errors import StorageError
+from explore_async.storage.whole_files import check_regular
 
 _BLOCK = 1 << 20
 
@@ -43,7 +43,7 @@ class DerivedFile:
         self._lines: list[bytes] = []
         self._line_number = begin.lines
         try:
-            refuse_strange(path)
+            check_regular(path)
             self._file = path.open("r+b" if path.exists() else "w+b")
             self._opened = os.fstat(self._file.fileno())
             self._left_to_compare = self._opened.st_size - begin.size
@@ -135,12 +135,6 @@ def begins(path: Path, mark: Mark) -> bool:
     return not left and crc == mark.crc
 
 
-def refuse_strange(path: Path) -> None:
-    """Raises StorageError for what is there and is no file: to open a pipe waits for ever, and a device never ends."""
-    if path.exists() and not path.is_file():
-        raise StorageError(f"{path}: this is no file; take it away and run again")
-
-
 def refuse_replaced(path: Path, opened: os.stat_result) -> None:
     """Raises StorageError unless the file at this path is the one that was opened."""
     with suppress(OSError):
@@ -149,34 +143,3 @@ def refuse_replaced(path: Path, opened: os.stat_result) -> None:
     raise StorageError(
         f"{path}: it was removed, moved or replaced while the run was on; if it can be put back, do so, and run again"
     )
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Writes the document whole or not at all. Raises StorageError."""
-    write_whole(path, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-
-
-def write_whole(path: Path, body: bytes) -> None:
-    """Puts these bytes there, all or none. Raises StorageError."""
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # a temporary file is private, this one is not
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink()
-        refuse_strange(path)
-        raise StorageError(f"{path}: {error.strerror}") from error
-
-
-def _umask() -> int:
-    """Read by setting it, to the strictest there is: another thread may be making a file meanwhile."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

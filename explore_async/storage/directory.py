@@ -15,8 +15,8 @@ import orjson
 from explore_async import __version__
 from explore_async.errors import ConfigError, StorageError
 from explore_async.settings.recipe import Recipe
-from explore_async.storage.derived import refuse_strange, write_json
 from explore_async.storage.salvage import is_half_mended
+from explore_async.storage.whole_files import check_regular, write_json
 
 FORMAT = 1
 _DERIVED = ("checkpoint.json", "dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
@@ -35,7 +35,7 @@ class RunDirectory:
     def __enter__(self) -> Self:
         lock_file = self.path / ".lock"
         for name in (".lock", *WRITTEN_WHOLE):
-            refuse_strange(self.path / name)
+            check_regular(self.path / name)
         self._made = [one for one in (lock_file, self.path, *self.path.parents) if not os.path.lexists(one)]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ class RunDirectory:
         """Whether somebody else is in there now. Changes nothing. Raises StorageError where it cannot be told."""
         if self._lock is not None:
             return False
-        refuse_strange(self.path / ".lock")
+        check_regular(self.path / ".lock")
         try:
             lock = os.open(self.path / ".lock", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -154,7 +154,7 @@ class RunDirectory:
 
     def recipe(self) -> Recipe | None:
         """The recipe this directory belongs to, or None in a new one."""
-        refuse_strange(self.config)
+        check_regular(self.config)
         try:
             return _recipe_in(self.config.read_bytes(), self.config)
         except FileNotFoundError:

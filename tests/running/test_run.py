@@ -32,7 +32,7 @@ from support.misbehaving import (
 from explore_async.config.load import load
 from explore_async.running import run as run_module
 from explore_async.serving.simulated.server import Latency, SimulatedServer
-from explore_async.storage.derived import write_json
+from explore_async.storage.whole_files import write_json
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -210,4 +210,4 @@ async def test_what_is_no_file_is_named(tmp_path: Path, finished_run: Path, name
         for result in (await explore(*command), await explore("doctor", path)):
             assert result.code == 4
             assert name in result.stderr + result.stdout
-            assert "no file" in result.stderr + result.stdout
+            assert "regular file" in result.stderr + result.stdout

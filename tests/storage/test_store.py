@@ -22,8 +22,9 @@ from support.scripted import recipe
 from explore_async.errors import ConfigError, StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Prompt, Request
 from explore_async.storage.completions import CompletionStore, StoredReader
-from explore_async.storage.derived import DerivedFile, write_json
+from explore_async.storage.derived import DerivedFile
 from explore_async.storage.directory import RunDirectory, differences, refuse_other
+from explore_async.storage.whole_files import write_json
 
 QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
 

@@ -20,8 +20,9 @@ from explore_async.errors import StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Prompt, Request
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.completions import CompletionStore
-from explore_async.storage.derived import DerivedFile, write_json
+from explore_async.storage.derived import DerivedFile
 from explore_async.storage.directory import RunDirectory, differences
+from explore_async.storage.whole_files import write_json
 
 QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
 REQUEST = Request(0, 0, "generate", "0", 0, Prompt("generate", {}), 7)
@@ -243,7 +244,7 @@ def test_what_a_kill_left_unfinished_is_tidied_away(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from explore_async.storage.derived import write_json
+from explore_async.storage.whole_files import write_json
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 write_json(Path({str(tmp_path)!r}) / "live.json", {{"a": 2}})
 """

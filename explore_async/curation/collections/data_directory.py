@@ -7,7 +7,6 @@ where something was decided: the same files as a run's.
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +18,9 @@ import orjson
 from explore_async import __version__
 from explore_async.curation.collections.collection import Collection, Example, Node, below, printable_path, recounted
 from explore_async.curation.collections.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE
-from explore_async.curation.files.writers import as_document, storing
+from explore_async.curation.files.writers import as_document
 from explore_async.errors import ConfigError, DataError
+from explore_async.storage.whole_files import replacing_directory, storage_errors
 
 _OWN_FILES = {
     *(DATA_FILE, PRUNED_FILE, "dataset.jsonl", "tree.json", "decisions.jsonl"),
@@ -111,24 +111,15 @@ def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirec
     """A directory of what `sources` hold, that takes its place whole at the end, or not at all. An earlier data
     directory there is replaced; ConfigError where something else is.
     """
-    with storing(out):
+    with storage_errors(out):
         _check_free(out)
         out.resolve().parent.mkdir(parents=True, exist_ok=True)
-        partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-    try:
-        with storing(out):
-            directory = DataDirectory(partial, sources)
-            try:
-                yield directory
-            finally:
-                directory.close()
-            if out.exists():
-                shutil.rmtree(out)
-            partial.rename(out.resolve())
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with replacing_directory(out.resolve()) as partial, storage_errors(out):
+        directory = DataDirectory(partial, sources)
+        try:
+            yield directory
+        finally:
+            directory.close()
 
 
 def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import orjson
 
 from explore_async.curation.collections.collection import printable_path
-from explore_async.curation.files.writers import storing
+from explore_async.storage.whole_files import storage_errors
 from rouge_kernels import Admission
 
 
@@ -76,5 +76,5 @@ class Evidence:
 @contextmanager
 def writing_evidence(file: IO[bytes], path: Path, inputs: Sequence[Path]) -> Iterator[Evidence]:
     """Evidence into `file`, which will take the place of `path`; its scratch file lies beside it, without a name."""
-    with storing(path), tempfile.TemporaryFile(dir=path.resolve().parent) as spool:
+    with storage_errors(path), tempfile.TemporaryFile(dir=path.resolve().parent) as spool:
         yield Evidence(file, spool, inputs)

@@ -26,8 +26,9 @@ from explore_async.curation.collections.collection import (
     below,
     new_node,
 )
-from explore_async.curation.files.writers import as_document, replacing, storing
+from explore_async.curation.files.writers import as_document
 from explore_async.errors import ConfigError, DataError
+from explore_async.storage.whole_files import replacing, storage_errors
 
 TREE = "tree_meta_info.json"
 PRUNED = "pruned_subtasks_name.json"
@@ -179,7 +180,7 @@ def write_original(collection: Collection, folder: Path) -> int:
     if collection.pruned:
         documents[PRUNED] = [node["name"] for node in below(root) if node["id"] in collection.pruned]
     contents = [as_document(document, collection.path).removesuffix(b"\n") for document in documents.values()]
-    with storing(folder):
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing([(folder / name).resolve() for name in documents]) as files:
         for file, content in zip(files, contents, strict=True):

@@ -1,11 +1,10 @@
-"""Rows into files that appear whole or not at all."""
+"""Writers of rows, one for each format."""
 
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
@@ -13,7 +12,8 @@ import orjson
 
 from explore_async.curation.files.formats import Kind, format_of
 from explore_async.curation.files.row import Row
-from explore_async.errors import DataError, StorageError
+from explore_async.errors import DataError
+from explore_async.storage.whole_files import storage_errors
 
 _COMPRESSION_LEVEL = 6
 
@@ -67,45 +67,10 @@ class TextWriter:
 
 
 @contextmanager
-def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
-    """Files to write instead of these. At the end all of them take their places; after a failure none of them does."""
-    with ExitStack() as stack:
-        files = [stack.enter_context(_sibling(path)) for path in paths]
-        yield files
-        for path, file in zip(paths, files, strict=True):
-            with storing(path):
-                file.flush()
-                os.fsync(file.fileno())
-        for path, file in zip(paths, files, strict=True):
-            with storing(path):
-                Path(file.name).replace(path)
-
-
-@contextmanager
-def _sibling(path: Path) -> Iterator[IO[bytes]]:
-    """An empty file beside `path`, gone at the end unless it was moved."""
-    place = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with storing(path):
-            if path.exists() and not path.is_file():
-                raise StorageError(f"{path}: not a regular file")
-            place.unlink(missing_ok=True)  # of a process that was killed, or laid there for us to follow
-            file = place.open("xb")
-        try:
-            yield file
-        finally:
-            with suppress(OSError):  # what counts has been flushed by now
-                file.close()
-    finally:
-        with suppress(OSError):
-            place.unlink()
-
-
-@contextmanager
 def writing(file: IO[bytes], path: Path, schema: Any = None) -> Iterator[RowWriter]:
     """A writer of the format that `path` promises; Parquet needs the schema. The same rows make the same bytes."""
     form = format_of(path)
-    with storing(path), ExitStack() as stack:
+    with storage_errors(path), ExitStack() as stack:
         if form.gzipped:
             compressed = gzip.GzipFile(filename="", mode="wb", compresslevel=_COMPRESSION_LEVEL, fileobj=file, mtime=0)
             file = cast("IO[bytes]", stack.enter_context(compressed))
@@ -134,12 +99,3 @@ def as_document(content: Any, place: Path | str) -> bytes:
         return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     except TypeError as error:
         raise DataError(f"{place}: JSON has no form for some of it ({error}); leave the column out") from error
-
-
-@contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """What the disk refuses is a StorageError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror or error}") from error

@@ -1,0 +1,100 @@
+"""Files that appear whole or not at all: written beside their place, made durable, and moved there by renaming."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from explore_async.errors import StorageError
+
+
+@contextmanager
+def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
+    """Empty files to fill, one for each path. At the end all of them take their places; after a failure none does.
+
+    A killed process leaves its unfinished files behind, as `.NAME.TOKEN.partial`. Raises StorageError.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(_sibling(path)) for path in paths]
+        yield files
+        for path, file in zip(paths, files, strict=True):
+            with storage_errors(path):
+                file.flush()
+                os.fsync(file.fileno())
+        for path, file in zip(paths, files, strict=True):
+            with storage_errors(path):
+                Path(file.name).replace(path)
+
+
+@contextmanager
+def replacing_directory(path: Path) -> Iterator[Path]:
+    """An empty directory to fill. At the end it takes the place of `path`; after a failure it is removed.
+
+    Raises StorageError.
+    """
+    partial = _partial(path)
+    try:
+        with storage_errors(path):
+            partial.mkdir()
+        yield partial
+        with storage_errors(path):
+            if path.exists():
+                shutil.rmtree(path)
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes an indented JSON document whole or not at all. Raises StorageError."""
+    write_whole(path, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def write_whole(path: Path, body: bytes) -> None:
+    """Writes the bytes whole or not at all. Raises StorageError."""
+    with replacing([path]) as (file,), storage_errors(path):
+        file.write(body)
+
+
+def check_regular(path: Path) -> None:
+    """Raises StorageError where a directory, a pipe or a device has this name: opening a pipe can wait forever, and a
+    device may never end.
+    """
+    if path.exists() and not path.is_file():
+        raise StorageError(f"{path}: not a regular file; move it away and run again")
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns an error of the file system into a StorageError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _sibling(path: Path) -> Iterator[IO[bytes]]:
+    """A new file beside `path`, removed at the end unless it was moved."""
+    place = _partial(path)
+    with storage_errors(path):
+        check_regular(path)
+        file = place.open("xb")  # fails on a file or link that somebody else put there
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # everything that matters was flushed before
+            file.close()
+        with suppress(OSError):
+            place.unlink()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
