@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Request
 from explore_async.settings.config import RunSettings
@@ -96,15 +98,15 @@ def _tokens(question: ChatRequest) -> int:
 def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
     """The first prompt of each kind, as the explorer asks it when the answers are made of numbered names."""
     recipe = recipe.model_copy(update={"window": 1, "lag": 1})
-    explorer, book = Explorer(recipe), PromptBook(recipe)
+    render = PromptBook(recipe).render
     prompts: dict[str, ChatRequest] = {}
     wanted = 3 if recipe.exploration.depth else 1
-    for _ in range(_MOST_REQUESTS):
-        request = explorer.next_request()
-        if request is None or len(prompts) == wanted:
+    commits = play(Explorer(recipe), lambda request: Completion(_answer(recipe, request), "stop", 0, 0))
+    for request, _, _ in islice(commits, _MOST_REQUESTS):
+        if request.kind not in prompts:
+            prompts[request.kind] = render(request)
+        if len(prompts) == wanted:
             break
-        prompts.setdefault(request.kind, book.render(request))
-        explorer.commit(request, Completion(_answer(recipe, request), "stop", 0, 0))
     return prompts
 
 

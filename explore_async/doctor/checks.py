@@ -14,7 +14,7 @@ import orjson
 from explore_async import __version__
 from explore_async.doctor.answers import Told, check_answers
 from explore_async.doctor.findings import Findings
-from explore_async.doctor.replaying import DERIVED, Replayed, compare
+from explore_async.doctor.replaying import DERIVED, Replay, compare
 from explore_async.errors import ExploreError, StorageError
 from explore_async.settings.recipe import MEANING, Recipe
 from explore_async.storage.checkpoint import Unfit, check_begins, read
@@ -32,7 +32,7 @@ class Examined:
     in_use: bool = False
     recipe: Recipe | None = None
     answers: int | None = None
-    replayed: Replayed | None = None
+    replayed: Replay | None = None
 
 
 def check_is_run(directory: RunDirectory) -> None:

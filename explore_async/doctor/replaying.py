@@ -5,7 +5,6 @@ Nothing is written. The files of a run that is not at its end may be behind, but
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,65 +15,46 @@ from explore_async.curation.known_texts import read_known
 from explore_async.doctor.comparing import LinesCompared, has_grown_from
 from explore_async.doctor.findings import Findings
 from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Event, Outcome, Request
-from explore_async.running.driver import Performed, Stopped, drive
-from explore_async.running.own_time import Pulse
-from explore_async.running.performer import Performer
 from explore_async.running.records import Lines
 from explore_async.running.run import FINISHED
 from explore_async.running.tally import Tally
-from explore_async.running.task_group import task_group
 from explore_async.settings.recipe import SIMULATED, Recipe
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.directory import RunDirectory
 
 DERIVED = ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
-_COMMITS_BETWEEN_TELLING = 500
+_COMMITS_BETWEEN_REPORTS = 500
 _DERIVE = "--repair derives it anew and keeps the one there aside"
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """What the stored answers lead to, beside the lines. finished: to the run's own end."""
+class Replay:
+    """The tree and the counts that the stored completions lead to. finished: they reach the run's own end."""
 
     finished: bool
     tree: dict[str, Any]
     figures: dict[str, Any]
 
 
-class _Stored:
-    """The store of a performer that asks nobody."""
-
-    def __init__(self, reader: StoredReader | None) -> None:
-        self._reader = reader
-
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        if self._reader is None:
-            return {}
-        stored = await asyncio.to_thread(self._reader.get_many, keys)
-        return {key: one.outcome for key, one in stored.items()}
-
-    async def put(self, *_: object) -> None:
-        raise AssertionError("nothing is asked here")
-
-
-async def replay(
+def replay(
     recipe: Recipe,
     known: Sequence[tuple[str, str]],
     reader: StoredReader | None,
     files: tuple[LinesCompared, LinesCompared],
-    told: Callable[[str], None],
-) -> Replayed:
+    report: Callable[[str], None],
+) -> Replay:
     """Gives the lines to `files` (the dataset, the evidence) as they come. Raises an ExploreError where it cannot."""
-    explorer = await asyncio.to_thread(Explorer, recipe, known)
-    tally, lines, pulse = Tally(), Lines(), Pulse()
+    explorer, render = Explorer(recipe, known), PromptBook(recipe).render
+    tally, lines = Tally(), Lines()
+    keys: dict[int, str] = {}  # of the request that is being committed
 
-    def publish(request: Request, performed: Performed, events: list[Event]) -> None:
-        tally.commit(request, performed.outcome, events)
-        expect(events, performed.key)
-        if (done := tally.requests.total()) % _COMMITS_BETWEEN_TELLING == 0:
-            told(f"{done:,} answers replayed")
+    def stored_outcome(request: Request) -> Outcome | None:
+        key = keys[request.ordinal] = render(request).key
+        stored = None if reader is None else reader.get_many([key]).get(key)
+        return None if stored is None else stored.outcome
 
     def expect(events: Sequence[Event], key: str | None) -> None:
         for file, documents in zip(files, lines.of(events, key), strict=True):
@@ -83,20 +63,15 @@ async def replay(
     seeds = explorer.seed_events()
     tally.seeds(seeds)
     expect(seeds, None)
-    performer = Performer(_Stored(reader), PromptBook(recipe), None, pulse)
-    finished = True
-    async with task_group() as group:
-        performer.open(group)
-        try:
-            await drive(explorer, performer.start, publish, pulse)
-        except Stopped:
-            finished = False
-        finally:
-            await performer.close(abandon=True)
+    for request, outcome, events in play(explorer, stored_outcome):
+        tally.commit(request, outcome, events)
+        expect(events, keys.pop(request.ordinal))
+        if (done := tally.requests.total()) % _COMMITS_BETWEEN_REPORTS == 0:
+            report(f"{done:,} answers replayed")
     simulated = tally.simulated or SIMULATED in recipe.wanted_models
     figures = {"digest": recipe.digest, "model": recipe.model, "simulated": simulated}
     tree = {"name": recipe.name, "digest": recipe.digest, "trees": explorer.trees()}
-    return Replayed(finished, tree, {**figures, **tally.document(surplus=explorer.surplus())})
+    return Replay(explorer.is_over, tree, {**figures, **tally.document(surplus=explorer.surplus())})
 
 
 def compare(
@@ -107,11 +82,11 @@ def compare(
     told: Callable[[str], None],
     *,
     in_use: bool,
-) -> Replayed:
+) -> Replay:
     """Says of each derived file whether it is what the answers lead to; reader None: there are none yet."""
     _, known = read_known(recipe.against)
     with LinesCompared(directory.dataset) as dataset, LinesCompared(directory.decisions) as decisions:
-        replayed = asyncio.run(replay(recipe, known, reader, (dataset, decisions), told))
+        replayed = replay(recipe, known, reader, (dataset, decisions), told)
         for file in (dataset, decisions):
             file.end()
     said = _document(directory.stats.read_bytes()) if directory.stats.exists() else {}
@@ -123,7 +98,7 @@ def compare(
     return replayed
 
 
-def _lines(file: LinesCompared, replayed: Replayed, findings: Findings, *, ended: bool) -> None:
+def _lines(file: LinesCompared, replayed: Replay, findings: Findings, *, ended: bool) -> None:
     name = file.path.name
     if file.differs_at is not None:
         beyond = " goes on beyond them" if file.differs_at > file.lines else ""
@@ -139,7 +114,7 @@ def _lines(file: LinesCompared, replayed: Replayed, findings: Findings, *, ended
         findings.note(name, says, "the same run again, or --repair, writes them", mends=replayed.finished)
 
 
-def _tree(directory: RunDirectory, replayed: Replayed, findings: Findings, *, ended: bool) -> None:
+def _tree(directory: RunDirectory, replayed: Replay, findings: Findings, *, ended: bool) -> None:
     name = directory.tree.name
     if not directory.tree.exists():
         _missing(name, replayed, findings, ended=ended)
@@ -161,7 +136,7 @@ def _is_earlier(found: dict[str, Any], tree: dict[str, Any]) -> bool:
         return False
 
 
-def _stats(said: dict[str, Any] | None, replayed: Replayed, findings: Findings, *, ended: bool) -> None:
+def _stats(said: dict[str, Any] | None, replayed: Replay, findings: Findings, *, ended: bool) -> None:
     name = "stats.json"
     if said == {}:
         _missing(name, replayed, findings, ended=ended)
@@ -173,7 +148,7 @@ def _stats(said: dict[str, Any] | None, replayed: Replayed, findings: Findings, 
         findings.ok(name, f"ended: {said.get('ending')}" if ended else "of an earlier stop")
 
 
-def _missing(name: str, replayed: Replayed, findings: Findings, *, ended: bool) -> None:
+def _missing(name: str, replayed: Replay, findings: Findings, *, ended: bool) -> None:
     do = "the same run again, or --repair, writes it"
     if ended:
         findings.wrong(name, "it is missing, though the run ended", do, mends=True)

@@ -54,7 +54,7 @@ class Explorer:
         self.recipe = recipe
         self.tokens = 0
         self.stopped: StopReason | None = None
-        self._window = recipe.window
+        self.window = recipe.window
         self._lag = recipe.lag
         self._exploring_places = max(1, recipe.window // 4)
         self._ordinal = 0
@@ -84,6 +84,16 @@ class Explorer:
         return all(tree.finished for tree in self._trees)
 
     @property
+    def is_over(self) -> bool:
+        """True when nothing more is going to be asked or committed."""
+        return self.stopped is not None or not (
+            self._exploring
+            or self._generating
+            or any(tree.ready for tree in self._trees)
+            or self._allocation.next() is not None
+        )
+
+    @property
     def kept(self) -> int:
         return self._allocation.kept
 
@@ -105,7 +115,7 @@ class Explorer:
                 kind, node = self._trees[domain].take()
                 return self._issue(kind, self._by_id[node.task.id], exploring=True)
         reserved = 0 if self.explored else self._exploring_places
-        if len(self._generating) < self._window - reserved:
+        if len(self._generating) < self.window - reserved:
             account = self._allocation.next()
             if account is not None:
                 return self._issue("generate", self._subjects[account.index], exploring=False)
@@ -128,7 +138,7 @@ class Explorer:
         self, kind: Kind, subject: Subject, turn: int, values: dict[str, Any], *, ordinal: int, exploring: bool
     ) -> Request:
         """A request with these values, noted as one that is not answered yet."""
-        lag = self._lag if exploring else self._window
+        lag = self._lag if exploring else self.window
         request = self._questions.request(kind, subject, turn, values, ordinal=ordinal, lag=lag)
         if exploring:
             self._exploring[ordinal] = request

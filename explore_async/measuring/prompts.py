@@ -6,13 +6,14 @@ stand in the prompts as they would in a run, and a run's own numbers of explorat
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
+from itertools import islice
 
 import orjson
 
 from explore_async.errors import ConfigError
 from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Kind, Request
 from explore_async.serving.endpoints import wire
@@ -75,23 +76,21 @@ def of_each_kind(config: RecipeConfig, *, seed: int) -> list[Question]:
 
 
 def _journey(config: RecipeConfig, seed: int) -> list[Question]:
-    """The first requests of a run, in the order in which they become due."""
+    """The first requests of a run, in the order of their commits."""
     config = config.model_copy(update={"seed": seed, "window": "auto", "lag": None})
     recipe = config.resolved(model="measured", slots=_SLOTS)
-    explorer, book, answerer = Explorer(recipe), PromptBook(recipe), Answerer(seed=seed, duplicate_share=0.0)
-    under_way: list[tuple[int, int, Request]] = []
+    book, answerer = PromptBook(recipe), Answerer(seed=seed, duplicate_share=0.0)
     travelled: list[Question] = []
-    while len(travelled) < _JOURNEY and explorer.stopped is None:
-        while len(under_way) < recipe.window and (issued := explorer.next_request()) is not None:
-            heapq.heappush(under_way, (issued.due, issued.ordinal, issued))
-        if not under_way:
-            break
-        _, _, request = heapq.heappop(under_way)
-        question = Question(request.kind, book.render(request))
-        body = orjson.loads(wire.chat_body(question.request, recipe.model, None))
-        text, finish_reason, tokens = answerer.answer(body, bytes.fromhex(question.request.key))
-        explorer.commit(request, Completion(text, finish_reason, 0, tokens))
-        travelled.append(question)
+
+    def answer(request: Request) -> Completion:
+        chat_request = book.render(request)
+        travelled.append(Question(request.kind, chat_request))
+        body = orjson.loads(wire.chat_body(chat_request, recipe.model, None))
+        text, finish_reason, tokens = answerer.answer(body, bytes.fromhex(chat_request.key))
+        return Completion(text, finish_reason, 0, tokens)
+
+    for _ in islice(play(Explorer(recipe), answer), _JOURNEY):
+        pass
     if not travelled:
         raise ConfigError("the config's targets leave nothing to ask")
     return travelled

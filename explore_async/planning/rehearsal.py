@@ -12,7 +12,7 @@ from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Event, Kind, Outcome, Request, TaskAdded
 from explore_async.planning.clock import run_virtually
 from explore_async.planning.fleet import MODEL, Fleet
-from explore_async.running.driver import Performed, drive
+from explore_async.running.driver import StoredOutcome, drive
 from explore_async.running.own_time import Pulse
 from explore_async.running.performer import Performer
 from explore_async.running.task_group import task_group
@@ -126,9 +126,9 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
         open_clients=fleet.open_clients,
     )
 
-    def publish(request: Request, performed: Performed, events: list[Event]) -> None:
-        assert isinstance(performed.outcome, Completion)
-        made.steps.append(_step(request, performed.outcome, events, explorer.kept - made.kept, now()))
+    def publish(request: Request, stored: StoredOutcome, events: list[Event]) -> None:
+        assert isinstance(stored.outcome, Completion)
+        made.steps.append(_step(request, stored.outcome, events, explorer.kept - made.kept, now()))
         made.kept = explorer.kept
         observe(events)
         if not explorer.explored:
@@ -146,13 +146,13 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
 
     async with pool:
         pulse = Pulse()
-        performer = Performer(_Memory(), prompts, _Backend(pool), pulse)
+        performer = Performer(_Memory(), prompts.render, _Backend(pool), pulse)
         explorer.seed_events()
         async with task_group() as group:
             performer.open(group)
             beside = [group.create_task(coroutine) for coroutine in (pool.look(), pool.watch(), sample())]
             with contextlib.suppress(_Enough):
-                await drive(explorer, performer.start, publish, pulse)
+                await drive(explorer, performer, publish, pulse)
                 made.complete = True
             made.seconds = now()
             for coroutine in beside:

@@ -15,7 +15,7 @@ from typing import Final
 from explore_async.errors import EndpointError
 from explore_async.exploration.parsing import Format, Unreadable, parse_examples
 from explore_async.exploration.values import Event, ExampleRejected, Failure, Request
-from explore_async.running.driver import Performed
+from explore_async.running.driver import StoredOutcome
 
 JUDGED: Final = 200
 """Answers looked back at: more than any healthy run wastes in a row, less than anybody minds to have paid for."""
@@ -47,21 +47,21 @@ class Breaker:
         self._path = path
         self._recent: deque[_Fault | None] = deque(maxlen=JUDGED)
 
-    def note(self, request: Request, performed: Performed, events: Sequence[Event]) -> None:
+    def note(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> None:
         """Takes in what was committed. Raises EndpointError where that was one too many."""
-        if not performed.new:
+        if not stored.new:
             return
-        fault = self._fault(request, performed, events)
+        fault = self._fault(request, stored, events)
         self._recent.append(fault)
         if fault is None or len(self._recent) < JUDGED:
             return
         reasons = Counter(one.reason for one in self._recent if one is not None)
         if reasons.total() > self._share * JUDGED:
-            raise EndpointError(self._message(reasons, fault, performed.key))
+            raise EndpointError(self._message(reasons, fault, stored.key))
 
-    def _fault(self, request: Request, performed: Performed, events: Sequence[Event]) -> _Fault | None:
+    def _fault(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> _Fault | None:
         """An answer about sub-tasks may well bring none; one that was asked for examples has to hold one."""
-        outcome = performed.outcome
+        outcome = stored.outcome
         if isinstance(outcome, Failure):
             return _Fault(outcome.kind, outcome.detail)
         if request.kind != "generate" or not any(_is_unreadable(event) for event in events):

@@ -1,61 +1,75 @@
-"""Execute out of order, commit in a fixed order: like a processor with a reorder buffer.
+"""Executes requests out of order and commits their outcomes in a fixed order, like a processor with a reorder buffer.
 
-A window of requests is under way at once. Whatever comes back first, what is soonest due is committed first, so the
-explorer sees the same outcomes in the same order at any speed.
+A window of requests is outstanding at once. Whichever outcome comes first, the request that is soonest due is committed
+first, so the explorer sees the same outcomes in the same order at any speed.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.play import Source
 from explore_async.exploration.values import Event, Outcome, Request
 from explore_async.running.own_time import Pulse, Turn
 
 
 @dataclass(frozen=True, slots=True)
-class Performed:
-    """What came of a request, and the key under which it is stored. `new`: it was asked for at this start."""
+class StoredOutcome:
+    """The outcome of a request with the key under which it is stored. `new`: this start asked an endpoint for it."""
 
     key: str
     outcome: Outcome
     new: bool = False
 
 
-class Stopped(Exception):
-    """No outcome will come: the run was asked to stop."""
+class RunStopped(Exception):
+    """The run was asked to stop, so no outcome will come."""
+
+
+class OutcomeProvider(Protocol):
+    """The part of the performer that `drive` uses."""
+
+    def start(self, request: Request) -> None:
+        """Sets the request off."""
+
+    async def take(self, request: Request) -> StoredOutcome:
+        """Waits for the outcome of a started request; called once for each. Raises RunStopped where none will come."""
 
 
 async def drive(
-    explorer: Explorer,
-    start: Callable[[Request], Awaitable[Performed]],
-    publish: Callable[[Request, Performed, list[Event]], None],
+    source: Source,
+    provider: OutcomeProvider,
+    publish: Callable[[Request, StoredOutcome, list[Event]], None],
     pulse: Pulse,
 ) -> None:
-    """Runs the explorer to its end, beginning with what is outstanding. `start` sets a request off and gives what to
-    await for it.
+    """Runs the source to its end, beginning with its outstanding requests. `exploration.play` is the same without
+    waiting.
 
-    Raises Stopped where an outcome that is due will not come; what was committed until then stands.
+    Raises RunStopped where a due outcome will not come; everything committed until then stays committed.
     """
-    window = explorer.recipe.window
-    issued = [(request.due, request.ordinal, request, start(request)) for request in explorer.outstanding]
+    issued: list[tuple[int, int, Request]] = []
+    for request in source.outstanding:
+        provider.start(request)
+        issued.append((request.due, request.ordinal, request))
     heapq.heapify(issued)
     turn = Turn()
-    while explorer.stopped is None:
-        while len(issued) < window:
+    while source.stopped is None:
+        while len(issued) < source.window:
             with pulse.of("asking"):
-                if (request := explorer.next_request()) is None:
+                if (issuing := source.next_request()) is None:
                     break
-                heapq.heappush(issued, (request.due, request.ordinal, request, start(request)))
+                provider.start(issuing)
+                heapq.heappush(issued, (issuing.due, issuing.ordinal, issuing))
             await turn.pass_on()
         if not issued:
             break
-        _, _, request, under_way = heapq.heappop(issued)
-        performed = await under_way
+        _, _, request = heapq.heappop(issued)
+        stored = await provider.take(request)
         with pulse.of("committing"):
-            events = explorer.commit(request, performed.outcome)
+            events = source.commit(request, stored.outcome)
         with pulse.of("writing"):
-            publish(request, performed, events)
+            publish(request, stored, events)
         await turn.pass_on()

@@ -1,49 +1,42 @@
-"""From a request to its outcome: the stored one, or else the endpoints' answer, stored before it is used.
+"""Brings each request to its outcome: the stored one, or else an endpoint's, which is stored before it is used.
 
-Hits are read ahead in batches; what is missing is asked soonest due first, as many at once as the endpoints take. Only
-requests under way have a coroutine and a rendered prompt. Nothing is asked, nor any server started, before the driver
-waits for something that is not stored: a finished run replays by itself.
+Stored outcomes are read ahead in batches. Missing ones are asked for, soonest due first, as many at once as the
+endpoints take; only requests in flight have a coroutine. Nothing is asked, and no server is started, before the driver
+waits for an outcome that is not stored: so a finished run replays by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from explore_async.errors import EndpointUnavailable
-from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import ChatRequest, Completion, Kind, Outcome, Request
-from explore_async.running.driver import Performed, Stopped
-from explore_async.running.own_time import Pulse, Turn
+from explore_async.exploration.values import ChatRequest, Completion, Outcome, Request
+from explore_async.running.driver import RunStopped, StoredOutcome
+from explore_async.running.latencies import Latencies
+from explore_async.running.own_time import Pulse
+from explore_async.running.read_ahead import LookUp, OutcomeReader, ReadAhead
 
-_READ_AHEAD = 500
 _RENDERED_KEPT = 4096
-"""Prompts kept from when their keys were made until they are asked; those beyond are rendered a second time."""
+"""Rendered requests kept from their look-up until they are asked; those beyond are rendered a second time."""
 _SET_OFF_AT_ONCE = 32
-"""Requests that begin in one turn of the loop: thousands at a time would hold up the reading of answers."""
-_LATENCIES_KEPT = 200
-_LATENCIES_NEEDED = 20
-_P99 = 0.99
-_DEADLINE_IN_P99 = 5.0
+"""Requests that begin in one turn of the loop: thousands at a time would hold up the reading of completions."""
 _STOPPING_S = 3.0
 _COMMITTING_S = 2.0
-"""After a stop, once nothing is under way: what is stored and not committed by then is so at the next start."""
+"""After a stop with nothing in flight, commits go on for this long. The next start commits the rest from the store."""
 
 
-class Store(Protocol):
-    """What the performer needs of explore_async.storage.completions.CompletionStore."""
+class Store(OutcomeReader, Protocol):
+    """The part of `storage.completions.CompletionStore` that the performer uses."""
 
-    async def get_many(self, keys: Sequence[str]) -> dict[str, Outcome]: ...
-
-    async def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome) -> None: ...
+    async def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome, /) -> None: ...
 
 
 class Backend(Protocol):
-    """What the performer needs of the endpoints. `connect` is called once, before the first `ask`."""
+    """The part of the endpoints that the performer uses. `connect` is called once, before the first `ask`."""
 
     @property
     def capacity(self) -> int: ...
@@ -75,8 +68,8 @@ class PerformerStatistics:
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
-    """A request under way. `attempts` are its coroutines: one, or two when the head of the line took too long."""
+class _RequestInFlight:
+    """`attempts` are its coroutines: one, or two after the head of the line took too long."""
 
     request: Request
     key: str
@@ -86,62 +79,38 @@ class _Flight:
     answered: bool = False
 
 
-class _Result:
-    """What to await for a request. That somebody does tells the performer what is needed by now."""
-
-    __slots__ = ("_future", "_ordinal", "_performer")
-
-    def __init__(self, future: asyncio.Future[Performed], performer: Performer, ordinal: int) -> None:
-        self._future = future
-        self._performer = performer
-        self._ordinal = ordinal
-
-    def __await__(self) -> Generator[Any, None, Performed]:
-        if self._performer.is_over():
-            raise Stopped
-        if not self._future.done():
-            self._performer.need(self._ordinal)
-        return self._future.__await__()
-
-
-def _heard(done: asyncio.Future[Performed]) -> None:
-    """The driver may end before it comes to this one: then nobody asks for its exception."""
-    if not done.cancelled():
-        done.exception()
-
-
 class Performer:
     """Owns the requests between the driver and the endpoints.
 
-    `backend` None means offline: what is not stored stops the run. `first_deadline_s`: however quick the answers,
-    the head of the line is not asked a second time before this.
+    `render` makes the form that an endpoint sees. `backend` None means offline: an outcome that is not stored stops the
+    run. `first_deadline_s`: the head of the line is not asked a second time before this, however quick the endpoints.
     """
 
     def __init__(
         self,
         store: Store,
-        prompts: PromptBook,
+        render: Callable[[Request], ChatRequest],
         backend: Backend | None,
         pulse: Pulse,
         *,
         first_deadline_s: float = 60.0,
     ) -> None:
         self._store = store
-        self._prompts = prompts
+        self._render = render
         self._backend = backend
         self._pulse = pulse
-        self._first_deadline_s = first_deadline_s
-        self._futures: dict[int, asyncio.Future[Performed]] = {}
-        self._unread: deque[Request] = deque()
-        self._pending: list[tuple[int, int, str, Request]] = []
-        self._flights: dict[int, _Flight] = {}
-        self._under_way: set[int] = set()  # in flight, or answered and not durable yet
-        self._latencies: dict[Kind, deque[float]] = {}
+        self._look_every_s = min(1.0, first_deadline_s / 4)
+        self._latencies = Latencies(first_deadline_s)
+        self._read_ahead = ReadAhead(store, render, self._take_look_up, pulse)
+        self._outcomes: dict[int, asyncio.Future[StoredOutcome | None]] = {}
+        """Those not taken yet, by ordinal. None: the run was stopped before there was an outcome."""
+        self._pending: list[tuple[int, int, str, Request]] = []  # a heap of missing outcomes
+        self._missing: set[int] = set()  # the ordinals in it
         self._rendered: dict[int, ChatRequest] = {}
-        self._missing: set[int] = set()  # pending, by ordinal
+        self._in_flight: dict[int, _RequestInFlight] = {}
+        self._unstored: set[int] = set()  # in flight, or answered and not durable yet
         self._needed: int | None = None
         self._asking = False
-        self._to_read = asyncio.Event()
         self._to_ask = asyncio.Event()
         self._stopping = False
         self._quiet_since: float | None = None
@@ -150,18 +119,18 @@ class Performer:
         self._replayed = self._asked = self._asked_twice = 0
 
     def open(self, group: asyncio.TaskGroup) -> None:
-        """Sets off its coroutines in `group`; a bug in any of them ends the run."""
+        """Starts its coroutines in `group`; a bug in any of them ends the run."""
         self._group = group
         self._background = [
-            group.create_task(self._read_ahead(), name="read ahead"),
+            group.create_task(self._read_ahead.keep_reading(), name="read ahead"),
             group.create_task(self._dispatch(), name="dispatch"),
             group.create_task(self._watch_head_of_line(), name="head of line"),
         ]
 
     async def close(self, *, abandon: bool) -> None:
-        """Ends its coroutines. Requests under way are abandoned, or waited for and stored."""
+        """Ends its coroutines. Requests in flight are abandoned, or waited for and stored."""
         self._stopping = True
-        attempts = [attempt for flight in self._flights.values() for attempt in flight.attempts]
+        attempts = [attempt for flying in self._in_flight.values() for attempt in flying.attempts]
         if abandon:
             for attempt in attempts:
                 attempt.cancel()
@@ -173,47 +142,66 @@ class Performer:
             await asyncio.wait(self._background)
 
     def stop(self, *, in_haste: bool = False) -> None:
-        """Asks nothing more. What is under way may still be answered and is stored; all else gets Stopped. What takes
-        longer than any answer of late is not waited for; in haste, what takes longer than some seconds.
+        """Asks nothing more. Requests in flight may still be answered and stored; all others get RunStopped.
+
+        A request that takes longer than the slowest of the latest ones is not waited for; in haste, one that takes
+        longer than some seconds.
         """
         self._stopping = True
-        for ordinal in [ordinal for ordinal in self._futures if ordinal not in self._under_way]:
-            self._refuse(ordinal)
+        for ordinal in [ordinal for ordinal in self._outcomes if ordinal not in self._unstored]:
+            self._resolve(ordinal, None)
         if self._backend is not None:
             self._backend.stop()
         self._pending.clear()
         self._missing.clear()
         self._rendered.clear()
-        self._unread.clear()
+        self._read_ahead.clear()
         if self._group is not None:
             self._background.append(self._group.create_task(self._let_go(in_haste=in_haste), name="let go"))
 
     async def _let_go(self, *, in_haste: bool) -> None:
-        slowest_s = max((seconds for latencies in self._latencies.values() for seconds in latencies), default=0.0)
-        latest = max((flight.started for flight in self._flights.values()), default=0.0)
-        expected_s = latest + slowest_s - asyncio.get_running_loop().time()
+        latest = max((flying.started for flying in self._in_flight.values()), default=0.0)
+        expected_s = latest + self._latencies.slowest_s - asyncio.get_running_loop().time()
         await asyncio.sleep(_STOPPING_S if in_haste else max(_STOPPING_S, expected_s))
-        for ordinal, flight in list(self._flights.items()):
-            for attempt in flight.attempts:
+        for ordinal, flying in list(self._in_flight.items()):
+            for attempt in flying.attempts:
                 attempt.cancel()
-            self._under_way.discard(ordinal)
-            self._refuse(ordinal)
+            self._unstored.discard(ordinal)
+            self._resolve(ordinal, None)
 
-    def start(self, request: Request) -> Awaitable[Performed]:
-        """Sets the request off; the result is there when it is stored."""
-        future: asyncio.Future[Performed] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_heard)
+    def start(self, request: Request) -> None:
+        """Sets the request off: it is looked up, and asked once the driver waits for an outcome that is not stored."""
+        self._outcomes[request.ordinal] = asyncio.get_running_loop().create_future()
         if self._stopping:
-            future.set_exception(Stopped())
+            self._resolve(request.ordinal, None)
         else:
-            self._futures[request.ordinal] = future
-            self._unread.append(request)
-            self._to_read.set()
-        return _Result(future, self, request.ordinal)
+            self._read_ahead.add(request)
 
-    def is_over(self) -> bool:
-        """Whether a stop has been waited for long enough: thousands may be stored that are still to be committed."""
-        if not self._stopping or self._under_way:
+    async def take(self, request: Request) -> StoredOutcome:
+        """Waits for the outcome of a started request; called once for each. Raises RunStopped where none will come.
+
+        Waiting for an outcome that is not stored ends the replay: from then on missing outcomes are asked for.
+        """
+        if self._is_over():
+            raise RunStopped
+        future = self._outcomes[request.ordinal]
+        if not future.done():
+            self._needed = request.ordinal
+            if request.ordinal in self._missing:
+                self._begin_asking()
+        stored = await future
+        del self._outcomes[request.ordinal]
+        if stored is None:
+            raise RunStopped
+        return stored
+
+    def statistics(self) -> PerformerStatistics:
+        pending = len(self._pending) + len(self._read_ahead)
+        return PerformerStatistics(self._replayed, self._asked, self._asked_twice, len(self._in_flight), pending)
+
+    def _is_over(self) -> bool:
+        """True when commits have gone on for long enough after a stop: thousands may be stored and not committed."""
+        if not self._stopping or self._unstored:
             self._quiet_since = None
             return False
         now = asyncio.get_running_loop().time()
@@ -221,149 +209,112 @@ class Performer:
             self._quiet_since = now
         return now - self._quiet_since > _COMMITTING_S
 
-    def need(self, ordinal: int) -> None:
-        """The driver waits for this one: if it is not stored, the replay is over."""
-        self._needed = ordinal
-        if not self._asking and ordinal in self._missing:
-            self._asking = True
-            self._to_ask.set()
+    def _begin_asking(self) -> None:
+        self._asking = True
+        self._to_ask.set()
 
-    def statistics(self) -> PerformerStatistics:
-        return PerformerStatistics(
-            self._replayed, self._asked, self._asked_twice, len(self._flights), len(self._pending) + len(self._unread)
-        )
-
-    async def _read_ahead(self) -> None:
-        turn = Turn()
-        while True:
-            await self._to_read.wait()
-            self._to_read.clear()
-            while self._unread:
-                batch: dict[str, tuple[Request, ChatRequest]] = {}
-                while self._unread and len(batch) < _READ_AHEAD:
-                    request = self._unread.popleft()
-                    with self._pulse.of("rendering"):
-                        question = self._prompts.render(request)
-                        batch[question.key] = request, question
-                    await turn.pass_on()
-                found = await self._store.get_many(list(batch))
-                for key, (request, question) in batch.items():
-                    if request.ordinal not in self._futures:  # stopped meanwhile
-                        continue
-                    if (outcome := found.get(key)) is not None:
-                        self._replayed += 1
-                        self._settle(request, Performed(key, outcome))
-                    elif self._backend is None:
-                        self._refuse(request.ordinal)
-                    else:
-                        heapq.heappush(self._pending, (request.due, request.ordinal, key, request))
-                        self._missing.add(request.ordinal)
-                        if len(self._rendered) < _RENDERED_KEPT:
-                            self._rendered[request.ordinal] = question
-                if self._needed is not None:
-                    self.need(self._needed)
-                self._to_ask.set()
-
-    def _settle(self, request: Request, performed: Performed) -> None:
-        future = self._futures.pop(request.ordinal)
+    def _resolve(self, ordinal: int, stored: StoredOutcome | None) -> None:
+        future = self._outcomes[ordinal]
         if not future.done():
-            future.set_result(performed)
+            future.set_result(stored)
 
-    def _refuse(self, ordinal: int) -> None:
-        future = self._futures.pop(ordinal)
-        if not future.done():
-            future.set_exception(Stopped())
+    def _take_look_up(self, look_up: LookUp) -> None:
+        request, ordinal = look_up.request, look_up.request.ordinal
+        if self._stopping:
+            return
+        if look_up.outcome is not None:
+            self._replayed += 1
+            self._resolve(ordinal, StoredOutcome(look_up.key, look_up.outcome))
+        elif self._backend is None:
+            self._resolve(ordinal, None)
+        else:
+            heapq.heappush(self._pending, (request.due, ordinal, look_up.key, request))
+            self._missing.add(ordinal)
+            if len(self._rendered) < _RENDERED_KEPT:
+                self._rendered[ordinal] = look_up.chat_request
+            if self._asking or ordinal == self._needed:
+                self._begin_asking()
 
     async def _dispatch(self) -> None:
+        """Asks for missing outcomes while the endpoints have free slots; connects to them before the first."""
+        if self._backend is None:
+            return
         connected = False
         while True:
             await self._to_ask.wait()
             self._to_ask.clear()
-            if not self._asking:
-                continue
             if self._pending and not connected:
-                assert self._backend is not None
                 await self._backend.connect()
                 connected = True
             set_off = 0
-            while self._pending and not self._stopping and self._has_free_slot():
+            while self._pending and not self._stopping and len(self._in_flight) < self._backend.capacity:
                 _, ordinal, key, request = heapq.heappop(self._pending)
-                flight = _Flight(request, key, asyncio.get_running_loop().time())
-                self._flights[ordinal] = flight
-                self._under_way.add(ordinal)
                 self._missing.discard(ordinal)
+                flying = _RequestInFlight(request, key, asyncio.get_running_loop().time())
+                self._in_flight[ordinal] = flying
+                self._unstored.add(ordinal)
                 self._asked += 1
-                self._set_off(flight, avoid=None)
+                self._set_off(flying, self._backend, avoid=None)
                 set_off += 1
                 if set_off % _SET_OFF_AT_ONCE == 0:
                     await asyncio.sleep(0)
 
-    def _has_free_slot(self) -> bool:
-        return self._backend is not None and len(self._flights) < self._backend.capacity
-
-    def _set_off(self, flight: _Flight, *, avoid: str | None) -> None:
+    def _set_off(self, flying: _RequestInFlight, backend: Backend, *, avoid: str | None) -> None:
         assert self._group is not None
-        flight.attempts.append(self._group.create_task(self._ask(flight, avoid)))
+        flying.attempts.append(self._group.create_task(self._ask(flying, backend, avoid)))
 
-    async def _ask(self, flight: _Flight, avoid: str | None) -> None:
-        assert self._backend is not None
-        request = flight.request
-        if (question := self._rendered.pop(request.ordinal, None)) is None:
+    async def _ask(self, flying: _RequestInFlight, backend: Backend, avoid: str | None) -> None:
+        request = flying.request
+        if (chat_request := self._rendered.pop(request.ordinal, None)) is None:
             with self._pulse.of("rendering"):
-                question = self._prompts.render(request)
+                chat_request = self._render(request)
         try:
-            outcome = await self._backend.ask(
-                question,
+            outcome = await backend.ask(
+                chat_request,
                 priority=request.due,
                 affinity=request.task_id,
-                placed=lambda url: setattr(flight, "endpoint", url),
+                placed=lambda url: setattr(flying, "endpoint", url),
                 avoid=avoid,
             )
         except asyncio.CancelledError:
-            if not flight.answered:
-                self._flights.pop(request.ordinal, None)
+            if not flying.answered:
+                self._in_flight.pop(request.ordinal, None)
             raise
         except EndpointUnavailable:  # only after `stop`: until then the pool goes on trying
             if not self._stopping:
                 raise
-            flight.attempts.remove(asyncio.current_task())  # type: ignore[arg-type]
-            if not flight.attempts:
-                self._flights.pop(request.ordinal, None)
-                self._under_way.discard(request.ordinal)
-                self._refuse(request.ordinal)
+            flying.attempts.remove(asyncio.current_task())  # type: ignore[arg-type]
+            if not flying.attempts:
+                self._in_flight.pop(request.ordinal, None)
+                self._unstored.discard(request.ordinal)
+                self._resolve(request.ordinal, None)
             return
-        if flight.answered:
+        if flying.answered:
             return
-        flight.answered = True
-        for other in flight.attempts:
+        flying.answered = True
+        for other in flying.attempts:
             if other is not asyncio.current_task():
                 other.cancel()
-        # The slot is free once the answer is read; that it is durable matters only to the commit.
-        self._flights.pop(request.ordinal, None)
+        # The slot is free once the completion is read; only the commit needs it to be durable.
+        self._in_flight.pop(request.ordinal, None)
         self._to_ask.set()
         if isinstance(outcome, Completion):
-            self._latencies.setdefault(request.kind, deque(maxlen=_LATENCIES_KEPT)).append(outcome.latency_s)
-        await self._store.put(flight.key, request, question, outcome)
-        self._under_way.discard(request.ordinal)
-        self._settle(request, Performed(flight.key, outcome, new=True))
+            self._latencies.note(request.kind, outcome.latency_s)
+        await self._store.put(flying.key, request, chat_request, outcome)
+        self._unstored.discard(request.ordinal)
+        self._resolve(request.ordinal, StoredOutcome(flying.key, outcome, new=True))
 
     async def _watch_head_of_line(self) -> None:
-        """What is soonest due holds up all commits: past its deadline it is asked a second time, elsewhere."""
+        """The request that is soonest due holds up all commits. Past its deadline it is asked again, elsewhere."""
+        if self._backend is None:
+            return
         while True:
-            await asyncio.sleep(min(1.0, self._first_deadline_s / 4))
-            flights = self._flights.values()
-            head = min(flights, key=lambda flight: (flight.request.due, flight.request.ordinal), default=None)
+            await asyncio.sleep(self._look_every_s)
+            in_flight = self._in_flight.values()
+            head = min(in_flight, key=lambda flying: (flying.request.due, flying.request.ordinal), default=None)
             if head is None or len(head.attempts) > 1:
                 continue
-            deadline = self._deadline(head.request.kind)
-            if deadline is not None and asyncio.get_running_loop().time() - head.started > deadline:
+            deadline_s = self._latencies.deadline_s(head.request.kind)
+            if deadline_s is not None and asyncio.get_running_loop().time() - head.started > deadline_s:
                 self._asked_twice += 1
-                self._set_off(head, avoid=head.endpoint)
-
-    def _deadline(self, kind: Kind) -> float | None:
-        """Seconds after which the head of the line counts as lost; None while there is too little to judge by."""
-        latencies = self._latencies.get(kind, ())
-        if len(latencies) < _LATENCIES_NEEDED:
-            return None
-        p99 = sorted(latencies)[int(_P99 * (len(latencies) - 1))]
-        return max(self._first_deadline_s, _DEADLINE_IN_P99 * p99)
+                self._set_off(head, self._backend, avoid=head.endpoint)

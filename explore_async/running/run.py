@@ -20,7 +20,7 @@ from explore_async.exploration.values import Event, Request
 from explore_async.running.backend import Backend, check_operation
 from explore_async.running.breaker import Breaker
 from explore_async.running.checkpointing import Checkpoints, Standing, at_last_checkpoint
-from explore_async.running.driver import Performed, Stopped, drive
+from explore_async.running.driver import RunStopped, StoredOutcome, drive
 from explore_async.running.live import Glimpse, Live
 from explore_async.running.own_time import Pulse
 from explore_async.running.performer import Performer
@@ -222,7 +222,7 @@ class Run:
                     await store.discard_failures()
                 await self._get_ready(fresh=not held.last_row)
                 backend = None if self._offline else self._backend
-                self._performer = Performer(store, PromptBook(self._recipe), backend, self._pulse)
+                self._performer = Performer(store, PromptBook(self._recipe).render, backend, self._pulse)
                 self._observer.began(self._recipe, self)
                 self._checkpoints = Checkpoints(
                     self._directory, self._standing, records, store, every=self._operation.checkpoint_every
@@ -277,9 +277,9 @@ class Run:
                 if self._operation.wall_time_s is not None:
                     beside.append(group.create_task(self._keep_time(self._operation.wall_time_s)))
                 try:
-                    await drive(self._explorer, performer.start, self._publish, self._pulse)
+                    await drive(self._explorer, performer, self._publish, self._pulse)
                     self._ending = self._explorer.stopped or "complete"
-                except Stopped:
+                except RunStopped:
                     self._ending = self._ending or "offline"
                     abandon = False
                 finally:
@@ -287,11 +287,11 @@ class Run:
                     for coroutine in beside:
                         coroutine.cancel()
 
-    def _publish(self, request: Request, performed: Performed, events: list[Event]) -> None:
-        self._tally.commit(request, performed.outcome, events)
-        self._records.write(events, performed.key)
+    def _publish(self, request: Request, stored: StoredOutcome, events: list[Event]) -> None:
+        self._tally.commit(request, stored.outcome, events)
+        self._records.write(events, stored.key)
         self._observer.committed(events)
-        self._breaker.note(request, performed, events)
+        self._breaker.note(request, stored, events)
 
     async def _keep_tree(self) -> None:
         """The tree so far, for whoever looks. Not while replaying: there a fuller one is on the disk already."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from support.naive import depth_first
 from support.scripted import WIDE_WORDS, Driven, answer, recipe
 
+from explore_async.exploration.play import play
 from explore_async.exploration.values import (
     ChatRequest,
     Completion,
@@ -64,12 +65,9 @@ def test_at_window_one_the_order_is_depth_first(breadths: list[int], step: int, 
         ),
         outcome,
     )
-    while not run.explorer.explored:
-        request = run.explorer.next_request()
-        assert request is not None
-        run.issued.append(request)
-        performed = run.perform(request)
-        run.publish(request, performed, run.explorer.commit(request, performed.outcome))
+    for _ in play(run, lambda request: run.perform(request).outcome):
+        if run.explorer.explored:
+            break
 
     replayed: Counter[tuple[str, str]] = Counter()
 
@@ -125,7 +123,7 @@ def test_timing_changes_nothing(window: int) -> None:
     reference = Driven(settings).run()
     assert reference.explorer.stopped == "target"
     for concurrency, shuffle in ((1, 1), (7, 2), (64, 3), (500, 4)):
-        other = Driven(settings).run(most_delay_s=0.003, concurrency=concurrency, shuffle=shuffle)
+        other = Driven(settings).drive(most_delay_s=0.003, concurrency=concurrency, shuffle=shuffle)
         assert other.keys == reference.keys
         assert other.events == reference.events
         assert other.explorer.trees() == reference.explorer.trees()
@@ -264,7 +262,7 @@ def test_barren_exploration_ends() -> None:
 def test_token_budget_stops_the_run() -> None:
     """Tokens are counted at commit, so a budget stops every run of a recipe at the same place."""
     runs = [
-        Driven(recipe(targets={"examples": 500, "token_budget": 3000})).run(most_delay_s=0.002, concurrency=c)
+        Driven(recipe(targets={"examples": 500, "token_budget": 3000})).drive(most_delay_s=0.002, concurrency=c)
         for c in (3, 50)
     ]
     assert [run.explorer.stopped for run in runs] == ["token_budget"] * 2
@@ -394,8 +392,7 @@ def test_a_wide_window_is_affordable() -> None:
     while (request := run.explorer.next_request()) is not None:
         requests.append(request)
         if len(requests) == 1:  # the opening: the rest may follow once it is committed
-            performed = run.perform(request)
-            run.explorer.commit(request, performed.outcome)
+            run.explorer.commit(request, run.perform(request).outcome)
     assert len(requests) == 200_001
     shared = {id(request.prompt.values["demonstrations"]) for request in requests}
     assert len(shared) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import Any
 
 import orjson
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from support.scripted import WORDS, answer, recipe
 
 from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Completion, Event, Example, ExampleKept, Failure, Outcome, Request
 from explore_async.settings.recipe import Recipe
@@ -31,28 +31,21 @@ SEEDED = {
 
 
 class Walk:
-    """Drives an explorer one commit at a time; the oldest of what is soonest due, as the driver does."""
+    """An explorer that is played one commit at a time."""
 
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
-        self.book = PromptBook(explorer.recipe)
-        self.issued = [(request.due, request.ordinal, request) for request in explorer.outstanding]
-        heapq.heapify(self.issued)
+        book = PromptBook(explorer.recipe)
+        self.commits = play(explorer, lambda request: outcome(book, request))
 
-    def step(self) -> tuple[list[Request], list[Event]] | None:
-        """What was asked before the next commit, and what that led to; None at the end."""
-        if self.explorer.stopped is not None:
+    def step(self) -> tuple[Request, list[Request], list[Event]] | None:
+        """The next commit: its request, those issued since the commit before, the events; None at the end."""
+        before = {request.ordinal for request in self.explorer.outstanding}
+        if (commit := next(self.commits, None)) is None:
             return None
-        asked: list[Request] = []
-        while len(self.issued) < int(self.explorer.recipe.window):
-            if (request := self.explorer.next_request()) is None:
-                break
-            heapq.heappush(self.issued, (request.due, request.ordinal, request))
-            asked.append(request)
-        if not self.issued:
-            return None
-        *_, request = heapq.heappop(self.issued)
-        return asked, self.explorer.commit(request, outcome(self.book, request))
+        request, _, events = commit
+        asked = [other for other in (request, *self.explorer.outstanding) if other.ordinal not in before]
+        return request, asked, events
 
 
 def outcome(book: PromptBook, request: Request) -> Outcome:
@@ -106,14 +99,14 @@ def test_it_asks_decides_and_tells_the_same_from_there_on(recipe: Recipe, at: in
     for _ in range(at):
         if (done := first.step()) is None:
             break
-        kept += kept_in(done[1])
+        kept += kept_in(done[2])
     state: dict[str, Any] = orjson.loads(orjson.dumps(first.explorer.state()))
     explorer = Explorer(recipe, KNOWN)
     explorer.restore(state, kept)
     second = Walk(explorer)
 
     assert orjson.loads(orjson.dumps(explorer.state())) == state
-    assert sorted(second.issued) == sorted(first.issued)
+    assert explorer.outstanding == first.explorer.outstanding
     assert explorer.trees() == first.explorer.trees()
     while (expected := first.step()) is not None:
         assert second.step() == expected

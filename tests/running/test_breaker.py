@@ -18,7 +18,7 @@ from support.server_faults import Disturbed
 from explore_async.errors import EndpointError
 from explore_async.exploration.values import ChatRequest, Event, Failure, Outcome, Request
 from explore_async.running.breaker import JUDGED, Breaker
-from explore_async.running.driver import Performed
+from explore_async.running.driver import StoredOutcome
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -41,12 +41,12 @@ class Guarded(Driven):
             replace(good, text="I am sorry,\nbut \x1b[31mno.") if request.ordinal % 2 else Failure("rejected", "no", 1)
         )
 
-    def perform(self, request: Request) -> Performed:
+    def perform(self, request: Request) -> StoredOutcome:
         return replace(super().perform(request), new=self.new(request))
 
-    def publish(self, request: Request, performed: Performed, events: list[Event]) -> None:
-        super().publish(request, performed, events)
-        self.breaker.note(request, performed, events)
+    def publish(self, request: Request, stored: StoredOutcome, events: list[Event]) -> None:
+        super().publish(request, stored, events)
+        self.breaker.note(request, stored, events)
 
 
 @pytest.mark.parametrize(

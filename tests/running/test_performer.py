@@ -14,7 +14,7 @@ from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Completion
 from explore_async.running import performer as performing
-from explore_async.running.driver import Stopped
+from explore_async.running.driver import RunStopped
 from explore_async.running.own_time import Pulse
 from explore_async.running.performer import Performer
 from explore_async.storage.completions import CompletionStore
@@ -31,17 +31,18 @@ async def test_a_stop_does_not_wait_for_all_that_is_stored(tmp_path: Path, monke
         for request in requests:
             question = prompts.render(request)
             await store.put(question.key, request, question, Completion("x", "stop", 1, 1))
-        performer = Performer(store, prompts, None, Pulse())
+        performer = Performer(store, prompts.render, None, Pulse())
         async with asyncio.TaskGroup() as group:
             performer.open(group)
-            results = [performer.start(request) for request in requests]
-            for result in results[:100]:
-                await result
+            for request in requests:
+                performer.start(request)
+            for request in requests[:100]:
+                await performer.take(request)
             performer.stop()
             committed = 0
-            with contextlib.suppress(Stopped):
-                for result in results[100:]:
-                    await result
+            with contextlib.suppress(RunStopped):
+                for request in requests[100:]:
+                    await performer.take(request)
                     await asyncio.sleep(0.01)
                     committed += 1
             await performer.close(abandon=False)
@@ -78,14 +79,16 @@ async def test_a_stop_in_haste_waits_for_no_slow_answer(
     assert first is not None
     now = asyncio.get_running_loop().time
     async with CompletionStore(tmp_path / "c.sqlite") as store:
-        performer = Performer(store, prompts, _Hanging(), Pulse())
+        performer = Performer(store, prompts.render, _Hanging(), Pulse())
         async with asyncio.TaskGroup() as group:
             performer.open(group)
-            answered, hanging = [performer.start(replace(first, ordinal=n, due=n, seed=n)) for n in range(2)]
-            await answered
+            answered, hanging = [replace(first, ordinal=n, due=n, seed=n) for n in range(2)]
+            performer.start(answered)
+            performer.start(hanging)
+            await performer.take(answered)
             began = now()
             performer.stop(in_haste=in_haste)
-            with pytest.raises(Stopped):
-                await hanging
+            with pytest.raises(RunStopped):
+                await performer.take(hanging)
             await performer.close(abandon=False)
     assert least_s <= now() - began <= most_s

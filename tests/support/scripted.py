@@ -1,17 +1,19 @@
-"""Answers that are a function of the request, for driving an explorer without a server."""
+"""Completions that are a function of the request, for playing and driving an explorer without a server."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import orjson
 
 from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Event, Outcome, Request
-from explore_async.running.driver import Performed, drive
+from explore_async.running.driver import StoredOutcome, drive
 from explore_async.running.own_time import Pulse
 from explore_async.settings.config import RecipeConfig
 from explore_async.settings.recipe import Recipe
@@ -64,7 +66,10 @@ def answer(question: ChatRequest, request: Request, *, words: list[str] = WIDE_W
 
 
 class Driven:
-    """A run driven to its end by a fake perform; keeps what happened."""
+    """A run that is played or driven to its end with made-up outcomes; keeps what happened.
+
+    It is the `Source` of its own run, so it sees what the explorer issues.
+    """
 
     def __init__(
         self,
@@ -83,40 +88,74 @@ class Driven:
         self.issued: list[Request] = []
         self.explored_at: int | None = None
 
-    def perform(self, request: Request) -> Performed:
-        question = self.book.render(request)
-        return Performed(question.key, self.outcome(question, request))
+    @property
+    def window(self) -> int:
+        return self.explorer.window
 
-    def publish(self, request: Request, performed: Performed, events: list[Event]) -> None:
+    @property
+    def stopped(self) -> str | None:
+        return self.explorer.stopped
+
+    @property
+    def outstanding(self) -> list[Request]:
+        return self.explorer.outstanding
+
+    def next_request(self) -> Request | None:
+        request = self.explorer.next_request()
+        if request is not None:
+            self.issued.append(request)
+        return request
+
+    def commit(self, request: Request, outcome: Outcome) -> list[Event]:
+        return self.explorer.commit(request, outcome)
+
+    def perform(self, request: Request) -> StoredOutcome:
+        chat_request = self.book.render(request)
+        return StoredOutcome(chat_request.key, self.outcome(chat_request, request))
+
+    def publish(self, request: Request, stored: StoredOutcome, events: list[Event]) -> None:
         self.commits.append(request)
-        self.keys.append(performed.key)
+        self.keys.append(stored.key)
         self.events += events
         if self.explorer.explored and self.explored_at is None:
             self.explored_at = len(self.commits)
 
-    def run(self, *, most_delay_s: float = 0.0, concurrency: int | None = None, shuffle: int = 0) -> Driven:
-        """Drives to the end, with random delays and limited slots where asked for."""
+    def run(self) -> Self:
+        """Plays to the end."""
+        latest: list[StoredOutcome] = []
+
+        def outcome(request: Request) -> Outcome:
+            latest[:] = [self.perform(request)]
+            return latest[0].outcome
+
+        for request, _, events in play(self, outcome):
+            self.publish(request, latest[0], events)
+        return self
+
+    def drive(self, *, most_delay_s: float, concurrency: int, shuffle: int = 0) -> Self:
+        """Drives to the end with random delays and limited slots."""
 
         async def go() -> None:
-            slots = asyncio.Semaphore(concurrency) if concurrency else None
+            slots = asyncio.Semaphore(concurrency)
             rng = random.Random(shuffle)
+            started: dict[int, asyncio.Task[StoredOutcome]] = {}
 
-            async def perform(request: Request) -> Performed:
-                if slots is None:
-                    return self.perform(request)
+            async def perform(request: Request) -> StoredOutcome:
                 async with slots:
                     await asyncio.sleep(rng.random() * most_delay_s)
                     return self.perform(request)
 
-            def start(request: Request) -> asyncio.Future[Performed]:
-                self.issued.append(request)
-                return asyncio.ensure_future(perform(request))
+            class Slots:
+                def start(self, request: Request) -> None:
+                    started[request.ordinal] = asyncio.create_task(perform(request))
 
-            await drive(self.explorer, start, self.publish, Pulse())
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for coroutine in others:
+                async def take(self, request: Request) -> StoredOutcome:
+                    return await started.pop(request.ordinal)
+
+            await drive(self, Slots(), self.publish, Pulse())
+            for coroutine in started.values():
                 coroutine.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.gather(*started.values(), return_exceptions=True)
 
         asyncio.run(go())
         return self

@@ -1,0 +1,34 @@
+"""The latest latencies of each kind of request, and when a request of that kind counts as lost."""
+
+from __future__ import annotations
+
+from collections import deque
+
+_KEPT = 200
+_NEEDED = 20
+_P99 = 0.99
+_DEADLINE_IN_P99 = 5.0
+
+
+class Latencies:
+    """Owns the latest latencies, in seconds. `first_deadline_s`: the shortest deadline, however quick the endpoints."""
+
+    def __init__(self, first_deadline_s: float) -> None:
+        self._first_deadline_s = first_deadline_s
+        self._by_kind: dict[str, deque[float]] = {}
+
+    def note(self, kind: str, seconds: float) -> None:
+        self._by_kind.setdefault(kind, deque(maxlen=_KEPT)).append(seconds)
+
+    @property
+    def slowest_s(self) -> float:
+        """The longest of the latest latencies of all kinds; 0 where there is none."""
+        return max((seconds for latencies in self._by_kind.values() for seconds in latencies), default=0.0)
+
+    def deadline_s(self, kind: str) -> float | None:
+        """Seconds after which a request of this kind counts as lost; None while there are too few latencies."""
+        latencies = self._by_kind.get(kind, ())
+        if len(latencies) < _NEEDED:
+            return None
+        p99 = sorted(latencies)[int(_P99 * (len(latencies) - 1))]
+        return max(self._first_deadline_s, _DEADLINE_IN_P99 * p99)

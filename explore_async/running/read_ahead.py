@@ -1,0 +1,81 @@
+"""Looks up started requests in the store, in batches, before the driver needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+from explore_async.exploration.values import ChatRequest, Outcome, Request
+from explore_async.running.own_time import Pulse, Turn
+
+_BATCH = 500
+
+
+class OutcomeReader(Protocol):
+    """The part of `storage.completions.CompletionStore` that a look-up uses."""
+
+    async def get_many(self, keys: Sequence[str]) -> dict[str, Outcome]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A request with its rendered form, the key of that, and the outcome stored under the key; None where none is."""
+
+    request: Request
+    chat_request: ChatRequest
+    key: str
+    outcome: Outcome | None
+
+
+class ReadAhead:
+    """Owns the started requests that are not looked up yet. `report` receives each look-up, in the order of `add`."""
+
+    def __init__(
+        self,
+        store: OutcomeReader,
+        render: Callable[[Request], ChatRequest],
+        report: Callable[[LookUp], None],
+        pulse: Pulse,
+    ) -> None:
+        self._store = store
+        self._render = render
+        self._report = report
+        self._pulse = pulse
+        self._waiting: deque[Request] = deque()
+        self._arrived = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Requests that are not looked up yet."""
+        return len(self._waiting)
+
+    def add(self, request: Request) -> None:
+        self._waiting.append(request)
+        self._arrived.set()
+
+    def clear(self) -> None:
+        """Forgets all requests that are not looked up yet."""
+        self._waiting.clear()
+
+    async def keep_reading(self) -> NoReturn:
+        """Looks up every request that is added. Ends by being cancelled."""
+        turn = Turn()
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                await self._read_batch(turn)
+
+    async def _read_batch(self, turn: Turn) -> None:
+        rendered: list[tuple[Request, ChatRequest, str]] = []
+        while self._waiting and len(rendered) < _BATCH:
+            request = self._waiting.popleft()
+            with self._pulse.of("rendering"):
+                chat_request = self._render(request)
+                rendered.append((request, chat_request, chat_request.key))
+            await turn.pass_on()
+        outcomes = await self._store.get_many([key for _, _, key in rendered])
+        for request, chat_request, key in rendered:
+            self._report(LookUp(request, chat_request, key, outcomes.get(key)))
