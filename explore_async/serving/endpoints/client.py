@@ -40,8 +40,6 @@ CONNECT_TIMEOUT_S = 10.0
 EXCERPT_CHARACTERS = 300
 
 _PATIENCE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
-_TLS_ALERT = re.compile(r"Bad status line.*b\\*'\\+x15\\+x03", re.DOTALL)
-"""How aiohttp shows the beginning of an answer that is one."""
 _REFUSALS = range(300, 500)
 """Statuses that are final; a success without a text is none."""
 _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
@@ -199,11 +197,13 @@ class EndpointClient:
         except TimeoutError as error:
             message = f"{self.url} did not answer within {timeout_s or CONNECT_TIMEOUT_S:.4g} s"
             raise AttemptTimedOut(message, endpoint=self.url) from error
+        except aiohttp.ClientResponseError as error:
+            # "from None": it holds the request's headers, and so the key.
+            detail = self.excerpt(error.message.encode(errors="replace"))
+            message = f"{self.url} did not answer in HTTP ({detail}); is its URL https:// instead of http://?"
+            raise EndpointUnavailable(message, endpoint=self.url) from None
         except (aiohttp.ClientError, OSError) as error:
-            # "from None": aiohttp's response errors hold the request's headers, and so the key.
             detail = self.excerpt(f"{type(error).__name__}: {error}".encode(errors="replace"))
-            if _TLS_ALERT.search(str(error)):
-                detail = "it speaks TLS; is its URL https:// instead of http://?"
             raise EndpointUnavailable(f"{self.url} broke off: {detail}", endpoint=self.url) from None
 
     def _refusal(self, status: int, headers: Mapping[str, str], raw: bytes) -> EndpointError:
@@ -235,7 +235,7 @@ def _cause(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     """The system's words, without aiohttp's own about host and TLS."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return f"no connection within {CONNECT_TIMEOUT_S:.4g} s"
-    if "WRONG_VERSION_NUMBER" in str(error):
+    if isinstance(error.os_error, ssl.SSLError) and error.os_error.reason == "WRONG_VERSION_NUMBER":
         return "it does not speak TLS; is its URL http:// instead of https://?"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or "it is not valid"

@@ -1,7 +1,7 @@
 """One endpoint as the pool sees it: how much it takes, how fast it is, whether it is there.
 
-Owns the endpoint's slots, rates, deadlines and circuit breaker. Knows no other endpoint and no queue; it changes only
-itself, and returns what its owner has to act on.
+Owns the endpoint's slots, deadlines and circuit breaker; its rates are in `rate_limits`. Knows no other endpoint and no
+queue; it changes only itself, and returns what its owner has to act on.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from asyncio_throttle.throttler import Throttler
-
 from explore_async.errors import AttemptTimedOut, EndpointError, ExploreError
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints.concurrency import READING_S, AutoLimit, FixedLimit, Limit
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics
+from explore_async.serving.endpoints.rate_limits import RateLimits
 from explore_async.serving.endpoints.values import LARGEST_EXPONENT, Endpoint, EndpointStatistics, Retry
 from explore_async.serving.endpoints.wire import ServedModel
 
@@ -33,7 +32,6 @@ FAULTS_IN_A_ROW = 8
 QUIET_READING_S = 5.0
 """Seconds between two readings of an engine whose limit has not changed of late: pages of metrics are long."""
 _CHANGED_OF_LATE_S = 10.0
-_SECONDS_A_MINUTE = 60.0
 
 
 class Client(Protocol):
@@ -66,6 +64,7 @@ class Host:
     drained: bool = False
     """Taken from the list of endpoints: it gets nothing new."""
     limit: Limit = field(init=False)
+    rates: RateLimits = field(init=False)
     reading: EngineMetrics | None = None
     read_at: float = float("-inf")
     engine_tokens_per_s: float | None = None
@@ -84,20 +83,13 @@ class Host:
     cached_tokens: int = 0
     last_error: str = ""
     errored_at: float = 0.0
-    throttler: Throttler | None = None
-    throttling: asyncio.Lock = field(default_factory=asyncio.Lock)
     _changed_at: float = float("-inf")
-    _tokens_owed: float = 0.0
-    _owed_at: float = 0.0
     _deadlines: set[asyncio.Timeout] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         declared = self.endpoint.concurrency
         self.limit = AutoLimit(self.most) if declared is None else FixedLimit(declared)
-        if (per_minute := self.endpoint.requests_per_minute) is not None:
-            # About a second's worth in just the period that yields the rate: smooth, not a minute's worth at once.
-            burst = max(1, round(per_minute / 60))
-            self.throttler = Throttler(rate_limit=burst, period=60 * burst / per_minute)
+        self.rates = RateLimits(self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute)
 
     @property
     def url(self) -> str:
@@ -117,7 +109,7 @@ class Host:
         return self.endpoint.concurrency is None
 
     def available(self, now: float) -> bool:
-        return self.healthy and not self.drained and now >= self.paused_until and self._pays_off_at() <= now
+        return self.healthy and not self.drained and now >= self.paused_until and not self.rates.wait_s(now)
 
     @property
     def free(self) -> int:
@@ -126,27 +118,6 @@ class Host:
     def occupy(self) -> None:
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-
-    def _pays_off_at(self) -> float:
-        """When the tokens that were used beyond the rate are paid off; of an answer they are known only afterwards."""
-        per_minute = self.endpoint.tokens_per_minute
-        if per_minute is None:
-            return float("-inf")
-        return self._owed_at + (self._tokens_owed - per_minute / _SECONDS_A_MINUTE) * _SECONDS_A_MINUTE / per_minute
-
-    def _owe(self, tokens: int, now: float) -> float:
-        """Note used tokens; the seconds until they are paid off."""
-        if (per_minute := self.endpoint.tokens_per_minute) is None:
-            return 0.0
-        paid = (now - self._owed_at) * per_minute / _SECONDS_A_MINUTE
-        self._tokens_owed = max(0.0, self._tokens_owed - paid) + tokens
-        self._owed_at = now
-        return max(0.0, self._pays_off_at() - now)
-
-    async def throttle(self) -> None:
-        if self.throttler is not None:
-            async with self.throttling:  # acquire polls every 10 ms: let one coroutine do so, not hundreds
-                await self.throttler.acquire()  # type: ignore[no-untyped-call]
 
     # Asking.
 
@@ -186,7 +157,7 @@ class Host:
         """
         sampling = {**request.sampling, "max_tokens": 1}
         canary = replace(request, messages=({"role": "user", "content": "Say yes."},), sampling=sampling)
-        await self.throttle()
+        await self.rates.wait_for_request()
         try:
             await self.client.ask(canary, served_model=self.name_of(request.model), timeout_s=SHORTEST_DEADLINE_S)
         except EndpointError as error:
@@ -205,7 +176,7 @@ class Host:
         now = asyncio.get_running_loop().time()
         self._note_life()
         self.limit.answered(now, completion.completion_tokens)
-        self._owe(completion.prompt_tokens + completion.completion_tokens, now)
+        self.rates.spend(completion.prompt_tokens + completion.completion_tokens, now)
         self.prompt_tokens += completion.prompt_tokens
         self.completion_tokens += completion.completion_tokens
         self.cached_tokens += completion.cached_tokens
@@ -213,10 +184,6 @@ class Host:
             rate = completion.completion_tokens / completion.latency_s
             known = self.tokens_per_s
             self.tokens_per_s = rate if known is None else known + EWMA_WEIGHT * (rate - known)
-
-    def owes_s(self, now: float) -> float:
-        """Seconds until the rate of tokens allows another request."""
-        return max(0.0, self._pays_off_at() - now)
 
     # Looking at the engine.
 

@@ -237,7 +237,7 @@ class EndpointPool:
         """An outcome, or the seconds to wait before the next attempt."""
         if trouble.at(host) >= self._retry.attempts:
             await host.ask_canary(request)
-        await host.throttle()
+        await host.rates.wait_for_request()
         started = self._now()
         trouble.attempts += 1
         host.retries += trouble.attempts > 1
@@ -250,8 +250,8 @@ class EndpointPool:
             self._failures += isinstance(step, Failure)
             return step
         self._slowest_answer_s = max(self._slowest_answer_s, completion.latency_s)
-        if (owes_s := host.owes_s(self._now())) > 0:
-            asyncio.get_running_loop().call_later(owes_s, self._slots.dispatch)
+        if (wait_s := host.rates.wait_s(self._now())) > 0:
+            asyncio.get_running_loop().call_later(wait_s, self._slots.dispatch)
         return completion
 
     def _after(self, error: EndpointError, host: Host, trouble: Trouble, started: float) -> Failure | float:

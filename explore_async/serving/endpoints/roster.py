@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
 
-import tenacity
-
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable, RateLimited, RequestRejected
 from explore_async.exploration.values import ChatRequest
 from explore_async.serving.endpoints.credentials import advice_on_key
@@ -22,6 +20,7 @@ from explore_async.serving.endpoints.values import Retry
 from explore_async.serving.endpoints.wire import ServedModel
 
 CONNECT_PATIENCE_S = 3.0
+_CONNECT_PAUSE_S = 0.5
 _NAMES_SHOWN = 20
 PRIORITY_ENGINES = {"vllm", "simulator"}
 """Engines (`owned_by` in /models) that know the field `priority`; others may refuse a body that holds it."""
@@ -93,17 +92,16 @@ class Roster:
 
     async def _look_up(self, host: Host) -> list[ServedModel] | EndpointError | None:
         """What it serves, None where it does not say, or the error that takes it for out."""
-        patiently = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type((EndpointUnavailable, RateLimited)),
-            wait=tenacity.wait_fixed(CONNECT_PATIENCE_S / 6),
-            stop=tenacity.stop_after_delay(CONNECT_PATIENCE_S),
-            reraise=True,
-        )
-        try:
-            return await patiently(_catalogue, host)
-        except (EndpointUnavailable, RateLimited) as error:
-            host.note_error(error)
-            return error
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CONNECT_PATIENCE_S
+        while True:
+            try:
+                return await _catalogue(host)
+            except (EndpointUnavailable, RateLimited) as error:
+                if loop.time() >= deadline:
+                    host.note_error(error)
+                    return error
+            await asyncio.sleep(_CONNECT_PAUSE_S)
 
     def _settle_models(self, found: Sequence[list[ServedModel] | EndpointError | None]) -> tuple[str, ...]:
         errors = [answer for answer in found if isinstance(answer, EndpointError)]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -24,10 +24,18 @@ MOST_TOKENS = 2**24
 """Of one answer; a greater count is none. Sums of what some servers report would fit into no file."""
 _LONGEST_NAME = 500
 
-# vLLM says it in words (two wordings), OpenAI by code, llama.cpp by type.
-_OVERFLOW = re.compile(
-    r"maximum context length|maximum model length|context_length_exceeded|exceed_context_size", re.IGNORECASE
-)
+_OVERFLOW_CODES: Final[Mapping[str, str]] = {
+    "context_length_exceeded": "OpenAI, as code",
+    "exceed_context_size_error": "llama.cpp, as type",
+}
+"""Codes and types of an error that say: the prompt is longer than the model's context."""
+_OVERFLOW_PHRASES: Final[Mapping[str, str]] = {
+    "maximum context length": "vLLM, SGLang",
+    "maximum model length": "vLLM's V1 engine",
+    "context_length_exceeded": "gateways that repeat OpenAI's code in their message",
+    "exceed_context_size": "gateways that repeat llama.cpp's type in their message",
+}
+"""The same in the messages of servers that have no code for it, in lower case."""
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -40,7 +48,6 @@ class ServedModel:
 
     name: str
     owner: str = ""
-    max_model_len: int | None = None
 
 
 def chat_body(request: ChatRequest, served_model: str, priority: int | None) -> bytes:
@@ -121,7 +128,7 @@ def read_catalogue(answer: Any) -> list[ServedModel] | None:
     """None where the answer is no list of models."""
     try:
         return [
-            ServedModel(entry["id"], _name(entry.get("owned_by"), ""), _count(entry.get("max_model_len")) or None)
+            ServedModel(entry["id"], _name(entry.get("owned_by"), ""))
             for entry in answer["data"]
             if isinstance(entry["id"], str)
         ]
@@ -130,8 +137,11 @@ def read_catalogue(answer: Any) -> list[ServedModel] | None:
 
 
 def is_overflow(raw: bytes) -> bool:
-    """Whether the body of a 400 says that the prompt is too long for the model."""
-    return _OVERFLOW.search(_error_text(raw)) is not None
+    """True when the body of a 400 says that the prompt is too long for the model."""
+    message, codes = _read_error(raw)
+    return any(code in _OVERFLOW_CODES for code in codes) or any(
+        phrase in message.lower() for phrase in _OVERFLOW_PHRASES
+    )
 
 
 def retry_after(value: str | None) -> float | None:
@@ -158,14 +168,14 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0
 
 
-def _error_text(raw: bytes) -> str:
-    """Message, code and type of an error body: the object under "error" (OpenAI) or the body itself (older vLLM)."""
+def _read_error(raw: bytes) -> tuple[str, list[str]]:
+    """Message, and code and type, of an error: the object under "error" (OpenAI) or the body itself (older vLLM)."""
     try:
-        answer = _mapping(orjson.loads(raw))
+        body = _mapping(orjson.loads(raw))
     except orjson.JSONDecodeError:
-        return ""
-    error = answer.get("error", answer)
+        return "", []
+    error = body.get("error", body)
     if isinstance(error, str):
-        return error
-    said = (_mapping(error).get(part) for part in ("message", "code", "type"))
-    return " ".join(part for part in said if isinstance(part, str))
+        return error, []
+    message, *codes = (_mapping(error).get(part) for part in ("message", "code", "type"))
+    return message if isinstance(message, str) else "", [code for code in codes if isinstance(code, str)]

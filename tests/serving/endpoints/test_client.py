@@ -268,7 +268,7 @@ async def test_models_are_listed_with_what_the_engine_tells():
     ):
         client = EndpointClient(server.url, session=session)
         assert await client.models() == ["a", "b"]
-        assert await client.catalogue() == [ServedModel("a", "vllm", 4096), ServedModel("b")]
+        assert await client.catalogue() == [ServedModel("a", "vllm"), ServedModel("b")]
         assert "Authorization" not in "".join(server.heads)
 
 
