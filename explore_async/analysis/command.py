@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.console import Console
-from rich.text import Text
 
 from explore_async.analysis.analysing import MOST_READ, Options, analysed
 from explore_async.analysis.figures import figures
@@ -22,6 +20,7 @@ from explore_async.curation.collections.originals import is_original
 from explore_async.curation.collections.run_data import is_run_data
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
 from explore_async.storage.whole_files import replacing, storage_errors, write_json
+from explore_async.terminal.reporter import Reporter
 from rouge_kernels import TOKENIZERS, warm_up
 
 REPORT = "report.html"
@@ -62,8 +61,8 @@ class Analyze:
     most: int = MOST_READ
 
 
-def analyze(asked: Analyze, told: Console) -> tuple[dict[str, Any], list[Path]]:
-    """The document, and the files that were written; what is being done goes to `told`."""
+def analyze(asked: Analyze, reporter: Reporter) -> tuple[dict[str, Any], list[Path]]:
+    """The document, and the files that were written."""
     if asked.tokenizer not in TOKENIZERS:
         raise ConfigError(f"--tokenizer {asked.tokenizer}: it is one of {', '.join(TOKENIZERS)}")
     _check_places(asked)
@@ -73,10 +72,10 @@ def analyze(asked: Analyze, told: Console) -> tuple[dict[str, Any], list[Path]]:
         for path in (runs_inside(source) or [source])
     ]
     options = Options(spacy_model=asked.spacy_model or ENGLISH, tokenizer=asked.tokenizer, most_read=asked.most)
-    waiting = told.status("loading") if told.is_terminal else nullcontext()
-    with waiting as status:
+    with reporter:
+        reporter.update("loading")
         warm_up()
-        document = analysed(collections, options, told=lambda text: None if status is None else status.update(text))
+        document = analysed(collections, options, told=reporter.update)
     if not any(one["examples"] for one in document["sets"]):
         raise DataError(f"{', '.join(map(str, asked.sources))}: no examples to look at")
     _keep(collections, document["sets"])
@@ -112,7 +111,7 @@ def _check_places(asked: Analyze) -> None:
         raise ConfigError(f"--figures {asked.figures}: a folder is wanted, and this is a file")
 
 
-def report_of_run(directory: Path, tokenizer: str, spacy_model: str | None, told: Console) -> Path | None:
+def report_of_run(directory: Path, tokenizer: str, spacy_model: str | None, reporter: Reporter) -> Path | None:
     """Writes the report of a run that has ended, unless one is there and nothing has been added since.
 
     Says why there is none: that is no failure of the run.
@@ -130,8 +129,8 @@ def report_of_run(directory: Path, tokenizer: str, spacy_model: str | None, told
         most=_MOST_AT_THE_END,
     )
     try:
-        analyze(asked, told)
+        analyze(asked, reporter)
     except ExploreError as error:
-        told.print(Text(f"no {REPORT}: {error}", style="dim"), soft_wrap=True)
+        reporter.say(f"no {REPORT}: {error}")
         return None
     return path

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from explore_async.cli.options import BadRowOption, JsonOption, QuietOption, TokenizerOption
 from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, print_json
@@ -33,8 +32,9 @@ def dedup(  # noqa: PLR0917 - an option each
     quiet: QuietOption = False,
 ) -> None:
     """Remove near-duplicate rows from files: exact ROUGE-L, first come first kept."""
+    from explore_async.cli.dedup_report import DedupProgress, show
     from explore_async.curation.dedup_files import Dedup, dedup_files
-    from explore_async.curation.progress import FileProgress, show
+    from explore_async.terminal.reporter import Reporter
 
     if exact and threshold is not None:
         raise ConfigError("--exact and --threshold exclude one another")
@@ -52,11 +52,9 @@ def dedup(  # noqa: PLR0917 - an option each
         against=against or (),
         against_fields=against_fields,
     )
-    console = Console(stderr=True)
-    with all_or_nothing(), FileProgress(console, quiet=quiet) as progress:
-        counts = dedup_files(options, progress)
-    if not quiet:
-        show(counts, console)
+    with all_or_nothing(), Reporter(quiet=quiet) as reporter:
+        counts = dedup_files(options, DedupProgress(reporter))
+    show(counts, reporter)
     if as_json:
         document = {
             "out": path_text(out),

@@ -37,6 +37,7 @@ def analyze(  # noqa: PLR0917 - an option each
     from explore_async.analysis.command import Analyze, analyze
     from explore_async.analysis.report import table
     from explore_async.curation.collections.columns import columns_from
+    from explore_async.terminal.reporter import Reporter
 
     asked = Analyze(
         sources=sources,
@@ -49,7 +50,7 @@ def analyze(  # noqa: PLR0917 - an option each
         most=most,
     )
     with all_or_nothing():
-        document, written = analyze(asked, Console(stderr=True))
+        document, written = analyze(asked, Reporter())
     if not as_json:
         stdout_console().print(table(document))
     for path in written:
@@ -114,9 +115,10 @@ def doctor(
 ) -> None:
     """Check a run directory: its formats, every stored answer, and the files derived from them."""
     from explore_async.doctor.command import doctor, document, show
+    from explore_async.terminal.reporter import Reporter
 
     with terminable():
-        findings, done = doctor(path, mend=repair, console=Console(stderr=True))
+        findings, done = doctor(path, mend=repair, reporter=Reporter())
     if not as_json:
         show(path, findings, done, stdout_console())
     if as_json:

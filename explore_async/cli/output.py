@@ -70,14 +70,11 @@ def all_or_nothing() -> Iterator[None]:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int], None]]:
-    """The same, with a function that shows the count so far on a terminal."""
-    console = Console(stderr=True)
-    with all_or_nothing():
-        if not console.is_terminal:
-            yield lambda _count: None
-            return
-        with console.status(what) as status:
-            yield lambda count: status.update(f"{count:,} {what}")
+    """The same, with a function that shows the count so far."""
+    from explore_async.terminal.reporter import Reporter
+
+    with all_or_nothing(), Reporter() as reporter:
+        yield lambda count: reporter.update(f"{count:,} {what}")
 
 
 def exit_if_empty(kept: int) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.spinner import Spinner
@@ -23,99 +18,48 @@ from explore_async.exploration.values import Event, ExampleKept, TaskAdded
 from explore_async.running.live import Glimpse
 from explore_async.running.run import RunInProgress
 from explore_async.settings.recipe import Recipe
+from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
 
 if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress as FetchProgress
 
 
-_SECONDS_BETWEEN_LINES = 10.0
-_LONGEST_LINE = 10_000
 _MIB = 1 << 20
-
-
-class _LastingStderr(io.TextIOBase):
-    """stderr for as long as it can be written to; from then on nothing is written, and nothing fails.
-
-    Its reader may go, as after `2>&1 | head`, its terminal be closed, or the disk be full on which it ends: progress is
-    never worth the work.
-    """
-
-    def __init__(self) -> None:
-        self._stderr = sys.stderr  # a live panel puts itself in its place
-
-    def write(self, text: str) -> int:
-        with self._lasting():
-            self._stderr.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._lasting():
-            self._stderr.flush()
-
-    def fileno(self) -> int:
-        return self._stderr.fileno()
-
-    def isatty(self) -> bool:
-        return self._stderr.isatty()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stderr.encoding
-
-    @contextmanager
-    def _lasting(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stderr.fileno())
-
-
-class LastingConsole(Console):
-    """Writes to stderr for as long as it can be written to; then the work goes on."""
-
-    def __init__(self) -> None:
-        super().__init__(file=cast(IO[str], _LastingStderr()))
 
 
 class RunProgress:
     """Observes a run and shows it. Enter it around the run."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console = console
-        self._quiet = quiet
         self._phase = ""
         self._phase_began = time.monotonic()
-        self._last_line = 0.0
         self._run: RunInProgress | None = None
         self._target: int | None = None
         self._latest: ExampleKept | None = None
         self._fetched: FetchProgress | None = None
         self._names: dict[str, str] = {}
         self._rates: list[tuple[float, int]] = []
-        self._live = Live(
-            console=console, get_renderable=self._panel, refresh_per_second=4, transient=True, auto_refresh=True
-        )
+        self._reporter = Reporter(console, quiet=quiet, display=self._panel)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._console.is_dumb_terminal and not self._quiet:
-            self._live.start()
+        self._reporter.__enter__()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._live.is_started:
-            self._live.stop()
+        self._reporter.__exit__(exc_type, exc, traceback)
 
     def phase(self, text: str) -> None:
         self._phase, self._phase_began, self._fetched = text, time.monotonic(), None
-        self._say(text)
+        self._reporter.phase(text)
 
     def fetching(self, progress: FetchProgress) -> None:
         self._fetched = progress
-        if self._due():
-            self._say(f"{progress.what}: {progress.done / _MIB:,.0f} of {progress.total / _MIB:,.0f} MiB")
+        self._reporter.update(
+            lambda: f"{progress.what}: {progress.done / _MIB:,.0f} of {progress.total / _MIB:,.0f} MiB"
+        )
 
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
         self._run, self._target = run, recipe.targets.examples
@@ -131,26 +75,16 @@ class RunProgress:
             elif isinstance(event, ExampleKept):
                 self._latest = event
         if self._latest is not None and first:
-            self._say(f"first example: {printable(self._latest.example.instruction)}")
-        if self._run is not None and self._due():
-            self._say(self._line(self._run.glimpse()))
+            self._reporter.phase(f"first example: {printable(self._latest.example.instruction)}")
+        self.nothing_new()
 
     def nothing_new(self) -> None:
-        if self._run is not None and self._due():
-            self._say(self._line(self._run.glimpse()))
+        if self._run is not None:
+            self._reporter.update(self._line)
 
-    def _due(self) -> bool:
-        now = time.monotonic()
-        if self._live.is_started or now - self._last_line < _SECONDS_BETWEEN_LINES:
-            return False
-        self._last_line = now
-        return True
-
-    def _say(self, text: str) -> None:
-        if not self._quiet and not self._live.is_started:
-            self._console.print(Text(printable(text, _LONGEST_LINE)), soft_wrap=True)
-
-    def _line(self, glimpse: Glimpse) -> str:
+    def _line(self) -> str:
+        assert self._run is not None
+        glimpse = self._run.glimpse()
         tally = glimpse.tally
         of = f" of {self._target}" if self._target else ""
         rate, left = self._pace(glimpse)

@@ -98,12 +98,13 @@ def plan(  # noqa: PLR0917 - an option each
     from explore_async.planning.plan import plan as plan_run
     from explore_async.planning.show import document, show
     from explore_async.serving.simulated.engine import PROFILES
+    from explore_async.terminal.reporter import Reporter
 
     if profile not in PROFILES:
         raise ConfigError(f"--profile {profile}: it is one of {', '.join(PROFILES)}")
     settings = load(config, overrides or (), window=window, targets={"examples": max_examples})
-    console = Console(stderr=True)
-    with console.status("rehearsing"):
+    with Reporter() as reporter:
+        reporter.update("rehearsing")
         found = plan_run(settings, PROFILES[profile], gpus, example_tokens=example_tokens)
     show(found, profile, Console())
     if as_json:
@@ -137,13 +138,14 @@ def _endpoints(
 
 def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, view: bool = False) -> NoReturn:
     with at_once():
-        from explore_async.cli.progress import LastingConsole, RunProgress
+        from explore_async.cli.progress import RunProgress
         from explore_async.cli.summary import show
         from explore_async.running.run import Observer
         from explore_async.running.run import run as run_to_end
+        from explore_async.terminal.console import StderrConsole
 
     _check_path(out)
-    console = LastingConsole()
+    console = StderrConsole()
     with ExitStack() as stack:
         observer: Observer = stack.enter_context(RunProgress(console, quiet=quiet))
         if view:
@@ -163,18 +165,18 @@ def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, vie
 def _report(result: Any, settings: Any, *, quiet: bool) -> None:
     """The page about a run's data. Ctrl-C does without."""
     from explore_async.analysis.command import REPORT, report_of_run
+    from explore_async.terminal.reporter import Reporter
 
-    console = Console(stderr=True, quiet=quiet)
+    reporter = Reporter(quiet=quiet)
     try:
         with terminable():
-            path = report_of_run(result.directory, settings.tokenizer, settings.operation.spacy_model, console)
+            path = report_of_run(result.directory, settings.tokenizer, settings.operation.spacy_model, reporter)
     except KeyboardInterrupt:
-        console.print(f"no {REPORT}: stopped; the data is complete")
+        reporter.say(f"no {REPORT}: stopped; the data is complete")
         return
-    if path is not None:
-        console.print(
-            Text(f"  {path}", style="bold") + Text("  what it covers: pictures, figures, examples"), soft_wrap=True
-        )
+    if path is not None and not quiet:
+        line = Text(f"  {path}", style="bold") + Text("  what the data covers: pictures, figures, examples")
+        reporter.console.print(line, soft_wrap=True)
 
 
 def _check_path(path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,21 +13,21 @@ from explore_async.doctor.checks import check_is_run, examine
 from explore_async.doctor.findings import Finding, Findings
 from explore_async.doctor.repair import repair
 from explore_async.storage.directory import RunDirectory
+from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
 
-_SECONDS_BETWEEN_LINES = 10.0
 _STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 _LONGEST = 2000
 
 
-def doctor(path: Path, *, mend: bool, console: Console) -> tuple[Findings, list[str]]:
-    """What was found, and what was done about it. `console` is told how far it is."""
+def doctor(path: Path, *, mend: bool, reporter: Reporter) -> tuple[Findings, list[str]]:
+    """What was found, and what was done about it. `reporter` shows how far it is."""
     directory = RunDirectory(path)
     check_is_run(directory)
-    with _telling(console) as told:
+    with reporter:
         if mend:
-            return repair(directory, told)
-        return examine(directory, told)[0], []
+            return repair(directory, reporter.update)
+        return examine(directory, reporter.update)[0], []
 
 
 def show(path: Path, findings: Findings, done: list[str], console: Console) -> None:
@@ -56,21 +53,3 @@ def _line(finding: Finding, width: int) -> Text:
     if finding.do:
         line.append(f"\n{'':{7 + width}}→ {printable(finding.do, _LONGEST)}", style="not bold default")
     return line
-
-
-@contextmanager
-def _telling(console: Console) -> Iterator[Callable[[str], None]]:
-    """How far it is: live on a terminal, else a line now and then."""
-    if console.is_terminal:
-        with console.status("looking") as status:
-            yield lambda text: status.update(printable(text))
-        return
-    said = time.monotonic()
-
-    def told(text: str) -> None:
-        nonlocal said
-        if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            console.print(Text(printable(text)), soft_wrap=True)
-
-    yield told

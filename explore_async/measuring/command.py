@@ -18,6 +18,7 @@ from explore_async.measuring.report import Progress, document, show
 from explore_async.measuring.sweep import Plan, Sweep
 from explore_async.serving.endpoints.values import Endpoint
 from explore_async.settings.config import RecipeConfig
+from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
 
 _STEP = 4
@@ -65,14 +66,14 @@ def bench(
         max_tokens=max_tokens,
         seed=secrets.randbelow(2**31) if seed is None else seed,
     )
-    console = Console(stderr=True)
     code = 0
-    with Progress(console, quiet=quiet) as progress:
-        sweep = Sweep(plan, progress)
+    with Reporter(quiet=quiet) as reporter:
+        sweep = Sweep(plan, Progress(reporter))
         try:
             asyncio.run(sweep.run())
         except KeyboardInterrupt:
             code = EXIT_SIGINT
+    console = reporter.console
     if code:
         console.print("stopped; of the levels that were finished:" if sweep.levels else "stopped; nothing was measured")
     if not quiet:

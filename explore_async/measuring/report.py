@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -19,8 +17,8 @@ from explore_async.measuring.figures import Gauge, LevelFigures, Spread
 from explore_async.measuring.sweep import Sweep
 from explore_async.measuring.verdict import judge, recommended
 from explore_async.settings.recipe import SIMULATED
+from explore_async.terminal.reporter import Reporter
 
-_SECONDS_BETWEEN_LINES = 10.0
 _LATENCIES: Final = {
     "ttft_ms": "time to first token",
     "tpot_ms": "time per further token",
@@ -30,43 +28,24 @@ _LATENCIES: Final = {
 
 
 class Progress:
-    """Observes a sweep and shows it on stderr: a spinner on a terminal, plain lines elsewhere."""
+    """Observes a sweep and shows it with a reporter."""
 
-    def __init__(self, console: Console, *, quiet: bool) -> None:
-        self._console = console
-        self._quiet = quiet
-        self._status = console.status("connecting")
-        self._told = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._quiet:
-            self._status.start()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._status.stop()
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
 
     def phase(self, text: str) -> None:
-        self._status.update(Text(text))
+        self._reporter.update(text)
 
     def advanced(self, concurrency: int, ended: int, number: int, tokens_per_s: float) -> None:
-        text = f"concurrency {concurrency}: {ended:,} of {number:,} answers, {_number(tokens_per_s)} output tokens/s"
-        self._status.update(Text(text))
-        if not self._console.is_terminal and time.monotonic() - self._told >= _SECONDS_BETWEEN_LINES:
-            self._say(text)
+        self._reporter.update(
+            f"concurrency {concurrency}: {ended:,} of {number:,} answers, {_number(tokens_per_s)} output tokens/s"
+        )
 
     def measured(self, level: LevelFigures) -> None:
-        self._say(
+        self._reporter.say(
             f"concurrency {level.concurrency}: {_number(level.output_tokens_per_s)} output tokens/s, "
             f"{level.completed:,} answers in {level.seconds:,.1f} s"
         )
-
-    def _say(self, text: str) -> None:
-        self._told = time.monotonic()
-        if not self._quiet:
-            self._console.print(Text(text), soft_wrap=True)
 
 
 def document(sweep: Sweep, config_name: str, *, finished: bool) -> dict[str, Any]:
