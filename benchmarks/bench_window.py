@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 from corpora import machine, report
 
-from explore_async.exploration.values import ChatRequest, Completion, Event, ExampleKept, ExampleRejected
+from explore_async.exploration.values import ChatRequest, Completion, Event, ExampleDropped, ExampleKept
 from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import rehearse
 from explore_async.serving.endpoints.values import Endpoint
@@ -73,7 +73,7 @@ def measured(window: int, tokens: int, seed: int) -> dict[str, float]:
         for event in events:
             if isinstance(event, ExampleKept):
                 pairs.add(tuple(event.example.instruction.split()[:2]))
-            dropped += isinstance(event, ExampleRejected)
+            dropped += isinstance(event, ExampleDropped)
 
     made = rehearse(recipe, DryingFleet(), observe=observe)
     return {

@@ -14,7 +14,7 @@ from explore_async.analysis.examined import NEAR, QUANTILES, Examined, spread
 from explore_async.curation.collections.collection import Example
 from explore_async.errors import ConfigError
 from explore_async.exploration.filters import quality_check
-from explore_async.exploration.parsing import Draft
+from explore_async.exploration.parsing import ExampleDraft
 from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS
 
@@ -62,7 +62,7 @@ def lengths(texts: Sequence[str]) -> dict[str, Any]:
 def quality(examples: Sequence[Example], tokenizer: str) -> Counter[str]:
     """What a run's own filters would say of these examples: refusals, placeholders, copies and so on."""
     reason_to_drop = quality_check(Filters(), TOKENIZERS[tokenizer])
-    reasons = (reason_to_drop(Draft(one["instruction"], one["input"], one["output"]), ()) for one in examples)
+    reasons = (reason_to_drop(ExampleDraft(one["instruction"], one["input"], one["output"]), ()) for one in examples)
     return Counter(reason for reason in reasons if reason is not None)
 
 

@@ -21,7 +21,7 @@ from explore_async.curation.collections.open import opened
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.filters import Corpora, quality_check
-from explore_async.exploration.parsing import Draft
+from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Demonstration, Verdict
 from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS
@@ -144,7 +144,7 @@ class Judge:
     judged: int = 0
     _corpora: Corpora = field(init=False)
     _judges_quality: bool = field(init=False)
-    _reason: Callable[[Draft, Sequence[Demonstration]], str | None] = field(init=False)
+    _reason: Callable[[ExampleDraft, Sequence[Demonstration]], str | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self._corpora = Corpora(self.filters, self.tokenizer, self.seeds)
@@ -173,7 +173,7 @@ class Judge:
             return Verdict(kept=False, reason=one.reason)
         if not self._judges_quality:  # which takes longer than ROUGE-L
             return None
-        draft = Draft(one.example["instruction"], one.example["input"], one.example["output"])
+        draft = ExampleDraft(one.example["instruction"], one.example["input"], one.example["output"])
         shown = (Demonstration("", "", draft.output),) if one.copied else ()
         reason = self._reason(draft, shown)
         return None if reason is None else Verdict(kept=False, reason=reason)

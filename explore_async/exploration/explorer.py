@@ -15,16 +15,16 @@ from typing import Any, Literal
 from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.choice import sample
 from explore_async.exploration.filters import Corpora, Corpus, quality_check
-from explore_async.exploration.parsing import Proposal, Unreadable, parse_examples, parse_tasks
-from explore_async.exploration.subjects import Questions, Subject, restored_values
+from explore_async.exploration.parsing import ProposedTask, Unreadable, parse_examples, parse_tasks
+from explore_async.exploration.subjects import RequestBuilder, TaskState, restored_values
 from explore_async.exploration.tree import Node, Tree
 from explore_async.exploration.values import (
     Completion,
     Demonstration,
     Event,
     Example,
+    ExampleDropped,
     ExampleKept,
-    ExampleRejected,
     Failure,
     Kind,
     Origin,
@@ -33,8 +33,8 @@ from explore_async.exploration.values import (
     RequestFailed,
     Task,
     TaskAdded,
+    TaskDropped,
     TaskExhausted,
-    TaskRejected,
     Verdict,
 )
 from explore_async.settings.recipe import Domain, Recipe, SeedExample, SeedTask
@@ -58,14 +58,14 @@ class Explorer:
         self._lag = recipe.lag
         self._exploring_places = max(1, recipe.window // 4)
         self._ordinal = 0
-        self._questions = Questions(recipe)
+        self._questions = RequestBuilder(recipe)
         self._exploring: dict[int, Request] = {}  # what is outstanding, by its ordinal
         self._generating: dict[int, Request] = {}
         self._exploring_in = [0] * len(recipe.domains)
         self._allocation = Allocation(recipe.targets, recipe.generation)
-        self._subjects: list[Subject] = []
-        self._by_id: dict[str, Subject] = {}
-        self._with_waiting: dict[int, Subject] = {}
+        self._subjects: list[TaskState] = []
+        self._by_id: dict[str, TaskState] = {}
+        self._with_waiting: dict[int, TaskState] = {}
         self._seed_events: list[Event] = []
         seeds = [[example.instruction for example in domain.all_examples()] for domain in recipe.domains]
         self._corpora = Corpora(recipe.filters, recipe.tokenizer, seeds, known)
@@ -126,7 +126,7 @@ class Explorer:
         ready = [domain for domain, tree in enumerate(self._trees) if tree.ready]
         return min(ready, key=self._exploring_in.__getitem__, default=None)
 
-    def _issue(self, kind: Kind, subject: Subject, *, exploring: bool) -> Request:
+    def _issue(self, kind: Kind, subject: TaskState, *, exploring: bool) -> Request:
         ordinal = self._ordinal
         self._ordinal += 1
         turn = self._allocation.issued(subject.account) if kind == "generate" else subject.asked.get(kind, 0)
@@ -135,7 +135,7 @@ class Explorer:
         return self._outstanding(kind, subject, turn, values, ordinal=ordinal, exploring=exploring)
 
     def _outstanding(
-        self, kind: Kind, subject: Subject, turn: int, values: dict[str, Any], *, ordinal: int, exploring: bool
+        self, kind: Kind, subject: TaskState, turn: int, values: dict[str, Any], *, ordinal: int, exploring: bool
     ) -> Request:
         """A request with these values, noted as one that is not answered yet."""
         lag = self._lag if exploring else self.window
@@ -170,7 +170,7 @@ class Explorer:
         self._stop_where_due()
         return events
 
-    def _take_tasks(self, subject: Subject, request: Request, outcome: Outcome, events: list[Event]) -> None:
+    def _take_tasks(self, subject: TaskState, request: Request, outcome: Outcome, events: list[Event]) -> None:
         origin: Origin = "lookahead" if request.kind == "lookahead" else "backtrack"
         tree, node = self._trees[subject.domain], subject.node
         asked_for = min(int(request.prompt.values["count"]), node.room)
@@ -179,15 +179,15 @@ class Explorer:
         for item in parsed:
             name = item.excerpt if isinstance(item, Unreadable) else item.name
             verdict = self._judge_task(subject, item, room=asked_for - len(added))
-            if verdict.kept and isinstance(item, Proposal):
+            if verdict.kept and isinstance(item, ProposedTask):
                 child = tree.add_child(node, item.name, item.reason, origin)
                 added.append(child)
                 events.append(self._welcome(subject.domain, child, request.ordinal))
             else:
-                events.append(TaskRejected(node.task.id, name, request.ordinal, verdict))
+                events.append(TaskDropped(node.task.id, name, request.ordinal, verdict))
         tree.answered(node, brought=added)
 
-    def _judge_task(self, subject: Subject, item: Proposal | Unreadable, *, room: int) -> Verdict:
+    def _judge_task(self, subject: TaskState, item: ProposedTask | Unreadable, *, room: int) -> Verdict:
         if isinstance(item, Unreadable):
             return Verdict(kept=False, reason=item.reason)
         if len(item.name) > _MOST_CHARACTERS_IN_A_NAME:
@@ -198,7 +198,7 @@ class Explorer:
         return self._names[subject.domain].admit(item.name, task_id)
 
     def _take_examples(
-        self, subject: Subject, request: Request, outcome: Outcome, events: list[Event], *, opening: bool
+        self, subject: TaskState, request: Request, outcome: Outcome, events: list[Event], *, opening: bool
     ) -> None:
         task_id = subject.node.task.id
         parsed = parse_examples(outcome, self.recipe.answer_format) if isinstance(outcome, Completion) else []
@@ -207,7 +207,7 @@ class Explorer:
         for index, item in enumerate(parsed):
             if isinstance(item, Unreadable):
                 verdict = Verdict(kept=False, reason=item.reason)
-                events.append(ExampleRejected(task_id, request.ordinal, verdict, None, item.excerpt))
+                events.append(ExampleDropped(task_id, request.ordinal, verdict, None, item.excerpt))
                 judged += 1
                 continue
             example = Example(
@@ -222,7 +222,7 @@ class Explorer:
             if reason is None:
                 fit.append(example)
             else:
-                events.append(ExampleRejected(task_id, request.ordinal, Verdict(kept=False, reason=reason), example))
+                events.append(ExampleDropped(task_id, request.ordinal, Verdict(kept=False, reason=reason), example))
                 judged += 1
         subject.dropped += judged
         subject.waiting.extend(fit)
@@ -238,7 +238,7 @@ class Explorer:
             subject.opening = (*subject.opening, *first)
             self._trees[subject.domain].opened(subject.node)
 
-    def _judge(self, subject: Subject, events: list[Event]) -> None:
+    def _judge(self, subject: TaskState, events: list[Event]) -> None:
         """Decides waiting examples, in order, up to the task's quota."""
         corpus = self._corpora.of(subject.node.task.id)
         account = subject.account
@@ -251,7 +251,7 @@ class Explorer:
                     events.append(ExampleKept(example, verdict))
                 else:
                     subject.dropped += 1
-                    events.append(ExampleRejected(example.task_id, example.request_ordinal, verdict, example))
+                    events.append(ExampleDropped(example.task_id, example.request_ordinal, verdict, example))
         if subject.waiting:
             self._with_waiting[account.index] = subject
         else:
@@ -289,7 +289,7 @@ class Explorer:
         parent = self._by_id[node.parent.task.id] if node.parent is not None else None
         given = _demonstrations(own)
         seeds = _demonstrations(self.recipe.domains[domain].examples)
-        subject = Subject(
+        subject = TaskState(
             domain,
             node,
             self._allocation.open(node.task.depth),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from explore_async.exploration.ids import Ids
-from explore_async.exploration.parsing import Draft
+from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Demonstration, Verdict
 from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS, DedupIndex, Tokenizer
@@ -61,7 +61,9 @@ _LETTER = r"[^\W\u2e80-\u9fff]"  # of a script that puts spaces between words; C
 _TOKEN_IN_ANY_CASE = re.compile("[A-Za-z0-9]")  # part of a token for every tokenizer: spares most texts a second look
 
 
-def quality_check(filters: Filters, tokenize: Tokenizer) -> Callable[[Draft, Sequence[Demonstration]], str | None]:
+def quality_check(
+    filters: Filters, tokenize: Tokenizer
+) -> Callable[[ExampleDraft, Sequence[Demonstration]], str | None]:
     """A function that gives the reason to drop a draft, or None, from the draft and the demonstrations it was shown."""
     banned = (
         re.compile(
@@ -72,7 +74,7 @@ def quality_check(filters: Filters, tokenize: Tokenizer) -> Callable[[Draft, Seq
         else None
     )
 
-    def reason_to_drop(draft: Draft, shown: Sequence[Demonstration]) -> str | None:
+    def reason_to_drop(draft: ExampleDraft, shown: Sequence[Demonstration]) -> str | None:
         instruction, output = tokenize(draft.instruction), tokenize(draft.output)
         if len(instruction) < filters.min_instruction_words or len(output) < filters.min_output_words:
             return "too_short"
@@ -115,7 +117,7 @@ def _has_placeholder(text: str) -> bool:
     return _NO_ANSWER.match(text) is not None
 
 
-def _is_unfinished(draft: Draft) -> bool:
+def _is_unfinished(draft: ExampleDraft) -> bool:
     """The output breaks off, or the input does though the instruction does not ask for the rest of it."""
     cut_input = draft.input.rstrip().endswith(("...", "…")) and not _GOES_ON.search(draft.instruction)
     return cut_input or _UNFINISHED.search(draft.output.rstrip()[-_LONGEST_ENDING:]) is not None
@@ -131,7 +133,7 @@ def _lacks_input(instruction: str) -> bool:
     return not re.search(r"[\"“'‘「『\n].+|[:：]\s*\S.+", rest, re.DOTALL)
 
 
-def _copies(draft: Draft) -> bool:
+def _copies(draft: ExampleDraft) -> bool:
     """The same text but for its ends. A comma or a capital more inside may be all that was asked for."""
     instruction, given, output = (
         " ".join(text.split()).strip(_AT_THE_ENDS) for text in (draft.instruction, draft.input, draft.output)

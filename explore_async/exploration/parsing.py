@@ -33,7 +33,7 @@ _NOTHING = frozenset({"n/a", "na", "none", "null", "nil", "(none)", "<noinput>",
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class ProposedTask:
     """A sub-task as the model proposed it."""
 
     name: str
@@ -41,7 +41,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class ExampleDraft:
     """An example as the model wrote it."""
 
     instruction: str
@@ -99,17 +99,17 @@ def _schema(shape: _Shape, most: int, *, leave_out: frozenset[str] = frozenset()
     )
 
 
-def parse_tasks(completion: Completion, answer_format: Format) -> list[Proposal | Unreadable]:
+def parse_tasks(completion: Completion, answer_format: Format) -> list[ProposedTask | Unreadable]:
     return [
         item if isinstance(item, Unreadable) else _proposal(item) for item in _items(completion, answer_format, _TASKS)
     ]
 
 
-def _proposal(item: Mapping[str, str]) -> Proposal | Unreadable:
+def _proposal(item: Mapping[str, str]) -> ProposedTask | Unreadable:
     name = _title(item["name"])
     if not name or name.casefold() == _FORM_NAME:
         return Unreadable("missing_field", _excerpt(item))
-    return Proposal(name, _title(item["reason"].split("\n")[0]))
+    return ProposedTask(name, _title(item["reason"].split("\n")[0]))
 
 
 def _title(text: str) -> str:
@@ -117,9 +117,11 @@ def _title(text: str) -> str:
     return " ".join(text.split()).rstrip(".。").strip('"“”')
 
 
-def parse_examples(completion: Completion, answer_format: Format) -> list[Draft | Unreadable]:
+def parse_examples(completion: Completion, answer_format: Format) -> list[ExampleDraft | Unreadable]:
     return [
-        item if isinstance(item, Unreadable) else Draft(item["instruction"], _or_nothing(item["input"]), item["output"])
+        item
+        if isinstance(item, Unreadable)
+        else ExampleDraft(item["instruction"], _or_nothing(item["input"]), item["output"])
         for item in _items(completion, answer_format, _EXAMPLES)
     ]
 

@@ -16,7 +16,7 @@ _SEEDS = 2**31  # llama.cpp reads 32 bits and takes the highest value for "any"
 
 
 @dataclass(slots=True, eq=False)
-class Subject:
+class TaskState:
     """Where a task stands, what its prompts show, what it has brought."""
 
     domain: int
@@ -68,7 +68,7 @@ def restored_values(told: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-class Questions:
+class RequestBuilder:
     """What is asked: of a task, the kind and how many of that kind it has had; of a lookahead or backtrack also of how
     the tree stands by then. Remembers nothing.
     """
@@ -76,7 +76,7 @@ class Questions:
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
 
-    def values(self, kind: Kind, subject: Subject, turn: int) -> dict[str, Any]:
+    def values(self, kind: Kind, subject: TaskState, turn: int) -> dict[str, Any]:
         """What the prompt is filled with now."""
         if kind == "generate":
             return self._generation_values(subject, turn)
@@ -87,7 +87,7 @@ class Questions:
         return {**values, "explored": tuple((level, below.task.name) for level, below in node.below())}
 
     def request(
-        self, kind: Kind, subject: Subject, turn: int, values: dict[str, Any], *, ordinal: int, lag: int
+        self, kind: Kind, subject: TaskState, turn: int, values: dict[str, Any], *, ordinal: int, lag: int
     ) -> Request:
         domain, task = self._recipe.domains[subject.domain], subject.node.task
         about = {
@@ -106,7 +106,7 @@ class Questions:
             seed=draw(self._recipe.seed, kind, task.id, turn) % _SEEDS,
         )
 
-    def _generation_values(self, subject: Subject, turn: int) -> dict[str, Any]:
+    def _generation_values(self, subject: TaskState, turn: int) -> dict[str, Any]:
         domain, task_id = self._recipe.domains[subject.domain], subject.node.task.id
         return {
             "demonstrations": subject.demonstrations,

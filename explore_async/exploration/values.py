@@ -154,7 +154,7 @@ class TaskAdded:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRejected:
+class TaskDropped:
     """A proposed sub-task of `parent_id` that was not taken up."""
 
     parent_id: str
@@ -177,7 +177,7 @@ class ExampleKept:
 
 
 @dataclass(frozen=True, slots=True)
-class ExampleRejected:
+class ExampleDropped:
     """`example` is None where the answer held an item that could not be read as one; `excerpt` then shows it."""
 
     task_id: str
@@ -195,4 +195,4 @@ class RequestFailed:
     failure: Failure
 
 
-Event: TypeAlias = TaskAdded | TaskRejected | TaskExhausted | ExampleKept | ExampleRejected | RequestFailed
+Event: TypeAlias = TaskAdded | TaskDropped | TaskExhausted | ExampleKept | ExampleDropped | RequestFailed

@@ -14,7 +14,7 @@ from typing import Final
 
 from explore_async.errors import EndpointError
 from explore_async.exploration.parsing import Format, Unreadable, parse_examples
-from explore_async.exploration.values import Event, ExampleRejected, Failure, Request
+from explore_async.exploration.values import Event, ExampleDropped, Failure, Request
 from explore_async.running.driver import StoredOutcome
 
 JUDGED: Final = 200
@@ -85,7 +85,7 @@ class Breaker:
 
 
 def _is_unreadable(event: Event) -> bool:
-    return isinstance(event, ExampleRejected) and event.example is None
+    return isinstance(event, ExampleDropped) and event.example is None
 
 
 def _shortened(text: str) -> str:

@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 from explore_async.exploration.values import (
     Event,
     Example,
+    ExampleDropped,
     ExampleKept,
-    ExampleRejected,
     RequestFailed,
     TaskAdded,
+    TaskDropped,
     TaskExhausted,
-    TaskRejected,
     Verdict,
 )
 from explore_async.storage.derived import DerivedFile, Mark
@@ -135,13 +135,13 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
         case TaskAdded(task=task):
             line = {"what": "task", "id": task.id, "parent": task.parent_id, "name": task.name, "origin": task.origin}
             return {**line, **_evidence(Verdict(kept=True, reason="accepted"), key)}
-        case TaskRejected(parent_id=parent, name=name, verdict=verdict):
+        case TaskDropped(parent_id=parent, name=name, verdict=verdict):
             return {"what": "task", "id": None, "parent": parent, "name": name, **_evidence(verdict, key)}
         case TaskExhausted(task_id=task_id):
             return {"what": "exhausted", "task_id": task_id, "request": key}
         case ExampleKept(example=example, verdict=verdict):
             return {"what": "example", "id": example.id, "task_id": example.task_id, **_evidence(verdict, key)}
-        case ExampleRejected(task_id=task_id, verdict=verdict, example=example, excerpt=excerpt):
+        case ExampleDropped(task_id=task_id, verdict=verdict, example=example, excerpt=excerpt):
             text = {"excerpt": excerpt} if example is None else {"instruction": example.instruction}
             example_id = None if example is None else example.id
             return {"what": "example", "id": example_id, "task_id": task_id, **text, **_evidence(verdict, key)}

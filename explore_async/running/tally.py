@@ -9,14 +9,14 @@ from typing import Any, Self
 from explore_async.exploration.values import (
     Completion,
     Event,
+    ExampleDropped,
     ExampleKept,
-    ExampleRejected,
     Outcome,
     Request,
     RequestFailed,
     TaskAdded,
+    TaskDropped,
     TaskExhausted,
-    TaskRejected,
 )
 from explore_async.settings.recipe import SIMULATED
 
@@ -64,14 +64,14 @@ class Tally:
             case TaskAdded(task=task):
                 self.tasks[task.origin] += 1
                 self.tasks_by_depth[task.depth] += 1
-            case TaskRejected(verdict=verdict):
+            case TaskDropped(verdict=verdict):
                 self.tasks_dropped[verdict.reason] += 1
             case TaskExhausted():
                 self.exhausted += 1
             case ExampleKept(example=example):
                 self.kept += 1
                 self.tasks_with_examples[example.task_id] += 1
-            case ExampleRejected(verdict=verdict):
+            case ExampleDropped(verdict=verdict):
                 self.dropped[verdict.reason] += 1
             case RequestFailed(failure=failure):
                 self.failures[failure.kind] += 1

@@ -12,7 +12,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from support.cli import config, derived, explore
 from support.originals import original_folder
 
-from explore_async.exploration.parsing import Draft, parse_examples
+from explore_async.exploration.parsing import ExampleDraft, parse_examples
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.storage.completions import CompletionStore
 
@@ -57,7 +57,7 @@ async def test_refiltering_asks_nobody_and_equals_the_obvious_loop(tmp_path: Pat
         kept = ["Say when to prune roses"]
         for key in [*committed, *later]:
             for item in parse_examples(answers[key].outcome, "json"):
-                if isinstance(item, Draft) and all(
+                if isinstance(item, ExampleDraft) and all(
                     SCORER.score(other, item.instruction)["rougeL"].fmeasure <= threshold for other in kept
                 ):
                     kept.append(item.instruction)

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from explore_async.exploration.filters import Corpus, quality_check
-from explore_async.exploration.parsing import Draft, Proposal, Unreadable, parse_examples, parse_tasks
+from explore_async.exploration.parsing import ExampleDraft, ProposedTask, Unreadable, parse_examples, parse_tasks
 from explore_async.exploration.values import Completion
 from explore_async.settings.recipe import Filters
 
 DRAFTS = [
-    Draft('Say "hi" {to} me', "", "Hi } there\nfriend"),
-    Draft("Second one", "with [input]", "and \\ output"),
-    Draft("第三个", "", "答案。"),
+    ExampleDraft('Say "hi" {to} me', "", "Hi } there\nfriend"),
+    ExampleDraft("Second one", "with [input]", "and \\ output"),
+    ExampleDraft("第三个", "", "答案。"),
 ]
 
 
@@ -27,12 +27,12 @@ def answer(text: str, finish_reason: str = "stop") -> Completion:
     return Completion(text, finish_reason, 1, 1)
 
 
-def as_json(drafts: list[Draft]) -> str:
+def as_json(drafts: list[ExampleDraft]) -> str:
     fields = ("instruction", "input", "output")
     return orjson.dumps({"examples": [{name: getattr(one, name) for name in fields} for one in drafts]}).decode()
 
 
-def as_text(drafts: list[Draft]) -> str:
+def as_text(drafts: list[ExampleDraft]) -> str:
     return "\n".join(
         f"### Instruction: {d.instruction}\n### Input: {d.input}\n### Output: {d.output}\n### End" for d in drafts
     )
@@ -57,16 +57,16 @@ def test_json_in_any_wrapping(wrapped: str) -> None:
 def test_single_objects_lists_and_odd_values() -> None:
     """A bare list or object is read; numbers and lists become text; "N/A" is no input; a missing field has a reason."""
     assert parse_examples(answer('[{"instruction": "Add", "INPUT": "n/a", "output": 3}]'), "json") == [
-        Draft("Add", "", "3")
+        ExampleDraft("Add", "", "3")
     ]
     assert parse_examples(answer('{"instruction": "List", "output": ["a", "b"]}'), "json") == [
-        Draft("List", "", "a\nb")
+        ExampleDraft("List", "", "a\nb")
     ]
     (item,) = parse_examples(answer('{"examples": [{"instruction": "Only this"}]}'), "json")
     assert isinstance(item, Unreadable)
     assert item.reason == "missing_field"
     assert parse_tasks(answer('{"tasks": [{"name": "\\"Cook  soup\\".", "reason": "warm"}]}'), "json") == [
-        Proposal("Cook soup", "warm")
+        ProposedTask("Cook soup", "warm")
     ]
 
 
@@ -76,7 +76,7 @@ def test_cut_anywhere_the_whole_items_are_saved(answer_format: str, write) -> No
     text = write(DRAFTS)
     for end in range(len(text)):
         items = parse_examples(answer(text[:end], "length"), answer_format)  # type: ignore[arg-type]
-        whole = [item for item in items if isinstance(item, Draft)]
+        whole = [item for item in items if isinstance(item, ExampleDraft)]
         assert whole == DRAFTS[: len(whole)]
         assert all(item.reason == "truncated" for item in items if isinstance(item, Unreadable))
         closed = sum(text[:end].count(mark) for mark in (("},", "}]") if answer_format == "json" else ("### End",)))
@@ -112,22 +112,22 @@ CHECK = quality_check(Filters(banned_words=("casino",)), str.split)
 @pytest.mark.parametrize(
     ("draft", "reason"),
     [
-        (Draft("Do it", "", "Yes, done."), "too_short"),
-        (Draft("Tell me a joke", "", " "), "too_short"),
-        (Draft("Tell me a joke", "", "word " * 5000), "too_long"),
-        (Draft("Tell me a joke", "", "I'm sorry, but I can't do that."), "refusal"),
-        (Draft("Tell me a joke", "", "As an AI language model, I have no humour."), "refusal"),
-        (Draft("给我 讲 一个 笑话", "", "抱歉，我无法完成。"), "refusal"),
-        (Draft("Write a short letter", "", "Dear [Name], thank you. Yours, [Your Name]"), "placeholder"),
-        (Draft("Write a short letter", "[insert text here]", "Dear Ann, thank you."), "placeholder"),
-        (Draft("Name the main points", "", "The main points are:"), "unfinished"),
-        (Draft("Summarize the following text", "", "It is about whales."), "missing_input"),
-        (Draft("Translate the sentence below", "", "Bonjour."), "missing_input"),
-        (Draft("Make it more polite", "Give me that.", "Give me that!"), "copied"),
-        (Draft("Tell me a joke", "", "A man walks into a casino."), "banned_word"),
+        (ExampleDraft("Do it", "", "Yes, done."), "too_short"),
+        (ExampleDraft("Tell me a joke", "", " "), "too_short"),
+        (ExampleDraft("Tell me a joke", "", "word " * 5000), "too_long"),
+        (ExampleDraft("Tell me a joke", "", "I'm sorry, but I can't do that."), "refusal"),
+        (ExampleDraft("Tell me a joke", "", "As an AI language model, I have no humour."), "refusal"),
+        (ExampleDraft("给我 讲 一个 笑话", "", "抱歉，我无法完成。"), "refusal"),
+        (ExampleDraft("Write a short letter", "", "Dear [Name], thank you. Yours, [Your Name]"), "placeholder"),
+        (ExampleDraft("Write a short letter", "[insert text here]", "Dear Ann, thank you."), "placeholder"),
+        (ExampleDraft("Name the main points", "", "The main points are:"), "unfinished"),
+        (ExampleDraft("Summarize the following text", "", "It is about whales."), "missing_input"),
+        (ExampleDraft("Translate the sentence below", "", "Bonjour."), "missing_input"),
+        (ExampleDraft("Make it more polite", "Give me that.", "Give me that!"), "copied"),
+        (ExampleDraft("Tell me a joke", "", "A man walks into a casino."), "banned_word"),
     ],
 )
-def test_quality_filters_drop_with_their_reason(draft: Draft, reason: str) -> None:
+def test_quality_filters_drop_with_their_reason(draft: ExampleDraft, reason: str) -> None:
     """Each filter drops what it is for and says so."""
     assert CHECK(draft, ()) == reason
 
@@ -135,19 +135,19 @@ def test_quality_filters_drop_with_their_reason(draft: Draft, reason: str) -> No
 @pytest.mark.parametrize(
     "draft",
     [
-        Draft("Greet a person in Python", "", 'def greet(name):\n    return f"Hello {name}"'),
-        Draft("Sum the first n items", "", "total = sum(x[i] for i in range(n))"),
-        Draft("Compute the derivative of x^2", "", "2x"),
-        Draft("Solve the following equation: 2x = 6", "", "x = 3"),
-        Draft('Make the sentence "I goes home" right', "", "I go home."),
-        Draft("Repeat the word after me", "banana", "banana"),
-        Draft("Draw a map of a file system in words", "", "A root with two folders."),
-        Draft("Is the sky blue?", "", "Yes"),
-        Draft("Write an apology to a friend", "", "Dear Tom, I am so sorry that I forgot your birthday."),
-        Draft("List the integers in [1, 3]", "", "1, 2, 3"),
+        ExampleDraft("Greet a person in Python", "", 'def greet(name):\n    return f"Hello {name}"'),
+        ExampleDraft("Sum the first n items", "", "total = sum(x[i] for i in range(n))"),
+        ExampleDraft("Compute the derivative of x^2", "", "2x"),
+        ExampleDraft("Solve the following equation: 2x = 6", "", "x = 3"),
+        ExampleDraft('Make the sentence "I goes home" right', "", "I go home."),
+        ExampleDraft("Repeat the word after me", "banana", "banana"),
+        ExampleDraft("Draw a map of a file system in words", "", "A root with two folders."),
+        ExampleDraft("Is the sky blue?", "", "Yes"),
+        ExampleDraft("Write an apology to a friend", "", "Dear Tom, I am so sorry that I forgot your birthday."),
+        ExampleDraft("List the integers in [1, 3]", "", "1, 2, 3"),
     ],
 )
-def test_quality_filters_leave_good_ones(draft: Draft) -> None:
+def test_quality_filters_leave_good_ones(draft: ExampleDraft) -> None:
     """Maths, code, short answers and letters are not mistaken for faults."""
     assert CHECK(draft, ()) is None
 

@@ -17,14 +17,14 @@ from explore_async.exploration.play import play
 from explore_async.exploration.values import (
     ChatRequest,
     Completion,
+    ExampleDropped,
     ExampleKept,
-    ExampleRejected,
     Failure,
     Outcome,
     Request,
     TaskAdded,
+    TaskDropped,
     TaskExhausted,
-    TaskRejected,
 )
 
 
@@ -161,7 +161,7 @@ def test_the_target_is_met_exactly_when_answers_hold_more() -> None:
     ).run()
     assert run.explorer.kept == 47
     read = sum(request.prompt.values["count"] for request in run.commits if request.kind == "generate")
-    judged = sum(isinstance(event, ExampleKept | ExampleRejected) for event in run.events)
+    judged = sum(isinstance(event, ExampleKept | ExampleDropped) for event in run.events)
     assert read == judged + run.explorer.surplus()
 
 
@@ -280,7 +280,7 @@ def test_seeds_are_in_the_corpus_and_never_in_the_dataset() -> None:
         return Completion(orjson.dumps({"examples": seed}).decode(), "stop", 1, 1)
 
     run = Driven(recipe(), outcome).run()
-    rejected = [event for event in run.events if isinstance(event, ExampleRejected)]
+    rejected = [event for event in run.events if isinstance(event, ExampleDropped)]
     assert rejected[0].verdict.nearest == "seed:0.0"
     assert rejected[0].verdict.score == pytest.approx(10 / 11)
     assert all("prune" not in event.example.instruction for event in run.events if isinstance(event, ExampleKept))
@@ -297,7 +297,7 @@ def test_names_are_compared_over_the_whole_tree() -> None:
 
     run = Driven(recipe(exploration={"depth": 2, "breadth": [2, 2], "step": 2}), outcome).run()
     added = [event.task.id for event in run.events if isinstance(event, TaskAdded)]
-    dropped = [event for event in run.events if isinstance(event, TaskRejected)]
+    dropped = [event for event in run.events if isinstance(event, TaskDropped)]
     assert added == ["0.0", "0.1"]
     assert dropped
     assert {event.verdict.nearest for event in dropped} == {"0.0", "0.1"}
@@ -366,7 +366,7 @@ def test_what_is_known_already_is_dropped_in_every_scope(scope: str) -> None:
     known = [(one.instruction + " indeed", f"against:0.{n}") for n, one in enumerate(kept[:8], start=1)]
     run = Driven(settings, known=known).run()
     dropped = {
-        event.example.id: event.verdict for event in run.events if isinstance(event, ExampleRejected) and event.example
+        event.example.id: event.verdict for event in run.events if isinstance(event, ExampleDropped) and event.example
     }
     for number, one in enumerate(kept[:8], start=1):
         assert dropped[one.id].nearest == f"against:0.{number}"
@@ -408,7 +408,7 @@ def test_a_planted_chinese_duplicate_is_dropped() -> None:
 
     settings = recipe(language="Chinese", exploration={"depth": 0}, targets={"examples": 5}, window=1)
     run = Driven(settings, outcome).run()
-    first = [event for event in run.events if isinstance(event, ExampleKept | ExampleRejected)][:3]
+    first = [event for event in run.events if isinstance(event, ExampleKept | ExampleDropped)][:3]
     assert [event.verdict.kept for event in first] == [True, False, True]
     assert first[1].verdict.nearest == "0-0.0"
     assert first[1].verdict.score == pytest.approx(14 / 15)

@@ -10,7 +10,7 @@ from support.scripted import recipe
 
 from explore_async.exploration import filters
 from explore_async.exploration.filters import Corpora, Corpus, quality_check
-from explore_async.exploration.parsing import Draft
+from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Demonstration
 from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS
@@ -19,7 +19,7 @@ BANNED = Filters(banned_words=("casino", "赌场", "C++"))
 
 
 def reason(instruction: str, given: str, output: str, filters: Filters = BANNED, shown=()) -> str | None:
-    return quality_check(filters, TOKENIZERS["unicode"])(Draft(instruction, given, output), shown)
+    return quality_check(filters, TOKENIZERS["unicode"])(ExampleDraft(instruction, given, output), shown)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explore_async.exploration.parsing import (
-    Draft,
-    Proposal,
+    ExampleDraft,
+    ProposedTask,
     Unreadable,
     answer_of,
     examples_schema,
@@ -23,9 +23,9 @@ from explore_async.exploration.parsing import (
 from explore_async.exploration.values import Completion
 
 HARD = [
-    Draft('Say "hi" {to} me', "", "Hi } there\nfriend \\"),
-    Draft("Use [a], {b}, <c>", 'with {"json": [1]}', 'and \\ "output" \\"'),
-    Draft("第三个 🌍", "输入", "答案。"),
+    ExampleDraft('Say "hi" {to} me', "", "Hi } there\nfriend \\"),
+    ExampleDraft("Use [a], {b}, <c>", 'with {"json": [1]}', 'and \\ "output" \\"'),
+    ExampleDraft("第三个 🌍", "输入", "答案。"),
 ]
 
 
@@ -33,15 +33,15 @@ def answer(text: str, finish_reason: str = "stop") -> Completion:
     return Completion(text, finish_reason, 1, 1)
 
 
-def document(drafts: list[Draft]) -> str:
+def document(drafts: list[ExampleDraft]) -> str:
     return orjson.dumps({"examples": drafts}).decode()
 
 
-def drafts_of(text: str, answer_format: str = "json", finish_reason: str = "stop") -> list[Draft | Unreadable]:
+def drafts_of(text: str, answer_format: str = "json", finish_reason: str = "stop") -> list[ExampleDraft | Unreadable]:
     return parse_examples(answer(text, finish_reason), answer_format)  # type: ignore[arg-type]
 
 
-def reasons(items: list[Draft | Unreadable]) -> list[str]:
+def reasons(items: list[ExampleDraft | Unreadable]) -> list[str]:
     return [item.reason for item in items if isinstance(item, Unreadable)]
 
 
@@ -62,7 +62,7 @@ def test_cut_at_every_character(fenced: bool) -> None:
         items = drafts_of(before + text[:cut], finish_reason="length")
         whole = sum(end <= cut for end in ends)
         begun = sum(start < cut for start in starts) - whole
-        assert [item for item in items if isinstance(item, Draft)] == HARD[:whole], cut
+        assert [item for item in items if isinstance(item, ExampleDraft)] == HARD[:whole], cut
         expected = ["truncated"] if begun or not whole else []
         assert reasons(items) == expected, (cut, text[:cut])
 
@@ -73,8 +73,8 @@ def test_cut_text_loses_only_the_last() -> None:
     for cut in range(1, len(text) + 1):
         items = drafts_of(text[:cut], "text", "length")
         closed = text[:cut].count("### End")
-        assert [item for item in items if isinstance(item, Draft)] == [
-            Draft(f"{one} thing", "", f"done {one}") for one in "abc"[:closed]
+        assert [item for item in items if isinstance(item, ExampleDraft)] == [
+            ExampleDraft(f"{one} thing", "", f"done {one}") for one in "abc"[:closed]
         ]
         assert len(reasons(items)) <= 1
         assert {*reasons(items)} <= {"truncated"}
@@ -83,19 +83,24 @@ def test_cut_text_loses_only_the_last() -> None:
 
 
 fields = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).map(str.strip).filter(bool)
-drafts = st.builds(Draft, fields, st.just("") | fields.filter(lambda text: text[0].isalpha() and len(text) > 8), fields)
+drafts = st.builds(
+    ExampleDraft, fields, st.just("") | fields.filter(lambda text: text[0].isalpha() and len(text) > 8), fields
+)
 
 
 @given(st.lists(drafts, min_size=1, max_size=5), st.sampled_from(["{}", "```json\n{}\n```", "Sure:\n{}\nThat's all."]))
-def test_json_comes_back_equal(written: list[Draft], around: str) -> None:
+def test_json_comes_back_equal(written: list[ExampleDraft], around: str) -> None:
     """Whatever text an item holds, written as JSON it is read back equal, bare, fenced or amid words."""
     assert drafts_of(around.replace("{}", document(written))) == written
 
 
 @given(st.lists(drafts, min_size=1, max_size=5))
-def test_text_comes_back_equal(written: list[Draft]) -> None:
+def test_text_comes_back_equal(written: list[ExampleDraft]) -> None:
     """The same with markers, for texts without a marker of their own."""
-    clean = [Draft(*(value.replace("#", "+") for value in (one.instruction, one.input, one.output))) for one in written]
+    clean = [
+        ExampleDraft(*(value.replace("#", "+") for value in (one.instruction, one.input, one.output)))
+        for one in written
+    ]
     text = "\n".join(
         f"### Instruction: {one.instruction}\n### Input: {one.input}\n### Output:\n{one.output}\n### End"
         for one in clean
@@ -103,8 +108,8 @@ def test_text_comes_back_equal(written: list[Draft]) -> None:
     assert drafts_of(text, "text") == clean
 
 
-@given(st.lists(st.builds(Proposal, fields, fields), min_size=1, max_size=4))
-def test_tasks_are_never_without_a_name(proposed: list[Proposal]) -> None:
+@given(st.lists(st.builds(ProposedTask, fields, fields), min_size=1, max_size=4))
+def test_tasks_are_never_without_a_name(proposed: list[ProposedTask]) -> None:
     """A name of nothing but dots and quotation marks is no name; every other is on one line and survives."""
     items = parse_tasks(answer(orjson.dumps({"tasks": proposed}).decode()), "json")
     assert len(items) == len(proposed)
@@ -128,27 +133,27 @@ def test_a_name_that_is_none(name: str) -> None:
 @pytest.mark.parametrize("nothing", ["N/A", "n/a.", "None", "null", "<noinput>", "(none)", "-", "无", "", "  "])
 def test_inputs_that_mean_nothing(nothing: str) -> None:
     """The ways in which models say "no input" are an empty input; an output that says the same stays."""
-    (item,) = drafts_of(document([Draft("Answer", nothing, "None")]))
-    assert item == Draft("Answer", "", "None")
+    (item,) = drafts_of(document([ExampleDraft("Answer", nothing, "None")]))
+    assert item == ExampleDraft("Answer", "", "None")
 
 
 @pytest.mark.parametrize("text", ["Nonesuch", "NA is the symbol of sodium", "0", "null and void"])
 def test_inputs_that_mean_something(text: str) -> None:
     """Words that only begin like "no input" stay."""
-    assert drafts_of(document([Draft("Answer", text, "x")])) == [Draft("Answer", text, "x")]
+    assert drafts_of(document([ExampleDraft("Answer", text, "x")])) == [ExampleDraft("Answer", text, "x")]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"Instruction": "List", "Output": ["a", 2, null]}', [Draft("List", "", "a\n2")]),
-        ('{"notes": ["x"], "examples": [{"instruction": "a", "output": "b"}]}', [Draft("a", "", "b")]),
-        ('{"examples": {"instruction": "a", "output": "b"}}', [Draft("a", "", "b")]),
-        ('{"data": [{"instruction": "a", "output": 1.5}]}', [Draft("a", "", "1.5")]),
-        ('{"instruction": "a", "output": true}\n{"instruction": "b", "output": 0}', [Draft("a", "", "true"), Draft("b", "", "0")]),
+        ('{"Instruction": "List", "Output": ["a", 2, null]}', [ExampleDraft("List", "", "a\n2")]),
+        ('{"notes": ["x"], "examples": [{"instruction": "a", "output": "b"}]}', [ExampleDraft("a", "", "b")]),
+        ('{"examples": {"instruction": "a", "output": "b"}}', [ExampleDraft("a", "", "b")]),
+        ('{"data": [{"instruction": "a", "output": 1.5}]}', [ExampleDraft("a", "", "1.5")]),
+        ('{"instruction": "a", "output": true}\n{"instruction": "b", "output": 0}', [ExampleDraft("a", "", "true"), ExampleDraft("b", "", "0")]),
     ],
 )  # fmt: skip
-def test_shapes_that_models_make_of_it(text: str, expected: list[Draft]) -> None:
+def test_shapes_that_models_make_of_it(text: str, expected: list[ExampleDraft]) -> None:
     """Other capitals, other names for the list, no list, one object a line, values that are no strings."""
     assert drafts_of(text) == expected
 
@@ -156,7 +161,7 @@ def test_shapes_that_models_make_of_it(text: str, expected: list[Draft]) -> None
 def test_line_breaks_within_strings_are_understood() -> None:
     """Raw line breaks and tabs, which JSON forbids within strings, lose nothing; those between items are no text."""
     text = 'Here:\n{"examples": [\n{"instruction": "Write\na\tlist",\n"input": "", "output": "one\r\ntwo \\"2\\""}\n]}'
-    assert drafts_of(text) == [Draft("Write\na\tlist", "", 'one\ntwo "2"')]
+    assert drafts_of(text) == [ExampleDraft("Write\na\tlist", "", 'one\ntwo "2"')]
 
 
 def test_an_item_beside_good_ones_has_its_own_reason() -> None:
@@ -220,14 +225,14 @@ def test_what_a_looping_model_repeats_is_read_in_linear_time(answer_format: str,
 @given(st.integers(1, 100), st.booleans())
 def test_schemas_ask_for_what_is_read(most: int, inputs: bool) -> None:
     """A schema is closed, has all its fields required, at most `most` items, and its document parses."""
-    for schema, shown in ((examples_schema(most, inputs=inputs), Draft("a b", "", "c")), (tasks_schema(most), Proposal("a", "b"))):  # fmt: skip
+    for schema, shown in ((examples_schema(most, inputs=inputs), ExampleDraft("a b", "", "c")), (tasks_schema(most), ProposedTask("a", "b"))):  # fmt: skip
         (listed,) = schema.schema["properties"].values()
         item = listed["items"]
         assert (listed["minItems"], listed["maxItems"]) == (1, most)
         assert item["additionalProperties"] is schema.schema["additionalProperties"] is False
         assert list(item["properties"]) == item["required"]
         text = orjson.dumps({schema.name: [{name: getattr(shown, name) for name in item["required"]}]}).decode()
-        parse = parse_examples if isinstance(shown, Draft) else parse_tasks
+        parse = parse_examples if isinstance(shown, ExampleDraft) else parse_tasks
         assert parse(answer(text), "json") == [shown]
     assert ("input" in examples_schema(most, inputs=inputs).schema["properties"]["examples"]["items"]["required"]) is inputs  # fmt: skip
 
