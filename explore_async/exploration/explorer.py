@@ -16,7 +16,7 @@ from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.choice import sample
 from explore_async.exploration.filters import Corpora, Corpus, quality_check
 from explore_async.exploration.parsing import ProposedTask, Unreadable, parse_examples, parse_tasks
-from explore_async.exploration.subjects import RequestBuilder, TaskState, restored_values
+from explore_async.exploration.task_state import RequestBuilder, TaskState, restored_values
 from explore_async.exploration.tree import Node, Tree
 from explore_async.exploration.values import (
     Completion,
