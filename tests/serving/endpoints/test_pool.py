@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import itertools
 import re
@@ -13,12 +12,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 from support import misbehaving as bad
+from support.waiting import until
 
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion, Failure
 from explore_async.serving.endpoints import host as host_module
 from explore_async.serving.endpoints import roster as roster_module
 from explore_async.serving.endpoints.pool import Endpoint, EndpointPool, Retry
+from explore_async.serving.endpoints.values import EndpointStatistics
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import SimulatedServer
 
@@ -131,14 +132,12 @@ async def test_retry_after_is_obeyed_by_everybody():
         connected(server, retry=Retry(first_wait_s=0.001, longest_wait_s=5)) as pool,
     ):
         first = asyncio.create_task(pool.ask(request("first"), priority=0))
-        while not pool.statistics().failed_attempts:
-            await asyncio.sleep(0.005)
+        await until(lambda: pool.statistics().failed_attempts)
         await asyncio.gather(first, ask_many(pool, 5))
     assert moments[1] - moments[0] >= 0.3
     async with (
         bad.MisbehavingServer([bad.error(503, headers={"Retry-After": "86400"})]) as server,
         connected(server, retry=QUICK) as pool,
-        asyncio.timeout(5),
     ):
         assert isinstance(await pool.ask(request(), priority=0), Completion)
 
@@ -150,9 +149,10 @@ async def test_retry_now_is_no_reason_to_ask_as_fast_as_it_refuses():
     async with bad.MisbehavingServer(script) as server, connected(server, retry=retry) as pool:
         asking = asyncio.create_task(pool.ask(request(), priority=0))
         await asyncio.sleep(1.5)
+        assert len(server.bodies) < 60
+        await until(lambda: len(server.bodies) >= 3)
         asking.cancel()
         await asyncio.wait([asking])
-    assert 3 <= len(server.bodies) < 60
 
 
 async def test_a_rate_limit_lowers_the_concurrency():
@@ -189,7 +189,7 @@ async def test_a_poison_request_that_is_the_last_one_fails_too():
     def script(body, _):
         return bad.INTERNAL if said(body) == "poison" else bad.OK
 
-    async with bad.MisbehavingServer(script) as server, connected(server) as pool, asyncio.timeout(10):
+    async with bad.MisbehavingServer(script) as server, connected(server) as pool:
         outcome = await pool.ask(request("poison", temperature=1.0), priority=0)
         assert isinstance(outcome, Failure)
         assert outcome.kind == "repeated"
@@ -265,7 +265,7 @@ async def test_the_watchdog_ends_a_run_that_goes_nowhere(behaviour, last_error):
                 group.create_task(pool.watch())
                 for number in range(5):
                     group.create_task(pool.ask(request(number), priority=0))
-        assert 0.4 < time.monotonic() - started < 3
+        assert time.monotonic() - started > 0.4
         (error,) = caught.value.exceptions
         assert isinstance(error, EndpointError)
         assert error.exit_code == 6
@@ -276,10 +276,10 @@ async def test_the_watchdog_ends_a_run_that_goes_nowhere(behaviour, last_error):
 
 async def test_the_watchdog_is_quiet_while_there_is_nothing_to_do_or_answers_come():
     """Idle time is no stall, and a run longer than stall_s with an answer now and then is none either."""
-    retry = Retry(stall_s=0.4)
-    async with bad.MisbehavingServer(lambda *_: bad.slow(0.15)) as server, connected(server, retry=retry) as pool:
+    retry = Retry(stall_s=2)
+    async with bad.MisbehavingServer(lambda *_: bad.slow(0.45)) as server, connected(server, retry=retry) as pool:
         watching = asyncio.create_task(pool.watch())
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(2.3)
         for number in range(5):
             await pool.ask(request(number), priority=0)
         assert not watching.done()
@@ -302,16 +302,15 @@ async def test_a_dead_endpoint_is_left_and_taken_back():
             outcomes = await ask_many(pool, 100)
             assert {outcome.endpoint for outcome in outcomes} == {stable.url}
             assert [one.healthy for one in pool.statistics().endpoints] == [True, False]
-            async with bad.MisbehavingServer(port=port) as reborn, asyncio.timeout(10):
-                while not pool.statistics().endpoints[1].healthy:
-                    await asyncio.sleep(0.02)
+            async with bad.MisbehavingServer(port=port) as reborn:
+                await until(lambda: pool.statistics().endpoints[1].healthy)
                 await ask_many(pool, 50)
                 assert reborn.bodies
 
 
 async def test_with_the_only_endpoint_gone_requests_wait_for_it():
     """A restart of the only server costs time, never a request."""
-    async with bad.MisbehavingServer() as server, connected(server) as pool, asyncio.timeout(10):
+    async with bad.MisbehavingServer() as server, connected(server) as pool:
         await server.__aexit__()
         asking = asyncio.create_task(ask_many(pool, 20))
         await asyncio.sleep(0.3)
@@ -322,7 +321,7 @@ async def test_with_the_only_endpoint_gone_requests_wait_for_it():
 
 async def test_a_server_that_comes_back_with_another_model_ends_the_run():
     """It would answer as somebody else: those who wait, those who come, and the watchdog all hear of it."""
-    async with bad.MisbehavingServer() as server, connected(server) as pool, asyncio.timeout(10):
+    async with bad.MisbehavingServer() as server, connected(server) as pool:
         await server.__aexit__()
         asking = asyncio.create_task(pool.ask(request(), priority=0))
         await asyncio.sleep(0.05)
@@ -402,11 +401,9 @@ async def test_each_placement_is_told_before_the_request_is_sent():
         assert outcome.endpoint == one.url
         straggler: list[str] = []
         asking = asyncio.create_task(pool.ask(request(), priority=0, avoid=one.url, placed=straggler.append))
-        async with asyncio.timeout(5):
-            while not other.in_flight:
-                await asyncio.sleep(0.01)
-            assert straggler == [other.url]
-            second = await pool.ask(request(), priority=0, avoid=straggler[-1])
+        await until(lambda: other.in_flight)
+        assert straggler == [other.url]
+        second = await pool.ask(request(), priority=0, avoid=straggler[-1])
         assert second.endpoint == one.url
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -433,15 +430,13 @@ async def test_cancellation_frees_slots_and_leaves_nothing_behind():
         connected(Endpoint(server.url, concurrency=2)) as pool,
     ):
         asking = [asyncio.create_task(pool.ask(request(n), priority=n)) for n in range(6)]
-        while server.in_flight < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.in_flight == 2)
         for one in asking:
             one.cancel()
         results = await asyncio.gather(*asking, return_exceptions=True)
         assert all(isinstance(result, asyncio.CancelledError) for result in results)
         assert (pool.statistics().asking, pool.statistics().in_flight) == (0, 0)
-        async with asyncio.timeout(5):
-            assert len(await ask_many(pool, 10)) == 10
+        assert len(await ask_many(pool, 10)) == 10
 
 
 async def test_a_slot_granted_to_a_cancelled_request_is_handed_on():
@@ -460,9 +455,10 @@ async def test_a_slot_granted_to_a_cancelled_request_is_handed_on():
 
 async def test_a_timed_out_attempt_gets_longer_next_time(monkeypatch):
     """The deadline follows the measured speed and doubles for a request that ran out of it."""
-    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 0.2)
+    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 1.0)
     monkeypatch.setattr(host_module, "ASSUMED_TOKENS_PER_S", 1e6)
-    async with bad.MisbehavingServer(lambda *_: bad.slow(0.5)) as server, connected(server) as pool:
+    delays = [bad.slow(30), bad.slow(30), bad.slow(2.2)]  # the last is longer than the second deadline
+    async with bad.MisbehavingServer(delays) as server, connected(server) as pool:
         assert isinstance(await pool.ask(request(), priority=0), Completion)
         assert len(server.bodies) == 3
         host = pool._hosts[0]
@@ -476,7 +472,7 @@ async def test_requests_per_minute_are_kept():
     async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, requests_per_minute=1200)) as pool:
         started = time.monotonic()
         assert len(await ask_many(pool, 30)) == 30
-        assert 0.9 < time.monotonic() - started < 5
+        assert time.monotonic() - started > 0.9
 
 
 async def test_the_only_model_is_found_and_connecting_again_is_free():
@@ -547,9 +543,8 @@ async def test_one_reachable_endpoint_suffices_and_the_other_may_join():
     url = dead_url()
     async with bad.MisbehavingServer() as server, connected(server, Endpoint(url)) as pool:
         assert isinstance(await pool.ask(request(), priority=0), Completion)
-        async with bad.MisbehavingServer(port=int(url.split(":")[2].split("/")[0])) as late, asyncio.timeout(10):
-            while not pool.statistics().endpoints[1].healthy:
-                await asyncio.sleep(0.02)
+        async with bad.MisbehavingServer(port=int(url.split(":")[2].split("/")[0])) as late:
+            await until(lambda: pool.statistics().endpoints[1].healthy)
             await ask_many(pool, 50)
             assert late.bodies
 
@@ -610,13 +605,11 @@ async def test_stopping_finishes_what_is_under_way_and_sends_nothing_more():
         endpoint = Endpoint(server.url, concurrency=2)
         async with connected(endpoint, retry=Retry(attempts=9, first_wait_s=20, longest_wait_s=20)) as pool:
             unlucky = asyncio.create_task(pool.ask(request("unlucky"), priority=0))
-            while not pool.statistics().failed_attempts:
-                await asyncio.sleep(0.005)
+            await until(lambda: pool.statistics().failed_attempts)
             asking = [asyncio.create_task(pool.ask(request(number), priority=number)) for number in range(5)]
-            while server.in_flight < 2:
-                await asyncio.sleep(0.005)
+            await until(lambda: server.in_flight == 2)
             pool.stop()
-            outcomes = await asyncio.wait_for(asyncio.gather(unlucky, *asking, return_exceptions=True), 5)
+            outcomes = await asyncio.gather(unlucky, *asking, return_exceptions=True)
             assert [type(one) for one in outcomes[1:3]] == [Completion, Completion]
             assert all(isinstance(one, EndpointUnavailable) for one in (outcomes[0], *outcomes[3:]))
             assert len(server.bodies) == 3
@@ -625,18 +618,22 @@ async def test_stopping_finishes_what_is_under_way_and_sends_nothing_more():
 SMALL = Profile(slots=40, step_s=0.004, request_s=0.0, prefill_s=0.0, kv_tokens=1_000_000)
 
 
-async def keep_asking(pool: EndpointPool, seconds: float, *, at_once: int) -> None:
-    """So many ask again and again."""
+@asynccontextmanager
+async def asking(pool: EndpointPool, *, at_once: int):
+    """A number of coroutines that ask again and again, and the pool's look at the metrics, until the block ends."""
 
     async def again(number: int) -> None:
         for turn in itertools.count():
             await pool.ask(request(f"{number} {turn}", max_tokens=300), priority=turn)
 
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            group.create_task(pool.look())
-            for number in range(at_once):
-                group.create_task(again(number))
+    tasks = [asyncio.create_task(pool.look()), *(asyncio.create_task(again(number)) for number in range(at_once))]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
 
 
 async def test_an_unknown_capacity_is_found_over_http():
@@ -645,13 +642,16 @@ async def test_an_unknown_capacity_is_found_over_http():
         SimulatedServer(profile=SMALL) as server,
         connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
     ):
-        await keep_asking(pool, 4, at_once=200)
-        statistics = pool.statistics().endpoints[0]
+
+        def told() -> EndpointStatistics:
+            return pool.statistics().endpoints[0]
+
+        async with asking(pool, at_once=200):
+            await until(lambda: told().tokens_per_s and told().prefix_hits is not None)
+            await until(lambda: server.statistics().peak_in_flight == 40 and 36 <= told().limit <= 80)
+            statistics = told()
     assert server.statistics().peak_in_flight == 40
-    assert 36 <= statistics.limit <= 80
     assert statistics.peak_in_flight <= 160  # a doubling too many, where a reading overtakes what was just let go
-    assert statistics.tokens_per_s
-    assert statistics.prefix_hits is not None
 
 
 async def test_what_is_found_stays_below_the_most():
@@ -660,11 +660,8 @@ async def test_what_is_found_stays_below_the_most():
         endpoints = [Endpoint(server.url, concurrency=None, model="simulated") for server in (one, other)]
         async with EndpointPool(endpoints, models=("m",), most_found=12) as pool:
             await pool.connect()
-            asking = asyncio.create_task(keep_asking(pool, 2, at_once=60))
-            await asyncio.sleep(1.5)
-            assert pool.statistics().held_back
-            assert pool.statistics().in_flight == 12 == pool.capacity
-            await asking
+            async with asking(pool, at_once=60):
+                await until(lambda: pool.statistics().held_back and pool.statistics().in_flight == 12 == pool.capacity)
     assert one.statistics().peak_in_flight + other.statistics().peak_in_flight <= 24
 
 
@@ -705,7 +702,7 @@ async def test_tokens_a_minute():
         for number in range(13):  # of 100 tokens each, 400 a second
             await pool.ask(request(number), priority=0)
         seconds = time.monotonic() - began
-    assert 1.6 < seconds < 3.5
+    assert seconds > 1.6
 
 
 async def test_endpoints_come_and_go():
@@ -714,18 +711,16 @@ async def test_endpoints_come_and_go():
         bad.MisbehavingServer(lambda *_: bad.slow(0.2)) as one,
         bad.MisbehavingServer() as other,
         connected(one) as pool,
-        asyncio.timeout(10),
     ):
         asking = asyncio.create_task(pool.ask(request("first"), priority=0))
-        await asyncio.sleep(0.05)
+        await until(lambda: one.in_flight)
         await pool.replace([Endpoint(other.url)])
         placed: list[str] = []
         assert isinstance(await pool.ask(request("second"), priority=0, placed=placed.append), Completion)
         assert placed == [other.url]
         assert isinstance(await asking, Completion)
         await pool.replace([Endpoint(one.url), Endpoint(other.url)])
-        while sum(endpoint.healthy for endpoint in pool.statistics().endpoints) < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: sum(endpoint.healthy for endpoint in pool.statistics().endpoints) == 2)
         await asyncio.gather(
             *(pool.ask(request(n), priority=0, affinity=str(n), placed=placed.append) for n in range(20))
         )
@@ -740,12 +735,10 @@ async def test_one_that_joins_with_another_model_is_left_out():
         bad.MisbehavingServer() as one,
         bad.MisbehavingServer(catalogue=lambda *_: bad.models("other")) as other,
         connected(one) as pool,
-        asyncio.timeout(10),
     ):
         await pool.replace([Endpoint(one.url), Endpoint(other.url)])
-        while not (error := pool.statistics().endpoints[-1].last_error):
-            await asyncio.sleep(0.01)
-        assert "does not serve 'm'" in error
+        await until(lambda: pool.statistics().endpoints[-1].last_error)
+        assert "does not serve 'm'" in pool.statistics().endpoints[-1].last_error
         await ask_many(pool, 10)
         assert not pool.statistics().endpoints[-1].answered
 
@@ -753,9 +746,9 @@ async def test_one_that_joins_with_another_model_is_left_out():
 async def test_deadlines_are_put_off_while_the_engine_works(monkeypatch):
     """An answer may take longer than its deadline as long as the metrics show progress; a server that stands still,
     metrics and all, is given up at the deadline."""
-    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 0.7)
+    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 2.5)
     monkeypatch.setattr(host_module, "ASSUMED_TOKENS_PER_S", 1e9)
-    slow = Profile(slots=4, step_s=0.05, request_s=0.0, prefill_s=0.0, kv_tokens=100_000)
+    slow = Profile(slots=4, step_s=0.2, request_s=0.0, prefill_s=0.0, kv_tokens=100_000)
     async with (
         SimulatedServer(profile=slow) as server,
         connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
@@ -764,7 +757,7 @@ async def test_deadlines_are_put_off_while_the_engine_works(monkeypatch):
         completion = await pool.ask(request(max_tokens=60), priority=0)
         looking.cancel()
     assert isinstance(completion, Completion)
-    assert completion.latency_s > 1.0
+    assert completion.latency_s > 2.5
     assert pool.statistics().failed_attempts == 0
 
 
@@ -775,10 +768,6 @@ async def test_the_engines_are_told_in_a_few_words():
         connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
     ):
         assert pool.statistics().engines == ""
-        asking = asyncio.create_task(keep_asking(pool, 2, at_once=20))
-        told = set()
-        while not asking.done():
-            told.add(pool.statistics().engines)
-            await asyncio.sleep(0.1)
-    pattern = re.compile(r"servers: 20 running, 0 waiting, KV cache \d+% full, prefix hits \d+%")
-    assert any(map(pattern.fullmatch, told)), told
+        pattern = re.compile(r"servers: 20 running, 0 waiting, KV cache \d+% full, prefix hits \d+%")
+        async with asking(pool, at_once=20):
+            await until(lambda: pattern.fullmatch(pool.statistics().engines))
