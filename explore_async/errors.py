@@ -11,7 +11,8 @@ ExploreError
 │     └─ ContextOverflow           prompt longer than the model: final for this request only
 ├─ ServerError               a local server did not start or died; carries the tail of its log exit 3
 ├─ StorageError              the run directory cannot be used, or an output not be written     exit 4
-│  └─ DamagedStore              what is stored is not what was written: `doctor --repair`
+│  ├─ DamagedStore              what is stored is not what was written: `doctor --repair`
+│  └─ NewerFormat               a newer version of explore_async wrote it: update
 ├─ SystemLimit               the system gives no more memory, threads or processes             exit 4
 └─ DataError                 an input file is not what it should be; names file, line, field   exit 5
 
@@ -82,6 +83,10 @@ class StorageError(ExploreError):
 
 class DamagedStore(StorageError):
     """The stored answers are not what was written; `explore-async doctor RUN --repair` saves what can be saved."""
+
+
+class NewerFormat(StorageError):
+    """A newer version of explore_async wrote the file, in a format that this version does not read."""
 
 
 class SystemLimit(ExploreError):

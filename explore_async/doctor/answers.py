@@ -7,17 +7,16 @@ from contextlib import closing
 from pathlib import Path
 
 from explore_async.doctor.findings import Findings
-from explore_async.errors import DamagedStore, StorageError
+from explore_async.errors import DamagedStore, NewerFormat, StorageError
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.directory import RunDirectory
 from explore_async.storage.rows import COLUMNS, FORMAT, DamagedRow, key_of, stored_of
-from explore_async.storage.salvage import is_half_mended, readable
+from explore_async.storage.salvage import has_whole_rows, is_half_mended
 from explore_async.storage.schema import mapped, open_reading
 
 Told = Callable[[str], None]
 
 _KEYS_NAMED = 3
-_AT_FORMAT = 60  # in SQLite's header: user_version
 _ROWS_BETWEEN_TELLING = 5000
 _MENDS = "--repair saves all that can still be read; the next run asks for the rest again"
 
@@ -41,7 +40,7 @@ def check_answers(directory: RunDirectory, findings: Findings, told: Told, *, st
         findings.wrong(name, f"damaged: {error.__cause__ or error}", _MENDS, mends=True)
         return None
     except StorageError as error:
-        if _has_another_number(path):
+        if isinstance(error, NewerFormat) and has_whole_rows(path):
             findings.wrong(name, "damaged: its format number was changed, its answers were not", _MENDS, mends=True)
         else:
             findings.wrong(name, str(error))
@@ -78,11 +77,3 @@ def _look_through(path: Path, told: Told, *, still: bool) -> tuple[int, int, lis
     named = ", ".join(damaged[:_KEYS_NAMED]) + (", …" if len(damaged) > _KEYS_NAMED else "")
     rows = [f"{len(damaged):,} answers are not what was written ({named})"] if damaged else []
     return version, count, [fault for fault in faults if fault != "ok"] + rows
-
-
-def _has_another_number(path: Path) -> bool:
-    """Whether an unknown format is a damaged number: there are rows as only this version writes them."""
-    with path.open("rb") as file:
-        file.seek(_AT_FORMAT)
-        version = int.from_bytes(file.read(4))
-    return version > FORMAT and next(readable(path), None) is not None

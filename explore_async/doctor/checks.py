@@ -15,7 +15,7 @@ from explore_async import __version__
 from explore_async.doctor.answers import Told, check_answers
 from explore_async.doctor.findings import Findings
 from explore_async.doctor.replaying import DERIVED, Replay, compare
-from explore_async.errors import ExploreError, StorageError
+from explore_async.errors import ExploreError, NewerFormat, StorageError
 from explore_async.settings.recipe import MEANING, Recipe
 from explore_async.storage.checkpoint import Unfit, check_begins, read
 from explore_async.storage.completions import StoredReader, holding
@@ -100,7 +100,7 @@ def _config(directory: RunDirectory, findings: Findings, found: Examined) -> Non
     try:
         found.recipe = recipe = directory.recipe()
     except StorageError as error:
-        newer = "a newer version" in str(error)
+        newer = isinstance(error, NewerFormat)
         do = "update explore_async" if newer else f"--repair sets it aside; then {_ADOPT}"
         findings.wrong(name, str(error), do, mends=not newer)
         return

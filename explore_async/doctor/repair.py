@@ -70,7 +70,7 @@ def _mend_answers(directory: RunDirectory, found: Examined, told: Told) -> str:
         with mapped(path):
             open_writing(path, durability="full").close()
         return f"{path.name}: {found.answers:,} answers have checksums now"
-    saved = salvage(path, lambda count: told(f"{count:,} answers saved"))
+    saved = salvage(path, lambda count: told(f"{count:,} answers read"))
     lost = f"{saved.lost:,} known to be lost, which the next run asks again" if saved.lost else "none known to be lost"
     return f"{path.name}: {saved.saved:,} answers saved, {lost}; the damaged file is {saved.aside.name}"
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import orjson
 
 from explore_async import __version__
-from explore_async.errors import ConfigError, StorageError
+from explore_async.errors import ConfigError, NewerFormat, StorageError
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.salvage import is_half_mended
 from explore_async.storage.whole_files import check_regular, write_json
@@ -248,7 +248,7 @@ def _recipe_in(body: bytes, path: Path) -> Recipe:
     document = orjson.loads(body)
     found = document["format"]
     if isinstance(found, int) and found > FORMAT:
-        raise StorageError(
+        raise NewerFormat(
             f"{path}: format {found}, this version reads {FORMAT}: a newer version of explore_async wrote it, so update"
         )
     if found != FORMAT:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from explore_async.errors import DamagedStore, StorageError
+from explore_async.errors import DamagedStore, NewerFormat, StorageError
 from explore_async.storage.rows import COLUMNS, COLUMNS_OF_1, FORMAT, DamagedRow, checksum
 
 PAGE_BYTES = 4096
@@ -66,7 +66,7 @@ def open_writing(path: Path, *, durability: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         if path.stat().st_size == 0:
-            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # a repair reads pages without asking SQLite
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # a repair may replace the first page
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={durability}")
         connection.execute("PRAGMA secure_delete=ON")  # what was discarded must not come back with a repair
@@ -109,7 +109,7 @@ def check_format(connection: sqlite3.Connection, path: Path) -> int:
     """The format of a database: 0 is that of an empty one. Raises StorageError unless this version reads it."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > FORMAT:
-        raise StorageError(
+        raise NewerFormat(
             f"{path}: written in format {version}, this version of explore_async reads {FORMAT}: a newer version wrote "
             f"it, so update; or the file is damaged, which `explore-async doctor {path.parent}` tells"
         )
