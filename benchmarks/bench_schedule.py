@@ -38,9 +38,9 @@ from explore_async.errors import ConnectionFailed, EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
-from explore_async.serving.endpoints.values import Endpoint
 from explore_async.serving.simulated.engine import PROFILES, Engine, Profile
 from explore_async.settings.config import RecipeConfig
+from explore_async.settings.operation import EndpointSettings
 
 PROFILE = PROFILES["h100-qwen3-8b"]
 FOLLOWS_NONE: tuple[int, ...] = ()
@@ -298,7 +298,7 @@ class TroubledFleet(Fleet):
         slow = replace(profiles[0], step_s=SLOWER * profiles[0].step_s, request_s=SLOWER * profiles[0].request_s)
         super().__init__([slow, *profiles[1:]])
 
-    async def _open_client(self, endpoint: Endpoint) -> Any:
+    async def _open_client(self, endpoint: EndpointSettings) -> Any:
         client = await super()._open_client(endpoint)
         gone: dict[int, Callable[[float], bool]] = {
             1: lambda now: now > DIES_AT,

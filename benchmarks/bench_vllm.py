@@ -27,9 +27,10 @@ from corpora import machine, report
 from explore_async.config.load import load
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.measuring.prompts import limited, questions
-from explore_async.serving.endpoints.pool import Endpoint, EndpointPool
-from explore_async.serving.servers.vllm import VllmOptions, VllmServer
+from explore_async.serving.endpoints.pool import EndpointPool
+from explore_async.serving.servers.vllm import VllmServer
 from explore_async.settings.config import RecipeConfig
+from explore_async.settings.operation import EndpointSettings, ServerSettings, VllmSettings
 from rouge_kernels import warm_up
 
 NAME = "measured"
@@ -57,15 +58,13 @@ def main() -> None:
 
 async def compared(arguments: argparse.Namespace, recipe: RecipeConfig) -> dict[str, Any]:
     await asyncio.to_thread(warm_up)
-    options = VllmOptions(
-        slots=arguments.slots,
-        context_tokens=CONTEXT_TOKENS,
-        dtype=arguments.dtype,
-        args=("--max-num-batched-tokens", str(BATCHED_TOKENS), *arguments.args),
+    vllm = VllmSettings(dtype=arguments.dtype, args=("--max-num-batched-tokens", str(BATCHED_TOKENS), *arguments.args))
+    settings = ServerSettings(
+        engine="vllm", model=arguments.model, slots=arguments.slots, context_tokens=CONTEXT_TOKENS, vllm=vllm
     )
     pairs = []
     with OfflineEngine(arguments) as offline:
-        async with VllmServer(arguments.model, model_name=NAME, options=options) as server:
+        async with VllmServer(settings, model_name=NAME) as server:
             for number in range(-1, arguments.pairs):  # the first is to warm up
                 asked = [one.request for one in questions(recipe, arguments.requests, seed=100 + number)]
                 rates = {}
@@ -96,7 +95,7 @@ def is_cpu_build() -> bool:
 async def ours(server: VllmServer, asked: list[ChatRequest]) -> float:
     """Output tokens a second through the pool, which has to find out what the server takes, as in a run."""
     asked = [ChatRequest(NAME, *(getattr(one, name) for name in ChatRequest.__slots__[1:])) for one in asked]
-    async with EndpointPool([Endpoint(server.url, concurrency=None)], models=(NAME,)) as pool:
+    async with EndpointPool([EndpointSettings(url=server.url)], models=(NAME,)) as pool:
         await pool.connect()
         beside = [asyncio.create_task(coroutine) for coroutine in (pool.look(), server.watch())]
         began = time.perf_counter()

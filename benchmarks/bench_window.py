@@ -25,9 +25,9 @@ from corpora import machine, report
 from explore_async.exploration.values import ChatRequest, Completion, Event, ExampleDropped, ExampleKept
 from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import rehearse
-from explore_async.serving.endpoints.values import Endpoint
 from explore_async.serving.simulated.engine import PROFILES
 from explore_async.settings.config import RecipeConfig
+from explore_async.settings.operation import EndpointSettings
 
 PROFILE = PROFILES["h100-qwen3-8b"]
 VERBS, NOUNS, WORDINGS = 30, 150, 4
@@ -89,7 +89,7 @@ class DryingFleet(Fleet):
     def __init__(self) -> None:
         super().__init__([PROFILE])
 
-    async def _open_client(self, endpoint: Endpoint) -> Any:
+    async def _open_client(self, endpoint: EndpointSettings) -> Any:
         client = await super()._open_client(endpoint)
         return DryingClient(client)
 

@@ -45,10 +45,11 @@ from explore_async.serving.endpoints import wire
 from explore_async.serving.endpoints.client import EndpointClient, open_client, open_session
 from explore_async.serving.endpoints.credentials import read_key
 from explore_async.serving.endpoints.engine_metrics import read_metrics
-from explore_async.serving.endpoints.values import Endpoint, normalise_url
-from explore_async.serving.servers.vllm import VllmOptions, VllmServer, vllm_command
+from explore_async.serving.endpoints.values import normalise_url
+from explore_async.serving.servers.vllm import VllmServer, vllm_command
 from explore_async.serving.simulated.server import SimulatedServer
 from explore_async.settings.config import RunSettings
+from explore_async.settings.operation import EndpointSettings, ServerSettings
 from explore_async.storage.whole_files import replacing
 from explore_async.terminal.text import printable
 from explore_async.web.app import serving
@@ -212,7 +213,7 @@ def test_a_key_file_is_for_its_owner_alone(tmp_path: Path, content: str | bytes,
     """What others can read or change, and what is no key, is refused by the file's name; its content is not shown."""
     path = private(tmp_path / "key", content, mode)
     with pytest.raises(ConfigError, match=says) as caught:
-        read_key(Endpoint("http://h", api_key_file=str(path)))
+        read_key(EndpointSettings(url="http://h", api_key_file=str(path)))
     assert str(path) in str(caught.value)
     assert SECRET[:5] not in str(caught.value)
 
@@ -223,9 +224,9 @@ def test_a_key_file_is_a_plain_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(mode=0o700)
     for name in ("pipe", "folder", "none", "a\x00b"):
         with pytest.raises(ConfigError, match="The key of http://h"):
-            read_key(Endpoint("http://h", api_key_file=str(tmp_path / name)))
+            read_key(EndpointSettings(url="http://h", api_key_file=str(tmp_path / name)))
     (tmp_path / "link").symlink_to(private(tmp_path / "key", f" {SECRET}\n"))
-    assert read_key(Endpoint("http://h", api_key_file=str(tmp_path / "link"))) == SECRET
+    assert read_key(EndpointSettings(url="http://h", api_key_file=str(tmp_path / "link"))) == SECRET
     with pytest.raises(ValueError, match="give one of them"):
         RunSettings.model_validate(
             yaml.safe_load(ONE) | {"operation": {"endpoints": [{"url": "http://h", "api_key_env": "A", "api_key_file": "b"}]}}
@@ -299,7 +300,7 @@ async def test_a_certificate_is_verified(monkeypatch: pytest.MonkeyPatch, certif
         ("good", ours, None),
     ):
         async with bad.MisbehavingServer(tls=speaking_tls(certificates, name)) as server, open_session() as session:
-            endpoint = Endpoint(server.url, api_key_env="GARDEN_KEY", ca_file=ca_file)
+            endpoint = EndpointSettings(url=server.url, api_key_env="GARDEN_KEY", ca_file=ca_file)
             if says is None:
                 client = await open_client(endpoint, session)
                 assert (await client.ask(QUESTION, served_model="m", timeout_s=5)).text == "fine"
@@ -709,10 +710,10 @@ async def test_vllm_is_open_to_others_with_a_key_only(monkeypatch: pytest.Monkey
         monkeypatch.setenv("VLLM_API_KEY", key)
     monkeypatch.setattr("explore_async.serving.servers.vllm.is_installed", lambda: False)
     with pytest.raises(ExploreError, match=says) as caught:
-        async with VllmServer("m", model_name="m", options=VllmOptions(args=args)):
+        async with VllmServer(ServerSettings(model="m", vllm={"args": args}), model_name="m"):
             pass
     assert SECRET not in str(caught.value)
-    assert "--allowed-origins" in vllm_command("m", "m", 1, VllmOptions())
+    assert "--allowed-origins" in vllm_command(ServerSettings(model="m"), "m", 1)
 
 
 def test_our_processes_import_nothing_from_the_working_directory(
@@ -772,7 +773,7 @@ async def test_the_client_says_nothing_of_its_key() -> None:
     os.environ["GARDEN_KEY"] = SECRET
     try:
         async with open_session() as session:
-            endpoint = Endpoint("http://h", api_key_env="GARDEN_KEY")
+            endpoint = EndpointSettings(url="http://h", api_key_env="GARDEN_KEY")
             client = await open_client(endpoint, session)
             assert SECRET not in f"{client!r} {endpoint!r} {client._mask!r}"
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
@@ -16,8 +17,9 @@ from explore_async.errors import EXIT_SIGINT, ConfigError, EndpointError, Storag
 from explore_async.measuring.plot import can_plot, plot
 from explore_async.measuring.report import Progress, document, show
 from explore_async.measuring.sweep import Plan, Sweep
-from explore_async.serving.endpoints.values import Endpoint
+from explore_async.serving.endpoints.values import normalise_url
 from explore_async.settings.config import RecipeConfig
+from explore_async.settings.operation import EndpointSettings
 from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
 
@@ -57,7 +59,7 @@ def bench(
     """The document and the exit code. Interrupted, with the levels that were finished by then."""
     _check(out)
     plan = Plan(
-        endpoints=tuple(Endpoint(url, concurrency=concurrency[-1], api_key_env=api_key_env) for url in urls),
+        endpoints=_endpoints(urls, concurrency[-1], api_key_env),
         model=model,
         recipe=recipe,
         concurrency=concurrency,
@@ -87,6 +89,16 @@ def bench(
             f"concurrency {last.concurrency}: no request was answered. {next(iter(last.first_errors.values()), '')}"
         )
     return found, code
+
+
+def _endpoints(urls: Sequence[str], concurrency: int, api_key_env: str | None) -> tuple[EndpointSettings, ...]:
+    for url in urls:
+        normalise_url(url)
+    try:
+        return tuple(EndpointSettings(url=url, concurrency=concurrency, api_key_env=api_key_env) for url in urls)
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--api-key-env: {fault}") from None  # a cause would show what may be a key
 
 
 def _check(out: Path | None) -> None:

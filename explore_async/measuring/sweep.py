@@ -29,8 +29,8 @@ from explore_async.measuring.watching import Watch
 from explore_async.serving.endpoints.client import EndpointClient, open_client, open_session
 from explore_async.serving.endpoints.open_files import check_room_for
 from explore_async.serving.endpoints.pool import EndpointPool
-from explore_async.serving.endpoints.values import Endpoint
 from explore_async.settings.config import RecipeConfig
+from explore_async.settings.operation import EndpointSettings
 from rouge_kernels import warm_up
 
 _WARM_UP_TOKENS = 16
@@ -46,7 +46,7 @@ _SEEDS = 2**31
 class Plan:
     """`concurrency` rises; `requests` are the fewest of a level; after `seconds` a level begins no more of them."""
 
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[EndpointSettings, ...]
     model: str | None
     recipe: RecipeConfig
     concurrency: tuple[int, ...]

@@ -12,11 +12,11 @@ from typing import Any
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics
 from explore_async.serving.endpoints.pool import OpenClient
-from explore_async.serving.endpoints.values import Endpoint
 from explore_async.serving.endpoints.wire import ServedModel, chat_fields
 from explore_async.serving.simulated.answers import Answerer, count_tokens, digest_of
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.pacing import Asked, BatchedPace
+from explore_async.settings.operation import EndpointSettings
 from explore_async.settings.recipe import SIMULATED
 
 MODEL = SIMULATED
@@ -73,14 +73,14 @@ class Fleet:
         self._example_tokens = example_tokens
         self._answerer = Answerer(seed=seed, duplicate_share=duplicate_share, full_lists=True)
 
-    def endpoints(self, concurrency: int | None) -> list[Endpoint]:
+    def endpoints(self, concurrency: int | None) -> list[EndpointSettings]:
         """All of them; `concurrency` each, None to find out."""
-        return [Endpoint(url, concurrency=concurrency) for url in self._profiles]
+        return [EndpointSettings(url=url, concurrency=concurrency or "auto") for url in self._profiles]
 
     async def open_clients(self, _owned: AsyncExitStack) -> OpenClient:
         return self._open_client
 
-    async def _open_client(self, endpoint: Endpoint) -> ModelledClient:
+    async def _open_client(self, endpoint: EndpointSettings) -> ModelledClient:
         profile = self._profiles[endpoint.url]
         client = ModelledClient(endpoint.url, profile, self._answerer, self._example_tokens)
         self.clients[endpoint.url] = client

@@ -17,7 +17,8 @@ from explore_async.config.endpoints_file import changes, read_endpoints
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import ChatRequest, Outcome
 from explore_async.serving.endpoints.open_files import check_room_for, room_for
-from explore_async.serving.endpoints.pool import MOST_FOUND, Endpoint, EndpointPool, PoolStatistics, Retry
+from explore_async.serving.endpoints.pool import MOST_FOUND, EndpointPool
+from explore_async.serving.endpoints.values import PoolStatistics, declared_concurrency
 from explore_async.serving.servers.launch import Server, choose, new_server, slots_of
 from explore_async.serving.servers.vllm import KEY_VARIABLE
 from explore_async.settings.operation import (
@@ -107,19 +108,13 @@ class Backend:
         async with self._connecting:
             if self._pool is None:
                 server = self._operation.server
-                endpoints = (
-                    [await self._start(server)]
-                    if server is not None
-                    else [_endpoint(settings) for settings in self._listed]
-                )
-                retries = self._operation.retries
+                endpoints = [await self._start(server)] if server is not None else self._listed
                 pool = EndpointPool(
                     endpoints,
                     models=self._models,
                     forms=self._forms,
-                    retry=Retry(
-                        retries.attempts, retries.first_wait_s, retries.longest_wait_s, self._operation.stall_s
-                    ),
+                    retries=self._operation.retries,
+                    stall_s=self._operation.stall_s,
                     most_found=self._most_found(endpoints),
                 )
                 await self._stack.enter_async_context(pool)
@@ -130,18 +125,18 @@ class Backend:
                 self._connected.set()
         return self._connected_models
 
-    def _most_found(self, endpoints: Sequence[Endpoint]) -> int:
+    def _most_found(self, endpoints: Sequence[EndpointSettings]) -> int:
         """Requests that may be in flight where concurrency is found out. What is declared has to fit into what this
         process may open, which raises ConfigError; what is found may use the rest.
         """
-        declared = sum(endpoint.concurrency or 0 for endpoint in endpoints)
+        declared = declared_concurrency(endpoints)
         check_room_for(declared)
-        if all(endpoint.concurrency is not None for endpoint in endpoints):
+        if all(endpoint.concurrency != "auto" for endpoint in endpoints):
             return MOST_FOUND
         wanted = MOST_FOUND if self._window is None else self._window // WINDOW_PER_FOUND_SLOT
         return max(1, room_for(declared + wanted) - declared)
 
-    async def _start(self, settings: ServerSettings) -> Endpoint:
+    async def _start(self, settings: ServerSettings) -> EndpointSettings:
         made = await new_server(
             settings,
             model_name=self._models[0] if self._models else None,
@@ -153,7 +148,7 @@ class Backend:
         self._server = server
         self._report(f"the server is ready after {server.started_in_s:.0f} s")
         key = KEY_VARIABLE if choose(settings).engine == "vllm" and os.environ.get(KEY_VARIABLE) else None
-        return Endpoint(server.url, concurrency=slots_of(settings), api_key_env=key)
+        return EndpointSettings(url=server.url, concurrency=slots_of(settings), api_key_env=key)
 
     async def ask(
         self,
@@ -187,7 +182,7 @@ class Backend:
             try:
                 if isinstance(listed, ConfigError):
                     raise listed
-                await pool.replace([_endpoint(settings) for settings in listed])
+                await pool.replace(listed)
             except ConfigError as error:
                 self._report(f"{error}; going on with the endpoints as they were")
             else:
@@ -205,17 +200,3 @@ class Backend:
 
     def statistics(self) -> PoolStatistics | None:
         return None if self._pool is None else self._pool.statistics()
-
-
-def _endpoint(settings: EndpointSettings) -> Endpoint:
-    return Endpoint(
-        settings.url,
-        concurrency=None if settings.concurrency == "auto" else settings.concurrency,
-        api_key_env=settings.api_key_env,
-        api_key_file=settings.api_key_file,
-        ca_file=settings.ca_file,
-        requests_per_minute=settings.requests_per_minute,
-        tokens_per_minute=settings.tokens_per_minute,
-        weight=settings.weight,
-        model=settings.model,
-    )

@@ -16,7 +16,7 @@ from explore_async.errors import EndpointError
 from explore_async.measuring.figures import LevelFigures
 from explore_async.measuring.sweep import Plan, Sweep
 from explore_async.serving.endpoints import roster
-from explore_async.serving.endpoints.values import Endpoint
+from explore_async.settings.operation import EndpointSettings
 
 SPREAD = dict.fromkeys(("mean", "p50", "p90", "p99"), float)
 GAUGE = {"mean": float, "most": float}
@@ -63,7 +63,7 @@ class Silent:
 
 async def sweep(*urls: str, **changes: Any) -> Sweep:
     plan = {
-        "endpoints": tuple(Endpoint(url) for url in urls), "model": None, "recipe": recipe_config(), "concurrency": (4,),
+        "endpoints": tuple(EndpointSettings(url=url) for url in urls), "model": None, "recipe": recipe_config(), "concurrency": (4,),
         "requests": 8, "seconds": 10.0, "max_tokens": None, "seed": 1, **changes,
     }  # fmt: skip
     swept = Sweep(Plan(**plan), Silent())

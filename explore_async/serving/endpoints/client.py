@@ -31,7 +31,8 @@ from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints import wire
 from explore_async.serving.endpoints.credentials import Mask, read_authority, read_key
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics, read_metrics
-from explore_async.serving.endpoints.values import Endpoint, normalise_url
+from explore_async.serving.endpoints.values import normalise_url
+from explore_async.settings.operation import EndpointSettings
 
 MAX_BODY_BYTES = 16 * 2**20
 """An answer larger than this, after decompression, is nonsense (or a bomb)."""
@@ -60,7 +61,7 @@ def open_session() -> aiohttp.ClientSession:
     )
 
 
-async def open_client(endpoint: Endpoint, session: aiohttp.ClientSession) -> EndpointClient:
+async def open_client(endpoint: EndpointSettings, session: aiohttp.ClientSession) -> EndpointClient:
     """The client of an endpoint. Raises ConfigError where its key or its authority cannot be read."""
 
     def opened() -> EndpointClient:  # whole: asyncio's debug mode logs what threads return

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import orjson
 
 from explore_async.errors import ConfigError
-from explore_async.serving.endpoints.values import Endpoint
+from explore_async.settings.operation import EndpointSettings
 
 SHORTEST_SECRET = 16
 """Characters. A shorter key ("EMPTY", "token-abc123") may well be a word that a model writes."""
@@ -24,7 +24,7 @@ _OPEN_TO_OTHERS = 0o077
 _MASK = b"***"
 
 
-def read_key(endpoint: Endpoint) -> str | None:
+def read_key(endpoint: EndpointSettings) -> str | None:
     """The key, None where the endpoint needs none. Raises ConfigError, which names the variable or the file."""
     if endpoint.api_key_file is not None:
         path = Path(endpoint.api_key_file).expanduser()
@@ -60,14 +60,14 @@ def _private_text(path: Path, url: str) -> str:
         raise ConfigError(f"The key of {url}: {path} cannot be read: {reason}") from error
 
 
-def advice_on_key(endpoint: Endpoint) -> str:
+def advice_on_key(endpoint: EndpointSettings) -> str:
     """What to do about a key that was refused."""
     if where := endpoint.api_key_file or endpoint.api_key_env:
         return f"Check the key in {where}"
     return "Name the variable that holds one in api_key_env, or the file in api_key_file"
 
 
-def read_authority(endpoint: Endpoint) -> ssl.SSLContext | None:
+def read_authority(endpoint: EndpointSettings) -> ssl.SSLContext | None:
     """How its certificate is verified where that is not by the system's authorities. Raises ConfigError."""
     if endpoint.ca_file is None:
         return None

@@ -16,8 +16,9 @@ from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints.concurrency import READING_S, AutoLimit, FixedLimit, Limit
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics
 from explore_async.serving.endpoints.rate_limits import RateLimits
-from explore_async.serving.endpoints.values import LARGEST_EXPONENT, Endpoint, EndpointStatistics, Retry
+from explore_async.serving.endpoints.values import LARGEST_EXPONENT, EndpointStatistics
 from explore_async.serving.endpoints.wire import ServedModel
+from explore_async.settings.operation import EndpointSettings, Retries
 
 SHORTEST_DEADLINE_S = 120.0
 DEADLINE_FACTOR = 4.0
@@ -54,7 +55,7 @@ class Host:
     """`most` bounds a limit that is found; `served` has the endpoint's own name for each logical model it serves."""
 
     client: Client
-    endpoint: Endpoint
+    endpoint: EndpointSettings
     most: int = 1_000_000
     served: dict[str, str] = field(default_factory=dict)
     takes_priority: bool = False
@@ -88,7 +89,7 @@ class Host:
 
     def __post_init__(self) -> None:
         declared = self.endpoint.concurrency
-        self.limit = AutoLimit(self.most) if declared is None else FixedLimit(declared)
+        self.limit = AutoLimit(self.most) if declared == "auto" else FixedLimit(declared)
         self.rates = RateLimits(self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute)
 
     @property
@@ -106,7 +107,7 @@ class Host:
 
     @property
     def is_auto(self) -> bool:
-        return self.endpoint.concurrency is None
+        return self.endpoint.concurrency == "auto"
 
     def available(self, now: float) -> bool:
         return self.healthy and not self.drained and now >= self.paused_until and not self.rates.wait_s(now)
@@ -247,9 +248,9 @@ class Host:
         self.faults_in_a_row = 0
         self.back_since = self._changed_at = now
 
-    def cool_down_s(self, retry: Retry) -> float:
+    def cool_down_s(self, retries: Retries) -> float:
         """How long to leave it alone; longer each time until it has answered a request."""
-        longest = min(retry.longest_wait_s, retry.first_wait_s * 2.0**self.trips)
+        longest = min(retries.longest_wait_s, retries.first_wait_s * 2.0**self.trips)
         self.trips = min(self.trips + 1, LARGEST_EXPONENT)
         return random.uniform(longest / 2, longest)  # noqa: S311 - jitter
 

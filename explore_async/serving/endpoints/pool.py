@@ -35,12 +35,11 @@ from explore_async.serving.endpoints.concurrency import READING_S
 from explore_async.serving.endpoints.host import Client, Host
 from explore_async.serving.endpoints.roster import Roster, some_of
 from explore_async.serving.endpoints.slots import Slots
-from explore_async.serving.endpoints.values import Endpoint, PoolStatistics, Retry, normalise_url
-
-__all__ = ["Endpoint", "EndpointPool", "OpenClient", "PoolStatistics", "Retry"]
+from explore_async.serving.endpoints.values import PoolStatistics, backoff_s, declared_concurrency, normalise_url
+from explore_async.settings.operation import EndpointSettings, Retries
 
 MOST_FOUND = 100_000
-OpenClient: TypeAlias = Callable[[Endpoint], Awaitable[Client]]
+OpenClient: TypeAlias = Callable[[EndpointSettings], Awaitable[Client]]
 
 
 async def _over_http(owned: AsyncExitStack) -> OpenClient:
@@ -53,11 +52,12 @@ class EndpointPool:
 
     def __init__(
         self,
-        endpoints: Sequence[Endpoint],
+        endpoints: Sequence[EndpointSettings],
         *,
         models: Sequence[str] = (),
         forms: Sequence[ChatRequest] = (),
-        retry: Retry | None = None,
+        retries: Retries | None = None,
+        stall_s: float = 600.0,
         most_found: int = MOST_FOUND,
         open_clients: Callable[[AsyncExitStack], Awaitable[OpenClient]] = _over_http,
     ) -> None:
@@ -73,13 +73,16 @@ class EndpointPool:
         if len(set(urls)) < len(urls):
             raise ConfigError(f"An endpoint is given twice: {', '.join(urls)}. Raise its concurrency instead")
         self._endpoints = tuple(endpoints)
-        self._retry = retry or Retry()
+        self._retries = retries or Retries()
+        self._stall_s = stall_s
         self._hosts: list[Host] = []  # filled on entering; slots and roster see the same list
         self._most_found = most_found
         self._open_clients = open_clients
         self._open_client: OpenClient | None = None
         self._slots = Slots(self._hosts, most_found)
-        self._roster = Roster(self._hosts, self._slots, models=models, forms=forms, retry=self._retry)
+        self._roster = Roster(
+            self._hosts, self._slots, models=models, forms=forms, retries=self._retries, stall_s=stall_s
+        )
         self._stopping = asyncio.Event()
         self._asking = 0
         self._failures = 0
@@ -97,7 +100,7 @@ class EndpointPool:
             raise
         return self
 
-    async def _new_host(self, endpoint: Endpoint) -> Host:
+    async def _new_host(self, endpoint: EndpointSettings) -> Host:
         assert self._open_client is not None
         return Host(await self._open_client(endpoint), endpoint, self._most_found)
 
@@ -110,10 +113,10 @@ class EndpointPool:
     def capacity(self) -> int:
         """Requests that can be in flight at once, as far as that is known at the moment."""
         found = sum(host.limit.value for host in self._hosts if host.is_auto and not host.drained)
-        declared = sum(host.endpoint.concurrency or 0 for host in self._hosts if not host.drained)
+        declared = declared_concurrency(host.endpoint for host in self._hosts if not host.drained)
         return declared + min(found, self._most_found)
 
-    async def replace(self, endpoints: Sequence[Endpoint]) -> None:
+    async def replace(self, endpoints: Sequence[EndpointSettings]) -> None:
         """From now on these endpoints: new ones join when they answer, missing ones finish what they have.
 
         An endpoint whose settings have changed counts as a new one. Raises ConfigError, and changes nothing, where one
@@ -196,14 +199,14 @@ class EndpointPool:
         Where answers are known to take long, the patience is twice the longest so far. While this process itself stands
         still (stopped by a signal, its machine paused) nobody can answer it: that time does not count.
         """
-        between_s = min(1.0, self._retry.stall_s / 10)
+        between_s = min(1.0, self._stall_s / 10)
         while True:
             slept_from = self._now()
             await asyncio.sleep(between_s)
             self._quiet_since += max(0.0, self._now() - slept_from - 2 * between_s)
             if self._slots.closed_by is not None and not self._stopping.is_set():
                 raise self._slots.closed_by
-            patience_s = max(self._retry.stall_s, 2 * self._slowest_answer_s)
+            patience_s = max(self._stall_s, 2 * self._slowest_answer_s)
             if self._asking and self._now() - self._quiet_since > patience_s:
                 last_error = max(self._hosts, key=lambda host: host.errored_at).last_error
                 silent = f"none, the endpoints just do not answer ({some_of([host.url for host in self._hosts])})"
@@ -235,7 +238,7 @@ class EndpointPool:
 
     async def _attempt(self, host: Host, request: ChatRequest, priority: int, trouble: Trouble) -> Outcome | float:
         """An outcome, or the seconds to wait before the next attempt."""
-        if trouble.at(host) >= self._retry.attempts:
+        if trouble.at(host) >= self._retries.attempts:
             await host.ask_canary(request)
         await host.rates.wait_for_request()
         started = self._now()
@@ -260,7 +263,7 @@ class EndpointPool:
                 self._roster.take_out(host, started)
                 return 0.0
             return judge_refusal(error, trouble.attempts)
-        wait_s = self._retry.wait_s(trouble.attempts)
+        wait_s = backoff_s(self._retries, trouble.attempts)
         if isinstance(error, RateLimited):
             now = self._now()
             host.limit.refused(now)
@@ -268,7 +271,7 @@ class EndpointPool:
                 return wait_s
             # The endpoint as a whole asked for patience: nobody else should run into the same refusal. And "now", said
             # again and again, is no reason to ask as fast as it refuses.
-            pause_s = min(error.retry_after, 4 * self._retry.longest_wait_s)
+            pause_s = min(error.retry_after, 4 * self._retries.longest_wait_s)
             host.paused_until = max(host.paused_until, now + pause_s)
             asyncio.get_running_loop().call_later(pause_s, self._slots.dispatch)
             return max(0.0, wait_s - pause_s)
@@ -280,6 +283,6 @@ class EndpointPool:
         trouble.timeouts += isinstance(error, AttemptTimedOut)
         if error.status != HTTPStatus.SERVICE_UNAVAILABLE:  # 503 speaks of the server's state, not of the request
             trouble.note_fault(host)
-        if trouble.convicts(self._retry.attempts):
+        if trouble.convicts(self._retries.attempts):
             return Failure("repeated", str(error), trouble.attempts)
         return wait_s

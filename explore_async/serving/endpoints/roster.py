@@ -16,8 +16,8 @@ from explore_async.serving.endpoints.credentials import advice_on_key
 from explore_async.serving.endpoints.fitness import PROBE_TIMEOUT_S, check_fitness
 from explore_async.serving.endpoints.host import Host
 from explore_async.serving.endpoints.slots import Slots
-from explore_async.serving.endpoints.values import Retry
 from explore_async.serving.endpoints.wire import ServedModel
+from explore_async.settings.operation import Retries
 
 CONNECT_PATIENCE_S = 3.0
 _CONNECT_PAUSE_S = 0.5
@@ -41,14 +41,16 @@ class Roster:
         *,
         models: Sequence[str],
         forms: Sequence[ChatRequest],
-        retry: Retry,
+        retries: Retries,
+        stall_s: float,
     ) -> None:
         self.connected: tuple[str, ...] = ()
         self._hosts = hosts
         self._slots = slots
         self._models = tuple(models)
         self._forms = forms
-        self._retry = retry
+        self._retries = retries
+        self._stall_s = stall_s
         self._connecting = asyncio.Lock()
         self._revivals: set[asyncio.Task[None]] = set()
 
@@ -145,7 +147,7 @@ class Roster:
             host.takes_priority = owners <= PRIORITY_ENGINES
         for form in self._forms:
             if host.serves(form.model):
-                await check_fitness(host, form, timeout_s=min(PROBE_TIMEOUT_S, self._retry.stall_s))
+                await check_fitness(host, form, timeout_s=min(PROBE_TIMEOUT_S, self._stall_s))
         host.welcome(asyncio.get_running_loop().time())
 
     def _served_of(self, host: Host, catalogue: list[ServedModel] | None) -> dict[str, str]:
@@ -195,7 +197,7 @@ class Roster:
         joining = at_once
         while not host.drained:
             if not at_once:
-                await asyncio.sleep(host.cool_down_s(self._retry))
+                await asyncio.sleep(host.cool_down_s(self._retries))
             at_once = False
             try:
                 catalogue = await _catalogue(host)

@@ -1,59 +1,30 @@
-"""The values that go into an endpoint pool and come out of it: what an endpoint is, how patient to be, what happened.
-
-Imports no settings but their rule for URLs: whoever composes a run translates its configuration into Endpoint and
-Retry.
-"""
+"""Values of the endpoint pool: URLs, waiting times, and the statistics that it reports."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
 from explore_async.errors import ConfigError
-from explore_async.settings.operation import NO_SECRETS, may_hold_secrets
+from explore_async.settings.operation import NO_SECRETS, EndpointSettings, Retries, may_hold_secrets
 
 LARGEST_EXPONENT = 16
 """Of all that doubles with each time; beyond it a float would overflow one day."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """`api_key_env` names the variable that holds the key, or `api_key_file` the file; `ca_file` holds the certificates
-    of the authorities that vouch for it, instead of the system's. `model` is this endpoint's name for the logical
-    model, or maps the logical models it serves to its names for them.
-
-    `concurrency` None finds out how many requests keep it full. Of two endpoints with equally many free slots the one
-    of twice the `weight` counts as having twice as many.
-    """
-
-    url: str
-    concurrency: int | None = 128
-    api_key_env: str | None = None
-    api_key_file: str | None = None
-    ca_file: str | None = None
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    model: str | Mapping[str, str] | None = None
-    weight: float = 1.0
+def backoff_s(retries: Retries, attempt: int) -> float:
+    """Seconds before the next attempt: exponential back-off with full jitter. `attempt` counts from 1."""
+    longest = min(retries.longest_wait_s, retries.first_wait_s * 2.0 ** min(attempt - 1, LARGEST_EXPONENT))
+    return random.uniform(0.0, longest)  # noqa: S311 - jitter
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """After `attempts` faults while others succeed a request is a Failure; `stall_s` without outcome ends the run."""
-
-    attempts: int = 5
-    first_wait_s: float = 0.5
-    longest_wait_s: float = 30.0
-    stall_s: float = 600.0
-
-    def wait_s(self, attempt: int) -> float:
-        """Exponential back-off with full jitter; `attempt` counts from 1."""
-        longest = min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(attempt - 1, LARGEST_EXPONENT))
-        return random.uniform(0.0, longest)  # noqa: S311 - jitter
+def declared_concurrency(endpoints: Iterable[EndpointSettings]) -> int:
+    """Requests in flight at those endpoints that do not find out their concurrency themselves, all together."""
+    return sum(endpoint.concurrency for endpoint in endpoints if endpoint.concurrency != "auto")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 from explore_async.errors import ConfigError
 from explore_async.serving.servers.registry import REGISTRY
-from explore_async.serving.servers.vllm import VllmOptions, VllmServer, gpu_found, is_installed
+from explore_async.serving.servers.vllm import VLLM_SLOTS, VllmServer, gpu_found, is_installed
 from explore_async.settings.operation import ServerSettings
 
 if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress
 
 Engine = Literal["embedded", "vllm"]
-EMBEDDED_SLOTS, EMBEDDED_CONTEXT, VLLM_SLOTS = 2, 2048, 256
+EMBEDDED_SLOTS, EMBEDDED_CONTEXT = 2, 2048
 
 
 class Server(Protocol):
@@ -86,24 +86,14 @@ async def new_server(
     if choice.why:
         say(f"engine: {choice.why}")
     if choice.engine == "vllm":
-        options = settings.vllm
 
         def tell(line: str, seconds: float) -> None:
             say(f"vLLM is starting, {seconds:,.0f} s: {line}")
 
         say(f"starting vLLM with {settings.model}")
         return VllmServer(
-            settings.model,
+            settings,
             model_name=model_name or settings.model,
-            options=VllmOptions(
-                slots=settings.slots or VLLM_SLOTS,
-                context_tokens=settings.context_tokens,
-                dtype=options.dtype,
-                tensor_parallel=options.tensor_parallel,
-                data_parallel=options.data_parallel,
-                api_servers=options.api_servers,
-                args=options.args,
-            ),
             port=port,
             log_path=log_path,
             tell=tell,

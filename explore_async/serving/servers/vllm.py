@@ -10,7 +10,6 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -18,8 +17,11 @@ from typing import Final, NoReturn, Self
 from explore_async.errors import ConfigError, EndpointError, ServerError
 from explore_async.serving.servers.process import ServerProcess, python
 from explore_async.serving.servers.supervisor import GRACE_S
+from explore_async.settings.operation import ServerSettings
 
 HOST: Final = "127.0.0.1"
+VLLM_SLOTS: Final = 256
+"""Requests that a data-parallel rank answers at once (`max_num_seqs`), where the settings say nothing."""
 KEY_VARIABLE: Final = "VLLM_API_KEY"
 """Where vLLM looks for the key that it demands."""
 # A place where no page comes from: browsers let no other origin read the answers. By default vLLM lets all of them.
@@ -27,19 +29,6 @@ _NO_ORIGIN: Final = "http://no-origin.invalid"
 _GPU_FILES: Final = ("/dev/nvidia0", "/dev/kfd")
 # Usage reports go to a server of vLLM's makers; progress bars fill the log.
 _ENVIRONMENT: Final = {"VLLM_NO_USAGE_STATS": "1", "TQDM_MININTERVAL": "5", "PYTHONUNBUFFERED": "1"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VllmOptions:
-    """`slots` is vLLM's max_num_seqs, for each data-parallel rank; `args` go to it as they are, after all others."""
-
-    slots: int = 256
-    context_tokens: int | None = None
-    dtype: str = "auto"
-    tensor_parallel: int = 1
-    data_parallel: int = 1
-    api_servers: int = 1
-    args: Sequence[str] = ()
 
 
 def is_installed() -> bool:
@@ -54,18 +43,19 @@ def gpu_found() -> str | None:
     return shutil.which("nvidia-smi")
 
 
-def vllm_command(model: str, name: str, port: int, options: VllmOptions) -> list[str]:
-    """What is run. Priorities let exploration overtake generation; prompt details tell cached tokens."""
+def vllm_command(settings: ServerSettings, name: str, port: int) -> list[str]:
+    """The command of vLLM. Priorities let exploration overtake generation; prompt details count cached tokens."""
+    options = settings.vllm
     # The program `vllm` can start several front ends, the module only one; but the module works for every build.
     several = options.api_servers > 1
     module = "vllm.entrypoints.cli.main" if several else "vllm.entrypoints.openai.api_server"
-    given = ["serve", model] if several else ["--model", model]
+    given = ["serve", settings.model] if several else ["--model", settings.model]
     flags: dict[str, object | None] = {
         "--served-model-name": name,
         "--host": HOST,
         "--port": port,
-        "--max-num-seqs": options.slots,
-        "--max-model-len": options.context_tokens,
+        "--max-num-seqs": settings.slots or VLLM_SLOTS,
+        "--max-model-len": settings.context_tokens,
         "--dtype": options.dtype,
         "--scheduling-policy": "priority",
         "--allowed-origins": json.dumps([_NO_ORIGIN]),
@@ -112,20 +102,18 @@ class VllmServer:
 
     def __init__(
         self,
-        model: str,
+        settings: ServerSettings,
         *,
         model_name: str,
-        options: VllmOptions | None = None,
         port: int = 0,
         log_path: Path | None = None,
         tell: Callable[[str, float], None] = lambda *_: None,
     ) -> None:
-        self._model = model
+        self._settings = settings
         self._model_name = model_name
-        self._options = options or VllmOptions()
         self._port = port
         self._tell = tell
-        self._process = ServerProcess(f"vLLM with {model}", log_path=log_path, stop_s=GRACE_S + 5)
+        self._process = ServerProcess(f"vLLM with {settings.model}", log_path=log_path, stop_s=GRACE_S + 5)
         self.url = ""
         self.started_in_s = 0.0
 
@@ -134,12 +122,12 @@ class VllmServer:
         return self._process.pid
 
     async def __aenter__(self) -> Self:
-        check_args(self._options.args)
+        check_args(self._settings.vllm.args)
         if not is_installed():
             raise ServerError("vLLM is not installed: pip install 'explore-async[vllm]'")
         began = time.monotonic()
         port = self._port or _free_port()
-        command = vllm_command(self._model, self._model_name, port, self._options)
+        command = vllm_command(self._settings, self._model_name, port)
         supervised = python("-m", "explore_async.serving.servers.supervisor", str(os.getpid()), "--", *command)
         try:
             await self._process.spawn(*supervised, environment=_ENVIRONMENT)

@@ -6,15 +6,17 @@ import asyncio
 
 import pytest
 from support import misbehaving as bad
+from support.endpoints import endpoint
 from support.scripted import recipe
 
 from explore_async.errors import ConfigError, EndpointError
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion
 from explore_async.serving.endpoints import roster as roster_module
-from explore_async.serving.endpoints.pool import Endpoint, EndpointPool, Retry
+from explore_async.serving.endpoints.pool import EndpointPool
+from explore_async.settings.operation import Retries
 
-QUICK = Retry(attempts=3, first_wait_s=0.01, longest_wait_s=0.05, stall_s=30)
+QUICK = Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
 USER = ({"role": "user", "content": "Say yes."},)
 FORM = ChatRequest("m", USER, {"max_tokens": 8}, 0, AnswerSchema("tasks", {"type": "object"}))
 
@@ -33,7 +35,7 @@ def asked(server: bad.MisbehavingServer) -> set[str]:
 
 
 def ready(server: bad.MisbehavingServer) -> EndpointPool:
-    return EndpointPool([Endpoint(server.url)], models=("m",), forms=[FORM], retry=QUICK)
+    return EndpointPool([endpoint(server.url)], models=("m",), forms=[FORM], retries=QUICK, stall_s=30)
 
 
 async def ask_both(pool: EndpointPool, count: int = 20) -> None:
@@ -52,8 +54,8 @@ async def test_thinking_before_the_answer_is_no_fault():
 async def test_requests_go_only_where_their_model_is():
     """Of two models one endpoint serves each and a third both; one affinity for all makes nobody ask the wrong one."""
     async with serving("large") as one, serving("s") as other, serving("large", "small") as both:
-        endpoints = [Endpoint(one.url, 2), Endpoint(other.url, 2, model={"small": "s"}), Endpoint(both.url, 2)]
-        async with EndpointPool(endpoints, models=("large", "small"), retry=QUICK) as pool:
+        endpoints = [endpoint(one.url, 2), endpoint(other.url, 2, model={"small": "s"}), endpoint(both.url, 2)]
+        async with EndpointPool(endpoints, models=("large", "small"), retries=QUICK, stall_s=30) as pool:
             assert await pool.connect() == ("large", "small")
             await ask_both(pool)
     assert asked(one) == {"large"}
@@ -64,8 +66,8 @@ async def test_requests_go_only_where_their_model_is():
 async def test_a_full_endpoint_of_one_model_does_not_hold_up_the_other():
     """While requests wait for the only slot of one model, those of the other are served, though they came later."""
     async with serving("large", script=[bad.slow(0.5)] * 2) as slow, serving("small") as quick:
-        endpoints = [Endpoint(slow.url, 1), Endpoint(quick.url, 1)]
-        async with EndpointPool(endpoints, models=("large", "small"), retry=QUICK) as pool:
+        endpoints = [endpoint(slow.url, 1), endpoint(quick.url, 1)]
+        async with EndpointPool(endpoints, models=("large", "small"), retries=QUICK, stall_s=30) as pool:
             await pool.connect()
             waiting = [asyncio.create_task(pool.ask(ChatRequest("large", USER, {}, n), priority=0)) for n in range(2)]
             await asyncio.sleep(0)
@@ -86,7 +88,9 @@ async def test_a_full_endpoint_of_one_model_does_not_hold_up_the_other():
 async def test_a_model_that_nobody_serves_is_told_at_the_start(served, named, message):
     """Before anything is asked, the error says which model is missing or how to name it."""
     async with serving(*served) as server:
-        async with EndpointPool([Endpoint(server.url, model=named)], models=("large", "small"), retry=QUICK) as pool:
+        async with EndpointPool(
+            [endpoint(server.url, model=named)], models=("large", "small"), retries=QUICK, stall_s=30
+        ) as pool:
             with pytest.raises((EndpointError, ConfigError), match=message):
                 await pool.connect()
         assert server.bodies == []
@@ -128,7 +132,7 @@ async def test_one_that_joins_a_run_and_cannot_serve_it_gets_nothing():
         ready(good) as pool,
     ):
         await pool.connect()
-        await pool.replace([Endpoint(good.url), Endpoint(prosaic.url)])
+        await pool.replace([endpoint(good.url), endpoint(prosaic.url)])
         for number in range(20):
             await pool.ask(ChatRequest("m", USER, {}, number), priority=0)
             await asyncio.sleep(0.01)

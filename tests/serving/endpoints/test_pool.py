@@ -12,19 +12,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 from support import misbehaving as bad
+from support.endpoints import endpoint
 from support.waiting import until
 
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion, Failure
 from explore_async.serving.endpoints import host as host_module
 from explore_async.serving.endpoints import roster as roster_module
-from explore_async.serving.endpoints.pool import Endpoint, EndpointPool, Retry
-from explore_async.serving.endpoints.values import EndpointStatistics
+from explore_async.serving.endpoints.pool import EndpointPool
+from explore_async.serving.endpoints.values import EndpointStatistics, backoff_s
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import SimulatedServer
+from explore_async.settings.operation import EndpointSettings, Retries
 
 KEY = "sk-secret-0123456789"
-QUICK = Retry(attempts=3, first_wait_s=0.01, longest_wait_s=0.05, stall_s=30)
+QUICK = Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +44,14 @@ def said(body) -> str:
 
 
 @asynccontextmanager
-async def connected(*endpoints: Endpoint | bad.MisbehavingServer, model: str | None = "m", retry: Retry = QUICK):
-    given = [Endpoint(one.url) if isinstance(one, bad.MisbehavingServer) else one for one in endpoints]
-    async with EndpointPool(given, models=() if model is None else (model,), retry=retry) as pool:
+async def connected(
+    *endpoints: EndpointSettings | bad.MisbehavingServer,
+    model: str | None = "m",
+    retries: Retries = QUICK,
+    stall_s=30.0,
+):
+    given = [endpoint(one.url) if isinstance(one, bad.MisbehavingServer) else one for one in endpoints]
+    async with EndpointPool(given, models=() if model is None else (model,), retries=retries, stall_s=stall_s) as pool:
         await pool.connect()
         yield pool
 
@@ -129,7 +136,7 @@ async def test_retry_after_is_obeyed_by_everybody():
 
     async with (
         bad.MisbehavingServer(script) as server,
-        connected(server, retry=Retry(first_wait_s=0.001, longest_wait_s=5)) as pool,
+        connected(server, retries=Retries(first_wait_s=0.001, longest_wait_s=5)) as pool,
     ):
         first = asyncio.create_task(pool.ask(request("first"), priority=0))
         await until(lambda: pool.statistics().failed_attempts)
@@ -137,16 +144,16 @@ async def test_retry_after_is_obeyed_by_everybody():
     assert moments[1] - moments[0] >= 0.3
     async with (
         bad.MisbehavingServer([bad.error(503, headers={"Retry-After": "86400"})]) as server,
-        connected(server, retry=QUICK) as pool,
+        connected(server, retries=QUICK, stall_s=30) as pool,
     ):
         assert isinstance(await pool.ask(request(), priority=0), Completion)
 
 
 async def test_retry_now_is_no_reason_to_ask_as_fast_as_it_refuses():
     """However often an endpoint says "at once", the waits between attempts grow as without it."""
-    retry = dataclasses.replace(QUICK, first_wait_s=0.05, longest_wait_s=0.4)
+    retries = Retries(attempts=3, first_wait_s=0.05, longest_wait_s=0.4)
     script = itertools.repeat(bad.error(429, headers={"Retry-After": "0"}))
-    async with bad.MisbehavingServer(script) as server, connected(server, retry=retry) as pool:
+    async with bad.MisbehavingServer(script) as server, connected(server, retries=retries) as pool:
         asking = asyncio.create_task(pool.ask(request(), priority=0))
         await asyncio.sleep(1.5)
         assert len(server.bodies) < 60
@@ -159,7 +166,7 @@ async def test_a_rate_limit_lowers_the_concurrency():
     """An endpoint that answers 429 is asked less at once, and answers earn the slots back."""
     async with (
         bad.MisbehavingServer(lambda _, n: bad.RATE_LIMITED if n < 16 else bad.slow(0.01)) as server,
-        connected(Endpoint(server.url, concurrency=16)) as pool,
+        connected(endpoint(server.url, concurrency=16)) as pool,
     ):
         await ask_many(pool, 100)
         lowered = pool._hosts[0].limit.value
@@ -174,7 +181,7 @@ async def test_a_poison_request_fails_while_others_succeed():
     def script(body, _):
         return bad.INTERNAL if said(body) == "poison" else bad.slow(0.005)
 
-    async with bad.MisbehavingServer(script) as server, connected(Endpoint(server.url, concurrency=4)) as pool:
+    async with bad.MisbehavingServer(script) as server, connected(endpoint(server.url, concurrency=4)) as pool:
         poison, others = await asyncio.gather(pool.ask(request("poison"), priority=0), ask_many(pool, 200))
     assert isinstance(poison, Failure)
     assert poison.kind == "repeated"
@@ -257,8 +264,11 @@ async def test_when_all_come_to_refuse_everything_it_ends():
 )
 async def test_the_watchdog_ends_a_run_that_goes_nowhere(behaviour, last_error):
     """Whatever keeps all requests from an outcome, the run ends after stall_s, exit code 6, naming the last error."""
-    retry = Retry(attempts=2, first_wait_s=0.01, longest_wait_s=0.02, stall_s=0.5)
-    async with bad.MisbehavingServer(lambda *_: behaviour) as server, connected(server, retry=retry) as pool:
+    retries = Retries(attempts=2, first_wait_s=0.01, longest_wait_s=0.02)
+    async with (
+        bad.MisbehavingServer(lambda *_: behaviour) as server,
+        connected(server, retries=retries, stall_s=0.5) as pool,
+    ):
         started = time.monotonic()
         with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the group is what is tested
             async with asyncio.TaskGroup() as group:
@@ -276,8 +286,7 @@ async def test_the_watchdog_ends_a_run_that_goes_nowhere(behaviour, last_error):
 
 async def test_the_watchdog_is_quiet_while_there_is_nothing_to_do_or_answers_come():
     """Idle time is no stall, and a run longer than stall_s with an answer now and then is none either."""
-    retry = Retry(stall_s=2)
-    async with bad.MisbehavingServer(lambda *_: bad.slow(0.45)) as server, connected(server, retry=retry) as pool:
+    async with bad.MisbehavingServer(lambda *_: bad.slow(0.45)) as server, connected(server, stall_s=2) as pool:
         watching = asyncio.create_task(pool.watch())
         await asyncio.sleep(2.3)
         for number in range(5):
@@ -341,8 +350,8 @@ async def test_the_declared_concurrency_is_never_exceeded():
         return (bad.slow(0.01), bad.INTERNAL, bad.slow(0.02), bad.RATE_LIMITED, bad.CLOSED_AT_ONCE)[ordinal % 5]
 
     async with bad.MisbehavingServer(script) as one, bad.MisbehavingServer(script) as other:
-        endpoints = Endpoint(one.url, concurrency=7), Endpoint(other.url, concurrency=3)
-        async with connected(*endpoints, retry=dataclasses.replace(QUICK, attempts=100)) as pool:
+        endpoints = endpoint(one.url, concurrency=7), endpoint(other.url, concurrency=3)
+        async with connected(*endpoints, retries=QUICK.model_copy(update={"attempts": 100})) as pool:
             assert pool.capacity == 10
             outcomes = await ask_many(pool, 200)
             peaks = [endpoint.peak_in_flight for endpoint in pool.statistics().endpoints]
@@ -357,7 +366,7 @@ async def test_who_waits_is_served_by_priority():
     """With one slot, the order of answers is that of the priorities, not that of arrival."""
     async with (
         bad.MisbehavingServer(lambda *_: bad.slow(0.01)) as server,
-        connected(Endpoint(server.url, concurrency=1)) as pool,
+        connected(endpoint(server.url, concurrency=1)) as pool,
     ):
         blocking = asyncio.create_task(pool.ask(request("first"), priority=9))
         await asyncio.sleep(0)
@@ -416,7 +425,7 @@ async def test_a_listener_that_fails_keeps_no_slot():
     def fail(_):
         raise RuntimeError("no room")
 
-    async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, concurrency=1)) as pool:
+    async with bad.MisbehavingServer() as server, connected(endpoint(server.url, concurrency=1)) as pool:
         with pytest.raises(RuntimeError, match="no room"):
             await pool.ask(request(), priority=0, placed=fail)
         assert (pool.statistics().asking, pool.statistics().in_flight) == (0, 0)
@@ -427,7 +436,7 @@ async def test_cancellation_frees_slots_and_leaves_nothing_behind():
     """Cancelled in flight, in the queue or between attempts: CancelledError comes out and all slots are free."""
     async with (
         bad.MisbehavingServer(lambda _, n: bad.slow(30) if n < 2 else bad.OK) as server,
-        connected(Endpoint(server.url, concurrency=2)) as pool,
+        connected(endpoint(server.url, concurrency=2)) as pool,
     ):
         asking = [asyncio.create_task(pool.ask(request(n), priority=n)) for n in range(6)]
         await until(lambda: server.in_flight == 2)
@@ -441,7 +450,7 @@ async def test_cancellation_frees_slots_and_leaves_nothing_behind():
 
 async def test_a_slot_granted_to_a_cancelled_request_is_handed_on():
     """The grant and the cancellation may meet in one turn of the loop; the slot must not be lost."""
-    async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, concurrency=1)) as pool:
+    async with bad.MisbehavingServer() as server, connected(endpoint(server.url, concurrency=1)) as pool:
         pool._hosts[0].in_flight = 1
         waiting = asyncio.create_task(pool.ask(request(), priority=0))
         await asyncio.sleep(0)
@@ -469,7 +478,7 @@ async def test_a_timed_out_attempt_gets_longer_next_time(monkeypatch):
 
 async def test_requests_per_minute_are_kept():
     """1,200 a minute is 20 a second, smoothly: 30 requests take about a second, and all are answered."""
-    async with bad.MisbehavingServer() as server, connected(Endpoint(server.url, requests_per_minute=1200)) as pool:
+    async with bad.MisbehavingServer() as server, connected(endpoint(server.url, requests_per_minute=1200)) as pool:
         started = time.monotonic()
         assert len(await ask_many(pool, 30)) == 30
         assert time.monotonic() - started > 0.9
@@ -491,7 +500,7 @@ async def test_an_endpoint_may_serve_the_model_under_its_own_name():
     """The logical name stays, the body carries the endpoint's."""
     async with (
         bad.MisbehavingServer(catalogue=lambda *_: bad.models("a", "org/m-FP8")) as server,
-        connected(Endpoint(server.url, model="org/m-FP8")) as pool,
+        connected(endpoint(server.url, model="org/m-FP8")) as pool,
     ):
         assert await pool.connect() == ("m",)
         await pool.ask(request(), priority=0)
@@ -514,7 +523,9 @@ async def test_connecting_says_what_is_wrong(catalogue, model, message):
     """Every way not to get started names its cause and ends in exit code 6, also when tried again."""
     async with (
         bad.MisbehavingServer(catalogue=lambda *_: catalogue) as server,
-        EndpointPool([Endpoint(server.url)], models=() if model is None else (model,), retry=QUICK) as pool,
+        EndpointPool(
+            [endpoint(server.url)], models=() if model is None else (model,), retries=QUICK, stall_s=30
+        ) as pool,
     ):
         for _ in range(2):
             with pytest.raises(EndpointError, match=message) as caught:
@@ -531,7 +542,7 @@ async def test_an_endpoint_without_a_model_list_is_trusted():
 async def test_nobody_there_says_where_why_and_what_to_do():
     """The message names URL, cause and the remedy."""
     url = dead_url()
-    async with EndpointPool([Endpoint(url)], models=("m",), retry=QUICK) as pool:
+    async with EndpointPool([endpoint(url)], models=("m",), retries=QUICK, stall_s=30) as pool:
         with pytest.raises(EndpointError, match="explore-async serve") as caught:
             await pool.connect()
     assert url in str(caught.value)
@@ -541,7 +552,7 @@ async def test_nobody_there_says_where_why_and_what_to_do():
 async def test_one_reachable_endpoint_suffices_and_the_other_may_join():
     """The run starts with who is there; who comes later is asked what it serves and gets work."""
     url = dead_url()
-    async with bad.MisbehavingServer() as server, connected(server, Endpoint(url)) as pool:
+    async with bad.MisbehavingServer() as server, connected(server, endpoint(url)) as pool:
         assert isinstance(await pool.ask(request(), priority=0), Completion)
         async with bad.MisbehavingServer(port=int(url.split(":")[2].split("/")[0])) as late:
             await until(lambda: pool.statistics().endpoints[1].healthy)
@@ -555,7 +566,7 @@ async def test_the_key_appears_nowhere(monkeypatch):
     leak = bad.error(400, f"your key {KEY} is fine, your request is not")
     async with (
         bad.MisbehavingServer([leak, bad.NOT_HTTP, bad.OK, bad.error(401, KEY)]) as server,
-        connected(Endpoint(server.url, api_key_env="SOME_KEY")) as pool,
+        connected(endpoint(server.url, api_key_env="SOME_KEY")) as pool,
     ):
         seen = [await pool.ask(request(), priority=0), await pool.ask(request(), priority=0)]
         with pytest.raises(EndpointError) as caught:
@@ -572,7 +583,7 @@ async def test_a_key_that_is_missing_or_cannot_be_one(monkeypatch, value):
     if value is not None:
         monkeypatch.setenv("SOME_KEY", value)
     with pytest.raises(ConfigError, match="SOME_KEY") as caught:
-        async with EndpointPool([Endpoint("http://h", api_key_env="SOME_KEY")], models=("m",)):
+        async with EndpointPool([endpoint("http://h", api_key_env="SOME_KEY")], models=("m",)):
             pass
     assert not value or value not in str(caught.value)
 
@@ -582,14 +593,14 @@ def test_endpoints_must_be_given_once():
     with pytest.raises(ConfigError, match="No endpoint"):
         EndpointPool([], models=("m",))
     with pytest.raises(ConfigError, match="twice"):
-        EndpointPool([Endpoint("http://h"), Endpoint("http://h/v1/")], models=("m",))
+        EndpointPool([endpoint("http://h"), endpoint("http://h/v1/")], models=("m",))
 
 
 def test_waits_grow_and_are_bounded():
     """Full jitter: never above the bound of the attempt, however many attempts there were."""
-    retry = Retry(first_wait_s=1.0, longest_wait_s=8.0)
+    retries = Retries(first_wait_s=1.0, longest_wait_s=8.0)
     for attempt, bound in ((1, 1), (2, 2), (3, 4), (4, 8), (5000, 8)):
-        waits = [retry.wait_s(attempt) for _ in range(200)]
+        waits = [backoff_s(retries, attempt) for _ in range(200)]
         assert min(waits) >= 0
         assert bound / 2 < max(waits) <= bound
 
@@ -601,18 +612,21 @@ async def test_stopping_finishes_what_is_under_way_and_sends_nothing_more():
     def script(body, ordinal):
         return next(trouble, bad.INTERNAL) if said(body) == "unlucky" else bad.slow(0.3)
 
-    async with bad.MisbehavingServer(script) as server:
-        endpoint = Endpoint(server.url, concurrency=2)
-        async with connected(endpoint, retry=Retry(attempts=9, first_wait_s=20, longest_wait_s=20)) as pool:
-            unlucky = asyncio.create_task(pool.ask(request("unlucky"), priority=0))
-            await until(lambda: pool.statistics().failed_attempts)
-            asking = [asyncio.create_task(pool.ask(request(number), priority=number)) for number in range(5)]
-            await until(lambda: server.in_flight == 2)
-            pool.stop()
-            outcomes = await asyncio.gather(unlucky, *asking, return_exceptions=True)
-            assert [type(one) for one in outcomes[1:3]] == [Completion, Completion]
-            assert all(isinstance(one, EndpointUnavailable) for one in (outcomes[0], *outcomes[3:]))
-            assert len(server.bodies) == 3
+    async with (
+        bad.MisbehavingServer(script) as server,
+        connected(
+            endpoint(server.url, concurrency=2), retries=Retries(attempts=9, first_wait_s=20, longest_wait_s=20)
+        ) as pool,
+    ):
+        unlucky = asyncio.create_task(pool.ask(request("unlucky"), priority=0))
+        await until(lambda: pool.statistics().failed_attempts)
+        asking = [asyncio.create_task(pool.ask(request(number), priority=number)) for number in range(5)]
+        await until(lambda: server.in_flight == 2)
+        pool.stop()
+        outcomes = await asyncio.gather(unlucky, *asking, return_exceptions=True)
+        assert [type(one) for one in outcomes[1:3]] == [Completion, Completion]
+        assert all(isinstance(one, EndpointUnavailable) for one in (outcomes[0], *outcomes[3:]))
+        assert len(server.bodies) == 3
 
 
 SMALL = Profile(slots=40, step_s=0.004, request_s=0.0, prefill_s=0.0, kv_tokens=1_000_000)
@@ -640,7 +654,7 @@ async def test_an_unknown_capacity_is_found_over_http():
     """Nobody says that the server has 40 slots; its metrics do, and soon all are busy and few wait."""
     async with (
         SimulatedServer(profile=SMALL) as server,
-        connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
+        connected(endpoint(server.url, concurrency="auto", model="simulated")) as pool,
     ):
 
         def told() -> EndpointStatistics:
@@ -657,7 +671,7 @@ async def test_an_unknown_capacity_is_found_over_http():
 async def test_what_is_found_stays_below_the_most():
     """However much the endpoints would take, no more than `most_found` is in flight at them, and it is told."""
     async with SimulatedServer(profile=SMALL) as one, SimulatedServer(profile=SMALL) as other:
-        endpoints = [Endpoint(server.url, concurrency=None, model="simulated") for server in (one, other)]
+        endpoints = [endpoint(server.url, concurrency="auto", model="simulated") for server in (one, other)]
         async with EndpointPool(endpoints, models=("m",), most_found=12) as pool:
             await pool.connect()
             async with asking(pool, at_once=60):
@@ -684,7 +698,7 @@ async def test_weights_share_out():
         bad.MisbehavingServer(lambda *_: bad.slow(0.3)) as one,
         bad.MisbehavingServer(lambda *_: bad.slow(0.3)) as other,
     ):
-        endpoints = Endpoint(one.url, weight=3.0), Endpoint(other.url)
+        endpoints = endpoint(one.url, weight=3.0), endpoint(other.url)
         async with connected(*endpoints) as pool:
             await asyncio.gather(
                 *(pool.ask(request(number), priority=0, affinity=str(number)) for number in range(160))
@@ -696,7 +710,7 @@ async def test_tokens_a_minute():
     """An endpoint with a rate of tokens gets a second's worth at once and the rest as it is paid off."""
     async with (
         bad.MisbehavingServer(lambda *_: bad.Behaviour(body=bad.answer(tokens=95))) as server,
-        connected(Endpoint(server.url, concurrency=1, tokens_per_minute=60 * 400)) as pool,
+        connected(endpoint(server.url, concurrency=1, tokens_per_minute=60 * 400)) as pool,
     ):
         began = time.monotonic()
         for number in range(13):  # of 100 tokens each, 400 a second
@@ -714,12 +728,12 @@ async def test_endpoints_come_and_go():
     ):
         asking = asyncio.create_task(pool.ask(request("first"), priority=0))
         await until(lambda: one.in_flight)
-        await pool.replace([Endpoint(other.url)])
+        await pool.replace([endpoint(other.url)])
         placed: list[str] = []
         assert isinstance(await pool.ask(request("second"), priority=0, placed=placed.append), Completion)
         assert placed == [other.url]
         assert isinstance(await asking, Completion)
-        await pool.replace([Endpoint(one.url), Endpoint(other.url)])
+        await pool.replace([endpoint(one.url), endpoint(other.url)])
         await until(lambda: sum(endpoint.healthy for endpoint in pool.statistics().endpoints) == 2)
         await asyncio.gather(
             *(pool.ask(request(n), priority=0, affinity=str(n), placed=placed.append) for n in range(20))
@@ -736,7 +750,7 @@ async def test_one_that_joins_with_another_model_is_left_out():
         bad.MisbehavingServer(catalogue=lambda *_: bad.models("other")) as other,
         connected(one) as pool,
     ):
-        await pool.replace([Endpoint(one.url), Endpoint(other.url)])
+        await pool.replace([endpoint(one.url), endpoint(other.url)])
         await until(lambda: pool.statistics().endpoints[-1].last_error)
         assert "does not serve 'm'" in pool.statistics().endpoints[-1].last_error
         await ask_many(pool, 10)
@@ -751,7 +765,7 @@ async def test_deadlines_are_put_off_while_the_engine_works(monkeypatch):
     slow = Profile(slots=4, step_s=0.2, request_s=0.0, prefill_s=0.0, kv_tokens=100_000)
     async with (
         SimulatedServer(profile=slow) as server,
-        connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
+        connected(endpoint(server.url, concurrency="auto", model="simulated")) as pool,
     ):
         looking = asyncio.create_task(pool.look())
         completion = await pool.ask(request(max_tokens=60), priority=0)
@@ -765,7 +779,7 @@ async def test_the_engines_are_told_in_a_few_words():
     """While they work, what all engines say of themselves together; nothing where none has metrics."""
     async with (
         SimulatedServer(profile=SMALL) as server,
-        connected(Endpoint(server.url, concurrency=None, model="simulated")) as pool,
+        connected(endpoint(server.url, concurrency="auto", model="simulated")) as pool,
     ):
         assert pool.statistics().engines == ""
         pattern = re.compile(r"servers: 20 running, 0 waiting, KV cache \d+% full, prefix hits \d+%")

@@ -19,8 +19,8 @@ from explore_async.serving.endpoints.client import EndpointClient, open_session
 from explore_async.serving.servers import launch as engines
 from explore_async.serving.servers import vllm as vllm_module
 from explore_async.serving.servers.launch import choose, slots_of
-from explore_async.serving.servers.vllm import VllmOptions, VllmServer, vllm_command
-from explore_async.settings.operation import ServerSettings
+from explore_async.serving.servers.vllm import VllmServer, vllm_command
+from explore_async.settings.operation import ServerSettings, VllmSettings
 
 ROOT = Path(__file__).parents[3]
 FAKE = """
@@ -80,7 +80,7 @@ async def until_gone(*pids: int, within_s: float = 20.0) -> None:
 
 def test_the_command_is_what_was_asked_for() -> None:
     """Every option has its flag, what is not given none, and what is passed through comes last."""
-    command = vllm_command("Qwen/Qwen3-8B", "q", 8123, VllmOptions())
+    command = vllm_command(ServerSettings(model="Qwen/Qwen3-8B"), "q", 8123)
     assert command[1:4] == ["-P", "-m", "vllm.entrypoints.openai.api_server"]
     text = " ".join(command)
     assert "--model Qwen/Qwen3-8B --served-model-name q --host 127.0.0.1 --port 8123 --max-num-seqs 256" in text
@@ -88,16 +88,11 @@ def test_the_command_is_what_was_asked_for() -> None:
     assert "--enable-prompt-tokens-details" in text
     assert "parallel" not in text
     assert "max-model-len" not in text
-    options = VllmOptions(
-        slots=64,
-        context_tokens=4096,
-        dtype="bfloat16",
-        tensor_parallel=2,
-        data_parallel=4,
-        api_servers=3,
-        args=("--gpu-memory-utilization", "0.8"),
+    vllm = VllmSettings(
+        dtype="bfloat16", tensor_parallel=2, data_parallel=4, api_servers=3, args=("--gpu-memory-utilization", "0.8")
     )
-    text = " ".join(vllm_command("m", "m", 1, options))
+    settings = ServerSettings(model="m", slots=64, context_tokens=4096, vllm=vllm)
+    text = " ".join(vllm_command(settings, "m", 1))
     assert "vllm.entrypoints.cli.main serve m " in text
     for given in (
         "--max-model-len 4096",
@@ -118,7 +113,10 @@ async def test_it_serves_and_leaves_nothing(fake, tmp_path) -> None:
     try:
         async with (
             VllmServer(
-                "some/model", model_name="m", log_path=tmp_path / "log", tell=lambda *a: told.append(a)
+                ServerSettings(model="some/model"),
+                model_name="m",
+                log_path=tmp_path / "log",
+                tell=lambda *a: told.append(a),
             ) as server,
             open_session() as session,
         ):
@@ -137,7 +135,7 @@ async def test_it_serves_and_leaves_nothing(fake, tmp_path) -> None:
 async def test_one_that_dies_is_one_error_with_its_last_words(fake) -> None:
     """What vLLM said last is in the message, and its engine does not stay."""
     with pytest.raises(ServerError, match="no such architecture") as caught:
-        async with VllmServer("broken", model_name="m"):
+        async with VllmServer(ServerSettings(model="broken"), model_name="m"):
             pass
     assert str(caught.value).startswith("vLLM with broken died while starting (code 1)")
     await until_gone(*fake()["pids"])
@@ -148,7 +146,7 @@ async def test_its_engine_does_not_outlive_it(fake, how: signal.Signals) -> None
     """When the first process of vLLM is killed its engine would stay, with gigabytes; ours does not, and the lost
     endpoint is explained."""
     with pytest.raises(ServerError, match="died"):  # noqa: PT012
-        async with VllmServer("m", model_name="m") as server:
+        async with VllmServer(ServerSettings(model="m"), model_name="m") as server:
             first, engine = fake()["pids"]
             os.kill(first, how)
             await until_gone(first, engine)
@@ -215,7 +213,7 @@ async def test_a_run_starts_and_stops_it(fake, tmp_path) -> None:
 async def test_where_vllm_is_missing_the_extra_is_named() -> None:
     """One message, exit code 3."""
     with pytest.raises(ServerError, match=r"pip install 'explore-async\[vllm\]'"):
-        async with VllmServer("m", model_name="m"):
+        async with VllmServer(ServerSettings(model="m"), model_name="m"):
             pass
 
 
