@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.kinds import KINDS
 from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Request
@@ -79,14 +80,15 @@ def expect(recipe: Recipe) -> Expectation:
     generates = domains * sum(
         count * max(1, -(-quota // recipe.generation.per_request)) for count, quota in zip(planned, quotas, strict=True)
     )
-    sizes = {kind: _tokens(question) for kind, question in sample_prompts(recipe).items()}
-    exploring = sizes.get("backtrack", sizes.get("lookahead", 0))
+    sizes: dict[str, int] = {"tasks": 0}
+    for kind, chat_request in sample_prompts(recipe).items():
+        sizes[KINDS[kind].brings] = _tokens(chat_request)  # of a backtrack, which follows the lookahead
     children = (sum(planned) - 1) * domains
     return Expectation(
         tasks=tasks,
         examples=examples,
         requests=asks + generates,
-        prompt_tokens=asks * exploring + generates * sizes["generate"],
+        prompt_tokens=asks * sizes["tasks"] + generates * sizes["examples"],
         completion_tokens=children * _TOKENS_PER_TASK + generates * recipe.generation.per_request * _TOKENS_PER_EXAMPLE,
     )
 
@@ -100,7 +102,7 @@ def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
     recipe = recipe.model_copy(update={"window": 1, "lag": 1})
     render = PromptBook(recipe).render
     prompts: dict[str, ChatRequest] = {}
-    wanted = 3 if recipe.exploration.depth else 1
+    wanted = sum(1 for kind in KINDS.values() if recipe.exploration.depth or kind.brings == "examples")
     commits = play(Explorer(recipe), lambda request: Completion(_answer(recipe, request), "stop", 0, 0))
     for request, _, _ in islice(commits, _MOST_REQUESTS):
         if request.kind not in prompts:
@@ -112,7 +114,7 @@ def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
 
 def _answer(recipe: Recipe, request: Request) -> str:
     count = int(request.prompt.values["count"])
-    if request.kind == "generate":
+    if KINDS[request.kind].brings == "examples":
         item: list[dict[str, Any]] = [{"instruction": "-", "input": "", "output": "-"}]
         return orjson.dumps({"examples": item}).decode()
     names = [f"(sub-task {request.task_id}.{request.turn}.{index} of this task)" for index in range(count)]

@@ -14,7 +14,7 @@ from rapidfuzz import process
 
 from explore_async.config import yaml_text
 from explore_async.errors import ConfigError
-from explore_async.exploration.values import Kind
+from explore_async.exploration.kinds import KINDS
 from explore_async.settings.config import RunSettings
 from explore_async.settings.operation import ServerSettings
 
@@ -167,7 +167,7 @@ def _read_prompts(document: dict[str, Any], beside: Path) -> None:
     if not isinstance(folder, str):
         return
     path = beside / folder
-    known = {kind: path / f"{kind}.j2" for kind in get_args(Kind)}
+    known = {kind: path / f"{kind}.j2" for kind in KINDS}
     try:
         document["prompts"] = {kind: file.read_text(encoding="utf-8") for kind, file in known.items() if file.is_file()}
     except (OSError, UnicodeDecodeError) as error:

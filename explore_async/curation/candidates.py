@@ -14,6 +14,7 @@ import orjson
 
 from explore_async.curation.collections.collection import Collection, Example, Node
 from explore_async.errors import DataError
+from explore_async.exploration.kinds import KINDS, brings_examples
 from explore_async.exploration.parsing import Unreadable, parse_examples
 from explore_async.exploration.values import Completion
 from explore_async.storage.completions import StoredReader
@@ -50,7 +51,10 @@ def _reparsed(run: Collection) -> Iterator[Candidate]:
     paths = {task_id: path for root in run.trees() for task_id, path in _paths(root)}
     prefixes = _committed(run)
     with StoredReader(run.completions) as reader:
-        keys = (*prefixes, *(key for key in reader.keys("generate") if key not in prefixes))
+        keys = (
+            *prefixes,
+            *(key for kind in filter(brings_examples, KINDS) for key in reader.keys(kind) if key not in prefixes),
+        )
         waiting = iter(keys)
         while some := list(islice(waiting, _ANSWERS_AT_ONCE)):
             found = reader.get_many(some)
@@ -63,7 +67,7 @@ def _reparsed(run: Collection) -> Iterator[Candidate]:
 
 
 def _items(run: Collection, answer: Stored, prefix: str | None, path: list[str]) -> Iterator[Candidate]:
-    if answer.kind != "generate" or not isinstance(answer.outcome, Completion):
+    if not brings_examples(answer.kind) or not isinstance(answer.outcome, Completion):
         return
     prompt = "\n".join(message["content"] for message in answer.question["messages"])
     for index, item in enumerate(parse_examples(answer.outcome, run.recipe.get("answer_format", "json"))):

@@ -1,25 +1,24 @@
-"""Who gets how many examples: quotas, and whose turn it is. Counts only; it knows no text and no tree.
+"""The quotas of tasks: how many examples each may have. It works on counts, and knows no text and no tree.
 
-Every task has a quota. With a target for the whole run it is a level: the height to which all tasks, planned ones
-included, have to be filled so that their sum is the target, no task above its own cap. The level is worked out anew as
-the tree turns out. The task with the fewest examples is served first, so that none is starved.
+With a target for the whole run, a quota is a level: the height to which all tasks, planned ones included, have to be
+filled so that their sum is the target, no task above its own cap. The level is computed again as the tree grows.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from explore_async.exploration.turns import FewestFirst, TurnPolicy
 from explore_async.settings.recipe import Generation, Targets
 
 
 def level(target: int, groups: Iterable[tuple[int | None, int]], *, at_most: bool) -> int:
-    """The height h for which the sum of count * min(cap, h) over groups of (cap, count) reaches `target`.
+    """The height h at which the sum of count * min(cap, h) over groups of (cap, count) reaches `target`.
 
-    at_most: the greatest h that does not exceed the target (but at least 1), else the least h that reaches it.
-    Where the caps leave less than the target, the greatest cap.
+    at_most: the greatest h that does not exceed the target (but at least 1), else the least h that reaches it. The
+    greatest cap, where the caps allow less than the target.
     """
     groups = [(cap, count) for cap, count in groups if count > 0 and cap != 0]
     if not groups:
@@ -47,18 +46,23 @@ def level(target: int, groups: Iterable[tuple[int | None, int]], *, at_most: boo
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One task's examples. `in_flight` counts requests without an answer."""
+    """The counts of one task. `in_flight` counts requests that are issued and not committed."""
 
     index: int
     depth: int
     cap: int | None
+    per_request: int
     kept: int = 0
     in_flight: int = 0
     asked: int = 0
     answered: int = 0
     barren: int = 0
     exhausted: bool = False
-    version: int = 0
+
+    @property
+    def expected(self) -> int:
+        """Examples kept, and those that the requests in flight ask for."""
+        return self.kept + self.in_flight * self.per_request
 
     def state(self) -> list[Any]:
         return [self.kept, self.in_flight, self.asked, self.answered, self.barren, self.exhausted]
@@ -68,13 +72,13 @@ class Account:
 
 
 class Allocation:
-    """Owns the accounts of all tasks, in the order of their creation."""
+    """Owns the accounts of all tasks, in the order of their creation. `turns` chooses among those below their quota."""
 
-    def __init__(self, targets: Targets, generation: Generation) -> None:
+    def __init__(self, targets: Targets, generation: Generation, turns: TurnPolicy | None = None) -> None:
         self._targets = targets
         self._generation = generation
         self._accounts: list[Account] = []
-        self._queue: list[tuple[int, int, int]] = []
+        self._turns = FewestFirst() if turns is None else turns
         self._in_flight = 0
         self._kept_by_exhausted = 0
         self._exhausted_at: dict[int, int] = {}
@@ -88,13 +92,13 @@ class Allocation:
 
     def open(self, depth: int) -> Account:
         """The account of a new task."""
-        account = Account(len(self._accounts), depth, self._targets.cap_at(depth))
+        account = Account(len(self._accounts), depth, self._targets.cap_at(depth), self._generation.per_request)
         self._accounts.append(account)
-        self._queue_up(account)
+        self._turns.note(account)
         return account
 
     def plan(self, planned: Sequence[int], *, explored: bool) -> bool:
-        """Takes note of how many tasks each depth will have; says whether the level rose."""
+        """Takes in how many tasks each depth is going to have; returns True when the level rose."""
         total = self._targets.examples
         if total is None:
             return False
@@ -107,42 +111,32 @@ class Allocation:
         return self.level > before
 
     def quota(self, account: Account) -> int:
-        """The most examples this task may have by now."""
+        """The most examples this task may have at the moment."""
         if self._targets.examples is None:
             assert account.cap is not None
             return account.cap
         return self.level if account.cap is None else min(account.cap, self.level)
 
     def room(self, account: Account) -> int:
-        """How many more examples the task may keep at the moment; not above 0 where its quota or the target is met."""
+        """The examples that the task may keep at the moment; not above 0 where its quota or the target is reached."""
         room = self.quota(account) - account.kept
         total = self._targets.examples
         return room if total is None else min(room, total - self.kept)
 
     def next(self) -> Account | None:
-        """The task to generate for, or None while all that can be expected suffices."""
+        """The account of the task to generate for; None while the requests in flight can be enough."""
         total = self._targets.examples
         if total is not None and self.kept + self._in_flight * self._generation.per_request >= total:
             return None
-        while self._queue:
-            filled, index, version = self._queue[0]
-            account = self._accounts[index]
-            if version != account.version or account.exhausted:
-                heapq.heappop(self._queue)
-            elif filled < self.quota(account):
-                return account
-            elif account.cap is not None and filled >= account.cap:
-                heapq.heappop(self._queue)  # comes back when its account changes
-            else:
-                return None
-        return None
+        task = self._turns.next(lambda task: self.quota(self._accounts[task.index]))
+        return None if task is None else self._accounts[task.index]
 
     def issued(self, account: Account) -> int:
-        """Notes a request for the task; returns how many it has had before."""
+        """Counts a request for the task; returns how many it has had before."""
         account.asked += 1
         account.in_flight += 1
         self._in_flight += 1
-        self._queue_up(account)
+        self._turns.note(account)
         return account.asked - 1
 
     def kept_one(self, account: Account) -> None:
@@ -152,8 +146,9 @@ class Allocation:
             self._kept_by_exhausted += 1
 
     def settled(self, account: Account, *, judged: int, kept: int) -> bool:
-        """An answer has come, and of what it held `judged` were decided and `kept` kept, the rest waits for a higher
-        quota. None decided and none waiting is an answer in vain: pass judged=1. Says whether it exhausts the task.
+        """Counts a committed request: of the examples it brought, `judged` were decided and `kept` kept, and the rest
+        waits for a higher quota. Returns True when it exhausts the task. For an outcome without any example, pass
+        judged=1.
         """
         account.in_flight -= 1
         account.answered += 1
@@ -167,26 +162,20 @@ class Allocation:
             account.exhausted = True
             self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
             self._kept_by_exhausted += account.kept
-        self._queue_up(account)
+        self._turns.note(account)
         return exhausted
 
-    def requeue(self, account: Account) -> None:
-        """The account's kept count changed outside an answer."""
-        self._queue_up(account)
+    def changed(self, account: Account) -> None:
+        """The account's kept count changed without a request being committed."""
+        self._turns.note(account)
 
     def restore(self, level: int) -> None:
-        """Once all accounts are open and restored."""
+        """Brings the totals to those of the accounts, which are all open and restored."""
         self.level = level
         self.kept = sum(account.kept for account in self._accounts)
         self._in_flight = sum(account.in_flight for account in self._accounts)
-        self._queue = []
         for account in self._accounts:
             if account.exhausted:
                 self._kept_by_exhausted += account.kept
                 self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
-            self._queue_up(account)
-
-    def _queue_up(self, account: Account) -> None:
-        account.version += 1
-        filled = account.kept + account.in_flight * self._generation.per_request
-        heapq.heappush(self._queue, (filled, account.index, account.version))
+            self._turns.note(account)

@@ -1,4 +1,4 @@
-"""A task as the explorer knows it, and what is asked about it."""
+"""A task as the explorer knows it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,52 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from explore_async.exploration.allocation import Account
-from explore_async.exploration.choice import draw
-from explore_async.exploration.tree import Node
-from explore_async.exploration.values import Demonstration, Example, Kind, Prompt, Request
-from explore_async.settings.recipe import Recipe
-
-_SEEDS = 2**31  # llama.cpp reads 32 bits and takes the highest value for "any"
+from explore_async.exploration.node import Node
+from explore_async.exploration.values import Demonstration, Example, Task
 
 
 @dataclass(slots=True, eq=False)
 class TaskState:
-    """Where a task stands, what its prompts show, what it has brought."""
+    """A task's place in its tree, its counts, what its prompts show, and the examples that wait for a verdict."""
 
     domain: int
     node: Node
     account: Account
     demonstrations: tuple[Demonstration, ...]
+    """Shown in its prompts; fixed when the task is created."""
     opening: tuple[Demonstration, ...] = ()
-    """Its own seeds and what its first answer held: what its children are shown. Independent of the corpus, so of the
-    target.
+    """Its own seeds and the examples of its first completion, to show to its children. They do not depend on the
+    corpus, and so not on the target.
     """
-    asked: dict[Kind, int] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
+    """Issued requests, by kind."""
     waiting: deque[Example] = field(default_factory=deque)
+    """Examples that passed the quality filters, and wait until the task's quota has room for them."""
     dropped: int = 0
 
+    @property
+    def task(self) -> Task:
+        return self.node.task
+
+    @property
+    def room(self) -> int:
+        """How many more sub-tasks it may get."""
+        return self.node.room
+
+    def child_names(self) -> tuple[str, ...]:
+        return tuple(child.task.name for child in self.node.children)
+
+    def explored(self) -> tuple[tuple[int, str], ...]:
+        """The level (0: children) and the name of every task below it, parents first."""
+        return tuple((level, below.task.name) for level, below in self.node.below())
+
     def state(self) -> dict[str, Any]:
-        """What `restore` needs, as JSON holds it; the task's place in the tree aside."""
-        task = self.node.task
+        """The state that `restore` needs, as JSON holds it; without the task's place in the tree."""
         return {
-            "parent": task.parent_id,
-            "name": task.name,
-            "reason": task.reason,
-            "origin": task.origin,
+            "parent": self.task.parent_id,
+            "name": self.task.name,
+            "reason": self.task.reason,
+            "origin": self.task.origin,
             "node": self.node.state(),
             "account": self.account.state(),
             "demonstrations": self.demonstrations,
@@ -51,78 +65,8 @@ class TaskState:
     def restore(self, state: dict[str, Any]) -> None:
         self.node.restore(state["node"])
         self.account.restore(state["account"])
-        self.demonstrations = tuple(Demonstration(**one) for one in state["demonstrations"])
-        self.opening = tuple(Demonstration(**one) for one in state["opening"])
+        self.demonstrations = tuple(Demonstration(**fields) for fields in state["demonstrations"])
+        self.opening = tuple(Demonstration(**fields) for fields in state["opening"])
         self.asked = dict(state["asked"])
-        self.waiting = deque(Example(**one) for one in state["waiting"])
+        self.waiting = deque(Example(**fields) for fields in state["waiting"])
         self.dropped = state["dropped"]
-
-
-def restored_values(told: dict[str, Any]) -> dict[str, Any]:
-    """What a prompt of exploration was filled with, as it was before JSON made lists of it."""
-    values = dict(told)
-    if "existing" in told:
-        values["existing"] = tuple(told["existing"])
-    if "explored" in told:
-        values["explored"] = tuple((level, name) for level, name in told["explored"])
-    return values
-
-
-class RequestBuilder:
-    """What is asked: of a task, the kind and how many of that kind it has had; of a lookahead or backtrack also of how
-    the tree stands by then. Remembers nothing.
-    """
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-
-    def values(self, kind: Kind, subject: TaskState, turn: int) -> dict[str, Any]:
-        """What the prompt is filled with now."""
-        if kind == "generate":
-            return self._generation_values(subject, turn)
-        node = subject.node
-        values: dict[str, Any] = {"count": min(self._recipe.exploration.step, node.room)}
-        if kind == "lookahead":
-            return {**values, "existing": tuple(child.task.name for child in node.children)}
-        return {**values, "explored": tuple((level, below.task.name) for level, below in node.below())}
-
-    def request(
-        self, kind: Kind, subject: TaskState, turn: int, values: dict[str, Any], *, ordinal: int, lag: int
-    ) -> Request:
-        domain, task = self._recipe.domains[subject.domain], subject.node.task
-        about = {
-            "domain": domain.name,
-            "description": domain.description,
-            "task": task.name,
-            "reason": "" if subject.node.parent is None else task.reason,
-        }
-        return Request(
-            ordinal=ordinal,
-            due=ordinal + lag,
-            kind=kind,
-            task_id=task.id,
-            turn=turn,
-            prompt=Prompt(kind, {**about, **values}),
-            seed=draw(self._recipe.seed, kind, task.id, turn) % _SEEDS,
-        )
-
-    def _generation_values(self, subject: TaskState, turn: int) -> dict[str, Any]:
-        domain, task_id = self._recipe.domains[subject.domain], subject.node.task.id
-        return {
-            "demonstrations": subject.demonstrations,
-            "topic": self._in_turn("topic", domain.topics, task_id, turn),
-            "style": self._in_turn("style", domain.styles, task_id, turn + turn // max(1, len(domain.topics))),
-            "count": self._generation_size(turn),
-        }
-
-    def _generation_size(self, turn: int) -> int:
-        """Examples to ask for. A task's first answer holds up its children: what they are shown, and one more."""
-        generation = self._recipe.generation
-        if turn == 0:
-            return min(generation.per_request, generation.demonstrations + 1)
-        return generation.per_request
-
-    def _in_turn(self, what: str, choices: tuple[str, ...], task_id: str, turn: int) -> str:
-        if not choices:
-            return ""
-        return choices[(draw(self._recipe.seed, what, task_id) + turn) % len(choices)]

@@ -1,4 +1,4 @@
-"""The values that everything else passes around. Frozen; orjson writes them as they are."""
+"""The values that all rooms exchange: requests, outcomes, tasks, examples, events. orjson writes them as they are."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from explore_async.settings.recipe import Kind as Kind  # noqa: PLC0414 - for the typechecker: it is one of the values
-
-Origin: TypeAlias = Literal["seed", "lookahead", "backtrack"]
 Message: TypeAlias = Mapping[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
 
@@ -25,12 +22,13 @@ class Task:
     reason: str
     parent_id: str | None
     depth: int
-    origin: Origin
+    origin: str
+    """"seed" for a task of the recipe, else the kind of request that brought it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`request_ordinal` is that of the generate request whose answer held it."""
+    """`request_ordinal`: of the request whose completion held it."""
 
     id: str
     task_id: str
@@ -42,7 +40,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """An example shown in a prompt: the preset's own, or one of the parent task's."""
+    """An example shown in a prompt: a seed of the recipe, or an example of the parent task."""
 
     instruction: str
     input: str
@@ -51,7 +49,7 @@ class Demonstration:
 
 @dataclass(frozen=True, slots=True)
 class AnswerSchema:
-    """JSON schema that an answer has to follow; `name` is what the OpenAI format calls it."""
+    """JSON schema that a completion has to follow, with its name in the OpenAI format."""
 
     name: str
     schema: Mapping[str, Any]
@@ -59,21 +57,21 @@ class AnswerSchema:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a prompt is made of, unrendered: a template's name and the values it is filled with."""
+    """A prompt that is not rendered yet: the name of its template (a kind of request) and its values."""
 
-    template: Kind
+    template: str
     values: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question the explorer wants answered. `due` orders dispatch and commit; see docs/architecture.md.
-    `turn` counts the requests of this kind that the task has had before.
+    """A request for a completion. `due` orders dispatch and commit; see docs/architecture.md. `turn`: the number of
+    requests of this kind that the task has had before.
     """
 
     ordinal: int
     due: int
-    kind: Kind
+    kind: str
     task_id: str
     turn: int
     prompt: Prompt
@@ -82,8 +80,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A request rendered for an endpoint. `sampling` holds fields of the OpenAI chat completions body
-    (temperature, top_p, max_tokens, stop, …), `extra_body` what an engine offers beside them.
+    """A request as an endpoint sees it. `sampling` holds fields of the OpenAI chat completions body (temperature,
+    top_p, max_tokens, stop, …), `extra_body` further fields that an engine offers.
     """
 
     model: str
@@ -95,7 +93,7 @@ class ChatRequest:
 
     @property
     def key(self) -> str:
-        """Digest of all the model sees: equal keys, equal questions. 32 hex digits."""
+        """Digest of all that the model sees: equal keys, equal requests. 32 hex digits."""
         schema = self.answer_schema
         content = {
             "model": self.model,
@@ -110,7 +108,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An endpoint's answer. `latency_s` covers the attempt that succeeded; `model` and `endpoint` say who answered."""
+    """A model's response. `latency_s`: of the attempt that succeeded. `model`, `endpoint`: which of them responded."""
 
     text: str
     finish_reason: str
@@ -124,7 +122,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that this run will not get an answer to, for a cause in the request itself.
+    """The outcome of a request that gets no completion in this run, for a cause in the request itself.
 
     kind: "rejected" (4xx), "context_overflow", or "repeated" (failed `attempts` times while others succeeded).
     """
@@ -139,7 +137,9 @@ Outcome: TypeAlias = Completion | Failure
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a task or an example was kept, and why. For a duplicate: the nearest kept text's id and its ROUGE-L F."""
+    """The decision to keep or drop a task or an example. For a duplicate: the id of the nearest kept text and its
+    score, the ROUGE-L F-measure.
+    """
 
     kept: bool
     reason: str
@@ -155,7 +155,7 @@ class TaskAdded:
 
 @dataclass(frozen=True, slots=True)
 class TaskDropped:
-    """A proposed sub-task of `parent_id` that was not taken up."""
+    """A proposed sub-task of `parent_id` that did not become a task."""
 
     parent_id: str
     name: str
@@ -165,7 +165,7 @@ class TaskDropped:
 
 @dataclass(frozen=True, slots=True)
 class TaskExhausted:
-    """No more examples will be asked for this task: its last answers brought almost nothing new."""
+    """No more examples are asked for this task: its latest completions brought almost nothing new."""
 
     task_id: str
 
@@ -178,7 +178,7 @@ class ExampleKept:
 
 @dataclass(frozen=True, slots=True)
 class ExampleDropped:
-    """`example` is None where the answer held an item that could not be read as one; `excerpt` then shows it."""
+    """`example` is None for an item of a completion that could not be read; `excerpt` then shows it."""
 
     task_id: str
     request_ordinal: int
@@ -190,7 +190,7 @@ class ExampleDropped:
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
     task_id: str
-    kind: Kind
+    kind: str
     request_ordinal: int
     failure: Failure
 

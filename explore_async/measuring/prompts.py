@@ -15,7 +15,7 @@ from explore_async.errors import ConfigError
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import ChatRequest, Completion, Kind, Request
+from explore_async.exploration.values import ChatRequest, Completion, Request
 from explore_async.serving.endpoints import wire
 from explore_async.serving.simulated.answers import Answerer
 from explore_async.settings.config import RecipeConfig
@@ -27,7 +27,7 @@ _SLOTS = 4  # a narrow window explores early in the journey, so that most of it 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    kind: Kind
+    kind: str
     request: ChatRequest
 
     def body(self, served_model: str) -> bytes:
@@ -69,7 +69,7 @@ def questions(config: RecipeConfig, number: int, *, seed: int) -> list[Question]
 
 def of_each_kind(config: RecipeConfig, *, seed: int) -> list[Question]:
     """The first question of each kind."""
-    first: dict[Kind, Question] = {}
+    first: dict[str, Question] = {}
     for question in _journey(config, seed):
         first.setdefault(question.kind, question)
     return list(first.values())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import ChatRequest, Completion, Event, Kind, Outcome, Request, TaskAdded
+from explore_async.exploration.values import ChatRequest, Completion, Event, Outcome, Request, TaskAdded
 from explore_async.planning.clock import run_virtually
 from explore_async.planning.fleet import MODEL, Fleet
 from explore_async.running.driver import StoredOutcome, drive
@@ -29,7 +29,7 @@ class Step:
     """A request as it was committed."""
 
     ordinal: int
-    kind: Kind
+    kind: str
     task_id: str
     prompt_tokens: int
     cached_tokens: int

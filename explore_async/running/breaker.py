@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from explore_async.errors import EndpointError
-from explore_async.exploration.parsing import Format, Unreadable, parse_examples
+from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.parsing import Format, Unreadable
 from explore_async.exploration.values import Event, ExampleDropped, Failure, Request
 from explore_async.running.driver import StoredOutcome
 
@@ -64,9 +65,10 @@ class Breaker:
         outcome = stored.outcome
         if isinstance(outcome, Failure):
             return _Fault(outcome.kind, outcome.detail)
-        if request.kind != "generate" or not any(_is_unreadable(event) for event in events):
+        kind = KINDS[request.kind]
+        if kind.brings != "examples" or not any(_is_unreadable(event) for event in events):
             return None
-        items = parse_examples(outcome, self._format)  # again, as what is read and waits leads to no event
+        items = kind.parse(outcome, self._format)  # again, as what is read and waits leads to no event
         if not all(isinstance(item, Unreadable) for item in items):
             return None
         reason = next(item.reason for item in items if isinstance(item, Unreadable))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from explore_async.exploration.values import ChatRequest, Kind
+from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.values import ChatRequest
 from explore_async.running.backend import Backend
 from explore_async.settings.config import RunSettings
 from explore_async.settings.operation import Operation
@@ -54,7 +55,7 @@ class BackendOf:
 
 def asks_for_model(settings: RunSettings) -> bool:
     """Whether the endpoints have to say what they serve, since some requests have no model by name."""
-    return settings.operation.server is None and any(not settings.model_of(kind) for kind in get_args(Kind))
+    return settings.operation.server is None and any(not settings.model_of(kind) for kind in KINDS)
 
 
 async def resolve(

@@ -244,9 +244,9 @@ class RecipeFields(Settings):
             raise ValueError(f"cannot be written as JSON: {error}") from error
         return self
 
-    def model_of(self, kind: Kind) -> str:
+    def model_of(self, kind: str) -> str:
         """The logical model that requests of this kind go to."""
-        return self.models.get(kind) or self.model or ""
+        return next((model for name, model in self.models.items() if name == kind), self.model or "")
 
     @property
     def wanted_models(self) -> tuple[str, ...]:

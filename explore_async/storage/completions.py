@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 from explore_async.errors import StorageError
-from explore_async.exploration.values import ChatRequest, Kind, Outcome, Request
+from explore_async.exploration.values import ChatRequest, Outcome, Request
 from explore_async.storage.derived import refuse_replaced
 from explore_async.storage.rows import COLUMNS, DamagedRow, Row, Stored, fits, key_of, outcome_of, row_of, stored_of
 from explore_async.storage.schema import mapped, mend, open_reading, open_writing, transaction
@@ -178,7 +178,7 @@ class StoredReader:
             rows = self._connection.execute(f"SELECT {self._columns} FROM outcomes WHERE key IN ({marks})", list(keys))  # noqa: S608 - question marks only
             return {key_of(row): stored_of(row) for row in rows}
 
-    def keys(self, kind: Kind) -> Iterator[str]:
+    def keys(self, kind: str) -> Iterator[str]:
         """All answers to requests of this kind, in the order in which these were issued. A damaged row anywhere is a
         StorageError before the first: by its kind it might have been left out.
         """

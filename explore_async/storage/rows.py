@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from explore_async.exploration.values import ChatRequest, Completion, Failure, Kind, Outcome, Request
+from explore_async.exploration.values import ChatRequest, Completion, Failure, Outcome, Request
 
 FORMAT = 2
 COLUMNS = "key, ordinal, kind, task_id, failed, question, outcome, checksum"
@@ -39,7 +39,7 @@ class Stored:
 
     key: str
     ordinal: int
-    kind: Kind
+    kind: str
     task_id: str
     question: Mapping[str, Any]
     outcome: Outcome

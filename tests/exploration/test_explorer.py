@@ -344,7 +344,7 @@ def test_tasks_in_tasks_are_there_from_the_start() -> None:
         assert sorted(shown) == ["Mend the fence", "Mend the gate"]
     assert not first["0.1"].prompt.values["demonstrations"]
     assert run.explorer.stopped == "target"
-    assert run.explorer._corpora.of("0").admit("Mend the gate", "x").nearest == "seed:0.0"
+    assert run.explorer._judge.corpora.of("0").admit("Mend the gate", "x").nearest == "seed:0.0"
 
 
 def test_a_tree_deeper_than_the_exploration_is_refused() -> None:

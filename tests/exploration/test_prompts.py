@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from support.scripted import recipe
 
 from explore_async.errors import ConfigError
-from explore_async.exploration.prompts import PromptBook, packaged_template
-from explore_async.exploration.values import AnswerSchema, ChatRequest, Demonstration, Kind, Prompt, Request
+from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.values import AnswerSchema, ChatRequest, Demonstration, Prompt, Request
 from explore_async.settings.recipe import Recipe
 
 VALUES: dict[str, dict[str, Any]] = {
@@ -27,20 +28,20 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 
 
-def request(kind: Kind, **values: Any) -> Request:
+def request(kind: str, **values: Any) -> Request:
     common = {"domain": "Gardens", "description": "plants", "task": "Look after soil", "reason": "it feeds", "count": 3}
     return Request(0, 1, kind, "0.1", 0, Prompt(kind, {**common, **VALUES[kind], **values}), 42)
 
 
-def text(settings: Recipe, kind: Kind, **values: Any) -> str:
+def text(settings: Recipe, kind: str, **values: Any) -> str:
     rendered = PromptBook(settings).render(request(kind, **values))
     return "\n".join(message["content"] for message in rendered.messages)
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("answer_format", ["json", "text"])
 @pytest.mark.parametrize("language", ["English", "Chinese"])
-def test_a_prompt_says_all_it_is_made_of(kind: Kind, answer_format: str, language: str) -> None:
+def test_a_prompt_says_all_it_is_made_of(kind: str, answer_format: str, language: str) -> None:
     """Task, reason, count, what there is already, the language and the form of the answer are in the prompt; a schema
     goes with JSON alone.
     """
@@ -95,16 +96,16 @@ def test_inputs_may_be_left_out() -> None:
     assert "input" not in str(rendered.answer_schema.schema)
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_a_template_of_ones_own_replaces_that_one_alone(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_template_of_ones_own_replaces_that_one_alone(kind: str) -> None:
     """The recipe's template is used for its kind, several parts in their order; the other kinds stay as they were."""
     own = "[system]\nBe brief.\n[user]\nAbout {{ task }} in {{ language }}, {{ count }}.\n"
     settings = recipe(prompts={kind: own})
     messages = PromptBook(settings).render(request(kind)).messages
     assert [message["content"] for message in messages] == ["Be brief.", "About Look after soil in English, 3."]
-    for other in set(get_args(Kind)) - {kind}:
+    for other in set(KINDS) - {kind}:
         assert text(settings, other) == text(recipe(), other)
-    assert text(recipe(prompts={kind: packaged_template(kind)}), kind) == text(recipe(), kind)
+    assert text(recipe(prompts={kind: KINDS[kind].template.read_text()}), kind) == text(recipe(), kind)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_a_template_of_ones_own_replaces_that_one_alone(kind: Kind) -> None:
         ("generate", "[user]\n{{ demonstrations.__class__ }}", "unsafe"),
     ],
 )
-def test_a_faulty_template_is_refused_before_the_run(kind: Kind, template: str, says: str) -> None:
+def test_a_faulty_template_is_refused_before_the_run(kind: str, template: str, says: str) -> None:
     """A fault that any prompt of that kind could meet (the bare ones at the start, too) is a ConfigError now and no
     crash later: with the file, what is wrong, and the names to use. Templates reach nothing of Python's.
     """
@@ -143,9 +144,9 @@ def test_a_faulty_template_is_refused_before_the_run(kind: Kind, template: str, 
             assert name in str(caught.value).partition("names to use")[2]
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("answer_format", ["json", "text"])
-def test_bare_prompts_have_no_gaps(kind: Kind, answer_format: str) -> None:
+def test_bare_prompts_have_no_gaps(kind: str, answer_format: str) -> None:
     """With nothing to show (no description, reason, demonstrations, topic or style) no empty brackets, headings or
     blank space are left.
     """
@@ -215,7 +216,7 @@ def test_each_kind_has_its_sampling() -> None:
         extra_body={"top_k": 4},
     )
     book = PromptBook(settings)
-    for kind in get_args(Kind):
+    for kind in KINDS:
         rendered = book.render(request(kind))
         expected = (
             {"temperature": 1.0, "top_p": 1.0, "max_tokens": 9}

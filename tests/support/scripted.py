@@ -9,9 +9,12 @@ from typing import Self
 
 import orjson
 
+from explore_async.exploration.explore_instruct import ExploreInstruct
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.strategy import StrategyFactory
+from explore_async.exploration.turns import FewestFirst, TurnPolicy
 from explore_async.exploration.values import ChatRequest, Completion, Event, Outcome, Request
 from explore_async.running.driver import StoredOutcome, drive
 from explore_async.running.own_time import Pulse
@@ -77,9 +80,11 @@ class Driven:
         outcome: Callable[[ChatRequest, Request], Outcome] = answer,
         *,
         known: Sequence[tuple[str, str]] = (),
+        strategy: StrategyFactory | None = None,
+        turns: Callable[[], TurnPolicy] = FewestFirst,
     ) -> None:
         self.recipe = recipe
-        self.explorer = Explorer(recipe, known)
+        self.explorer = Explorer(recipe, known, strategy=strategy or ExploreInstruct, turns=turns())
         self.book = PromptBook(recipe)
         self.outcome = outcome
         self.events: list[Event] = []

@@ -1,82 +1,31 @@
-"""One domain's tree and what is worth asking about it next: openings, lookaheads and backtracks.
+"""The strategy of Explore-Instruct: openings, lookaheads and backtracks, depth first.
 
-The tree owns the order of exploration. Depth-first it is this, with as many branches at once as there is room for:
+One task after another it is this, with as many branches at once as there is room for:
 
-    visit(task):  generate once for it (its opening); look ahead; visit the children one after another,
-                  and after each that is finished backtrack: ask for other branches, until there is no room for more
-                  or asking brings nothing new.
-
-It knows nothing of examples, quotas or prompts.
+    visit(task):  generate once for it (its opening); look ahead; visit the children one after another, and after each
+                  finished child backtrack: ask for other branches, until there is no room for more or asking brings
+                  nothing new.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
-from explore_async.exploration.values import Kind, Origin, Task
+from explore_async.exploration.kinds import BACKTRACK, GENERATE, KINDS, LOOKAHEAD, RequestKind
+from explore_async.exploration.node import Node
+from explore_async.exploration.values import Task
 from explore_async.settings.recipe import Exploration
 
-Opening: TypeAlias = Literal["none", "waiting", "done"]
 
-
-_PROGRESS = (
-    *("opening", "looked_ahead", "asking", "barren"),
-    *("finished_children", "finished_children_asked", "finished"),
-)
-"""The fields of a node that change once it is in its place."""
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """A task and how far its exploration has come. Only the tree changes it."""
-
-    task: Task
-    path: tuple[int, ...]
-    parent: Node | None
-    breadth: int
-    opening: Opening
-    children: list[Node] = field(default_factory=list)
-    looked_ahead: bool = False
-    asking: bool = False
-    """A lookahead or backtrack is ready to be asked, or asked and not answered."""
-    barren: int = 0
-    finished_children: int = 0
-    finished_children_asked: int = 0
-    finished: bool = False
-
-    def state(self) -> list[Any]:
-        """How far its exploration has come, for `restore`."""
-        return [getattr(self, name) for name in _PROGRESS]
-
-    def restore(self, state: list[Any]) -> None:
-        for name, value in zip(_PROGRESS, state, strict=True):
-            setattr(self, name, value)
-
-    @property
-    def room(self) -> int:
-        return self.breadth - len(self.children)
-
-    @property
-    def wants_children(self) -> bool:
-        return self.room > 0
-
-    def below(self, level: int = 0) -> Iterator[tuple[int, Node]]:
-        """All nodes below this one with their level (0: children), parents first."""
-        for child in self.children:
-            yield level, child
-            yield from child.below(level + 1)
-
-
-class Tree:
-    """`opens(depth)` tells whether tasks of that depth get examples, and so an opening."""
+class ExploreInstruct:
+    """Owns one domain's tree; see `Strategy`. The order of exploration is the recipe's: by depth or by breadth."""
 
     def __init__(self, root: Task, settings: Exploration, *, opens: tuple[bool, ...]) -> None:
         self._settings = settings
         self._opens = opens
-        self._ready: list[tuple[tuple[int, ...], int, Kind, Node]] = []
+        self._ready: list[tuple[tuple[int, ...], bool, str, Node]] = []
         self.nodes: dict[str, Node] = {}
         self._population = [0] * (settings.depth + 1)
         self._places = [0] * (settings.depth + 1)
@@ -87,7 +36,7 @@ class Tree:
         return self.root.finished
 
     def planned(self) -> list[int]:
-        """How many tasks each depth is going to have, were every place still open taken."""
+        """The number of tasks that each depth is going to have if every open place is taken."""
         planned: list[int] = []
         for depth, population in enumerate(self._population):
             if depth == 0:
@@ -99,27 +48,27 @@ class Tree:
 
     @property
     def ready(self) -> bool:
-        """Whether something can be asked before another answer comes."""
+        """True when a request can be issued before another outcome comes."""
         return bool(self._ready)
 
     def start(self) -> None:
-        """The root and the seed tasks below it are in place: makes them ready to be asked about, children first."""
+        """Makes the root and the seed tasks below it ready to be asked about, children first."""
         for node in reversed(list(self.nodes.values())):
             self._start(node)
 
-    def take(self) -> tuple[Kind, Node]:
-        """The next ask, now issued."""
+    def take(self) -> tuple[RequestKind, Node]:
+        """The kind of the next request and its task; from now on it is issued."""
         _, _, kind, node = heapq.heappop(self._ready)
         node.finished_children_asked = node.finished_children
-        return kind, node
+        return KINDS[kind], node
 
     def opened(self, node: Node) -> None:
-        """The opening of `node` has been answered."""
+        """The opening of `node` is committed."""
         node.opening = "done"
         self._advance(node)
 
-    def add_child(self, parent: Node, name: str, reason: str, origin: Origin) -> Node:
-        """A new child of `parent`, below which nothing has been asked yet."""
+    def add_child(self, parent: Node, name: str, reason: str, origin: str) -> Node:
+        """Adds a task below `parent`, about which nothing is asked yet."""
         index = len(parent.children)
         task = Task(f"{parent.task.id}.{index}", name, reason, parent.task.id, parent.task.depth + 1, origin)
         if parent.wants_children:
@@ -127,7 +76,7 @@ class Tree:
         return self._new_node(task, (*parent.path, index), parent)
 
     def answered(self, node: Node, *, brought: Sequence[Node]) -> None:
-        """A lookahead or backtrack of `node` has been answered and brought these new children."""
+        """A lookahead or backtrack of `node` is committed and brought these new children."""
         node.asking = False
         if brought:
             node.looked_ahead = True
@@ -141,16 +90,16 @@ class Tree:
         self._advance(node)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs beside the nodes and their own states."""
-        ready = [(node.task.id, kind) for _, _, kind, node in sorted(self._ready, key=lambda one: one[:2])]
+        """The state that `restore` needs beside the nodes and their own states, as JSON holds it."""
+        ready = [(node.task.id, kind) for _, _, kind, node in sorted(self._ready, key=lambda entry: entry[:2])]
         return {"places": list(self._places), "ready": ready}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Once all nodes are there and restored."""
+        """Brings the strategy to this state. All nodes are in place and restored."""
         self._places = list(state["places"])
         self._ready = []
         for task_id, kind in state["ready"]:
-            self._push(self.nodes[task_id], kind)
+            self._push(self.nodes[task_id], KINDS[kind])
 
     def _new_node(self, task: Task, path: tuple[int, ...], parent: Node | None) -> Node:
         breadth = self._settings.breadth_at(task.depth)
@@ -164,22 +113,22 @@ class Tree:
 
     def _start(self, node: Node) -> None:
         if node.opening == "waiting":
-            self._push(node, "generate")
+            self._push(node, GENERATE)
         self._advance(node)
 
     def _advance(self, node: Node) -> None:
-        """Makes ready what can be asked about `node` now, or finishes it and looks at its parent."""
+        """Makes ready the next request about `node`, or finishes the node and goes on with its parent."""
         current: Node | None = node
         while current is not None and not current.asking and not current.finished:
             if current.wants_children and current.barren < self._settings.attempts:
                 if not current.looked_ahead:
                     current.asking = True
-                    self._push(current, "lookahead")
+                    self._push(current, LOOKAHEAD)
                 elif current.finished_children > current.finished_children_asked or current.finished_children == len(
                     current.children
                 ):
                     current.asking = True
-                    self._push(current, "backtrack")
+                    self._push(current, BACKTRACK)
                 return
             if current.opening == "waiting" or current.finished_children < len(current.children):
                 return
@@ -188,6 +137,6 @@ class Tree:
             if current is not None:
                 current.finished_children += 1
 
-    def _push(self, node: Node, kind: Kind) -> None:
+    def _push(self, node: Node, kind: RequestKind) -> None:
         place = node.path if self._settings.order == "depth_first" else (node.task.depth, *node.path)
-        heapq.heappush(self._ready, (place, 0 if kind == "generate" else 1, kind, node))
+        heapq.heappush(self._ready, (place, kind.holds_up_tree, kind.name, node))

@@ -1,0 +1,119 @@
+"""Decides about examples: by quality filters at once, by comparison with the corpus when their task has room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby, islice
+
+from explore_async.exploration.allocation import Allocation
+from explore_async.exploration.filters import Corpora, quality_check
+from explore_async.exploration.kinds import Item
+from explore_async.exploration.parsing import ExampleDraft, ProposedTask
+from explore_async.exploration.task_state import TaskState
+from explore_async.exploration.values import (
+    Demonstration,
+    Event,
+    Example,
+    ExampleDropped,
+    ExampleKept,
+    Request,
+    TaskExhausted,
+    Verdict,
+)
+from explore_async.settings.recipe import Recipe
+from rouge_kernels import TOKENIZERS
+
+_RESTORED_AT_ONCE = 4096
+
+
+class ExampleJudge:
+    """Owns the corpora of instructions, and the tasks with examples that wait for room.
+
+    `known`: texts with their ids that all instructions have to differ from.
+    """
+
+    def __init__(self, recipe: Recipe, allocation: Allocation, known: Sequence[tuple[str, str]]) -> None:
+        seeds = [[example.instruction for example in domain.all_examples()] for domain in recipe.domains]
+        self.corpora = Corpora(recipe.filters, recipe.tokenizer, seeds, known)
+        self._allocation = allocation
+        self._reason_to_drop = quality_check(recipe.filters, TOKENIZERS[recipe.tokenizer])
+        self._with_waiting: dict[int, TaskState] = {}
+
+    def take(
+        self, task: TaskState, request: Request, items: Sequence[Item], events: list[Event]
+    ) -> list[Demonstration]:
+        """Decides about the items of a completion, as far as the task's quota allows, and counts the request.
+
+        Appends the events. Returns the examples that passed the quality filters, kept or not.
+        """
+        passed: list[Example] = []
+        for index, item in enumerate(items):
+            judged_item = self._filtered(task, request, index, item)
+            if isinstance(judged_item, Example):
+                passed.append(judged_item)
+            else:
+                events.append(judged_item)
+        dropped_at_once = len(items) - len(passed)
+        task.dropped += dropped_at_once
+        task.waiting.extend(passed)
+        kept_before, waiting_before = task.account.kept, len(task.waiting)
+        self._judge(task, events)
+        judged = dropped_at_once + waiting_before - len(task.waiting)
+        kept = task.account.kept - kept_before
+        if self._allocation.settled(task.account, judged=judged if passed else max(judged, 1), kept=kept):
+            events.append(TaskExhausted(task.task.id))
+        return [Demonstration(example.instruction, example.input, example.output) for example in passed]
+
+    def judge_waiting(self, events: list[Event]) -> None:
+        """Decides about waiting examples after the quota has risen, before more are asked for."""
+        for index in sorted(self._with_waiting):
+            task = self._with_waiting[index]
+            self._judge(task, events)
+            self._allocation.changed(task.account)
+
+    def surplus(self) -> int:
+        """The number of examples that wait because their task has its quota."""
+        return sum(len(task.waiting) for task in self._with_waiting.values())
+
+    def restore(self, tasks: Iterable[TaskState], kept: Iterable[Example]) -> None:
+        """Takes over the waiting examples of restored tasks, and the examples kept before, in their order."""
+        self._with_waiting = {task.account.index: task for task in tasks if task.waiting}
+        remaining = iter(kept)
+        while batch := list(islice(remaining, _RESTORED_AT_ONCE)):
+            for corpus, examples in groupby(batch, lambda example: self.corpora.of(example.task_id)):
+                corpus.add([(example.instruction, example.id) for example in examples])
+
+    def _filtered(self, task: TaskState, request: Request, index: int, item: Item) -> Example | ExampleDropped:
+        """The example if it passes the quality filters, else the event that it is dropped."""
+        task_id = task.task.id
+        assert not isinstance(item, ProposedTask), "a kind that brings examples parses examples"
+        if not isinstance(item, ExampleDraft):
+            return ExampleDropped(
+                task_id, request.ordinal, Verdict(kept=False, reason=item.reason), excerpt=item.excerpt
+            )
+        example = Example(
+            f"{task_id}-{request.turn}.{index}", task_id, request.ordinal, item.instruction, item.input, item.output
+        )
+        reason = self._reason_to_drop(item, task.demonstrations)
+        if reason is None:
+            return example
+        return ExampleDropped(task_id, request.ordinal, Verdict(kept=False, reason=reason), example)
+
+    def _judge(self, task: TaskState, events: list[Event]) -> None:
+        """Decides about waiting examples, in order, up to the task's quota."""
+        corpus = self.corpora.of(task.task.id)
+        account = task.account
+        while task.waiting and (room := self._allocation.room(account)) > 0:
+            examples = [task.waiting.popleft() for _ in range(min(room, len(task.waiting)))]
+            verdicts = corpus.admit_all([(example.instruction, example.id) for example in examples])
+            for example, verdict in zip(examples, verdicts, strict=True):
+                if verdict.kept:
+                    self._allocation.kept_one(account)
+                    events.append(ExampleKept(example, verdict))
+                else:
+                    task.dropped += 1
+                    events.append(ExampleDropped(example.task_id, example.request_ordinal, verdict, example))
+        if task.waiting:
+            self._with_waiting[account.index] = task
+        else:
+            self._with_waiting.pop(account.index, None)

@@ -1,0 +1,78 @@
+"""The values that prompts are filled with, by kind of request: of a task, and of the requests it has had."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from explore_async.exploration.choice import draw
+from explore_async.exploration.values import Demonstration, Task
+from explore_async.settings.recipe import Recipe
+
+ABOUT: Final = ("domain", "description", "task", "reason")
+"""The names of the values that every prompt has."""
+
+
+class TaskView(Protocol):
+    """The part of a task's state that prompts show."""
+
+    @property
+    def domain(self) -> int: ...
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def demonstrations(self) -> tuple[Demonstration, ...]: ...
+
+    @property
+    def room(self) -> int:
+        """How many more sub-tasks it may get."""
+
+    def child_names(self) -> tuple[str, ...]: ...
+
+    def explored(self) -> tuple[tuple[int, str], ...]:
+        """The level (0: children) and the name of every task below it, parents first."""
+
+
+def about(recipe: Recipe, task: TaskView) -> dict[str, Any]:
+    """The values that every prompt has (`ABOUT`), equal in all requests about the task."""
+    domain = recipe.domains[task.domain]
+    return {
+        "domain": domain.name,
+        "description": domain.description,
+        "task": task.task.name,
+        "reason": "" if task.task.parent_id is None else task.task.reason,
+    }
+
+
+def for_lookahead(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
+    del turn
+    return {"count": min(recipe.exploration.step, task.room), "existing": task.child_names()}
+
+
+def for_backtrack(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
+    del turn
+    return {"count": min(recipe.exploration.step, task.room), "explored": task.explored()}
+
+
+def for_generate(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
+    """`turn`: the generate requests that the task has had before. Topics and styles follow one another by it."""
+    domain, task_id = recipe.domains[task.domain], task.task.id
+
+    def in_turn(name: str, choices: tuple[str, ...], position: int) -> str:
+        return choices[(draw(recipe.seed, name, task_id) + position) % len(choices)] if choices else ""
+
+    return {
+        "demonstrations": task.demonstrations,
+        "topic": in_turn("topic", domain.topics, turn),
+        "style": in_turn("style", domain.styles, turn + turn // max(1, len(domain.topics))),
+        "count": _examples_to_ask_for(recipe, turn),
+    }
+
+
+def _examples_to_ask_for(recipe: Recipe, turn: int) -> int:
+    """A task's first completion holds up its children, so it has as many as these are shown, and one more."""
+    generation = recipe.generation
+    if turn == 0:
+        return min(generation.per_request, generation.demonstrations + 1)
+    return generation.per_request

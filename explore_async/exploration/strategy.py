@@ -1,0 +1,63 @@
+"""How a tree grows: a strategy decides what is asked about which task of one domain, and when the tree is complete.
+
+`explore_instruct.ExploreInstruct` is the strategy of a run. A strategy knows no examples, quotas or prompts, and
+depends on nothing but the calls it receives, so that the same outcomes lead to the same tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from explore_async.exploration.kinds import RequestKind
+from explore_async.exploration.node import Node
+from explore_async.exploration.values import Task
+from explore_async.settings.recipe import Exploration
+
+
+class Strategy(Protocol):
+    """Owns one domain's tree, and what is worth asking about it next."""
+
+    @property
+    def root(self) -> Node: ...
+
+    @property
+    def finished(self) -> bool:
+        """True when the tree is complete."""
+
+    @property
+    def ready(self) -> bool:
+        """True when a request can be issued before another outcome comes."""
+
+    def planned(self) -> list[int]:
+        """The number of tasks that each depth is going to have, an upper bound while the tree grows."""
+
+    def start(self) -> None:
+        """Begins to explore. The root and the seed tasks below it are in place."""
+
+    def take(self) -> tuple[RequestKind, Node]:
+        """The kind of the next request and its task; from now on it is issued. Only where `ready`.
+
+        A request of a kind that brings examples is the opening of its task: children are shown what it brings.
+        """
+
+    def opened(self, node: Node) -> None:
+        """The opening of `node` is committed."""
+
+    def add_child(self, parent: Node, name: str, reason: str, origin: str) -> Node:
+        """Adds a task below `parent`, about which nothing is asked yet."""
+
+    def answered(self, node: Node, *, brought: Sequence[Node]) -> None:
+        """A request about `node` of a kind that brings tasks is committed, and brought these new children."""
+
+    def state(self) -> dict[str, Any]:
+        """The state that `restore` needs beside the nodes and their own states, as JSON holds it."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Brings the strategy to this state. All nodes are in place and restored."""
+
+
+class StrategyFactory(Protocol):
+    """Makes the strategy of one domain. `opens[depth]`: tasks of that depth get examples, and so an opening."""
+
+    def __call__(self, root: Task, settings: Exploration, *, opens: tuple[bool, ...]) -> Strategy: ...
