@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from explore_async.config import load as config
-from explore_async.running.run import run
+from explore_async.running.start import run
 
 
 class Clock:
@@ -32,7 +32,7 @@ class Clock:
 
     def committed(self, events: object) -> None: ...
 
-    def nothing_new(self) -> None: ...
+    def tick(self) -> None: ...
 
 
 def main() -> None:
@@ -47,20 +47,20 @@ def main() -> None:
         )
         clock = Clock()
         with tempfile.TemporaryDirectory() as folder:
-            result = asyncio.run(run(settings, Path(folder, "run"), mode="resume", observer=clock))
+            result = asyncio.run(run(settings, Path(folder, "run"), observer=clock))
         seconds = time.perf_counter() - clock.began_at
-        examples = result.stats["examples"]
-        unread = sum(examples["dropped"].get(reason, 0) for reason in ("unparsable", "truncated", "missing_field"))
+        examples = result.stats.examples
+        unread = sum(examples.dropped.get(reason, 0) for reason in ("unparsable", "truncated", "missing_field"))
         rows.append(
             {
                 "format": answer_format,
                 "kept": result.kept,
                 "seconds": round(seconds, 1),
                 "kept_per_minute": round(60 * result.kept / seconds, 2),
-                "read": examples["read"],
+                "read": examples.read,
                 "unreadable": unread,
-                "dropped": examples["dropped"],
-                "completion_tokens_per_kept": round(result.stats["tokens"]["completion"] / max(1, result.kept), 1),
+                "dropped": {"total": examples.total_dropped, **examples.dropped},
+                "completion_tokens_per_kept": round(result.stats.tokens.completion / max(1, result.kept), 1),
             }
         )
     columns = ("format", "kept", "seconds", "kept_per_minute", "read", "unreadable", "completion_tokens_per_kept")

@@ -163,7 +163,7 @@ class Watch:
 
     def phase(self, text: str) -> None: ...
 
-    def nothing_new(self) -> None: ...
+    def tick(self) -> None: ...
 
     def fetching(self, progress: object) -> None: ...
 
@@ -178,7 +178,7 @@ class Watch:
 
 
 async def ours(url: str, at_once: int, completions: int, examples: int, before: list[str]) -> dict[str, float]:
-    from explore_async.running.run import run
+    from explore_async.running.start import run
     from explore_async.settings.config import RunSettings
 
     settings = RunSettings.model_validate(
@@ -199,10 +199,11 @@ async def ours(url: str, at_once: int, completions: int, examples: int, before: 
     )
     watch = Watch(completions - 2 * at_once)
     with tempfile.TemporaryDirectory() as folder:
-        result = await run(settings, Path(folder, "run"), mode="resume", observer=watch)
-        counts = result.stats["examples"]
-        assert counts["kept"] > 0.5 * completions * examples, counts
-        assert result.stats["endpoints"].failed_attempts == 0
+        result = await run(settings, Path(folder, "run"), observer=watch, tune_collector=True)
+        counts = result.stats.examples
+        assert counts.kept > 0.5 * completions * examples, counts
+        assert result.stats.endpoints is not None
+        assert result.stats.endpoints.failed_attempts == 0
     return watch.found
 
 

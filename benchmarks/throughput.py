@@ -20,7 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from explore_async.running.run import run
+from explore_async.running.result import RunStats
+from explore_async.running.start import run
 from explore_async.settings.config import RunSettings
 
 DERIVED = ("dataset.jsonl", "tree.json", "decisions.jsonl")
@@ -35,7 +36,7 @@ class Stopwatch:
 
     def phase(self, text: str) -> None: ...
 
-    def nothing_new(self) -> None: ...
+    def tick(self) -> None: ...
 
     def fetching(self, progress: object) -> None: ...
 
@@ -45,7 +46,7 @@ class Stopwatch:
 
     def committed(self, _events: object) -> None:
         self.commits += 1
-        if self.explored is None and self.run.glimpse().explored:
+        if self.explored is None and self.run.snapshot().explored:
             self.explored = time.perf_counter(), self.commits
 
     def rate(self) -> float:
@@ -67,10 +68,12 @@ def settings(url: str, concurrency: int, examples: int) -> RunSettings:
     )
 
 
-def measure(url: str, concurrency: int, examples: int, out: Path) -> tuple[Stopwatch, float, dict]:
+def measure(url: str, concurrency: int, examples: int, out: Path) -> tuple[Stopwatch, float, RunStats]:
     stopwatch = Stopwatch()
     began = time.perf_counter()
-    result = asyncio.run(run(settings(url, concurrency, examples), out, mode="resume", observer=stopwatch))
+    result = asyncio.run(
+        run(settings(url, concurrency, examples), out, observer=stopwatch, handle_signals=True, tune_collector=True)
+    )
     return stopwatch, time.perf_counter() - began, result.stats
 
 
@@ -99,12 +102,14 @@ def main() -> None:
             fast_rate = fast.rate()
             assert all((one / name).read_bytes() == (many / name).read_bytes() for name in DERIVED)
             again, seconds, replay = measure(url, 64, examples, many)
-            assert replay["this_time"]["asked"] == 0
+            assert replay.this_time is not None
+            assert replay.this_time.asked == 0
     finally:
         server.terminate()
         server.wait()
     replay_rate = again.commits / (time.perf_counter() - again.started) if seconds else 0.0
-    peak = stats["endpoints"].endpoints[0].peak_in_flight
+    assert stats.endpoints is not None
+    peak = stats.endpoints.endpoints[0].peak_in_flight
     print(f"{'concurrency':>12} {'requests/s':>11} {'ratio':>6}")
     print(f"{1:>12} {slow_rate:>11.1f} {1.0:>6.1f}")
     print(f"{64:>12} {fast_rate:>11.1f} {fast_rate / slow_rate:>6.1f}   (ceiling 64; peak in flight {peak})")

@@ -15,8 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async.exploration.values import Event, ExampleKept, TaskAdded
-from explore_async.running.live import Glimpse
-from explore_async.running.run import RunInProgress
+from explore_async.running.observer import RunInProgress, Snapshot
 from explore_async.settings.recipe import Recipe
 from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
@@ -76,38 +75,38 @@ class RunProgress:
                 self._latest = event
         if self._latest is not None and first:
             self._reporter.phase(f"first example: {printable(self._latest.example.instruction)}")
-        self.nothing_new()
+        self.tick()
 
-    def nothing_new(self) -> None:
+    def tick(self) -> None:
         if self._run is not None:
             self._reporter.update(self._line)
 
     def _line(self) -> str:
         assert self._run is not None
-        glimpse = self._run.glimpse()
-        tally = glimpse.tally
+        snapshot = self._run.snapshot()
+        tally = snapshot.tally
         of = f" of {self._target}" if self._target else ""
-        rate, left = self._pace(glimpse)
+        rate, left = self._pace(snapshot)
         return (
-            f"{glimpse.elapsed_s:,.0f} s: {tally.tasks.total()} tasks, {tally.kept}{of} examples kept, "
+            f"{snapshot.elapsed_s:,.0f} s: {tally.tasks.total()} tasks, {tally.kept}{of} examples kept, "
             f"{tally.dropped.total()} dropped, {rate:,.0f} tokens/s, "
-            f"{glimpse.in_flight} in flight{f', about {left} left' if left else ''}"
-            f"{f'; {glimpse.engines}' if glimpse.engines else ''}"
-            f"{f'; {glimpse.trouble}' if glimpse.trouble else ''}"
+            f"{snapshot.in_flight} in flight{f', about {left} left' if left else ''}"
+            f"{f'; {snapshot.engines}' if snapshot.engines else ''}"
+            f"{f'; {snapshot.trouble}' if snapshot.trouble else ''}"
         )
 
-    def _pace(self, glimpse: Glimpse) -> tuple[float, str]:
+    def _pace(self, snapshot: Snapshot) -> tuple[float, str]:
         """Completion tokens a second over the last minute, and how long the rest will take at this pace."""
-        now = glimpse.elapsed_s
-        self._rates.append((now, glimpse.tally.tokens["completion"]))
+        now = snapshot.elapsed_s
+        self._rates.append((now, snapshot.tally.tokens["completion"]))
         self._rates = [entry for entry in self._rates if entry[0] >= now - 60]
         then, tokens = self._rates[0]
         span = now - then
         if span <= 0:
             return 0.0, ""
-        rate = (glimpse.tally.tokens["completion"] - tokens) / span
-        pace = glimpse.tally.kept / now if now else 0.0
-        left = (self._target - glimpse.tally.kept) / pace if self._target and pace else None
+        rate = (snapshot.tally.tokens["completion"] - tokens) / span
+        pace = snapshot.tally.kept / now if now else 0.0
+        left = (self._target - snapshot.tally.kept) / pace if self._target and pace else None
         return rate, "" if left is None else _duration(left)
 
     def _panel(self) -> Panel:
@@ -117,25 +116,25 @@ class RunProgress:
         if self._fetched is not None:
             parts.append(_bar(self._fetched.what, self._fetched.done, self._fetched.total, unit=_MIB, of="MiB"))
         if self._run is not None:
-            glimpse = self._run.glimpse()
-            tally = glimpse.tally
-            rate, left = self._pace(glimpse)
+            snapshot = self._run.snapshot()
+            tally = snapshot.tally
+            rate, left = self._pace(snapshot)
             if self._target is not None:
                 parts.append(_bar("examples kept", tally.kept, self._target, unit=1, of=""))
             table = Table.grid(padding=(0, 2))
             table.add_row(
-                f"tasks {tally.tasks.total()}" + ("" if glimpse.explored else " so far"),
+                f"tasks {tally.tasks.total()}" + ("" if snapshot.explored else " so far"),
                 f"kept {tally.kept}",
                 f"dropped {tally.dropped.total()}",
                 f"{rate:,.0f} tokens/s",
-                f"in flight {glimpse.in_flight}/{glimpse.capacity}",
+                f"in flight {snapshot.in_flight}/{snapshot.capacity}",
                 f"about {left} left" if left else "",
             )
             parts.append(table)
-            if glimpse.engines:
-                parts.append(Text(printable(glimpse.engines), style="dim"))
-            if glimpse.trouble:
-                parts.append(Text(printable(glimpse.trouble), style="yellow"))
+            if snapshot.engines:
+                parts.append(Text(printable(snapshot.engines), style="dim"))
+            if snapshot.trouble:
+                parts.append(Text(printable(snapshot.trouble), style="yellow"))
         if self._latest is not None:
             example = self._latest.example
             parts.append(Text(printable(f"{self._names.get(example.task_id, '')}: {example.instruction}"), style="dim"))

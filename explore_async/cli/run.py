@@ -140,8 +140,8 @@ def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, vie
     with at_once():
         from explore_async.cli.progress import RunProgress
         from explore_async.cli.summary import show
-        from explore_async.running.run import Observer
-        from explore_async.running.run import run as run_to_end
+        from explore_async.running.observer import Observer
+        from explore_async.running.start import run as run_to_end
         from explore_async.terminal.console import StderrConsole
 
     _check_path(out)
@@ -152,13 +152,15 @@ def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, vie
             from explore_async.web.beside import ViewBeside
 
             observer = stack.enter_context(ViewBeside(observer, out))
-        result = asyncio.run(run_to_end(settings, out, mode=mode, observer=observer))
+        result = asyncio.run(
+            run_to_end(settings, out, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
+        )
     if not quiet:
         show(result, console)
     if settings.operation.report and result.is_over:
         _report(result, settings, quiet=quiet)
     if as_json:
-        print_json({"directory": path_text(result.directory), **result.stats})
+        print_json({"directory": path_text(result.directory), **result.stats.document()})
     sys.exit(result.exit_code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -11,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from explore_async.running.run import RunResult
-from explore_async.serving.endpoints.values import PoolStatistics
+from explore_async.running.result import RunResult, RunStats
 from explore_async.terminal.text import printable
 
 _ENDINGS = {
@@ -37,10 +37,10 @@ def show(result: RunResult, console: Console) -> None:
     for line in _samples(result):
         console.print(line)
     console.print(_table(stats))
-    if stats["simulated"]:
+    if stats.simulated:
         console.print(Text("Made up by a simulated server: for practice, never for training.", style="bold yellow"))
     console.print(Text(f"Ended: {_ENDINGS.get(result.ending, result.ending)}."))
-    if (failed := stats["requests"]["failed"]["total"]) and stats["ending"] in {"target", "complete"}:
+    if (failed := stats.requests.total_failed) and stats.ending in {"target", "complete"}:
         again = "the same command with --set operation.retry_failed=true asks them again and derives the data anew"
         console.print(Text(f"{failed} requests were given up, and what they would have brought is missing: {again}."))
     if not result.kept:
@@ -102,36 +102,34 @@ def _samples(result: RunResult) -> list[Text]:
     return lines
 
 
-def _table(stats: dict[str, Any]) -> Table:
+def _table(stats: RunStats) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    tasks, examples, requests, tokens = stats["tasks"], stats["examples"], stats["requests"], stats["tokens"]
-    origins = ", ".join(f"{tasks[name]} {name}" for name in ("seed", "lookahead", "backtrack") if name in tasks)
+    tasks, examples, requests, tokens = stats.tasks, stats.examples, stats.requests, stats.tokens
+    origins = ", ".join(
+        f"{tasks.by_origin[name]} {name}" for name in ("seed", "lookahead", "backtrack") if name in tasks.by_origin
+    )
     table.add_row("", "")
-    table.add_row("tasks", f"{tasks['total']} ({origins}), {tasks['with_examples']} with examples{_reasons(tasks)}")
-    surplus = f", {examples['surplus']} more than their tasks needed" if examples["surplus"] else ""
-    table.add_row("examples", f"{examples['kept']} kept{_reasons(examples)}{surplus}")
-    failures = {reason: count for reason, count in requests["failed"].items() if reason != "total"}
-    shown = ", ".join(f"{reason} {count}" for reason, count in failures.items())
-    failed = f", {requests['failed']['total']} failed ({shown})" if failures else ""
-    seconds = stats["seconds_this_time"]
-    table.add_row("requests", f"{requests['total']}{failed}")
+    table.add_row("tasks", f"{tasks.total} ({origins}), {tasks.with_examples} with examples{_reasons(tasks.dropped)}")
+    surplus = f", {examples.surplus} more than their tasks needed" if examples.surplus else ""
+    table.add_row("examples", f"{examples.kept} kept{_reasons(examples.dropped)}{surplus}")
+    shown = ", ".join(f"{reason} {count}" for reason, count in requests.failed.items())
+    failed = f", {requests.total_failed} failed ({shown})" if requests.failed else ""
+    table.add_row("requests", f"{requests.total}{failed}")
     table.add_row(
         "tokens",
-        f"{tokens.get('prompt', 0):,} read ({tokens.get('cached', 0):,} from the prefix cache), "
-        f"{tokens.get('completion', 0):,} written",
+        f"{tokens.prompt:,} read ({tokens.cached:,} from the prefix cache), {tokens.completion:,} written",
     )
-    pool: PoolStatistics | None = stats.get("endpoints")
-    for endpoint in pool.endpoints if pool is not None else ():
-        if trouble := endpoint.trouble or (failures and endpoint.last_error):
+    for endpoint in stats.endpoints.endpoints if stats.endpoints is not None else ():
+        if trouble := endpoint.trouble or (requests.failed and endpoint.last_error):
             table.add_row("trouble", escape(printable(trouble, _MOST_CHARACTERS)))
-    replayed = stats.get("this_time", {}).get("replayed", 0)
-    table.add_row("time", f"{seconds:,.0f} s this time" + (f", {replayed} answers replayed" if replayed else ""))
+    replayed = stats.this_time.replayed if stats.this_time is not None else 0
+    again = f", {replayed} answers replayed" if replayed else ""
+    table.add_row("time", f"{stats.seconds:,.0f} s this time{again}")
     return table
 
 
-def _reasons(counts: dict[str, Any]) -> str:
-    dropped = {reason: count for reason, count in counts["dropped"].items() if reason != "total"}
+def _reasons(dropped: Mapping[str, int]) -> str:
     if not dropped:
         return ""
     shown = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1]))
-    return f", {counts['dropped']['total']} dropped ({shown})"
+    return f", {sum(dropped.values())} dropped ({shown})"

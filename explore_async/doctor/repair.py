@@ -16,8 +16,9 @@ from explore_async.doctor.findings import Findings
 from explore_async.doctor.replaying import DERIVED
 from explore_async.exploration.values import Event
 from explore_async.running.backend import Backend
-from explore_async.running.checkpointing import Standing
-from explore_async.running.run import Run, RunInProgress
+from explore_async.running.checkpointing import StartingPoint
+from explore_async.running.observer import RunInProgress
+from explore_async.running.run import Run
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.directory import RunDirectory
@@ -78,10 +79,19 @@ def _mend_answers(directory: RunDirectory, found: Examined, told: Told) -> str:
 async def _derive(directory: RunDirectory, recipe: Recipe, told: Told) -> None:
     """As `run --offline` does it."""
     _, known = await asyncio.to_thread(read_known, recipe.against)
-    standing = await asyncio.to_thread(Standing.at_nothing, recipe, known)
+    standing = await asyncio.to_thread(StartingPoint.new, recipe, known)
     operation = Operation()
     backend = Backend(operation, models=(), forms=(), window=None, server_log=directory.log, report=told)
-    run = Run(standing, operation, directory, backend=backend, observer=_Told(told), offline=True)
+    run = Run(
+        standing,
+        operation,
+        directory,
+        backend=backend,
+        observer=_Told(told),
+        offline=True,
+        handle_signals=True,
+        tune_collector=True,
+    )
     result = await run.to_end()
     if result.ending in {"interrupted", "terminated"}:
         raise KeyboardInterrupt
@@ -102,6 +112,6 @@ class _Told:
 
     def committed(self, events: Sequence[Event]) -> None: ...
 
-    def nothing_new(self) -> None:
+    def tick(self) -> None:
         if self._run is not None:
-            self.phase(f"{self._run.glimpse().tally.requests.total():,} answers derived from")
+            self.phase(f"{self._run.snapshot().tally.requests.total():,} answers derived from")

@@ -19,7 +19,7 @@ from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Event, Outcome, Request
 from explore_async.running.records import Lines
-from explore_async.running.run import FINISHED
+from explore_async.running.result import FINISHED
 from explore_async.running.tally import Tally
 from explore_async.settings.recipe import SIMULATED, Recipe
 from explore_async.storage.completions import StoredReader
@@ -71,7 +71,7 @@ def replay(
     simulated = tally.simulated or SIMULATED in recipe.wanted_models
     figures = {"digest": recipe.digest, "model": recipe.model, "simulated": simulated}
     tree = {"name": recipe.name, "digest": recipe.digest, "trees": explorer.trees()}
-    return Replay(explorer.is_over, tree, {**figures, **tally.document(surplus=explorer.surplus())})
+    return Replay(explorer.is_over, tree, {**figures, **tally.counts(surplus=explorer.surplus()).document()})
 
 
 def compare(

@@ -13,7 +13,7 @@ from explore_async.exploration.values import ChatRequest, Completion, Event, Out
 from explore_async.planning.clock import run_virtually
 from explore_async.planning.fleet import MODEL, Fleet
 from explore_async.running.driver import StoredOutcome, drive
-from explore_async.running.own_time import Pulse
+from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer
 from explore_async.running.task_group import task_group
 from explore_async.serving.endpoints.pool import EndpointPool
@@ -145,7 +145,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
             await asyncio.sleep(SAMPLE_S)
 
     async with pool:
-        pulse = Pulse()
+        pulse = OwnTime()
         performer = Performer(_Memory(), prompts.render, _Backend(pool), pulse)
         explorer.seed_events()
         async with task_group() as group:

@@ -19,7 +19,7 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class StartingPoint:
     """Where a run begins. `marks`: how far the derived files are taken as they are; None where nothing is yet."""
 
     explorer: Explorer
@@ -27,18 +27,18 @@ class Standing:
     marks: Marks | None = None
 
     @staticmethod
-    def at_nothing(recipe: Recipe, known: Sequence[tuple[str, str]]) -> Standing:
-        return Standing(Explorer(recipe, known), Tally())
+    def new(recipe: Recipe, known: Sequence[tuple[str, str]]) -> StartingPoint:
+        return StartingPoint(Explorer(recipe, known), Tally())
 
 
-def at_last_checkpoint(
-    new: Standing,
+def from_checkpoint(
+    new: StartingPoint,
     known: Sequence[tuple[str, str]],
     directory: RunDirectory,
     *,
     answers: int,
     told: Callable[[str], None],
-) -> Standing:
+) -> StartingPoint:
     """A standing at nothing brought to the checkpoint, where there is one that fits. One that does not is removed, so
     that it never will again.
 
@@ -56,17 +56,17 @@ def at_last_checkpoint(
     except (Unfit, LookupError, TypeError, ValueError, AttributeError, AssertionError) as unfit:  # whoever wrote it
         directory.checkpoint.unlink(missing_ok=True)
         told(f"{directory.checkpoint.name}: {unfit}; all is replayed")
-        return Standing.at_nothing(recipe, known)
-    return Standing(new.explorer, tally, (checkpoint.dataset, checkpoint.decisions))
+        return StartingPoint.new(recipe, known)
+    return StartingPoint(new.explorer, tally, (checkpoint.dataset, checkpoint.decisions))
 
 
-class Checkpoints:
+class CheckpointWriter:
     """Owns `checkpoint.json` while a run is on. `every`: examples judged from one to the next."""
 
     def __init__(
         self,
         directory: RunDirectory,
-        standing: Standing,
+        standing: StartingPoint,
         records: Records,
         store: CompletionStore,
         *,

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from explore_async.exploration.play import Source
 from explore_async.exploration.values import Event, Outcome, Request
-from explore_async.running.own_time import Pulse, Turn
+from explore_async.running.own_time import OwnTime, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ async def drive(
     source: Source,
     provider: OutcomeProvider,
     publish: Callable[[Request, StoredOutcome, list[Event]], None],
-    pulse: Pulse,
+    pulse: OwnTime,
 ) -> None:
     """Runs the source to its end, beginning with its outstanding requests. `exploration.play` is the same without
     waiting.

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, Literal, NoReturn, get_args
 
 BEAT_S: Final = 0.1
@@ -20,7 +21,27 @@ _TURN_S: Final = 0.005
 Part = Literal["asking", "committing", "writing", "rendering"]
 
 
-class Pulse:
+@dataclass(frozen=True, slots=True)
+class LoopLag:
+    """How late the event loop wakes a coroutine, in milliseconds: over the last minute, and the worst of all."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTimeFigures:
+    """How late the event loop is, and the seconds that each part of this process has used."""
+
+    loop_lag_ms: LoopLag
+    asking_s: float
+    committing_s: float
+    writing_s: float
+    rendering_s: float
+
+
+class OwnTime:
     """`beat` runs beside a run; the parts report themselves through `of`."""
 
     def __init__(self) -> None:
@@ -51,16 +72,10 @@ class Pulse:
         """Whether this process was too busy over the last minute to keep up."""
         return len(self._lags) >= _BEATS_KEPT / 6 and self._lag_s(0.99) > LATE_S
 
-    def document(self) -> dict[str, object]:
-        """For stats.json: the lag of the last minute and the worst, and the seconds that the parts have used."""
-        return {
-            "loop_lag_ms": {
-                "p50": round(1e3 * self._lag_s(0.5), 2),
-                "p99": round(1e3 * self._lag_s(0.99), 2),
-                "max": round(1e3 * self._worst_s, 2),
-            },
-            **{f"{part}_s": round(seconds, 3) for part, seconds in self._spent.items()},
-        }
+    def figures(self) -> OwnTimeFigures:
+        """The figures at this moment."""
+        lag = LoopLag(*(round(1e3 * lag_s, 2) for lag_s in (self._lag_s(0.5), self._lag_s(0.99), self._worst_s)))
+        return OwnTimeFigures(lag, **{f"{part}_s": round(seconds, 3) for part, seconds in self._spent.items()})
 
     def _lag_s(self, share: float) -> float:
         lags = sorted(self._lags)

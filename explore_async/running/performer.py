@@ -17,7 +17,7 @@ from explore_async.errors import EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion, Outcome, Request
 from explore_async.running.driver import RunStopped, StoredOutcome
 from explore_async.running.latencies import Latencies
-from explore_async.running.own_time import Pulse
+from explore_async.running.own_time import OwnTime
 from explore_async.running.read_ahead import LookUp, OutcomeReader, ReadAhead
 
 _RENDERED_KEPT = 4096
@@ -91,7 +91,7 @@ class Performer:
         store: Store,
         render: Callable[[Request], ChatRequest],
         backend: Backend | None,
-        pulse: Pulse,
+        pulse: OwnTime,
         *,
         first_deadline_s: float = 60.0,
     ) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from explore_async.exploration.values import ChatRequest, Outcome, Request
-from explore_async.running.own_time import Pulse, Turn
+from explore_async.running.own_time import OwnTime, Turn
 
 _BATCH = 500
 
@@ -38,7 +38,7 @@ class ReadAhead:
         store: OutcomeReader,
         render: Callable[[Request], ChatRequest],
         report: Callable[[LookUp], None],
-        pulse: Pulse,
+        pulse: OwnTime,
     ) -> None:
         self._store = store
         self._render = render

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress
 
 
-class BackendOf:
+class BackendFactory:
     """Makes backends for one operation; what the endpoints call their model is asked at most once."""
 
     def __init__(
@@ -61,7 +61,7 @@ def asks_for_model(settings: RunSettings) -> bool:
 async def resolve(
     settings: RunSettings,
     previous: Recipe | None,
-    backend_of: BackendOf,
+    new_backend: BackendFactory,
     *,
     against: tuple[ResolvedKnownTexts, ...],
     offline: bool,
@@ -76,11 +76,11 @@ async def resolve(
             lag = config.lag if config.lag is not None else previous.lag
             config = config.model_copy(update={"window": previous.window, "lag": lag})
         return config.resolved(model=previous.model, slots=1, against=against)
-    model = await _model(settings, backend_of, offline=offline)
-    return settings.resolved(model=model, slots=backend_of().slots, against=against)
+    model = await _model(settings, new_backend, offline=offline)
+    return settings.resolved(model=model, slots=new_backend().slots, against=against)
 
 
-async def _model(settings: RunSettings, backend_of: BackendOf, *, offline: bool) -> str:
+async def _model(settings: RunSettings, new_backend: BackendFactory, *, offline: bool) -> str:
     """The logical model of a first start where the config names none; empty where nobody needs its name."""
     server = settings.operation.server
     if settings.model is not None:
@@ -92,4 +92,4 @@ async def _model(settings: RunSettings, backend_of: BackendOf, *, offline: bool)
         return model
     if offline or not asks_for_model(settings):
         return ""
-    return await backend_of.probe()
+    return await new_backend.probe()

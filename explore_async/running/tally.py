@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from dataclasses import asdict, dataclass
+from typing import Any, Self, TypeVar
 
 from explore_async.exploration.values import (
     Completion,
@@ -19,6 +20,105 @@ from explore_async.exploration.values import (
     TaskExhausted,
 )
 from explore_async.settings.recipe import SIMULATED
+
+_Key = TypeVar("_Key", int, str)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCounts:
+    """Committed requests: by their kind, and those that failed for good by the reason."""
+
+    by_kind: Mapping[str, int]
+    failed: Mapping[str, int]
+    cut_by_length: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_kind.values())
+
+    @property
+    def total_failed(self) -> int:
+        return sum(self.failed.values())
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """Tokens of all committed completions. `cached` ones are those of the prompts that a prefix cache held."""
+
+    prompt: int
+    completion: int
+    cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCounts:
+    """Tasks: those of the trees by origin and by depth, the dropped ones by the reason."""
+
+    by_origin: Mapping[str, int]
+    by_depth: Mapping[int, int]
+    dropped: Mapping[str, int]
+    exhausted: int
+    with_examples: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_origin.values())
+
+    @property
+    def total_dropped(self) -> int:
+        return sum(self.dropped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleCounts:
+    """Examples: kept, dropped by the reason, and the surplus that was read and not judged, as its tasks were full."""
+
+    kept: int
+    dropped: Mapping[str, int]
+    surplus: int
+
+    @property
+    def total_dropped(self) -> int:
+        return sum(self.dropped.values())
+
+    @property
+    def read(self) -> int:
+        return self.kept + self.total_dropped + self.surplus
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counts of a run at one moment."""
+
+    requests: RequestCounts
+    tokens: TokenCounts
+    tasks: TaskCounts
+    examples: ExampleCounts
+
+    def document(self) -> dict[str, Any]:
+        """The counts as stats.json has them."""
+        requests, tasks, examples = self.requests, self.tasks, self.examples
+        return {
+            "requests": {
+                **_with_total(requests.by_kind),
+                "failed": _with_total(requests.failed),
+                "cut_by_length": requests.cut_by_length,
+            },
+            "tokens": asdict(self.tokens) if requests.total > requests.total_failed else {},
+            "tasks": {
+                **_with_total(tasks.by_origin),
+                "by_depth": {str(depth): count for depth, count in tasks.by_depth.items()},
+                "dropped": _with_total(tasks.dropped),
+                "exhausted": tasks.exhausted,
+                "with_examples": tasks.with_examples,
+            },
+            "examples": {
+                "read": examples.read,
+                "kept": examples.kept,
+                "dropped": _with_total(examples.dropped),
+                "surplus": examples.surplus,
+            },
+        }
 
 
 class Tally:
@@ -87,30 +187,25 @@ class Tally:
             setattr(tally, name, Counter(dict(of)) if isinstance(of, list) else of)
         return tally
 
-    def document(self, *, surplus: int) -> dict[str, Any]:
-        """The counts as `stats.json` has them. `surplus`: examples read and not judged, their task being full."""
-        return {
-            "requests": {
-                **_with_total(self.requests),
-                "failed": _with_total(self.failures),
-                "cut_by_length": self.cut_by_length,
-            },
-            "tokens": dict(self.tokens),
-            "tasks": {
-                **_with_total(self.tasks),
-                "by_depth": {str(depth): count for depth, count in sorted(self.tasks_by_depth.items())},
-                "dropped": _with_total(self.tasks_dropped),
-                "exhausted": self.exhausted,
-                "with_examples": len(self.tasks_with_examples),
-            },
-            "examples": {
-                "read": self.judged + surplus,
-                "kept": self.kept,
-                "dropped": _with_total(self.dropped),
-                "surplus": surplus,
-            },
-        }
+    def counts(self, *, surplus: int) -> Counts:
+        """The counts at this moment. `surplus`: examples read and not judged, as their tasks were full."""
+        return Counts(
+            RequestCounts(_in_order(self.requests), _in_order(self.failures), self.cut_by_length),
+            TokenCounts(self.tokens["prompt"], self.tokens["completion"], self.tokens["cached"]),
+            TaskCounts(
+                _in_order(self.tasks),
+                _in_order(self.tasks_by_depth),
+                _in_order(self.tasks_dropped),
+                self.exhausted,
+                len(self.tasks_with_examples),
+            ),
+            ExampleCounts(self.kept, _in_order(self.dropped), surplus),
+        )
 
 
-def _with_total(counts: Counter[str]) -> dict[str, int]:
-    return {"total": counts.total(), **dict(sorted(counts.items()))}
+def _in_order(counts: Counter[_Key]) -> dict[_Key, int]:
+    return dict(sorted(counts.items()))
+
+
+def _with_total(counts: Mapping[str, int]) -> dict[str, int]:
+    return {"total": sum(counts.values()), **counts}

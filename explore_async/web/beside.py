@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from explore_async.running.run import Observer, RunInProgress
+from explore_async.running.observer import Observer, RunInProgress
 from explore_async.serving.servers.process import importable, python
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class ViewBeside:
     def committed(self, events: Sequence[Event]) -> None:
         self._observer.committed(events)
 
-    def nothing_new(self) -> None:
-        self._observer.nothing_new()
+    def tick(self) -> None:
+        self._observer.tick()
 
 
 def open_browser(url: str) -> None:

@@ -19,7 +19,7 @@ from support.damage import altered, cases, in_json
 from support.misbehaving import OVERFLOW, Behaviour, MisbehavingServer, answer, sensible
 
 from explore_async.exploration.explorer import Explorer
-from explore_async.running.checkpointing import Standing, at_last_checkpoint
+from explore_async.running.checkpointing import StartingPoint, from_checkpoint
 from explore_async.running.tally import Tally
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.storage.completions import holding
@@ -157,7 +157,7 @@ def test_one_that_does_not_fit_is_not_used(
     directory, told = RunDirectory(tmp_path / "run"), []
     recipe = directory.recipe()
     answers = holding(directory.completions).last_row
-    new = at_last_checkpoint(Standing.at_nothing(recipe, ()), (), directory, answers=answers, told=told.append)
+    new = from_checkpoint(StartingPoint.new(recipe, ()), (), directory, answers=answers, told=told.append)
     assert new.marks is None
     assert new.explorer.state() == Explorer(recipe).state()
     assert new.tally.state() == Tally().state()
@@ -178,8 +178,8 @@ def test_whatever_it_says_nothing_falls_over(
     body = in_json(data.draw(altered(orjson.loads(body))))
     path.write_bytes(orjson.dumps({**orjson.loads(head), "crc": zlib.crc32(body)}) + b"\n" + body)
     directory, told = RunDirectory(tmp_path / "run"), []
-    new = Standing.at_nothing(directory.recipe(), ())
-    standing = at_last_checkpoint(new, (), directory, answers=10**6, told=told.append)
+    new = StartingPoint.new(directory.recipe(), ())
+    standing = from_checkpoint(new, (), directory, answers=10**6, told=told.append)
     assert standing.marks is not None or "all is replayed" in told[-1]
 
 

@@ -15,7 +15,7 @@ from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Completion
 from explore_async.running import performer as performing
 from explore_async.running.driver import RunStopped
-from explore_async.running.own_time import Pulse
+from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer
 from explore_async.storage.completions import CompletionStore
 
@@ -31,7 +31,7 @@ async def test_a_stop_does_not_wait_for_all_that_is_stored(tmp_path: Path, monke
         for request in requests:
             question = prompts.render(request)
             await store.put(question.key, request, question, Completion("x", "stop", 1, 1))
-        performer = Performer(store, prompts.render, None, Pulse())
+        performer = Performer(store, prompts.render, None, OwnTime())
         async with asyncio.TaskGroup() as group:
             performer.open(group)
             for request in requests:
@@ -79,7 +79,7 @@ async def test_a_stop_in_haste_waits_for_no_slow_answer(
     assert first is not None
     now = asyncio.get_running_loop().time
     async with CompletionStore(tmp_path / "c.sqlite") as store:
-        performer = Performer(store, prompts.render, _Hanging(), Pulse())
+        performer = Performer(store, prompts.render, _Hanging(), OwnTime())
         async with asyncio.TaskGroup() as group:
             performer.open(group)
             answered, hanging = [replace(first, ordinal=n, due=n, seed=n) for n in range(2)]

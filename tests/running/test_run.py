@@ -31,6 +31,7 @@ from support.misbehaving import (
 
 from explore_async.config.load import load
 from explore_async.running import run as run_module
+from explore_async.running.start import run as run_to_end
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.storage.whole_files import write_json
 
@@ -474,7 +475,7 @@ async def test_a_slow_write_of_the_tree_never_lands_on_the_last(tmp_path: Path, 
     monkeypatch.setattr(run_module, "_SECONDS_BETWEEN_TREES", 0.1)
     async with SimulatedServer(64, Latency(0.02)) as server:
         settings = load(str(config(tmp_path)), operation={"endpoints": [{"url": server.url}]})
-        result = await run_module.run(settings, tmp_path / "run", mode="resume", observer=Nobody())
+        result = await run_to_end(settings, tmp_path / "run")
     while len(landed) < len(begun):
         await asyncio.sleep(0.05)
     tree = orjson.loads((tmp_path / "run" / "tree.json").read_bytes())
@@ -484,20 +485,6 @@ async def test_a_slow_write_of_the_tree_never_lands_on_the_last(tmp_path: Path, 
 
 def _kept(task: dict) -> int:
     return task["kept"] + sum(map(_kept, task["children"]))
-
-
-class Nobody:
-    """Observes nothing."""
-
-    def phase(self, text: str) -> None: ...
-
-    def fetching(self, progress: object) -> None: ...
-
-    def began(self, recipe: object, run: object) -> None: ...
-
-    def committed(self, events: object) -> None: ...
-
-    def nothing_new(self) -> None: ...
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://127.0.0.1:99999"])

@@ -17,7 +17,7 @@ from explore_async.exploration.strategy import StrategyFactory
 from explore_async.exploration.turns import FewestFirst, TurnPolicy
 from explore_async.exploration.values import ChatRequest, Completion, Event, Outcome, Request
 from explore_async.running.driver import StoredOutcome, drive
-from explore_async.running.own_time import Pulse
+from explore_async.running.own_time import OwnTime
 from explore_async.settings.config import RecipeConfig
 from explore_async.settings.recipe import Recipe
 
@@ -157,7 +157,7 @@ class Driven:
                 async def take(self, request: Request) -> StoredOutcome:
                     return await started.pop(request.ordinal)
 
-            await drive(self, Slots(), self.publish, Pulse())
+            await drive(self, Slots(), self.publish, OwnTime())
             for coroutine in started.values():
                 coroutine.cancel()
             await asyncio.gather(*started.values(), return_exceptions=True)

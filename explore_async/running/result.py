@@ -1,0 +1,116 @@
+"""The end of a run: how it ended, and its statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from explore_async import __version__
+from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM
+from explore_async.running.own_time import OwnTimeFigures
+from explore_async.running.tally import Counts, ExampleCounts, RequestCounts, TaskCounts, TokenCounts
+from explore_async.serving.endpoints.values import PoolStatistics
+from explore_async.settings.recipe import Kind
+
+Ending = Literal["target", "complete", "token_budget", "wall_time", "interrupted", "terminated", "offline", "error"]
+
+FINISHED: frozenset[Ending] = frozenset({"target", "complete", "token_budget"})
+"""Endings of a run that has nothing left to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsThisTime:
+    """Requests of this start alone."""
+
+    replayed: int
+    """Requests whose completion was stored already."""
+    asked: int
+    asked_twice: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStats:
+    """The statistics of a run. `counts` are of all its starts, the times and the endpoints of this one."""
+
+    digest: str
+    """Digest of the recipe, in hexadecimal."""
+    model: str
+    models: Mapping[Kind, str]
+    """Other models, by the kind of request that goes to them."""
+    simulated: bool
+    """True when a simulated server made any of the data."""
+    ending: Ending
+    counts: Counts
+    seconds: float
+    own_time: OwnTimeFigures
+    this_time: RequestsThisTime | None
+    """None where the run ended before it looked for any completion."""
+    endpoints: PoolStatistics | None
+    """None where nothing was asked."""
+
+    @property
+    def requests(self) -> RequestCounts:
+        return self.counts.requests
+
+    @property
+    def tokens(self) -> TokenCounts:
+        return self.counts.tokens
+
+    @property
+    def tasks(self) -> TaskCounts:
+        return self.counts.tasks
+
+    @property
+    def examples(self) -> ExampleCounts:
+        return self.counts.examples
+
+    def document(self) -> dict[str, Any]:
+        """The content of stats.json, for orjson."""
+        document = {
+            "explore_async": __version__,
+            "digest": self.digest,
+            "model": self.model,
+            "simulated": self.simulated,
+            **({"models": self.models} if self.models else {}),
+            "ending": self.ending,
+            **self.counts.document(),
+            "seconds_this_time": self.seconds,
+            "own_time": self.own_time,
+        }
+        if self.this_time is not None:
+            document["this_time"] = self.this_time
+        if self.endpoints is not None:
+            document["endpoints"] = self.endpoints
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The run directory, how the run ended, and its statistics."""
+
+    directory: Path
+    stats: RunStats
+
+    @property
+    def ending(self) -> Ending:
+        return self.stats.ending
+
+    @property
+    def kept(self) -> int:
+        """Examples in the dataset."""
+        return self.stats.examples.kept
+
+    @property
+    def is_over(self) -> bool:
+        """True when there are examples and no user has stopped the run before its time."""
+        return bool(self.kept) and self.ending in FINISHED | {"wall_time", "offline"}
+
+    @property
+    def exit_code(self) -> int:
+        if self.ending == "interrupted":
+            return EXIT_SIGINT
+        if self.ending == "terminated":
+            return EXIT_SIGTERM
+        return 0 if self.kept or self.ending == "wall_time" else EXIT_NOTHING_KEPT

@@ -1,0 +1,239 @@
+"""The start of a run: what it does depends on the mode, and on what the directory holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn, TypeAlias
+
+from explore_async.curation.known_texts import read_known
+from explore_async.errors import StorageError
+from explore_async.exploration.prompts import PromptBook
+from explore_async.running.backend import check_operation
+from explore_async.running.checkpointing import StartingPoint, from_checkpoint
+from explore_async.running.observer import Observer, SilentObserver
+from explore_async.running.resolving import BackendFactory, asks_for_model, resolve
+from explore_async.running.result import RunResult
+from explore_async.running.run import Run
+from explore_async.running.warm_up import compilation_noticed
+from explore_async.settings.config import RunSettings
+from explore_async.settings.recipe import Recipe, ResolvedKnownTexts
+from explore_async.storage.completions import Holding, holding
+from explore_async.storage.directory import RunDirectory, differences, refuse_other
+
+Mode = Literal["resume", "adopt", "offline", "fresh"]
+"""resume goes on with the same recipe, adopt takes another recipe over, offline asks nothing, fresh sets aside what is
+there and begins again."""
+
+
+async def run(
+    settings: RunSettings,
+    path: Path,
+    *,
+    mode: Mode = "resume",
+    observer: Observer | None = None,
+    handle_signals: bool = False,
+    tune_collector: bool = False,
+) -> RunResult:
+    """Makes the data set in the run directory `path`, or goes on with it, on the running event loop.
+
+    `handle_signals`: SIGINT and SIGTERM end the run in order; for a process that does nothing else. `tune_collector`:
+    the garbage collector of the process runs less often meanwhile, so that it stops the loop less. Both are off unless
+    asked for: the caller's signals and collector stay as they are.
+
+    A cancelled run can be resumed. Raises an ExploreError where the run cannot begin or go on.
+    """
+    observer = observer if observer is not None else SilentObserver()
+    if mode != "offline":
+        check_operation(settings.operation)
+    exists = path.exists()  # noqa: ASYNC240 - nothing else runs yet
+    against, known = await asyncio.to_thread(read_known, settings.against)
+    start = _Start(settings, path, mode, observer, against)
+    await _BEFORE[mode].of(exists=exists)(start)
+    RunDirectory(path).refuse_foreign()
+    with RunDirectory(path) as directory:
+        contents = await _contents(directory)
+        recipe, is_new, ask_first = await _INSIDE[mode].of(contents)(start, contents)
+        prompts = PromptBook(recipe)  # finds a faulty template before anything is written
+        async with start.new_backend(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
+            if ask_first:
+                await backend.connect()  # what is there stays as it is where the run cannot go on
+            if is_new:
+                directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
+            if settings.operation.retry_failed and contents.held.failures:
+                directory.checkpoint.unlink(missing_ok=True)  # all is going to be derived again
+            return await Run(
+                await _starting_point(recipe, known, directory, contents.held, observer),
+                settings.operation,
+                directory,
+                backend=backend,
+                observer=observer,
+                offline=start.offline,
+                handle_signals=handle_signals,
+                tune_collector=tune_collector,
+            ).to_end()
+
+
+class _Start:
+    """The parts that the functions of the tables share."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        path: Path,
+        mode: Mode,
+        observer: Observer,
+        against: tuple[ResolvedKnownTexts, ...],
+    ) -> None:
+        self.settings = settings
+        self.path = path
+        self.offline = mode == "offline"
+        self.observer = observer
+        self.new_backend = BackendFactory(settings.operation, path / "server.log", observer.phase, observer.fetching)
+        self._against = against
+
+    @property
+    def has_server(self) -> bool:
+        """True when the run starts a server for itself: that takes minutes, and is not done to find out something."""
+        return self.settings.operation.server is not None
+
+    async def resolved(self, previous: Recipe | None) -> Recipe:
+        return await resolve(self.settings, previous, self.new_backend, against=self._against, offline=self.offline)
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What a directory holds of a run. `recipe`: None where there is none, or no completion was ever stored for it."""
+
+    config: Path
+    recipe: Recipe | None
+    held: Holding
+
+
+async def _contents(directory: RunDirectory) -> _Contents:
+    recipe = directory.recipe()
+    held = await asyncio.to_thread(holding, directory.completions)
+    directory.check_answers(answered=bool(held.last_row))
+    return _Contents(directory.config, recipe if held.last_row else None, held)
+
+
+async def _starting_point(
+    recipe: Recipe, known: Sequence[tuple[str, str]], directory: RunDirectory, held: Holding, observer: Observer
+) -> StartingPoint:
+    with compilation_noticed(observer):
+        new = await asyncio.to_thread(StartingPoint.new, recipe, known)
+    return await asyncio.to_thread(from_checkpoint, new, known, directory, answers=held.last_row, told=observer.phase)
+
+
+async def _keep(_start: _Start) -> None:
+    """The directory stays as it is until it is entered."""
+
+
+async def _find_model(start: _Start) -> None:
+    """Before a directory is made for a run that cannot begin."""
+    if asks_for_model(start.settings):
+        await start.new_backend.probe()
+
+
+async def _refuse_missing(start: _Start) -> NoReturn:
+    raise StorageError(f"{start.path}: there is no run to go on with offline")
+
+
+async def _set_aside(start: _Start) -> None:
+    with RunDirectory(start.path):
+        pass  # no other process is in there
+    if not start.has_server:
+        await start.new_backend.probe()  # before a directory is moved for a run that cannot begin
+    start.observer.phase(f"the earlier run is in {RunDirectory(start.path).set_aside()}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What is done before the directory is entered, where there is none and where there is one."""
+
+    missing: Callable[[_Start], Awaitable[None]]
+    existing: Callable[[_Start], Awaitable[None]]
+
+    def of(self, *, exists: bool) -> Callable[[_Start], Awaitable[None]]:
+        return self.existing if exists else self.missing
+
+
+_BEFORE: Mapping[Mode, _Before] = {
+    # mode              no directory     a directory
+    "resume": _Before(_find_model, _keep),
+    "adopt": _Before(_find_model, _keep),
+    "offline": _Before(_refuse_missing, _keep),
+    "fresh": _Before(_find_model, _set_aside),
+}
+
+_Decision: TypeAlias = tuple[Recipe, bool, bool]
+"""The recipe to run, whether it is new to the directory, whether an endpoint has to respond before that is written."""
+
+
+async def _begin(start: _Start, _contents: _Contents) -> _Decision:
+    return await start.resolved(None), True, not start.has_server
+
+
+async def _begin_offline(start: _Start, _contents: _Contents) -> _Decision:
+    return await start.resolved(None), True, False
+
+
+async def _go_on(start: _Start, contents: _Contents) -> _Decision:
+    assert contents.recipe is not None
+    recipe = await start.resolved(contents.recipe)
+    refuse_other(contents.recipe, recipe, start.path)
+    return recipe, False, False
+
+
+async def _take_over(start: _Start, contents: _Contents) -> _Decision:
+    recipe, is_new, _ = await _derive_again(start, contents)
+    return recipe, is_new, is_new and not start.has_server
+
+
+async def _derive_again(start: _Start, contents: _Contents) -> _Decision:
+    assert contents.recipe is not None
+    recipe = await start.resolved(contents.recipe)
+    is_new = contents.recipe.digest != recipe.digest
+    if is_new:
+        changes = "; ".join(differences(contents.recipe, recipe))
+        start.observer.phase(f"all is derived again by another recipe: {changes}")
+    return recipe, is_new, False
+
+
+async def _take_completions(start: _Start, _contents: _Contents) -> _Decision:
+    """The stored completions may be all that the recipe needs, so no endpoint has to respond."""
+    return await start.resolved(None), True, False
+
+
+async def _refuse_lost(_start: _Start, contents: _Contents) -> NoReturn:
+    raise StorageError(
+        f"{contents.config}: it is gone, though answers are stored; restore it, or take this config over with --adopt"
+    )
+
+
+_Inside: TypeAlias = Callable[[_Start, _Contents], Awaitable[_Decision]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is done in the directory: where no completion is stored, with those of a recipe, with completions alone."""
+
+    empty: _Inside
+    run: _Inside
+    lost: _Inside
+
+    def of(self, contents: _Contents) -> _Inside:
+        if not contents.held.last_row:
+            return self.empty  # a first start, whatever was wrong with the one before
+        return self.lost if contents.recipe is None else self.run
+
+
+_INSIDE: Mapping[Mode, _Row] = {
+    # mode           no completions  a run         completions without their recipe
+    "resume": _Row(_begin, _go_on, _refuse_lost),
+    "adopt": _Row(_begin, _take_over, _take_completions),
+    "offline": _Row(_begin_offline, _derive_again, _refuse_lost),
+    "fresh": _Row(_begin, _take_over, _refuse_lost),  # after it was set aside, empty but for a race
+}
