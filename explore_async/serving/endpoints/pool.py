@@ -30,7 +30,6 @@ from explore_async.errors import (
 )
 from explore_async.exploration.values import ChatRequest, Failure, Outcome
 from explore_async.serving.endpoints.blame import Trouble, judge_canary, judge_refusal, refuses_all
-from explore_async.serving.endpoints.client import open_client, open_session
 from explore_async.serving.endpoints.concurrency import READING_S
 from explore_async.serving.endpoints.host import Client, Host
 from explore_async.serving.endpoints.roster import Roster, some_of
@@ -43,6 +42,8 @@ OpenClient: TypeAlias = Callable[[EndpointSettings], Awaitable[Client]]
 
 
 async def _over_http(owned: AsyncExitStack) -> OpenClient:
+    from explore_async.serving.endpoints.client import open_client, open_session  # aiohttp takes its time
+
     session = await owned.enter_async_context(open_session())
     return lambda endpoint: open_client(endpoint, session)
 

@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, NoReturn
 
-import aiohttp
-
 from explore_async.errors import ServerError
 
 _POLL_S = 0.05
@@ -88,6 +86,8 @@ class ServerProcess:
 
         Raises ServerError where the process dies before.
         """
+        import aiohttp  # takes its time, and a run may replay without a server
+
         assert self._process is not None
         began = told = time.monotonic()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
