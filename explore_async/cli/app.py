@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from explore_async import __version__
 from explore_async.cli import data, look, run, servers
 from explore_async.cli.dedup import dedup
-from explore_async.cli.output import drop_stdout, print_json
-from explore_async.errors import (
-    EXIT_SIGINT,
-    EXIT_SIGTERM,
-    ConfigError,
-    DataError,
-    ExploreError,
-    StorageError,
-    SystemLimit,
-)
+from explore_async.cli.failures import as_explore_error
+from explore_async.cli.output import drop_stdout, flush_stdout, print_json
+from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError, StorageError
+from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.text import message
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Instruction data that covers a domain: an LLM explores it as a tree of tasks.",
@@ -57,61 +50,47 @@ app.command()(look.doctor)
 
 
 @app.callback(invoke_without_command=True)
-def _common(
-    *, version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version")] = False
+def _without_command(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version")] = False,
 ) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(ConfigError.exit_code)
 
 
 def main() -> None:
     """Runs the program and exits with the documented code."""
     try:
-        if "" in sys.argv[1:]:
-            raise ConfigError("one of the arguments is empty: a shell variable that is not set?")
-        app(standalone_mode=True)
-    except SystemExit as ending:
-        if isinstance(ending.__context__, BrokenPipeError):  # which click takes for a failure
-            sys.exit(0)
-        raise
-    except ExploreError as error:
-        _fail(error)
-    except (KeyboardInterrupt, asyncio.CancelledError) as stopped:
-        Console(stderr=True).print("stopped at once; running the same command again goes on from here")
-        sys.exit(EXIT_SIGTERM if "terminated" in stopped.args else EXIT_SIGINT)
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain once more when it closes stdout.
+        _check_arguments(sys.argv[1:])
+        sys.exit(app(standalone_mode=False))
+    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
+        StderrConsole().print("stopped at once; the same command continues from here")
+        sys.exit(EXIT_SIGTERM if "terminated" in stop.args else EXIT_SIGINT)
+    except BrokenPipeError:  # the reader of our output has enough
         drop_stdout()
         sys.exit(0)
-    except MemoryError:
-        _fail(SystemLimit("memory (`ulimit -v`, or the limit of a container)"))
-    except RecursionError:
-        _fail(DataError("what was read is nested too deeply: no data that this program writes is"))
-    except OSError as error:
-        if error.filename is None:
-            _check_working_directory()
-            drop_stdout()
-        place = error.filename or ("the output" if error.errno else "")
-        _fail(StorageError(f"{place}: {error.strerror}" if place else str(error)))
-    except RuntimeError as error:
-        if "start new thread" in str(error):
-            _fail(SystemLimit("threads (`ulimit -u`, or the limit of a container)"))
-        if not str(error).startswith("Symlink loop"):  # as pathlib before Python 3.13 tells of one
+    except Exception as error:
+        known = as_explore_error(error)
+        if known is None:
             raise
-        _fail(StorageError(f"{error}: a link that leads to itself"))
+        _fail(known)
 
 
-def _check_working_directory() -> None:
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        _fail(StorageError("the directory that this was started in has been removed; start it in another"))
+def _check_arguments(arguments: Sequence[str]) -> None:
+    if "" in arguments:
+        raise ConfigError("an argument is empty: does a shell variable have no value?")
 
 
 def _fail(error: ExploreError) -> NoReturn:
-    shown = message(str(error))
-    Console(stderr=True, soft_wrap=True).print(Text(f"error: {shown}", style="red"))
+    text = message(str(error))
+    StderrConsole().print(Text(f"error: {text}", style="red"), soft_wrap=True)
     if "--json" in sys.argv:
-        print_json({"error": shown, "exit_code": error.exit_code})
+        with suppress(StorageError):
+            print_json({"error": text, "exit_code": error.exit_code})
+    flush_stdout()
     sys.exit(error.exit_code)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from explore_async.cli.choices import Method, Scope
 from explore_async.cli.options import (
     BadRowOption,
     ColumnOption,
@@ -26,7 +27,6 @@ from explore_async.cli.options import (
     ValidationOption,
 )
 from explore_async.cli.output import all_or_nothing, counting, exit_if_empty, path_text, print_json, say
-from explore_async.errors import ConfigError
 
 if TYPE_CHECKING:
     from explore_async.curation.filtering import Filtered
@@ -46,8 +46,6 @@ def import_(
     from explore_async.curation.collections.open import opened
     from explore_async.curation.importing import CONFIG, import_collection
 
-    if on_bad_row not in {"stop", "skip"}:
-        raise ConfigError(f"--on-bad-row {on_bad_row}: it is stop or skip")
     collection = opened(source, columns_from(column or ()), skip_bad_rows=on_bad_row == "skip")
     with counting("examples read") as told:
         found = import_collection(collection, out, told=told)
@@ -86,7 +84,7 @@ def sample(  # noqa: PLR0917 - an option each
     out: DataFileOption,
     size: Annotated[int, typer.Option("--size", "-n", min=1, help="examples; all where there are fewer")],
     method: Annotated[
-        str, typer.Option(help="proportional (to the tasks' counts), uniform, or diverse (unlike one another)")
+        Method, typer.Option(help="proportional (to the tasks' counts), uniform, or diverse (unlike one another)")
     ] = "proportional",
     cap: Annotated[int, typer.Option(min=1, help="no task weighs more than so many")] = 500,
     seed: Annotated[int, typer.Option(help="another seed, another sample")] = 0,
@@ -156,8 +154,10 @@ def prune(
 def filter_(  # noqa: PLR0917 - an option each
     source: SourceArgument,
     out: DataDirectoryOption,
-    threshold: Annotated[float | None, typer.Option(help="ROUGE-L F above which an instruction is dropped")] = None,
-    scope: Annotated[str | None, typer.Option(help="compared within: run, domain or task")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="ROUGE-L F above which an instruction is dropped")
+    ] = None,
+    scope: Annotated[Scope | None, typer.Option(help="compared within: run, domain or task")] = None,
     settings: FilterSetOption = None,
     column: ColumnOption = None,
     as_json: JsonOption = False,
@@ -188,7 +188,9 @@ def reparse(source: RunArgument, out: DataDirectoryOption, as_json: JsonOption =
 def merge(  # noqa: PLR0917 - an option each
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="as of export, two or more")],
     out: DataDirectoryOption,
-    threshold: Annotated[float, typer.Option(help="ROUGE-L F above which an instruction is dropped")] = 0.7,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="ROUGE-L F above which an instruction is dropped")
+    ] = 0.7,
     tokenizer: TokenizerOption = "rouge",
     column: ColumnOption = None,
     as_json: JsonOption = False,
@@ -224,7 +226,7 @@ def decontaminate(  # noqa: PLR0917 - an option each
         list[str] | None, typer.Option("--benchmark-field", help="what to stay away from in them (default: question)")
     ] = None,
     threshold: ThresholdOption = 0.7,
-    ngram: Annotated[int, typer.Option(help="so many tokens in a row are too many in common")] = 13,
+    ngram: Annotated[int, typer.Option(min=1, help="so many tokens in a row are too many in common")] = 13,
     tokenizer: TokenizerOption = "rouge",
     column: ColumnOption = None,
     as_json: JsonOption = False,

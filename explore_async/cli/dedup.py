@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
-from explore_async.cli.options import BadRowOption, JsonOption, QuietOption, TokenizerOption
+from explore_async.cli.options import BadRowOption, JsonOption, QuietOption, TokenizerOption, check_exclusive
 from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, print_json
-from explore_async.errors import ConfigError
 
 
 def dedup(  # noqa: PLR0917 - an option each
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help=".jsonl, .json, .txt (also .gz), .parquet")],
     out: Annotated[Path, typer.Option("--out", help="where the kept rows go; its name tells the format")],
     fields: Annotated[list[str] | None, typer.Option("--field", help="what is compared (default: instruction)")] = None,
-    threshold: Annotated[float | None, typer.Option(help="a duplicate lies above it (default: 0.7)")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="a duplicate lies above it (default: 0.7)")
+    ] = None,
     tokenizer: TokenizerOption = "rouge",
     group_by: Annotated[str | None, typer.Option(metavar="COLUMN", help="compare only within equal values")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="drop only texts of the very same tokens")] = False,
@@ -36,10 +37,7 @@ def dedup(  # noqa: PLR0917 - an option each
     from explore_async.curation.dedup_files import Dedup, dedup_files
     from explore_async.terminal.reporter import Reporter
 
-    if exact and threshold is not None:
-        raise ConfigError("--exact and --threshold exclude one another")
-    if on_bad_row not in {"stop", "skip"}:
-        raise ConfigError(f"--on-bad-row {on_bad_row}: it is stop or skip")
+    check_exclusive(exact=exact, threshold=threshold is not None)
     options = Dedup(
         inputs=inputs,
         out=out,

@@ -70,12 +70,12 @@ def view(
     from explore_async.web.app import view
     from explore_async.web.beside import open_browser
 
-    def announce(text: str) -> None:
-        say(text)
+    def announce(url: str) -> None:
+        say(f"view at {url} (Ctrl-C stops)")
         if open_it:
-            open_browser(text.split()[2])
+            open_browser(url)
 
-    asyncio.run(view(runs or [Path("runs")], port=port, say=announce))
+    asyncio.run(view(runs or [Path("runs")], port=port, announce=announce))
 
 
 def tree(

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from explore_async.cli.choices import BadRow, Format, SplitBy, TokenizerName
+from explore_async.errors import ConfigError
+
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file, or the name of a preset")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, or what import, filter … wrote")]
 SourceArgument = Annotated[
@@ -32,21 +35,30 @@ WindowOption = Annotated[int | None, typer.Option(min=1, help="requests under wa
 MaxExamplesOption = Annotated[int | None, typer.Option(min=1, help="stop at so many kept examples")]
 
 FormatOption = Annotated[
-    str,
-    typer.Option("--format", help="rows, alpaca, sharegpt, messages, prompt-completion or explore-instruct"),
+    Format,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="rows, alpaca, sharegpt, messages, prompt-completion or explore-instruct",
+    ),
 ]
 ColumnOption = Annotated[
     list[str] | None,
     typer.Option("--column", metavar="OURS=THEIRS", help="of a file: instruction=prompt, output=answer, task=topic …"),
 ]
-ValidationOption = Annotated[float, typer.Option(help="the share of examples to hold out for validation")]
-SplitOption = Annotated[
-    str, typer.Option("--split-by", help="hold out single examples, or whole tasks: example or task")
-]
+ValidationOption = Annotated[float, typer.Option(min=0, max=1, help="the share of examples to hold out for validation")]
+SplitOption = Annotated[SplitBy, typer.Option("--split-by", help="hold out single examples, or whole tasks")]
 LicenseOption = Annotated[str, typer.Option("--license", metavar="ID", help="what the card names as license")]
-ThresholdOption = Annotated[float, typer.Option(help="ROUGE-L F above which a text repeats another")]
-TokenizerOption = Annotated[str, typer.Option(help="rouge (a-z, 0-9) or unicode (any script)")]
-BadRowOption = Annotated[str, typer.Option("--on-bad-row", help="stop or skip")]
+ThresholdOption = Annotated[float, typer.Option(min=0, max=1, help="ROUGE-L F above which a text repeats another")]
+TokenizerOption = Annotated[TokenizerName, typer.Option(help="rouge: a-z and 0-9; unicode: any script")]
+BadRowOption = Annotated[BadRow, typer.Option("--on-bad-row", help="what to do with a row that cannot be read")]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line of stdout")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+
+
+def check_exclusive(**options: bool) -> None:
+    """Raises ConfigError where more than one of the options is given."""
+    if sum(options.values()) > 1:
+        *others, last = (f"--{name.replace('_', '-')}" for name in options)
+        raise ConfigError(f"give only one of {', '.join(others)} and {last}")

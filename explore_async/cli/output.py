@@ -14,6 +14,7 @@ from rich.text import Text
 
 from explore_async.cli.signals import terminable
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, StorageError
+from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.text import json_line, printable
 
 _WIDE = 10_000
@@ -29,7 +30,7 @@ def stdout_console() -> Console:
 
 def say(text: str, *, quiet: bool = False) -> None:
     """One line for people, on stderr."""
-    Console(stderr=True, quiet=quiet).print(Text(printable(text, _WIDE)), soft_wrap=True)
+    StderrConsole(quiet=quiet).print(Text(printable(text, _WIDE)), soft_wrap=True)
 
 
 def path_text(path: Path) -> str:
@@ -50,6 +51,14 @@ def print_json(document: dict[str, Any]) -> None:
     except OSError as error:
         drop_stdout()
         raise StorageError(f"stdout: {error.strerror}") from error
+
+
+def flush_stdout() -> None:
+    """Writes what stdout still holds; where stdout takes nothing more, drops it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_stdout()
 
 
 def drop_stdout() -> None:

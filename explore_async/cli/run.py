@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from explore_async.cli.choices import Profile
 from explore_async.cli.options import (
     ConcurrencyOption,
     ConfigArgument,
@@ -24,6 +25,7 @@ from explore_async.cli.options import (
     SeedOption,
     SetOption,
     WindowOption,
+    check_exclusive,
 )
 from explore_async.cli.output import path_text, print_json
 from explore_async.cli.signals import at_once, terminable
@@ -61,8 +63,7 @@ def run(  # noqa: PLR0917 - an option each
         targets={"examples": max_examples, "token_budget": token_budget},
         operation=_endpoints(endpoints, concurrency, config, overrides or ()),
     )
-    if sum((adopt, offline, fresh)) > 1:
-        raise ConfigError("--adopt, --offline and --fresh exclude one another")
+    check_exclusive(adopt=adopt, offline=offline, fresh=fresh)
     if dry_run:
         from explore_async.cli.dry_run import preview
 
@@ -86,7 +87,9 @@ def demo(
 
 def plan(  # noqa: PLR0917 - an option each
     config: ConfigArgument,
-    profile: Annotated[str, typer.Option(help="an engine on a GPU; an unknown name lists them")] = "h100-qwen3-8b",
+    profile: Annotated[
+        Profile, typer.Option(metavar="NAME", help="an engine on a GPU; an unknown name lists them")
+    ] = "h100-qwen3-8b",
     gpus: Annotated[int, typer.Option(min=1, max=1024, help="engines, one a GPU")] = 1,
     example_tokens: Annotated[int, typer.Option(min=1, max=100_000, help="tokens of one example, on average")] = 100,
     overrides: SetOption = None,
@@ -100,8 +103,6 @@ def plan(  # noqa: PLR0917 - an option each
     from explore_async.serving.simulated.engine import PROFILES
     from explore_async.terminal.reporter import Reporter
 
-    if profile not in PROFILES:
-        raise ConfigError(f"--profile {profile}: it is one of {', '.join(PROFILES)}")
     settings = load(config, overrides or (), window=window, targets={"examples": max_examples})
     with Reporter() as reporter:
         reporter.update("rehearsing")

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from explore_async.cli.choices import Engine, Profile
 from explore_async.cli.options import JsonOption, ModelOption, QuietOption
 from explore_async.cli.output import print_json, say
 from explore_async.cli.signals import terminable
@@ -19,7 +20,7 @@ from explore_async.errors import ConfigError
 
 def serve(  # noqa: PLR0917 - an option each
     context: typer.Context,
-    engine: Annotated[str, typer.Option(help="auto, vllm, embedded (llama.cpp) or simulated")] = "embedded",
+    engine: Annotated[Engine, typer.Option(help="embedded: llama.cpp on this machine")] = "embedded",
     model: Annotated[
         str, typer.Option(help="embedded: of the registry, or a .gguf file; vllm: a hub name or a folder")
     ] = "qwen2.5-coder-1.5b",
@@ -32,7 +33,8 @@ def serve(  # noqa: PLR0917 - an option each
     data_parallel: Annotated[int, typer.Option(min=1, help="vllm: copies of the model")] = 1,
     latency: Annotated[float, typer.Option(min=0, help="simulated: mean seconds an answer takes")] = 0.0,
     profile: Annotated[
-        str | None, typer.Option(help="simulated: as fast as this engine, for example on an H100")
+        Profile | None,
+        typer.Option(metavar="NAME", help="simulated: as fast as this engine on a GPU; an unknown name lists them"),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -43,13 +45,9 @@ def serve(  # noqa: PLR0917 - an option each
     def report(text: str) -> None:
         say(text, quiet=quiet)
 
-    if engine not in {"auto", "vllm", "embedded", "simulated"}:
-        raise ConfigError(f"--engine {engine}: it is one of auto, vllm, embedded, simulated")
     if context.args and engine in {"embedded", "simulated"}:
         raise ConfigError(f"{' '.join(context.args)}: only vLLM takes arguments of its own")
     if engine == "simulated":
-        if profile is not None and profile not in PROFILES:
-            raise ConfigError(f"--profile {profile}: it is one of {', '.join(PROFILES)}")
         pace = None if profile is None else PROFILES[profile].with_slots(slots or PROFILES[profile].slots)
         asyncio.run(keep_simulating(port=port, slots=slots or 256, latency_s=latency, profile=pace, say=report))
         return

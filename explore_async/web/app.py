@@ -86,14 +86,14 @@ async def serving(given: Sequence[Path], port: int) -> Any:
         await runner.cleanup()
 
 
-async def view(given: Sequence[Path], *, port: int, say: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM."""
+async def view(given: Sequence[Path], *, port: int, announce: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM. `announce` gets the URL."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with serving(given, port) as url:
-        say(f"view at {url}  (Ctrl-C stops)")
+        announce(url)
         await stop.wait()
 
 

@@ -449,7 +449,7 @@ def test_a_file_that_breaks_off_ends_it_all(tmp_path, number):
         (["a.jsonl", "--out", "o.jsonl", "--threshold", "0"], 2, "--threshold 0.0"),
         (["a.jsonl", "--out", "o.jsonl", "--threshold", "1.1"], 2, "--threshold 1.1"),
         (["a.jsonl", "--out", "o.jsonl", "--threshold", "nan"], 2, "--threshold nan"),
-        (["a.jsonl", "--out", "o.jsonl", "--exact", "--threshold", "0.7"], 2, "exclude one another"),
+        (["a.jsonl", "--out", "o.jsonl", "--exact", "--threshold", "0.7"], 2, "only one"),
         (["a.jsonl", "--out", "o.jsonl", "--tokenizer", "x"], 2, "rouge, unicode"),
         (["a.jsonl", "--out", "o.jsonl", "--on-bad-row", "x"], 2, "stop or skip"),
         (["t.txt", "--out", "o.jsonl", "--field", "a", "--field", "b"], 2, "a line of text has one field"),
