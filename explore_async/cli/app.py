@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, NoReturn
 
@@ -66,9 +65,12 @@ def _without_command(
 def main() -> None:
     """Runs the program and exits with the documented code."""
     try:
-        _check_arguments(sys.argv[1:])
-        sys.exit(app(standalone_mode=False))
-    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
+        _run_command(sys.argv[1:])
+    except typer.Exit as ending:
+        sys.exit(ending.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_SIGINT)
+    except asyncio.CancelledError as stop:  # the second signal during a run
         StderrConsole().print("stopped at once; the same command continues from here")
         sys.exit(EXIT_SIGTERM if "terminated" in stop.args else EXIT_SIGINT)
     except BrokenPipeError:  # the reader of our output has enough
@@ -81,9 +83,14 @@ def main() -> None:
         _fail(known)
 
 
-def _check_arguments(arguments: Sequence[str]) -> None:
+def _run_command(arguments: list[str]) -> NoReturn:
+    """Without typer's own `main`, which takes a closed pipe for a failure and prints errors without our codes."""
     if "" in arguments:
         raise ConfigError("an argument is empty: does a shell variable have no value?")
+    command = typer.main.get_command(app)
+    with command.make_context("explore-async", arguments) as context:
+        command.invoke(context)
+    sys.exit(0)
 
 
 def _fail(error: ExploreError) -> NoReturn:

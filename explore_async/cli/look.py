@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, TokenizerOption
-from explore_async.cli.output import all_or_nothing, print_json, say, stdout_console
+from explore_async.cli.output import all_or_nothing, print_json, say
 from explore_async.cli.signals import terminable
 from explore_async.errors import EXIT_UNHEALTHY
+from explore_async.terminal.console import StdoutConsole
 from explore_async.terminal.text import json_text
 
 
@@ -52,7 +52,7 @@ def analyze(  # noqa: PLR0917 - an option each
     with all_or_nothing():
         document, written = analyze(asked, Reporter())
     if not as_json:
-        stdout_console().print(table(document))
+        StdoutConsole().print(table(document))
     for path in written:
         say(str(path))
     if as_json:
@@ -86,7 +86,7 @@ def tree(
     from explore_async.cli.show import tree
     from explore_async.curation.collections.run_data import RunData
 
-    tree(RunData.read(path), stdout_console(), depth=depth)
+    tree(RunData.read(path), StdoutConsole(), depth=depth)
 
 
 def show(
@@ -97,7 +97,7 @@ def show(
     from explore_async.cli.show import show
     from explore_async.curation.collections.run_data import RunData
 
-    show(RunData.read(path), wanted, Console())
+    show(RunData.read(path), wanted, StdoutConsole())
 
 
 def stats(path: RunArgument) -> None:
@@ -120,7 +120,7 @@ def doctor(
     with terminable():
         findings, done = doctor(path, mend=repair, reporter=Reporter())
     if not as_json:
-        show(path, findings, done, stdout_console())
+        show(path, findings, done, StdoutConsole())
     if as_json:
         print_json(document(path, findings, done))
     if not findings.healthy:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from explore_async.cli.signals import terminable
@@ -18,14 +17,6 @@ from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.text import json_line, printable
 
 _WIDE = 10_000
-
-
-def stdout_console() -> Console:
-    """A console on stdout. On a terminal it wraps lines; a file or a pipe gets whole lines."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDE
-    return console
 
 
 def say(text: str, *, quiet: bool = False) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from explore_async.cli.choices import Profile
@@ -31,6 +30,7 @@ from explore_async.cli.output import path_text, print_json
 from explore_async.cli.signals import at_once, terminable
 from explore_async.config.load import NOTHING, load, template
 from explore_async.errors import ConfigError
+from explore_async.terminal.console import StderrConsole, StdoutConsole
 from explore_async.terminal.text import printable
 
 
@@ -67,7 +67,7 @@ def run(  # noqa: PLR0917 - an option each
     if dry_run:
         from explore_async.cli.dry_run import preview
 
-        preview(settings, Console(), as_json=as_json)
+        preview(settings, StdoutConsole(), as_json=as_json)
         return
     mode = "adopt" if adopt else "offline" if offline else "fresh" if fresh else "resume"
     _run(settings, out or Path("runs") / settings.name, mode=mode, as_json=as_json, quiet=quiet, view=view)
@@ -107,7 +107,7 @@ def plan(  # noqa: PLR0917 - an option each
     with Reporter() as reporter:
         reporter.update("rehearsing")
         found = plan_run(settings, PROFILES[profile], gpus, example_tokens=example_tokens)
-    show(found, profile, Console())
+    show(found, profile, StdoutConsole())
     if as_json:
         print_json(document(found, profile))
 
@@ -143,7 +143,6 @@ def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, vie
         from explore_async.cli.summary import show
         from explore_async.running.observer import Observer
         from explore_async.running.start import run as run_to_end
-        from explore_async.terminal.console import StderrConsole
 
     _check_path(out)
     console = StderrConsole()

@@ -1,4 +1,4 @@
-"""A console on stderr that outlives its reader."""
+"""The consoles on stdout and stderr."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ from contextlib import contextmanager
 from typing import IO, cast
 
 from rich.console import Console
+
+_WIDTH_OF_A_FILE = 10_000
+
+
+class StdoutConsole(Console):
+    """Writes results to stdout. A terminal gets wrapped lines, a file or a pipe gets whole lines.
+
+    Raises BrokenPipeError when the reader has left; rich alone would end the process with code 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        if not self.is_terminal:
+            self.width = _WIDTH_OF_A_FILE
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
 
 
 class StderrConsole(Console):

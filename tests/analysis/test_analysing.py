@@ -275,7 +275,7 @@ async def test_what_a_run_cost(tmp_path: Path):
         (["DATA", "--out", "run/stats.json"], 2, "is a run or data of ours"),
         (["DATA", "--figures", "DATA"], 2, "a folder is wanted"),
         (["DATA", "--spacy-model", "xx_none"], 2, "no such spaCy model"),
-        (["DATA", "--tokenizer", "odd"], 2, "rouge, unicode"),
+        (["DATA", "--tokenizer", "odd"], 2, "'rouge', 'unicode'"),
         (["EMPTY"], 5, "no examples to look at"),
     ],
 )

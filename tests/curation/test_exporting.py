@@ -154,10 +154,10 @@ def test_the_published_proportions():
     "refused",
     [
         (["export", "RUN", "--out", "x.txt"], 2, "examples have several fields"),
-        (["export", "RUN", "--out", "x.jsonl", "--format", "odd"], 2, "one of rows, alpaca"),
+        (["export", "RUN", "--out", "x.jsonl", "--format", "odd"], 2, "one of 'rows', 'alpaca'"),
         (["export", "RUN/dataset.jsonl", "--out", "RUN/dataset.jsonl"], 2, "it is the source"),
         (["export", "missing", "--out", "x.jsonl"], 5, "no such run directory or file"),
-        (["sample", "RUN", "--out", "x.jsonl", "-n", "3", "--method", "odd"], 2, "proportional, uniform"),
+        (["sample", "RUN", "--out", "x.jsonl", "-n", "3", "--method", "odd"], 2, "'proportional', 'uniform'"),
         (["tree", "missing"], 5, "no such directory"),
         (["show", "RUN", "9.9"], 5, "no task and no example has the id '9.9'"),
     ],
