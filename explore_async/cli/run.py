@@ -28,7 +28,7 @@ from explore_async.cli.options import (
 )
 from explore_async.cli.output import path_text, print_json
 from explore_async.cli.signals import at_once, terminable
-from explore_async.config.load import NOTHING, load, template
+from explore_async.config.load import load, template
 from explore_async.errors import ConfigError
 from explore_async.terminal.console import StderrConsole, StdoutConsole
 from explore_async.terminal.text import printable
@@ -57,11 +57,12 @@ def run(  # noqa: PLR0917 - an option each
     settings = load(
         config,
         overrides or (),
+        endpoint=endpoints,
+        concurrency=concurrency,
         model=model,
         seed=seed,
         window=window,
         targets={"examples": max_examples, "token_budget": token_budget},
-        operation=_endpoints(endpoints, concurrency, config, overrides or ()),
     )
     check_exclusive(adopt=adopt, offline=offline, fresh=fresh)
     if dry_run:
@@ -115,26 +116,6 @@ def plan(  # noqa: PLR0917 - an option each
 def init(domain: Annotated[str, typer.Argument(help='what the data is about, for example "cooking"')]) -> None:
     """Print a commented config for a domain of your own."""
     typer.echo(template(domain), nl=False)
-
-
-def _endpoints(
-    urls: list[str] | None, concurrency: int | None, config: str, overrides: list[str] | tuple[str, ...]
-) -> dict[str, Any]:
-    """Changes by --endpoint and --concurrency: URLs replace the endpoints and the server of the config."""
-    if not urls:
-        if concurrency is None:
-            return {}
-        configured = load(config, overrides).operation.endpoints
-        if not configured:
-            raise ConfigError(
-                "--concurrency: give --endpoint as well, or endpoints in the config; an endpoints_file says it itself"
-            )
-        return {"endpoints": [{**endpoint.model_dump(), "concurrency": concurrency} for endpoint in configured]}
-    limit = {} if concurrency is None else {"concurrency": concurrency}
-    return {
-        "endpoints": [{"url": url, **limit} for url in urls],
-        **dict.fromkeys(("server", "endpoints_file"), NOTHING),
-    }
 
 
 def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, view: bool = False) -> NoReturn:

@@ -18,9 +18,6 @@ from explore_async.exploration.kinds import KINDS
 from explore_async.settings.config import RunSettings
 from explore_async.settings.operation import ServerSettings
 
-NOTHING = object()
-"""A change to "not set", where None means "as the file has it"."""
-
 _CLOSE_ENOUGH = 60.0
 _OURS = {
     "meaning": "explore_async writes this itself: it is the version of the rules that a dataset was made by",
@@ -37,16 +34,26 @@ def presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load(config: str, overrides: Sequence[str] = (), **changes: Any) -> RunSettings:
-    """The settings of a config file or preset, with `a.b=value` overrides and then `changes` on top.
+def load(
+    config: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    endpoint: str | Sequence[str] | None = None,
+    concurrency: int | None = None,
+    **changes: Any,
+) -> RunSettings:
+    """The settings of a config file or preset, with `a.b=value` overrides and then all other arguments on top.
 
-    `changes` are nested like the file; None in them means "not given".
+    `endpoint`: one URL or several; they replace the endpoints, the endpoints file and the server of the config.
+    `concurrency`: the most requests in flight at each endpoint. `changes` are nested like the file (model="m",
+    targets={"examples": 100}); None in them means "not given". Raises ConfigError with the file, the key and the fault.
     """
-    path = _find(config)
+    path = _find(str(config))
     document = _read(path)
     for override in overrides:
         _override(document, override)
     _merge(document, changes)
+    _place_endpoints(document, [endpoint] if isinstance(endpoint, str) else list(endpoint or ()), concurrency)
     _read_prompts(document, path.parent)
     _place_known(document, path.parent)
     try:
@@ -149,9 +156,7 @@ def _position(target: list[Any], step: str, name: str) -> int:
 
 def _merge(document: dict[str, Any], changes: Mapping[str, Any]) -> None:
     for name, value in changes.items():
-        if value is NOTHING:
-            document.pop(name, None)
-        elif isinstance(value, Mapping):
+        if isinstance(value, Mapping):
             below = document.get(name)
             if any(leaf is not None for leaf in value.values()):
                 if not isinstance(below, dict):
@@ -159,6 +164,32 @@ def _merge(document: dict[str, Any], changes: Mapping[str, Any]) -> None:
                 _merge(below, value)
         elif value is not None:
             document[name] = value
+
+
+def _place_endpoints(document: dict[str, Any], urls: Sequence[str], concurrency: int | None) -> None:
+    """Puts the URLs in place of everything that the config asks or starts, and the concurrency into each endpoint."""
+    if not urls and concurrency is None:
+        return
+    operation = document.get("operation")
+    if not isinstance(operation, dict):
+        operation = document["operation"] = {}
+    if urls:
+        operation["endpoints"] = list(urls)
+        for name in ("server", "endpoints_file"):
+            operation.pop(name, None)
+    if concurrency is None:
+        return
+    endpoints = operation.get("endpoints")
+    if not isinstance(endpoints, list) or not endpoints:
+        raise ConfigError(
+            "--concurrency: give --endpoint as well, or endpoints in the config; an endpoints_file says it itself"
+        )
+    operation["endpoints"] = [
+        {**({"url": listed} if isinstance(listed, str) else listed), "concurrency": concurrency}
+        if isinstance(listed, str | dict)
+        else listed
+        for listed in endpoints
+    ]
 
 
 def _read_prompts(document: dict[str, Any], beside: Path) -> None:

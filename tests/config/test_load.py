@@ -246,13 +246,16 @@ def test_overrides_fill_what_is_empty(tmp_path: Path) -> None:
 
 
 def test_changes_of_the_command_line() -> None:
-    """None leaves the file's value, NOTHING removes it, and a mapping of Nones touches nothing."""
+    """None leaves the file's value, a mapping of Nones touches nothing, and endpoints replace what the file asks or starts."""
     plain = config.load("quickstart")
     same = config.load("quickstart", seed=None, operation={"wall_time_s": None}, targets={"examples": None})
     assert same == plain
-    more = config.load("quickstart", seed=plain.seed + 1, targets={"examples": 77}, language=config.NOTHING)
-    assert (more.seed, more.targets.examples, more.language) == (plain.seed + 1, 77, "English")
-    assert more.domains == plain.domains
+    more = config.load("quickstart", seed=plain.seed + 1, targets={"examples": 77}, endpoint="http://a/v1")
+    assert (more.seed, more.targets.examples, more.domains) == (plain.seed + 1, 77, plain.domains)
+    assert plain.operation.server is not None
+    assert more.operation.server is None
+    two = config.load("quickstart", endpoint=["http://a/v1", "http://b/v1"], concurrency=7).operation.endpoints
+    assert [(endpoint.url, endpoint.concurrency) for endpoint in two] == [("http://a/v1", 7), ("http://b/v1", 7)]
 
 
 @pytest.mark.parametrize("wrong", ["quickstrt", "mathematic", "./mathematics.yml"])
