@@ -7,54 +7,23 @@ from collections.abc import Callable, Sequence
 
 from explore_async.exploration.ids import Ids
 from explore_async.exploration.parsing import ExampleDraft
+from explore_async.exploration.patterns import (
+    ASKS_FOR_A_COPY,
+    ASKS_FOR_THE_REST,
+    GAP_IN_BRACKETS,
+    NO_ANSWER,
+    PARTS_OF_POINTERS,
+    PARTS_OF_STAND_INS,
+    POINTER_AT_INPUT,
+    REFUSAL,
+    STAND_IN,
+)
 from explore_async.exploration.values import Demonstration, Verdict
 from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS, DedupIndex, Tokenizer
 
-_CANNOT = r"i (?:cannot|can['’]?t|can not|could not|couldn['’]?t|am (?:unable|not able) to|won['’]?t be able to)\b"
-_REFUSAL = re.compile(
-    # An apology alone is no refusal, and neither is "I can't wait": letters and stories begin like that.
-    rf"^\W*(?:[^.!?\n]{{0,30}}\b(?:sorry|afraid|apologi[sz]e)\b[^.!?\n]{{0,30}}\b(?:{_CANNOT}|i['’]?m unable\b)"
-    rf"|(?:unfortunately,? )?{_CANNOT}(?: (?:directly|currently|really|just))?"
-    r" (?:help|assist|provide|answer|comply|complete|fulfil|generate|create|write|access|see|view|open|browse"
-    r"|do (?:that|this))"
-    r"|as an? (?:ai|artificial intelligence|(?:large )?language model)(?: (?:language )?(?:model|assistant|system))?"
-    r"(?:,| i\b)"
-    r"|[^。！？\n]{0,15}(?:抱歉|对不起)[^。！？\n]{0,15}(?:无法|不能|没办法)"
-    r"|作为一?个?(?:ai|人工智能|大?语言模型)(?:语言)?(?:模型|助手)?[,，]|我(?:无法|不能)(?:提供|回答|完成|协助))",
-    re.IGNORECASE,
-)
-_BRACKETED = re.compile(
-    # [Your Name] and the like, but neither an index (x[name]), a list (= [name, age], [name for name in names]) or a
-    # link ([Example](http://…)), nor code or markup in other brackets (f"{name}", <title>); XXX is also a number
-    r"(?<![\w\])])(?<!= )(?<!return )\[(?:your|insert|enter|add|name|date|text|input|output|topic|example|placeholder"
-    r"|company|product|city|title|friend|recipient|sender|parents?)\b(?! for \w+ in )[^\]\n]{0,60}\](?!\()"
-    r"|[<{](?:your|insert|enter)\b[^>}\n]{0,60}[>}]",
-    re.IGNORECASE,
-)
-_STAND_IN = re.compile(r"\blorem ipsum\b|\bto be (?:filled in|added|determined)\b|\b(?:TBD|X{4,})\b", re.IGNORECASE)
-_STAND_IN_PARTS = ("lorem", "to be ", "tbd", "xxxx")
-_NO_ANSWER = re.compile(
-    r"^\W*(?:(?:your )?answer here|(?:the )?(?:answer|output|input)(?: is)?|here is the output|string)\W*$",
-    re.IGNORECASE,
-)
 _UNFINISHED = re.compile(r"(?:[,:(\[{、，：；（]|(?<!\d)(?<!\d, )(?:\.\.\.|…))\s*$")  # code ends in ";", numbers go on…
 _LONGEST_ENDING = 8
-_GOES_ON = re.compile(r"\b(?:complet|continu|finish|fill)|续|补", re.IGNORECASE)
-_POINTS_AT_INPUT = re.compile(
-    r"\b(?:the|this|these|those) (?:following|given|provided|below)\b"
-    r"|\b(?:text|sentence|paragraph|passage|list|data|code|poem|email|article|conversation|story|review)"
-    r" (?:below|provided|above)\b"
-    r"|(?<!\ba )\bgiven (?:text|sentence|paragraph|passage|list)\b"
-    r"|以下(?:的)?(?:文本|句子|段落|文章|内容|数据|列表|对话)|(?:给定|下面|下列)的?(?:文本|句子|段落|文章)",
-    re.IGNORECASE,
-)
-_POINTING_PARTS = ("follow", "ven", "prov", "below", "above", "以下", "给定", "下面", "下列")
-"""A text without any of these points at nothing, which is seen many times sooner than by the pattern."""
-_MAY_COPY = re.compile(
-    r"\b(?:copy|repeat|echo|verbatim|unchanged|as is|if (?:needed|necessary|any))\b|复述|重复|照抄",
-    re.IGNORECASE,
-)
 _SHORT = 5  # words: answers like "yes" or a label are the same for many questions
 _AT_THE_ENDS = " .!?。！？\"'“”"
 _LETTER = r"[^\W\u2e80-\u9fff]"  # of a script that puts spaces between words; Chinese and Japanese do not
@@ -80,9 +49,9 @@ def quality_check(
             return "too_short"
         if len(instruction) > filters.max_instruction_words or len(output) > filters.max_output_words:
             return "too_long"
-        if _repetition(output) > filters.max_repetition and not _MAY_COPY.search(draft.instruction):
+        if _repetition(output) > filters.max_repetition and not ASKS_FOR_A_COPY.search(draft.instruction):
             return "repetitive"
-        if filters.refusals and _REFUSAL.search(draft.output):
+        if filters.refusals and REFUSAL.search(draft.output):
             return "refusal"
         if filters.placeholders and any(map(_has_placeholder, (draft.input, draft.output, draft.instruction))):
             return "placeholder"
@@ -109,24 +78,24 @@ def _repetition(words: Sequence[str]) -> float:
 
 def _has_placeholder(text: str) -> bool:
     """The patterns are slow on the many texts that hold nothing of the kind: a few letters are looked for first."""
-    if ("[" in text or "{" in text or "<" in text) and _BRACKETED.search(text):
+    if ("[" in text or "{" in text or "<" in text) and GAP_IN_BRACKETS.search(text):
         return True
     low = text.lower()
-    if any(part in low for part in _STAND_IN_PARTS) and _STAND_IN.search(text):
+    if any(part in low for part in PARTS_OF_STAND_INS) and STAND_IN.search(text):
         return True
-    return _NO_ANSWER.match(text) is not None
+    return NO_ANSWER.match(text) is not None
 
 
 def _is_unfinished(draft: ExampleDraft) -> bool:
     """The output breaks off, or the input does though the instruction does not ask for the rest of it."""
-    cut_input = draft.input.rstrip().endswith(("...", "…")) and not _GOES_ON.search(draft.instruction)
+    cut_input = draft.input.rstrip().endswith(("...", "…")) and not ASKS_FOR_THE_REST.search(draft.instruction)
     return cut_input or _UNFINISHED.search(draft.output.rstrip()[-_LONGEST_ENDING:]) is not None
 
 
 def _lacks_input(instruction: str) -> bool:
     """The instruction points at a text that is not there: no quotation, no line break, nothing behind a colon."""
     low = instruction.lower()
-    pointing = _POINTS_AT_INPUT.search(instruction) if any(part in low for part in _POINTING_PARTS) else None
+    pointing = POINTER_AT_INPUT.search(instruction) if any(part in low for part in PARTS_OF_POINTERS) else None
     if pointing is None:
         return False
     rest = instruction[pointing.end() :]
@@ -138,7 +107,7 @@ def _copies(draft: ExampleDraft) -> bool:
     instruction, given, output = (
         " ".join(text.split()).strip(_AT_THE_ENDS) for text in (draft.instruction, draft.input, draft.output)
     )
-    return bool(output) and output in (instruction, given) and not _MAY_COPY.search(draft.instruction)
+    return bool(output) and output in (instruction, given) and not ASKS_FOR_A_COPY.search(draft.instruction)
 
 
 _ACCEPTED = Verdict(kept=True, reason="accepted")

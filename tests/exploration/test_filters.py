@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.naive_rouge import greedy
 from support.scripted import recipe
 
-from explore_async.exploration import filters
+from explore_async.exploration import filters, patterns
 from explore_async.exploration.filters import Corpora, Corpus, quality_check
 from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Demonstration
@@ -407,7 +407,7 @@ def test_what_is_looked_for_first_misses_nothing(pieces: list[str], between: str
     """The quick looks before the slow patterns, and at the end of a text alone, change no verdict."""
     text = between.join(pieces)
     low = text.lower()
-    assert any(part in low for part in filters._STAND_IN_PARTS) or not filters._STAND_IN.search(text)
-    assert any(part in low for part in filters._POINTING_PARTS) or not filters._POINTS_AT_INPUT.search(text)
+    assert any(part in low for part in patterns.PARTS_OF_STAND_INS) or not patterns.STAND_IN.search(text)
+    assert any(part in low for part in patterns.PARTS_OF_POINTERS) or not patterns.POINTER_AT_INPUT.search(text)
     ending = text.rstrip()[-filters._LONGEST_ENDING :]
     assert bool(filters._UNFINISHED.search(ending)) == bool(filters._UNFINISHED.search(text))
