@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Timer
 from typing import Protocol
 
-from explore_async.curation.collections.evidence import Located, writing_evidence
 from explore_async.curation.dedup import GroupedIndex
+from explore_async.curation.dedup_evidence import Located, writing_evidence
 from explore_async.curation.files.conversion import check_conversion, parquet_schema
 from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.curation.files.formats import Format, Kind, format_of
