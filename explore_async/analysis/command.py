@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from explore_async.analysis.analysing import MOST_READ, Options, analysed
+from explore_async.analysis.document import MOST_READ, Options, analysed
 from explore_async.analysis.figures import figures
 from explore_async.analysis.report import page
 from explore_async.analysis.verb_noun import ENGLISH

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from explore_async.analysis.examined import NEAR, QUANTILES, Examined, spread
+from explore_async.analysis.data_sample import NEAR, QUANTILES, Examined, spread
 from explore_async.curation.collections.collection import Example
 from explore_async.errors import ConfigError
 from explore_async.exploration.filters import quality_check

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from explore_async.analysis.examined import Examined
+from explore_async.analysis.data_sample import Examined
 from explore_async.curation.collections.collection import below
 
 Row = dict[str, Any]

@@ -17,7 +17,7 @@ from support.cli import CONFIG, config, explore, in_process
 from support.originals import ENDS, THINGS, VERBS, original_folder
 
 from explore_async.analysis import overlap as overlaps
-from explore_async.analysis.examined import spread
+from explore_async.analysis.data_sample import spread
 from explore_async.analysis.texts import UNSURE, languages
 from explore_async.analysis.verb_noun import verbs_and_nouns
 from explore_async.errors import SystemLimit

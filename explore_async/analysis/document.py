@@ -18,8 +18,8 @@ from explore_async import __version__
 from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import texts, tree
 from explore_async.analysis.cost import cost_curve
+from explore_async.analysis.data_sample import NEAR, Examined, distribution, read
 from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefied, unseen_mass
-from explore_async.analysis.examined import NEAR, Examined, distribution, read
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
 from explore_async.curation.collections.collection import Collection, printable_path
 
