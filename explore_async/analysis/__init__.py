@@ -1,1 +1,1 @@
-"""What a data set covers: pairs of verb and noun, overlap of its texts, estimates beyond the sample, and their cost."""
+"""Coverage of a data set: pairs of verb and noun, overlap of its texts, estimates beyond the sample, and the cost."""

@@ -1,8 +1,9 @@
-"""`explore-async analyze`, and the report at the end of a run: composes reading, measuring and showing."""
+"""The command analyze, and the report at the end of a run: reads, measures and writes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,27 +11,33 @@ from typing import Any
 
 import orjson
 
-from explore_async.analysis.document import MOST_READ, Options, analysed
-from explore_async.analysis.figures import figures
+from explore_async.analysis.document import MOST_READ, AnalysisOptions, make_document
+from explore_async.analysis.figures import figures as figures_of
 from explore_async.analysis.report import page
+from explore_async.analysis.result import Analysis
 from explore_async.analysis.verb_noun import ENGLISH
+from explore_async.curation.checks import tokenizer_named
 from explore_async.curation.collections.collection import Collection
-from explore_async.curation.collections.open import opened, runs_inside
+from explore_async.curation.collections.data_set import DataSet
+from explore_async.curation.collections.open import DataSource, open_collection, runs_inside
 from explore_async.curation.collections.originals import is_original
 from explore_async.curation.collections.run_data import is_run_data
-from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
+from explore_async.errors import ConfigError, DataError, StorageError
 from explore_async.storage.whole_files import replacing, storage_errors, write_json
-from explore_async.terminal.reporter import Reporter
-from rouge_kernels import TOKENIZERS, warm_up
+from rouge_kernels import warm_up
 
 REPORT = "report.html"
-"""In a run's directory, made at its end."""
+"""The report in a run's directory, made at the end of the run."""
 _MOST_AT_THE_END = 20_000
-"""Examples that a run's own report examines: some half a minute of two cores."""
+"""Examples that a run's own report examines: about half a minute of two cores."""
+
+
+def _silent(_step: str) -> None:
+    """Progress that nobody looks at."""
 
 
 def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, Any]]) -> None:
-    """The figures of our own directories stay with them, for the cards of later exports; where they can be written."""
+    """Writes the main figures into our own directories, for cards of later exports, where they can be written."""
     for collection, document in zip(collections, documents, strict=True):
         if collection.coverage_file is not None:
             pairs, overlap = document["verb_noun"], document["overlap"]
@@ -47,90 +54,110 @@ def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, An
                 write_json(collection.coverage_file, figures)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Analyze:
-    """What is asked for. `columns` are for files of rows."""
+@dataclass(frozen=True, slots=True)
+class OutputFiles:
+    """The files that an analysis writes; None for those that are not wanted."""
 
-    sources: Sequence[Path]
-    columns: Mapping[str, str]
-    report: Path | None = None
-    out: Path | None = None
-    figures: Path | None = None
-    spacy_model: str | None = None
-    tokenizer: str = "rouge"
-    most: int = MOST_READ
+    report: Path | None
+    """A page with pictures and tables (.html)."""
+    document: Path | None
+    """All figures (.json)."""
+    figures: Path | None
+    """A folder for pictures, each as SVG and PNG."""
 
 
-def analyze(asked: Analyze, reporter: Reporter) -> tuple[dict[str, Any], list[Path]]:
-    """The document, and the files that were written."""
-    if asked.tokenizer not in TOKENIZERS:
-        raise ConfigError(f"--tokenizer {asked.tokenizer}: it is one of {', '.join(TOKENIZERS)}")
-    _check_places(asked)
-    collections = [
-        opened(path, None if path.is_dir() else asked.columns)
-        for source in asked.sources
-        for path in (runs_inside(source) or [source])
-    ]
-    options = Options(spacy_model=asked.spacy_model or ENGLISH, tokenizer=asked.tokenizer, most_read=asked.most)
-    with reporter:
-        reporter.update("loading")
-        warm_up()
-        document = analysed(collections, options, told=reporter.update)
-    if not any(one["examples"] for one in document["sets"]):
-        raise DataError(f"{', '.join(map(str, asked.sources))}: no examples to look at")
+def analyze_data(
+    *sources: DataSource,
+    report: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    figures: str | os.PathLike[str] | None = None,
+    spacy_model: str | None = None,
+    tokenizer: str = "rouge",
+    most: int = MOST_READ,
+    columns: Mapping[str, str] | None = None,
+    on_progress: Callable[[str], None] = _silent,
+) -> Analysis:
+    """Measures the coverage of one data set, or of several side by side. A folder of runs counts as all of them.
+
+    Writes a page with pictures (`report`, .html), all figures (`out`, .json) and pictures for a paper (`figures`, a
+    folder) where they are wanted. `spacy_model`: an installed model or a folder, English if None. Of a larger data set
+    `most` examples are examined. `columns` maps our names to those of files of rows. `on_progress` gets the name of the
+    step that begins.
+
+    Raises ConfigError for options that do not fit and for packages that are missing (the extra `analysis`), DataError
+    for a fault in the data and where there is no example, StorageError for what cannot be written.
+    """
+    tokenizer_named(tokenizer)
+    files = OutputFiles(*(None if path is None else Path(path) for path in (report, out, figures)))
+    _check_places(files, [source.path if isinstance(source, DataSet) else Path(source) for source in sources])
+    collections = [collection for source in sources for collection in _collections(source, columns)]
+    options = AnalysisOptions(spacy_model=spacy_model or ENGLISH, tokenizer=tokenizer, most_read=most)
+    on_progress("loading")
+    warm_up()
+    document = make_document(collections, options, on_progress=on_progress)
+    if not any(of_set["examples"] for of_set in document["sets"]):
+        raise DataError(f"{', '.join(str(collection.path) for collection in collections)}: there are no examples")
     _keep(collections, document["sets"])
+    return Analysis(document, _write(document, files))
+
+
+def _collections(source: DataSource, columns: Mapping[str, str] | None) -> list[Collection]:
+    if isinstance(source, DataSet):
+        return [source.collection]
+    paths = runs_inside(Path(source)) or [Path(source)]
+    return [open_collection(path, None if path.is_dir() else columns) for path in paths]
+
+
+def _write(document: Mapping[str, Any], files: OutputFiles) -> tuple[Path, ...]:
     outputs = {}
-    if asked.out is not None:
-        outputs[asked.out] = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    if asked.report is not None:
-        outputs[asked.report] = page(document).encode()
-    if asked.figures is not None:
-        outputs |= {asked.figures / name: content for name, content in figures(document)}
+    if files.document is not None:
+        outputs[files.document] = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if files.report is not None:
+        outputs[files.report] = page(document).encode()
+    if files.figures is not None:
+        outputs |= {files.figures / name: content for name, content in figures_of(document)}
     for path in outputs:
         with storage_errors(path):
             path.resolve().parent.mkdir(parents=True, exist_ok=True)
-    with replacing([path.resolve() for path in outputs]) as files:
-        for file, content in zip(files, outputs.values(), strict=True):
+    with replacing([path.resolve() for path in outputs]) as opened:
+        for file, content in zip(opened, outputs.values(), strict=True):
             file.write(content)
-    return document, list(outputs)
+    return tuple(outputs)
 
 
-def _check_places(asked: Analyze) -> None:
-    """Nothing that is data is written over. Raises ConfigError."""
-    for option, path, suffix in (("--report", asked.report, ".html"), ("--out", asked.out, ".json")):
+def _check_places(files: OutputFiles, sources: Sequence[Path]) -> None:
+    """Raises ConfigError where data would be written over, or where a name does not fit."""
+    for option, path, suffix in (("--report", files.report, ".html"), ("--out", files.document, ".json")):
         if path is None:
             continue
         if path.suffix != suffix:
-            raise ConfigError(f"{option} {path}: the name has to end in {suffix}")
-        if any(path.exists() and source.exists() and path.samefile(source) for source in asked.sources):
+            raise ConfigError(f"{option} {path}: the name must end in {suffix}")
+        if any(path.exists() and source.exists() and path.samefile(source) for source in sources):
             raise ConfigError(f"{option} {path}: it is a source")
         folder = path.resolve().parent
         if suffix == ".json" and (is_run_data(folder) or is_original(folder)):
-            raise ConfigError(f"{option} {path}: {folder} is a run or data of ours; write elsewhere")
-    if asked.figures is not None and asked.figures.exists() and not asked.figures.is_dir():
-        raise ConfigError(f"--figures {asked.figures}: a folder is wanted, and this is a file")
+            raise ConfigError(f"{option} {path}: {folder} is a run or data directory; write elsewhere")
+    if files.figures is not None and files.figures.exists() and not files.figures.is_dir():
+        raise ConfigError(f"--figures {files.figures}: it is a file; give a folder")
 
 
-def report_of_run(directory: Path, tokenizer: str, spacy_model: str | None, reporter: Reporter) -> Path | None:
-    """Writes the report of a run that has ended, unless one is there and nothing has been added since.
+def report_of_run(
+    directory: Path, tokenizer: str, spacy_model: str | None, on_progress: Callable[[str], None] = _silent
+) -> Path:
+    """Writes the report of a run that has ended, unless it is there and no example has been added since.
 
-    Says why there is none: that is no failure of the run.
+    Raises ExploreError where there can be no report, which is no failure of the run.
     """
     path = directory / REPORT
     with suppress(OSError):
         if path.stat().st_mtime_ns > (directory / "dataset.jsonl").stat().st_mtime_ns:
             return path
-    asked = Analyze(
-        sources=[directory],
-        columns={},
+    analyze_data(
+        directory,
         report=path,
         spacy_model=spacy_model,
         tokenizer=tokenizer,
         most=_MOST_AT_THE_END,
+        on_progress=on_progress,
     )
-    try:
-        analyze(asked, reporter)
-    except ExploreError as error:
-        reporter.say(f"no {REPORT}: {error}")
-        return None
     return path

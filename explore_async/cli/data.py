@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,7 +28,8 @@ from explore_async.cli.options import (
 from explore_async.cli.output import all_or_nothing, counting, exit_if_empty, path_text, print_json, say
 
 if TYPE_CHECKING:
-    from explore_async.curation.filtering import Filtered
+    from explore_async.curation.exporting import ExportResult
+    from explore_async.curation.filtering import FilterResult
 
 _SHOWN = 20
 
@@ -43,20 +43,20 @@ def import_(
 ) -> None:
     """Take data from elsewhere in: to filter, sample and export it, or to explore on from its tree."""
     from explore_async.curation.collections.columns import columns_from
-    from explore_async.curation.collections.open import opened
-    from explore_async.curation.importing import CONFIG, import_collection
+    from explore_async.curation.importing import CONFIG, import_data
 
-    collection = opened(source, columns_from(column or ()), skip_bad_rows=on_bad_row == "skip")
-    with counting("examples read") as told:
-        found = import_collection(collection, out, told=told)
-    for note in found.notes:
+    columns, skips = columns_from(column or ()), on_bad_row == "skip"
+    with counting("examples read") as on_progress:
+        result = import_data(source, out, columns=columns, skip_bad_rows=skips, on_progress=on_progress)
+    for note in result.notes:
         say(note)
-    if found.bad > len(found.notes):
-        say(f"… and {found.bad - len(found.notes):,} more")
-    say(f"{found.examples:,} examples in {found.tasks:,} tasks: {out}; to explore on: {out / CONFIG}")
+    if result.bad_rows > len(result.notes):
+        say(f"… and {result.bad_rows - len(result.notes):,} more")
+    say(f"{result.examples:,} examples in {result.tasks:,} tasks: {out}; to explore on: {out / CONFIG}")
     if as_json:
-        print_json({"out": path_text(out), "examples": found.examples, "tasks": found.tasks, "bad_rows": found.bad})
-    exit_if_empty(found.examples)
+        counts = {"examples": result.examples, "tasks": result.tasks, "bad_rows": result.bad_rows}
+        print_json({"out": path_text(out), **counts})
+    exit_if_empty(result.examples)
 
 
 def export(  # noqa: PLR0917 - an option each
@@ -71,12 +71,21 @@ def export(  # noqa: PLR0917 - an option each
     as_json: JsonOption = False,
 ) -> None:
     """Write examples in the format of a trainer, or as a folder for `datasets.load_dataset`."""
-    _export(
-        {"source": source, "out": out, "shape": shape, "validation": validation, "split_by": split_by, "seed": seed},
-        column,
-        license_name,
-        as_json=as_json,
-    )
+    from explore_async.curation.collections.columns import columns_from
+    from explore_async.curation.exporting import export_data
+
+    with all_or_nothing():
+        result = export_data(
+            source,
+            out,
+            shape=shape,
+            columns=columns_from(column or ()),
+            validation=validation,
+            split_by=split_by,
+            seed=seed,
+            license_name=license_name,
+        )
+    _exported(result, out, as_json=as_json)
 
 
 def sample(  # noqa: PLR0917 - an option each
@@ -96,39 +105,43 @@ def sample(  # noqa: PLR0917 - an option each
     as_json: JsonOption = False,
 ) -> None:
     """Draw so many examples, each task its share; none of pruned tasks."""
-    asked = {
-        "source": source,
-        "out": out,
-        "shape": shape,
-        "size": size,
-        "method": method,
-        "cap": cap,
-        "seed": seed,
-        "validation": validation,
-        "split_by": split_by,
-    }
-    _export(asked, column, license_name, as_json=as_json)
-
-
-def _export(asked: dict[str, Any], column: Sequence[str] | None, license_name: str, *, as_json: bool) -> None:
     from explore_async.curation.collections.columns import columns_from
-    from explore_async.curation.exporting import Export, export
+    from explore_async.curation.exporting import sample_data
 
     with all_or_nothing():
-        found = export(Export(columns=columns_from(column or ()), license_name=license_name, **asked))
-    held_out = f", {found.validation:,} for validation" if asked["validation"] else ""
+        result = sample_data(
+            source,
+            out,
+            size,
+            method=method,
+            cap=cap,
+            seed=seed,
+            shape=shape,
+            columns=columns_from(column or ()),
+            validation=validation,
+            split_by=split_by,
+            license_name=license_name,
+        )
+    _exported(result, out, as_json=as_json, size=size)
+
+
+def _exported(result: ExportResult, out: Path, *, as_json: bool, size: int = 0) -> None:
+    held_out = f", {result.validation:,} for validation" if result.validation else ""
     notes = "".join(
         f"; {count:,} left out: {why}"
-        for count, why in ((found.near, "too near to validation"), (found.pruned, "of pruned tasks"))
+        for count, why in (
+            (result.near_validation, "too near to validation"),
+            (result.in_pruned_tasks, "of pruned tasks"),
+        )
         if count
     )
-    few = "" if asked.get("size") is None or found.there >= asked["size"] else f" (only {found.there:,} are there)"
-    say(f"{found.train:,} examples{held_out} in {asked['out']}{few}{notes}")
-    document = {"out": path_text(asked["out"]), "examples": found.train, "validation": found.validation}
-    left_out = {"near_validation": found.near, "pruned_tasks": found.pruned}
+    few = "" if result.available is None or result.available >= size else f" (only {result.available:,} are there)"
+    say(f"{result.train:,} examples{held_out} in {out}{few}{notes}")
+    document = {"out": path_text(out), "examples": result.train, "validation": result.validation}
+    left_out = {"near_validation": result.near_validation, "pruned_tasks": result.in_pruned_tasks}
     if as_json:
-        print_json({**document, "left_out": left_out, "files": [path_text(path) for path in found.files]})
-    exit_if_empty(found.train)
+        print_json({**document, "left_out": left_out, "files": [path_text(path) for path in result.files]})
+    exit_if_empty(result.train)
 
 
 def prune(
@@ -138,17 +151,16 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Take out tasks whose names repeat others: their examples are no longer exported, sampled or merged."""
-    from explore_async.curation.collections.run_data import PRUNED_FILE, RunData
-    from explore_async.curation.pruning import prune
+    from explore_async.curation.pruning import prune_data
 
-    found = prune(RunData.read(source), threshold, tokenizer)
-    for one in found[:_SHOWN]:
-        say(f"{one.id} {one.name}  ({one.score:.2f} with {one.nearest} {one.nearest_name})")
-    if len(found) > _SHOWN:
-        say(f"… and {len(found) - _SHOWN:,} more")
-    say(f"{len(found):,} tasks pruned: {source / PRUNED_FILE} (delete it to take them back)")
+    result = prune_data(source, threshold=threshold, tokenizer=tokenizer)
+    for task in result.pruned[:_SHOWN]:
+        say(f"{task.id} {task.name}  ({task.score:.2f} with {task.nearest} {task.nearest_name})")
+    if len(result.pruned) > _SHOWN:
+        say(f"… and {len(result.pruned) - _SHOWN:,} more")
+    say(f"{len(result.pruned):,} tasks pruned: {result.file} (delete it to take them back)")
     if as_json:
-        print_json({"pruned": [asdict(one) for one in found]})
+        print_json({"pruned": [asdict(task) for task in result.pruned]})
 
 
 def filter_(  # noqa: PLR0917 - an option each
@@ -165,24 +177,23 @@ def filter_(  # noqa: PLR0917 - an option each
     """Judge all examples anew, of a run also those that it dropped, at another threshold or with other filters."""
     from explore_async.config.load import assignments
     from explore_async.curation.collections.columns import columns_from
-    from explore_async.curation.collections.open import opened
-    from explore_async.curation.filtering import filter_collection
+    from explore_async.curation.filtering import filter_data
 
-    given = {"threshold": threshold, "scope": scope}
-    changes = {**assignments(settings or ()), **{name: value for name, value in given.items() if value is not None}}
-    collection = opened(source, columns_from(column or ()))
-    with counting("examples judged") as told:
-        found = filter_collection(collection, out, changes, told=told)
-    _filtered(found, as_json=as_json)
+    changes, columns = assignments(settings or ()), columns_from(column or ())
+    with counting("examples judged") as on_progress:
+        result = filter_data(
+            source, out, threshold=threshold, scope=scope, settings=changes, columns=columns, on_progress=on_progress
+        )
+    _filtered(result, as_json=as_json)
 
 
 def reparse(source: RunArgument, out: DataDirectoryOption, as_json: JsonOption = False) -> None:
     """Read a run's stored answers once more with the parser and filters of this version."""
-    from explore_async.curation.filtering import reparse
+    from explore_async.curation.filtering import reparse_run
 
-    with counting("examples judged") as told:
-        found = reparse(source, out, told=told)
-    _filtered(found, as_json=as_json)
+    with counting("examples judged") as on_progress:
+        result = reparse_run(source, out, on_progress=on_progress)
+    _filtered(result, as_json=as_json)
 
 
 def merge(  # noqa: PLR0917 - an option each
@@ -197,25 +208,26 @@ def merge(  # noqa: PLR0917 - an option each
 ) -> None:
     """Make one of several runs or data sets, without near-duplicates; each example says where it came from."""
     from explore_async.curation.collections.columns import columns_from
-    from explore_async.curation.filtering import merge_files
+    from explore_async.curation.filtering import merge_data
 
-    with counting("examples judged") as told:
-        found = merge_files(
-            sources, out, threshold=threshold, tokenizer=tokenizer, columns=columns_from(column or ()), told=told
+    columns = columns_from(column or ())
+    with counting("examples judged") as on_progress:
+        result = merge_data(
+            sources, out, threshold=threshold, tokenizer=tokenizer, columns=columns, on_progress=on_progress
         )
-    _filtered(found, as_json=as_json)
+    _filtered(result, as_json=as_json)
 
 
-def _filtered(found: Filtered, *, as_json: bool) -> None:
-    dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(found.dropped.items()))
+def _filtered(result: FilterResult, *, as_json: bool) -> None:
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(result.dropped.items()))
     say(
-        f"{found.kept:,} of {found.candidates:,} examples kept ({found.before:,} before): {found.out}"
+        f"{result.kept:,} of {result.candidates:,} examples kept ({result.before:,} before): {result.out}"
         + (f"; dropped: {dropped}" if dropped else "")
     )
-    document = {"out": path_text(found.out), "before": found.before, "candidates": found.candidates, "kept": found.kept}
     if as_json:
-        print_json({**document, "dropped": dict(found.dropped)})
-    exit_if_empty(found.kept)
+        counts = {"before": result.before, "candidates": result.candidates, "kept": result.kept}
+        print_json({"out": path_text(result.out), **counts, "dropped": dict(result.dropped)})
+    exit_if_empty(result.kept)
 
 
 def decontaminate(  # noqa: PLR0917 - an option each
@@ -233,29 +245,26 @@ def decontaminate(  # noqa: PLR0917 - an option each
 ) -> None:
     """Drop examples too close to benchmarks, by ROUGE-L or a run of tokens, and report what each was close to."""
     from explore_async.curation.collections.columns import columns_from
-    from explore_async.curation.collections.open import opened
-    from explore_async.curation.decontamination import REPORT, Decontaminate, decontaminate
+    from explore_async.curation.decontamination import decontaminate_data
 
-    asked = Decontaminate(
-        benchmarks=against,
-        fields=tuple(benchmark_fields or ("question",)),
-        threshold=threshold,
-        ngram=ngram,
-        tokenizer=tokenizer,
-    )
-    collection = opened(source, columns_from(column or ()))
-    with counting("examples compared") as told:
-        found = decontaminate(collection, out, asked, told=told)
+    columns = columns_from(column or ())
+    with counting("examples compared") as on_progress:
+        result = decontaminate_data(
+            source,
+            out,
+            against,
+            fields=benchmark_fields or ("question",),
+            threshold=threshold,
+            ngram=ngram,
+            tokenizer=tokenizer,
+            columns=columns,
+            on_progress=on_progress,
+        )
     say(
-        f"{found.kept:,} examples kept, {found.dropped:,} dropped ({found.by_rouge:,} by ROUGE-L, {found.by_ngram:,} by"
-        f" {ngram} tokens in a row): {out}; the report is {out / REPORT}"
+        f"{result.kept:,} examples kept, {result.dropped:,} dropped ({result.by_rouge:,} by ROUGE-L, "
+        f"{result.by_ngram:,} by {ngram} tokens in a row): {out}; the report is {result.report}"
     )
-    document = {
-        "out": path_text(out),
-        "kept": found.kept,
-        "dropped": found.dropped,
-        "by_benchmark": dict(found.by_benchmark),
-    }
     if as_json:
-        print_json(document)
-    exit_if_empty(found.kept)
+        counts = {"kept": result.kept, "dropped": result.dropped, "by_benchmark": dict(result.by_benchmark)}
+        print_json({"out": path_text(out), **counts})
+    exit_if_empty(result.kept)

@@ -34,24 +34,24 @@ def dedup(  # noqa: PLR0917 - an option each
 ) -> None:
     """Remove near-duplicate rows from files: exact ROUGE-L, first come first kept."""
     from explore_async.cli.dedup_report import DedupProgress, show
-    from explore_async.curation.dedup_files import Dedup, dedup_files
+    from explore_async.curation.dedup_files import dedup_files
     from explore_async.terminal.reporter import Reporter
 
     check_exclusive(exact=exact, threshold=threshold is not None)
-    options = Dedup(
-        inputs=inputs,
-        out=out,
-        fields=tuple(fields or ("instruction",)),
-        threshold=None if exact else 0.7 if threshold is None else threshold,
-        tokenizer=tokenizer,
-        group_by=group_by,
-        evidence=evidence,
-        skip_bad_rows=on_bad_row == "skip",
-        against=against or (),
-        against_fields=against_fields,
-    )
     with all_or_nothing(), Reporter(quiet=quiet) as reporter:
-        counts = dedup_files(options, DedupProgress(reporter))
+        counts = dedup_files(
+            inputs,
+            out,
+            fields=fields or ("instruction",),
+            threshold=None if exact else 0.7 if threshold is None else threshold,
+            tokenizer=tokenizer,
+            group_by=group_by,
+            evidence=evidence,
+            skip_bad_rows=on_bad_row == "skip",
+            against=against or (),
+            against_fields=against_fields,
+            observer=DedupProgress(reporter),
+        )
     show(counts, reporter)
     if as_json:
         document = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explore_async.curation.dedup_files import Counts
+from explore_async.curation.dedup_files import DedupCounts
 from explore_async.terminal.reporter import Reporter
 
 
@@ -18,11 +18,11 @@ class DedupProgress:
         self._total_bytes = total_bytes
         self._reporter.update("reading", total=total_bytes)
 
-    def advanced(self, counts: Counts, read_bytes: int) -> None:
+    def advanced(self, counts: DedupCounts, read_bytes: int) -> None:
         self._reporter.update(lambda: _line(counts), done=read_bytes, total=self._total_bytes)
 
 
-def show(counts: Counts, reporter: Reporter) -> None:
+def show(counts: DedupCounts, reporter: Reporter) -> None:
     """The counts at the end, and the first bad rows by name."""
     for line in counts.bad_rows:
         reporter.say(f"skipped: {line}")
@@ -34,12 +34,12 @@ def show(counts: Counts, reporter: Reporter) -> None:
     )
 
 
-def _line(counts: Counts) -> str:
+def _line(counts: DedupCounts) -> str:
     return (
         f"{counts.seconds:,.0f} s: {counts.rows:,} rows, {counts.kept:,} kept, {counts.dropped:,} dropped, "
         f"{_rows_per_s(counts):,.0f} rows/s"
     )
 
 
-def _rows_per_s(counts: Counts) -> float:
+def _rows_per_s(counts: DedupCounts) -> float:
     return counts.rows / max(counts.seconds, 1e-9)

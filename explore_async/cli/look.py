@@ -34,29 +34,29 @@ def analyze(  # noqa: PLR0917 - an option each
     as_json: JsonOption = False,
 ) -> None:
     """Measure what data covers: pairs of verb and noun, overlap, estimates of what is missing, and what it cost."""
-    from explore_async.analysis.command import Analyze, analyze
+    from explore_async.analysis.command import analyze_data
     from explore_async.analysis.report import table
     from explore_async.curation.collections.columns import columns_from
     from explore_async.terminal.reporter import Reporter
 
-    asked = Analyze(
-        sources=sources,
-        columns=columns_from(column or ()),
-        report=report,
-        out=out,
-        figures=figures,
-        spacy_model=spacy_model,
-        tokenizer=tokenizer,
-        most=most,
-    )
-    with all_or_nothing():
-        document, written = analyze(asked, Reporter())
+    with all_or_nothing(), Reporter() as reporter:
+        analysis = analyze_data(
+            *sources,
+            report=report,
+            out=out,
+            figures=figures,
+            spacy_model=spacy_model,
+            tokenizer=tokenizer,
+            most=most,
+            columns=columns_from(column or ()),
+            on_progress=reporter.update,
+        )
     if not as_json:
-        StdoutConsole().print(table(document))
-    for path in written:
+        StdoutConsole().print(table(analysis.document))
+    for path in analysis.files:
         say(str(path))
     if as_json:
-        print_json(document)
+        print_json(dict(analysis.document))
 
 
 def view(

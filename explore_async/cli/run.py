@@ -29,7 +29,7 @@ from explore_async.cli.options import (
 from explore_async.cli.output import path_text, print_json
 from explore_async.cli.signals import at_once, terminable
 from explore_async.config.load import load, template
-from explore_async.errors import ConfigError
+from explore_async.errors import ConfigError, ExploreError
 from explore_async.terminal.console import StderrConsole, StdoutConsole
 from explore_async.terminal.text import printable
 
@@ -152,12 +152,16 @@ def _report(result: Any, settings: Any, *, quiet: bool) -> None:
 
     reporter = Reporter(quiet=quiet)
     try:
-        with terminable():
-            path = report_of_run(result.directory, settings.tokenizer, settings.operation.spacy_model, reporter)
+        with terminable(), reporter:
+            model = settings.operation.spacy_model
+            path = report_of_run(result.directory, settings.tokenizer, model, reporter.update)
+    except ExploreError as error:
+        reporter.say(f"no {REPORT}: {error}")
+        return
     except KeyboardInterrupt:
         reporter.say(f"no {REPORT}: stopped; the data is complete")
         return
-    if path is not None and not quiet:
+    if not quiet:
         line = Text(f"  {path}", style="bold") + Text("  what the data covers: pictures, figures, examples")
         reporter.console.print(line, soft_wrap=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from rich.console import Console
@@ -11,10 +12,11 @@ from rich.tree import Tree
 
 from explore_async.curation.collections.collection import below
 from explore_async.curation.collections.documents import Decision, check
+from explore_async.curation.collections.evidence import find_evidence, find_request
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.values import Completion
-from explore_async.storage.completions import read_stored
+from explore_async.storage.rows import Stored
 from explore_async.terminal.text import printable
 
 _LONGEST_NAME = 100
@@ -58,8 +60,8 @@ def _label(node: Mapping[str, Any]) -> Text:
 
 
 def show(run: RunData, wanted: str, console: Console) -> None:
-    """A task or an example by its id: what it is, what was decided and why, the prompt and the raw answer; or a request
-    by its key. Raises DataError where the run has none of them.
+    """A task or an example by its id: itself, the decision with its reason, the prompt and the raw completion; or a
+    request by its key. Raises DataError where the run has none of them.
     """
     try:
         _show(run, wanted, console)
@@ -68,33 +70,37 @@ def show(run: RunData, wanted: str, console: Console) -> None:
 
 
 def _show(run: RunData, wanted: str, console: Console) -> None:
-    decision = next((line for line in run.decisions() if line.get("id") == wanted), None)
-    if decision is None and (_request(run, wanted, console) if run.is_run else _undecided(run, wanted, console)):
+    evidence = find_evidence(run, wanted)
+    if evidence is None:
+        stored = find_request(run, wanted) if run.is_run else None
+        if stored is None:
+            raise DataError(
+                f"{run.path}: no task and no example has the id {wanted!r}, nor a request that key; `explore-async "
+                "tree` lists the tasks, and each line of dataset.jsonl and decisions.jsonl has its id"
+            )
+        _show_request(stored, console)
         return
+    decision = evidence.decision
     if decision is None:
-        raise DataError(
-            f"{run.path}: no task and no example has the id {wanted!r}, nor a request that key; `explore-async tree` "
-            "lists the tasks, and each line of dataset.jsonl and decisions.jsonl has its id"
-        )
-    check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {wanted}")
-    rows = _task(run, wanted) if decision["what"] == "task" else _example(run, decision)
-    for name, value in (*rows, *_decision(run, decision)):
-        _print(console, name, value)
-    if key := decision.get("request"):
-        _request(run, str(key), console)
-
-
-def _undecided(run: RunData, wanted: str, console: Console) -> bool:
-    """A task or an example that was taken over from elsewhere, without evidence; whether there is one."""
-    example = _kept(run, wanted)
-    rows = list(_task(run, wanted)) if example is None else [(name, example[name]) for name in _EXAMPLE_FIELDS]
+        rows = _task(evidence.task) if evidence.example is None else _taken_over(evidence.example)
+    else:
+        check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {wanted}")
+        subject = _task(evidence.task) if decision["what"] == "task" else _example(decision, evidence.example)
+        rows = chain(subject, _decision(decision, evidence.nearest))
     for name, value in rows:
-        _print(console, name, " > ".join(value) if isinstance(value, list) else value)
-    return bool(rows)
+        _print(console, name, value)
+    if evidence.stored is not None:
+        _show_request(evidence.stored, console)
 
 
-def _task(run: RunData, wanted: str) -> Iterator[tuple[str, Any]]:
-    node = next((node for root in run.trees() for node in below(root) if node["id"] == wanted), None)
+def _taken_over(example: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """An example from elsewhere, without a decision."""
+    for name in _EXAMPLE_FIELDS:
+        value = example[name]
+        yield name, " > ".join(value) if isinstance(value, list) else value
+
+
+def _task(node: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
     if node is not None:
         yield "task", f"{node['id']}: {node['name']}"
         yield "reason", node["reason"]
@@ -103,36 +109,27 @@ def _task(run: RunData, wanted: str) -> Iterator[tuple[str, Any]]:
         yield "sub-tasks", ", ".join(f"{child['id']} {child['name']}" for child in node["children"])
 
 
-def _example(run: RunData, decision: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    kept = _kept(run, decision["id"]) if decision["kept"] else None
-    row = decision if kept is None else kept
+def _example(decision: Mapping[str, Any], kept: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
+    row = decision if kept is None or not decision["kept"] else kept
     yield "example", decision["id"]
     yield "task", " > ".join(row.get("task_path", [])) or decision["task_id"]
     for name in ("instruction", "input", "output", "excerpt"):
         yield name, row.get(name)
 
 
-def _kept(run: RunData, wanted: str) -> Mapping[str, Any] | None:
-    return next((row for row in run.examples() if row["id"] == wanted), None)
-
-
-def _decision(run: RunData, decision: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _decision(decision: Mapping[str, Any], nearest: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
     yield "decision", f"{'kept' if decision['kept'] else 'dropped'}: {decision['reason']}"
     if "benchmark" in decision:
         score = f"ROUGE-L F {decision['score']:.3f}" if "score" in decision else f"in common: {decision['ngram']}"
         yield "close to", f"{decision['benchmark']}, row {decision['row']} ({score}): {decision['text']}"
-    if nearest := decision.get("nearest"):
+    if nearest_id := decision.get("nearest"):
         yield "score", f"ROUGE-L F {decision['score']:.3f} with the nearest"
-        neighbour = _kept(run, nearest)
-        yield "nearest", f"{nearest}: {neighbour['instruction']}" if neighbour is not None else nearest
+        yield "nearest", f"{nearest_id}: {nearest['instruction']}" if nearest is not None else nearest_id
 
 
-def _request(run: RunData, key: str, console: Console) -> bool:
-    """Prompt and answer; whether they are stored."""
-    stored = None if run.completions is None else read_stored(run.completions, key)
-    if stored is None:
-        return False
-    _print(console, "request", f"{key} ({stored.kind})")
+def _show_request(stored: Stored, console: Console) -> None:
+    """The prompt and the completion, or the failure."""
+    _print(console, "request", f"{stored.key} ({stored.kind})")
     for message in stored.question["messages"]:
         _print(console, printable(message["role"]), message["content"], whole=True)
     outcome = stored.outcome
@@ -142,7 +139,6 @@ def _request(run: RunData, key: str, console: Console) -> bool:
         _print(console, "tokens", f"{tokens}, in {outcome.latency_s:.1f} s at {outcome.endpoint}")
     else:
         _print(console, "failed", f"{outcome.kind}: {outcome.detail}", whole=True)
-    return True
 
 
 def _print(console: Console, name: str, value: Any, *, whole: bool = False) -> None:

@@ -12,7 +12,7 @@ from itertools import islice
 
 import orjson
 
-from explore_async.curation.collections.collection import Collection, Example, Node
+from explore_async.curation.collections.collection import Collection, ExampleRow, Node
 from explore_async.errors import DataError
 from explore_async.exploration.kinds import KINDS, brings_examples
 from explore_async.exploration.parsing import Unreadable, parse_examples
@@ -30,7 +30,7 @@ class Candidate:
     """
 
     task_id: str
-    example: Example | None
+    example: ExampleRow | None
     request: str | None
     copied: bool = False
     reason: str = ""

@@ -1,7 +1,8 @@
-"""`explore-async decontaminate`: examples too close to a benchmark are dropped, each with what it is close to."""
+"""The command decontaminate: drops examples that are too close to a benchmark, each with the row it is close to."""
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,8 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from explore_async.curation.collections.collection import Collection, Example, printable_path
+from explore_async.curation.checks import check_threshold, silent, tokenizer_named
+from explore_async.curation.collections.collection import Collection, ExampleRow, printable_path, with_input
 from explore_async.curation.collections.data_directory import DataDirectory, described, writing_data
+from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
@@ -25,84 +28,122 @@ _LONGEST_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decontaminate:
-    """What is asked for. `fields` of the benchmarks' rows hold the text to stay away from, of several together.
-
-    An example is compared as instruction and input together: ROUGE-L F above `threshold`, or `ngram` tokens in a row.
-    """
-
+class DecontaminationOptions:
     benchmarks: Sequence[Path]
-    fields: Sequence[str] = ("question",)
-    threshold: float = 0.7
-    ngram: int = 13
-    tokenizer: str = "rouge"
+    fields: Sequence[str]
+    threshold: float
+    ngram: int
+    tokenizer: str
 
 
-@dataclass(slots=True)
-class Contamination:
-    """What was found. `by_benchmark` counts the dropped examples by the file they are close to."""
+@dataclass(frozen=True, slots=True)
+class DecontaminationResult:
+    """The numbers of examples; `out` is the data directory with those that were kept, and `report` the report in it."""
 
-    kept: int = 0
-    by_rouge: int = 0
-    by_ngram: int = 0
-    benchmark_rows: dict[str, int] = field(default_factory=dict)
-    by_benchmark: Counter[str] = field(default_factory=Counter)
+    out: Path
+    report: Path
+    kept: int
+    by_rouge: int
+    """Dropped for a ROUGE-L F above the threshold."""
+    by_ngram: int
+    """Dropped for a sequence of tokens in common."""
+    by_benchmark: Mapping[str, int]
+    """Dropped examples by the name of the benchmark's file that they are close to; 0 is left out."""
 
     @property
     def dropped(self) -> int:
         return self.by_rouge + self.by_ngram
 
 
-def decontaminate(source: Collection, out: Path, asked: Decontaminate, *, told: Callable[[int], None]) -> Contamination:
-    """Writes a data directory with what is clean, and contamination.json, the report, in it."""
-    if asked.ngram < 1:
-        raise ConfigError(f"--ngram {asked.ngram}: at least 1")
-    if not 0 < asked.threshold <= 1:
-        raise ConfigError(f"--threshold {asked.threshold}: it lies above 0 and is 1 at most")
-    if asked.tokenizer not in TOKENIZERS:
-        raise ConfigError(f"--tokenizer {asked.tokenizer}: it is one of {', '.join(TOKENIZERS)}")
-    benchmarks = _Benchmarks(asked)
-    found = Contamination(benchmark_rows=dict(benchmarks.rows))
+def decontaminate_data(
+    source: DataSource,
+    out: str | os.PathLike[str],
+    benchmarks: Sequence[str | os.PathLike[str]],
+    *,
+    fields: Sequence[str] = ("question",),
+    threshold: float = 0.7,
+    ngram: int = 13,
+    tokenizer: str = "rouge",
+    columns: Mapping[str, str] | None = None,
+    on_progress: Callable[[int], None] = silent,
+) -> DecontaminationResult:
+    """Writes a data directory with the examples that are not close to a row of a benchmark, and contamination.json, the
+    report, in it.
+
+    `benchmarks`: files of rows, with the text in `fields`. An example, instruction and input together, is dropped where
+    its ROUGE-L F with a row is above `threshold`, or where it shares `ngram` tokens in sequence with a row.
+    """
+    if ngram < 1:
+        raise ConfigError(f"--ngram {ngram}: it must be at least 1")
+    check_threshold(threshold)
+    tokenizer_named(tokenizer)
+    options = DecontaminationOptions(
+        benchmarks=[Path(path) for path in benchmarks],
+        fields=tuple(fields),
+        threshold=threshold,
+        ngram=ngram,
+        tokenizer=tokenizer,
+    )
+    return _decontaminate(collection_of(source, columns), Path(out), options, on_progress)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Examples so far, by their verdict."""
+
+    kept: int = 0
+    by_rouge: int = 0
+    by_ngram: int = 0
+    by_benchmark: Counter[str] = field(default_factory=Counter)
+
+
+def _decontaminate(
+    source: Collection, out: Path, options: DecontaminationOptions, on_progress: Callable[[int], None]
+) -> DecontaminationResult:
+    benchmarks = _Benchmarks(options)
+    tally = _Tally()
     settings: dict[str, Any] = {
-        "benchmarks": [printable_path(path.name) for path in asked.benchmarks],
-        "fields": list(asked.fields),
-        "threshold": asked.threshold,
-        "ngram": asked.ngram,
-        "tokenizer": asked.tokenizer,
+        "benchmarks": [printable_path(path.name) for path in options.benchmarks],
+        "fields": list(options.fields),
+        "threshold": options.threshold,
+        "ngram": options.ngram,
+        "tokenizer": options.tokenizer,
     }
     with writing_data(out, [source]) as directory:
         waiting, judged = source.examples(), 0
         while batch := list(islice(waiting, _BATCH)):
             for example, evidence in zip(batch, benchmarks.judged(batch), strict=True):
-                _write(example, evidence, directory, found)
+                _write(example, evidence, directory, tally)
             judged += len(batch)
-            told(judged)
+            on_progress(judged)
         directory.finish(source.trees(), described("decontaminate", [source], settings), pruned=source.pruned)
+        dropped = {
+            "total": tally.by_rouge + tally.by_ngram, "rouge_l": tally.by_rouge, "ngram": tally.by_ngram
+        }  # fmt: skip
         directory.document(
             REPORT,
             {
                 **settings,
                 "examples": judged,
-                "kept": found.kept,
-                "dropped": {"total": found.dropped, "rouge_l": found.by_rouge, "ngram": found.by_ngram},
+                "kept": tally.kept,
+                "dropped": dropped,
                 "by_benchmark": {
-                    name: {"rows": rows, "examples_close_to_it": found.by_benchmark[name]}
-                    for name, rows in found.benchmark_rows.items()
+                    name: {"rows": rows, "examples_close_to_it": tally.by_benchmark[name]}
+                    for name, rows in benchmarks.rows.items()
                 },
                 "evidence": "decisions.jsonl",
             },
         )
-    return found
+    by_benchmark = dict(tally.by_benchmark)
+    return DecontaminationResult(out, out / REPORT, tally.kept, tally.by_rouge, tally.by_ngram, by_benchmark)
 
 
-def _write(
-    example: Example, evidence: Mapping[str, Any] | None, directory: DataDirectory, found: Contamination
-) -> None:
+def _write(example: ExampleRow, evidence: Mapping[str, Any] | None, directory: DataDirectory, tally: _Tally) -> None:
     line = {"what": "example", "id": example["id"], "task_id": example["task_id"], "request": example.get("request")}
     if evidence is None:
         directory.keep(example)
         directory.decide({**line, "kept": True, "reason": "clean"})
-        found.kept += 1
+        tally.kept += 1
         return
     directory.drop(example["task_id"], "contaminated")
     directory.decide({
@@ -112,32 +153,33 @@ def _write(
         "reason": "contaminated",
         **evidence,
     })  # fmt: skip
-    found.by_benchmark[evidence["benchmark"]] += 1
+    tally.by_benchmark[evidence["benchmark"]] += 1
     if "score" in evidence:
-        found.by_rouge += 1
+        tally.by_rouge += 1
     else:
-        found.by_ngram += 1
+        tally.by_ngram += 1
 
 
 class _Benchmarks:
-    """Owns both indexes, and where each of their texts stands."""
+    """Owns both indexes, and the place of each of their texts."""
 
-    def __init__(self, asked: Decontaminate) -> None:
-        self._names = [printable_path(path.name) for path in asked.benchmarks]
+    def __init__(self, options: DecontaminationOptions) -> None:
+        tokenizer = TOKENIZERS[options.tokenizer]
+        self._names = [printable_path(path.name) for path in options.benchmarks]
         self._files = array("i")
         self._numbers = array("q")
-        self._near = DedupIndex(asked.threshold, TOKENIZERS[asked.tokenizer])
-        self._shared = NgramIndex(asked.ngram, TOKENIZERS[asked.tokenizer])
+        self._near = DedupIndex(options.threshold, tokenizer)
+        self._shared = NgramIndex(options.ngram, tokenizer)
         self._texts: list[str] = []
         self.rows: Counter[str] = Counter()
-        for number, path in enumerate(asked.benchmarks):
-            rows = self._rows(Source(path, text_column=asked.fields[0]), asked.fields, number)
+        for number, path in enumerate(options.benchmarks):
+            rows = self._rows(Source(path, text_column=options.fields[0]), options.fields, number)
             while batch := list(islice(rows, _BATCH)):
                 self._near.add(batch)
                 self._shared.add(batch)
                 self._texts += (text[:_LONGEST_SHOWN] for text in batch)
             if not self.rows[self._names[number]]:
-                raise DataError(f"{path}: no rows to stay away from")
+                raise DataError(f"{path}: it has no rows")
         self._shared.build()
 
     def _rows(self, source: Source, fields: Sequence[str], file: int) -> Iterator[str]:
@@ -146,16 +188,16 @@ class _Benchmarks:
                 text = _text(row, fields)
             except FieldError as error:
                 raise DataError(
-                    f"{source.place(row.number)}: {error} (--benchmark-field names what to read)"
+                    f"{source.place(row.number)}: {error} (--benchmark-field names the field to read)"
                 ) from error
             self._files.append(file)
             self._numbers.append(row.number)
             self.rows[self._names[file]] += 1
             yield text
 
-    def judged(self, batch: Sequence[Example]) -> Iterator[dict[str, Any] | None]:
-        """For each example what it is too close to, or None."""
-        texts = [f"{one['instruction']}\n{one['input']}" if one["input"] else str(one["instruction"]) for one in batch]
+    def judged(self, batch: Sequence[ExampleRow]) -> Iterator[dict[str, Any] | None]:
+        """For each example the row that it is too close to, or None."""
+        texts = [with_input(example) for example in batch]
         near, shared = self._near.look_up(texts), self._shared.find(texts)
         for position, score, run in zip(near.nearest.tolist(), near.score.tolist(), shared, strict=True):
             if position >= 0:

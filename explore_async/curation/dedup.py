@@ -1,20 +1,145 @@
-"""Which texts are near-duplicates of others of their group. Pure: knows no files."""
+"""Near-duplicates among texts in memory: each text is compared with the texts kept before it. Pure: knows no files."""
 
 from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from rouge_kernels import Admission, DedupIndex
+from explore_async.curation.checks import check_threshold, tokenizer_named
+from explore_async.curation.files.fields import FieldError, group_of, text_of
+from explore_async.errors import ConfigError, DataError
+from rouge_kernels import IDENTICAL, Admission, DedupIndex
+
+BATCH = 8192
+"""Texts judged at once: enough to keep all threads busy, few enough to show progress and to stop soon."""
+
+Item = TypeVar("Item", bound=str | Mapping[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate(Generic[Item]):
+    """A dropped item, and the text that it duplicates."""
+
+    index: int
+    """Its position among the items, from 0."""
+    item: Item
+    score: float
+    """ROUGE-L F with the nearest text, above the threshold."""
+    nearest: int | None
+    """Position of the nearest item; None where the nearest text is one of `against`."""
+    nearest_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DedupResult(Generic[Item]):
+    """The items that were kept, in their order, and the others with their evidence."""
+
+    kept: tuple[Item, ...]
+    kept_indices: tuple[int, ...]
+    """Positions of the kept items, from 0."""
+    dropped: tuple[Duplicate[Item], ...]
+
+
+def dedup(
+    items: Iterable[Item],
+    threshold: float | None = 0.7,
+    *,
+    fields: Sequence[str] = ("instruction",),
+    tokenizer: str = "rouge",
+    group_by: str | None = None,
+    against: Iterable[str] = (),
+) -> DedupResult[Item]:
+    """Drops each item whose ROUGE-L F with an item kept before it is above the threshold, as `dedup_files` does.
+
+    Items are texts, or rows of which `fields` are compared (several are joined by line breaks). A threshold of None
+    drops only texts with the same tokens. `group_by`: a column; rows are compared within equal values only. `against`:
+    texts that count as kept before the first item. Raises ConfigError for the options, DataError for a row without the
+    fields.
+
+    >>> result = dedup(["Plant a tree.", "Plant a tree, please.", "Sing a song."])
+    >>> result.kept
+    ('Plant a tree.', 'Sing a song.')
+    >>> [(found.index, found.nearest, round(found.score, 2)) for found in result.dropped]
+    [(1, 0, 0.86)]
+    """
+    known = list(against)
+    if known and group_by is not None:
+        raise ConfigError("against and group_by exclude one another: known texts have no groups")
+    new_index = index_factory(threshold, tokenizer)
+    listed = list(items)
+    texts, groups = _texts_and_groups(listed, fields, group_by)
+    nearest, score = (
+        _nearest(new_index, texts, known) if group_by is None else _nearest_of_group(new_index, texts, groups)
+    )
+    kept = [position for position, found in enumerate(nearest) if found < 0]
+    dropped = []
+    for position, ordinal in enumerate(nearest):
+        if ordinal >= 0:
+            own = kept[ordinal - len(known)] if ordinal >= len(known) else None
+            text = known[ordinal] if own is None else texts[own]
+            dropped.append(Duplicate(position, listed[position], score[position], own, text))
+    return DedupResult(tuple(listed[position] for position in kept), tuple(kept), tuple(dropped))
+
+
+def _nearest(
+    new_index: Callable[[], DedupIndex], texts: Sequence[str], known: Sequence[str]
+) -> tuple[list[int], list[float]]:
+    """For each text which kept text it duplicates (known ones first, -1 for none), and the score."""
+    index = new_index()
+    for begin in range(0, len(known), BATCH):
+        index.add(known[begin : begin + BATCH])
+    return _joined(index.admit(texts[begin : begin + BATCH]) for begin in range(0, len(texts), BATCH))
+
+
+def _nearest_of_group(
+    new_index: Callable[[], DedupIndex], texts: Sequence[str], groups: Sequence[str]
+) -> tuple[list[int], list[float]]:
+    index = GroupedIndex(new_index)
+    cuts = range(0, len(texts), BATCH)
+    return _joined(index.admit(texts[begin : begin + BATCH], groups[begin : begin + BATCH]) for begin in cuts)
+
+
+def _joined(admissions: Iterable[Admission]) -> tuple[list[int], list[float]]:
+    nearest: list[int] = []
+    score: list[float] = []
+    for admission in admissions:
+        nearest += admission.nearest.tolist()
+        score += admission.score.tolist()
+    return nearest, score
+
+
+def _texts_and_groups(
+    items: Sequence[str | Mapping[str, Any]], fields: Sequence[str], group_by: str | None
+) -> tuple[list[str], list[str]]:
+    texts, groups = [], []
+    for position, item in enumerate(items):
+        row = {fields[0]: item} if isinstance(item, str) else item
+        try:
+            texts.append(text_of(row, fields))
+            groups.append("" if group_by is None else group_of(row, group_by))
+        except FieldError as error:
+            raise DataError(f"item {position}: {error}") from error
+    return texts, groups
+
+
+def index_factory(threshold: float | None, tokenizer: str) -> Callable[[], DedupIndex]:
+    """Makes empty indexes; a threshold of None takes only texts with the same tokens for duplicates."""
+    tokenize = tokenizer_named(tokenizer)
+    if threshold is None:
+        return lambda: DedupIndex(IDENTICAL, tokenize)
+    check_threshold(threshold)
+    return lambda: DedupIndex(threshold, tokenize)
 
 
 class GroupedIndex:
     """Owns an index for each group: a text is compared with the kept texts of its own group only.
 
-    `nearest` counts the kept texts of all groups together, in the order in which they came.
+    `nearest` is a position among the kept texts of all groups, in the order in which they came.
     """
 
     def __init__(self, new_index: Callable[[], DedupIndex]) -> None:
@@ -26,15 +151,15 @@ class GroupedIndex:
         return self._size
 
     def admit(self, texts: Sequence[str], groups: Sequence[str]) -> Admission:
-        """As if each text were admitted by itself, however the texts are cut into calls."""
+        """Decides as if each text were admitted by itself, in whatever calls they come."""
         members: defaultdict[str, list[int]] = defaultdict(list)
         for i, group in enumerate(groups):
             members[group].append(i)
         nearest, lcs = (np.empty(len(texts), dtype=np.int64) for _ in range(2))
         score = np.empty(len(texts), dtype=np.float64)
         for group, where in members.items():
-            found = self._indexes[group].admit([texts[i] for i in where])
-            nearest[where], lcs[where], score[where] = found.nearest, found.lcs, found.score
+            admission = self._indexes[group].admit([texts[i] for i in where])
+            nearest[where], lcs[where], score[where] = admission.nearest, admission.lcs, admission.score
         kept = nearest < 0
         ordinals = self._size - 1 + np.cumsum(kept)
         self._size += int(np.count_nonzero(kept))

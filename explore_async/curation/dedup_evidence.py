@@ -1,4 +1,4 @@
-"""Why each dropped row was dropped: a line of JSON with the row, and the kept row that it duplicates."""
+"""Evidence of dedup: for each dropped row a line of JSON with the row, and with the kept row that it duplicates."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from rouge_kernels import Admission
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
-    """A text and where it stands: the number of its file among the inputs, and its line or row there."""
+class PlacedText:
+    """A text with its place: the number of its file among the inputs, and its line or row there."""
 
     source: int
     number: int
     text: str
 
 
-class Evidence:
-    """Writes to `file`; owns where each kept text stands.
+class EvidenceWriter:
+    """Writes to `file`; owns the places of the kept texts.
 
-    The kept texts lie in `spool`, a scratch file open for reading and writing, and not in memory. A row's `line` is
-    its line where rows are lines, else its place in the file, from 1.
+    The kept texts are in `spool`, a scratch file open for reading and writing, and not in memory. A row's `line` is its
+    line where rows are lines, else its position in the file, from 1.
     """
 
     def __init__(self, file: IO[bytes], spool: IO[bytes], paths: Sequence[Path]) -> None:
@@ -42,39 +42,39 @@ class Evidence:
         self._numbers = array("q")
         self._starts = array("q", [0])
 
-    def write(self, batch: Sequence[Located], admission: Admission) -> None:
-        self.remember([one for one, kept in zip(batch, admission.kept, strict=True) if kept])
-        for one, nearest, score, lcs in zip(batch, admission.nearest, admission.score, admission.lcs, strict=True):
+    def write(self, batch: Sequence[PlacedText], admission: Admission) -> None:
+        self.remember([text for text, kept in zip(batch, admission.kept, strict=True) if kept])
+        for text, nearest, score, lcs in zip(batch, admission.nearest, admission.score, admission.lcs, strict=True):
             if nearest >= 0:
                 line = {
-                    **self._document(one),
+                    **self._document(text),
                     "score": float(score),
                     "lcs": int(lcs),
                     "duplicate_of": self._document(self._kept(int(nearest))),
                 }
                 self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
-    def remember(self, batch: Sequence[Located]) -> None:
-        """Note texts that count as kept, in the index's order."""
+    def remember(self, batch: Sequence[PlacedText]) -> None:
+        """Notes texts that count as kept, in the order of the index."""
         self._spool.seek(0, os.SEEK_END)
-        for one in batch:
-            text = one.text.encode()
-            self._spool.write(text)
-            self._sources.append(one.source)
-            self._numbers.append(one.number)
-            self._starts.append(self._starts[-1] + len(text))
+        for placed in batch:
+            content = placed.text.encode()
+            self._spool.write(content)
+            self._sources.append(placed.source)
+            self._numbers.append(placed.number)
+            self._starts.append(self._starts[-1] + len(content))
 
-    def _kept(self, ordinal: int) -> Located:
+    def _kept(self, ordinal: int) -> PlacedText:
         start, end = self._starts[ordinal], self._starts[ordinal + 1]
         self._spool.seek(start)
-        return Located(self._sources[ordinal], self._numbers[ordinal], self._spool.read(end - start).decode())
+        return PlacedText(self._sources[ordinal], self._numbers[ordinal], self._spool.read(end - start).decode())
 
-    def _document(self, one: Located) -> dict[str, Any]:
-        return {"file": self._names[one.source], "line": one.number, "text": one.text}
+    def _document(self, placed: PlacedText) -> dict[str, Any]:
+        return {"file": self._names[placed.source], "line": placed.number, "text": placed.text}
 
 
 @contextmanager
-def writing_evidence(file: IO[bytes], path: Path, inputs: Sequence[Path]) -> Iterator[Evidence]:
-    """Evidence into `file`, which will take the place of `path`; its scratch file lies beside it, without a name."""
+def writing_evidence(file: IO[bytes], path: Path, inputs: Sequence[Path]) -> Iterator[EvidenceWriter]:
+    """Writes evidence into `file`, which takes the place of `path` later; its scratch file beside it has no name."""
     with storage_errors(path), tempfile.TemporaryFile(dir=path.resolve().parent) as spool:
-        yield Evidence(file, spool, inputs)
+        yield EvidenceWriter(file, spool, inputs)

@@ -1,11 +1,12 @@
-"""`explore-async filter` and `merge`: which examples stay, judged anew by filters of one's choice. No model is asked.
+"""The commands filter, reparse and merge: they judge examples again, without a model.
 
-ROUGE-L is greedy in the examples' order: each is compared with what was kept before it, of the whole, of its domain or
-of its task.
+ROUGE-L is greedy in the order of the examples: each is compared with those kept before it, of the whole run, of its
+domain or of its task.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,9 +16,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from explore_async.curation.candidates import Candidate, candidates
-from explore_async.curation.collections.collection import Collection, Example, Node
+from explore_async.curation.checks import check_threshold, silent, tokenizer_named
+from explore_async.curation.collections.collection import Collection, ExampleRow, Node
 from explore_async.curation.collections.data_directory import DataDirectory, described, writing_data
-from explore_async.curation.collections.open import opened
+from explore_async.curation.collections.data_set import DataSet
+from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.filters import Corpora, quality_check
@@ -39,54 +42,111 @@ ROUGE_ONLY = Filters(
     missing_inputs=False,
     copies=False,
 )
-"""For data that was made elsewhere: no opinion on quality, unless one is asked for."""
+"""For data that was made elsewhere: no filter of quality, unless a setting asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Filtered:
-    """How a filter went. `before` counts the examples of the source, `candidates` all that was judged."""
+class FilterResult:
+    """The numbers of examples, and the data directory with those that were kept."""
 
     out: Path
     before: int
+    """Examples of the source."""
     candidates: int
+    """Examples that were judged: of a run also those that it dropped."""
     kept: int
     dropped: Mapping[str, int]
     """By reason."""
 
 
-def filters_of(source: Collection, changes: Mapping[str, Any]) -> Filters:
-    """The source's own filters with these changes: those of the run's recipe, or ROUGE-L alone. Raises ConfigError."""
-    own = source.recipe.get("filters")
-    base = dict(own) if own else ROUGE_ONLY.model_dump()
-    try:
-        return Filters.model_validate({**base, **changes})
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise ConfigError(f"filters: {faults}") from error
+def filter_data(
+    source: DataSource,
+    out: str | os.PathLike[str],
+    *,
+    threshold: float | None = None,
+    scope: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
+    on_progress: Callable[[int], None] = silent,
+) -> FilterResult:
+    """Judges all examples again, of a run also those that it dropped, and writes a data directory with the kept ones.
+
+    The filters are those of the source's recipe, or ROUGE-L alone for other data, with the changes in `settings` (names
+    of `filters:` in a config). `threshold`: ROUGE-L F above which an instruction is dropped; `scope`: run, domain or
+    task, within which instructions are compared. `on_progress` gets the number of examples judged so far.
+    """
+    named = {"threshold": threshold, "scope": scope}
+    changes = {**(settings or {}), **{name: value for name, value in named.items() if value is not None}}
+    return _filter(collection_of(source, columns), Path(out), changes, "filter", on_progress)
 
 
-def filter_collection(
-    source: Collection, out: Path, changes: Mapping[str, Any], *, made_by: str = "filter", told: Callable[[int], None]
-) -> Filtered:
-    """Writes a data directory with what passes. `changes`: settings of `filters:`; `told` gets how many were judged."""
-    filters = filters_of(source, changes)
+def reparse_run(
+    run: str | os.PathLike[str], out: str | os.PathLike[str], *, on_progress: Callable[[int], None] = silent
+) -> FilterResult:
+    """Reads a run's stored completions again with the parser and filters of this version, and writes a data directory.
+
+    Raises DataError where the run has no stored completions.
+    """
+    source = RunData.read(Path(run))
+    if source.completions is None or not source.is_run:
+        raise DataError(f"{source.path}: there are no stored completions (completions.sqlite) to read")
+    return _filter(source, Path(out), {}, "reparse", on_progress)
+
+
+def merge_data(
+    sources: Sequence[DataSource],
+    out: str | os.PathLike[str],
+    *,
+    threshold: float = 0.7,
+    tokenizer: str = "rouge",
+    columns: Mapping[str, str] | None = None,
+    on_progress: Callable[[int], None] = silent,
+) -> FilterResult:
+    """Writes one data directory: the trees side by side, and the examples that are not near-duplicates of earlier ones,
+    each with its source and the id that it had there. `columns` are for files of rows.
+    """
+    if len(sources) < 2:  # noqa: PLR2004 - two or more
+        raise ConfigError("merge needs two or more sources")
+    tokenizer_named(tokenizer)
+    check_threshold(threshold)
+    collections = [
+        collection_of(source, None if isinstance(source, DataSet) or Path(source).is_dir() else columns)
+        for source in sources
+    ]
+    filters = ROUGE_ONLY.model_copy(update={"threshold": threshold, "tokenizer": tokenizer})
+    return _merge(collections, Path(out), filters, on_progress)
+
+
+def _filter(
+    source: Collection, out: Path, changes: Mapping[str, Any], made_by: str, on_progress: Callable[[int], None]
+) -> FilterResult:
+    filters = _filters_of(source, changes)
     seeds = _seeds(source)
     with writing_data(out, [source]) as directory:
         judge = Judge(filters, _tokenizer(source, filters), seeds, directory)
         trees = source.trees()
         for batch in _batches(candidates(source)):
             judge.take(batch)
-            told(judge.judged)
+            on_progress(judge.judged)
         description = described(made_by, [source], {"filters": filters.model_dump(mode="json")})
         directory.finish(trees, description, pruned=source.pruned)
         before = sum(_kept(root) for root in trees)
-        return Filtered(out, before, judge.judged, directory.kept.total(), dict(directory.reasons))
+        return FilterResult(out, before, judge.judged, directory.kept.total(), dict(directory.reasons))
 
 
-def merge_collections(
-    sources: Sequence[Collection], out: Path, filters: Filters, *, told: Callable[[int], None]
-) -> Filtered:
-    """Writes one data directory: the trees side by side, every example with the source and the id that it had."""
+def _filters_of(source: Collection, changes: Mapping[str, Any]) -> Filters:
+    own = source.recipe.get("filters")
+    base = dict(own) if own else ROUGE_ONLY.model_dump()
+    try:
+        return Filters.model_validate({**base, **changes})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ConfigError(f"filters: {faults}") from error
+
+
+def _merge(
+    sources: Sequence[Collection], out: Path, filters: Filters, on_progress: Callable[[int], None]
+) -> FilterResult:
     names = _distinct([source.name for source in sources])
     with writing_data(out, sources) as directory:
         all_trees = [source.trees() for source in sources]
@@ -98,44 +158,15 @@ def merge_collections(
             forest += [_renumbered(root, numbers) for root in trees]
             for batch in _batches(_moved(source, name, numbers)):
                 judge.take(batch)
-                told(judge.judged)
+                on_progress(judge.judged)
         settings = {"filters": filters.model_dump(mode="json"), "names": names}
         directory.finish(forest, described("merge", sources, settings))
-        return Filtered(out, judge.judged, judge.judged, directory.kept.total(), dict(directory.reasons))
-
-
-def reparse(path: Path, out: Path, *, told: Callable[[int], None]) -> Filtered:
-    """The examples of a run's stored answers, read and filtered anew. DataError where it has none."""
-    run = RunData.read(path)
-    if run.completions is None or not run.is_run:
-        raise DataError(f"{path}: there are no stored answers (completions.sqlite) to read")
-    return filter_collection(run, out, {}, made_by="reparse", told=told)
-
-
-def merge_files(
-    paths: Sequence[Path],
-    out: Path,
-    *,
-    threshold: float,
-    tokenizer: str,
-    columns: Mapping[str, str],
-    told: Callable[[int], None],
-) -> Filtered:
-    """`merge_collections` of whatever lies there; `columns` are those of files of rows."""
-    if len(paths) < 2:  # noqa: PLR2004 - two or more
-        raise ConfigError("merge takes two sources or more")
-    if tokenizer not in TOKENIZERS:
-        raise ConfigError(f"--tokenizer {tokenizer}: it is one of {', '.join(TOKENIZERS)}")
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"--threshold {threshold}: it lies above 0 and is 1 at most")
-    sources = [opened(path, None if path.is_dir() else columns) for path in paths]
-    filters = ROUGE_ONLY.model_copy(update={"threshold": threshold, "tokenizer": tokenizer})
-    return merge_collections(sources, out, filters, told=told)
+        return FilterResult(out, judge.judged, judge.judged, directory.kept.total(), dict(directory.reasons))
 
 
 @dataclass(slots=True)
 class Judge:
-    """Owns what was kept so far, and hands every candidate on to the directory with its verdict."""
+    """Owns the corpora of kept instructions, and writes every candidate to the directory with its verdict."""
 
     filters: Filters
     tokenizer: str
@@ -153,59 +184,59 @@ class Judge:
         self._reason = quality_check(self.filters, TOKENIZERS[self.tokenizer])
 
     def take(self, batch: Sequence[Candidate]) -> None:
-        verdicts = [self._quality(one) for one in batch]
+        verdicts = [self._quality(candidate) for candidate in batch]
         groups: dict[int, list[int]] = {}
-        for position, (one, verdict) in enumerate(zip(batch, verdicts, strict=True)):
+        for position, (candidate, verdict) in enumerate(zip(batch, verdicts, strict=True)):
             if verdict is None:
-                groups.setdefault(id(self._corpora.of(one.task_id)), []).append(position)
+                groups.setdefault(id(self._corpora.of(candidate.task_id)), []).append(position)
         for members in groups.values():
             texts = [(str(example["instruction"]), str(example["id"])) for _, example in _of(batch, members)]
             admitted = self._corpora.of(batch[members[0]].task_id).admit_all(texts)
             for position, verdict in zip(members, admitted, strict=True):
                 verdicts[position] = verdict
-        for one, verdict in zip(batch, verdicts, strict=True):
+        for candidate, verdict in zip(batch, verdicts, strict=True):
             assert verdict is not None
-            self._write(one, verdict)
+            self._write(candidate, verdict)
         self.judged += len(batch)
 
-    def _quality(self, one: Candidate) -> Verdict | None:
-        if one.example is None:
-            return Verdict(kept=False, reason=one.reason)
+    def _quality(self, candidate: Candidate) -> Verdict | None:
+        if candidate.example is None:
+            return Verdict(kept=False, reason=candidate.reason)
         if not self._judges_quality:  # which takes longer than ROUGE-L
             return None
-        draft = ExampleDraft(one.example["instruction"], one.example["input"], one.example["output"])
-        shown = (Demonstration("", "", draft.output),) if one.copied else ()
+        draft = ExampleDraft(candidate.example["instruction"], candidate.example["input"], candidate.example["output"])
+        shown = (Demonstration("", "", draft.output),) if candidate.copied else ()
         reason = self._reason(draft, shown)
         return None if reason is None else Verdict(kept=False, reason=reason)
 
-    def _write(self, one: Candidate, verdict: Verdict) -> None:
+    def _write(self, candidate: Candidate, verdict: Verdict) -> None:
         if verdict.kept:
-            assert one.example is not None
-            self.directory.keep(one.example)
+            assert candidate.example is not None
+            self.directory.keep(candidate.example)
         else:
-            self.directory.drop(one.task_id, verdict.reason)
-        line: dict[str, Any] = {"what": "example", "id": None, "task_id": one.task_id}
-        if one.example is None:
-            line["excerpt"] = one.excerpt
+            self.directory.drop(candidate.task_id, verdict.reason)
+        line: dict[str, Any] = {"what": "example", "id": None, "task_id": candidate.task_id}
+        if candidate.example is None:
+            line["excerpt"] = candidate.excerpt
         else:
-            line["id"] = one.example["id"]
+            line["id"] = candidate.example["id"]
             if not verdict.kept:
-                line["instruction"] = one.example["instruction"]
+                line["instruction"] = candidate.example["instruction"]
         line |= {"kept": verdict.kept, "reason": verdict.reason}
         if verdict.nearest is not None:
             line |= {"score": verdict.score, "nearest": verdict.nearest}
-        self.directory.decide({**line, "request": one.request})
+        self.directory.decide({**line, "request": candidate.request})
 
 
-def _of(batch: Sequence[Candidate], members: Sequence[int]) -> Iterator[tuple[int, Example]]:
+def _of(batch: Sequence[Candidate], members: Sequence[int]) -> Iterator[tuple[int, ExampleRow]]:
     for position in members:
         example = batch[position].example
         assert example is not None
         yield position, example
 
 
-def _batches(ones: Iterable[Candidate]) -> Iterator[list[Candidate]]:
-    waiting = iter(ones)
+def _batches(found: Iterable[Candidate]) -> Iterator[list[Candidate]]:
+    waiting = iter(found)
     while batch := list(islice(waiting, BATCH)):
         yield batch
 
@@ -213,12 +244,12 @@ def _batches(ones: Iterable[Candidate]) -> Iterator[list[Candidate]]:
 def _seeds(source: Collection) -> list[list[str]]:
     """The seed instructions of each domain, which a run's examples are compared with too."""
     domains = source.recipe.get("domains", [])
-    seeds = [[one["instruction"] for one in domain.get("examples", [])] for domain in domains]
+    seeds = [[seed["instruction"] for seed in domain.get("examples", [])] for domain in domains]
     return seeds or [[] for _ in source.trees()]
 
 
 def _tokenizer(source: Collection, filters: Filters) -> str:
-    """As the recipe of a run decides it."""
+    """The tokenizer that a run with this recipe uses."""
     if filters.tokenizer != "auto":
         return filters.tokenizer
     language = source.recipe.get("language", "English")
@@ -230,14 +261,14 @@ def _kept(node: Node) -> int:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    found: list[str] = []
+    distinct: list[str] = []
     for name in names:
-        number, one = 1, name
-        while one in found:
+        number, numbered = 1, name
+        while numbered in distinct:
             number += 1
-            one = f"{name} {number}"
-        found.append(one)
-    return found
+            numbered = f"{name} {number}"
+        distinct.append(numbered)
+    return distinct
 
 
 def _renumbered(node: Node, numbers: Mapping[str, str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""`explore-async import`: data from elsewhere becomes a data directory, and a config to explore on from its tree."""
+"""The command import: writes data from elsewhere as a data directory, with a config to explore on from its tree."""
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,27 +11,48 @@ from typing import Any
 
 import yaml
 
+from explore_async.curation.checks import silent
 from explore_async.curation.collections.collection import Collection, Node, below
 from explore_async.curation.collections.data_directory import described, writing_data
+from explore_async.curation.collections.data_set import DataSet
+from explore_async.curation.collections.open import DataSource, collection_of, open_collection
 
 CONFIG = "explore.yaml"
 SHOWN = 4
-"""So many examples of each task become its demonstrations in the config."""
-_TOLD_EVERY = 10_000
+"""Examples of each task that become its demonstrations in the config."""
+_PROGRESS_EVERY = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
+    out: Path
     tasks: int
     examples: int
-    bad: int
+    bad_rows: int
     """Rows that were skipped."""
-    notes: Sequence[str]
-    """What was passed over, and why: the first few bad rows, task files that are not there."""
+    notes: tuple[str, ...]
+    """The first few things that were skipped, each with its reason: bad rows, task files that are missing."""
 
 
-def import_collection(source: Collection, out: Path, *, told: Callable[[int], None]) -> Imported:
-    """Writes the data directory `out`, with explore.yaml in it."""
+def import_data(
+    source: DataSource,
+    out: str | os.PathLike[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    skip_bad_rows: bool = False,
+    on_progress: Callable[[int], None] = silent,
+) -> ImportResult:
+    """Writes a data directory with all examples of the source, and explore.yaml, a config to explore on from its tree.
+
+    `columns` maps our names (instruction, input, output, task) to those of a file of rows. Without `skip_bad_rows` the
+    first row that cannot be read is a DataError. `on_progress` gets the number of examples read so far.
+    """
+    if isinstance(source, DataSet):
+        return _import(collection_of(source, columns), Path(out), on_progress)
+    return _import(open_collection(Path(source), columns, skip_bad_rows=skip_bad_rows), Path(out), on_progress)
+
+
+def _import(source: Collection, out: Path, on_progress: Callable[[int], None]) -> ImportResult:
     shown: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     count = 0
     with writing_data(out, [source]) as directory:
@@ -39,14 +61,14 @@ def import_collection(source: Collection, out: Path, *, told: Callable[[int], No
             count += 1
             if len(shown[example["task_id"]]) < SHOWN and example["instruction"].strip() and example["output"].strip():
                 shown[example["task_id"]].append({name: example[name] for name in ("instruction", "input", "output")})
-            if count % _TOLD_EVERY == 0:
-                told(count)
-        bad, notes = source.bad_rows, list(source.notes)
+            if count % _PROGRESS_EVERY == 0:
+                on_progress(count)
+        bad_rows, notes = source.bad_rows, tuple(source.notes)
         trees = source.trees()
         directory.finish(trees, described("import", [source], {}), pruned=source.pruned)
         directory.text(CONFIG, _config(source.name, trees, shown, source.pruned))
-    told(count)
-    return Imported(sum(1 for root in trees for _ in below(root)), count, bad, notes)
+    on_progress(count)
+    return ImportResult(out, sum(1 for root in trees for _ in below(root)), count, bad_rows, notes)
 
 
 def _config(name: str, trees: Sequence[Node], shown: Mapping[str, list[dict[str, str]]], pruned: frozenset[str]) -> str:
@@ -83,5 +105,5 @@ def _task(node: Node, shown: Mapping[str, list[dict[str, str]]], pruned: frozens
 
 
 def _run_name(name: str) -> str:
-    """As settings allow it: without a slash or a dot at its beginning."""
+    """The name as settings allow it: without a slash, and without a dot at its beginning."""
     return "".join(c for c in name if c not in "/\x00").lstrip(".")[:90].strip() or "imported"

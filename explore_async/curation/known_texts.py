@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from explore_async.curation.collections.open import opened
+from explore_async.curation.collections.open import open_collection
 from explore_async.curation.collections.run_data import whole_rows
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.source import Source
@@ -38,7 +38,7 @@ def read_known(known: Sequence[KnownTexts]) -> tuple[tuple[ResolvedKnownTexts, .
 def _texts(one: KnownTexts) -> Iterator[str]:
     path = Path(one.path)
     if path.is_dir():
-        for example in opened(path).examples():
+        for example in open_collection(path).examples():
             yield example["instruction"]
         return
     source = Source(path, text_column=one.field)

@@ -1,37 +1,48 @@
-"""`explore-async prune`: which tasks repeat others.
+"""The command prune: finds tasks whose names repeat others.
 
-The rule is Explore-Instruct's: level by level through the whole tree of a domain, a task whose name has a ROUGE-L above
-the threshold with one that was kept before it is pruned. Its sub-tasks are judged by their own names.
+The rule is Explore-Instruct's: level by level through the whole tree of a domain, a task is pruned when the ROUGE-L of
+its name with that of a task kept before it is above the threshold. Its sub-tasks are judged by their own names.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from explore_async.curation.checks import check_threshold, tokenizer_named
 from explore_async.curation.collections.collection import Node, below, by_level
 from explore_async.curation.collections.run_data import PRUNED_FILE, RunData
-from explore_async.errors import ConfigError
 from explore_async.exploration.filters import Corpus
 from explore_async.storage.whole_files import write_json
-from rouge_kernels import TOKENIZERS
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
-    """A task, and the kept one that its name is nearest to."""
+class PrunedTask:
+    """A pruned task, and the kept task with the nearest name."""
 
     id: str
     name: str
     nearest: str
+    """Id of the kept task."""
     nearest_name: str
     score: float
     """ROUGE-L F of the two names."""
 
 
-def pruned_tasks(trees: Sequence[Node], threshold: float, tokenizer: str) -> list[Pruned]:
-    """Level by level, tree by tree."""
-    found: list[Pruned] = []
+@dataclass(frozen=True, slots=True)
+class PruneResult:
+    file: Path
+    """The list of pruned tasks, pruned.json; without it no task is pruned."""
+    tasks: int
+    """All tasks that were compared."""
+    pruned: tuple[PrunedTask, ...]
+
+
+def pruned_tasks(trees: Sequence[Node], threshold: float, tokenizer: str) -> list[PrunedTask]:
+    """The tasks to prune, level by level, tree by tree."""
+    pruned: list[PrunedTask] = []
     for root in trees:
         names = Corpus(threshold, tokenizer)
         by_id: dict[str, str] = {}
@@ -41,27 +52,29 @@ def pruned_tasks(trees: Sequence[Node], threshold: float, tokenizer: str) -> lis
             if not verdict.kept:
                 assert verdict.nearest is not None
                 assert verdict.score is not None
-                found.append(Pruned(node["id"], node["name"], verdict.nearest, by_id[verdict.nearest], verdict.score))
-    return found
+                nearest = verdict.nearest
+                pruned.append(PrunedTask(node["id"], node["name"], nearest, by_id[nearest], verdict.score))
+    return pruned
 
 
-def prune(data: RunData, threshold: float, tokenizer: str) -> list[Pruned]:
-    """Notes in the directory's pruned.json which tasks are pruned: export, sample and merge leave their examples out.
+def prune_data(directory: str | os.PathLike[str], *, threshold: float = 0.7, tokenizer: str = "rouge") -> PruneResult:
+    """Writes the pruned tasks to the directory's pruned.json: export, sample and merge leave their examples out.
 
-    Raises ConfigError for a threshold or tokenizer that there is not.
+    `directory`: a run or data directory. `threshold`: ROUGE-L F above which a name repeats another. Raises ConfigError
+    for the options.
     """
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"--threshold {threshold}: it lies above 0 and is 1 at most")
-    if tokenizer not in TOKENIZERS:
-        raise ConfigError(f"--tokenizer {tokenizer}: it is one of {', '.join(TOKENIZERS)}")
+    check_threshold(threshold)
+    tokenizer_named(tokenizer)
+    data = RunData.read(Path(directory))
     trees = data.trees()
-    found = pruned_tasks(trees, threshold, tokenizer)
+    pruned = pruned_tasks(trees, threshold, tokenizer)
     tasks = sum(1 for root in trees for _ in below(root))
     document = {
         "threshold": threshold,
         "tokenizer": tokenizer,
         "tasks": tasks,
-        "pruned": [asdict(one) for one in found],
+        "pruned": [asdict(task) for task in pruned],
     }
-    write_json(data.path / PRUNED_FILE, document)
-    return found
+    file = data.path / PRUNED_FILE
+    write_json(file, document)
+    return PruneResult(file, tasks, tuple(pruned))

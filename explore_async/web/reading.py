@@ -7,7 +7,7 @@ through a million lines comes in pieces, and nobody waits for the whole.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,10 +15,11 @@ from typing import Any, Literal, TypeAlias
 import orjson
 
 from explore_async.curation.collections.collection import below
+from explore_async.curation.collections.evidence import EvidenceRows, find_evidence, find_request, whole_lines
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.values import Completion
-from explore_async.storage.completions import read_stored
+from explore_async.storage.rows import Stored
 
 LIVE_FILE = "live.json"
 PATIENCE_S = 0.4
@@ -83,7 +84,7 @@ def listed(path: Path, what: What, *, task: str, query: str, offset: int) -> dic
     rows: list[dict[str, Any]] = []
     ends = time.monotonic() + PATIENCE_S
     end = None
-    for start, line in _lines(file, offset):
+    for start, line in whole_lines(file, offset):
         if len(rows) >= MOST_LISTED or time.monotonic() > ends:
             end = start
             break
@@ -100,93 +101,55 @@ def listed(path: Path, what: What, *, task: str, query: str, offset: int) -> dic
 
 
 def evidence(path: Path, wanted: str) -> dict[str, Any]:
-    """A task or an example with its decision, its nearest neighbour, the prompt and the raw answer.
+    """A task or an example with its decision, its nearest neighbour, the prompt and the raw completion.
 
-    DataError where there is none of this id.
+    DataError where there is no such id.
     """
     run = RunData.read(path)
-    decision = next((row for row in _rows(path / "decisions.jsonl", wanted) if row.get("id") == wanted), None)
-    if decision is None:
-        decision = None if run.is_run else _taken_over(run, wanted)
-    if decision is None:
+    rows = find_evidence(run, wanted)
+    if rows is None:
         raise DataError(f"there is no task and no example {wanted}")
-    found: dict[str, Any] = {"decision": decision}
+    decision = _taken_over(rows, wanted) if rows.decision is None else rows.decision
+    shown: dict[str, Any] = {"decision": decision}
     if decision.get("what") == "example":
-        found["example"] = _example(path, wanted)
-    nearest = decision.get("nearest")
-    if isinstance(nearest, str):
-        found["nearest"] = _example(path, nearest) or {"id": nearest}
-    key = decision.get("request")
-    return found | (_exchange(run, key) if isinstance(key, str) else {})
+        shown["example"] = rows.example
+    if isinstance(nearest := decision.get("nearest"), str):
+        shown["nearest"] = rows.nearest or {"id": nearest}
+    return shown | ({} if rows.stored is None else _exchange(rows.stored))
 
 
 def exchange(path: Path, key: str) -> dict[str, Any]:
-    """What was asked and answered under this key, the evidence for what has no id. DataError where there is none."""
-    found = _exchange(RunData.read(path), key)
-    if not found:
+    """The request of this key and its outcome: the evidence for what has no id. DataError where nothing is stored."""
+    stored = find_request(RunData.read(path), key)
+    if stored is None:
         raise DataError(f"nothing is stored for a request {key}")
-    return found
+    return _exchange(stored)
 
 
-def _exchange(run: RunData, key: str) -> dict[str, Any]:
-    """What was asked and what came of it."""
-    found: dict[str, Any] = {}
-    if run.completions is not None:
-        stored = read_stored(run.completions, key)
-        if stored is not None:
-            found["request"] = {"key": key, "kind": stored.kind, "messages": stored.question.get("messages", [])}
-            outcome = stored.outcome
-            if isinstance(outcome, Completion):
-                found["answer"] = {
-                    "text": outcome.text[:LONGEST_SHOWN],
-                    "prompt_tokens": outcome.prompt_tokens,
-                    "completion_tokens": outcome.completion_tokens,
-                    "cached_tokens": outcome.cached_tokens,
-                    "seconds": round(outcome.latency_s, 2),
-                    "endpoint": outcome.endpoint,
-                    "model": outcome.model,
-                }
-            else:
-                found["failure"] = {"kind": outcome.kind, "detail": outcome.detail, "attempts": outcome.attempts}
-    return found
+def _exchange(stored: Stored) -> dict[str, Any]:
+    request = {"key": stored.key, "kind": stored.kind, "messages": stored.question.get("messages", [])}
+    outcome = stored.outcome
+    if isinstance(outcome, Completion):
+        answer = {
+            "text": outcome.text[:LONGEST_SHOWN],
+            "prompt_tokens": outcome.prompt_tokens,
+            "completion_tokens": outcome.completion_tokens,
+            "cached_tokens": outcome.cached_tokens,
+            "seconds": round(outcome.latency_s, 2),
+            "endpoint": outcome.endpoint,
+            "model": outcome.model,
+        }
+        return {"request": request, "answer": answer}
+    failure = {"kind": outcome.kind, "detail": outcome.detail, "attempts": outcome.attempts}
+    return {"request": request, "failure": failure}
 
 
-def _taken_over(run: RunData, wanted: str) -> dict[str, Any] | None:
-    """What stands for the decision on a task or an example that came from elsewhere."""
+def _taken_over(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
+    """In place of the decision on a task or an example that came from elsewhere."""
     decision = {"id": wanted, "kept": True, "reason": "taken over"}
-    node = next((node for root in run.trees() for node in below(root) if node["id"] == wanted), None)
-    if node is not None:
-        return {**decision, "what": "task", "name": node["name"]}
-    return {**decision, "what": "example"} if _example(run.path, wanted) is not None else None
-
-
-def _example(path: Path, wanted: str) -> dict[str, Any] | None:
-    return next((row for row in _rows(path / "dataset.jsonl", wanted) if row.get("id") == wanted), None)
-
-
-def _rows(file: Path, wanted: str) -> Iterator[dict[str, Any]]:
-    """Those that may be of this id."""
-    mark = orjson.dumps(wanted)
-    for _, line in _lines(file, 0):
-        if mark in line:
-            try:
-                yield orjson.loads(line)
-            except orjson.JSONDecodeError:
-                continue
-
-
-def _lines(file: Path, offset: int) -> Iterator[tuple[int, bytes]]:
-    """The whole lines from an offset on, each with where it begins."""
-    if not file.is_file():
-        return
-    with file.open("rb") as opened:
-        opened.seek(max(0, offset))
-        at = opened.tell()
-        for line in opened:
-            if not line.endswith(b"\n"):
-                return
-            yield at, line
-            at += len(line)
+    if rows.task is not None:
+        return {**decision, "what": "task", "name": rows.task["name"]}
+    return {**decision, "what": "example"}
 
 
 def _live(path: Path) -> dict[str, Any]:

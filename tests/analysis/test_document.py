@@ -272,7 +272,7 @@ async def test_what_a_run_cost(tmp_path: Path):
         (["missing"], 5, "no such run directory or file"),
         (["DATA", "--report", "x.htm"], 2, "has to end in .html"),
         (["LIST", "--out", "LIST"], 2, "it is a source"),
-        (["DATA", "--out", "run/stats.json"], 2, "is a run or data of ours"),
+        (["DATA", "--out", "run/stats.json"], 2, "is a run or data directory"),
         (["DATA", "--figures", "DATA"], 2, "a folder is wanted"),
         (["DATA", "--spacy-model", "xx_none"], 2, "no such spaCy model"),
         (["DATA", "--tokenizer", "odd"], 2, "'rouge', 'unicode'"),

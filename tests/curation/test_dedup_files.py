@@ -26,7 +26,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from support.cli import explore, finished, in_process, launch
 
 from explore_async.curation import files
-from explore_async.curation.dedup_files import Dedup, dedup_files
+from explore_async.curation.dedup_files import dedup_files
 from explore_async.errors import StorageError
 
 SUFFIXES = [".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".parquet", ".txt", ".txt.gz"]
@@ -35,12 +35,6 @@ GOOD = [
     {"instruction": "plant a tree now", "n": 2},
     {"instruction": "sing", "n": 3},
 ]
-
-
-class Silent:
-    def phase(self, text): ...
-    def began(self, total_bytes): ...
-    def advanced(self, counts, read_bytes): ...
 
 
 def rows_of(count, seed=3):
@@ -137,8 +131,8 @@ def test_neither_files_nor_batches_change_the_result(texts, cuts, batch_rows):
         whole = written(folder / "whole.jsonl", rows)
         found = []
         for inputs, size in (([whole], 1024), (split, batch_rows)):
-            asked = Dedup(inputs=inputs, out=folder / "out.json", evidence=folder / "evidence.jsonl")
-            counts = dedup_files(asked, Silent(), batch_rows=size)
+            evidence_file = folder / "evidence.jsonl"
+            counts = dedup_files(inputs, folder / "out.json", evidence=evidence_file, batch_rows=size)
             evidence = [
                 (line["text"], line["score"], line["lcs"], line["duplicate_of"]["text"])
                 for line in read(folder / "evidence.jsonl")
@@ -500,7 +494,7 @@ def test_a_full_disk_is_a_storage_error(tmp_path, monkeypatch, suffix):
         Path, "open", lambda path, mode="r", *rest: opened(*((full, "wb") if mode == "xb" else (path, mode)), *rest)
     )
     with pytest.raises(StorageError, match=f"out{suffix}: No space left"):
-        dedup_files(Dedup(inputs=[source], out=tmp_path / f"out{suffix}", threshold=None), Silent(), batch_rows=7)
+        dedup_files([source], tmp_path / f"out{suffix}", threshold=None, batch_rows=7)
     assert only(tmp_path, "in.jsonl")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 Node: TypeAlias = Mapping[str, Any]
-Example: TypeAlias = dict[str, Any]
+ExampleRow: TypeAlias = dict[str, Any]
 """id, task_id, task_path, instruction, input, output, and whatever else its source says of it."""
 
 TASK_ID = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,60}$"
@@ -82,7 +82,7 @@ class Collection(Protocol):
 
     def trees(self) -> Sequence[Node]: ...
 
-    def examples(self) -> Iterator[Example]:
+    def examples(self) -> Iterator[ExampleRow]:
         """All examples in their order; can be called again. Ids differ; instruction, input and output are texts."""
 
     def decisions(self) -> Iterator[Mapping[str, Any]]:
@@ -170,6 +170,11 @@ def recounted(root: Node, kept: Mapping[str, int], dropped: Mapping[str, int]) -
         "dropped": dropped.get(root["id"], 0),
         "children": [recounted(child, kept, dropped) for child in root["children"]],
     }
+
+
+def with_input(example: ExampleRow) -> str:
+    """The instruction, with the input on the next line where there is one."""
+    return f"{example['instruction']}\n{example['input']}" if example["input"] else str(example["instruction"])
 
 
 def printable_path(path: Path | str) -> str:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import orjson
 
 from explore_async import __version__
-from explore_async.curation.collections.collection import Collection, Example, Node, below, printable_path, recounted
+from explore_async.curation.collections.collection import Collection, ExampleRow, Node, below, printable_path, recounted
 from explore_async.curation.collections.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE
 from explore_async.curation.files.writers import as_document
 from explore_async.errors import ConfigError, DataError
@@ -40,7 +40,7 @@ class DataDirectory:
         self.dropped: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
 
-    def keep(self, example: Example) -> None:
+    def keep(self, example: ExampleRow) -> None:
         try:
             line = orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE)
         except TypeError as error:

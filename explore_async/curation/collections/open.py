@@ -1,26 +1,45 @@
-"""Whatever a command is given: a run, data that a command wrote, a folder of the published code, a file of rows."""
+"""Opens any source of examples: a run, data that a command wrote, a folder of the published code, a file of rows."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from explore_async.curation.collections.collection import Collection
+from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.originals import OriginalFolder, is_original
 from explore_async.curation.collections.plain_file import PlainFile
 from explore_async.curation.collections.run_data import RunData, is_run_data
 from explore_async.errors import ConfigError, DataError
 
-
-def runs_inside(folder: Path) -> list[Path]:
-    """The run and data directories in a folder that is none itself, by name."""
-    if not folder.is_dir() or is_run_data(folder) or is_original(folder):
-        return []
-    return sorted(path for path in folder.iterdir() if is_run_data(path))
+DataSource: TypeAlias = str | os.PathLike[str] | DataSet
+"""A path, or a data set that is open already."""
 
 
-def opened(path: Path, columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False) -> Collection:
-    """Raises DataError where it is none of these; `columns` and `skip_bad_rows` are for files of rows."""
+def open_data(
+    path: str | os.PathLike[str], columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False
+) -> DataSet:
+    """Opens a run directory, a data directory, a folder of Explore-Instruct or a file of rows, for reading.
+
+    `columns` maps our names (instruction, input, output, task) to those of a file of rows. Without `skip_bad_rows` the
+    first row that cannot be read ends the reading with a DataError. Raises DataError where the path is none of these.
+    """
+    return DataSet(open_collection(Path(path), columns, skip_bad_rows=skip_bad_rows))
+
+
+def collection_of(source: DataSource, columns: Mapping[str, str] | None = None) -> Collection:
+    """The collection that a command reads. Raises ConfigError for columns of a data set that is open already."""
+    if not isinstance(source, DataSet):
+        return open_collection(Path(source), columns)
+    if columns:
+        raise ConfigError(f"{source.path} is open already; give its columns to open")
+    return source.collection
+
+
+def open_collection(path: Path, columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False) -> Collection:
+    """The same as rows, for the commands on data."""
     if not path.exists():
         raise DataError(f"{path}: there is no such run directory or file")
     if not path.is_dir():
@@ -38,3 +57,10 @@ def opened(path: Path, columns: Mapping[str, str] | None = None, *, skip_bad_row
         f"{path}: neither a run directory (config.json), nor written by import, filter or merge (data.json), nor a "
         "folder of Explore-Instruct (tree_meta_info.json)"
     )
+
+
+def runs_inside(folder: Path) -> list[Path]:
+    """The run and data directories in a folder that is not itself one of them, by name."""
+    if not folder.is_dir() or is_run_data(folder) or is_original(folder):
+        return []
+    return sorted(path for path in folder.iterdir() if is_run_data(path))

@@ -20,7 +20,7 @@ from explore_async.curation.collections.collection import (
     DEEPEST,
     OWN_COLUMNS,
     Collection,
-    Example,
+    ExampleRow,
     ForeignCollection,
     Node,
     below,
@@ -114,7 +114,7 @@ class OriginalFolder(ForeignCollection):
         ]
         return [*shown[:_NOTES], *([f"… and {len(shown) - _NOTES:,} more such tasks"] if len(shown) > _NOTES else [])]
 
-    def examples(self) -> Iterator[Example]:
+    def examples(self) -> Iterator[ExampleRow]:
         paths = {"0": [self._bare["name"]]}
         for node in below(self._bare):
             for child in node["children"]:
@@ -225,13 +225,13 @@ def _tree_document(node: Node, names: Mapping[str, str]) -> dict[str, Any]:
     return {**_fields(node, names), "children": [_tree_document(child, names) for child in node["children"]]}
 
 
-def _theirs(example: Example) -> dict[str, Any]:
+def _theirs(example: ExampleRow) -> dict[str, Any]:
     """What the example was before it was imported, or what they would write of it."""
     more = {key: value for key, value in example.items() if key not in OWN_COLUMNS and key != _THEIRS}
     return {**{name: example[name] for name in _TEXTS}, **more, **example.get(_THEIRS, {})}
 
 
-def _example(theirs: Mapping[str, Any], example_id: str, task_id: str, path: list[str]) -> Example:
+def _example(theirs: Mapping[str, Any], example_id: str, task_id: str, path: list[str]) -> ExampleRow:
     clashing = {key: theirs[key] for key in ("id", "task_id", "task_path", "request", _THEIRS) if key in theirs}
     if theirs.get("input", "") is None:
         clashing["input"] = None

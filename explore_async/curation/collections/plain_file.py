@@ -16,7 +16,7 @@ from explore_async.curation.collections.collection import (
     DEEPEST,
     OWN_COLUMNS,
     TASK_ID,
-    Example,
+    ExampleRow,
     ForeignCollection,
     Node,
     new_node,
@@ -91,7 +91,7 @@ class PlainFile(ForeignCollection):
     def trees(self) -> list[Node]:
         return list(self._counted)
 
-    def examples(self) -> Iterator[Example]:
+    def examples(self) -> Iterator[ExampleRow]:
         read = reader(self.columns)
         self._tasks.clear()
         self._bad_rows = 0
@@ -112,7 +112,7 @@ class PlainFile(ForeignCollection):
             else:
                 yield example
 
-    def _example(self, row: Row | BadRow, read: Callable[[Mapping[str, Any]], Exchange]) -> Example:
+    def _example(self, row: Row | BadRow, read: Callable[[Mapping[str, Any]], Exchange]) -> ExampleRow:
         if isinstance(row, BadRow):
             raise FieldError(row.fault)
         exchange = read(row.value)

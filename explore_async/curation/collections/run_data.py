@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from explore_async.curation.collections.collection import DEEPEST, TASK_ID, Example, Node, below, printable_path
+from explore_async.curation.collections.collection import DEEPEST, TASK_ID, ExampleRow, Node, below, printable_path
 from explore_async.curation.collections.documents import Coverage, Document, Origin, PrunedTasks, Stats, Trees, check
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
@@ -124,7 +124,7 @@ class RunData:
         _check_ids(trees, path)
         return trees
 
-    def examples(self) -> Iterator[Example]:
+    def examples(self) -> Iterator[ExampleRow]:
         if not self.dataset.is_file():
             return
         source = Source(self.dataset)

@@ -1,0 +1,127 @@
+"""The examples that an export takes: which of them are sampled, held out, or left out. Decided by id before any is
+written, so that each later reading of the source finds the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, TypeAlias
+
+from explore_async.curation.collections.collection import Collection, ExampleRow, with_input
+from explore_async.curation.sampling import Method, farthest_first, held_out, sampled
+from explore_async.errors import ConfigError
+from rouge_kernels import TOKENIZERS, DedupIndex
+
+SplitBy: TypeAlias = Literal["example", "task"]
+SplitName: TypeAlias = Literal["train", "validation"]
+SPLIT_THRESHOLD = 0.7
+"""ROUGE-L F with a validation example above which an example is left out of training."""
+BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample of `size` examples. `cap`: the number of examples above which a task gets no more weight."""
+
+    size: int
+    method: Method
+    cap: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A validation part of this share of the examples; 0 is none."""
+
+    share: float
+    by: SplitBy
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The split of each example of a source."""
+
+    source: Collection
+    sample: frozenset[str] | None
+    """Ids of the sampled examples; None takes all."""
+    validation: frozenset[str]
+    near_validation: frozenset[str]
+    """Ids that are left out of training, because their instructions are too near to one of validation."""
+    in_pruned_tasks: int
+    """Number of examples that are left out because their task is pruned."""
+    available: int | None
+    """Of a sample: the number of examples that it was drawn from."""
+
+    def split_of(self, example: ExampleRow) -> SplitName | None:
+        """None for an example that is left out."""
+        if example["task_id"] in self.source.pruned or (self.sample is not None and example["id"] not in self.sample):
+            return None
+        if example["id"] in self.validation:
+            return "validation"
+        return None if example["id"] in self.near_validation else "train"
+
+    def examples(self, split: SplitName) -> Iterator[ExampleRow]:
+        return (example for example in self.source.examples() if self.split_of(example) == split)
+
+
+def select(source: Collection, sample: Sample | None, split: Split) -> Selection:
+    """Reads the source once for each thing to decide. Holds ids, and the texts of a diverse sample or of validation.
+
+    Raises ConfigError where the share is too small for one validation example.
+    """
+    pruned = source.pruned
+    in_pruned_tasks = sum(example["task_id"] in pruned for example in source.examples()) if pruned else 0
+    chosen, available = None, None
+    if sample is not None:
+        chosen, available = _sampled(_unpruned(source), sample)
+    all_training = Selection(source, chosen, frozenset(), frozenset(), in_pruned_tasks, available)
+    if not split.share:
+        return all_training
+    ids = ((str(example["id"]), str(example["task_id"])) for example in all_training.examples("train"))
+    validation = frozenset(held_out(ids, split.share, split.by, split.seed))
+    if not validation:
+        raise ConfigError(f"--validation {split.share}: there are too few examples to hold one out")
+    parted = Selection(source, chosen, validation, frozenset(), in_pruned_tasks, available)
+    return Selection(source, chosen, validation, frozenset(_near(parted)), in_pruned_tasks, available)
+
+
+def _unpruned(source: Collection) -> Iterator[ExampleRow]:
+    pruned = source.pruned
+    return (example for example in source.examples() if example["task_id"] not in pruned)
+
+
+def _near(selection: Selection) -> Iterator[str]:
+    """Ids of the training examples that are near to a validation example."""
+    index = DedupIndex(SPLIT_THRESHOLD, TOKENIZERS["unicode"])
+    for batch in batches(selection.examples("validation")):
+        index.add([with_input(example) for example in batch])
+    for batch in batches(selection.examples("train")):
+        is_far = index.look_up([with_input(example) for example in batch]).kept
+        yield from (str(example["id"]) for example, far in zip(batch, is_far, strict=True) if not far)
+
+
+def _sampled(examples: Iterator[ExampleRow], sample: Sample) -> tuple[frozenset[str], int]:
+    """The ids of the sample, and the number of examples that it is drawn from."""
+    instructions: dict[str, str] = {}
+    ids: list[tuple[str, str]] = []
+    for example in examples:
+        ids.append((example["id"], example["task_id"]))
+        if sample.method == "diverse":
+            instructions[example["id"]] = example["instruction"]
+
+    def pick(candidates: Sequence[str], wanted: int) -> list[str]:
+        texts = [instructions[candidate] for candidate in candidates]
+        return [candidates[place] for place in farthest_first(texts, wanted, TOKENIZERS["unicode"])]
+
+    is_diverse = sample.method == "diverse"
+    chosen = sampled(ids, sample.size, sample.method, sample.seed, sample.cap, pick=pick if is_diverse else None)
+    return frozenset(chosen), len(ids)
+
+
+def batches(examples: Iterable[ExampleRow]) -> Iterator[list[ExampleRow]]:
+    waiting = iter(examples)
+    while batch := list(islice(waiting, BATCH)):
+        yield batch
