@@ -1,4 +1,4 @@
-"""`explore-async doctor`: the examination, the repair where it is asked for, and what is shown of both."""
+"""`explore-async doctor`: the examination, the repair with --repair, and the output of both."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async.doctor.checks import check_is_run, examine
-from explore_async.doctor.findings import Finding, Findings
+from explore_async.doctor.findings import Finding, Findings, State
 from explore_async.doctor.repair import repair
 from explore_async.storage.directory import RunDirectory
 from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
 
-_STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+_STYLES = {State.OK: "green", State.NOTE: "yellow", State.WRONG: "bold red"}
 _LONGEST = 2000
 
 
 def doctor(path: Path, *, mend: bool, reporter: Reporter) -> tuple[Findings, list[str]]:
-    """What was found, and what was done about it. `reporter` shows how far it is."""
+    """Returns the findings, and a line for each thing that was repaired. `reporter` shows the progress."""
     directory = RunDirectory(path)
     check_is_run(directory)
     with reporter:

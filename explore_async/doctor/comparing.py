@@ -1,4 +1,4 @@
-"""What is there against what the stored answers lead to. Reads only."""
+"""Comparison of the files of a run with what the stored completions lead to. It only reads."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _GROWS = ("kept", "dropped", "answers", "exhausted", "children")
 
 
 class LinesCompared:
-    """Compares a file with the lines that it should hold, given one after another. Enter it around the work."""
+    """Compares a file with the lines that it should hold. A context manager, which owns the open file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lines = 0
         self.behind = 0
-        """Lines that are not there yet, the last of them perhaps in part."""
+        """Number of lines that the file does not hold yet, or only in part."""
         self.differs_at: int | None = None
-        """The first line that is another, or goes on beyond the last."""
+        """Number of the first line that differs, or that follows the last expected line."""
         self._file = path.open("rb") if path.exists() else None
 
     def __enter__(self) -> Self:
@@ -37,19 +37,19 @@ class LinesCompared:
                 self._compare(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
 
     def _compare(self, line: bytes) -> None:
-        there = b"" if self._file is None else self._file.read(len(line))
-        if not line.startswith(there):
+        present = b"" if self._file is None else self._file.read(len(line))
+        if not line.startswith(present):
             self.differs_at = self.lines
-        self.behind += len(there) < len(line)
+        self.behind += len(present) < len(line)
 
     def end(self) -> None:
-        """No more lines are to come."""
+        """Ends the comparison: the file must not go on."""
         if self.differs_at is None and self._file is not None and self._file.read(1):
             self.differs_at = self.lines + 1
 
 
 def has_grown_from(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether one list of task trees can have become the other while a run went on."""
+    """True where one list of task trees can have become the other while a run went on."""
     if len(before) > len(now):
         return False
     return all(_task_has_grown(*pair) for pair in zip(before, now, strict=False))

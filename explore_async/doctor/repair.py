@@ -1,4 +1,4 @@
-"""What the doctor mends: nothing in a directory that somebody runs in, and nothing that is there is thrown away."""
+"""Repairs of a run directory that no process runs in. No data is thrown away: what is replaced is kept aside."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 import orjson
 
 from explore_async.curation.known_texts import read_known
-from explore_async.doctor.answers import Told
-from explore_async.doctor.checks import Examined, examine, stale
-from explore_async.doctor.findings import Findings
-from explore_async.doctor.replaying import DERIVED
+from explore_async.doctor.checks import Examination, examine, stale
+from explore_async.doctor.completions import Report
+from explore_async.doctor.findings import DERIVED_FILES, Check, Findings, State
 from explore_async.exploration.values import Event
 from explore_async.running.backend import Backend
 from explore_async.running.checkpointing import StartingPoint
@@ -27,67 +26,70 @@ from explore_async.storage.schema import mapped, open_writing
 from explore_async.storage.whole_files import write_json
 
 
-def repair(directory: RunDirectory, told: Told) -> tuple[Findings, list[str]]:
-    """What is found afterwards, and what was done. Killed at any instant, the same again goes on.
+def repair(directory: RunDirectory, report: Report) -> tuple[Findings, list[str]]:
+    """Mends what can be mended. Returns the findings afterwards, and a line for each thing that was done.
 
-    Raises StorageError where somebody is running in there, or what is wrong cannot be mended.
+    After a kill at any instant, a second call goes on. Raises StorageError where another process runs in the directory,
+    or where no completion can be read.
     """
     done: list[str] = []
     with directory:
-        findings, found = examine(directory, told)
-        if findings.mendable(directory.config.name):
+        findings, found = examine(directory, report)
+        if findings.mendable({Check.CONFIG}):
             done.append(_mend_config(directory, found))
-            findings, found = examine(directory, told)
-        if findings.mendable(directory.completions.name, directory.checkpoint.name):
-            directory.checkpoint.unlink(missing_ok=True)  # some of what it was made of is, or will be, another
-            findings.mended(directory.checkpoint.name, says="removed: the next start replays everything")
-        if findings.mendable(directory.completions.name):
-            done.append(_mend_answers(directory, found, told))
-            findings, found = examine(directory, told)
-        if found.recipe is not None and (wanting := findings.mendable(*DERIVED)):
-            for name in [one.check for one in wanting if one.state == "wrong"]:
-                with suppress(FileNotFoundError):
-                    done.append(f"{name}: the one that was there is in {set_aside(directory.path / name).name}")
-            asyncio.run(_derive(directory, found.recipe, told))
-            findings.mended(*DERIVED, says="derived anew")
+            findings, found = examine(directory, report)
+        if findings.mendable({Check.COMPLETIONS, Check.CHECKPOINT}):
+            directory.checkpoint.unlink(missing_ok=True)  # it belongs to completions that are, or will be, others
+            findings.mark_mended({Check.CHECKPOINT}, "removed: the next start replays everything")
+        if findings.mendable({Check.COMPLETIONS}):
+            done.append(_mend_completions(directory, found, report))
+            findings, found = examine(directory, report)
+        if found.recipe is not None and (mendable := findings.mendable(DERIVED_FILES)):
+            for finding in mendable:
+                if finding.state is State.WRONG:
+                    with suppress(FileNotFoundError):
+                        aside = set_aside(directory.path / finding.check)
+                        done.append(f"{finding.check}: the earlier file is kept as {aside.name}")
+            asyncio.run(_derive(directory, found.recipe, report))
+            findings.mark_mended(DERIVED_FILES, "derived again")
         for path in stale(directory):
             path.unlink(missing_ok=True)
             done.append(f"{path.name} removed")
-        findings.mended("leftovers", says="none")
+        findings.mark_mended({Check.LEFTOVERS}, "none")
     return findings, done
 
 
-def _mend_config(directory: RunDirectory, found: Examined) -> str:
+def _mend_config(directory: RunDirectory, found: Examination) -> str:
     path = directory.config
     if found.recipe is None:
-        return f"{path.name} is in {set_aside(path).name}"
+        return f"{path.name} is kept as {set_aside(path).name}"
     write_json(path, {**orjson.loads(path.read_bytes()), "digest": found.recipe.digest})
-    return f"{path.name}: the digest written anew"
+    return f"{path.name}: its digest is written again"
 
 
-def _mend_answers(directory: RunDirectory, found: Examined, told: Told) -> str:
+def _mend_completions(directory: RunDirectory, found: Examination, report: Report) -> str:
     path = directory.completions
-    if found.answers is not None:  # whole, but of an earlier format
+    if found.completions is not None:  # whole, but of an earlier format
         with mapped(path):
             open_writing(path, durability="full").close()
-        return f"{path.name}: {found.answers:,} answers have checksums now"
-    saved = salvage(path, lambda count: told(f"{count:,} answers read"))
-    lost = f"{saved.lost:,} known to be lost, which the next run asks again" if saved.lost else "none known to be lost"
-    return f"{path.name}: {saved.saved:,} answers saved, {lost}; the damaged file is {saved.aside.name}"
+        return f"{path.name}: {found.completions:,} completions have checksums now"
+    result = salvage(path, lambda count: report(f"{count:,} completions read"))
+    lost = f"{result.lost:,} are known to be lost" if result.lost else "none is known to be lost"
+    return f"{path.name}: {result.saved:,} completions saved, {lost}; the damaged file is kept as {result.aside.name}"
 
 
-async def _derive(directory: RunDirectory, recipe: Recipe, told: Told) -> None:
-    """As `run --offline` does it."""
+async def _derive(directory: RunDirectory, recipe: Recipe, report: Report) -> None:
+    """Derives the files from the stored completions, as `run --offline` does."""
     _, known = await asyncio.to_thread(read_known, recipe.against)
-    standing = await asyncio.to_thread(StartingPoint.new, recipe, known)
+    start = await asyncio.to_thread(StartingPoint.new, recipe, known)
     operation = Operation()
-    backend = Backend(operation, models=(), forms=(), window=None, server_log=directory.log, report=told)
+    backend = Backend(operation, models=(), forms=(), window=None, server_log=directory.log, report=report)
     run = Run(
-        standing,
+        start,
         operation,
         directory,
         backend=backend,
-        observer=_Told(told),
+        observer=_ProgressObserver(report),
         offline=True,
         handle_signals=True,
         tune_collector=True,
@@ -97,21 +99,21 @@ async def _derive(directory: RunDirectory, recipe: Recipe, told: Told) -> None:
         raise KeyboardInterrupt
 
 
-class _Told:
-    """Observes a run for whoever wants a line about it now and then."""
+class _ProgressObserver:
+    """Observes a run and reports a line about it now and then."""
 
-    def __init__(self, told: Told) -> None:
-        self.phase = told
+    def __init__(self, report: Report) -> None:
+        self.phase = report
         self._run: RunInProgress | None = None
 
     def fetching(self, progress: Any) -> None: ...
 
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
         self._run = run
-        self.phase(f"deriving {recipe.name} anew")
+        self.phase(f"deriving {recipe.name} again")
 
     def committed(self, events: Sequence[Event]) -> None: ...
 
     def tick(self) -> None:
         if self._run is not None:
-            self.phase(f"{self._run.snapshot().tally.requests.total():,} answers derived from")
+            self.phase(f"{self._run.snapshot().tally.requests.total():,} completions replayed")

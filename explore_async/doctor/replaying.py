@@ -1,6 +1,6 @@
-"""A run led through its stored answers once more, as by `run --offline`, and compared with the files that are there.
+"""Replay of a run from its stored completions, as by `run --offline`, and the comparison with the files of the run.
 
-Nothing is written. The files of a run that is not at its end may be behind, but have to be a beginning.
+It only reads. Where the run has not ended, a file may end early, but has to be a beginning of what is derived.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 
 from explore_async.curation.known_texts import read_known
 from explore_async.doctor.comparing import LinesCompared, has_grown_from
-from explore_async.doctor.findings import Findings
+from explore_async.doctor.findings import Check, Findings
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
@@ -25,9 +25,8 @@ from explore_async.settings.recipe import SIMULATED, Recipe
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.directory import RunDirectory
 
-DERIVED = ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
 _COMMITS_BETWEEN_REPORTS = 500
-_DERIVE = "--repair derives it anew and keeps the one there aside"
+_DERIVE = "--repair derives it again and keeps the present file aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def replay(
         tally.commit(request, outcome, events)
         expect(events, keys.pop(request.ordinal))
         if (done := tally.requests.total()) % _COMMITS_BETWEEN_REPORTS == 0:
-            report(f"{done:,} answers replayed")
+            report(f"{done:,} completions replayed")
     simulated = tally.simulated or SIMULATED in recipe.wanted_models
     figures = {"digest": recipe.digest, "model": recipe.model, "simulated": simulated}
     tree = {"name": recipe.name, "digest": recipe.digest, "trees": explorer.trees()}
@@ -79,53 +78,52 @@ def compare(
     recipe: Recipe,
     reader: StoredReader | None,
     findings: Findings,
-    told: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     in_use: bool,
 ) -> Replay:
-    """Says of each derived file whether it is what the answers lead to; reader None: there are none yet."""
+    """Adds a finding for each derived file. `reader` is None where nothing is stored yet. Raises ExploreError."""
     _, known = read_known(recipe.against)
     with LinesCompared(directory.dataset) as dataset, LinesCompared(directory.decisions) as decisions:
-        replayed = replay(recipe, known, reader, (dataset, decisions), told)
+        replayed = replay(recipe, known, reader, (dataset, decisions), report)
         for file in (dataset, decisions):
             file.end()
     said = _document(directory.stats.read_bytes()) if directory.stats.exists() else {}
     ended = not in_use and said is not None and said.get("ending") in FINISHED
-    for file in (dataset, decisions):
-        _lines(file, replayed, findings, ended=ended)
+    _lines(Check.DATASET, dataset, replayed, findings, ended=ended)
+    _lines(Check.DECISIONS, decisions, replayed, findings, ended=ended)
     _tree(directory, replayed, findings, ended=ended)
     _stats(said, replayed, findings, ended=ended)
     return replayed
 
 
-def _lines(file: LinesCompared, replayed: Replay, findings: Findings, *, ended: bool) -> None:
-    name = file.path.name
+def _lines(check: Check, file: LinesCompared, replayed: Replay, findings: Findings, *, ended: bool) -> None:
     if file.differs_at is not None:
-        beyond = " goes on beyond them" if file.differs_at > file.lines else ""
-        says = f"line {file.differs_at:,} is not what the stored answers lead to{beyond and ':' + beyond}"
-        findings.wrong(name, says, _DERIVE, mends=True)
+        beyond = ": the file goes on beyond them" if file.differs_at > file.lines else ""
+        says = f"line {file.differs_at:,} is not what the stored completions lead to{beyond}"
+        findings.wrong(check, says, _DERIVE, mends=True)
     elif not file.behind:
-        findings.ok(name, f"{file.lines:,} lines, as the stored answers have it")
+        findings.ok(check, f"{file.lines:,} lines, as the stored completions have it")
     elif ended:
         says = f"{file.behind:,} of {file.lines:,} lines are missing, though the run ended"
-        findings.wrong(name, says, "--repair, or the same run again, writes them", mends=True)
+        findings.wrong(check, says, "--repair, or the same run again, writes them", mends=True)
     else:
         says = f"{file.behind:,} of {file.lines:,} lines are not written yet"
-        findings.note(name, says, "the same run again, or --repair, writes them", mends=replayed.finished)
+        findings.note(check, says, "the same run again, or --repair, writes them", mends=replayed.finished)
 
 
 def _tree(directory: RunDirectory, replayed: Replay, findings: Findings, *, ended: bool) -> None:
-    name = directory.tree.name
+    check = Check.TREE
     if not directory.tree.exists():
-        _missing(name, replayed, findings, ended=ended)
+        _missing(check, replayed, findings, ended=ended)
         return
     found = _document(directory.tree.read_bytes())
     if found == replayed.tree:
-        findings.ok(name, "as the stored answers have it")
+        findings.ok(check, "as the stored completions have it")
     elif found is not None and not ended and _is_earlier(found, replayed.tree):
-        findings.ok(name, "as it was some time ago")
+        findings.ok(check, "as it was at an earlier time")
     else:
-        findings.wrong(name, "not what the stored answers lead to", _DERIVE, mends=True)
+        findings.wrong(check, "not what the stored completions lead to", _DERIVE, mends=True)
 
 
 def _is_earlier(found: dict[str, Any], tree: dict[str, Any]) -> bool:
@@ -137,29 +135,29 @@ def _is_earlier(found: dict[str, Any], tree: dict[str, Any]) -> bool:
 
 
 def _stats(said: dict[str, Any] | None, replayed: Replay, findings: Findings, *, ended: bool) -> None:
-    name = "stats.json"
+    check = Check.STATS
     if said == {}:
-        _missing(name, replayed, findings, ended=ended)
+        _missing(check, replayed, findings, ended=ended)
     elif said is None or said.get("digest") != replayed.figures["digest"]:
-        findings.wrong(name, "these are not the figures of this run", _DERIVE, mends=True)
+        findings.wrong(check, "these are not the figures of this run", _DERIVE, mends=True)
     elif ended and any(said.get(key) != value for key, value in replayed.figures.items()):
-        findings.wrong(name, "its counts are not those of the stored answers", _DERIVE, mends=True)
+        findings.wrong(check, "its counts are not those of the stored completions", _DERIVE, mends=True)
     else:
-        findings.ok(name, f"ended: {said.get('ending')}" if ended else "of an earlier stop")
+        findings.ok(check, f"ended: {said.get('ending')}" if ended else "of an earlier stop")
 
 
-def _missing(name: str, replayed: Replay, findings: Findings, *, ended: bool) -> None:
+def _missing(check: Check, replayed: Replay, findings: Findings, *, ended: bool) -> None:
     do = "the same run again, or --repair, writes it"
     if ended:
-        findings.wrong(name, "it is missing, though the run ended", do, mends=True)
+        findings.wrong(check, "it is missing, though the run ended", do, mends=True)
     elif replayed.finished:
-        findings.note(name, "it is not written yet", do, mends=True)
+        findings.note(check, "it is not written yet", do, mends=True)
     else:
-        findings.ok(name, "not written yet: a run writes it as it goes on")
+        findings.ok(check, "not written yet: a run writes it as it goes on")
 
 
 def _document(body: bytes) -> dict[str, Any] | None:
-    """The JSON object there, None where there is none."""
+    """The JSON object in the body; None where it is something else."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

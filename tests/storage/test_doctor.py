@@ -36,6 +36,17 @@ def test_a_finished_run_is_in_order(finished_run: Path) -> None:
     assert everything(finished_run) == before
 
 
+def test_the_names_of_the_json_output_stay(finished_run: Path) -> None:
+    """Programs read `doctor --json`: its keys, and the names and order of the checks, are those of earlier versions."""
+    found = doctor(finished_run).json
+    assert set(found) == {"directory", "healthy", "done", "checks"}
+    assert all(set(check) == {"check", "state", "says", "do", "mends"} for check in found["checks"])
+    assert list(states(found)) == [
+        "permissions", "in use", "config.json", "completions.sqlite", "dataset.jsonl", "decisions.jsonl", "tree.json",
+        "stats.json", "space", "leftovers",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("kept", [0, 1, 5000])
 def test_an_unfinished_run_is_in_order(tmp_path: Path, finished_run: Path, kept: int, url: str) -> None:
     """A killed run's files may be behind its answers, by any number of bytes, and its tree may be an earlier one; going
@@ -86,7 +97,7 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     ("dataset.jsonl", lambda path: os.truncate(path / "dataset.jsonl", 3000), "missing"),
     ("dataset.jsonl", lambda path: (path / "dataset.jsonl").unlink(), "missing"),
     ("decisions.jsonl", longer, "goes on beyond"),
-    ("tree.json", grown, "not what the stored answers lead to"),
+    ("tree.json", grown, "not what the stored completions lead to"),
     ("tree.json", lambda path: (path / "tree.json").write_bytes(b"\xff{"), "not what"),
     ("tree.json", lambda path: (path / "tree.json").write_bytes(b'{"trees": 7}'), "not what"),
     ("stats.json", lambda path: (path / "stats.json").write_bytes(b"[]"), "not the figures"),
