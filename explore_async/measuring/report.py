@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async import __version__
+from explore_async.measuring.bottleneck import judge, recommended
 from explore_async.measuring.figures import Gauge, LevelFigures, Spread
 from explore_async.measuring.sweep import Sweep
-from explore_async.measuring.verdict import judge, recommended
 from explore_async.settings.recipe import SIMULATED
 from explore_async.terminal.reporter import Reporter
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explore_async.errors import ConfigError
+from explore_async.measuring.bottleneck import judge, recommended
 from explore_async.measuring.command import levels
 from explore_async.measuring.figures import ClientFigures, Gauge, LevelFigures, ServerFigures, Spread, percentile
-from explore_async.measuring.verdict import judge, recommended
 
 VALUES = st.lists(st.floats(0, 1e6, allow_nan=False), min_size=1, max_size=200)
 
