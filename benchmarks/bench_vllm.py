@@ -26,7 +26,7 @@ from corpora import machine, report
 
 from explore_async.config.load import load
 from explore_async.exploration.values import ChatRequest, Completion
-from explore_async.measuring.prompts import limited, questions
+from explore_async.measuring.prompts import bench_requests, limited
 from explore_async.serving.endpoints.pool import EndpointPool
 from explore_async.serving.servers.vllm import VllmServer
 from explore_async.settings.config import RecipeConfig
@@ -66,7 +66,7 @@ async def compared(arguments: argparse.Namespace, recipe: RecipeConfig) -> dict[
     with OfflineEngine(arguments) as offline:
         async with VllmServer(settings, model_name=NAME) as server:
             for number in range(-1, arguments.pairs):  # the first is to warm up
-                asked = [one.request for one in questions(recipe, arguments.requests, seed=100 + number)]
+                asked = [each.chat_request for each in bench_requests(recipe, arguments.requests, seed=100 + number)]
                 rates = {}
                 for arm in ("ours", "offline") if number % 2 else ("offline", "ours"):
                     rates[arm] = await (ours(server, asked) if arm == "ours" else offline(asked))

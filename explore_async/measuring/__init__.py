@@ -1,1 +1,1 @@
-"""How fast endpoints answer this product's own prompts: a sweep of concurrency, measured on the client's side."""
+"""The bench: the speed of endpoints on the prompts of a run, measured on the client's side at rising concurrency."""

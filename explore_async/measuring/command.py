@@ -1,4 +1,4 @@
-"""`explore-async bench`: what was asked for on the command line into a plan, a sweep, and what is left of it."""
+"""`explore-async bench`: turns the options into a plan, runs the sweep, and writes what it measured."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rich.text import Text
 
 from explore_async.errors import EXIT_SIGINT, ConfigError, EndpointError, StorageError
 from explore_async.measuring.plot import can_plot, plot
-from explore_async.measuring.report import Progress, document, show
-from explore_async.measuring.sweep import Plan, Sweep
+from explore_async.measuring.report import SweepProgress, document, show
+from explore_async.measuring.sweep import Sweep, SweepPlan
 from explore_async.serving.endpoints.values import normalise_url
 from explore_async.settings.config import RecipeConfig
 from explore_async.settings.operation import EndpointSettings
@@ -29,16 +29,16 @@ _LONGEST_LINE = 10_000
 
 
 def levels(listed: str | None, most: int) -> tuple[int, ...]:
-    """What --concurrency lists; without it powers of four up to `most`, and `most` itself."""
+    """The levels that --concurrency lists; without it the powers of four up to `most`, and `most` itself."""
     if listed is None:
         return tuple(sorted({most} | {_STEP**power for power in range(most.bit_length()) if _STEP**power <= most}))
     try:
-        found = {int(one) for one in listed.split(",")}
+        numbers = {int(number) for number in listed.split(",")}
     except ValueError:
-        found = set()
-    if not found or not all(1 <= one <= _HIGHEST for one in found):
+        numbers = set()
+    if not numbers or not all(1 <= number <= _HIGHEST for number in numbers):
         raise ConfigError(f"--concurrency {listed}: whole numbers from 1 with commas between, for example 8,32")
-    return tuple(sorted(found))
+    return tuple(sorted(numbers))
 
 
 def bench(
@@ -56,9 +56,9 @@ def bench(
     out: Path | None,
     quiet: bool,
 ) -> tuple[dict[str, Any], int]:
-    """The document and the exit code. Interrupted, with the levels that were finished by then."""
+    """Runs the sweep; returns its document and the exit code. An interrupted sweep keeps its finished levels."""
     _check(out)
-    plan = Plan(
+    plan = SweepPlan(
         endpoints=_endpoints(urls, concurrency[-1], api_key_env),
         model=model,
         recipe=recipe,
@@ -70,25 +70,25 @@ def bench(
     )
     code = 0
     with Reporter(quiet=quiet) as reporter:
-        sweep = Sweep(plan, Progress(reporter))
+        sweep = Sweep(plan, SweepProgress(reporter))
         try:
             asyncio.run(sweep.run())
         except KeyboardInterrupt:
             code = EXIT_SIGINT
     console = reporter.console
     if code:
-        console.print("stopped; of the levels that were finished:" if sweep.levels else "stopped; nothing was measured")
+        console.print("stopped; the finished levels:" if sweep.levels else "stopped; no level was finished")
     if not quiet:
         show(sweep, console)
-    found = document(sweep, config_name, finished=not code and len(sweep.levels) == len(concurrency))
+    measurements = document(sweep, config_name, finished=not code and len(sweep.levels) == len(concurrency))
     if out is not None and sweep.levels:
-        _write(out, found, sweep, console if not quiet else None)
+        _write(out, measurements, sweep, console if not quiet else None)
     if sweep.levels and not sweep.levels[-1].completed:
         last = sweep.levels[-1]
         raise EndpointError(
             f"concurrency {last.concurrency}: no request was answered. {next(iter(last.first_errors.values()), '')}"
         )
-    return found, code
+    return measurements, code
 
 
 def _endpoints(urls: Sequence[str], concurrency: int, api_key_env: str | None) -> tuple[EndpointSettings, ...]:
@@ -102,23 +102,25 @@ def _endpoints(urls: Sequence[str], concurrency: int, api_key_env: str | None) -
 
 
 def _check(out: Path | None) -> None:
-    """Before minutes are spent on what cannot be written."""
+    """Raises the error of a file that cannot be written now, before minutes of measuring."""
     if out is None:
         return
     if out.suffix != ".json":
-        raise ConfigError(f"--out {out}: it is JSON and called .json; the plot beside it is called .svg")
+        raise ConfigError(
+            f"--out {out}: the file is JSON, so its name has to end in .json (the plot beside it ends in .svg)"
+        )
     if not out.parent.is_dir():
         raise StorageError(f"{out.parent}: no such folder")
 
 
-def _write(out: Path, found: dict[str, Any], sweep: Sweep, console: Console | None) -> None:
+def _write(out: Path, measurements: dict[str, Any], sweep: Sweep, console: Console | None) -> None:
     picture = out.with_suffix(".svg")
     try:
-        out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        out.write_bytes(orjson.dumps(measurements, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         if can_plot():
-            plot(sweep.levels, f"{sweep.model}: {found['config']}", picture)
+            plot(sweep.levels, f"{sweep.model}: {measurements['config']}", picture)
     except OSError as error:
         raise StorageError(f"{error.filename or out}: {error.strerror or error}") from error
     if console is not None:
-        told = f"{out} and {picture}" if can_plot() else f"{out} (a plot needs matplotlib: pip install matplotlib)"
-        console.print(Text(printable(f"written: {told}", _LONGEST_LINE)), soft_wrap=True)
+        files = f"{out} and {picture}" if can_plot() else f"{out} (a plot needs matplotlib: pip install matplotlib)"
+        console.print(Text(printable(f"written: {files}", _LONGEST_LINE)), soft_wrap=True)

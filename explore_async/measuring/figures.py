@@ -14,7 +14,7 @@ Bottleneck: TypeAlias = Literal["client", "queue", "engine", "room", "unknown"]
 
 
 def percentile(ordered: list[float], share: float) -> float:
-    """Between the two nearest, by their distance. `ordered` rises and is not empty."""
+    """The percentile of rising, non-empty values, interpolated between the two nearest. `share`: 0 to 1."""
     place = share * (len(ordered) - 1)
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)
@@ -30,7 +30,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float], *, scale: float = 1.0) -> Self | None:
-        """None of no values."""
+        """The spread of the values times `scale`; None without values."""
         ordered = sorted(value * scale for value in values)
         if not ordered:
             return None
@@ -46,9 +46,10 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class ServerFigures:
-    """What the engines said of themselves, added up over endpoints (of KV caches: the fullest).
+    """The engines' own metrics, added up over endpoints (of KV caches: the fullest).
 
-    Means are of the time in which the level was in flight as a whole; None where it passed between two readings.
+    Means are of the time in which the whole level was in flight; None where it was shorter than the time between two
+    readings.
     """
 
     running: Gauge | None
@@ -56,12 +57,12 @@ class ServerFigures:
     kv_usage: Gauge | None
     preemptions: float
     prefix_hit_share: float | None
-    """Of the prompt tokens of the level: how many were found in the prefix cache."""
+    """The share of the level's prompt tokens that were in the prefix cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientFigures:
-    """Of this process: the share of one core that it used, and by how much its event loop was late."""
+    """The share of one core that this process used, and the lateness of its event loop."""
 
     cpu_share: float
     loop_lag_p99_ms: float
@@ -76,8 +77,8 @@ class EndpointFigures:
 
 @dataclass(frozen=True, slots=True)
 class LevelFigures:
-    """One level. `concurrency` is in flight at each endpoint; `errors` counts by kind, `first_errors` shows one of
-    each.
+    """The figures of one level. `concurrency`: requests in flight at each endpoint. `asked`: requests sent. `errors`
+    counts by kind; `first_errors` has the first message of each kind.
     """
 
     concurrency: int
@@ -91,7 +92,7 @@ class LevelFigures:
     prompt_tokens: int
     output_tokens: int
     without_usage: int
-    """Answers whose tokens the server did not count; their pieces of text are counted instead."""
+    """Completions whose tokens the server did not count; their pieces of text are counted instead."""
     output_tokens_per_s: float
     total_tokens_per_s: float
     requests_per_s: float
@@ -105,6 +106,8 @@ class LevelFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Diagnosis:
+    """The bottleneck of a level, and the figure that shows it."""
+
     bottleneck: Bottleneck
     reason: str

@@ -1,4 +1,4 @@
-"""A sweep as a picture. Needs matplotlib, which is no dependency."""
+"""Draws a sweep as a picture. Needs matplotlib, which is not a dependency."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def can_plot() -> bool:
 
 
 def plot(levels: Sequence[LevelFigures], title: str, path: Path) -> None:
-    """Output tokens a second, and latencies, against concurrency; as SVG."""
+    """Writes an SVG of output tokens a second and latencies against concurrency."""
     import matplotlib as mpl
     from matplotlib.figure import Figure  # without pyplot: no window, no state
 
@@ -30,18 +30,18 @@ def plot(levels: Sequence[LevelFigures], title: str, path: Path) -> None:
         rates.plot(concurrency, [level.output_tokens_per_s for level in levels], marker="o")
         rates.set(title="output tokens per second")
         rates.set_ylim(bottom=0)
-        for axes, name, told in ((first, "ttft_ms", "time to first token"), (between, "tpot_ms", "time per token")):
+        for axes, name, label in ((first, "ttft_ms", "time to first token"), (between, "tpot_ms", "time per token")):
             for share in ("p50", "p99"):
                 spreads: list[tuple[int, Spread]] = [
                     (level.concurrency, spread) for level in levels if (spread := getattr(level, name)) is not None
                 ]
                 axes.plot(
                     [place for place, _ in spreads],
-                    [getattr(one, share) for _, one in spreads],
+                    [getattr(spread, share) for _, spread in spreads],
                     marker="o",
                     label=share,
                 )
-            axes.set(title=f"{told}, ms")
+            axes.set(title=f"{label}, ms")
             axes.legend()
         first.set_yscale("log")
         between.set_ylim(bottom=0)

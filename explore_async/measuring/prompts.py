@@ -1,7 +1,7 @@
-"""The prompts to measure with: those that a run of a recipe asks for, in the mix and with the prefixes of a real one.
+"""Makes the prompts of a measurement: those of a run of the recipe, in the same mix and with the same prefixes.
 
-An explorer is driven in this process with made-up answers. So sub-tasks, demonstrations and what has been explored
-stand in the prompts as they would in a run, and a run's own numbers of explorations and generations.
+An explorer is played with simulated completions. So the prompts hold sub-tasks, demonstrations and explored trees as in
+a run, and exploration and generation have the shares of a run.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from explore_async.serving.endpoints import wire
 from explore_async.serving.simulated.answers import Answerer
 from explore_async.settings.config import RecipeConfig
 
-_JOURNEY = 600
-"""Requests of a run to choose from: with the presets, the exploration and as much again and more of generation."""
-_SLOTS = 4  # a narrow window explores early in the journey, so that most of it is as in the bulk of a run
+_MOST_REQUESTS = 600
+"""Requests of a run to choose from. With the presets, this is all of exploration and more than as much generation."""
+_SLOTS = 4  # a narrow window explores early, so that most of the requests are like those of a whole run
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class BenchRequest:
+    """A request of a run, and its kind."""
+
     kind: str
-    request: ChatRequest
+    chat_request: ChatRequest
 
     def body(self, served_model: str) -> bytes:
-        """The body that asks for a stream, with its usage at the end."""
-        body = orjson.loads(wire.chat_body(self.request, served_model, None))
+        """The body of the HTTP request, for a stream with its usage at the end."""
+        body = orjson.loads(wire.chat_body(self.chat_request, served_model, None))
         return orjson.dumps({**body, "stream": True, "stream_options": {"include_usage": True}})
 
 
 def limited(config: RecipeConfig, max_tokens: int) -> RecipeConfig:
-    """With that limit for answers of every kind."""
+    """The recipe with this limit for completions of every kind."""
     sampling = config.sampling
     limit = {"max_tokens": max_tokens}
     return config.model_copy(
@@ -52,45 +54,45 @@ def limited(config: RecipeConfig, max_tokens: int) -> RecipeConfig:
     )
 
 
-def questions(config: RecipeConfig, number: int, *, seed: int) -> list[Question]:
-    """So many, spread evenly over the first part of a run, in its order.
+def bench_requests(config: RecipeConfig, number: int, *, seed: int) -> list[BenchRequest]:
+    """`number` requests, spread evenly over the first part of a run, in its order.
 
-    Equal seeds give equal questions. Another seed gives other sub-tasks, demonstrations and explored trees, so that no
-    prefix cache holds more of them than what is equal in all runs of the recipe: the system prompt, and what is asked
-    of the tasks that the recipe itself names.
+    Equal seeds give equal requests. Another seed gives other sub-tasks, demonstrations and explored trees. So a prefix
+    cache that has served one seed holds of another only what is equal in all runs of the recipe: the system prompts,
+    and the requests about tasks that the recipe itself names.
     """
-    travelled: list[Question] = []
-    journeys = 0
-    while len(travelled) < number:
-        travelled += _journey(config, seed + journeys)
-        journeys += 1
-    return [travelled[(2 * index + 1) * len(travelled) // (2 * number)] for index in range(number)]
+    requests: list[BenchRequest] = []
+    runs = 0
+    while len(requests) < number:
+        requests += _first_requests(config, seed + runs)
+        runs += 1
+    return [requests[(2 * index + 1) * len(requests) // (2 * number)] for index in range(number)]
 
 
-def of_each_kind(config: RecipeConfig, *, seed: int) -> list[Question]:
-    """The first question of each kind."""
-    first: dict[str, Question] = {}
-    for question in _journey(config, seed):
-        first.setdefault(question.kind, question)
+def of_each_kind(config: RecipeConfig, *, seed: int) -> list[BenchRequest]:
+    """The first request of each kind."""
+    first: dict[str, BenchRequest] = {}
+    for request in _first_requests(config, seed):
+        first.setdefault(request.kind, request)
     return list(first.values())
 
 
-def _journey(config: RecipeConfig, seed: int) -> list[Question]:
+def _first_requests(config: RecipeConfig, seed: int) -> list[BenchRequest]:
     """The first requests of a run, in the order of their commits."""
     config = config.model_copy(update={"seed": seed, "window": "auto", "lag": None})
     recipe = config.resolved(model="measured", slots=_SLOTS)
     book, answerer = PromptBook(recipe), Answerer(seed=seed, duplicate_share=0.0)
-    travelled: list[Question] = []
+    requests: list[BenchRequest] = []
 
     def answer(request: Request) -> Completion:
         chat_request = book.render(request)
-        travelled.append(Question(request.kind, chat_request))
+        requests.append(BenchRequest(request.kind, chat_request))
         body = orjson.loads(wire.chat_body(chat_request, recipe.model, None))
         text, finish_reason, tokens = answerer.answer(body, bytes.fromhex(chat_request.key))
         return Completion(text, finish_reason, 0, tokens)
 
-    for _ in islice(play(Explorer(recipe), answer), _JOURNEY):
+    for _ in islice(play(Explorer(recipe), answer), _MOST_REQUESTS):
         pass
-    if not travelled:
+    if not requests:
         raise ConfigError("the config's targets leave nothing to ask")
-    return travelled
+    return requests

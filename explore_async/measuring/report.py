@@ -1,4 +1,4 @@
-"""A sweep for people: what goes on, a table at the end, and a document for programs."""
+"""Shows a sweep: its progress, tables at the end, and a document for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async import __version__
-from explore_async.measuring.bottleneck import judge, recommended
+from explore_async.measuring.bottleneck import diagnose, recommended
 from explore_async.measuring.figures import Gauge, LevelFigures, Spread
 from explore_async.measuring.sweep import Sweep
 from explore_async.settings.recipe import SIMULATED
@@ -23,11 +23,11 @@ _LATENCIES: Final = {
     "ttft_ms": "time to first token",
     "tpot_ms": "time per further token",
     "itl_ms": "between pieces of text",
-    "e2e_ms": "whole answer",
+    "e2e_ms": "whole completion",
 }
 
 
-class Progress:
+class SweepProgress:
     """Observes a sweep and shows it with a reporter."""
 
     def __init__(self, reporter: Reporter) -> None:
@@ -38,20 +38,20 @@ class Progress:
 
     def advanced(self, concurrency: int, ended: int, number: int, tokens_per_s: float) -> None:
         self._reporter.update(
-            f"concurrency {concurrency}: {ended:,} of {number:,} answers, {_number(tokens_per_s)} output tokens/s"
+            f"concurrency {concurrency}: {ended:,} of {number:,} requests, {_number(tokens_per_s)} output tokens/s"
         )
 
     def measured(self, level: LevelFigures) -> None:
         self._reporter.say(
             f"concurrency {level.concurrency}: {_number(level.output_tokens_per_s)} output tokens/s, "
-            f"{level.completed:,} answers in {level.seconds:,.1f} s"
+            f"{level.completed:,} completions in {level.seconds:,.1f} s"
         )
 
 
 def document(sweep: Sweep, config_name: str, *, finished: bool) -> dict[str, Any]:
-    """All that was measured, for JSON."""
+    """All measurements, for JSON."""
     plan, best = sweep.plan, recommended(sweep.levels)
-    verdicts = judge(sweep.levels)
+    diagnoses = diagnose(sweep.levels)
     return {
         "version": __version__,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -61,7 +61,9 @@ def document(sweep: Sweep, config_name: str, *, finished: bool) -> dict[str, Any
         "config": config_name,
         "seed": plan.seed,
         "max_tokens": plan.max_tokens,
-        "levels": [{**asdict(level), **asdict(verdict)} for level, verdict in zip(sweep.levels, verdicts, strict=True)],
+        "levels": [
+            {**asdict(level), **asdict(diagnosis)} for level, diagnosis in zip(sweep.levels, diagnoses, strict=True)
+        ],
         "recommended_concurrency": None if best is None else best.concurrency,
     }
 
@@ -71,22 +73,22 @@ def show(sweep: Sweep, console: Console) -> None:
     if not levels:
         return
     if sweep.model == SIMULATED:
-        console.print("a simulated server: its times are modelled, not measured of any hardware", style="bold yellow")
+        console.print("a simulated server: its times come from a model and not from hardware", style="bold yellow")
     console.print(_rates(levels))
     console.print(_latencies(levels))
-    for level, verdict in zip(levels, judge(levels), strict=True):
-        told = f"concurrency {level.concurrency}: {verdict.bottleneck}: {verdict.reason}"
-        console.print(Text(told), soft_wrap=True)
+    for level, diagnosis in zip(levels, diagnose(levels), strict=True):
+        line = f"concurrency {level.concurrency}: {diagnosis.bottleneck}: {diagnosis.reason}"
+        console.print(Text(line), soft_wrap=True)
         for kind, error in level.first_errors.items():
             console.print(Text(f"  {level.errors[kind]} {kind}, the first: {error}", style="red"), soft_wrap=True)
     if any(level.without_usage for level in levels):
-        console.print("the server counts no tokens of streams: pieces of text are counted instead")
+        console.print("the server does not count the tokens of streams; pieces of text are counted instead")
     if (best := recommended(levels)) is not None and len(levels) > 1:
         most = max(levels, key=lambda level: level.output_tokens_per_s)
         share = best.output_tokens_per_s / most.output_tokens_per_s
-        told = "the most measured" if best is most else f"{share:.0%} of the most measured (at {most.concurrency})"
+        compared = "the most measured" if best is most else f"{share:.0%} of the most measured (at {most.concurrency})"
         console.print(
-            f"run --concurrency {best.concurrency}: {_number(best.output_tokens_per_s)} output tokens/s, {told}",
+            f"run --concurrency {best.concurrency}: {_number(best.output_tokens_per_s)} output tokens/s, {compared}",
             soft_wrap=True,
             highlight=False,
         )
@@ -95,11 +97,11 @@ def show(sweep: Sweep, console: Console) -> None:
 def _rates(levels: Sequence[LevelFigures]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
     several = any(level.in_flight != level.concurrency for level in levels)
-    heads = ["concur-\nrency", *(["in\nflight"] if several else []), "answers", "failed", "output\ntok/s", "all\ntok/s"]
+    heads = ["concur-\nrency", *(["in\nflight"] if several else []), "done", "failed", "output\ntok/s", "all\ntok/s"]
     heads += ["req/s", "run-\nning", "wait-\ning", "KV", "prefix\nhits", "bottleneck"]
     for head in heads:
         table.add_column(head, justify="left" if head == "bottleneck" else "right")
-    for level, verdict in zip(levels, judge(levels), strict=True):
+    for level, diagnosis in zip(levels, diagnose(levels), strict=True):
         server = level.server
         table.add_row(
             str(level.concurrency),
@@ -113,7 +115,7 @@ def _rates(levels: Sequence[LevelFigures]) -> Table:
             _mean(None if server is None else server.waiting),
             "-" if server is None or server.kv_usage is None else f"{server.kv_usage.most:.0%}",
             "-" if server is None or server.prefix_hit_share is None else f"{server.prefix_hit_share:.0%}",
-            verdict.bottleneck,
+            diagnosis.bottleneck,
         )
     return table
 
@@ -123,17 +125,17 @@ def _latencies(levels: Sequence[LevelFigures]) -> Table:
     table.add_column("milliseconds")
     for head in ("concurrency", "mean", "p50", "p90", "p99"):
         table.add_column(head, justify="right")
-    for name, told in _LATENCIES.items():
+    for name, label in _LATENCIES.items():
         for index, level in enumerate(levels):
             spread: Spread | None = getattr(level, name)
             figures = ("-",) * 4 if spread is None else map(_number, (spread.mean, spread.p50, spread.p90, spread.p99))
             last = index == len(levels) - 1
-            table.add_row("" if index else told, str(level.concurrency), *figures, end_section=last)
+            table.add_row("" if index else label, str(level.concurrency), *figures, end_section=last)
     return table
 
 
 def _number(value: float) -> str:
-    """Three digits, or all before the point."""
+    """The number with three digits, or with all digits before the point."""
     for least, digits in ((100, 0), (10, 1), (0, 2)):
         if value >= least:
             return f"{value:,.{digits}f}"

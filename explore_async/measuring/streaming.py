@@ -1,6 +1,6 @@
-"""An answer as it comes in: server-sent events out of pieces of bytes, and the moments at which text arrived.
+"""Reads a streamed completion: server-sent events from pieces of bytes, and the moments at which text arrives.
 
-What ends a request in failure is raised as one of our errors; nothing is asked again.
+A request that fails raises one of our errors and is not asked again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _END_OF_LINE = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DONE: Final = "[DONE]"
 _TEXTS: Final = ("content", "reasoning_content", "reasoning")
-"""Where engines put what a model writes; the latter two hold what it thinks."""
+"""The fields in which engines send the text of a model; the last two hold its reasoning."""
 _EXCERPT = 200
 
 
 class EventReader:
-    """Server-sent events out of a stream of bytes: the same events, however the stream is cut into pieces.
+    """Reads server-sent events from a stream of bytes: the same events, however the stream is cut into pieces.
 
-    Keeps the `data` of events; their names, ids and comments are passed over.
+    It keeps the `data` of events and ignores their names, ids and comments.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class EventReader:
         return events
 
     def close(self) -> list[str]:
-        """The stream is over: what was not followed by a blank line counts all the same, as some servers forget it."""
+        """Ends the stream; returns its last event where no blank line followed it, which some servers forget."""
         events: list[str] = []
         self._take_line(events)
         self._dispatch(events)
@@ -82,7 +82,7 @@ class EventReader:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one event of a streamed chat completion tells. Counts are None where it has none."""
+    """The content of one event of a streamed chat completion. A count that is missing is None."""
 
     choice: bool = False
     text: bool = False
@@ -93,17 +93,17 @@ class Chunk:
 
 
 def read_chunk(event: str) -> Chunk:
-    """Tolerates what servers leave out; an event that is no chunk at all is an error."""
+    """Reads an event. Fields may be missing; an event that is not a chunk at all is an error."""
     try:
         document = orjson.loads(event)
     except orjson.JSONDecodeError:
-        return Chunk(error=f"an event that is no JSON: {event[:_EXCERPT]}")
+        return Chunk(error=f"an event that is not JSON: {event[:_EXCERPT]}")
     if not isinstance(document, dict):
-        return Chunk(error=f"an event that is no object: {event[:_EXCERPT]}")
+        return Chunk(error=f"an event that is not an object: {event[:_EXCERPT]}")
     if (error := document.get("error")) or document.get("object") == "error":
         detail = error.get("message") if isinstance(error, dict) else error
-        told = next((one for one in (detail, document.get("message")) if one and isinstance(one, str)), event)
-        return Chunk(error=told[:_EXCERPT])
+        texts = (text for text in (detail, document.get("message")) if text and isinstance(text, str))
+        return Chunk(error=next(texts, event)[:_EXCERPT])
     choices, usage = document.get("choices"), document.get("usage")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
     delta = (choice or {}).get("delta")
@@ -123,11 +123,11 @@ def _count(usage: Any, name: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One streamed answer. Seconds count from the moment it was asked for.
+class StreamedCompletion:
+    """The times of a completion, in seconds since its request, and its tokens.
 
-    `gaps_s` lie between one piece of text and the next; a piece may hold several tokens. Without `usage` from the
-    server, `output_tokens` counts pieces and `prompt_tokens` is 0.
+    `gaps_s`: between one piece of text and the next; a piece may hold several tokens. Without `usage` from the server,
+    `output_tokens` counts pieces and `prompt_tokens` is 0.
     """
 
     ttft_s: float
@@ -139,12 +139,12 @@ class Answer:
 
     @property
     def tpot_s(self) -> float | None:
-        """Seconds for each token after the first; None where there is one token only."""
+        """Seconds for each token after the first; None for a single token."""
         return (self.e2e_s - self.ttft_s) / (self.output_tokens - 1) if self.output_tokens > 1 else None
 
 
 class _Transcript:
-    """What has come of one answer so far."""
+    """The part of a streamed completion that has arrived."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
@@ -155,7 +155,7 @@ class _Transcript:
         self.output_tokens: int | None = None
 
     def take(self, events: Iterable[str], now: float) -> str | None:
-        """What the server says went wrong, if it does."""
+        """Takes in events; returns the server's error message if one of them has one."""
         for event in events:
             self.done = self.done or event == _DONE
             if self.done:
@@ -173,28 +173,28 @@ class _Transcript:
         return None
 
 
-async def ask(client: EndpointClient, body: bytes, *, timeout_s: float) -> Answer:
-    """One streamed attempt. EndpointUnavailable with status 200 for a stream that breaks off, errs or holds no text."""
-    reader, heard = EventReader(), _Transcript()
-    asked = time.perf_counter()
+async def ask(client: EndpointClient, body: bytes, *, timeout_s: float) -> StreamedCompletion:
+    """Makes one attempt. EndpointUnavailable with status 200: the stream is cut, empty, or reports an error."""
+    reader, transcript = EventReader(), _Transcript()
+    began = time.perf_counter()
     async with aclosing(client.stream(body, timeout_s=timeout_s)) as pieces:
         async for piece in pieces:
-            if fault := heard.take(reader.feed(piece), time.perf_counter()):
+            if fault := transcript.take(reader.feed(piece), time.perf_counter()):
                 raise _broken(client, f"broke off in mid-stream: {fault}")
-    if fault := heard.take(reader.close(), time.perf_counter()):
+    if fault := transcript.take(reader.close(), time.perf_counter()):
         raise _broken(client, f"broke off in mid-stream: {fault}")
-    ended = heard.finished or heard.done
-    if not heard.moments:
+    ended = transcript.finished or transcript.done
+    if not transcript.moments:
         raise _broken(client, "streamed no text" if ended else "answered without a stream of text")
     if not ended:
-        raise _broken(client, "ended the stream before the answer was finished")
-    return Answer(
-        ttft_s=heard.moments[0] - asked,
-        e2e_s=heard.last - asked,
-        gaps_s=tuple(after - before for before, after in pairwise(heard.moments)),
-        prompt_tokens=heard.prompt_tokens or 0,
-        output_tokens=heard.output_tokens or len(heard.moments),
-        usage=heard.output_tokens is not None,
+        raise _broken(client, "ended the stream before the completion was finished")
+    return StreamedCompletion(
+        ttft_s=transcript.moments[0] - began,
+        e2e_s=transcript.last - began,
+        gaps_s=tuple(after - before for before, after in pairwise(transcript.moments)),
+        prompt_tokens=transcript.prompt_tokens or 0,
+        output_tokens=transcript.output_tokens or len(transcript.moments),
+        usage=transcript.output_tokens is not None,
     )
 
 

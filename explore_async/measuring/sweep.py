@@ -1,7 +1,7 @@
-"""One level of concurrency after another, each with prompts of its own, at all endpoints evenly.
+"""Measures one level of concurrency after another, each with prompts of its own, spread evenly over all endpoints.
 
-A level asks a fixed number of questions. So many are in flight at each endpoint; as one is answered the next is sent,
-and nothing is asked again. Owns what was measured: whoever is interrupted still has the levels that were finished.
+A level sends a fixed number of requests, and keeps as many in flight at each endpoint as its concurrency. No request is
+sent twice. An interrupted sweep keeps the levels that were finished.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from explore_async.errors import (
     RequestRejected,
 )
 from explore_async.measuring.figures import EndpointFigures, LevelFigures, Spread
-from explore_async.measuring.prompts import Question, limited, of_each_kind, questions
-from explore_async.measuring.streaming import Answer, ask
+from explore_async.measuring.prompts import BenchRequest, bench_requests, limited, of_each_kind
+from explore_async.measuring.streaming import StreamedCompletion, ask
 from explore_async.measuring.watching import Watch
 from explore_async.serving.endpoints.client import EndpointClient, open_client, open_session
 from explore_async.serving.endpoints.open_files import check_room_for
@@ -36,15 +36,15 @@ from rouge_kernels import warm_up
 _WARM_UP_TOKENS = 16
 _WARM_UP_TIMEOUT_S = 300.0  # a first request may compile a grammar, or the engine itself
 _ROUNDS = 2
-"""Requests of a level, in times of what is in flight."""
+"""The least requests of a level, as a multiple of those in flight."""
 _OVERTIME = 1.0
-"""What is in flight at the end of a level's seconds is waited for so many times as long again."""
+"""The time to wait for requests in flight at the end of a level, as a multiple of the level's seconds."""
 _SEEDS = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """`concurrency` rises; `requests` are the fewest of a level; after `seconds` a level begins no more of them."""
+class SweepPlan:
+    """`concurrency` rises. `requests`: the least of a level. After `seconds` a level sends no more of them."""
 
     endpoints: tuple[EndpointSettings, ...]
     model: str | None
@@ -59,7 +59,9 @@ class Plan:
         return max(self.requests, _ROUNDS * concurrency * len(self.endpoints))
 
 
-class Observer(Protocol):
+class SweepObserver(Protocol):
+    """Shows the progress of a sweep."""
+
     def phase(self, text: str) -> None: ...
 
     def advanced(self, concurrency: int, ended: int, number: int, tokens_per_s: float) -> None: ...
@@ -68,18 +70,17 @@ class Observer(Protocol):
 
 
 class Sweep:
-    """Runs once. `model` is the name that is asked for, once it is known."""
+    """Owns the levels measured so far; runs once. `model` is the name in the requests, once it is known."""
 
-    def __init__(self, plan: Plan, observer: Observer) -> None:
+    def __init__(self, plan: SweepPlan, observer: SweepObserver) -> None:
         self.plan = plan
         self.model = plan.model
         self.levels: list[LevelFigures] = []
         self._observer = observer
 
     async def run(self) -> None:
-        """EndpointError where an endpoint is not there, or refuses what is asked before the first level is measured.
-
-        A level without a single answer is the last.
+        """Measures all levels. Raises EndpointError for an endpoint that is not there, or that fails a request before
+        the first level. A level without a completion is the last.
         """
         plan = self.plan
         self.model = await _connect(plan)
@@ -90,15 +91,15 @@ class Sweep:
         warming = await asyncio.to_thread(of_each_kind, limited(recipe, _WARM_UP_TOKENS), seed=seeds.randrange(_SEEDS))
         check_room_for(plan.concurrency[-1] * len(plan.endpoints))
         async with open_session() as session:
-            clients = [await open_client(one, session) for one in plan.endpoints]
+            clients = [await open_client(endpoint, session) for endpoint in plan.endpoints]
             for concurrency in plan.concurrency:
                 self._observer.phase(f"concurrency {concurrency}: preparing prompts")
                 number = plan.number(concurrency)
-                asked = await asyncio.to_thread(questions, recipe, number, seed=seeds.randrange(_SEEDS))
+                requests = await asyncio.to_thread(bench_requests, recipe, number, seed=seeds.randrange(_SEEDS))
                 self._observer.phase(f"concurrency {concurrency}: warming up")
                 await self._warm_up(clients, warming)
                 level = _Level(
-                    concurrency, clients, asked, model=self.model, seconds=plan.seconds, observer=self._observer
+                    concurrency, clients, requests, model=self.model, seconds=plan.seconds, observer=self._observer
                 )
                 figures = await level.measure()
                 self.levels.append(figures)
@@ -106,14 +107,14 @@ class Sweep:
                 if not figures.completed:
                     break
 
-    async def _warm_up(self, clients: Sequence[EndpointClient], warming: Sequence[Question]) -> None:
-        """Grammars, kernels, connections; and whether what is asked can be answered at all."""
+    async def _warm_up(self, clients: Sequence[EndpointClient], warming: Sequence[BenchRequest]) -> None:
+        """Loads grammars, kernels and connections. Raises the error of a request that cannot be answered at all."""
         assert self.model is not None
         outcomes = await asyncio.gather(
             *(
-                ask(client, question.body(self.model), timeout_s=_WARM_UP_TIMEOUT_S)
+                ask(client, request.body(self.model), timeout_s=_WARM_UP_TIMEOUT_S)
                 for client in clients
-                for question in warming
+                for request in warming
             ),
             return_exceptions=True,
         )
@@ -122,35 +123,35 @@ class Sweep:
                 raise outcome
 
 
-async def _connect(plan: Plan) -> str:
-    """The model's name, when all endpoints are there and serve it: a sweep of some of them would mislead."""
+async def _connect(plan: SweepPlan) -> str:
+    """The model's name. All endpoints have to be there and serve it, for a sweep of some of them would mislead."""
     async with EndpointPool(plan.endpoints, models=() if plan.model is None else (plan.model,)) as pool:
         model = (await pool.connect())[0]
-        for one in pool.statistics().endpoints:
-            if not one.healthy:
-                raise EndpointError(f"{one.last_error}. Start it, or leave it out", endpoint=one.url)
+        for endpoint in pool.statistics().endpoints:
+            if not endpoint.healthy:
+                raise EndpointError(f"{endpoint.last_error}. Start it, or leave it out", endpoint=endpoint.url)
     return model
 
 
 class _Level:
-    """One level under way."""
+    """One level while it is measured."""
 
     def __init__(
         self,
         concurrency: int,
         clients: Sequence[EndpointClient],
-        asked: Sequence[Question],
+        requests: Sequence[BenchRequest],
         *,
         model: str,
         seconds: float,
-        observer: Observer,
+        observer: SweepObserver,
     ) -> None:
         self._concurrency = concurrency
         self._clients = clients
-        self._number = len(asked)
+        self._number = len(requests)
         self._seconds = seconds
         self._observer = observer
-        self._answers: list[list[Answer]] = [[] for _ in clients]
+        self._completions: list[list[StreamedCompletion]] = [[] for _ in clients]
         self._errors: Counter[str] = Counter()
         self._first_errors: dict[str, str] = {}
         self._kinds: Counter[str] = Counter()
@@ -159,7 +160,8 @@ class _Level:
         self._began = 0.0
         # Bodies are written before the clock runs.
         self._waiting = [
-            deque((one.kind, one.body(model)) for one in asked[place :: len(clients)]) for place in range(len(clients))
+            deque((request.kind, request.body(model)) for request in requests[place :: len(clients)])
+            for place in range(len(clients))
         ]
 
         self._most = sum(min(concurrency, len(waiting)) for waiting in self._waiting)
@@ -184,49 +186,53 @@ class _Level:
             self._kinds[kind] += 1
             self._in_flight += 1
             try:
-                answer = await ask(self._clients[place], body, timeout_s=(1 + _OVERTIME) * self._seconds - elapsed_s)
+                completion = await ask(
+                    self._clients[place], body, timeout_s=(1 + _OVERTIME) * self._seconds - elapsed_s
+                )
             except EndpointError as error:
                 name = error_kind(error)
                 self._errors[name] += 1
                 self._first_errors.setdefault(name, str(error))
             else:
-                self._answers[place].append(answer)
-                self._tokens += answer.output_tokens
+                self._completions[place].append(completion)
+                self._tokens += completion.output_tokens
             finally:
                 self._in_flight -= 1
-            ended = sum(map(len, self._answers)) + self._errors.total()
+            ended = sum(map(len, self._completions)) + self._errors.total()
             rate = self._tokens / (time.perf_counter() - self._began)
             self._observer.advanced(self._concurrency, ended, self._number, rate)
 
     def _figures(self, seconds: float, watch: Watch) -> LevelFigures:
-        answers = [answer for at_one in self._answers for answer in at_one]
-        prompt_tokens = sum(answer.prompt_tokens for answer in answers)
-        output_tokens = sum(answer.output_tokens for answer in answers)
-        per_token = [tpot for answer in answers if (tpot := answer.tpot_s) is not None]
+        completions = [completion for at_endpoint in self._completions for completion in at_endpoint]
+        prompt_tokens = sum(completion.prompt_tokens for completion in completions)
+        output_tokens = sum(completion.output_tokens for completion in completions)
+        per_token = [tpot for completion in completions if (tpot := completion.tpot_s) is not None]
         return LevelFigures(
             concurrency=self._concurrency,
             in_flight=self._most,
             asked=self._kinds.total(),
-            completed=len(answers),
+            completed=len(completions),
             errors=dict(self._errors),
             first_errors=self._first_errors,
             kinds=dict(self._kinds),
             seconds=seconds,
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
-            without_usage=sum(not answer.usage for answer in answers),
+            without_usage=sum(not completion.usage for completion in completions),
             output_tokens_per_s=output_tokens / seconds,
             total_tokens_per_s=(prompt_tokens + output_tokens) / seconds,
-            requests_per_s=len(answers) / seconds,
-            ttft_ms=Spread.of((answer.ttft_s for answer in answers), scale=1000),
+            requests_per_s=len(completions) / seconds,
+            ttft_ms=Spread.of((completion.ttft_s for completion in completions), scale=1000),
             tpot_ms=Spread.of(per_token, scale=1000),
-            itl_ms=Spread.of((gap for answer in answers for gap in answer.gaps_s), scale=1000),
-            e2e_ms=Spread.of((answer.e2e_s for answer in answers), scale=1000),
+            itl_ms=Spread.of((gap for completion in completions for gap in completion.gaps_s), scale=1000),
+            e2e_ms=Spread.of((completion.e2e_s for completion in completions), scale=1000),
             server=watch.server(),
             client=watch.client(),
             endpoints=tuple(
-                EndpointFigures(client.url, len(at_one), sum(answer.output_tokens for answer in at_one) / seconds)
-                for client, at_one in zip(self._clients, self._answers, strict=True)
+                EndpointFigures(
+                    client.url, len(at_endpoint), sum(completion.output_tokens for completion in at_endpoint) / seconds
+                )
+                for client, at_endpoint in zip(self._clients, self._completions, strict=True)
             ),
         )
 

@@ -1,4 +1,4 @@
-"""What goes on beside a level's requests: readings of the engines, and how late this process's event loop is."""
+"""Readings during a level: the metrics of the engines, and the lateness of this process's event loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TICK_S = 0.02
 
 
 class Watch:
-    """Owns the readings of one level. `whole` says whether all of the level is in flight."""
+    """Owns the readings of one level. `whole` returns True while all of the level is in flight."""
 
     def __init__(self, clients: Sequence[EndpointClient], whole: Callable[[], bool]) -> None:
         self._clients = clients
@@ -37,7 +37,7 @@ class Watch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """The time that counts."""
+        """Takes readings during the block."""
         began, cpu = time.perf_counter(), time.process_time()
         tasks = [asyncio.create_task(self._tick())]
         if self._before is not None:
@@ -62,7 +62,7 @@ class Watch:
         return ServerFigures(
             running=_gauge(reading.running for reading in whole),
             waiting=_gauge(reading.waiting for reading in whole),
-            kv_usage=_gauge(reading.kv_usage for reading in whole if reading.kv_usage > 0),  # llama.cpp tells none
+            kv_usage=_gauge(reading.kv_usage for reading in whole if reading.kv_usage > 0),  # llama.cpp reports none
             preemptions=max(0.0, after.preemptions - before.preemptions),
             prefix_hit_share=(after.prefix_hits - before.prefix_hits) / looked_up if looked_up > 0 else None,
         )
@@ -83,12 +83,14 @@ class Watch:
 
 
 async def _read(clients: Sequence[EndpointClient]) -> EngineMetrics | None:
-    """All endpoints together; None where none tells."""
-    readings = [one for one in await asyncio.gather(*map(_read_one, clients)) if one is not None]
+    """The metrics of all endpoints together; None where no endpoint has any."""
+    readings = [metrics for metrics in await asyncio.gather(*map(_read_one, clients)) if metrics is not None]
     if not readings:
         return None
-    together = {field.name: sum(getattr(one, field.name) for one in readings) for field in fields(EngineMetrics)}
-    return EngineMetrics(**{**together, "kv_usage": max(one.kv_usage for one in readings)})
+    together = {
+        field.name: sum(getattr(metrics, field.name) for metrics in readings) for field in fields(EngineMetrics)
+    }
+    return EngineMetrics(**{**together, "kv_usage": max(metrics.kv_usage for metrics in readings)})
 
 
 async def _read_one(client: EndpointClient) -> EngineMetrics | None:

@@ -1,1 +1,1 @@
-"""What a run would take, found out by rehearsing it on a clock of its own."""
+"""Estimates the cost of a run by rehearsing it on a virtual clock."""

@@ -1,7 +1,7 @@
-"""An event loop whose clock jumps: whenever all coroutines wait, it is the time of the next timer.
+"""An event loop with a virtual clock: when all coroutines wait, the clock jumps to the next timer.
 
-What takes an hour by its timers takes as long as its Python. Only timers may be waited for: no sockets, threads or
-processes.
+An hour of timers takes only the time of its Python code. Coroutines may wait for timers alone, not for sockets, threads
+or processes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Begins at 0 seconds."""
+    """An event loop whose clock begins at 0 seconds."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -35,13 +35,13 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            raise RuntimeError("every coroutine waits, and none of them for a timer")
+            raise RuntimeError("all coroutines wait, and none of them for a timer")
         if timeout > 0:
             self._loop.jump(timeout)
         return super().select(0)
 
 
 def run_virtually(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Like asyncio.run, on a virtual clock."""
+    """Runs a coroutine as asyncio.run does, on a virtual clock."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(coroutine)

@@ -1,4 +1,4 @@
-"""A fleet of modelled engines without sockets: what an endpoint pool takes for clients."""
+"""A fleet of modelled engines without sockets, with the clients that an endpoint pool uses."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from explore_async.settings.recipe import SIMULATED
 
 MODEL = SIMULATED
 SPREAD = 0.3
-"""Standard deviation of the logarithm of an answer's length."""
+"""Standard deviation of the logarithm of a completion's length."""
 _EXAMPLE = re.compile(r'"instruction":|^### Instruction:', re.MULTILINE)
 
 
 class ModelledClient:
-    """One engine. The same question gets the same answer, of whichever engine it is asked.
+    """The client of one modelled engine. Equal requests get equal completions from every engine.
 
-    An answer with examples takes `example_tokens` for each, on average, whatever its text is.
+    A completion with examples takes `example_tokens` for each, on average, whatever its text is.
     """
 
     def __init__(self, url: str, profile: Profile, answerer: Answerer, example_tokens: int) -> None:
@@ -62,19 +62,19 @@ class ModelledClient:
 
 
 class Fleet:
-    """Owns the clients of so many engines, made when the pool opens them."""
+    """Owns the clients of its engines, one engine a profile. The pool opens them."""
 
     def __init__(
         self, profiles: Sequence[Profile], *, duplicate_share: float = 0.2, seed: int = 0, example_tokens: int = 100
     ) -> None:
-        """A share of all instructions repeats; an example takes so many tokens of an answer on average."""
+        """`duplicate_share`: of the instructions that repeat. `example_tokens`: the mean length of an example."""
         self.clients: dict[str, ModelledClient] = {}
         self._profiles = {f"http://engine-{number}:8000/v1": profile for number, profile in enumerate(profiles)}
         self._example_tokens = example_tokens
         self._answerer = Answerer(seed=seed, duplicate_share=duplicate_share, full_lists=True)
 
     def endpoints(self, concurrency: int | None) -> list[EndpointSettings]:
-        """All of them; `concurrency` each, None to find out."""
+        """All endpoints, each with this concurrency; None lets the pool find it out."""
         return [EndpointSettings(url=url, concurrency=concurrency or "auto") for url in self._profiles]
 
     async def open_clients(self, _owned: AsyncExitStack) -> OpenClient:

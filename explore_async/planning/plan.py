@@ -1,4 +1,4 @@
-"""From a rehearsal to what a run would take."""
+"""Estimates the time, tokens and requests of a run from a rehearsal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from explore_async.settings.config import RecipeConfig
 from explore_async.settings.recipe import SIMULATED, Recipe
 
 ENOUGH_REQUESTS = 10_000
-"""Rehearsed; of a longer run the rest is worked out from the second half of these."""
+"""Requests that are rehearsed. The rest of a longer run is extrapolated from the second half of these."""
 FASTEST_CLIENT = 1000.0
-"""Requests a second that one process of ours handles."""
+"""Requests a second that one process of this program handles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Estimates. `rehearsed` requests of `requests` were played through, the rest extrapolated."""
+    """Estimates of a run. `rehearsed` of its `requests` were rehearsed, the rest is extrapolated."""
 
     engines: int
     window: int
@@ -33,7 +33,7 @@ class Plan:
     seconds: float
     explored_s: float
     busy: float
-    """Share of all slots that was taken over the rehearsal."""
+    """The mean share of all slots that was in use during the rehearsal."""
 
     @property
     def gpu_hours(self) -> float:
@@ -45,23 +45,23 @@ class Plan:
 
     @property
     def warnings(self) -> list[str]:
-        found = []
+        warnings = []
         if self.requests_per_s > FASTEST_CLIENT:
-            found.append(
+            warnings.append(
                 f"{self.requests_per_s:,.0f} requests a second are more than one process handles (about "
                 f"{FASTEST_CLIENT:,.0f}): the servers would wait for us. Ask for more examples in a request "
                 "(generation.per_request), or make several runs"
             )
         if self.busy < 1 / 2:
-            found.append(
+            warnings.append(
                 f"only {self.busy:.0%} of the slots are ever busy: there is too little to ask at once. Explore several "
                 "domains in one run, raise the targets, or use fewer servers"
             )
-        return found
+        return warnings
 
 
 def plan(config: RecipeConfig, profile: Profile, engines: int, *, example_tokens: int) -> Plan:
-    """Rehearse the recipe before so many engines, with answers of so many tokens an example."""
+    """Rehearses the recipe with this number of equal engines. `example_tokens`: the mean length of an example."""
     slots = profile.slots * engines
     recipe = config.resolved(model=SIMULATED, slots=slots)
     fleet = Fleet([profile] * engines, seed=recipe.seed, example_tokens=example_tokens)
@@ -77,7 +77,7 @@ def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> 
         later = made.steps[half:]
         gained = sum(step.kept for step in later)
         if gained:
-            more = max(0.0, (wanted - made.kept) / gained)  # so many times what the second half brought
+            more = max(0.0, (wanted - made.kept) / gained)  # in multiples of the second half
             seconds += more * (made.seconds - made.steps[half].committed_at)
             times = 1 + more * len(later) / len(made.steps)
             kept = wanted
@@ -99,7 +99,7 @@ def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> 
 
 
 def _wanted(recipe: Recipe) -> int:
-    """Examples that the recipe asks for, with a tree as large as it may become."""
+    """Examples that the recipe asks for, with the largest possible tree."""
     tasks, in_all = len(recipe.domains), 0
     for depth in range(recipe.exploration.depth + 1):
         cap = recipe.targets.cap_at(depth)

@@ -1,4 +1,4 @@
-"""A run on a virtual clock: the real explorer, driver, performer and pool, before a fleet of modelled engines."""
+"""Rehearses a run on a virtual clock: the real parts of a run with a fleet of modelled engines."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What ran at one moment; `runnable` counts what ran, waited at the engines, or could have been asked."""
+    """Requests at one moment: those that ran, and those that ran, waited at the engines or could have been asked."""
 
     at: float
     running: int
@@ -50,7 +50,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Rehearsal:
-    """What happened, in order. Times in seconds of the virtual clock."""
+    """The record of a rehearsal. Times are seconds of the virtual clock."""
 
     steps: list[Step] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
@@ -60,26 +60,26 @@ class Rehearsal:
     tasks: int = 0
     explored: bool = False
     complete: bool = False
-    """Whether the run came to its end, and not to `most_requests`."""
+    """True when the run came to its own end, and not to `most_requests`."""
 
 
-class _Enough(Exception):
-    """So many requests were wanted."""
+class _RequestLimitReached(Exception):
+    """`most_requests` are committed."""
 
 
-class _Memory:
-    """Outcomes in memory: nothing is resumed here."""
+class _EmptyStore:
+    """A store that keeps nothing: no rehearsal is resumed."""
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Outcome]:
         del keys
         return {}
 
-    async def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome) -> None:
+    async def put(self, key: str, request: Request, chat_request: ChatRequest, outcome: Outcome) -> None:
         pass
 
 
 class _Backend:
-    """The pool as the performer wants it."""
+    """The pool as the performer uses it."""
 
     def __init__(self, pool: EndpointPool) -> None:
         self._pool = pool
@@ -100,9 +100,9 @@ def rehearse(
     most_requests: int | None = None,
     observe: Callable[[Sequence[Event]], None] = lambda _: None,
 ) -> Rehearsal:
-    """Make the run, or its first `most_requests`. The recipe has its window already.
+    """Rehearses the run, or its first `most_requests`.
 
-    `concurrency` of each engine, None to find it out. `observe` is told the events of each commit.
+    `concurrency`: of each engine; None lets the pool find it out. `observe` gets the events of each commit.
     """
     warm_up()  # no coroutine should wait for the disk
     recipe = recipe.model_copy(update={"model": MODEL, "models": {}})
@@ -134,7 +134,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
         if not explorer.explored:
             made.explored_at = now()
         if len(made.steps) == most_requests:
-            raise _Enough
+            raise _RequestLimitReached
 
     async def sample() -> None:
         while True:
@@ -146,12 +146,12 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
 
     async with pool:
         pulse = OwnTime()
-        performer = Performer(_Memory(), prompts.render, _Backend(pool), pulse)
+        performer = Performer(_EmptyStore(), prompts.render, _Backend(pool), pulse)
         explorer.seed_events()
         async with task_group() as group:
             performer.open(group)
             beside = [group.create_task(coroutine) for coroutine in (pool.look(), pool.watch(), sample())]
-            with contextlib.suppress(_Enough):
+            with contextlib.suppress(_RequestLimitReached):
                 await drive(explorer, performer, publish, pulse)
                 made.complete = True
             made.seconds = now()

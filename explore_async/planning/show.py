@@ -1,4 +1,4 @@
-"""A plan on the screen and as JSON."""
+"""Shows a plan on the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def document(plan: Plan, profile: str) -> dict[str, Any]:
 
 
 def show(plan: Plan, profile: str, console: Console) -> None:
-    console.print(f"An estimate, made with a modelled engine ({profile}); no model was asked.")
+    console.print(f"An estimate with a modelled engine ({profile}); no model was asked.")
     table = Table.grid(padding=(0, 3))
     table.add_row("engines, window", f"{plan.engines:,}, {plan.window:,}")
     table.add_row("examples, tasks", f"{plan.examples:,}, {plan.tasks:,}")
     table.add_row("requests", f"{plan.requests:,}" + _rehearsed(plan))
     table.add_row("prompt tokens", f"{plan.prompt_tokens:,}, of which cached {plan.cached_tokens:,}")
-    table.add_row("answer tokens", f"{plan.answer_tokens:,}  ({plan.answer_tokens / plan.seconds:,.0f} a second)")
+    table.add_row("completion tokens", f"{plan.answer_tokens:,}  ({plan.answer_tokens / plan.seconds:,.0f} a second)")
     table.add_row("trees complete after", _time(plan.explored_s))
     table.add_row("wall time", _time(plan.seconds))
     table.add_row("GPU hours", f"{plan.gpu_hours:,.2f}")

@@ -14,7 +14,7 @@ from support.streaming_server import DONE, FINISH, event, paced, raw, streaming,
 
 from explore_async.errors import EndpointError
 from explore_async.measuring.figures import LevelFigures
-from explore_async.measuring.sweep import Plan, Sweep
+from explore_async.measuring.sweep import Sweep, SweepPlan
 from explore_async.serving.endpoints import roster
 from explore_async.settings.operation import EndpointSettings
 
@@ -66,7 +66,7 @@ async def sweep(*urls: str, **changes: Any) -> Sweep:
         "endpoints": tuple(EndpointSettings(url=url) for url in urls), "model": None, "recipe": recipe_config(), "concurrency": (4,),
         "requests": 8, "seconds": 10.0, "max_tokens": None, "seed": 1, **changes,
     }  # fmt: skip
-    swept = Sweep(Plan(**plan), Silent())
+    swept = Sweep(SweepPlan(**plan), Silent())
     await swept.run()
     return swept
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explore_async.errors import ConfigError
-from explore_async.measuring.bottleneck import judge, recommended
+from explore_async.measuring.bottleneck import diagnose, recommended
 from explore_async.measuring.command import levels
 from explore_async.measuring.figures import ClientFigures, Gauge, LevelFigures, ServerFigures, Spread, percentile
 
@@ -52,7 +52,7 @@ def level(concurrency: int, rate: float, **changes) -> LevelFigures:
 
 
 def names(*found: LevelFigures) -> list[str]:
-    return [verdict.bottleneck for verdict in judge(found)]
+    return [verdict.bottleneck for verdict in diagnose(found)]
 
 
 def test_the_next_level_says_whether_there_is_room():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.streaming_server import DONE, FINISH, event, paced, raw, streaming, text, usage
 
 from explore_async.errors import AttemptTimedOut, ConnectionFailed, EndpointUnavailable, RequestRejected
-from explore_async.measuring.streaming import Answer, EventReader, ask, read_chunk
+from explore_async.measuring.streaming import EventReader, StreamedCompletion, ask, read_chunk
 from explore_async.serving.endpoints.client import EndpointClient, open_session
 
 BODY = orjson.dumps({"model": "m", "stream": True, "stream_options": {"include_usage": True}})
@@ -66,7 +66,7 @@ def test_no_document_confuses_the_reader_of_chunks(document: object):
     assert chunk.error is None or chunk.error
 
 
-async def answer(url: str, *, timeout_s: float = 5.0) -> Answer:
+async def answer(url: str, *, timeout_s: float = 5.0) -> StreamedCompletion:
     async with open_session() as session:
         return await ask(EndpointClient(url, session=session), BODY, timeout_s=timeout_s)
 
@@ -112,8 +112,8 @@ async def test_thinking_is_text():
     [
         ([event(text("a")), event({"error": {"message": "engine died", "code": 500}})], "mid-stream: engine died"),
         ([event(text("a")), event({"object": "error", "message": "no room"})], "mid-stream: no room"),
-        ([event(text("a")), b"data: {broken\n\n"], "no JSON"),
-        ([event(text("a"))], "before the answer was finished"),
+        ([event(text("a")), b"data: {broken\n\n"], "not JSON"),
+        ([event(text("a"))], "before the completion was finished"),
         ([event(FINISH), DONE], "streamed no text"),
         ([b'{"choices": [{"message": {"content": "not streamed"}}]}'], "without a stream"),
         ([b"\xff\xfe\x00"], "without a stream"),
