@@ -187,7 +187,7 @@ def share(queries: Texts, corpus: Texts, repeats: int) -> float:
     wanted: dict[int, int] = {}
     for chosen in overlap.in_blocks(lengths):
         bits = blocks.lane_bits(int(lengths[chosen[0]]))
-        block = blocks.marked(queries.ids, queries.starts, chosen, bits, vocabulary)
+        block = blocks.make_block(queries.ids, queries.starts, chosen, bits, vocabulary)
         met = int((block.row_of[0][corpus.ids] > 0).sum())
         wanted[bits] = wanted.get(bits, 0) + 3 * met * (blocks.VECTOR // bits)
     peaks = {bits: peak(np.dtype(f"u{bits // 8}"), repeats) for bits in wanted}

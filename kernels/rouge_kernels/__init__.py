@@ -1,7 +1,7 @@
-"""Exact near-duplicate filtering by ROUGE-L, thousands of times quicker than scoring pair by pair.
+"""Exact near-duplicate filtering by ROUGE-L, thousands of times faster than scoring pair by pair.
 
-A text is dropped when its ROUGE-L with a text kept before it lies above a threshold. Every decision is the one that a
-loop over `rouge_score` (google-research's scorer) would make, to the last bit of the score.
+A text is dropped when its ROUGE-L with a text kept before it is above a threshold. Every decision equals that of a
+loop over `rouge_score` (google-research's scorer), to the last bit of the score.
 
     index = DedupIndex(0.7)
     index.add(seeds)
@@ -9,8 +9,8 @@ loop over `rouge_score` (google-research's scorer) would make, to the last bit o
 
 `similar_pairs` finds all pairs above a threshold, and `RougeL` scores pairs as `rouge_score` does, bit for bit.
 
-The kernels know nothing of where texts come from or what becomes of them. They are compiled on their first call
-(`warm_up` does it at a chosen moment); importing compiles nothing. `NUMBA_DISABLE_JIT=1` runs them as plain Python.
+The kernels do not know where texts come from or what happens to them. numba compiles a kernel on its first call
+(`warm_up` compiles them all at once); an import compiles nothing. `NUMBA_DISABLE_JIT=1` runs them as plain Python.
 """
 
 from rouge_kernels.index import Admission, DedupIndex, similar_pairs, warm_up

@@ -1,4 +1,4 @@
-"""How every kernel here is compiled: on its first call, without the GIL, and kept on disk for the next process."""
+"""The compiler of every kernel here: on the first call, without the GIL, with a cache on disk for the next process."""
 
 import os
 from collections.abc import Callable
@@ -14,11 +14,11 @@ config: Any = numba.config
 
 
 def _cache_folder() -> str:
-    """Where the machine code of exactly these sources is kept; below `NUMBA_CACHE_DIR` or the user's cache folder.
+    """The cache folder for exactly these sources, below `NUMBA_CACHE_DIR` or the user's cache folder.
 
-    numba looks only at the file a kernel stands in to tell whether its machine code is stale, not at the kernels it
-    calls, and fails on the code of an earlier version whose types are gone. So each state of the sources has a folder
-    of its own, and so has each version of numba: two environments would throw away one another's code.
+    numba checks only the file of a kernel to decide that its machine code is stale, not the kernels that it calls, and
+    it fails on the code of an earlier version whose types no longer exist. So each state of the sources has its own
+    folder. Each version of numba has its own, too: otherwise two environments would delete each other's code.
     """
     digest = blake2b(numba.__version__.encode(), digest_size=8)
     for source in sorted(Path(__file__).parent.glob("*.py")):
@@ -28,7 +28,7 @@ def _cache_folder() -> str:
 
 
 def jit(function: F) -> F:
-    """`function` as a kernel. Where its machine code cannot be kept it is compiled anew in each process."""
+    """`function` as a kernel. If no folder can be written for its machine code, each process compiles it again."""
     before = config.CACHE_DIR
     config.CACHE_DIR = _FOLDER
     try:
@@ -41,5 +41,5 @@ def jit(function: F) -> F:
 
 try:
     _FOLDER = _cache_folder()
-except (OSError, RuntimeError):  # no home, or sources within an archive: numba finds a place, or none
+except (OSError, RuntimeError):  # no home, or sources in an archive: numba chooses a folder, if it can
     _FOLDER = ""

@@ -1,12 +1,12 @@
 """The LCS of many queries with one text at once: each query is a lane of one wide vector.
 
-The bit-parallel method of Hyyrö (2004), as in `lcs`, where bit i of a word stands for token i of a query. Nothing
-there ever looks at another query, so one vector operation advances every query of a block by one token of the text:
-256 queries of up to 8 tokens, 128 of up to 16, 64 of up to 32 or 32 of up to 64. Longer queries are cut into slabs of
-64 tokens; a slab walks the whole text and leaves, for each token of it, the carries that the next slab takes in.
+The bit-parallel method of Hyyrö (2004), as in `lcs`, where bit i of a word represents token i of a query. Queries do
+not depend on each other, so one vector operation advances every query of a block by one token of the text: 256 queries
+of up to 8 tokens, 128 of up to 16, 64 of up to 32 or 32 of up to 64. Longer queries are cut into slabs of 64 tokens. A
+slab walks the whole text and stores, for each token of the text, the carries that the next slab reads.
 
-The masks of a row are one string of bits, lane by lane. That it can be read in words of any width is a property of
-little-endian machines.
+The masks of a row are one string of bits, lane by lane. It can be read in words of any width on little-endian machines
+only.
 """
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
@@ -25,17 +25,18 @@ from rouge_kernels._jit import jit
 from rouge_kernels.lcs import ONE, WORD, popcount
 
 VECTOR = 2048
-"""Bits of the lanes of a block: four AVX-512 registers, so that the latency of one hides behind the others."""
+"""Bits of all lanes of a block: four AVX-512 registers, so that the work on three hides the latency of the fourth."""
 WIDTHS = (8, 16, 32, 64)
 ALIGNMENT = 64
-"""Bytes of a cache line: where each row of masks has to begin, for the compiled walks load whole lines."""
+"""Bytes of a cache line. Each row of masks begins at a multiple of it, because the compiled walks load whole lines."""
 
 
 class Block(NamedTuple):
-    """Queries made ready to be compared with any number of texts; query i is lane i."""
+    """Queries prepared for the comparison with any number of texts; query i is lane i."""
 
     masks: npt.NDArray[np.uint64]
-    """[row, word]: where a token stands in a slab of each query. Row 0 is for tokens that it lacks: nowhere."""
+    """[row, word]: positions of a token in a slab of each query, as bits. Row 0, for tokens not in the slab, is
+    zero."""
     row_of: npt.NDArray[np.int32]
     """[slab, id]: the row of a token."""
     bits: int
@@ -43,19 +44,19 @@ class Block(NamedTuple):
 
 
 def lane_bits(longest: int) -> int:
-    """The width of a lane for queries of up to so many tokens; beyond the last width they take several slabs."""
+    """The width of a lane for queries of up to `longest` tokens; above the last width a query takes several slabs."""
     return next((bits for bits in WIDTHS if longest <= bits), WIDTHS[-1])
 
 
 @jit
-def marked(
+def make_block(
     ids: npt.NDArray[np.int32],
     starts: npt.NDArray[np.int64],
     queries: npt.NDArray[np.int64],
     bits: int,
     vocabulary: int,
 ) -> Block:
-    """The block of these of the texts. Every id that any text holds is below `vocabulary`."""
+    """The block of the texts with the numbers `queries`. Every token id is below `vocabulary`."""
     longest = 1
     for query in queries:
         longest = max(longest, starts[query + 1] - starts[query])
@@ -93,12 +94,12 @@ def block_lcs(
         return
     row_of = block.row_of[0]
     for text in range(first, last):
-        met = 0
+        count = 0
         for at in range(starts[text], starts[text + 1]):
             row = row_of[ids[at]]
-            rows[met] = row
-            met += row != 0  # no branch: which tokens occur in a block cannot be predicted
-        walk(block.masks, rows[:met], block.bits, lengths[text - first])
+            rows[count] = row
+            count += row != 0  # no branch: the processor could not predict which tokens occur in a block
+        walk(block.masks, rows[:count], block.bits, lengths[text - first])
 
 
 @jit
@@ -109,7 +110,7 @@ def _slab_by_slab(
     rows: npt.NDArray[np.int32],
     lengths: npt.NDArray[np.uint16],
 ) -> None:
-    """`block_lcs` for long queries: all texts with one slab, whose masks then stay in the cache, before the next."""
+    """`block_lcs` for long queries: all texts with one slab before the next, whose masks then stay in the cache."""
     carries = np.zeros(len(ids), dtype=np.uint32)
     lengths[: len(starts) - 1] = 0
     for row_of in block.row_of:
@@ -123,7 +124,7 @@ def _slab_by_slab(
 def walk(
     masks: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], bits: int, lengths: npt.NDArray[np.uint16]
 ) -> None:
-    """Write each lane's LCS with the text whose tokens have these rows."""
+    """Write the LCS of each lane with the text whose tokens have these rows."""
     lanes = masks.view(f"u{bits // 8}")
     state = ~np.zeros_like(lanes[0])
     for row in rows:
@@ -138,7 +139,7 @@ def walk_on(
     carries: npt.NDArray[np.uint32],
     lengths: npt.NDArray[np.uint16],
 ) -> None:
-    """Add what one slab adds to each lane's LCS. Bit i of `carries` is the carry of lane i at a token, in and out."""
+    """Add one slab's LCS to that of each lane. Bit i of `carries` is the carry of lane i at a token, in and out."""
     state = ~np.zeros_like(masks[0])
     lane = np.arange(len(state), dtype=np.uint64)
     for at, row in enumerate(rows):
@@ -150,9 +151,9 @@ def walk_on(
 
 
 class _Lanes:
-    """Emits the two walks over vectors as wide as a block, which LLVM cuts into the registers that the machine has.
+    """Emits the two walks over vectors as wide as a block. LLVM cuts these into the registers of the machine.
 
-    The state of all lanes then stays in registers from the first token of a text to the last.
+    So the state of all lanes stays in registers from the first token of a text to the last.
     """
 
     def __init__(self, context: Any, builder: Any, bits: int) -> None:
@@ -165,7 +166,7 @@ class _Lanes:
         return self.context.make_array(kind)(self.context, self.builder, value)
 
     def walk(self, masks: Any, rows: Any, step: Callable[[Any, Any, Any], Any]) -> Any:
-        """The state after every row, where `step` makes the next of a state, the row's mask and its position."""
+        """The state after the last row. `step` makes the next state of a state, a row's mask and its position."""
         builder = self.builder
         table = builder.bitcast(masks.data, self.vector.as_pointer())
         state = cgutils.alloca_once_value(
@@ -178,16 +179,16 @@ class _Lanes:
         return builder.load(state)
 
     def zeros(self, state: Any, width: int) -> Any:
-        """How many bits of each lane are clear, in integers of this width."""
+        """The number of clear bits in each lane, in integers of this width."""
         name = f"llvm.ctpop.v{self.vector.count}i{self.lane.width}"
         kind = ir.FunctionType(self.vector, [self.vector])
         counts = self.builder.call(
             cgutils.get_or_insert_function(self.builder.module, kind, name), [self.builder.not_(state)]
         )
-        wanted = ir.VectorType(ir.IntType(width), self.vector.count)
+        target = ir.VectorType(ir.IntType(width), self.vector.count)
         if width == self.lane.width:
             return counts
-        return (self.builder.zext if width > self.lane.width else self.builder.trunc)(counts, wanted)
+        return (self.builder.zext if width > self.lane.width else self.builder.trunc)(counts, target)
 
 
 @intrinsic
@@ -238,9 +239,9 @@ def _walk_on_in_registers(
     return types.void(masks, rows, carries, lengths), emit
 
 
-@overload(walk, strict=False)  # strict would compare annotations too
+@overload(walk, strict=False)  # strict also compares annotations
 def _walk(_masks: Any, _rows: Any, _bits: Any, _lengths: Any) -> Callable[..., None]:
-    # numba looks into what stands here, and passes the typing context itself
+    # numba inspects this lambda, and passes the typing context itself
     return lambda _masks, _rows, _bits, _lengths: _walk_in_registers(_masks, _rows, _bits, _lengths)  # type: ignore[call-arg]  # noqa: PLW0108
 
 

@@ -1,4 +1,4 @@
-"""How much two texts must have in common to be duplicates, by their lengths, for one threshold."""
+"""The least LCS that makes two texts duplicates, by their lengths, for one threshold."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,26 +10,26 @@ from rouge_kernels._jit import jit
 from rouge_kernels.scoring import least_duplicate_lcs
 
 TABLED = 256
-"""Lengths below this are looked up; longer texts are rare enough to work it out."""
+"""Lengths below this have an entry in the table; longer texts are rare, so their bound is computed each time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bounds:
-    """For a threshold: what `least_duplicate_lcs` says of every two lengths below `TABLED`."""
+    """For one threshold: `least_duplicate_lcs` of every two lengths below `TABLED`."""
 
     threshold: float
     least: npt.NDArray[np.int32]
-    """[length, other length]: the least LCS of a duplicate; more than the shorter length where there is none."""
+    """[length, other length]: the least LCS of a duplicate; more than the shorter length if none is possible."""
 
 
 @lru_cache(maxsize=16)
 def bounds_for(threshold: float) -> Bounds:
-    """Shared by all indexes of a threshold, of which a run may have thousands."""
-    return Bounds(threshold, _tabled(threshold))
+    """The bounds of a threshold. All its indexes share them, because a run may have thousands of indexes."""
+    return Bounds(threshold, _fill_table(threshold))
 
 
 @jit
-def _tabled(threshold: float) -> npt.NDArray[np.int32]:
+def _fill_table(threshold: float) -> npt.NDArray[np.int32]:
     least = np.empty((TABLED, TABLED), dtype=np.int32)
     for length in range(TABLED):
         for other in range(length + 1):
@@ -48,10 +48,10 @@ def least_lcs(least: npt.NDArray[np.int32], threshold: float, length: int, other
 
 @jit
 def shortest_partner(least: npt.NDArray[np.int32], threshold: float, length: int) -> int:
-    """The length of the shortest text that a text of `length` tokens can be a duplicate of; itself plus one if none.
+    """The length of the shortest text that a text of `length` tokens can be a duplicate of; `length + 1` if none.
 
-    It is also the least LCS of any duplicate: a text that lies wholly within the other scores higher the longer it is,
-    so the shortest is found by bisection, and a duplicate with less in common would mean a shorter one.
+    A text that is wholly contained in the other scores higher the longer it is, so bisection finds the shortest. This
+    length is also the least LCS of any duplicate: a duplicate with a smaller LCS would imply a shorter partner.
     """
     low, high = 1, length + 1
     while low < high:

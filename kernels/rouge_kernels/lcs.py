@@ -1,8 +1,8 @@
 """The length of the longest common subsequence of two token sequences, 64 tokens at a time.
 
-The bit-parallel method of Hyyrö (2004): bit i of a word stands for token i of the query, and one addition advances
-the whole column of the dynamic-programming table by one token of the other text. Sums wrap at 64 bits on purpose:
-whoever calls these functions uncompiled does so within `wrapping()`.
+The bit-parallel method of Hyyrö (2004): bit i of a word represents token i of the query, and one addition advances
+the whole column of the dynamic-programming table by one token of the other text. Sums wrap at 64 bits on purpose, so
+calls must be inside `wrapping()`, for the case that the functions are not compiled.
 """
 
 from collections.abc import Callable
@@ -32,13 +32,13 @@ def lcs_length(first: list[str], second: list[str]) -> int:
 
 
 def wrapping() -> np.errstate:
-    """Compiled sums wrap in silence; NumPy's scalars, which stand in where the JIT is off, are told to do so too."""
+    """A context in which NumPy's scalars, used when the JIT is off, wrap without a warning as compiled sums do."""
     return np.errstate(over="ignore")
 
 
 @jit
 def lcs_of_ids(query: npt.NDArray[np.int32], text: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> int:
-    """The same over token ids. `rows` has an entry for each id, all of them 0 before and after."""
+    """The same for token ids. `rows` has an entry for each id; all entries are 0 before and after the call."""
     masks = mark(query, rows)
     length = marked_lcs(masks, rows, text, np.empty(masks.shape[1], dtype=np.uint64))
     unmark(query, rows)
@@ -47,7 +47,7 @@ def lcs_of_ids(query: npt.NDArray[np.int32], text: npt.NDArray[np.int32], rows: 
 
 @jit
 def mark(query: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> npt.NDArray[np.uint64]:
-    """Where each token stands in the query, as rows of words; `rows` leads from a token to its row, 0 to none."""
+    """The positions of each token in the query as bits: [row, word]. Sets `rows` to each token's row; 0: absent."""
     distinct = 0
     for token in query:
         if rows[token] == 0:
@@ -61,7 +61,7 @@ def mark(query: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> npt.NDArr
 
 @jit
 def unmark(query: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> None:
-    """Leave `rows` as it was before `mark`; cheaper than clearing all of it."""
+    """Reset `rows` to the state before `mark`; this is cheaper than clearing all of it."""
     for token in query:
         rows[token] = 0
 
@@ -73,7 +73,7 @@ def marked_lcs(
     text: npt.NDArray[np.int32],
     state: npt.NDArray[np.uint64],
 ) -> int:
-    """The LCS of the marked query and one text. `state` is scratch, as long as a row of `masks`."""
+    """The LCS of the marked query and one text. `state` is scratch memory, as long as a row of `masks`."""
     words = masks.shape[1]
     if words == 1:
         return _one_word(masks, rows, text)
@@ -108,7 +108,7 @@ def _one_word(masks: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], text: 
 
 
 def popcount(word: np.uint64) -> int:
-    """How many bits are set; one instruction where compiled."""
+    """The number of bits that are set. Compiled, this is one instruction."""
     return int(word).bit_count()
 
 
@@ -120,6 +120,6 @@ def _ctpop(_typing: Any, _word: Any) -> tuple[Any, Callable[..., Any]]:
     return types.uint64(types.uint64), emit
 
 
-@overload(popcount, strict=False)  # strict would compare annotations too
+@overload(popcount, strict=False)  # strict also compares annotations
 def _popcount(_word: Any) -> Callable[[np.uint64], np.int64]:
     return lambda _word: np.int64(_ctpop(_word))  # type: ignore[call-arg]  # numba passes the typing context

@@ -1,10 +1,10 @@
-"""ROUGE-L between all texts of two collections, or what is wanted of it, without ever holding the matrix.
+"""ROUGE-L between all texts of two collections: the matrix of LCS, or statistics of it that need no matrix in memory.
 
-The texts of the corpus are visited in the order of their length, the queries go in blocks, longest first, each a task
-for some thread. What is reported for a query comes from its block alone, so it is the same for any number of threads.
+Kernels visit the texts of the corpus in the order of their length, and the queries in blocks, longest first; each block
+is work for one thread. The result for a query comes only from its block, so it is the same for any number of threads.
 
-Threads come from a pool and run kernels without the GIL, rather than from numba: its own pool may not be entered from
-two threads at once where neither OpenMP nor TBB is installed.
+Threads come from a pool of Python and run kernels without the GIL. They do not come from numba, because two threads
+must not enter numba's own pool at the same time unless OpenMP or TBB is installed.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rouge_kernels.blocks import VECTOR, lane_bits, marked
+from rouge_kernels.blocks import VECTOR, lane_bits, make_block
 from rouge_kernels.ragged import Texts
 from rouge_kernels.reductions import (
     AT_ONCE,
@@ -33,14 +33,14 @@ from rouge_kernels.threads import processors
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Nearest:
-    """The texts a query scores highest with, best first, the earlier of equals first."""
+    """The texts with the highest scores for each query, best first, the earlier of equals first."""
 
     position: Positions
-    """Position in the corpus; -1 where there are no more texts."""
+    """Position in the corpus; -1 if there are no more texts."""
     lcs: npt.NDArray[np.int64]
-    """LCS in tokens with that text; -1 where there is none."""
+    """LCS with that text in tokens; -1 if there is no text."""
     score: npt.NDArray[np.float64]
-    """ROUGE-L's F with that text; nan where there is none."""
+    """ROUGE-L's F with that text; nan if there is no text."""
 
 
 def lcs_matrix(
@@ -48,12 +48,15 @@ def lcs_matrix(
 ) -> npt.NDArray[Any]:
     """The LCS in tokens of every query with every text of the corpus: [queries, corpus].
 
-    `dtype`: of the integers. For short texts it is memory that is waited for, so uint8 is much quicker; ValueError if
-    an LCS might not fit. `threads` here and below: how many to use at most, as many as there are processors if None.
+    `dtype`: the type of the integers. For short texts memory is the bottleneck, so uint8 is much faster. Raises
+    ValueError if an LCS might not fit. `threads` here and below: the most threads to use; None means one for each
+    processor.
     """
     most = min(np.diff(texts.starts).max(initial=0) for texts in (queries, corpus))
     if not np.issubdtype(dtype, np.integer) or most > np.iinfo(dtype).max:
-        raise ValueError(f"{np.dtype(dtype)} does not hold every LCS, which may be {most}")
+        raise ValueError(
+            f"{np.dtype(dtype)} cannot hold every LCS, which may be up to {most}: use a wider integer type"
+        )
     matrix = np.empty((len(queries), len(corpus)), dtype=dtype)
     unsorted = Corpus(corpus.ids, corpus.starts, np.arange(len(corpus)))
     _each_block(fill_matrix, queries, unsorted, None, threads, matrix)
@@ -61,10 +64,10 @@ def lcs_matrix(
 
 
 def best(queries: Texts, corpus: Texts, *, excluding: Positions | None = None, threads: int | None = None) -> Nearest:
-    """The text that each query scores highest with, the earliest of equals: arrays of one entry a query.
+    """The text with the highest score for each query, the earliest of equals: arrays with an entry for each query.
 
-    `excluding` here and below: for each query the position of a text to leave out, or -1. With a corpus as its own
-    queries, `np.arange(len(corpus))` leaves out each text itself.
+    `excluding` here and below: for each query, the position of a text to leave out, or -1. When the corpus is also the
+    queries, `np.arange(len(corpus))` leaves out each text itself. Raises ValueError for other positions.
     """
     nearest = top_k(queries, corpus, 1, excluding=excluding, threads=threads)
     return Nearest(nearest.position[:, 0], nearest.lcs[:, 0], nearest.score[:, 0])
@@ -73,7 +76,7 @@ def best(queries: Texts, corpus: Texts, *, excluding: Positions | None = None, t
 def top_k(
     queries: Texts, corpus: Texts, k: int, *, excluding: Positions | None = None, threads: int | None = None
 ) -> Nearest:
-    """The k texts that each query scores highest with: arrays of [queries, k]."""
+    """The k texts with the highest scores for each query: arrays of [queries, k]. Raises ValueError if k is below 1."""
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k!r}")
     ordered = by_length(corpus)
@@ -90,9 +93,10 @@ def top_k(
 def mean(
     queries: Texts, corpus: Texts, *, excluding: Positions | None = None, threads: int | None = None
 ) -> npt.NDArray[np.float64]:
-    """The mean F of each query over the corpus; nan where no text is left.
+    """The mean F of each query over the corpus; nan if no text is left.
 
-    Taken of F as 2·LCS/(m+n), texts of one length at a time: nearer to the true mean than a sum of rounded scores.
+    It sums F as 2·LCS/(m+n), for all texts of one length together. This is closer to the true mean than a sum of
+    rounded scores.
     """
     ordered = by_length(corpus)
     total = np.zeros(len(queries))
@@ -111,9 +115,9 @@ def histogram(
     excluding: Positions | None = None,
     threads: int | None = None,
 ) -> npt.NDArray[np.int64]:
-    """How many pairs have their F in each of so many equal parts of [0, 1]: [bins], or per query [queries, bins].
+    """The number of pairs with F in each of `bins` equal parts of [0, 1]: [bins], or with `per_query` [queries, bins].
 
-    Bin b holds `int(F * bins) == b`, the last one also F = 1.
+    Bin b counts `int(F * bins) == b`; the last bin also counts F = 1. Raises ValueError if `bins` is below 1.
     """
     if bins < 1:
         raise ValueError(f"there must be at least one bin, not {bins!r}")
@@ -125,6 +129,7 @@ def histogram(
 
 
 def by_length(texts: Texts) -> Corpus:
+    """The texts sorted by length, as the kernels of `reductions` need them."""
     positions = np.argsort(np.diff(texts.starts), kind="stable")
     ordered = texts.of(positions)
     return Corpus(ordered.ids, ordered.starts, positions)
@@ -142,15 +147,15 @@ def _each_block(
     threads: int | None,
     *results: npt.NDArray[np.generic],
 ) -> None:
-    """Have a kernel of `reductions` write what it finds of each block into the rows of the results."""
+    """Run a kernel of `reductions` on each block; it writes into the rows of the results."""
     if excluding is not None and not (
         len(excluding) == len(queries) and ((excluding >= -1) & (excluding < len(corpus.positions))).all()
     ):
-        raise ValueError("`excluding` needs a position in the corpus, or -1, for each query")
+        raise ValueError("`excluding` must have a position in the corpus, or -1, for each query")
     if min(queries.ids.min(initial=0), corpus.ids.min(initial=0)) < 0:
         raise ValueError("token ids cannot be negative")
     vocabulary = 1 + int(max(queries.ids.max(initial=0), corpus.ids.max(initial=0)))
-    rank = np.full(len(corpus.positions) + 1, -1)  # with -1 at the end, where an index of -1 leads
+    rank = np.full(len(corpus.positions) + 1, -1)  # an index of -1 leads to the -1 at the end
     rank[corpus.positions] = np.arange(len(corpus.positions))
     excluded = rank[_or_none(excluding, queries)]
     lengths = np.diff(queries.starts)
@@ -159,17 +164,17 @@ def _each_block(
 
     def run(chosen: Positions) -> None:
         bits = lane_bits(int(lengths[chosen[0]]))
-        block = marked(queries.ids, queries.starts, chosen, bits, vocabulary)
+        block = make_block(queries.ids, queries.starts, chosen, bits, vocabulary)
         scratch = np.empty((AT_ONCE, VECTOR // bits), dtype=narrowest)
         kernel(Lanes(block, lengths[chosen], excluded[chosen]), corpus, scratch, chosen, *results)
 
     with ThreadPoolExecutor(threads or processors()) as pool:
         for _ in pool.map(run, in_blocks(lengths)):
-            pass  # raises what was raised there
+            pass  # raises the exception of a thread here
 
 
 def in_blocks(lengths: npt.NDArray[np.int64]) -> list[Positions]:
-    """The queries in blocks, longest first, so that none is in wider lanes than it must be but to fill a block."""
+    """The queries in blocks, longest first, so that lanes are no wider than needed except to fill a block."""
     order = np.argsort(-lengths, kind="stable")
     blocks = []
     while len(order):

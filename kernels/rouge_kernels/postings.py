@@ -1,10 +1,10 @@
 """A hash table from keys to lists of the texts posted under them, which grows a little at a time.
 
-Linear hashing (Litwin 1980): the buckets are split one by one, in turn, as nodes come in, so that no insertion ever
-waits for a table to be rebuilt. A node holds its first entry itself; the others lie in a block, which is left for one
-of twice the length when it is full; beyond `LONGEST_BLOCK` entries there follows another block, so that little is
-copied and little lies idle. Blocks that were left are used again. A block has the hints of its entries side by side,
-which is how vector instructions like them, then their texts.
+The table uses linear hashing (Litwin 1980): as nodes are added it splits one bucket at a time, in turn, so that no
+insertion waits for a rebuild. A node stores its first entry itself and the others in a block. When a block is full, its
+entries move to a block of twice the length; after `LONGEST_BLOCK` entries another block follows instead, so that the
+table copies little and wastes little memory. Old blocks are used again. A block stores the hints of its entries side by
+side, as vector instructions need them, and then their texts.
 """
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
@@ -22,24 +22,25 @@ FIRST = 64
 SHORTEST_BLOCK = 2
 LONGEST_BLOCK = 64
 NEXT, KEY, BLOCK, FIRST_ENTRY, NODE = 0, 1, 2, 3, 5
-"""A node: the next in its bucket (0: none), its key, its newest block (0: none) and its first entry; `NODE` fields."""
+"""The `NODE` fields of a node: the next in its bucket (0: none), key, newest block (0: none), first entry."""
 HINT, TEXT, ENTRY = 0, 1, 2
-"""An entry: the text, and what is to be known of it without a look at it; `ENTRY` fields. How the text's length goes
-with its number, and what a hint has, is for those to know who post them."""
+"""The `ENTRY` fields of an entry: a hint, which lets a reader judge the text without loading it, and the text.
+`prefixes` defines their bits."""
 BEFORE, ENTRIES, LENGTH, HEADER = 0, 1, 2, 3
-"""A block begins with the block before it (0: none; else one with `LONGEST_BLOCK` entries), the entries of its list up
-to its last, and how many it can take; `HEADER` fields."""
+"""The `HEADER` fields of a block: the block before it (0: none; else a block with `LONGEST_BLOCK` entries), the number
+of entries of the list up to its last entry, and its capacity."""
 MOST = 2**31 - 1
 NODES, MASK, SPLIT, SLOTS, FREE, STATE = 0, 1, 2, 3, 4, 4 + 7
-"""What `state` holds: nodes and slots in use, the mask of the buckets not yet split, how many of them are split; and
-from `FREE` on for each length of a block the last one that was left, linked by `BEFORE`. `STATE` fields."""
+"""The `STATE` fields of `state`: nodes in use, the mask of the buckets before the current round of splits, buckets
+split in this round, slots in use; and from `FREE` on, for each block length, the last free block, linked by
+`BEFORE`."""
 
 
 class Table(NamedTuple):
-    """Views of the postings' arrays. Node 0 and slot 0 stand for none.
+    """Views of the postings' arrays. Node 0 and slot 0 mean "none".
 
-    Compiled functions that are called for every key take the arrays themselves: to pass a tuple of arrays costs more
-    than what they do.
+    Compiled functions that run for every key take the arrays themselves, because passing a tuple of arrays costs more
+    time than the function.
     """
 
     nodes: npt.NDArray[np.int32]
@@ -48,11 +49,11 @@ class Table(NamedTuple):
     """The blocks, back to back."""
     state: npt.NDArray[np.int64]
     longest: npt.NDArray[np.int64]
-    """For each depth of keys the length of the longest text that has a key of that depth or more."""
+    """For each depth of keys, the length of the longest text with a key of that depth."""
 
 
 class Postings:
-    """Owns the arrays of a table."""
+    """Owns the arrays of a table, and makes them longer."""
 
     def __init__(self, depths: int) -> None:
         self._nodes: npt.NDArray[np.int32] = np.zeros((FIRST, NODE), dtype=np.int32)
@@ -63,7 +64,7 @@ class Postings:
         self.clear()
 
     def clear(self) -> None:
-        """Take everything out, but keep the room."""
+        """Remove all entries, but keep the memory."""
         self._heads[:] = 0
         self._state[:] = 0
         self._state[:FREE] = 1, FIRST - 1, 0, 1
@@ -74,38 +75,40 @@ class Postings:
         return Table(self._nodes, self._heads, self._slots, self._state, self._longest)
 
     def reserve(self, entries: int, texts: int) -> None:
-        """Make room for so many more entries, where so many texts are posted already."""
-        self._nodes = _with_room(self._nodes, int(self._state[NODES]) + entries)
-        self._heads = _with_room(self._heads, int(self._state[NODES]) + entries)
-        self._slots = _with_room(self._slots, int(self._state[SLOTS]) + entries * slots_at_most(texts))
+        """Make room for `entries` more entries when `texts` texts are posted already."""
+        self._nodes = _grow(self._nodes, int(self._state[NODES]) + entries)
+        self._heads = _grow(self._heads, int(self._state[NODES]) + entries)
+        self._slots = _grow(self._slots, int(self._state[SLOTS]) + entries * slots_at_most(texts))
 
     @property
     def nbytes(self) -> int:
         return self._nodes.nbytes + self._heads.nbytes + self._slots.nbytes
 
 
-def _with_room(array: npt.NDArray[np.int32], rows: int) -> npt.NDArray[np.int32]:
+def _grow(array: npt.NDArray[np.int32], rows: int) -> npt.NDArray[np.int32]:
     if rows > MOST:
-        raise OverflowError("an index holds no more than 2**31 numbers in its postings: some 40 million short texts")
+        raise OverflowError(
+            "the postings of an index hold at most 2**31 numbers, about 40 million short texts: use several indexes"
+        )
     return grown(array, rows)
 
 
 @jit
 def slots_at_most(texts: int) -> int:
-    """The slots that one entry may take where so many texts are posted: those of a block twice as long as before."""
+    """The most slots that one more entry needs when `texts` texts are posted: those of a block of twice the length."""
     return HEADER + ENTRY * min(2 * texts + SHORTEST_BLOCK, LONGEST_BLOCK)
 
 
 @jit
 def has_room(table: Table, entries: int, texts: int) -> bool:
-    """Whether so many entries can be posted, wherever they go, where so many texts are posted already."""
+    """True when there is room for `entries` more entries under any keys, when `texts` texts are posted already."""
     nodes, slots = table.state[NODES] + entries, table.state[SLOTS] + entries * slots_at_most(texts)
     return bool(nodes <= len(table.nodes) and nodes <= len(table.heads) and slots <= len(table.slots))
 
 
 @jit
 def find(key: int, nodes: npt.NDArray[np.int32], heads: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> int:
-    """The node with the key, or 0."""
+    """The node with this key, or 0."""
     node = int(heads[_bucket(key, state)])
     while node != 0 and nodes[node, KEY] != key:
         node = int(nodes[node, NEXT])
@@ -114,7 +117,7 @@ def find(key: int, nodes: npt.NDArray[np.int32], heads: npt.NDArray[np.int32], s
 
 @jit
 def entries_of(node: int, nodes: npt.NDArray[np.int32], slots: npt.NDArray[np.int32]) -> int:
-    """How many texts are posted under the node's key."""
+    """The number of texts posted under the node's key."""
     block = int(nodes[node, BLOCK])
     return 1 if block == 0 else int(np.int64(slots[block + ENTRIES]))
 
@@ -130,7 +133,7 @@ def post(
     slots: npt.NDArray[np.int32],
     state: npt.NDArray[np.int64],
 ) -> None:
-    """Enter a text under the key, whose node is `node`, or 0 if it has none yet. There is room for it."""
+    """Add a text under the key. `node` is the key's node, or 0 if it has none yet. The caller has made room."""
     if node == 0:
         node = _add_node(key, nodes, heads, state)
         nodes[node, FIRST_ENTRY + HINT] = hint
@@ -138,12 +141,12 @@ def post(
         return
     block, entries = int(nodes[node, BLOCK]), entries_of(node, nodes, slots)
     place = in_last_block(entries + 1) - 1
-    if place == 0:  # a bare constant, or an element of an array passed on, would be a type of its own to numba
+    if place == 0:  # int(np.int64(…)) here and below: numba gives a literal, or an array element, a type of its own
         full = block
-        block = _block(int(np.int64(SHORTEST_BLOCK)), slots, state)
+        block = _take_block(int(np.int64(SHORTEST_BLOCK)), slots, state)
         slots[block + BEFORE] = full
     elif place == slots[block + LENGTH]:
-        block = _longer(block, slots, state)
+        block = _double(block, slots, state)
     nodes[node, BLOCK] = block
     at = block + HEADER + place
     slots[at] = hint
@@ -153,31 +156,31 @@ def post(
 
 @jit
 def in_last_block(entries: int) -> int:
-    """How many of the entries of a list, which are two at least, lie in its newest block."""
+    """The number of entries in the newest block of a list of `entries` entries, at least two."""
     return (entries - 2) % LONGEST_BLOCK + 1
 
 
 @jit
-def _longer(block: int, slots: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> int:
-    """A block with the entries of a full one, which is left, and room for more."""
+def _double(block: int, slots: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> int:
+    """Move the entries of a full block to a block of twice the length, free the old block, and return the new one."""
     length = int(np.int64(slots[block + LENGTH]))
-    new = _block(2 * length, slots, state)
+    new = _take_block(2 * length, slots, state)
     slots[new + BEFORE] = slots[block + BEFORE]
     for field in range(ENTRY):
         source, target = block + HEADER + field * length, new + HEADER + field * 2 * length
         for at in range(length):
             slots[target + at] = slots[source + at]
-    slots[block + BEFORE] = state[_free(length)]
-    state[_free(length)] = block
+    slots[block + BEFORE] = state[_free_field(length)]
+    state[_free_field(length)] = block
     return new
 
 
 @jit
-def _block(length: int, slots: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> int:
-    """A block of this length: one that was left, or a new one."""
-    block = int(state[_free(length)])
+def _take_block(length: int, slots: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> int:
+    """Take a block of this length: a free one, or a new one."""
+    block = int(state[_free_field(length)])
     if block != 0:
-        state[_free(length)] = slots[block + BEFORE]
+        state[_free_field(length)] = slots[block + BEFORE]
         return block
     block = int(state[SLOTS])
     state[SLOTS] = block + HEADER + ENTRY * length
@@ -186,8 +189,8 @@ def _block(length: int, slots: npt.NDArray[np.int32], state: npt.NDArray[np.int6
 
 
 @jit
-def _free(length: int) -> int:
-    """Where the state tells of the blocks of this length, a power of two."""
+def _free_field(length: int) -> int:
+    """The field of the state for free blocks of this length, a power of two."""
     return FREE + popcount(np.uint64(length - 1))
 
 
@@ -217,7 +220,7 @@ def _add_node(
 
 @jit
 def _split(nodes: npt.NDArray[np.int32], heads: npt.NDArray[np.int32], state: npt.NDArray[np.int64]) -> None:
-    """Deal the nodes of the next bucket in turn out to it and to a new one."""
+    """Split the next bucket: each of its nodes stays or moves to a new bucket."""
     low, bit = state[SPLIT], state[MASK] + 1
     node = int(heads[low])
     stay, go = 0, 0

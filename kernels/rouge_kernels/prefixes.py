@@ -1,18 +1,18 @@
-"""The keys of a text, so chosen that any two near-duplicates have one in common.
+"""The keys of a text, chosen so that any two near-duplicates have a key in common.
 
-Fix an order of all tokens. Of the tokens that a duplicate shares with a text of m tokens, at least `need` in number,
-the first is among the first m - need + 1 of the text's tokens, since only m - need are not shared (prefix filtering,
-Chaudhuri et al. 2006). By the same count the first two are among the first m - need + 2, and so on. So a key may be one
-token of the prefix, or several.
+Fix an order of all tokens. A duplicate shares at least `need` tokens with a text of m tokens, so at most m - need
+tokens of the text are not shared. Therefore the first shared token is among the first m - need + 1 tokens of the text
+(prefix filtering, Chaudhuri et al. 2006), the first two are among the first m - need + 2, and so on. So a key may be
+one token of the prefix, or several.
 
-A text is posted under each token of its prefix; but where a token has very many texts already, under the pairs that it
-begins, where a pair has as many under the triples, and so on: where there are `FULL` of them for each of the longer
-keys that would take the place of this one. So lists stay short however common their tokens, and shortest where that
-costs little memory. A list that once was full stays so: whoever looks for duplicates reads the lists of his tokens, and
-beyond those that are full also the lists below them.
+A text is posted under each token of its prefix. If a token already has very many texts, the text is posted instead
+under the pairs that begin with this token; if such a pair has very many texts, under the triples, and so on. "Very
+many" means `FULL` texts for each longer key that would replace this key. So lists stay short even for common tokens,
+and they are shortest where that costs little memory. A full list stays full, so a reader scans the lists of the text's
+tokens and, below each full list, the lists of the longer keys.
 
-The order is that of the tokens' ids, the highest first. Ids are given in the order in which tokens are met, so a token
-with a high id is rare, nearly always. Being fixed for ever, the order never asks for anything to be built anew.
+The order of the tokens is that of their ids, the highest first. Ids are given in the order of first use, so a token
+with a high id is nearly always rare. The order never changes, so nothing has to be rebuilt.
 """
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
@@ -23,30 +23,29 @@ import numpy.typing as npt
 from rouge_kernels._jit import jit
 
 DEPTH = 8
-"""The most tokens in a key. A list of keys as deep as this may grow beyond `FULL`."""
+"""The most tokens in a key. The list of a key with this many tokens may grow beyond `FULL`."""
 FULL = 320
-"""Entries of a list from which on a text is posted under a longer key where one takes the place of this one; where
-several would, so many times as many. A list is scanned at some two nanoseconds an entry, a longer key takes as long to
-find as a hundred of them; memory goes with the keys of a text."""
+"""Entries of a list. A text is posted under longer keys when the list has this many entries for each longer key that
+would replace it. A scan takes about 2 ns for each entry, and to find a longer key takes as long as a scan of about 100
+entries; memory grows with the number of keys."""
 MOST_KEYS = 128
-"""Keys that a text is posted under, where keys of one token do not already come to more."""
+"""The most keys that a text is posted under, unless its keys of one token are already more."""
 TOKEN, FIRST, TIMES, SORTED, ARRANGED = 0, 1, 2, 3, 4
-"""The rows of an arrangement, which has a column for each distinct token of a text, in order: the token, how many
-tokens of the text, repeats included, come before it in the order, how often it occurs; and a row to sort in.
-`ARRANGED` rows."""
+"""The `ARRANGED` rows of an arrangement, which has a column for each distinct token of a text, in order: the token, the
+number of tokens of the text before it (with repeats), the number of times that it occurs, and a row for sorting."""
 WHICH, COPY, KEY, DOWN, PATH = 0, 1, 2, 3, 4
-"""The rows of a path, the key of one to `DEPTH` tokens that a walk has come to, which has a column for each of them:
-which distinct token it is, and which occurrence of it, from 0; the key of the path so far; and, in the first column
-only, whether the next step is down. `PATH` rows."""
+"""The `PATH` rows of a path, which is the key of one to `DEPTH` tokens that a walk has reached, with a column for each
+of them: the number of the distinct token, the number of the occurrence of it (from 0), the key up to this token, and,
+in the first column only, 1 when the next step goes down."""
 LENGTH_BITS, SKIPPED_BITS, TOKEN_BITS = 6, 4, 28
-"""What an entry tells of a text: beside its number its length, and in the 32 bits of its hint, from the lowest, how
-many of its tokens the key skips, and its tokens."""
+"""The bits of an entry. The low bits of the text's number hold the text's length. The 32 bits of the hint hold, from
+the lowest, the number of tokens that the key skips and the short signature of the tokens."""
 UNKNOWN_LENGTH = (1 << LENGTH_BITS) - 1
-"""This long or longer."""
+"""Stands for this length and every longer one."""
 MOST_SKIPPED = (1 << SKIPPED_BITS) - 1
 MOST_TEXTS = 1 << (32 - LENGTH_BITS)
 SIGN = 1 << 31
-"""32 bits are stored as a signed number, less by this."""
+"""Unsigned numbers of 32 bits are stored as signed numbers, with this subtracted."""
 INSERTION_SORTED = 48
 _FOR_KEYS = np.uint64(0x9E37_79B9_7F4A_7C15)
 _FOR_TOKENS = np.uint64(0xBF58_476D_1CE4_E5B9)
@@ -59,7 +58,7 @@ Rows = npt.NDArray[np.int64]
 
 @jit
 def arrange(text: npt.NDArray[np.int32], into: Rows) -> int:
-    """The distinct tokens of the text in order; returns how many they are."""
+    """Write the arrangement of the text's distinct tokens; return their number."""
     length = len(text)
     for place in range(length):
         into[SORTED, place] = -int(text[place])
@@ -93,22 +92,22 @@ def _sort(values: Rows) -> None:
 
 @jit
 def go_down(path: Rows) -> None:
-    """Let the next step be to the keys below this one."""
+    """Make the next step go to the keys below this one."""
     path[DOWN, 0] = 1
 
 
 @jit
 def to_root(path: Rows) -> int:
-    """Let the next step be from above all keys to the first of them; returns the depth there, -1."""
+    """Make the next step go to the first key of all; return the depth above all keys, -1."""
     path[DOWN, 0] = 1
     return int(np.int64(-1))
 
 
 @jit
 def step(path: Rows, depth: int, deepest: int, spare: int, arranged: Rows, distinct: int) -> int:
-    """Go on, depth first, to the next key that the text has: to the first one below, if that was chosen by `go_down`.
+    """Go to the next key of the text, depth first; after `go_down`, to the first key below this one.
 
-    `spare`: how many tokens of the text need not be shared. Returns the new depth, from 0; -1 when the walk is over.
+    `spare`: the number of tokens of the text that need not be shared. Returns the new depth, from 0; -1 at the end.
     """
     if path[DOWN, 0] == 1 and depth < deepest:
         index = path[WHICH, depth] if depth >= 0 else 0
@@ -132,31 +131,31 @@ def step(path: Rows, depth: int, deepest: int, spare: int, arranged: Rows, disti
 
 @jit
 def skipped(path: Rows, depth: int, arranged: Rows) -> int:
-    """How many tokens of the text that are not of the key come before the last one that is."""
+    """The number of tokens of the text that come before the last token of the key and are not in the key."""
     return int(arranged[FIRST, path[WHICH, depth]] + path[COPY, depth] - depth)
 
 
 @jit
 def most_below(path: Rows, depth: int, spare: int, arranged: Rows) -> int:
-    """How many keys of one token more the text may have below this one: one at least."""
+    """The most keys with one more token that the text may have below this key; at least 1."""
     return spare - skipped(path, depth, arranged) + 1
 
 
 @jit
 def hint_of(skips: int, signature: np.uint64) -> int:
-    """What is to be known of a text under a key without a look at it, its length aside."""
+    """The hint of an entry: the tokens that its key skips, and the short signature of its text."""
     return (int(signature) << SKIPPED_BITS | min(skips, MOST_SKIPPED)) - SIGN
 
 
 @jit
 def numbered(text: int, length: int) -> int:
-    """The number of a text together with its length."""
+    """The number of a text with its length in the low bits."""
     return (text << LENGTH_BITS | min(length, UNKNOWN_LENGTH)) - SIGN
 
 
 @jit
 def _key(above: int, token: int) -> int:
-    """31 well-mixed bits. Unsigned throughout: numba takes it that signed products never overflow."""
+    """31 well-mixed bits. All numbers are unsigned, because numba assumes that signed products never overflow."""
     mixed = np.uint64(above) * _FOR_KEYS + np.uint64(token + 1) * _FOR_TOKENS
     mixed = (mixed ^ (mixed >> _HALF)) * _FOR_MIXING
     return int((mixed ^ (mixed >> _HALF)) & _BITS_31)

@@ -10,14 +10,14 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 SMALL = 1 << 20
-"""Bytes up to which an array grows to twice its size, for fewer steps; a larger one by a sixteenth, for less waste."""
+"""Bytes. A smaller array doubles, so that it grows rarely; a larger one grows by a sixteenth, to waste little."""
 
 
 def grown(array: npt.NDArray[Scalar], rows: int) -> npt.NDArray[Scalar]:
-    """`array`, made longer if need be, so that it has room for so many rows; padded with zeros.
+    """`array` with room for at least `rows` rows; new rows are zero.
 
-    It grows in place where the memory allows: a large one is moved by its page table and not copied. No view of it may
-    be used any longer.
+    It grows in place if possible: the system remaps the pages of a large array and copies nothing. Old views of it are
+    invalid afterwards.
     """
     if rows > len(array):
         more = len(array) if array.nbytes < SMALL else len(array) // 16
@@ -28,8 +28,8 @@ def grown(array: npt.NDArray[Scalar], rows: int) -> npt.NDArray[Scalar]:
 class RaggedRows:
     """Owns the buffers of the rows; row i is `values[starts[i]:starts[i + 1]]`.
 
-    Kernels write new rows into the buffers themselves: `reserve` room, let them write, then `extend_to` the new
-    number of rows. Whatever lies behind the last row is undefined, and `reserve` may replace both buffers.
+    Kernels write new rows into the buffers themselves: call `reserve`, run the kernel, then call `extend_to` with the
+    new number of rows. Everything behind the last row is undefined, and `reserve` may replace both buffers.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class RaggedRows:
         return self._rows
 
     def reserve(self, rows: int, values: int) -> None:
-        """Make room for so many more rows with so many values in all."""
+        """Make room for `rows` more rows with `values` values in total."""
         self.starts = grown(self.starts, self._rows + rows + 1)
         self.values = grown(self.values, int(self.starts[self._rows]) + values)
 
     def extend_to(self, rows: int) -> None:
-        """There are now so many rows."""
+        """Set the number of rows to `rows`."""
         self._rows = rows
 
 
@@ -61,7 +61,7 @@ class Texts:
         return len(self.starts) - 1
 
     def of(self, positions: npt.NDArray[np.int64]) -> "Texts":
-        """Those at these positions, in this order."""
+        """The texts at these positions, in this order."""
         lengths = np.diff(self.starts)[positions]
         starts = np.zeros(len(positions) + 1, dtype=np.int64)
         np.cumsum(lengths, out=starts[1:])

@@ -1,11 +1,11 @@
-"""What is wanted of the LCS of one block of queries with a whole corpus, a few texts at a time: kernels over arrays.
+"""Kernels that reduce the LCS of one block of queries with a whole corpus to a result, a few texts at a time.
 
-Texts come by length. In a run of equal lengths, F depends on nothing but the query and the LCS: it is summed,
-counted and compared as an integer, and turned into F once.
+Texts are sorted by length. In a run of texts of equal length, F depends only on the query and the LCS. So the kernels
+sum, count and compare integers, and compute F once.
 """
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
-# a bare 0, or an element of an array passed on, has a type of its own, for which numba would compile once more
+# int(np.int64(0)): numba gives a literal 0 a type of its own, for which it would compile the callees again
 
 from typing import Any, NamedTuple
 
@@ -17,34 +17,34 @@ from rouge_kernels.blocks import Block, block_lcs
 from rouge_kernels.scoring import fmeasure
 
 AT_ONCE = 64
-"""Texts whose LCS are held at a time; with a block of queries they fill a part of the nearest cache."""
+"""Texts whose LCS are in memory at a time; with a block of queries they fill a part of the first-level cache."""
 MARGIN = 1e-6
-"""Far above what rounding makes of an LCS worked back from its F, and far below one token."""
+"""Tokens. It is far above the rounding error of an LCS computed from its F, and far below one token."""
 
 Positions = npt.NDArray[np.int64]
 
 
 class Corpus(NamedTuple):
-    """The texts of a corpus by length, equally long ones in their old order."""
+    """The texts of a corpus sorted by length; texts of equal length keep their order."""
 
     ids: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
     positions: Positions
-    """Where each text stood before."""
+    """The position of each text before the sort."""
 
 
 class Lanes(NamedTuple):
-    """A block and what is to be known of its queries, one entry a lane that is taken."""
+    """A block and the facts about its queries, with an entry for each lane in use."""
 
     block: Block
     lengths: npt.NDArray[np.int64]
     excluded: Positions
-    """The text, as `Corpus` orders them, whose LCS counts as 0; -1 for none."""
+    """The text, in the order of `Corpus`, whose LCS counts as 0; -1 for none."""
 
 
 @jit
 def run_end(starts: npt.NDArray[np.int64], first: int) -> int:
-    """The end of the run of equally long texts that begins at `first`, but no more than `AT_ONCE` of them."""
+    """The end of the run of texts of equal length that begins at `first`, at most `AT_ONCE` texts later."""
     length = starts[first + 1] - starts[first]
     last = first + 1
     while last < min(first + AT_ONCE, len(starts) - 1) and starts[last + 1] - starts[last] == length:
@@ -54,6 +54,7 @@ def run_end(starts: npt.NDArray[np.int64], first: int) -> int:
 
 @jit
 def compare(lanes: Lanes, corpus: Corpus, first: int, last: int, lcs: npt.NDArray[np.uint16]) -> None:
+    """Write into `lcs[text - first, lane]` the LCS of the texts before `last`; excluded texts get 0."""
     block_lcs(lanes.block, corpus.ids, corpus.starts, first, last, lcs)
     for lane, text in enumerate(lanes.excluded):
         if first <= text < last:
@@ -64,6 +65,7 @@ def compare(lanes: Lanes, corpus: Corpus, first: int, last: int, lcs: npt.NDArra
 def fill_matrix(
     lanes: Lanes, corpus: Corpus, lcs: npt.NDArray[np.uint16], chosen: Positions, matrix: npt.NDArray[Any]
 ) -> None:
+    """Write the LCS with every text into the rows of the chosen queries."""
     for first in range(0, len(corpus.positions), AT_ONCE):
         last = min(first + AT_ONCE, len(corpus.positions))
         compare(lanes, corpus, first, last, lcs)
@@ -76,6 +78,7 @@ def fill_matrix(
 def add_scores(
     lanes: Lanes, corpus: Corpus, lcs: npt.NDArray[np.uint16], chosen: Positions, total: npt.NDArray[np.float64]
 ) -> None:
+    """Add the sum of F over the corpus to the total of each chosen query."""
     last = int(np.int64(0))
     while last < len(corpus.positions):
         first, last = last, run_end(corpus.starts, last)
@@ -94,6 +97,7 @@ def add_scores(
 def count_bins(
     lanes: Lanes, corpus: Corpus, lcs: npt.NDArray[np.uint16], chosen: Positions, counts: npt.NDArray[np.int64]
 ) -> None:
+    """Count the F of each chosen query over the corpus, by bins of [0, 1]."""
     bins = counts.shape[1]
     most = min(lanes.lengths[0], corpus.starts[-1] - corpus.starts[-2]) if len(corpus.positions) else 0
     tally = np.zeros((len(chosen), most + 1), dtype=np.int64)
@@ -121,17 +125,17 @@ def find_top(
     corpus: Corpus,
     lcs: npt.NDArray[np.uint16],
     chosen: Positions,
-    found: Positions,
-    found_lcs: npt.NDArray[np.int64],
-    found_score: npt.NDArray[np.float64],
+    nearest: Positions,
+    nearest_lcs: npt.NDArray[np.int64],
+    nearest_score: npt.NDArray[np.float64],
 ) -> None:
-    """Enter the texts with anything in common into the rows of the chosen queries, which are in order throughout.
+    """Insert the texts with a non-zero LCS into the rows of the chosen queries, which stay sorted.
 
-    A lane that a text can interest only with a certain LCS says so beforehand in `least`, so that most texts are
-    passed over by comparing integers. In a run of equal lengths only a greater LCS is news after one that was looked
-    at, since positions rise. An empty place has position -1 and score 0, which an LCS of 0 does not beat.
+    `least` holds, for each lane, the smallest LCS that can enter its row, so that a comparison of integers skips most
+    texts. In a run of equal lengths positions rise, so after each check only a greater LCS can enter. An empty place
+    has position -1 and score 0, and an LCS of 0 does not beat it.
     """
-    k = found.shape[1]
+    k = nearest.shape[1]
     least = np.zeros(len(lanes.lengths), dtype=lcs.dtype)
     before = -1
     last = int(np.int64(0))
@@ -140,7 +144,7 @@ def find_top(
         length = corpus.starts[last] - corpus.starts[last - 1]
         if length != before:
             for lane, query in enumerate(chosen):
-                least[lane] = least_worth(found_score[query, k - 1], lanes.lengths[lane] + length)
+                least[lane] = least_worth(nearest_score[query, k - 1], lanes.lengths[lane] + length)
             before = length
         if not within_reach(lanes.lengths, least, length):
             continue
@@ -156,31 +160,32 @@ def find_top(
                 position = corpus.positions[text]
                 place = k
                 while place > 0 and (
-                    score > found_score[query, place - 1]
-                    or (score == found_score[query, place - 1] and position < found[query, place - 1])
+                    score > nearest_score[query, place - 1]
+                    or (score == nearest_score[query, place - 1] and position < nearest[query, place - 1])
                 ):
                     place -= 1
                 if place == k:
                     least[lane] = common + 1
                     continue
                 for behind in range(k - 1, place, -1):
-                    found[query, behind] = found[query, behind - 1]
-                    found_lcs[query, behind] = found_lcs[query, behind - 1]
-                    found_score[query, behind] = found_score[query, behind - 1]
-                found[query, place] = position
-                found_lcs[query, place] = common
-                found_score[query, place] = score
-                least[lane] = max(least[lane], least_worth(found_score[query, k - 1], lanes.lengths[lane] + length))
+                    nearest[query, behind] = nearest[query, behind - 1]
+                    nearest_lcs[query, behind] = nearest_lcs[query, behind - 1]
+                    nearest_score[query, behind] = nearest_score[query, behind - 1]
+                nearest[query, place] = position
+                nearest_lcs[query, place] = common
+                nearest_score[query, place] = score
+                least[lane] = max(least[lane], least_worth(nearest_score[query, k - 1], lanes.lengths[lane] + length))
 
 
 @jit
 def least_worth(score: float, tokens: int) -> int:
-    """An LCS below which no pair of so many tokens together comes up to this score."""
+    """An LCS such that every pair with a smaller one, and `tokens` tokens together, is below this score."""
     return max(1, int(np.ceil(score * tokens / 2 - MARGIN)))
 
 
 @jit
 def within_reach(lengths: npt.NDArray[np.int64], least: npt.NDArray[np.uint16], length: int) -> bool:
+    """True when a text of this length can reach the least LCS of any lane."""
     within = False
     for lane in range(len(lengths)):
         within |= least[lane] <= min(lengths[lane], length)
@@ -189,6 +194,7 @@ def within_reach(lengths: npt.NDArray[np.int64], least: npt.NDArray[np.uint16], 
 
 @jit
 def any_at_least(lcs: npt.NDArray[np.uint16], least: npt.NDArray[np.uint16], lanes: int) -> bool:
+    """True when any lane has its least LCS or more."""
     enough = False
     for lane in range(lanes):
         enough |= lcs[lane] >= least[lane]
@@ -196,15 +202,15 @@ def any_at_least(lcs: npt.NDArray[np.uint16], least: npt.NDArray[np.uint16], lan
 
 
 @jit
-def fill_up(found: Positions, excluded: Positions, texts: int) -> None:
-    """Enter the earliest texts with nothing in common into the places that are left."""
-    for query in range(len(found)):
+def fill_up(nearest: Positions, excluded: Positions, texts: int) -> None:
+    """Fill the places that are left with the earliest texts that have an LCS of 0."""
+    for query in range(len(nearest)):
         text = 0
-        for place in range(found.shape[1]):
-            if found[query, place] >= 0:
+        for place in range(nearest.shape[1]):
+            if nearest[query, place] >= 0:
                 continue
-            while text < texts and (text == excluded[query] or (found[query, :place] == text).any()):
+            while text < texts and (text == excluded[query] or (nearest[query, :place] == text).any()):
                 text += 1
             if text < texts:
-                found[query, place] = text
+                nearest[query, place] = text
                 text += 1

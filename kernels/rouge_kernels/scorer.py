@@ -1,4 +1,4 @@
-"""ROUGE-L of pairs of texts, equal to that of `rouge_score` to the last bit."""
+"""ROUGE-L of pairs of texts, equal to the scores of `rouge_score` to the last bit."""
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
 
@@ -16,17 +16,17 @@ from rouge_kernels.vocabulary import Vocabulary
 
 
 class Score(NamedTuple):
-    """Shares of 1; all 0 where either text has no tokens."""
+    """Fractions from 0 to 1; all are 0 if either text has no tokens."""
 
     precision: float
-    """The LCS's share of the prediction's tokens."""
+    """LCS / tokens of the prediction."""
     recall: float
-    """The LCS's share of the target's tokens."""
+    """LCS / tokens of the target."""
     fmeasure: float
 
 
 class Scores(NamedTuple):
-    """A score for each pair, as three arrays."""
+    """The scores of all pairs, as three arrays with an entry for each pair."""
 
     precision: npt.NDArray[np.float64]
     recall: npt.NDArray[np.float64]
@@ -36,7 +36,8 @@ class Scores(NamedTuple):
 class RougeL:
     """Scores predictions against targets, as `RougeScorer(["rougeL"], use_stemmer=stemming)` does.
 
-    It keeps the tokens it has met, so one scorer for many calls is faster than many. Not for two threads at once.
+    It remembers the ids of tokens, so one scorer for many calls is faster than a new scorer for each call. Two threads
+    must not use a scorer at the same time.
     """
 
     def __init__(self, *, stemming: bool = False) -> None:
@@ -47,15 +48,15 @@ class RougeL:
         return Score(float(scores.precision[0]), float(scores.recall[0]), float(scores.fmeasure[0]))
 
     def score_multi(self, targets: Sequence[str], prediction: str) -> Score:
-        """The score with the target that gives the highest F, the first of equals. ValueError without targets."""
+        """The score with the target of the highest F, the first of equals. Raises ValueError without targets."""
         if not targets:
-            raise ValueError("no targets to score against")
+            raise ValueError("no targets: give at least one to score against")
         scores = self.score_pairs(targets, [prediction] * len(targets))
         best = int(np.argmax(scores.fmeasure))
         return Score(float(scores.precision[best]), float(scores.recall[best]), float(scores.fmeasure[best]))
 
     def score_pairs(self, targets: Sequence[str], predictions: Sequence[str]) -> Scores:
-        """The score of each target with the prediction of the same position. ValueError if they are not as many."""
+        """The score of each target with the prediction at its position. Raises ValueError if the numbers differ."""
         if len(targets) != len(predictions):
             raise ValueError(f"{len(targets)} targets and {len(predictions)} predictions do not make pairs")
         target, prediction = self._vocabulary.encode(targets), self._vocabulary.encode(predictions)

@@ -1,8 +1,8 @@
-"""How many threads there is work for."""
+"""The default number of threads."""
 
 import os
 
 
 def processors() -> int:
-    """The processors that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

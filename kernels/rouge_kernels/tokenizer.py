@@ -1,4 +1,4 @@
-"""Text to tokens. A tokenizer decides what counts as the same word, and with that what counts as a duplicate."""
+"""Tokenizers: from a text to its tokens. They decide which words are equal, and so which texts are duplicates."""
 
 import re
 import unicodedata
@@ -14,9 +14,9 @@ ZERO_WIDTH_SPACE = "\u200b"
 class RougeTokenizer:
     """The tokens of `rouge_score`'s default tokenizer: runs of a-z and 0-9 in the lower-cased text.
 
-    Lower-casing comes first, so a character outside ASCII whose lower case lies within it (the Kelvin sign) counts.
-    Text in any other script has no tokens. With `stemming`, tokens of more than three characters are replaced by what
-    nltk's Porter stemmer makes of them, as `rouge_score` does with `use_stemmer`; this needs nltk.
+    Lower-casing comes first, so a character outside ASCII with a lower case in ASCII (the Kelvin sign) is a token.
+    Text in other scripts has no tokens. With `stemming`, nltk's Porter stemmer replaces tokens of more than three
+    characters, as in `rouge_score` with `use_stemmer`; this needs nltk.
     """
 
     _words = re.compile("[a-z0-9]+")
@@ -45,17 +45,17 @@ _LONGEST_UNSTEMMED = 3
 
 
 class _Stemmer:
-    """What is used of nltk's, which publishes no types."""
+    """The part of nltk's stemmer that we use; nltk publishes no types."""
 
     def stem(self, word: str) -> str: ...  # type: ignore[empty-body]
 
 
 class UnicodeTokenizer:
-    """Words of any script: runs of letters, digits and marks; each Han, Hiragana or Katakana character for itself.
+    """Words of any script: runs of letters, digits and marks; each Han, Hiragana or Katakana character is a token.
 
-    The text is first brought to NFKC and case-folded, so that full-width letters, ligatures and the two spellings
-    of an accented letter make the same tokens. Hangul is written with spaces and is cut there, like Latin. Thai, Lao,
-    Khmer and Burmese are not: a phrase without spaces is one token there, and fewer near-duplicates are found.
+    The text is first normalized to NFKC and case-folded, so that full-width letters, ligatures and the two spellings
+    of an accented letter give the same tokens. Hangul is written with spaces and is cut there, like Latin. Thai, Lao,
+    Khmer and Burmese have no spaces between words: a whole phrase is one token, so fewer near-duplicates are found.
     """
 
     def __call__(self, text: str) -> list[str]:
@@ -63,25 +63,25 @@ class UnicodeTokenizer:
 
     @staticmethod
     def spaced(text: str) -> str:
-        """The text with its tokens apart, by spaces and nothing else."""
-        return unicodedata.normalize("NFKC", text).casefold().translate(_SEPARATED)
+        """The text with exactly its tokens separated by spaces."""
+        return unicodedata.normalize("NFKC", text).casefold().translate(_SEPARATOR)
 
 
-class _Separated(dict[int, str]):
-    """For `str.translate`: what becomes of each character, worked out when it is first met."""
+class _Separator(dict[int, str]):
+    """Table for `str.translate`: the replacement of each character, computed at its first use."""
 
     def __missing__(self, codepoint: int) -> str:
-        self[codepoint] = replacement = _separated(chr(codepoint))
+        self[codepoint] = replacement = _separate(chr(codepoint))
         return replacement
 
 
-def _separated(character: str) -> str:
+def _separate(character: str) -> str:
     category = unicodedata.category(character)
     name = unicodedata.name(character, "")
     if category == "Cf" and character != ZERO_WIDTH_SPACE:
-        return ""  # joiners and soft hyphens stand within words
+        return ""  # joiners and soft hyphens are inside words
     if name.startswith("VARIATION SELECTOR"):
-        return ""  # another drawing of the same character
+        return ""  # a variant shape of the same character
     if category[0] not in "LNM":
         return " "
     if name.startswith(("CJK UNIFIED", "CJK COMPATIBILITY", "HIRAGANA", "KATAKANA")):
@@ -89,8 +89,8 @@ def _separated(character: str) -> str:
     return character
 
 
-_SEPARATED = _Separated()
+_SEPARATOR = _Separator()
 
 ROUGE_TOKENIZER = RougeTokenizer()
 TOKENIZERS: dict[str, Tokenizer] = {"rouge": ROUGE_TOKENIZER, "unicode": UnicodeTokenizer()}
-"""Every tokenizer by the name that settings use for it."""
+"""Every tokenizer by its name in settings."""

@@ -1,4 +1,4 @@
-"""Texts to token ids: a tokenizer's work on UTF-8 bytes, in one pass with the look-up of the tokens."""
+"""Encoding of texts as token ids: one pass over UTF-8 bytes cuts the tokens and looks them up."""
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
 
@@ -24,14 +24,14 @@ _HALF = np.uint64(32)
 
 
 def _bytes_kept(separators: bytes) -> npt.NDArray[np.int16]:
-    """What becomes of each byte: itself, or `SEPARATOR`."""
+    """The replacement of each byte: itself, or `SEPARATOR`."""
     kept = np.arange(256, dtype=np.int16)
     kept[list(separators)] = SEPARATOR
     return kept
 
 
 def _rouge_bytes() -> npt.NDArray[np.int16]:
-    """Lower-case letters and digits are kept, capitals lowered, all others separate."""
+    """The replacement of each byte: letters become lower-case, digits stay, all other bytes separate."""
     kept = np.full(256, SEPARATOR, dtype=np.int16)
     for byte in b"abcdefghijklmnopqrstuvwxyz0123456789":
         kept[ord(chr(byte).upper())] = kept[byte] = byte
@@ -44,7 +44,7 @@ _JOINED_BYTES = _bytes_kept(_NEVER_IN_UTF8)
 
 
 class Vocabulary:
-    """Owns the tokens met so far, by their ids: 0, 1, 2, … in the order of their first use. It only grows."""
+    """Owns all tokens so far and their ids: 0, 1, 2, … in the order of first use. It only grows."""
 
     def __init__(self, tokenizer: Tokenizer = ROUGE_TOKENIZER) -> None:
         self._tokenizer = tokenizer
@@ -63,36 +63,37 @@ class Vocabulary:
 
     @property
     def nbytes(self) -> int:
+        """The memory that the vocabulary uses, in bytes."""
         own = (self._spellings, self._ends, self._hashes, self._buckets, self._stem_of)
         return sum(array.nbytes for array in own) + (0 if self._stems is None else self._stems.nbytes)
 
     def spelling(self, token: int) -> str:
-        """The token with this id, as the tokenizer made it."""
+        """The token with this id, as the tokenizer returned it."""
         if self._stems is not None:
             return self._stems.spelling(token)
         return bytes(self._spellings[self._ends[token] : self._ends[token + 1]]).decode("utf-8", "surrogatepass")
 
     def encode(self, texts: Sequence[str]) -> Texts:
-        """The token ids of all texts. Raises TypeError where one of them is no str."""
+        """The token ids of all texts. Raises TypeError if `texts` is a str or holds anything but str."""
         if isinstance(texts, str):
-            raise TypeError("a list of texts is expected, not a single one")
+            raise TypeError("expected a list of texts, not a single text: put it into a list")
         try:
             kept, encoded = self._as_bytes(texts)
         except (AttributeError, TypeError):
             wrong = [type(text).__name__ for text in texts if not isinstance(text, str)]
             if wrong:
-                raise TypeError(f"a text is a str, not {wrong[0]}") from None
+                raise TypeError(f"each text must be a str, not {wrong[0]}") from None
             raise
         ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
         buffer = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        ids = np.empty((len(buffer) + len(texts)) // 2 + 1, dtype=np.int32)  # between two tokens is a separator
+        ids = np.empty((len(buffer) + len(texts)) // 2 + 1, dtype=np.int32)  # a separator is between any two tokens
         starts = np.zeros(len(texts) + 1, dtype=np.int64)
         look_alikes = isinstance(self._tokenizer, RougeTokenizer)
         done = 0
         with wrapping():
             while done < len(texts):
                 self._reserve(int(ends[done] - (ends[done - 1] if done else 0)))
-                done, self._size = _encode(
+                done, self._size = _encode_bytes(
                     *(buffer, ends, done, kept, look_alikes, ids, starts),
                     *(self._spellings, self._ends, self._hashes, self._buckets, self._size),
                 )
@@ -111,11 +112,11 @@ class Vocabulary:
         ]
 
     def _reserve(self, more: int) -> None:
-        """Make room for a text of so many bytes, whatever its tokens."""
+        """Make room for a text of `more` bytes, for any tokens."""
         tokens = self._size + (more + 1) // 2
         self._spellings = grown(self._spellings, int(self._ends[self._size]) + more)
         self._ends = grown(self._ends, tokens + 1)
-        self._hashes = grown(self._hashes, tokens + 1)  # always as long as the ends, by which the kernel knows its room
+        self._hashes = grown(self._hashes, tokens + 1)  # as long as the ends, because the kernel checks only these
         if 2 * tokens > len(self._buckets):
             size = len(self._buckets)
             while size < 3 * tokens:
@@ -133,7 +134,7 @@ class Vocabulary:
 
 
 @jit
-def _encode(
+def _encode_bytes(
     buffer: npt.NDArray[np.uint8],
     text_ends: npt.NDArray[np.int64],
     begin: int,
@@ -147,11 +148,11 @@ def _encode(
     buckets: npt.NDArray[np.int32],
     size: int,
 ) -> tuple[int, int]:
-    """Encode the texts from `begin` on while there is room. Returns the first that was not, and the tokens now known.
+    """Encode the texts from `begin` on while there is room. Return the first text not encoded and the number of tokens.
 
-    The spelling of each token is written behind the last one known, and stays there if it is new. `look_alikes`: the
-    two characters outside ASCII whose lower case begins with an ASCII letter count as that letter: U+212A, and U+0130,
-    in whose lower case a separator follows.
+    The kernel writes the spelling of each token behind the last known token, and leaves it there if the token is new.
+    With `look_alikes`, the two characters outside ASCII whose lower case begins with an ASCII letter become that
+    letter: U+212A, and U+0130, in whose lower case a separator follows.
     """
     at = text_ends[begin - 1] if begin > 0 else 0
     for text in range(begin, len(text_ends)):
@@ -159,7 +160,7 @@ def _encode(
         possible = size + (text_end - at + 1) // 2
         if 2 * possible > len(buckets) or possible >= len(ends) or ends[size] + text_end - at > len(spellings):
             return text, size
-        found = starts[text]
+        filled = starts[text]
         first = last = ends[size]
         hashed = _BASIS
         while at <= text_end:
@@ -167,11 +168,11 @@ def _encode(
             if at < text_end:
                 byte = int(kept[buffer[at]])
                 if look_alikes and buffer[at] >= _BEYOND_ASCII:
-                    if _stands(_KELVIN, buffer, at, text_end):
+                    if _starts_with(_KELVIN, buffer, at, text_end):
                         byte = ord("k")
                         at += len(_KELVIN) - 1
-                    elif _stands(_DOTTED_I, buffer, at, text_end):
-                        byte = ord("i")  # the byte behind it separates
+                    elif _starts_with(_DOTTED_I, buffer, at, text_end):
+                        byte = ord("i")  # the next byte separates
             at += 1
             if byte != SEPARATOR:
                 spellings[last] = byte
@@ -185,21 +186,22 @@ def _encode(
                     ends[size] = last
                     buckets[bucket] = size
                     first = last
-                ids[found] = buckets[bucket] - 1
-                found += 1
+                ids[filled] = buckets[bucket] - 1
+                filled += 1
                 last = first
                 hashed = _BASIS
         at = text_end
-        starts[text + 1] = found
+        starts[text + 1] = filled
     return len(text_ends), size
 
 
 @jit
-def _stands(what: npt.NDArray[np.uint8], buffer: npt.NDArray[np.uint8], at: int, end: int) -> bool:
-    if at + len(what) > end:
+def _starts_with(pattern: npt.NDArray[np.uint8], buffer: npt.NDArray[np.uint8], at: int, end: int) -> bool:
+    """True when `buffer[at:end]` starts with the pattern."""
+    if at + len(pattern) > end:
         return False
-    for offset in range(len(what)):  # noqa: SIM110 (numba knows no generators)
-        if buffer[at + offset] != what[offset]:
+    for offset in range(len(pattern)):  # noqa: SIM110 (numba has no generators)
+        if buffer[at + offset] != pattern[offset]:
             return False
     return True
 
@@ -214,7 +216,7 @@ def _bucket_of(
     hashes: npt.NDArray[np.uint64],
     buckets: npt.NDArray[np.int32],
 ) -> int:
-    """The bucket that holds the token spelled `spellings[first:last]` plus one, or the empty one where it belongs."""
+    """The bucket with the id of the token `spellings[first:last]`, plus 1; or the empty bucket where it belongs."""
     mask = len(buckets) - 1
     bucket = _slot(hashed, mask)
     while buckets[bucket] != 0:
@@ -233,13 +235,13 @@ def _bucket_of(
 
 @jit
 def _slot(hashed: np.uint64, mask: int) -> int:
-    """FNV-1a's low bits alone are poor: its high half is folded in."""
+    """The first bucket to try. It folds the high half of the hash in, because the low bits of FNV-1a alone are poor."""
     return int(np.int64((hashed ^ (hashed >> _HALF)) & np.uint64(mask)))
 
 
 @jit
 def _fill(buckets: npt.NDArray[np.int32], hashes: npt.NDArray[np.uint64], size: int) -> None:
-    """Enter all known tokens into empty buckets."""
+    """Insert all known tokens into empty buckets."""
     mask = len(buckets) - 1
     for token in range(size):
         bucket = _slot(hashes[token], mask)

@@ -1,6 +1,7 @@
-"""All near-duplicates among the texts of one batch, by comparing each with each: many times faster than an index of it.
+"""All near-duplicates among the texts of one batch, by a comparison of all pairs.
 
-Up to a thousand texts or so the batch LCS of `blocks` is done with all pairs before postings could be written.
+For up to about a thousand texts this is many times faster than an index: the batch LCS of `blocks` has compared all
+pairs before the postings of an index are written.
 """
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rouge_kernels._jit import jit
-from rouge_kernels.blocks import VECTOR, lane_bits, marked
+from rouge_kernels.blocks import VECTOR, lane_bits, make_block
 from rouge_kernels.bounds import least_lcs
 from rouge_kernels.overlap import by_length, in_blocks
 from rouge_kernels.ragged import Texts
@@ -19,15 +20,15 @@ from rouge_kernels.reductions import AT_ONCE, Corpus, Lanes, Positions, any_at_l
 
 FIRST_PAIRS = 64
 LONGEST = np.iinfo(np.uint16).max - 1
-"""Tokens of a text; more than their LCS comes to fits the integers used here."""
+"""Tokens of a text. The integers here hold its LCS plus one."""
 
 
 def pairs_within(
     texts: Texts, threshold: float, least: npt.NDArray[np.int32], pool: ThreadPoolExecutor
 ) -> npt.NDArray[np.int64]:
-    """Each text with each duplicate before it: rows of (text, earlier text, LCS), sorted.
+    """Each text with each duplicate before it: sorted rows of (text, earlier text, LCS).
 
-    No text may have more than `LONGEST` tokens; `least` is that of `bounds_for(threshold)`.
+    No text may have more than `LONGEST` tokens; `least` comes from `bounds_for(threshold)`.
     """
     vocabulary, ids = np.unique(texts.ids, return_inverse=True)
     local = Texts(ids.astype(np.int32), texts.starts)
@@ -36,10 +37,10 @@ def pairs_within(
 
     def run(chosen: Positions) -> npt.NDArray[np.int64]:
         bits = lane_bits(int(lengths[chosen[0]]))
-        block = marked(local.ids, local.starts, chosen, bits, len(vocabulary))
+        block = make_block(local.ids, local.starts, chosen, bits, len(vocabulary))
         scratch = np.empty((AT_ONCE, VECTOR // bits), dtype=np.uint16)
-        nothing = np.full(len(chosen), -1)
-        return find_pairs(Lanes(block, lengths[chosen], nothing), corpus, scratch, chosen, threshold, least)
+        none = np.full(len(chosen), -1)
+        return find_pairs(Lanes(block, lengths[chosen], none), corpus, scratch, chosen, threshold, least)
 
     pairs = np.concatenate([np.empty((0, 3), dtype=np.int64), *pool.map(run, in_blocks(lengths))])
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
@@ -54,9 +55,9 @@ def find_pairs(
     threshold: float,
     least_of: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.int64]:
-    """The duplicates of the chosen queries among the texts before each of them: rows of (query, text, LCS)."""
+    """The duplicates of each chosen query among the texts before it: rows of (query, text, LCS)."""
     pairs = np.empty((FIRST_PAIRS, 3), dtype=np.int64)
-    found = int(np.int64(0))
+    filled = int(np.int64(0))
     least = np.zeros(len(lanes.lengths), dtype=lcs.dtype)
     before = int(np.int64(-1))
     last = int(np.int64(0))
@@ -76,11 +77,11 @@ def find_pairs(
             for lane, query in enumerate(chosen):
                 if lcs[text - first, lane] < least[lane] or corpus.positions[text] >= query:
                     continue
-                if found == len(pairs):
-                    larger = np.empty((2 * found, 3), dtype=np.int64)
-                    larger[:found] = pairs
+                if filled == len(pairs):
+                    larger = np.empty((2 * filled, 3), dtype=np.int64)
+                    larger[:filled] = pairs
                     pairs = larger
-                pairs[found, 0], pairs[found, 1] = query, corpus.positions[text]
-                pairs[found, 2] = lcs[text - first, lane]
-                found += 1
-    return pairs[:found]
+                pairs[filled, 0], pairs[filled, 1] = query, corpus.positions[text]
+                pairs[filled, 2] = lcs[text - first, lane]
+                filled += 1
+    return pairs[:filled]

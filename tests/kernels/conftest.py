@@ -4,11 +4,11 @@ from numba import config
 
 from rouge_kernels import warm_up
 
-# without the JIT a kernel is a thousand times slower: fewer examples; and the first call of one compiles: no deadline
+# fewer examples without the JIT, where a kernel is a thousand times slower; no deadline, because a first call compiles
 settings.register_profile("kernels", deadline=None, max_examples=30 if config.DISABLE_JIT else 100)
 settings.load_profile("kernels")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled():
+def _compile_kernels():
     warm_up()

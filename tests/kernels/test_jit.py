@@ -12,7 +12,8 @@ EVERY_KERNEL = """
 import json
 import numpy as np
 import rouge_kernels as rk
-from rouge_kernels import blocks, bounds, lcs, postings, prefixes, reductions, scorer, scoring, search, vocabulary, within
+from rouge_kernels import blocks, bounds, candidates, lcs, placement, postings, prefixes, query, reductions
+from rouge_kernels import scorer, scoring, search, vocabulary, within
 
 index = rk.DedupIndex(0.7)
 index.add(["a b c", "word " * 200])
@@ -28,14 +29,15 @@ for function in (rk.lcs_matrix, rk.best, rk.mean):
     function(texts, texts)
 rk.top_k(texts, texts, 2, excluding=np.arange(4))
 rk.histogram(texts, texts, 20)
-modules = (blocks, bounds, lcs, postings, prefixes, reductions, scorer, scoring, search, vocabulary, within)
+modules = (blocks, bounds, candidates, lcs, placement, postings, prefixes, query, reductions)
+modules += (scorer, scoring, search, vocabulary, within)
 kernels = {kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "py_func")}
 print(json.dumps({kernel.py_func.__name__: len(kernel.signatures) for kernel in kernels}))
 """
 
 
-def test_a_kernel_works_where_nothing_can_be_cached(monkeypatch):
-    """numba refuses to cache where it may write nowhere; the kernel is then compiled in memory, not lost."""
+def test_a_kernel_works_without_a_cache(monkeypatch):
+    """If numba finds no folder that it can write to, the kernel is compiled in memory."""
 
     def njit(*, nogil, cache=False):
         if cache:
@@ -54,10 +56,10 @@ def test_a_kernel_works_where_nothing_can_be_cached(monkeypatch):
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_each_kernel_is_compiled_for_one_signature_only(tmp_path):
-    """Compiling is what a first start waits for: no call may bring a second specialisation of a kernel.
+    """No call compiles a kernel for a second set of types, which would make the first start slower.
 
-    In a process of its own with an empty cache, since what comes out of the cache hides what it was made of; and not
-    optimised, for types are settled before. (Of code like that numba says that it will not keep it.)
+    The test needs a process of its own with an empty cache, because a kernel from the cache hides its other signatures.
+    Optimisation is off, because numba infers types before it. (numba warns that it does not cache such code.)
     """
     environment = {
         **os.environ,
@@ -93,7 +95,7 @@ print(compiled)
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_after_warm_up_an_index_compiles_nothing():
-    """Whatever an index grows through, no kernel is met for the first time once `warm_up` has returned."""
+    """`warm_up` compiles every kernel that an index needs, also while the index grows."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     output = subprocess.check_output([sys.executable, "-c", AFTER_WARM_UP], env=environment, text=True)
     assert output.strip() == "[]"

@@ -16,7 +16,7 @@ from rouge_kernels import Texts, best, histogram, lcs_matrix, mean, top_k
 INTERPRETED = bool(config.DISABLE_JIT)
 EDGES = [0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129]
 
-# lengths of every width of a lane and some beyond, few tokens and so many equal scores
+# lengths for every width of a lane and longer ones; few different tokens, so that many scores are equal
 texts = st.lists(
     st.sampled_from([3, 12, 20, 40, 70, 140]).flatmap(lambda longest: st.lists(st.integers(0, 5), max_size=longest)),
     max_size=12,
@@ -38,13 +38,13 @@ def drawn(rng, lengths, tokens):
 
 @cache
 def oracle(first, second):
-    """(F, LCS) by the textbook."""
+    """(F, LCS) from the table and the formula."""
     lcs = naive_rouge.lcs_length(first, second)
     return naive_rouge.fmeasure(lcs, len(first), len(second)), lcs
 
 
 def scored(query, corpus, excluded):
-    """(F, LCS, position) for each text that is left."""
+    """(F, LCS, position) for each text that is not excluded."""
     return [
         (*oracle(tuple(query), tuple(text)), position) for position, text in enumerate(corpus) if position != excluded
     ]
@@ -52,7 +52,7 @@ def scored(query, corpus, excluded):
 
 @st.composite
 def collections(draw):
-    """Queries, a corpus, and for each query a position of the corpus to leave out or -1; or None."""
+    """Queries, a corpus, and for each query a position to leave out or -1, or None instead of all positions."""
     queries, corpus = draw(texts), draw(texts)
     left_out = st.lists(st.integers(-1, len(corpus) - 1), min_size=len(queries), max_size=len(queries))
     excluding = draw(st.none() | left_out.map(lambda positions: np.array(positions, dtype=np.int64)))
@@ -65,12 +65,12 @@ def left_out(queries, excluding):
 
 @given(collections(), st.integers(1, 15))
 def test_the_nearest_are_those_of_the_sorted_matrix(given_texts, k):
-    """Positions, LCS and F, bit for bit: by falling F, then rising position; -1 and nan where no text is left."""
+    """Positions, LCS and F equal those of the sorted matrix: highest F first, then earliest; -1 and nan if none is left."""
     queries, corpus, excluding = given_texts
     found = top_k(packed(queries), packed(corpus), k, excluding=excluding)
     single = best(packed(queries), packed(corpus), excluding=excluding)
     for i, (query, excluded) in enumerate(zip(queries, left_out(queries, excluding), strict=True)):
-        wanted = sorted(scored(query, corpus, excluded), key=lambda one: (-one[0], one[2]))[:k]
+        wanted = sorted(scored(query, corpus, excluded), key=lambda scored_text: (-scored_text[0], scored_text[2]))[:k]
         wanted += [(np.nan, -1, -1)] * (k - len(wanted))
         rows = [list(zip(found.score[i], found.lcs[i], found.position[i], strict=True))]
         assert repr(np.array(rows[0])) == repr(np.array(wanted))
@@ -79,7 +79,7 @@ def test_the_nearest_are_those_of_the_sorted_matrix(given_texts, k):
 
 @given(collections(), st.integers(1, 12))
 def test_means_and_histograms_are_those_of_the_matrix(given_texts, bins):
-    """Every pair falls into the bin of its float; the mean is the oracle's up to the rounding of the oracle's sum."""
+    """Every pair is in the bin of its float; the mean equals the oracle's up to the rounding of the oracle's sum."""
     queries, corpus, excluding = given_texts
     means = mean(packed(queries), packed(corpus), excluding=excluding)
     counts = histogram(packed(queries), packed(corpus), bins, per_query=True, excluding=excluding)
@@ -87,14 +87,14 @@ def test_means_and_histograms_are_those_of_the_matrix(given_texts, bins):
     for i, (query, excluded) in enumerate(zip(queries, left_out(queries, excluding), strict=True)):
         scores = [score for score, _, _ in scored(query, corpus, excluded)]
         assert counts[i].tolist() == [
-            sum(min(int(score * bins), bins - 1) == one for score in scores) for one in range(bins)
+            sum(min(int(score * bins), bins - 1) == number for score in scores) for number in range(bins)
         ]
         assert means[i] == pytest.approx(np.mean(scores) if scores else np.nan, rel=1e-12, nan_ok=True)
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 8, 400])
 def test_the_matrix_equals_two_other_implementations_around_every_width(tokens):
-    """Lengths on both sides of every width of a lane, against each other, agree with the table and with RapidFuzz."""
+    """Around every width of a lane, the matrix agrees with the table and with RapidFuzz."""
     rng = random.Random(tokens)
     queries, corpus = (drawn(rng, EDGES, tokens) for _ in range(2))
     matrix = lcs_matrix(packed(queries), packed(corpus))
@@ -107,7 +107,7 @@ def test_the_matrix_equals_two_other_implementations_around_every_width(tokens):
 
 @pytest.mark.parametrize("longest", [8, 16, 32, 64, 128, 200])
 def test_full_blocks_of_every_width(longest):
-    """More queries than lanes, most with copies in the corpus, so that lanes beside each other carry to their ends."""
+    """With more queries than lanes, and carries to the end of neighbouring lanes, the matrix agrees with RapidFuzz."""
     rng = random.Random(longest)
     queries = drawn(rng, [rng.randint(0, longest) for _ in range(20 if INTERPRETED else 300)], 30)
     queries += [[3] * longest, [3] * (longest - 1)]
@@ -117,7 +117,7 @@ def test_full_blocks_of_every_width(longest):
 
 
 def test_the_float_decides_between_scores_that_are_equal_on_paper():
-    """2·1/(8+1) is 2·2/(8+10), but rouge_score's floats differ: the greater wins, whichever comes first."""
+    """2·1/(8+1) equals 2·2/(8+10), but rouge_score's floats differ: the greater float wins in either order."""
     query, lower, higher = [*range(8)], [0], [0, 1, *[50] * 8]
     assert oracle(tuple(query), tuple(lower))[0] < oracle(tuple(query), tuple(higher))[0]
     assert best(packed([query]), packed([lower, higher])).position.tolist() == [1]
@@ -125,8 +125,8 @@ def test_the_float_decides_between_scores_that_are_equal_on_paper():
 
 
 @pytest.mark.parametrize("threads", [2, 5])
-def test_threads_change_nothing(threads):
-    """The same floats and positions from one thread and from several, called from several threads at once."""
+def test_threads_do_not_change_results(threads):
+    """One thread and several give the same floats and positions, also when several threads call at the same time."""
     rng = random.Random(threads)
     count = 40 if INTERPRETED else 700
     corpus = packed(drawn(rng, [rng.choice([5, 9, 20, 40, 90]) for _ in range(count)], 12))
@@ -144,11 +144,11 @@ def test_threads_change_nothing(threads):
         caller.join()
     assert len(results) == 2
     for result in results:
-        assert all((one == other).all() for one, other in zip(alone, result, strict=True))
+        assert all((expected == actual).all() for expected, actual in zip(alone, result, strict=True))
 
 
 def test_texts_longer_than_a_count_of_sixteen_bits():
-    """An LCS above 65535 tokens is counted, not wrapped."""
+    """An LCS above 65535 tokens does not wrap."""
     length = 66_000
     if INTERPRETED:
         pytest.skip("minutes without the JIT")
@@ -157,25 +157,25 @@ def test_texts_longer_than_a_count_of_sixteen_bits():
     assert best(text, text).lcs.tolist() == [length]
 
 
-def test_what_makes_no_sense_is_refused():
-    """Negative ids would be read from the wrong end, and positions that are none left out in silence."""
-    one, negative = packed([[0, 1]]), packed([[0, -1]])
-    for queries, corpus in ((one, negative), (negative, one)):
+def test_invalid_arguments_are_errors():
+    """Negative ids would read from the wrong end, and positions out of range would have no effect: both are errors."""
+    text, negative = packed([[0, 1]]), packed([[0, -1]])
+    for queries, corpus in ((text, negative), (negative, text)):
         with pytest.raises(ValueError, match="negative"):
             lcs_matrix(queries, corpus)
     for excluding in ([1], [-2], [0, 0], []):
         with pytest.raises(ValueError, match="excluding"):
-            best(one, one, excluding=np.array(excluding, dtype=np.int64))
+            best(text, text, excluding=np.array(excluding, dtype=np.int64))
     with pytest.raises(ValueError, match="k must"):
-        top_k(one, one, 0)
+        top_k(text, text, 0)
     with pytest.raises(ValueError, match="bin"):
-        histogram(one, one, 0)
+        histogram(text, text, 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("longest", [8, 16, 32, 64, 128])
 def test_ten_million_pairs_equal_rapidfuzz(longest):
-    """Ten million pairs of each width, many with much in common."""
+    """Ten million pairs for each width, many of them similar, agree with RapidFuzz."""
     rng = random.Random(longest)
     queries = drawn(rng, [rng.randint(0, longest) for _ in range(2000)], 60)
     corpus = drawn(rng, [rng.randint(0, 2 * longest) for _ in range(4000)], 60)
@@ -189,8 +189,8 @@ def test_ten_million_pairs_equal_rapidfuzz(longest):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
-def test_the_matrix_has_integers_of_the_kind_asked_for(dtype):
-    """Smaller or larger ones hold the same; such as might not hold an LCS are refused, whatever the texts have."""
+def test_the_matrix_has_the_requested_dtype(dtype):
+    """Every integer type gives the same matrix; a type that might not hold an LCS is an error."""
     rng = random.Random(7)
     short = packed(drawn(rng, [0, 5, 16, 30] * 3, 4))
     made = lcs_matrix(short, short, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The scorer against rouge_score itself: every float equal, bit for bit."""
+"""Tests that every float of the scorer equals rouge_score's, bit for bit."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ REFERENCE = {stemming: RougeScorer(["rougeL"], use_stemmer=stemming) for stemmin
 
 @given(st.lists(st.tuples(texts, texts), max_size=8), st.booleans())
 def test_pairs_score_as_with_the_reference(pairs, stemming):
-    """Precision, recall and F of any pairs, one by one and all at once, with and without stemming, empty texts too."""
+    """Precision, recall and F equal the reference, for single pairs and many, with stemming or not, also for empty texts."""
     expected = [tuple(REFERENCE[stemming].score(*pair)["rougeL"]) for pair in pairs]
     scorer = RougeL(stemming=stemming)
     assert [tuple(scorer.score(*pair)) for pair in pairs] == expected
@@ -25,13 +25,13 @@ def test_pairs_score_as_with_the_reference(pairs, stemming):
 
 @given(st.lists(texts, min_size=1, max_size=6), texts)
 def test_several_targets(targets, prediction):
-    """Of several targets the one with the highest F counts, the first of equals."""
+    """Of several targets the target with the highest F counts, the first of equals."""
     expected = REFERENCE[False].score_multi(targets, prediction)["rougeL"]
     assert tuple(RougeL().score_multi(targets, prediction)) == tuple(expected)
 
 
-def test_what_makes_no_pairs_is_refused():
-    """No target, or lists of different lengths, are errors of the caller."""
+def test_invalid_pairs_are_errors():
+    """An empty list of targets, or lists of different lengths, raise ValueError."""
     with pytest.raises(ValueError, match="no targets"):
         RougeL().score_multi([], "a")
     with pytest.raises(ValueError, match="2 targets and 1 prediction"):

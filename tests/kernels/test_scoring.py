@@ -9,7 +9,7 @@ THRESHOLDS = [0.5, 0.6, 0.7, 0.8]
 
 
 def reference(lcs, prediction_length, target_length):
-    """As rouge_score comes to it; its own F function has the last word."""
+    """The F of rouge_score, from its own function."""
     return scoring.fmeasure(lcs / prediction_length, lcs / target_length)
 
 
@@ -17,31 +17,31 @@ def lengths(longest):
     return ((m, n) for m in range(1, longest + 1) for n in range(1, longest + 1))
 
 
-def test_scores_are_rouge_scores_to_the_last_bit():
-    """Every score of two texts of up to 40 tokens is the very float of rouge_score, whichever is the prediction."""
+def test_scores_equal_rouge_score_to_the_last_bit():
+    """Every score of two texts of up to 40 tokens is the float of rouge_score, with either text as the prediction."""
     for m, n in lengths(40):
         for lcs in range(min(m, n) + 1):
             assert fmeasure(lcs, m, n) == fmeasure(lcs, n, m) == reference(lcs, m, n)
 
 
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_integer_decisions_are_rouge_scores(threshold):
-    """For all (m, n, LCS) up to 80 tokens, the integer decides as the float does."""
+def test_integer_decisions_equal_rouge_score(threshold):
+    """For all (m, n, LCS) up to 80 tokens, the integer gives the same decision as the float."""
     for m, n in lengths(80):
         least = least_duplicate_lcs(m, n, threshold)
         assert 1 <= least <= min(m, n) + 1
         assert least == min(m, n) + 1 or reference(least, m, n) > threshold
         assert least == 1 or reference(least - 1, m, n) <= threshold
-        # and nothing beyond these two: the float grows with the LCS
+        # these two decide all others, because the float grows with the LCS
         assert all(reference(lcs, m, n) > threshold for lcs in range(least, min(m, n) + 1))
         assert all(reference(lcs, m, n) <= threshold for lcs in range(least))
 
 
 @pytest.mark.parametrize(("numerator", "above", "pairs"), [(5, 72, 1106), (6, 66, 380), (7, 86, 154), (8, 46, 458)])
-def test_scores_that_equal_the_threshold_fall_on_either_side(numerator, above, pairs):
-    """Where F equals the threshold exactly, rouge_score's float often lies above it; those are duplicates here too.
+def test_scores_equal_to_the_threshold_follow_the_float(numerator, above, pairs):
+    """If F equals the threshold exactly, rouge_score's float is often above it; then the pair is a duplicate here, too.
 
-    The counts, over all (m, n, LCS) up to 80 tokens, show that such pairs are tested at all.
+    The counts, over all (m, n, LCS) up to 80 tokens, show that the test covers such pairs.
     """
     threshold = numerator / 10
     exact = [
@@ -55,8 +55,8 @@ def test_scores_that_equal_the_threshold_fall_on_either_side(numerator, above, p
     assert dropped == [pair for pair in exact if reference(*pair) > threshold]
 
 
-def test_nothing_is_a_duplicate_at_one_or_without_tokens():
-    """At threshold 1 even equal texts stay, and with an empty text no LCS is enough at any threshold."""
+def test_no_duplicates_at_threshold_one_or_without_tokens():
+    """At threshold 1 even equal texts are no duplicates, and with an empty text no LCS is enough at any threshold."""
     for n in range(1, 200):
         assert least_duplicate_lcs(n, n, 1.0) == n + 1
         assert least_duplicate_lcs(0, n, 0.01) == least_duplicate_lcs(n, 0, 0.01) == 1

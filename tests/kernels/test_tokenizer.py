@@ -13,13 +13,13 @@ words = UnicodeTokenizer()
 
 
 @given(st.text() | st.text(alphabet="aZ09 _-.\n\u212aİſẞ中é"))
-def test_rouge_tokens_are_rouge_scores(text):
-    """Any text has the tokens that rouge_score finds."""
+def test_rouge_tokens_equal_rouge_score(text):
+    """Any text has the same tokens as in rouge_score."""
     assert rouge(text) == tokenize(text, None)
 
 
-def test_rouge_tokens_are_rouge_scores_for_every_character():
-    """No single character of Unicode is treated differently: some outside ASCII have a lower case within it."""
+def test_rouge_tokens_equal_rouge_score_for_every_character():
+    """Every character of Unicode gives the same tokens, also those outside ASCII whose lower case is in ASCII."""
     text = " ".join(f"x{chr(codepoint)}y" for codepoint in range(sys.maxunicode + 1))
     assert rouge(text) == tokenize(text, None)
     assert rouge("300 \u212a") == ["300", "k"]
@@ -45,18 +45,18 @@ def test_rouge_tokens_are_rouge_scores_for_every_character():
     ],
 )
 def test_words_of_other_scripts(text, tokens):
-    """What counts as a word, script by script; characters of scripts without spaces stand for themselves."""
+    """Each script gets the words that its readers expect; Han, Hiragana and Katakana characters are tokens."""
     assert words(text) == tokens
 
 
 @given(st.text())
-def test_spelling_of_a_character_does_not_matter(text):
-    """Composed and decomposed text has the same tokens, and none of them is empty or holds a space."""
+def test_normal_form_of_a_character_does_not_matter(text):
+    """Composed and decomposed text have the same tokens, and no token is empty or contains a space."""
     assert words(unicodedata.normalize("NFD", text)) == words(unicodedata.normalize("NFC", text))
     assert all(token and not any(character.isspace() for character in token) for token in words(text))
 
 
 @given(st.text(alphabet=st.characters(max_codepoint=127)))
 def test_both_agree_on_ascii(text):
-    """On plain English the choice of tokenizer changes nothing."""
+    """For ASCII text both tokenizers give the same tokens."""
     assert TOKENIZERS["unicode"](text) == TOKENIZERS["rouge"](text)

@@ -1,4 +1,4 @@
-"""Encoding on bytes gives the tokens of the tokenizers, which are plain Python and obviously right."""
+"""Tests that the encoding on bytes gives the same tokens as the tokenizers, which are plain Python."""
 
 import sys
 from itertools import pairwise
@@ -30,14 +30,14 @@ def decoded(vocabulary, texts):
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(st.lists(any_text, max_size=6))
 def test_ids_spell_the_tokens(name, texts):
-    """Any text of any characters, lone surrogates too, comes back as the tokens its tokenizer makes of it."""
+    """The ids of any text, also with lone surrogates, decode to the tokens of its tokenizer."""
     tokenizer = TOKENIZERS[name]
     expected = [[token for token in tokenizer(text) if token] for text in texts]
     assert decoded(Vocabulary(tokenizer), texts) == expected
 
 
-def test_every_character_is_taken_as_its_lower_case_is():
-    """All of Unicode, one by one between letters: none but the Kelvin sign and the dotted I looks like ASCII."""
+def test_every_character_is_encoded_like_its_lower_case():
+    """Each character of Unicode between two letters gives the tokens of the tokenizer, also the Kelvin sign and dotted I."""
     step = 1 if not config.DISABLE_JIT else 97
     texts = [f"x{chr(point)}y" for point in range(0, sys.maxunicode + 1, step)] + ["x\u212ay", "x\u0130y"]
     tokenizer = RougeTokenizer()
@@ -46,7 +46,7 @@ def test_every_character_is_taken_as_its_lower_case_is():
 
 @given(st.lists(st.text("abc 1é", max_size=40), max_size=8), st.integers(0, 8))
 def test_ids_are_given_once_and_in_order(texts, cut):
-    """The first token met is 0, the next new one 1; a token keeps its id, however the texts are cut into batches."""
+    """The first token gets 0, the next new token 1; a token keeps its id in batches of any size."""
     vocabulary, known, expected = Vocabulary(RougeTokenizer()), {}, []
     for text in texts:
         expected += [known.setdefault(token, len(known)) for token in RougeTokenizer()(text)]
@@ -55,8 +55,8 @@ def test_ids_are_given_once_and_in_order(texts, cut):
     assert len(vocabulary) == len(known)
 
 
-def test_growth_confuses_no_tokens():
-    """Tens of thousands of tokens, met in batches of many sizes, keep their ids and spellings while tables grow."""
+def test_growth_keeps_ids_and_spellings():
+    """Tens of thousands of tokens in batches of many sizes keep their ids and spellings while the tables grow."""
     size = 500 if config.DISABLE_JIT else 30_000
     texts = [f"t{number} u{number % 7} v{number // 3}" for number in range(size)]
     vocabulary = Vocabulary(RougeTokenizer())
@@ -71,8 +71,8 @@ def test_growth_confuses_no_tokens():
 
 
 @given(st.lists(st.text("abdeginrsty 12", max_size=60), max_size=5))
-def test_stems_are_rouge_scores(texts):
-    """With stemming the tokens are those of rouge_score with its stemmer."""
+def test_stems_equal_rouge_score(texts):
+    """With stemming, the tokens equal those of rouge_score with its stemmer."""
     from nltk.stem.porter import PorterStemmer
 
     reference = DefaultTokenizer(use_stemmer=True)
@@ -80,8 +80,8 @@ def test_stems_are_rouge_scores(texts):
     assert decoded(Vocabulary(RougeTokenizer(stemming=True)), texts) == list(map(reference.tokenize, texts))
 
 
-def test_a_long_text_leaves_no_buffer_shorter_than_another():
-    """What is written for the tokens stays within every buffer, when one of them was just long enough and one was not."""
+def test_a_long_text_makes_room_in_every_buffer():
+    """The kernel writes inside every buffer, also when one buffer was just long enough and another was not."""
     vocabulary = Vocabulary(RougeTokenizer())
     words = [f"t{number}" for number in range(60)]
     encoded = vocabulary.encode(["a " * 64, " ".join(f"x{number}" for number in range(10)), *words])
@@ -92,8 +92,8 @@ def test_a_long_text_leaves_no_buffer_shorter_than_another():
 @pytest.mark.parametrize(
     ("texts", "named"), [("one text", "a list of texts"), ([b"x"], "bytes"), (["a", None], "NoneType")]
 )
-def test_what_is_no_list_of_texts_is_refused(texts, named):
-    """A single str would pass for a list of its characters, so it is refused like bytes and None."""
+def test_anything_but_a_list_of_texts_is_an_error(texts, named):
+    """A single str would work as a list of its characters, so it is an error, as bytes and None are."""
     with pytest.raises(TypeError, match=named):
         Vocabulary().encode(texts)
     with pytest.raises(TypeError, match=named):

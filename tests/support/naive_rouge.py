@@ -1,4 +1,4 @@
-"""Slow, obvious oracles for the kernels: the textbook table, the textbook formula, the textbook loop."""
+"""Slow, obvious oracles for the kernels: the table for the LCS, the formula for F, and the loop over kept texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def lcs_length(first, second):
-    """The table of all prefixes."""
+    """The LCS from the table of all pairs of prefixes."""
     table = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
     for i, a in enumerate(first, start=1):
         for j, b in enumerate(second, start=1):
@@ -15,6 +15,7 @@ def lcs_length(first, second):
 
 
 def fmeasure(lcs, prediction_length, target_length):
+    """F in the order of operations of `rouge_score`."""
     if not lcs:
         return 0.0
     precision, recall = lcs / prediction_length, lcs / target_length
@@ -22,18 +23,18 @@ def fmeasure(lcs, prediction_length, target_length):
 
 
 def greedy(kept, texts, threshold):
-    """For each text: (-1, -1, nan) and it joins `kept`, or (position, LCS, F) of the nearest kept one.
+    """The decision on each text: (position, LCS, F) of the nearest kept text, or (-1, -1, nan), and it joins `kept`.
 
     Texts are lists of tokens.
     """
-    found = []
+    decisions = []
     for text in texts:
         scores = [(lcs, fmeasure(lcs, len(text), len(other))) for other in kept for lcs in [lcs_length(text, other)]]
         highest = max((score for _, score in scores), default=0.0)
         if highest > threshold:
             position = [score for _, score in scores].index(highest)
-            found.append((position, *scores[position]))
+            decisions.append((position, *scores[position]))
         else:
-            found.append((-1, -1, math.nan))
+            decisions.append((-1, -1, math.nan))
             kept.append(text)
-    return found
+    return decisions
