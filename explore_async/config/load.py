@@ -19,11 +19,12 @@ from explore_async.settings.config import RunSettings
 from explore_async.settings.operation import ServerSettings
 
 _CLOSE_ENOUGH = 60.0
-_OURS = {
+_TO_REMOVE = {
     "meaning": "explore_async writes this itself: it is the version of the rules that a dataset was made by",
     "against.*.digest": "explore_async computes this itself, from the texts, when a run starts",
+    "operation.checkpoint_every": "no longer a setting: a run writes a checkpoint every 20,000 judged examples",
 }
-"""Keys that config.json has and a config does not. * is a position in a list."""
+"""Keys of config.json or of earlier versions that a config does not have, and why. * is a position in a list."""
 _TEMPLATE = "template.yaml"
 
 
@@ -223,7 +224,7 @@ def _place_known(document: dict[str, Any], beside: Path) -> None:
 def _complaint(detail: ErrorDetails) -> str:
     where = ".".join(str(step) for step in detail["loc"] if not _is_branch(step)) or "the config"
     if detail["type"] == "extra_forbidden":
-        if (reason := _OURS.get(_general(detail["loc"]))) is not None:
+        if (reason := _TO_REMOVE.get(_general(detail["loc"]))) is not None:
             return f"{where}: {reason}; remove it"
         known = _fields_at(detail["loc"][:-1])
         return f"{where}: unknown key{_suggestion(str(detail['loc'][-1]), known)}"

@@ -15,6 +15,8 @@ from explore_async.storage.checkpoint import Checkpoint, Unfit, check_begins, ke
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.directory import RunDirectory
 
+EXAMPLES_PER_CHECKPOINT = 20_000
+"""Examples judged from one checkpoint to the next: about the most that the next start judges again."""
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -61,7 +63,7 @@ def from_checkpoint(
 
 
 class CheckpointWriter:
-    """Owns `checkpoint.json` while a run is on. `every`: examples judged from one to the next."""
+    """Owns `checkpoint.json` while a run is on."""
 
     def __init__(
         self,
@@ -69,14 +71,11 @@ class CheckpointWriter:
         standing: StartingPoint,
         records: Records,
         store: CompletionStore,
-        *,
-        every: int,
     ) -> None:
         self._directory = directory
         self._standing = standing
         self._records = records
         self._store = store
-        self._every = every
         self._digest = standing.explorer.recipe.digest
         self._judged = standing.tally.judged
         self._writing: asyncio.Task[None] | None = None
@@ -84,7 +83,7 @@ class CheckpointWriter:
     async def keep_writing(self) -> NoReturn:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-            if self._standing.tally.judged >= self._judged + self._every:
+            if self._standing.tally.judged >= self._judged + EXAMPLES_PER_CHECKPOINT:
                 await self._write()
 
     async def _write(self) -> None:

@@ -88,9 +88,7 @@ class Run:
                 self._performer = Performer(store, PromptBook(self._recipe).render, backend, self._own_time)
                 self._status.performer = self._performer
                 self._observer.began(self._recipe, self._status)
-                self._checkpoints = CheckpointWriter(
-                    self._directory, self._start, records, store, every=self._operation.checkpoint_every
-                )
+                self._checkpoints = CheckpointWriter(self._directory, self._start, records, store)
                 if self._start.marks is None:
                     seeds = self._explorer.seed_events()
                     self._tally.seeds(seeds)

@@ -124,8 +124,6 @@ class Operation(Settings):
     wall_time_s: Annotated[float, Field(gt=0)] | None = None
     durability: Literal["normal", "full"] = "normal"
     """normal survives kill -9; full also power loss, at a cost per group of answers."""
-    checkpoint_every: Annotated[int, Field(ge=1)] = 20_000
-    """Examples judged from one checkpoint to the next: about the most that the next start judges again."""
     retry_failed: bool = False
     report: bool = True
     """Whether a run that has ended writes report.html, of what its data covers."""

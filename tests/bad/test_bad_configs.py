@@ -54,7 +54,6 @@ operation:
   stall_s: 600
   wall_time_s: 60
   durability: normal
-  checkpoint_every: 40
   retry_failed: false
   report: true
   spacy_model: en

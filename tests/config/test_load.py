@@ -65,7 +65,7 @@ CHANGES: dict[str, Any] = {
     "operation.server.vllm.args": ["--b"], "operation.server.model": "b", "operation.server.slots": 7, "operation.server.context_tokens": 777,
     "operation.retries.attempts": 7, "operation.retries.first_wait_s": 7, "operation.retries.longest_wait_s": 7,
     "operation.stall_s": 7, "operation.failure_rate": 0.7, "operation.wall_time_s": 7, "operation.durability": "full",
-    "operation.checkpoint_every": 7, "operation.retry_failed": True, "operation.report": False, "operation.spacy_model": "b",
+    "operation.retry_failed": True, "operation.report": False, "operation.spacy_model": "b",
 }  # fmt: skip
 """For every setting a value other than the one in FULL."""
 
@@ -124,10 +124,13 @@ def test_the_two_parts_share_no_name() -> None:
     [
         ("meaning=2", "meaning: explore_async writes this"),
         ("against.0.digest=b", "against.0.digest: explore_async comp"),
+        ("operation.checkpoint_every=40", "operation.checkpoint_every: no longer a setting: .* every 20,000"),
     ],
 )
-def test_nobody_writes_our_own_fields(tmp_path: Path, override: str, says: str) -> None:
-    """Fields of a resolved recipe that a config does not have: the message says what they are, and to remove them."""
+def test_a_key_to_remove_is_explained(tmp_path: Path, override: str, says: str) -> None:
+    """Fields of a resolved recipe that a config does not have, and settings of earlier versions: the message says what
+    they are, and to remove them.
+    """
     with pytest.raises(ConfigError, match=f"{says}.*remove it"):
         config.load(written(tmp_path, yaml.safe_dump(FULL)), [override])
 

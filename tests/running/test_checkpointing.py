@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import zlib
@@ -14,7 +15,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.cli import RECIPE, Finished, check_counts, config, derived, explore, finished, launch
+from support.cli import PRELOAD, ROOT, Finished, check_counts, config, derived, explore, finished, launch
 from support.damage import altered, cases, in_json
 from support.misbehaving import OVERFLOW, Behaviour, MisbehavingServer, answer, sensible
 
@@ -25,20 +26,22 @@ from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.storage.completions import holding
 from explore_async.storage.directory import RunDirectory
 
-CONFIG = RECIPE + "operation: {report: false, checkpoint_every: 40}\n"
+OFTEN = {"PYTHONPATH": os.pathsep.join(map(str, (PRELOAD, ROOT, ROOT / "kernels"))), "CHECKPOINT_EVERY": "40"}
+"""The environment of a run that writes a checkpoint every 40 examples."""
 TARGET = ("--window", "96", "--max-examples", "600", "--concurrency", "8", "--json")
 NOBODY = "http://127.0.0.1:9/v1"
 
 
 async def run(directory: Path, url: str, *more: str | Path) -> Finished:
-    path = config(directory.parent, CONFIG)
-    return await explore("run", path, "--endpoint", url, "--out", directory, *TARGET, *more)
+    path = config(directory.parent)
+    return await explore("run", path, "--endpoint", url, "--out", directory, *TARGET, *more, **OFTEN)
 
 
 async def stopped_midway(directory: Path, url: str, number: signal.Signals) -> None:
     """A run is left as it is stopped some time after its first checkpoint."""
     process = await launch(
-        *("run", config(directory.parent, CONFIG), "--endpoint", url, "--out", directory, *TARGET),
+        *("run", config(directory.parent), "--endpoint", url, "--out", directory, *TARGET),
+        **OFTEN,
     )
     while not (directory / "checkpoint.json").exists():
         assert process.returncode is None

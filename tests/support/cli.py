@@ -20,6 +20,8 @@ import pytest
 from explore_async.cli.app import main
 
 ROOT = Path(__file__).parents[2]
+PRELOAD = Path(__file__).parent / "preload"
+"""First on the path of processes that are to behave otherwise; see the module in there."""
 DERIVED = ("dataset.jsonl", "tree.json", "decisions.jsonl")
 
 RECIPE = """

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from torture.preload.sitecustomize import HOST
-from torture.processes import LOOK_S, PATIENCE_S, Life, Phase, Server, path_of
+from support.preload.sitecustomize import HOST
+
+from torture.processes import LOOK_S, PATIENCE_S, Life, Phase, Server
 from torture.trial import Ground, Row, Trial
 
-PRELOAD = Path(__file__).parent / "preload"
 _LONGEST_S: dict[Phase, float] = {"replay": 0.8, "asking": 0.5, "finishing": 0.2}
 """How long after a phase began a blow may fall; the start is as long as it is."""
 Aims = Iterable[Sequence[Phase]]
@@ -116,7 +116,7 @@ def clock(ground: Ground, rng: random.Random, runs: int) -> Row:
             trial = Trial(ground, server, row, f"clock-{number}")
             told = ground.room(f"clock-told-{number}") / "off"
             told.write_text("0")
-            life = trial.launch(PYTHONPATH=path_of(PRELOAD), TORTURE_CLOCK=str(told))
+            life = trial.launch(TORTURE_CLOCK=str(told))
             life.wait_for("replay")
             while life.phase() != "ended":
                 row.note(life.phase())
@@ -178,9 +178,7 @@ def names(ground: Ground, rng: random.Random, times: int) -> Row:
             failed.unlink(missing_ok=True)
 
         url = f"http://{HOST}:{server.port}/v1"
-        _beside(
-            ground, server, row, rng, times, blow=blow, url=url, PYTHONPATH=path_of(PRELOAD), TORTURE_NAME=str(gone)
-        )
+        _beside(ground, server, row, rng, times, blow=blow, url=url, TORTURE_NAME=str(gone))
     return row
 
 

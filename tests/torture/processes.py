@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal, Self
 
-from support.cli import ROOT, environment
+from support.cli import PRELOAD, ROOT, environment
 
 Phase = Literal["start", "replay", "asking", "finishing", "ended"]
 LOOK_S = 0.002
@@ -30,7 +30,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def path_of(*folders: Path) -> str:
-    return os.pathsep.join(map(str, (*folders, ROOT, ROOT / "kernels", ROOT / "tests")))
+    return os.pathsep.join(map(str, (PRELOAD, *folders, ROOT, ROOT / "kernels", ROOT / "tests")))
 
 
 class Server:

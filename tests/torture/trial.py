@@ -90,12 +90,12 @@ class Ground:
     @staticmethod
     def prepare(folder: Path, *, examples: int, concurrency: int, latency_s: float) -> Ground:
         """Makes the undisturbed run, one request after another at a server that answers at once."""
-        config(folder, f"{RECIPE}operation: {{report: false, checkpoint_every: {examples // 10}}}\n")
+        config(folder, f"{RECIPE}operation: {{report: false}}\n")
         bare = Ground(folder, examples, concurrency, latency_s, {}, 0, 0.0)
         with Server(bare.room("undisturbed"), 0.0) as server:
             command = bare.command(folder / "whole", server.url, "--concurrency", "1")
             began = time.monotonic()
-            life = Life(command, folder / "whole", server)
+            life = Life(command, folder / "whole", server, CHECKPOINT_EVERY=str(examples // 10))
             life.wait_for("replay")
             start_s = time.monotonic() - began
             assert life.end() == 0, life.told()
@@ -133,7 +133,8 @@ class Trial:
     def launch(self, *more: str, url: str | None = None, terminal: bool = False, **env: str) -> Life:
         self._row.checkpoints += (self.directory / "checkpoint.json").exists()
         command = self._ground.command(self.directory, url or self._server.url, *more)
-        return Life(command, self.directory, self._server, terminal=terminal, **env)
+        often = {"CHECKPOINT_EVERY": str(self._ground.examples // 10)}
+        return Life(command, self.directory, self._server, terminal=terminal, **often, **env)
 
     def check(self, *, lossless: bool = False) -> None:
         """After a blow, with no process alive. `lossless`: it was gentle, all that was asked is to be stored."""

@@ -1,5 +1,7 @@
-"""First on the path of a tortured process: its clock and its names are what two files say.
+"""First on the path of a process of the command line that is to behave otherwise: more checkpoints, another clock,
+other names.
 
+CHECKPOINT_EVERY: examples judged from one checkpoint to the next.
 TORTURE_CLOCK: a file with the seconds by which the time of day is off; the monotonic clock stays as it is.
 TORTURE_NAME: a file; while it is there, the host name model.test is not known. Otherwise it is this machine.
 """
@@ -46,3 +48,8 @@ if name is not None:
         return real_getaddrinfo(host, *arguments, **more)
 
     socket.getaddrinfo = getaddrinfo
+
+if (every := os.environ.get("CHECKPOINT_EVERY")) is not None:
+    from explore_async.running import checkpointing
+
+    checkpointing.EXAMPLES_PER_CHECKPOINT = int(every)
