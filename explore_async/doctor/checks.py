@@ -100,7 +100,7 @@ def _in_use(directory: RunDirectory, findings: Findings, found: Examination) -> 
 def _config(directory: RunDirectory, findings: Findings, found: Examination) -> None:
     check = Check.CONFIG
     try:
-        found.recipe = recipe = directory.recipe()
+        found.recipe = recipe = directory.recipe(Recipe)
     except StorageError as error:
         newer = isinstance(error, NewerFormat)
         do = "update explore_async" if newer else f"--repair keeps it aside; then {_ADOPT}"

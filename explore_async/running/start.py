@@ -21,7 +21,8 @@ from explore_async.running.warm_up import compilation_noticed
 from explore_async.settings.config import RunSettings
 from explore_async.settings.recipe import Recipe, ResolvedKnownTexts
 from explore_async.storage.completions import Holding, holding
-from explore_async.storage.directory import RunDirectory, differences, refuse_other
+from explore_async.storage.digested import differences, refuse_other
+from explore_async.storage.directory import RunDirectory
 
 Mode = Literal["resume", "adopt", "offline", "fresh"]
 """resume goes on with the same recipe, adopt takes another recipe over, offline asks nothing, fresh sets aside what is
@@ -113,9 +114,9 @@ class _Contents:
 
 
 async def _contents(directory: RunDirectory) -> _Contents:
-    recipe = directory.recipe()
+    recipe = directory.recipe(Recipe)
     held = await asyncio.to_thread(holding, directory.completions)
-    directory.check_answers(answered=bool(held.last_row))
+    directory.check_completions(stored=bool(held.last_row))
     return _Contents(directory.config, recipe if held.last_row else None, held)
 
 

@@ -1,4 +1,4 @@
-"""A run's directory: who may use it, where its files are, and which recipe it belongs to."""
+"""A run directory: its lock, the places of its files, and the recipe that it belongs to."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import orjson
+from pydantic import BaseModel
 
 from explore_async import __version__
-from explore_async.errors import ConfigError, NewerFormat, StorageError
-from explore_async.settings.recipe import Recipe
+from explore_async.errors import NewerFormat, StorageError
+from explore_async.storage.digested import DigestedDocument
 from explore_async.storage.salvage import is_half_mended
 from explore_async.storage.whole_files import check_regular, write_json
 
 FORMAT = 1
 _DERIVED = ("checkpoint.json", "dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
 WRITTEN_WHOLE = ("config.json", "tree.json", "stats.json", "live.json", "checkpoint.json")
-"""Written beside their place and put there by renaming: who is killed in between leaves the unfinished one behind."""
+"""Written beside their place and put there by renaming: a process killed in between leaves an unfinished file."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class RunDirectory:
-    """Owns the directory while it is entered: a second process is refused."""
+    """Owns the directory while it is entered: a second process gets a StorageError.
+
+    It belongs to one recipe. That may be of any model with a digest: the methods that read it take its class.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +42,7 @@ class RunDirectory:
         lock_file = self.path / ".lock"
         for name in (".lock", *WRITTEN_WHOLE):
             check_regular(self.path / name)
-        self._made = [one for one in (lock_file, self.path, *self.path.parents) if not os.path.lexists(one)]
+        self._made = [path for path in (lock_file, self.path, *self.path.parents) if not os.path.lexists(path)]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -47,7 +53,7 @@ class RunDirectory:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not self._is_here(lock):
-                raise BlockingIOError  # whoever was in here a moment ago has taken its file along
+                raise BlockingIOError  # a process that was in here a moment ago has removed its lock file
         except OSError as error:
             os.close(lock)
             raise _refused(self.path, error) from error
@@ -58,7 +64,7 @@ class RunDirectory:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Where no run has begun, neither a lock nor a directory that was made for it is left."""
+        """Leaves neither a lock nor a directory that was made for it where no run has begun."""
         if self._lock is not None:
             with suppress(OSError):
                 if self._made and self._is_here(self._lock) and not self._is_run():
@@ -76,7 +82,7 @@ class RunDirectory:
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody else is in there now. Changes nothing. Raises StorageError where it cannot be told."""
+        """True when another process is in the directory. Changes nothing. Raises StorageError where it cannot know."""
         if self._lock is not None:
             return False
         check_regular(self.path / ".lock")
@@ -97,21 +103,21 @@ class RunDirectory:
         return False
 
     def check_place(self) -> None:
-        """Raises a StorageError where the directory that was entered is no longer the one of this name."""
+        """Raises StorageError where the directory that was entered is no longer the one of this name."""
         assert self._lock is not None
         if self._is_here(self._lock):
             return
         raise StorageError(
-            f"{self.path}: the directory, or .lock in it, was removed, moved or replaced while the run was on. What "
-            "was answered is where it went; move it back, and the same command goes on from there"
+            f"{self.path}: the directory, or .lock in it, was removed, moved or replaced while the run was on. The "
+            "completions are where it went; move it back, and the same command goes on from there"
         )
 
     def _is_run(self) -> bool:
-        # os.path, for it says False where nobody may look
+        # os.path, which says False where this user may not look
         return os.path.exists(self.config) or os.path.exists(self.completions)  # noqa: PTH110
 
     def _is_here(self, lock: int) -> bool:
-        """Whether the open file is the one of its name."""
+        """True when the open file is still the one of its name."""
         with suppress(OSError):
             return os.path.samestat(os.fstat(lock), (self.path / ".lock").stat())
         return False
@@ -152,49 +158,57 @@ class RunDirectory:
     def log(self) -> Path:
         return self.path / "server.log"
 
-    def recipe(self) -> Recipe | None:
-        """The recipe this directory belongs to, or None in a new one."""
+    def recipe(self, model: type[_Model]) -> _Model | None:
+        """The recipe that this directory belongs to; None where there is none yet. Raises StorageError where
+        config.json holds no recipe of this model.
+        """
         check_regular(self.config)
         try:
-            return _recipe_in(self.config.read_bytes(), self.config)
+            return _recipe_in(self.config.read_bytes(), self.config, model)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StorageError(f"{self.config}: cannot be read: {error.strerror}; mend that and run again") from error
+            raise StorageError(
+                f"{self.config}: cannot be read: {error.strerror}; make it readable and run again"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:  # pydantic's and orjson's errors are ValueErrors
             raise StorageError(
-                f"{self.config}: this is no recipe ({_first_line(error)}). Restore it; or `explore-async doctor "
+                f"{self.config}: not a recipe ({_first_line(error)}). Restore it; or `explore-async doctor "
                 f"{self.path} --repair` takes it out of the way, and `run CONFIG --adopt` goes on with the stored "
                 "answers; or start over with --fresh"
             ) from error
 
-    def check_answers(self, *, answered: bool) -> None:
-        """Raises a StorageError where examples were derived from answers that are gone. answered: some are there."""
+    def check_completions(self, *, stored: bool) -> None:
+        """Raises StorageError where there are examples, but the completions they were derived from are gone.
+
+        `stored`: some completions are there.
+        """
         if is_half_mended(self.completions):
             raise StorageError(
-                f"{self.completions}: a repair was broken off; `explore-async doctor {self.path} --repair` ends it"
+                f"{self.completions}: a repair was interrupted; `explore-async doctor {self.path} --repair` "
+                "completes it"
             )
-        if not answered and self.dataset.exists() and self.dataset.stat().st_size > 0:
+        if not stored and self.dataset.exists() and self.dataset.stat().st_size > 0:
             raise StorageError(
-                f"{self.completions}: the answers that this run was made of are gone; restore the file, or start over "
-                "with --fresh"
+                f"{self.completions}: the completions that this run was derived from are gone; restore the file, or "
+                "start over with --fresh"
             )
 
     def refuse_foreign(self) -> None:
-        """Raises StorageError where nothing is of a run but files of the names that one writes: whose are they? To be
-        asked before it is entered, so that no lock is left among them.
+        """Raises StorageError where there is no run, but a file that a run would replace. Call it before the directory
+        is entered, so that no lock is left among the files of another program.
         """
         if self._is_run():
             return
         if foreign := [name for name in _DERIVED if os.path.exists(self.path / name)]:  # noqa: PTH110
             raise StorageError(
                 f"{self.path}: {foreign[0]} is there and would be replaced, though this is no run directory; choose "
-                "another with --out, or take it away"
+                "another with --out, or remove the file"
             )
 
-    def write_recipe(self, recipe: Recipe, *, operation: Mapping[str, Any]) -> None:
-        """Makes this the directory of `recipe`. What was derived by another recipe is derived anew, and therefore goes
-        first: killed in between, the directory is still the old recipe's.
+    def write_recipe(self, recipe: DigestedDocument, *, operation: Mapping[str, Any]) -> None:
+        """Makes this the directory of `recipe`. The files that another recipe led to are removed first: a process that
+        is killed in between leaves a directory of the old recipe.
         """
         try:
             for name in _DERIVED:
@@ -214,22 +228,24 @@ class RunDirectory:
         )
 
     def set_aside(self) -> Path | None:
-        """Renames an existing run directory, so that an empty one is here; returns where it went. Raises StorageError
-        for what is no run, and for the folder that this process works in: its files would go along.
+        """Renames an existing run directory and makes an empty one in its place; returns the new path. Raises
+        StorageError where there is no run, and for the working directory of this process, whose files would go along.
         """
         if not self.path.exists():
             return None
         path = self.path.resolve()
         if Path.cwd().resolve().is_relative_to(path):
-            raise StorageError(f"{self.path}: this process works in there; call it from elsewhere to start over")
-        if not self._is_run() and any(one.name != ".lock" for one in path.iterdir()):
+            raise StorageError(
+                f"{self.path}: this process works in there; call it from another directory to start over"
+            )
+        if not self._is_run() and any(file.name != ".lock" for file in path.iterdir()):
             raise StorageError(f"{self.path}: this is no run directory; choose another with --out")
         number = 1
         while (aside := path.parent / f"{path.name}.{number}").exists():
             number += 1
         try:
             path.rename(aside)
-            path.mkdir()  # there may be links to it
+            path.mkdir()  # links may lead to it
         except OSError as error:
             raise StorageError(f"cannot move {self.path} aside: {error.strerror}") from error
         return aside
@@ -244,50 +260,18 @@ def _refused(path: Path, error: OSError) -> StorageError:
     )
 
 
-def _recipe_in(body: bytes, path: Path) -> Recipe:
+def _recipe_in(body: bytes, path: Path, model: type[_Model]) -> _Model:
     document = orjson.loads(body)
-    found = document["format"]
-    if isinstance(found, int) and found > FORMAT:
+    number = document["format"]
+    if isinstance(number, int) and number > FORMAT:
         raise NewerFormat(
-            f"{path}: format {found}, this version reads {FORMAT}: a newer version of explore_async wrote it, so update"
+            f"{path}: format {number}, this version reads {FORMAT}: a newer version of explore_async wrote it, so "
+            "update"
         )
-    if found != FORMAT:
-        raise ValueError(f"format {found!r}")
-    return Recipe.model_validate(document["recipe"])
+    if number != FORMAT:
+        raise ValueError(f"format {number!r}")
+    return model.model_validate(document["recipe"])
 
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-
-
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Where two recipes differ, a line each: "targets.examples: 100 → 200"."""
-
-    def flat(value: Any, prefix: str) -> dict[str, Any]:
-        if isinstance(value, dict) and value:
-            return {key: leaf for name, below in value.items() for key, leaf in flat(below, f"{prefix}{name}.").items()}
-        return {prefix.rstrip("."): value}
-
-    before, after = flat(old.model_dump(mode="json"), ""), flat(new.model_dump(mode="json"), "")
-    return [
-        f"{name}: {_short(before.get(name))} → {_short(after.get(name))}"
-        for name in sorted({*before, *after})
-        if before.get(name) != after.get(name)
-    ]
-
-
-def refuse_other(old: Recipe, new: Recipe, path: Path) -> None:
-    """Raises a ConfigError that shows the differences, where there are any."""
-    if old.digest == new.digest:
-        return
-    shown = "\n  ".join(differences(old, new))
-    raise ConfigError(
-        f"{path} was made with another recipe:\n  {shown}\n"
-        "Take the new one over with --adopt (stored answers that still fit are used), start over with --fresh, "
-        "or choose another directory with --out"
-    )
-
-
-def _short(value: Any) -> str:
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004 - about a line

@@ -23,6 +23,7 @@ from explore_async.exploration.explorer import Explorer
 from explore_async.running.checkpointing import StartingPoint, from_checkpoint
 from explore_async.running.tally import Tally
 from explore_async.serving.simulated.server import Latency, SimulatedServer
+from explore_async.settings.recipe import Recipe
 from explore_async.storage.completions import holding
 from explore_async.storage.directory import RunDirectory
 
@@ -158,7 +159,7 @@ def test_one_that_does_not_fit_is_not_used(
     shutil.copytree(whole[0], tmp_path / "run")
     change(tmp_path / "run")
     directory, told = RunDirectory(tmp_path / "run"), []
-    recipe = directory.recipe()
+    recipe = directory.recipe(Recipe)
     answers = holding(directory.completions).last_row
     new = from_checkpoint(StartingPoint.new(recipe, ()), (), directory, answers=answers, told=told.append)
     assert new.marks is None
@@ -181,7 +182,7 @@ def test_whatever_it_says_nothing_falls_over(
     body = in_json(data.draw(altered(orjson.loads(body))))
     path.write_bytes(orjson.dumps({**orjson.loads(head), "crc": zlib.crc32(body)}) + b"\n" + body)
     directory, told = RunDirectory(tmp_path / "run"), []
-    new = StartingPoint.new(directory.recipe(), ())
+    new = StartingPoint.new(directory.recipe(Recipe), ())
     standing = from_checkpoint(new, (), directory, answers=10**6, told=told.append)
     assert standing.marks is not None or "all is replayed" in told[-1]
 

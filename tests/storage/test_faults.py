@@ -121,7 +121,7 @@ async def test_what_sqlite_keeps_beside_the_store(tmp_path: Path, finished_run: 
             log.unlink()
             gone = await explore("run", tmp_path / "config.yaml", "--endpoint", server.url, "--out", path, "--quiet")
             assert gone.code == 4
-            assert "completions.sqlite: the answers that this run was made of are gone" in gone.stderr
+            assert "completions.sqlite: the completions that this run was derived from are gone" in gone.stderr
             path.rename(tmp_path / "aside")
         elif fault == "log cut":
             log.write_bytes(body[: 2 * len(body) // 3])

@@ -21,9 +21,11 @@ from support.scripted import recipe
 
 from explore_async.errors import ConfigError, StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Prompt, Request
+from explore_async.settings.recipe import Recipe
 from explore_async.storage.completions import CompletionStore, StoredReader
 from explore_async.storage.derived import DerivedFile
-from explore_async.storage.directory import RunDirectory, differences, refuse_other
+from explore_async.storage.digested import differences, refuse_other
+from explore_async.storage.directory import RunDirectory
 from explore_async.storage.whole_files import write_json
 
 QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
@@ -153,9 +155,9 @@ def test_a_directory_belongs_to_one_recipe(tmp_path: Path) -> None:
     """The recipe comes back equal; another one is refused with the differences; derived files go with the old one."""
     old, new = recipe(), recipe(targets={"examples": 90}, seed=5)
     with RunDirectory(tmp_path / "run") as directory:
-        assert directory.recipe() is None
+        assert directory.recipe(Recipe) is None
         directory.write_recipe(old, operation={})
-        assert directory.recipe() == old
+        assert directory.recipe(Recipe) == old
         refuse_other(old, old, directory.path)
         with pytest.raises(ConfigError, match=r"targets\.examples: 60 → 90"):
             refuse_other(old, new, directory.path)
@@ -165,7 +167,7 @@ def test_a_directory_belongs_to_one_recipe(tmp_path: Path) -> None:
         assert not directory.dataset.exists()
         directory.config.write_text("{")
         with pytest.raises(StorageError, match=r"config\.json"):
-            directory.recipe()
+            directory.recipe(Recipe)
 
 
 def test_a_directory_is_locked_and_can_be_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

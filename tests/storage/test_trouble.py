@@ -21,7 +21,8 @@ from explore_async.exploration.values import ChatRequest, Completion, Prompt, Re
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.derived import DerivedFile
-from explore_async.storage.directory import RunDirectory, differences
+from explore_async.storage.digested import differences
+from explore_async.storage.directory import RunDirectory
 from explore_async.storage.whole_files import write_json
 
 QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
@@ -275,7 +276,7 @@ def test_a_config_that_is_none(tmp_path: Path, content: bytes) -> None:
     with RunDirectory(tmp_path) as directory:
         directory.config.write_bytes(content)
         with pytest.raises(StorageError, match="--fresh"):
-            directory.recipe()
+            directory.recipe(Recipe)
 
 
 def test_a_config_of_another_format(tmp_path: Path) -> None:
@@ -283,7 +284,7 @@ def test_a_config_of_another_format(tmp_path: Path) -> None:
     with RunDirectory(tmp_path) as directory:
         directory.config.write_bytes(b'{"format": 2}')
         with pytest.raises(StorageError, match="format 2, this version reads 1"):
-            directory.recipe()
+            directory.recipe(Recipe)
 
 
 def test_a_new_recipe_that_cannot_be_written_leaves_no_wrong_pair(tmp_path: Path) -> None:
@@ -295,7 +296,7 @@ def test_a_new_recipe_that_cannot_be_written_leaves_no_wrong_pair(tmp_path: Path
         directory.dataset.write_bytes(b"{}\n")
         with full_disk(100), pytest.raises(StorageError):
             directory.write_recipe(recipe(seed=9), operation={})
-        assert directory.recipe() == recipe()
+        assert directory.recipe(Recipe) == recipe()
         assert not directory.dataset.exists()
         directory.tree.mkdir()
         with pytest.raises(StorageError, match=r"tree\.json"):
@@ -314,7 +315,7 @@ def test_every_kind_of_setting_comes_back_equal(tmp_path: Path) -> None:
     )
     with RunDirectory(tmp_path) as directory:
         directory.write_recipe(full, operation={"endpoints": []})
-        back = directory.recipe()
+        back = directory.recipe(Recipe)
     assert isinstance(back, Recipe)
     assert (back, back.digest, differences(full, back)) == (full, full.digest, [])
 
