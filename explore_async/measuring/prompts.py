@@ -17,7 +17,7 @@ from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Request
 from explore_async.serving.endpoints import wire
-from explore_async.serving.simulated.answers import Answerer
+from explore_async.serving.simulated.model import Answerer
 from explore_async.settings.config import RecipeConfig
 
 _MOST_REQUESTS = 600

@@ -13,8 +13,8 @@ from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics
 from explore_async.serving.endpoints.pool import OpenClient
 from explore_async.serving.endpoints.wire import ServedModel, chat_fields
-from explore_async.serving.simulated.answers import Answerer, count_tokens, digest_of
 from explore_async.serving.simulated.engine import Profile
+from explore_async.serving.simulated.model import Answerer, count_tokens, digest_of
 from explore_async.serving.simulated.pacing import Asked, BatchedPace
 from explore_async.settings.operation import EndpointSettings
 from explore_async.settings.recipe import SIMULATED

@@ -29,11 +29,11 @@ from explore_async.errors import (
     RequestRejected,
 )
 from explore_async.exploration.values import ChatRequest, Failure, Outcome
-from explore_async.serving.endpoints.blame import Trouble, judge_canary, judge_refusal, refuses_all
+from explore_async.serving.endpoints.availability import Roster, some_of
 from explore_async.serving.endpoints.concurrency import READING_S
-from explore_async.serving.endpoints.host import Client, Host
-from explore_async.serving.endpoints.roster import Roster, some_of
-from explore_async.serving.endpoints.slots import Slots
+from explore_async.serving.endpoints.endpoint import Client, Host
+from explore_async.serving.endpoints.faults import Trouble, judge_canary, judge_refusal, refuses_all
+from explore_async.serving.endpoints.slot_queue import Slots
 from explore_async.serving.endpoints.values import PoolStatistics, backoff_s, declared_concurrency, normalise_url
 from explore_async.settings.operation import EndpointSettings, Retries
 

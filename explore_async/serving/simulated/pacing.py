@@ -13,8 +13,8 @@ from itertools import count
 from typing import Final, Protocol
 
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics
-from explore_async.serving.simulated.answers import digest_of
 from explore_async.serving.simulated.engine import Engine, Profile
+from explore_async.serving.simulated.model import digest_of
 
 LARGEST_DELAY: Final = 8.0
 """Delays are cut at so many means: answers have a max_tokens, too."""

@@ -22,8 +22,8 @@ import orjson
 from aiohttp import web
 
 from explore_async.errors import ServerError
-from explore_async.serving.simulated.answers import MODEL_LENGTH, Answerer, count_tokens, digest_of
 from explore_async.serving.simulated.engine import Profile
+from explore_async.serving.simulated.model import MODEL_LENGTH, Answerer, count_tokens, digest_of
 from explore_async.serving.simulated.pacing import Asked, BatchedPace, DrawnPace, Latency, Pace, Progress
 from explore_async.settings.recipe import SIMULATED
 

@@ -17,8 +17,8 @@ from support.waiting import until
 
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion, Failure
-from explore_async.serving.endpoints import host as host_module
-from explore_async.serving.endpoints import roster as roster_module
+from explore_async.serving.endpoints import availability as availability_module
+from explore_async.serving.endpoints import endpoint as endpoint_module
 from explore_async.serving.endpoints.pool import EndpointPool
 from explore_async.serving.endpoints.values import EndpointStatistics, backoff_s
 from explore_async.serving.simulated.engine import Profile
@@ -32,7 +32,7 @@ QUICK = Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
 @pytest.fixture(autouse=True)
 def impatient_connect(monkeypatch):
     """Endpoints that are down at the start are given up sooner than in earnest."""
-    monkeypatch.setattr(roster_module, "CONNECT_PATIENCE_S", 0.3)
+    monkeypatch.setattr(availability_module, "CONNECT_PATIENCE_S", 0.3)
 
 
 def request(text: object = "Hello", **sampling) -> ChatRequest:
@@ -464,8 +464,8 @@ async def test_a_slot_granted_to_a_cancelled_request_is_handed_on():
 
 async def test_a_timed_out_attempt_gets_longer_next_time(monkeypatch):
     """The deadline follows the measured speed and doubles for a request that ran out of it."""
-    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 1.0)
-    monkeypatch.setattr(host_module, "ASSUMED_TOKENS_PER_S", 1e6)
+    monkeypatch.setattr(endpoint_module, "SHORTEST_DEADLINE_S", 1.0)
+    monkeypatch.setattr(endpoint_module, "ASSUMED_TOKENS_PER_S", 1e6)
     delays = [bad.slow(30), bad.slow(30), bad.slow(2.2)]  # the last is longer than the second deadline
     async with bad.MisbehavingServer(delays) as server, connected(server) as pool:
         assert isinstance(await pool.ask(request(), priority=0), Completion)
@@ -760,8 +760,8 @@ async def test_one_that_joins_with_another_model_is_left_out():
 async def test_deadlines_are_put_off_while_the_engine_works(monkeypatch):
     """An answer may take longer than its deadline as long as the metrics show progress; a server that stands still,
     metrics and all, is given up at the deadline."""
-    monkeypatch.setattr(host_module, "SHORTEST_DEADLINE_S", 2.5)
-    monkeypatch.setattr(host_module, "ASSUMED_TOKENS_PER_S", 1e9)
+    monkeypatch.setattr(endpoint_module, "SHORTEST_DEADLINE_S", 2.5)
+    monkeypatch.setattr(endpoint_module, "ASSUMED_TOKENS_PER_S", 1e9)
     slow = Profile(slots=4, step_s=0.2, request_s=0.0, prefill_s=0.0, kv_tokens=100_000)
     async with (
         SimulatedServer(profile=slow) as server,

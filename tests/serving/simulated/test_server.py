@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from explore_async.errors import ServerError
 from explore_async.exploration.values import AnswerSchema, ChatRequest
 from explore_async.serving.endpoints.client import EndpointClient, open_session
-from explore_async.serving.simulated.answers import Answerer
 from explore_async.serving.simulated.engine import Profile
+from explore_async.serving.simulated.model import Answerer
 from explore_async.serving.simulated.pacing import PrefixCache
 from explore_async.serving.simulated.server import Latency, SimulatedServer, serve_simulated
 

@@ -11,9 +11,9 @@ from http import HTTPStatus
 from explore_async.errors import EndpointError, EndpointUnavailable, RequestRejected
 from explore_async.exploration.parsing import answer_of
 from explore_async.exploration.values import ChatRequest
-from explore_async.serving.endpoints.blame import refusal_of_all, refuses_all
 from explore_async.serving.endpoints.credentials import advice_on_key
-from explore_async.serving.endpoints.host import Host
+from explore_async.serving.endpoints.endpoint import Host
+from explore_async.serving.endpoints.faults import refusal_of_all, refuses_all
 
 PROBE_TIMEOUT_S = 120.0
 _KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}

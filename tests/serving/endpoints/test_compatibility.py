@@ -12,7 +12,7 @@ from support.scripted import recipe
 from explore_async.errors import ConfigError, EndpointError
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion
-from explore_async.serving.endpoints import roster as roster_module
+from explore_async.serving.endpoints import availability as availability_module
 from explore_async.serving.endpoints.pool import EndpointPool
 from explore_async.settings.operation import Retries
 
@@ -23,7 +23,7 @@ FORM = ChatRequest("m", USER, {"max_tokens": 8}, 0, AnswerSchema("tasks", {"type
 
 @pytest.fixture(autouse=True)
 def impatient_connect(monkeypatch):
-    monkeypatch.setattr(roster_module, "CONNECT_PATIENCE_S", 0.3)
+    monkeypatch.setattr(availability_module, "CONNECT_PATIENCE_S", 0.3)
 
 
 def serving(*names: str, script=()) -> bad.MisbehavingServer:

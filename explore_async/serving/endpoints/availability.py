@@ -12,10 +12,10 @@ from http import HTTPStatus
 
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable, RateLimited, RequestRejected
 from explore_async.exploration.values import ChatRequest
+from explore_async.serving.endpoints.compatibility import PROBE_TIMEOUT_S, check_fitness
 from explore_async.serving.endpoints.credentials import advice_on_key
-from explore_async.serving.endpoints.fitness import PROBE_TIMEOUT_S, check_fitness
-from explore_async.serving.endpoints.host import Host
-from explore_async.serving.endpoints.slots import Slots
+from explore_async.serving.endpoints.endpoint import Host
+from explore_async.serving.endpoints.slot_queue import Slots
 from explore_async.serving.endpoints.wire import ServedModel
 from explore_async.settings.operation import Retries
 

@@ -11,7 +11,7 @@ import itertools
 import zlib
 from collections.abc import Sequence
 
-from explore_async.serving.endpoints.host import Host
+from explore_async.serving.endpoints.endpoint import Host
 
 ABOUT_EQUAL = 0.9
 

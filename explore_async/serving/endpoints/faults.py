@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from explore_async.errors import ContextOverflow, EndpointError, RequestRejected
 from explore_async.exploration.values import Failure
-from explore_async.serving.endpoints.host import Host
+from explore_async.serving.endpoints.endpoint import Host
 
 # What no other request would fare better with: wrong URL, refused key, no credit, unknown model.
 _FATAL = {
