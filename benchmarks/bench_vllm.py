@@ -97,7 +97,7 @@ async def ours(server: VllmServer, asked: list[ChatRequest]) -> float:
     asked = [ChatRequest(NAME, *(getattr(one, name) for name in ChatRequest.__slots__[1:])) for one in asked]
     async with EndpointPool([EndpointSettings(url=server.url)], models=(NAME,)) as pool:
         await pool.connect()
-        beside = [asyncio.create_task(coroutine) for coroutine in (pool.look(), server.watch())]
+        beside = [asyncio.create_task(coroutine) for coroutine in (pool.adjust_limits(), server.watch())]
         began = time.perf_counter()
         asking = asyncio.gather(*(pool.ask(one, priority=number) for number, one in enumerate(asked)))
         await asyncio.wait([asking, *beside], return_when=asyncio.FIRST_COMPLETED)

@@ -293,8 +293,8 @@ async def test_a_certificate_is_verified(monkeypatch: pytest.MonkeyPatch, certif
     monkeypatch.setenv("GARDEN_KEY", SECRET)
     ours = str(certificates / "ca.pem")
     for name, ca_file, says in (
-        ("good", None, r"certificate was refused: .*ca_file.*SSL_CERT_FILE"),
-        ("other", ours, "certificate was refused: .*not valid for '127.0.0.1'"),
+        ("good", None, r"certificate is not trusted: .*ca_file.*SSL_CERT_FILE"),
+        ("other", ours, "certificate is not trusted: .*not valid for '127.0.0.1'"),
         ("good", str(certificates / "ca.key"), "no certificate in PEM"),
         ("good", str(certificates / "none"), "cannot be read"),
         ("good", ours, None),

@@ -27,7 +27,7 @@ from explore_async.measuring.prompts import BenchRequest, bench_requests, limite
 from explore_async.measuring.streaming import StreamedCompletion, ask
 from explore_async.measuring.watching import Watch
 from explore_async.serving.endpoints.client import EndpointClient, open_client, open_session
-from explore_async.serving.endpoints.open_files import check_room_for
+from explore_async.serving.endpoints.open_files import require_sockets
 from explore_async.serving.endpoints.pool import EndpointPool
 from explore_async.settings.config import RecipeConfig
 from explore_async.settings.operation import EndpointSettings
@@ -89,7 +89,7 @@ class Sweep:
         await asyncio.to_thread(warm_up)
         seeds = random.Random(plan.seed)  # noqa: S311 - another level, other prompts
         warming = await asyncio.to_thread(of_each_kind, limited(recipe, _WARM_UP_TOKENS), seed=seeds.randrange(_SEEDS))
-        check_room_for(plan.concurrency[-1] * len(plan.endpoints))
+        require_sockets(plan.concurrency[-1] * len(plan.endpoints))
         async with open_session() as session:
             clients = [await open_client(endpoint, session) for endpoint in plan.endpoints]
             for concurrency in plan.concurrency:

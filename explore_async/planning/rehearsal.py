@@ -122,7 +122,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
     pool = EndpointPool(
         fleet.endpoints(concurrency),
         models=(MODEL,),
-        most_found=max(1, recipe.window // WINDOW_PER_FOUND_SLOT),
+        most_in_flight=max(1, recipe.window // WINDOW_PER_FOUND_SLOT),
         open_clients=fleet.open_clients,
     )
 
@@ -150,7 +150,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
         explorer.seed_events()
         async with task_group() as group:
             performer.open(group)
-            beside = [group.create_task(coroutine) for coroutine in (pool.look(), pool.watch(), sample())]
+            beside = [group.create_task(coroutine) for coroutine in (pool.adjust_limits(), pool.watch(), sample())]
             with contextlib.suppress(_RequestLimitReached):
                 await drive(explorer, performer, publish, pulse)
                 made.complete = True

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from explore_async.config.endpoints_file import changes, read_endpoints
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import ChatRequest, Outcome
-from explore_async.serving.endpoints.open_files import check_room_for, room_for
-from explore_async.serving.endpoints.pool import MOST_FOUND, EndpointPool
+from explore_async.serving.endpoints.open_files import available_sockets, require_sockets
+from explore_async.serving.endpoints.pool import MOST_IN_FLIGHT, EndpointPool
 from explore_async.serving.endpoints.values import PoolStatistics, declared_concurrency
 from explore_async.serving.servers.launch import Server, choose, new_server, slots_of
 from explore_async.serving.servers.vllm import KEY_VARIABLE
@@ -112,10 +112,10 @@ class Backend:
                 pool = EndpointPool(
                     endpoints,
                     models=self._models,
-                    forms=self._forms,
+                    probes=self._forms,
                     retries=self._operation.retries,
                     stall_s=self._operation.stall_s,
-                    most_found=self._most_found(endpoints),
+                    most_in_flight=self._most_in_flight(endpoints),
                 )
                 await self._stack.enter_async_context(pool)
                 if server is None:
@@ -125,16 +125,16 @@ class Backend:
                 self._connected.set()
         return self._connected_models
 
-    def _most_found(self, endpoints: Sequence[EndpointSettings]) -> int:
+    def _most_in_flight(self, endpoints: Sequence[EndpointSettings]) -> int:
         """Requests that may be in flight where concurrency is found out. What is declared has to fit into what this
         process may open, which raises ConfigError; what is found may use the rest.
         """
         declared = declared_concurrency(endpoints)
-        check_room_for(declared)
+        require_sockets(declared)
         if all(endpoint.concurrency != "auto" for endpoint in endpoints):
-            return MOST_FOUND
-        wanted = MOST_FOUND if self._window is None else self._window // WINDOW_PER_FOUND_SLOT
-        return max(1, room_for(declared + wanted) - declared)
+            return MOST_IN_FLIGHT
+        wanted = MOST_IN_FLIGHT if self._window is None else self._window // WINDOW_PER_FOUND_SLOT
+        return max(1, available_sockets(declared + wanted) - declared)
 
     async def _start(self, settings: ServerSettings) -> EndpointSettings:
         made = await new_server(
@@ -156,11 +156,11 @@ class Backend:
         *,
         priority: int,
         affinity: str,
-        placed: Callable[[str], None],
+        on_sent: Callable[[str], None],
         avoid: str | None = None,
     ) -> Outcome:
         assert self._pool is not None
-        return await self._pool.ask(request, priority=priority, affinity=affinity, placed=placed, avoid=avoid)
+        return await self._pool.ask(request, priority=priority, affinity=affinity, on_sent=on_sent, avoid=avoid)
 
     async def watch(self) -> NoReturn:
         """Ends a run that gets no answers any more, with the cause: no outcome for too long, or our server has died."""
@@ -168,7 +168,7 @@ class Backend:
         assert self._pool is not None
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pool.watch())
-            group.create_task(self._pool.look())
+            group.create_task(self._pool.adjust_limits())
             if self._operation.endpoints_file is not None:
                 group.create_task(self._follow(Path(self._operation.endpoints_file), self._pool))
             if self._server is not None:

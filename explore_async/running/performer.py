@@ -51,7 +51,7 @@ class Backend(Protocol):
         *,
         priority: int,
         affinity: str,
-        placed: Callable[[str], None],
+        on_sent: Callable[[str], None],
         avoid: str | None = None,
     ) -> Outcome: ...
 
@@ -273,7 +273,7 @@ class Performer:
                 chat_request,
                 priority=request.due,
                 affinity=request.task_id,
-                placed=lambda url: setattr(flying, "endpoint", url),
+                on_sent=lambda url: setattr(flying, "endpoint", url),
                 avoid=avoid,
             )
         except asyncio.CancelledError:

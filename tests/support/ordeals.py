@@ -26,7 +26,7 @@ _QUICK = (
 
 ALWAYS: dict[str, tuple[Behaviour, str]] = {
     **{name: (behaviour, "") for name, behaviour in FAULTS.items()},
-    "reset": (FAULTS["reset"], "broke off"),
+    "reset": (FAULTS["reset"], "ended the connection"),
     "TLS": (FAULTS["TLS"], "https://"),
     "error object": (FAULTS["error object"], "CUDA out of memory"),
     "tool calls": (FAULTS["tool calls"], "tool_calls"),

@@ -148,9 +148,9 @@ ODDITIES: dict[str, Callable[[str], Behaviour]] = {
 
 REFUSALS: dict[str, tuple[Behaviour, str]] = {
     "301": (Behaviour(301, headers={"Location": "https://elsewhere/v1", "Content-Length": "0"}), "https://elsewhere"),
-    "401": (refusing(401), "key was refused"),
+    "401": (refusing(401), "no key was sent"),
     "402": (refusing(402), "No request can succeed"),
-    "403": (refusing(403), "key was refused"),
+    "403": (refusing(403), "no key was sent"),
     "404": (bad.UNKNOWN_MODEL, "does not exist"),
     "405": (refusing(405), "No request can succeed"),
 }

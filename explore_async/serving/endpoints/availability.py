@@ -1,7 +1,7 @@
-"""Who is there and serves the right model: asked at the start, and again after an endpoint's cool-down.
+"""Which endpoints answer and serve the run's models: checked at the start, and again after an endpoint's cool-down.
 
-Owns the model's name and the tasks that bring endpoints back. It sends no request of a run; what comes of an endpoint's
-return is told to the slots.
+Owns the models' names and the tasks that bring endpoints back. It sends no request of a run; when an endpoint is back,
+it tells the slot queue to dispatch.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from http import HTTPStatus
 
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable, RateLimited, RequestRejected
 from explore_async.exploration.values import ChatRequest
-from explore_async.serving.endpoints.compatibility import PROBE_TIMEOUT_S, check_fitness
-from explore_async.serving.endpoints.credentials import advice_on_key
-from explore_async.serving.endpoints.endpoint import Host
-from explore_async.serving.endpoints.slot_queue import Slots
+from explore_async.serving.endpoints.compatibility import PROBE_TIMEOUT_S, check_compatibility
+from explore_async.serving.endpoints.credentials import key_advice
+from explore_async.serving.endpoints.endpoint import Endpoint
+from explore_async.serving.endpoints.slot_queue import SlotQueue
 from explore_async.serving.endpoints.wire import ServedModel
 from explore_async.settings.operation import Retries
 
@@ -23,140 +23,142 @@ CONNECT_PATIENCE_S = 3.0
 _CONNECT_PAUSE_S = 0.5
 _NAMES_SHOWN = 20
 PRIORITY_ENGINES = {"vllm", "simulator"}
-"""Engines (`owned_by` in /models) that know the field `priority`; others may refuse a body that holds it."""
+"""Engines (`owned_by` in /models) that support the field `priority`; others may reject a body with it."""
 
-_KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+_KEY_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _NO_CATALOGUE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 
 
-class Roster:
-    """`hosts` is the pool's own list. `models` are the logical ones of the run, none to take the only one served;
-    `connected` has them once they are known to be served. `forms` are requests that an endpoint must be able to serve.
+class Availability:
+    """`endpoints` is the pool's own list. `models` are the logical models of the run, empty to take the only model that
+    is served; `connected` holds them after `connect`. `probes` are requests that an endpoint must be able to serve.
     """
 
     def __init__(
         self,
-        hosts: Sequence[Host],
-        slots: Slots,
+        endpoints: Sequence[Endpoint],
+        slots: SlotQueue,
         *,
         models: Sequence[str],
-        forms: Sequence[ChatRequest],
+        probes: Sequence[ChatRequest],
         retries: Retries,
         stall_s: float,
     ) -> None:
         self.connected: tuple[str, ...] = ()
-        self._hosts = hosts
+        self._endpoints = endpoints
         self._slots = slots
         self._models = tuple(models)
-        self._forms = forms
+        self._forms = probes
         self._retries = retries
         self._stall_s = stall_s
         self._connecting = asyncio.Lock()
-        self._revivals: set[asyncio.Task[None]] = set()
+        self._recoveries: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> tuple[str, ...]:
-        """One reachable endpoint suffices; the others count as out and join when they answer."""
+        """One reachable endpoint is enough; the others count as out and join when they answer."""
         async with self._connecting:
             if not self.connected:
-                found = await asyncio.gather(*(self._look_up(host) for host in self._hosts))
-                self._models = self._settle_models(found)
-                welcomes = []
-                for host, catalogue in zip(self._hosts, found, strict=True):
+                catalogues = await asyncio.gather(*(self._list_models(endpoint) for endpoint in self._endpoints))
+                self._models = self._resolve_models(catalogues)
+                admissions = []
+                for endpoint, catalogue in zip(self._endpoints, catalogues, strict=True):
                     if isinstance(catalogue, EndpointError):
-                        self._start_revival(host)
+                        self._start_recovery(endpoint)
                     else:
-                        welcomes.append(self._welcome_or_revive(host, catalogue))
-                await asyncio.gather(*welcomes)
+                        admissions.append(self._admit_or_recover(endpoint, catalogue))
+                await asyncio.gather(*admissions)
                 self._check_all_served()
                 self.connected = self._models
             return self.connected
 
-    def take_out(self, host: Host, attempt_started: float) -> None:
-        if host.trip(attempt_started):
-            self._start_revival(host)
+    def take_out(self, endpoint: Endpoint, attempt_started: float) -> None:
+        if endpoint.trip(attempt_started):
+            self._start_recovery(endpoint)
 
-    def others_serve(self, host: Host) -> bool:
-        """Whether all that this endpoint serves can be asked of others."""
-        others = [one for one in self._hosts if one is not host and not one.drained and not one.barred]
-        return all(any(one.serves(model) for one in others) for model in host.served or self._models)
+    def others_serve(self, endpoint: Endpoint) -> bool:
+        """True when other endpoints serve all models that this one serves."""
+        others = [
+            other for other in self._endpoints if other is not endpoint and not other.removed and not other.excluded
+        ]
+        return all(any(other.serves(model) for other in others) for model in endpoint.served or self._models)
 
-    def join(self, host: Host) -> None:
-        """An endpoint that was not there at the start: it gets requests once it answers and serves the run's model.
+    def join(self, endpoint: Endpoint) -> None:
+        """Adds an endpoint during the run: it gets requests once it answers and serves a model of the run.
 
-        One that serves another, or refuses the key, is left out; its `last_error` says so.
+        An endpoint that serves another model or rejects the key is excluded; its `last_error` says so.
         """
-        self._start_revival(host, at_once=True)
+        self._start_recovery(endpoint, at_once=True)
 
     async def close(self) -> None:
-        for revival in self._revivals:
-            revival.cancel()
-        await asyncio.gather(*self._revivals, return_exceptions=True)
+        for recovery in self._recoveries:
+            recovery.cancel()
+        await asyncio.gather(*self._recoveries, return_exceptions=True)
 
-    async def _look_up(self, host: Host) -> list[ServedModel] | EndpointError | None:
-        """What it serves, None where it does not say, or the error that takes it for out."""
+    async def _list_models(self, endpoint: Endpoint) -> list[ServedModel] | EndpointError | None:
+        """Models that it serves, None when it does not list them, or the error that makes it count as out."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CONNECT_PATIENCE_S
         while True:
             try:
-                return await _catalogue(host)
+                return await _catalogue(endpoint)
             except (EndpointUnavailable, RateLimited) as error:
                 if loop.time() >= deadline:
-                    host.note_error(error)
+                    endpoint.note_error(error)
                     return error
             await asyncio.sleep(_CONNECT_PAUSE_S)
 
-    def _settle_models(self, found: Sequence[list[ServedModel] | EndpointError | None]) -> tuple[str, ...]:
-        errors = [answer for answer in found if isinstance(answer, EndpointError)]
-        if len(errors) == len(found):
+    def _resolve_models(self, catalogues: Sequence[list[ServedModel] | EndpointError | None]) -> tuple[str, ...]:
+        errors = [catalogue for catalogue in catalogues if isinstance(catalogue, EndpointError)]
+        if len(errors) == len(catalogues):
             causes = "; ".join(str(error) for error in errors)
             raise EndpointError(
-                f"No endpoint answers: {causes}. Is the server running? Start one with `explore-async serve`, "
-                "or name another with --endpoint URL",
+                f"No endpoint answers: {causes}. Is the server running? Start a server with `explore-async serve`, "
+                "or name another endpoint with --endpoint URL",
                 endpoint=errors[0].endpoint,
             )
         if self._models:
             return self._models
-        for host, catalogue in zip(self._hosts, found, strict=True):
-            named = host.endpoint.model
+        for endpoint, catalogue in zip(self._endpoints, catalogues, strict=True):
+            named = endpoint.settings.model
             if isinstance(named, str):
                 return (named,)
             if named is not None and len(named) == 1:
                 return tuple(named)
             if isinstance(catalogue, list) and len(catalogue) == 1:
                 return (catalogue[0].name,)
-        listed = sorted({model.name for catalogue in found if isinstance(catalogue, list) for model in catalogue})
+        listed = sorted({model.name for catalogue in catalogues if isinstance(catalogue, list) for model in catalogue})
         if not listed:
             raise EndpointError(
-                f"{self._hosts[0].url} does not say what it serves: is it an OpenAI-compatible server? If so, name its "
-                "model with --model"
+                f"{self._endpoints[0].url} does not list its models: is it an OpenAI-compatible server? If so, name "
+                "its model with --model"
             )
-        raise EndpointError(f"Name a model with --model; served here: {some_of(listed)}")
+        raise EndpointError(f"Name a model with --model; the endpoints serve {shorten_list(listed)}")
 
-    async def _welcome_or_revive(self, host: Host, catalogue: list[ServedModel] | None) -> None:
+    async def _admit_or_recover(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> None:
         try:
-            await self._welcome(host, catalogue)
+            await self._admit(endpoint, catalogue)
         except (EndpointUnavailable, RateLimited) as error:
-            host.note_error(error)
-            self._start_revival(host)
+            endpoint.note_error(error)
+            self._start_recovery(endpoint)
 
-    async def _welcome(self, host: Host, catalogue: list[ServedModel] | None) -> None:
-        """Give it requests from now on. Raises EndpointError where it has not what the run needs."""
-        host.served = self._served_of(host, catalogue)
+    async def _admit(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> None:
+        """Lets the endpoint get requests. Raises EndpointError when it does not serve what the run needs."""
+        endpoint.served = self._served_of(endpoint, catalogue)
         if catalogue is not None:
-            owners = {model.owner for model in catalogue if model.name in host.served.values()}
-            host.takes_priority = owners <= PRIORITY_ENGINES
-        for form in self._forms:
-            if host.serves(form.model):
-                await check_fitness(host, form, timeout_s=min(PROBE_TIMEOUT_S, self._stall_s))
-        host.welcome(asyncio.get_running_loop().time())
+            owners = {model.owner for model in catalogue if model.name in endpoint.served.values()}
+            endpoint.supports_priority = owners <= PRIORITY_ENGINES
+        for probe in self._forms:
+            if endpoint.serves(probe.model):
+                await check_compatibility(endpoint, probe, timeout_s=min(PROBE_TIMEOUT_S, self._stall_s))
+        endpoint.mark_healthy(asyncio.get_running_loop().time())
 
-    def _served_of(self, host: Host, catalogue: list[ServedModel] | None) -> dict[str, str]:
-        """The endpoint's name for each of the run's models that it serves: as declared, else as its catalogue says."""
-        named = host.endpoint.model
+    def _served_of(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> dict[str, str]:
+        """The endpoint's name for each of the run's models that it serves: as declared, else as in its list."""
+        named = endpoint.settings.model
         if isinstance(named, str):
             if len(self._models) > 1:
                 raise ConfigError(
-                    f"{host.url}: the run has several models ({', '.join(self._models)}): "
+                    f"{endpoint.url}: the run has several models ({', '.join(self._models)}): "
                     "give this endpoint's `model` as a mapping from these to its own names"
                 )
             named = {self._models[0]: named}
@@ -166,76 +168,76 @@ class Roster:
         if not served or (named is not None and len(served) < len(wanted)):
             if named is not None and not wanted:
                 raise EndpointError(
-                    f"{host.url}: its `model` names {', '.join(named)}, and the run's is {', '.join(self._models)}; "
-                    "the mapping goes from the run's models to the names here",
-                    endpoint=host.url,
+                    f"{endpoint.url}: its `model` names {', '.join(named)}, and the run has {', '.join(self._models)}; "
+                    "the mapping goes from the run's models to the endpoint's names",
+                    endpoint=endpoint.url,
                 )
             missing = ", ".join(repr(name) for name in (wanted or named or {}).values() if name not in served.values())
-            names = some_of(sorted(listed)) or "nothing"
+            names = shorten_list(sorted(listed)) or "nothing"
             raise EndpointError(
-                f"{host.url} does not serve {missing}; it serves {names}. "
-                "Name one of these with --model, or as this endpoint's `model`",
-                endpoint=host.url,
+                f"{endpoint.url} does not serve {missing}; it serves {names}. "
+                "Name a model of this list with --model, or as this endpoint's `model`",
+                endpoint=endpoint.url,
             )
         return served
 
     def _check_all_served(self) -> None:
-        """Endpoints that are out may serve what is missing; only when all are there can it be said for sure."""
-        missing = [model for model in self._models if not any(host.serves(model) for host in self._hosts)]
-        if missing and all(host.served for host in self._hosts):
+        """Raises EndpointError for a model that no endpoint serves, if all endpoints answered: others may serve it."""
+        missing = [model for model in self._models if not any(endpoint.serves(model) for endpoint in self._endpoints)]
+        if missing and all(endpoint.served for endpoint in self._endpoints):
             raise EndpointError(
                 f"No endpoint serves {', '.join(map(repr, missing))}, which this run needs for some of its requests"
             )
 
-    def _start_revival(self, host: Host, *, at_once: bool = False) -> None:
-        revival = asyncio.create_task(self._revive(host, at_once=at_once), name=f"revive {host.url}")
-        self._revivals.add(revival)
-        revival.add_done_callback(self._revived)
+    def _start_recovery(self, endpoint: Endpoint, *, at_once: bool = False) -> None:
+        recovery = asyncio.create_task(self._recover(endpoint, at_once=at_once), name=f"recover {endpoint.url}")
+        self._recoveries.add(recovery)
+        recovery.add_done_callback(self._end_recovery)
 
-    async def _revive(self, host: Host, *, at_once: bool) -> None:
-        """Cool down, look whether it is there again, else cool down longer. An answered request starts anew."""
+    async def _recover(self, endpoint: Endpoint, *, at_once: bool) -> None:
+        """Waits for the cool-down and asks again. Waits grow until the endpoint has answered a request."""
         joining = at_once
-        while not host.drained:
+        while not endpoint.removed:
             if not at_once:
-                await asyncio.sleep(host.cool_down_s(self._retries))
+                await asyncio.sleep(endpoint.cool_down_s(self._retries))
             at_once = False
             try:
-                catalogue = await _catalogue(host)
-                await self._welcome(host, catalogue)
+                catalogue = await _catalogue(endpoint)
+                await self._admit(endpoint, catalogue)
             except (EndpointUnavailable, RateLimited) as error:
-                host.note_error(error)
+                endpoint.note_error(error)
             except (EndpointError, ConfigError) as error:
-                if not joining and not self.others_serve(host):
+                if not joining and not self.others_serve(endpoint):
                     raise
-                host.note_error(error)
-                host.barred = True
+                endpoint.note_error(error)
+                endpoint.excluded = True
                 return
             else:
                 return
 
-    def _revived(self, revival: asyncio.Task[None]) -> None:
-        self._revivals.discard(revival)
-        if revival.cancelled():
+    def _end_recovery(self, recovery: asyncio.Task[None]) -> None:
+        self._recoveries.discard(recovery)
+        if recovery.cancelled():
             return
-        if (error := revival.exception()) is None:
+        if (error := recovery.exception()) is None:
             self._slots.dispatch()
         else:
-            self._slots.close(error)  # a refused key, another model than before: nobody should go on
+            self._slots.close(error)  # a rejected key, or another model than before: no request can succeed
 
 
-def some_of(names: Sequence[str]) -> str:
-    """The first of them: gateways serve hundreds."""
+def shorten_list(names: Sequence[str]) -> str:
+    """The first names and the number of the others: gateways serve hundreds."""
     shown = ", ".join(names[:_NAMES_SHOWN])
     return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
 
 
-async def _catalogue(host: Host) -> list[ServedModel] | None:
+async def _catalogue(endpoint: Endpoint) -> list[ServedModel] | None:
     try:
-        return await host.client.catalogue()
+        return await endpoint.client.catalogue()
     except RequestRejected as error:
         if error.status in _NO_CATALOGUE:
             return None
         advice = "Check the URL"
-        if error.status in _KEY_REFUSED:
-            advice = advice_on_key(host.endpoint)
-        raise EndpointError(f"{error}. {advice}", endpoint=host.url, status=error.status) from error
+        if error.status in _KEY_REJECTED:
+            advice = key_advice(endpoint.settings)
+        raise EndpointError(f"{error}. {advice}", endpoint=endpoint.url, status=error.status) from error

@@ -1,7 +1,7 @@
-"""One attempt at one question, over HTTP, to any OpenAI-compatible endpoint.
+"""One attempt at one request, over HTTP, to any OpenAI-compatible endpoint.
 
-Owns the only place where a foreign exception or a status becomes one of ours. It never retries (the pool does), keeps
-nothing between calls, and never lets the key into a message, a repr or a cause. The format itself is in `wire`.
+Owns the only place where a foreign exception or a status becomes an error of ours. It never retries (the pool does),
+keeps nothing between calls, and never lets the key into a message, a repr or a cause. The format itself is in `wire`.
 """
 
 from __future__ import annotations
@@ -29,28 +29,27 @@ from explore_async.errors import (
 )
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints import wire
-from explore_async.serving.endpoints.credentials import Mask, read_authority, read_key
+from explore_async.serving.endpoints.credentials import KeyMask, read_authority, read_key
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics, read_metrics
 from explore_async.serving.endpoints.values import normalise_url
 from explore_async.settings.operation import EndpointSettings
 
 MAX_BODY_BYTES = 16 * 2**20
-"""An answer larger than this, after decompression, is nonsense (or a bomb)."""
-READ_BUFFER_BYTES = 2 * 2**20  # aiohttp's 64 KiB made vLLM's own benchmark ten times slower on long answers
+"""A body larger than this, after decompression, is nonsense (or a bomb)."""
+READ_BUFFER_BYTES = 2 * 2**20  # aiohttp's 64 KiB made vLLM's own benchmark ten times slower on long completions
 CONNECT_TIMEOUT_S = 10.0
 EXCERPT_CHARACTERS = 300
 
 _PATIENCE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
-_REFUSALS = range(300, 500)
-"""Statuses that are final; a success without a text is none."""
-_KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+_FINAL = range(300, 500)
+"""Statuses that no retry changes."""
+_KEY_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 def open_session() -> aiohttp.ClientSession:
-    """One session for all endpoints. The pool bounds concurrency, so the connector does not; every attempt brings
-    its own deadline. Proxy variables of the environment are ignored: a request to loopback must never go
-    through a proxy, and traffic to one's own servers should not either. Cookies are, too: a load balancer's would send
-    all requests to one replica.
+    """The session of all endpoints. The pool bounds concurrency, so the connector does not; every attempt has its own
+    deadline. Proxy variables of the environment are ignored: requests to loopback and to the user's own servers must
+    not go through a proxy. Cookies are ignored too: those of a load balancer would send all requests to one replica.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
@@ -62,17 +61,17 @@ def open_session() -> aiohttp.ClientSession:
 
 
 async def open_client(endpoint: EndpointSettings, session: aiohttp.ClientSession) -> EndpointClient:
-    """The client of an endpoint. Raises ConfigError where its key or its authority cannot be read."""
+    """The client of an endpoint. Raises ConfigError when its key or its authority cannot be read."""
 
-    def opened() -> EndpointClient:  # whole: asyncio's debug mode logs what threads return
+    def build() -> EndpointClient:  # the whole client: asyncio's debug mode logs what threads return
         key, authority = read_key(endpoint), read_authority(endpoint)
         return EndpointClient(endpoint.url, session=session, api_key=key, authority=authority)
 
-    return await asyncio.to_thread(opened)
+    return await asyncio.to_thread(build)
 
 
 class EndpointClient:
-    """Speaks to one endpoint through a session that somebody else owns. Without an `authority` the system's verify."""
+    """Sends requests to one endpoint through a session of its caller. Without `authority` the system's are used."""
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class EndpointClient:
     ) -> None:
         self.url = normalise_url(url)
         self._session = session
-        self._mask = Mask(api_key)
+        self._mask = KeyMask(api_key)
         self._ssl: ssl.SSLContext | bool = True if authority is None else authority
         self._headers = {"Content-Type": "application/json"}
         if api_key is not None:
@@ -97,9 +96,9 @@ class EndpointClient:
         return [model.name for model in await self.catalogue()]
 
     async def catalogue(self) -> list[wire.ServedModel]:
-        """What GET /models lists. An endpoint without that page raises RequestRejected with status 404 or 405."""
-        answer, _ = await self._exchange("GET", "/models", None, timeout_s=CONNECT_TIMEOUT_S)
-        catalogue = wire.read_catalogue(answer)
+        """Models that GET /models lists. Raises RequestRejected with status 404 or 405 where there is no such page."""
+        document, _ = await self._exchange("GET", "/models", None, timeout_s=CONNECT_TIMEOUT_S)
+        catalogue = wire.read_catalogue(document)
         if catalogue is None:
             raise EndpointUnavailable(
                 f"{self.url} answered 200 without a list of models", endpoint=self.url, status=200
@@ -107,7 +106,7 @@ class EndpointClient:
         return catalogue
 
     async def metrics(self) -> EngineMetrics | None:
-        """What the engine says of itself at /metrics, beside /v1; None where it says nothing that is understood."""
+        """The engine's /metrics page, beside /v1; None when there is no page that is understood."""
         root = re.sub(r"/v\d+\w*$", "", self.url)
         try:
             _, page = await self._send("GET", f"{root}/metrics", None, timeout_s=CONNECT_TIMEOUT_S)
@@ -120,39 +119,39 @@ class EndpointClient:
     ) -> Completion:
         """One attempt. `served_model` is this endpoint's name for the model; `timeout_s`, if given, covers all of it.
 
-        A 200 that holds no text raises EndpointUnavailable, since asking again may help; an empty text is an answer.
+        A 200 without a text raises EndpointUnavailable, since a retry may help; an empty text is a completion.
         """
         body = wire.chat_body(request, served_model, priority)
         started = time.perf_counter()
-        answer, raw = await self._exchange("POST", "/chat/completions", body, timeout_s=timeout_s)
+        document, raw = await self._exchange("POST", "/chat/completions", body, timeout_s=timeout_s)
         latency_s = time.perf_counter() - started
-        completion = wire.read_completion(answer, served_model=served_model, endpoint=self.url, latency_s=latency_s)
+        completion = wire.read_completion(document, served_model=served_model, endpoint=self.url, latency_s=latency_s)
         if completion is None:
             message = f"{self.url} answered 200 without a text: {self.excerpt(raw)}"
             raise EndpointUnavailable(message, endpoint=self.url, status=200)
         return completion
 
     async def stream(self, body: bytes, *, timeout_s: float) -> AsyncGenerator[bytes]:
-        """One attempt at a chat completion whose body asks for a stream: the bytes of a 200, as they come.
+        """One attempt at a streamed chat completion: the bytes of a 200, as they come.
 
-        On a connection of its own: llama.cpp closes it after a stream without having said so, and the next request
-        on it would fail.
+        It has its own connection: llama.cpp closes it after a stream without notice, and the next request on it would
+        fail.
         """
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
         url, headers = f"{self.url}/chat/completions", {**self._headers, "Connection": "close"}
-        with self._mapped(timeout_s):
+        with self._foreign_errors(timeout_s):
             async with self._session.post(
                 url, data=body, headers=headers, timeout=timeout, allow_redirects=False, ssl=self._ssl
             ) as response:
                 if response.status != HTTPStatus.OK:
-                    raise self._refusal(response.status, response.headers, await self._read(response))
+                    raise self._status_error(response.status, response.headers, await self._read(response))
                 async for piece in response.content.iter_any():
                     yield piece
 
     async def _exchange(
         self, method: str, path: str, body: bytes | None, *, timeout_s: float | None
     ) -> tuple[Any, bytes]:
-        """The JSON of a 200, parsed and as it came; anything else is raised as one of our errors."""
+        """The JSON of a 200, parsed and as it came; all else is raised as an error of ours."""
         status, raw = await self._send(method, self.url + path, body, timeout_s=timeout_s)
         try:
             return wire.read_json(raw), raw
@@ -162,16 +161,16 @@ class EndpointClient:
             ) from None
 
     async def _send(self, method: str, url: str, body: bytes | None, *, timeout_s: float | None) -> tuple[int, bytes]:
-        """Status and body of a 200; anything else is raised as one of our errors."""
+        """Status and body of a 200; all else is raised as an error of ours."""
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
-        with self._mapped(timeout_s):
+        with self._foreign_errors(timeout_s):
             async with self._session.request(
                 method, url, data=body, headers=self._headers, timeout=timeout, allow_redirects=False, ssl=self._ssl
             ) as response:
                 raw = await self._read(response)
         if response.status != HTTPStatus.OK:
-            raise self._refusal(response.status, response.headers, raw)
-        return response.status, self._mask.of_answer(raw)
+            raise self._status_error(response.status, response.headers, raw)
+        return response.status, self._mask.mask_body(raw)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         chunks: list[bytes] = []
@@ -189,8 +188,8 @@ class EndpointClient:
         return b"".join(chunks)
 
     @contextlib.contextmanager
-    def _mapped(self, timeout_s: float | None) -> Iterator[None]:
-        """The one edge at which exceptions of aiohttp and of sockets become ours."""
+    def _foreign_errors(self, timeout_s: float | None) -> Iterator[None]:
+        """The only place where exceptions of aiohttp and of sockets become ours."""
         try:
             yield
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -205,9 +204,9 @@ class EndpointClient:
             raise EndpointUnavailable(message, endpoint=self.url) from None
         except (aiohttp.ClientError, OSError) as error:
             detail = self.excerpt(f"{type(error).__name__}: {error}".encode(errors="replace"))
-            raise EndpointUnavailable(f"{self.url} broke off: {detail}", endpoint=self.url) from None
+            raise EndpointUnavailable(f"{self.url} ended the connection: {detail}", endpoint=self.url) from None
 
-    def _refusal(self, status: int, headers: Mapping[str, str], raw: bytes) -> EndpointError:
+    def _status_error(self, status: int, headers: Mapping[str, str], raw: bytes) -> EndpointError:
         message = f"{self.url} answered {status}: {self.excerpt(raw) or 'nothing'}"
         if location := headers.get("Location"):
             message += f" (it points to {self.excerpt(location.encode(errors='replace'))})"
@@ -216,24 +215,24 @@ class EndpointClient:
             status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
         ):
             return RateLimited(message, endpoint=self.url, status=status, retry_after=retry_after)
-        if not _REFUSALS.start <= status < _REFUSALS.stop or status in _PATIENCE:
+        if status not in _FINAL or status in _PATIENCE:
             return EndpointUnavailable(message, endpoint=self.url, status=status)
-        if status in _KEY_REFUSED:
-            which = "the key was refused" if "Authorization" in self._headers else "the key was refused (none was sent)"
+        if status in _KEY_REJECTED:
+            which = "the key was rejected" if "Authorization" in self._headers else "no key was sent"
             message = f"{self.url} answered {status}, {which}: {self.excerpt(raw)}"
         elif status == HTTPStatus.BAD_REQUEST and wire.is_overflow(raw):
             return ContextOverflow(message, endpoint=self.url, status=status)
         return RequestRejected(message, endpoint=self.url, status=status)
 
     def excerpt(self, raw: bytes) -> str:
-        """A line of what a server said, for a message: without the key, and without what steers a terminal."""
-        text = self._mask.of_message(raw)[: 16 * EXCERPT_CHARACTERS].decode(errors="replace")
+        """One line of a server's text for a message, without the key and without control characters."""
+        text = self._mask.mask_message(raw)[: 16 * EXCERPT_CHARACTERS].decode(errors="replace")
         line = " ".join("".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text).split())
         return line[:EXCERPT_CHARACTERS]
 
 
 def _cause(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) -> str:
-    """The system's words, without aiohttp's own about host and TLS."""
+    """The cause in the system's words, without aiohttp's about host and TLS."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return f"no connection within {CONNECT_TIMEOUT_S:.4g} s"
     if isinstance(error.os_error, ssl.SSLError) and error.os_error.reason == "WRONG_VERSION_NUMBER":
@@ -241,7 +240,7 @@ def _cause(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or "it is not valid"
         return (
-            f"its certificate was refused: {reason}. If an authority of your own has signed it, name that one's "
+            f"its certificate is not trusted: {reason}. If your own authority signed it, name the authority's "
             "certificate in the endpoint's ca_file, or for all endpoints in the environment variable SSL_CERT_FILE"
         )
     return error.os_error.strerror or str(error.os_error)

@@ -1,7 +1,7 @@
-"""Can an endpoint serve what the recipe has settled? Asked once of each, before it gets a request of the run.
+"""Check that an endpoint can serve requests of the recipe's form, before it gets a request of the run.
 
-Answer format, roles of the messages and extra fields of the body are part of the data's identity: an endpoint that
-cannot serve them is refused, and nothing is adapted to it.
+Answer format, roles of the messages and extra fields of the body are part of the data's identity. An endpoint that
+cannot serve them is excluded; the requests are not adapted to it.
 """
 
 from __future__ import annotations
@@ -11,53 +11,53 @@ from http import HTTPStatus
 from explore_async.errors import EndpointError, EndpointUnavailable, RequestRejected
 from explore_async.exploration.parsing import answer_of
 from explore_async.exploration.values import ChatRequest
-from explore_async.serving.endpoints.credentials import advice_on_key
-from explore_async.serving.endpoints.endpoint import Host
-from explore_async.serving.endpoints.faults import refusal_of_all, refuses_all
+from explore_async.serving.endpoints.credentials import key_advice
+from explore_async.serving.endpoints.endpoint import Endpoint
+from explore_async.serving.endpoints.faults import fatal_error, rejects_every_request
 
 PROBE_TIMEOUT_S = 120.0
-_KEY_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+_KEY_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _EXCERPT = 60
 
 
-async def check_fitness(host: Host, form: ChatRequest, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
-    """`form` is a small request in the form of all the run's; thinking before the answer is no fault of it.
+async def check_compatibility(endpoint: Endpoint, probe: ChatRequest, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    """`probe` is a small request in the form of the run's requests. A model may think before it writes its text.
 
-    Raises EndpointError where the endpoint cannot serve that; EndpointUnavailable or RateLimited where it cannot be
-    told at the moment.
+    Raises EndpointError when the endpoint cannot serve it; EndpointUnavailable or RateLimited when the endpoint does
+    not answer now.
     """
     try:
-        completion = await host.client.ask(form, served_model=host.name_of(form.model), timeout_s=timeout_s)
+        completion = await endpoint.client.ask(probe, served_model=endpoint.name_of(probe.model), timeout_s=timeout_s)
     except EndpointUnavailable as error:
         if error.status == HTTPStatus.OK:
-            return  # no text yet: it thinks, and that it may
+            return  # no text yet: the model thinks
         raise
     except RequestRejected as error:
-        if error.status in _KEY_REFUSED:
+        if error.status in _KEY_REJECTED:
             raise EndpointError(
-                f"{error}. {advice_on_key(host.endpoint)}", endpoint=host.url, status=error.status
+                f"{error}. {key_advice(endpoint.settings)}", endpoint=endpoint.url, status=error.status
             ) from error
-        if refuses_all(error):
-            raise refusal_of_all(error) from error
+        if rejects_every_request(error):
+            raise fatal_error(error) from error
         raise EndpointError(
-            f"{host.url} refuses requests in the form of this recipe ({_described(form)}): {error}. "
+            f"{endpoint.url} rejects requests in the form of this recipe ({_describe(probe)}): {error}. "
             f"Change the recipe, or leave this endpoint out",
-            endpoint=host.url,
+            endpoint=endpoint.url,
             status=error.status,
         ) from error
     text = answer_of(completion.text).lstrip()
-    if form.answer_schema is not None and text and not text.startswith("{"):
+    if probe.answer_schema is not None and text and not text.startswith("{"):
         raise EndpointError(
-            f"{host.url} takes a JSON schema for its answers but does not follow it: asked for an object it began with "
-            f"{text[:_EXCERPT]!r}. Set answer_format: text, or leave this endpoint out",
-            endpoint=host.url,
+            f"{endpoint.url} accepts a JSON schema but does not follow it: its text should be an object and begins "
+            f"with {text[:_EXCERPT]!r}. Set answer_format: text, or leave this endpoint out",
+            endpoint=endpoint.url,
         )
 
 
-def _described(form: ChatRequest) -> str:
-    parts = [f"roles {', '.join(message['role'] for message in form.messages)}"]
-    if form.answer_schema is not None:
-        parts.append("answers by JSON schema")
-    if form.extra_body:
-        parts.append(f"extra_body {', '.join(form.extra_body)}")
+def _describe(probe: ChatRequest) -> str:
+    parts = [f"roles {', '.join(message['role'] for message in probe.messages)}"]
+    if probe.answer_schema is not None:
+        parts.append("a JSON schema for the text")
+    if probe.extra_body:
+        parts.append(f"extra_body {', '.join(probe.extra_body)}")
     return "; ".join(parts)

@@ -1,9 +1,9 @@
-"""How many requests an endpoint gets at once: a fixed number, or as many as keep its batch full. Pure.
+"""The number of requests that an endpoint gets at once: a fixed number, or as many as keep its batch full. Pure.
 
-Too few leave slots idle; too many only lengthen a queue, where they wait as well as with us. So `AutoLimit` wants a few
-requests waiting at the engine whenever it is full, errs on the side of more, and comes down at once to what it has
-seen. Engines that tell nothing of themselves are judged by the tokens a second that come out of them. A refusal
-(429, 503) halves either limit, for that is what the server asks for.
+Too few leave slots idle; too many only lengthen the engine's queue. So `AutoLimit` wants a few requests waiting at a
+full engine, prefers too many to too few, and goes down at once to the number that it has seen. For engines without
+metrics it uses the tokens per second that they make. A rejection (429, 503) halves either limit, because the server
+asks for that.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ FIRST_LIMIT: Final = 32
 READING_S: Final = 0.5
 """Seconds between two readings: a server of 1,024 slots is full after five doublings."""
 WANTED_WAITING: Final = 0.10
-"""Requests that should wait at a full engine, as a share of those that run."""
+"""Requests that should wait at a full engine, as a share of the running ones."""
 MOST_WAITING: Final = 0.25
 LEAST_WAITING: Final = 0.02
 SPARE: Final = 2
-"""Added to these shares, for engines of few slots."""
+"""Requests added to these shares, for engines with few slots."""
 BINDING: Final = 0.9
-"""The limit counts as the cause of idle slots when so much of it is used."""
+"""Share of the limit that must be in use before the limit counts as the cause of idle slots."""
 CACHE_NEARLY_FULL: Final = 0.95
 CUT: Final = 0.9
-"""After a preemption."""
+"""Factor for the limit after a preemption."""
 CAUTIOUS_GROWTH: Final = 1.1
 CAUTIOUS_S: Final = 20.0
-"""So long after a preemption or a refusal the limit grows by small steps."""
-_REFUSALS_APART_S: Final = 1.0
+"""Seconds after a preemption or a rejection in which the limit grows by small steps."""
+_REJECTIONS_APART_S: Final = 1.0
 
 
 class Limit(Protocol):
-    """`value` is the most requests in flight, at least 1. Told of all that happens; decides nothing else."""
+    """`value` is the most requests in flight, at least 1. It learns from all that happens and decides nothing else."""
 
     @property
     def value(self) -> int: ...
 
-    def refused(self, now: float) -> None:
-        """The server asked for patience."""
+    def rejected(self, now: float) -> None:
+        """The server asked to send later."""
 
     def answered(self, now: float, tokens: int) -> None:
-        """A request was answered with so many tokens."""
+        """A completion of this number of tokens arrived."""
 
     def read(self, now: float, in_flight: int, metrics: EngineMetrics | None) -> None:
-        """A look at the engine, every `READING_S`, with the requests in flight here at that time."""
+        """A reading of the engine, every `READING_S`, with the requests in flight here at that time."""
 
 
 @dataclass(slots=True, eq=False)
 class FixedLimit:
-    """A number that is given. A burst of refusals halves it once; every answer earns a part of one back."""
+    """A declared number. A burst of rejections halves it once; every completion adds a part of 1 back."""
 
     most: int
     _now: float = field(init=False)
@@ -64,8 +64,8 @@ class FixedLimit:
     def value(self) -> int:
         return int(self._now)
 
-    def refused(self, now: float) -> None:
-        if now - self._cut_at > _REFUSALS_APART_S:
+    def rejected(self, now: float) -> None:
+        if now - self._cut_at > _REJECTIONS_APART_S:
             self._cut_at = now
             self._now = max(1.0, self._now / 2)
 
@@ -79,7 +79,7 @@ class FixedLimit:
 
 @dataclass(slots=True, eq=False)
 class AutoLimit:
-    """A number that is found, never above `most`."""
+    """A number found by measurement, never above `most`."""
 
     most: int
     _now: float = field(init=False)
@@ -96,9 +96,9 @@ class AutoLimit:
     def value(self) -> int:
         return max(1, min(self.most, int(self._now)))
 
-    def refused(self, now: float) -> None:
+    def rejected(self, now: float) -> None:
         self._cautious_until = now + CAUTIOUS_S
-        if now - self._cut_at > _REFUSALS_APART_S:
+        if now - self._cut_at > _REJECTIONS_APART_S:
             self._cut_at = now
             self._set(self._now / 2)
             self._climb = Climb()
@@ -119,7 +119,7 @@ class AutoLimit:
             return
         wanted = WANTED_WAITING * metrics.running + SPARE
         if metrics.waiting > MOST_WAITING * metrics.running + SPARE:
-            # In one step, for the reading says by how much: whatever else waits there is not for us to drain.
+            # In one step: the reading says by how much. Requests of other clients may wait there too.
             self._set(min(self._now, max(in_flight, 1) - (metrics.waiting - wanted)))
         elif binding and metrics.waiting <= LEAST_WAITING * metrics.running and metrics.kv_usage < CACHE_NEARLY_FULL:
             self._set(self._now * (CAUTIOUS_GROWTH if now < self._cautious_until else 2.0) + 1)
@@ -131,16 +131,16 @@ class AutoLimit:
 
 
 RISE: Final = 1.05
-"""A doubled limit has to bring so many times the tokens a second to count as an improvement."""
+"""Factor of tokens per second that a higher limit must bring to count as an improvement."""
 STEADY_PROBES: Final = 6
 PROBE: Final = 1.25
 
 
 @dataclass(slots=True, eq=False)
 class Climb:
-    """Finds the limit by the slope of tokens a second, an epoch at a time: as long as twice the limit is answered.
+    """Finds the limit by tokens per second. An epoch lasts until twice the limit is answered.
 
-    Doubles while that pays; then stays at the last limit that did, and now and then tries a quarter more.
+    It doubles the limit while that brings more, then stays at the best limit, and sometimes tries a quarter more.
     """
 
     _tokens: int = 0
@@ -169,7 +169,7 @@ class Climb:
         self._doubling = False
         if limit > self._best_limit:
             return self._best_limit
-        # At the best limit again. Rates drift with the length of answers: the memory of a better one fades.
+        # At the best limit again. Rates drift with the length of completions, so a better rate is slowly forgotten.
         self._best_rate += (rate - self._best_rate) / 2
         self._steady += 1
         if self._steady % STEADY_PROBES == 0:

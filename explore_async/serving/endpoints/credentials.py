@@ -1,7 +1,6 @@
-"""What an endpoint is shown, its key, and whom it has to be, its certificate's authority: read where they lie.
+"""The key that an endpoint gets, and the authority of its certificate, read from variables and files.
 
-A key is never in a message, and never in a value that has a repr. Everything here touches the disk and belongs in a
-thread.
+A key is never in a message, and never in a value that has a repr. All functions read the disk: call them in a thread.
 """
 
 from __future__ import annotations
@@ -18,71 +17,69 @@ from explore_async.errors import ConfigError
 from explore_async.settings.operation import EndpointSettings
 
 SHORTEST_SECRET = 16
-"""Characters. A shorter key ("EMPTY", "token-abc123") may well be a word that a model writes."""
+"""Characters. A model may write a shorter key ("EMPTY", "token-abc123") by chance."""
 _LARGEST_KEY_FILE = 16_384
 _OPEN_TO_OTHERS = 0o077
 _MASK = b"***"
 
 
 def read_key(endpoint: EndpointSettings) -> str | None:
-    """The key, None where the endpoint needs none. Raises ConfigError, which names the variable or the file."""
+    """The key, None when the endpoint needs none. Raises ConfigError that names the variable or the file."""
     if endpoint.api_key_file is not None:
         path = Path(endpoint.api_key_file).expanduser()
-        key, where = _private_text(path, endpoint.url).strip(), str(path)
-        missing = f"{endpoint.url} needs a key, and {where} is empty"
+        key, source = _private_text(path, endpoint.url).strip(), str(path)
+        missing = f"{endpoint.url} needs a key, and {source} is empty"
     elif endpoint.api_key_env is not None:
-        key, where = os.environ.get(endpoint.api_key_env, "").strip(), endpoint.api_key_env
-        missing = f"{endpoint.url} needs a key: set the environment variable {where}"
+        key, source = os.environ.get(endpoint.api_key_env, "").strip(), endpoint.api_key_env
+        missing = f"{endpoint.url} needs a key: set the environment variable {source}"
     else:
         return None
     if not key:
         raise ConfigError(missing)
     if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"The key in {where} holds characters that no HTTP header can carry, such as a line break")
+        raise ConfigError(f"The key in {source} has characters that an HTTP header cannot carry, such as a line break")
     return key
 
 
 def _private_text(path: Path, url: str) -> str:
-    """What a plain file holds that nobody else may read or write."""
+    """The text of a plain file that no other user may read or write."""
     try:
-        # without waiting for whoever writes to it, should it be a pipe
+        # a pipe would wait for its writer
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigError(f"The key of {url}: {path} is not a plain file")
             if status.st_mode & _OPEN_TO_OTHERS:
-                raise ConfigError(
-                    f"The key of {url}: others can read or change {path}; `chmod 600` makes it yours alone"
-                )
+                raise ConfigError(f"The key of {url}: other users can read or change {path}; run `chmod 600` on it")
             return file.read(_LARGEST_KEY_FILE).decode("latin-1")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "this cannot be a path"
         raise ConfigError(f"The key of {url}: {path} cannot be read: {reason}") from error
 
 
-def advice_on_key(endpoint: EndpointSettings) -> str:
-    """What to do about a key that was refused."""
+def key_advice(endpoint: EndpointSettings) -> str:
+    """Advice for a key that was rejected."""
     if where := endpoint.api_key_file or endpoint.api_key_env:
         return f"Check the key in {where}"
     return "Name the variable that holds one in api_key_env, or the file in api_key_file"
 
 
 def read_authority(endpoint: EndpointSettings) -> ssl.SSLContext | None:
-    """How its certificate is verified where that is not by the system's authorities. Raises ConfigError."""
+    """The context that verifies its certificate, None for the system's authorities. Raises ConfigError."""
     if endpoint.ca_file is None:
         return None
     path = Path(endpoint.ca_file).expanduser()
     try:
         return ssl.create_default_context(cafile=path)
     except ssl.SSLError as error:
-        raise ConfigError(f"{endpoint.url}: ca_file {path}: no certificate in PEM format in it") from error
+        raise ConfigError(f"{endpoint.url}: ca_file {path} holds no certificate in PEM format") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "this cannot be a path"
         raise ConfigError(f"{endpoint.url}: ca_file {path} cannot be read: {reason}") from error
 
 
-class Mask:
-    """Owns a key in order to take it out of what others say: some servers repeat the key that they refuse."""
+class KeyMask:
+    """Owns a key and removes it from texts of servers: some repeat the key that they reject."""
 
     __slots__ = ("_forms", "_is_secret")
 
@@ -92,12 +89,12 @@ class Mask:
         self._forms = sorted(forms - {b""}, key=len, reverse=True)
         self._is_secret = len(key or "") >= SHORTEST_SECRET
 
-    def of_message(self, raw: bytes) -> bytes:
-        """Without the key, whatever it is."""
+    def mask_message(self, raw: bytes) -> bytes:
+        """The text without the key, also a short key."""
         for form in self._forms:
             raw = raw.replace(form, _MASK)
         return raw
 
-    def of_answer(self, raw: bytes) -> bytes:
-        """Without a key that no model writes by itself."""
-        return self.of_message(raw) if self._is_secret else raw
+    def mask_body(self, raw: bytes) -> bytes:
+        """The body without the key, unless the key is so short that a model may write it."""
+        return self.mask_message(raw) if self._is_secret else raw

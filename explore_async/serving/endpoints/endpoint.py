@@ -1,7 +1,7 @@
-"""One endpoint as the pool sees it: how much it takes, how fast it is, whether it is there.
+"""The state of one endpoint: its concurrency, its speed, its health.
 
-Owns the endpoint's slots, deadlines and circuit breaker; its rates are in `rate_limits`. Knows no other endpoint and no
-queue; it changes only itself, and returns what its owner has to act on.
+Owns the endpoint's slots, deadlines and circuit breaker; its rates are in `rate_limits`. It knows no other endpoint and
+no queue, changes only itself, and returns what its owner must act on.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ from explore_async.settings.operation import EndpointSettings, Retries
 SHORTEST_DEADLINE_S = 120.0
 DEADLINE_FACTOR = 4.0
 ASSUMED_TOKENS_PER_S = 5.0
-"""Of one request, until an endpoint has answered: a small CPU manages this, and the watchdog ends a longer silence."""
+"""Of one request, until an endpoint has answered: a small CPU reaches this, and the watchdog ends a longer silence."""
 ASSUMED_MAX_TOKENS = 4096
 EWMA_WEIGHT = 0.1
 FAULTS_IN_A_ROW = 8
-"""So many failed attempts without an answer between them take an endpoint out, whoever asked."""
-
+"""Failed attempts without an answer between them that take an endpoint out, whatever the requests."""
 
 QUIET_READING_S = 5.0
-"""Seconds between two readings of an engine whose limit has not changed of late: pages of metrics are long."""
-_CHANGED_OF_LATE_S = 10.0
+"""Seconds between two readings of an engine whose limit has not changed recently: pages of metrics are long."""
+_RECENT_CHANGE_S = 10.0
 
 
 class Client(Protocol):
-    """What a host needs of explore_async.serving.endpoints.client.EndpointClient."""
+    """The part of explore_async.serving.endpoints.client.EndpointClient that an endpoint uses."""
 
     @property
     def url(self) -> str: ...
@@ -51,19 +50,19 @@ class Client(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Host:
-    """`most` bounds a limit that is found; `served` has the endpoint's own name for each logical model it serves."""
+class Endpoint:
+    """`most` bounds an automatic limit; `served` has the endpoint's own name for each logical model that it serves."""
 
     client: Client
-    endpoint: EndpointSettings
+    settings: EndpointSettings
     most: int = 1_000_000
     served: dict[str, str] = field(default_factory=dict)
-    takes_priority: bool = False
+    supports_priority: bool = False
     healthy: bool = False
-    back_since: float = 0.0
+    healthy_since: float = 0.0
     paused_until: float = 0.0
-    drained: bool = False
-    """Taken from the list of endpoints: it gets nothing new."""
+    removed: bool = False
+    """No longer in the list of endpoints: it gets no new request."""
     limit: Limit = field(init=False)
     rates: RateLimits = field(init=False)
     reading: EngineMetrics | None = None
@@ -72,8 +71,8 @@ class Host:
     faults_in_a_row: int = 0
     trips: int = 0
     tokens_per_s: float | None = None
-    barred: bool = False
-    """Out for good: it refuses every request."""
+    excluded: bool = False
+    """Out for the whole run: it rejects every request."""
     in_flight: int = 0
     peak_in_flight: int = 0
     answered: int = 0
@@ -88,9 +87,9 @@ class Host:
     _deadlines: set[asyncio.Timeout] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        declared = self.endpoint.concurrency
+        declared = self.settings.concurrency
         self.limit = AutoLimit(self.most) if declared == "auto" else FixedLimit(declared)
-        self.rates = RateLimits(self.endpoint.requests_per_minute, self.endpoint.tokens_per_minute)
+        self.rates = RateLimits(self.settings.requests_per_minute, self.settings.tokens_per_minute)
 
     @property
     def url(self) -> str:
@@ -100,17 +99,17 @@ class Host:
         return model in self.served
 
     def name_of(self, model: str) -> str:
-        """What the endpoint calls a logical model that it serves."""
+        """The endpoint's name for a logical model that it serves."""
         return self.served[model]
 
-    # Slots and rate.
+    # SlotQueue and rate.
 
     @property
     def is_auto(self) -> bool:
-        return self.endpoint.concurrency == "auto"
+        return self.settings.concurrency == "auto"
 
-    def available(self, now: float) -> bool:
-        return self.healthy and not self.drained and now >= self.paused_until and not self.rates.wait_s(now)
+    def is_available(self, now: float) -> bool:
+        return self.healthy and not self.removed and now >= self.paused_until and not self.rates.wait_s(now)
 
     @property
     def free(self) -> int:
@@ -120,12 +119,12 @@ class Host:
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
-    # Asking.
+    # Attempts.
 
     async def ask(self, request: ChatRequest, *, priority: int, timeouts: int) -> Completion:
-        """One attempt, noted however it ends; `timeouts` is how often this request ran out of its deadline before.
+        """One attempt, recorded however it ends. `timeouts`: attempts of this request that exceeded their deadline.
 
-        While the engine's metrics show that it works, deadlines are put off: only one that stands still is given up.
+        While the engine's metrics show that it works, deadlines are extended: only an idle engine lets one pass.
         """
         patience_s = self.deadline_s(request, timeouts)
         try:
@@ -137,7 +136,7 @@ class Host:
                             request,
                             served_model=self.name_of(request.model),
                             timeout_s=None,
-                            priority=priority if self.takes_priority else None,
+                            priority=priority if self.supports_priority else None,
                         )
                     finally:
                         self._deadlines.discard(deadline)
@@ -151,10 +150,10 @@ class Host:
         return completion
 
     async def ask_canary(self, request: ChatRequest) -> EndpointError | None:
-        """Is it the request or the endpoint? At the end of a run there may be no other request left to tell.
+        """Sends a harmless request, to show if the endpoint or one request is the cause of faults. Returns its error.
 
-        The same question with a harmless prompt stands in for the others; failing as well, it proves nothing. It keeps
-        schema and sampling, so that what breaks every request alike is not blamed on each of them.
+        At the end of a run there may be no other request that shows it. The canary keeps schema and sampling, so that
+        a request is not the cause when every request like it fails; when the canary fails too, it proves nothing.
         """
         sampling = {**request.sampling, "max_tokens": 1}
         canary = replace(request, messages=({"role": "user", "content": "Say yes."},), sampling=sampling)
@@ -164,18 +163,18 @@ class Host:
         except EndpointError as error:
             self.note_error(error)
             return error
-        self._note_life()
+        self._note_success()
         return None
 
     def deadline_s(self, request: ChatRequest, timeouts: int) -> float:
-        """Several times what an answer of full length takes here; doubled for each time the request ran out of it."""
+        """Seconds for an attempt: several times a completion of full length here, doubled after each timeout."""
         tokens = request.sampling.get("max_tokens") or request.sampling.get("max_completion_tokens")
         expected_s = (tokens or ASSUMED_MAX_TOKENS) / (self.tokens_per_s or ASSUMED_TOKENS_PER_S)
         return float(max(SHORTEST_DEADLINE_S, DEADLINE_FACTOR * expected_s) * 2.0 ** min(timeouts, LARGEST_EXPONENT))
 
     def _note_answer(self, completion: Completion) -> None:
         now = asyncio.get_running_loop().time()
-        self._note_life()
+        self._note_success()
         self.limit.answered(now, completion.completion_tokens)
         self.rates.spend(completion.prompt_tokens + completion.completion_tokens, now)
         self.prompt_tokens += completion.prompt_tokens
@@ -186,24 +185,24 @@ class Host:
             known = self.tokens_per_s
             self.tokens_per_s = rate if known is None else known + EWMA_WEIGHT * (rate - known)
 
-    # Looking at the engine.
+    # Readings of the engine.
 
     def is_to_be_read(self, now: float) -> bool:
-        recent = now - self._changed_at < _CHANGED_OF_LATE_S
+        recent = now - self._changed_at < _RECENT_CHANGE_S
         return self.healthy and now - self.read_at >= (READING_S if recent else QUIET_READING_S)
 
     async def read(self) -> bool:
-        """Ask the engine how it is; whether there may be more slots now than before."""
+        """Reads the engine's metrics and adjusts the limit. Returns True when there may be more slots than before."""
         in_flight = self.in_flight
         try:
             metrics = await self.client.metrics()
         except EndpointError:
-            metrics = None  # busy, or gone: requests will tell
+            metrics = None  # busy or gone: requests will show which
         now = asyncio.get_running_loop().time()
         if metrics is not None and self.reading is not None:
             made = metrics.generation_tokens - self.reading.generation_tokens
             if made > 0 or metrics.prompt_tokens > self.reading.prompt_tokens:
-                self._put_off_deadlines(now)
+                self._extend_deadlines(now)
             self.engine_tokens_per_s = max(0.0, made) / max(now - self.read_at, 1e-9)
         self.reading, self.read_at = metrics, now
         before = self.limit.value
@@ -212,14 +211,14 @@ class Host:
             self._changed_at = now
         return self.limit.value > before
 
-    def _put_off_deadlines(self, now: float) -> None:
-        """Those that are near: of thousands, each is looked at in every reading and moved now and then."""
+    def _extend_deadlines(self, now: float) -> None:
+        """Extends the deadlines that are near: of thousands, each reading moves only a few."""
         near = now + SHORTEST_DEADLINE_S / 2
         for deadline in self._deadlines:
             if (when := deadline.when()) is not None and when < near and not deadline.expired():
                 deadline.reschedule(now + SHORTEST_DEADLINE_S)
 
-    def _note_life(self) -> None:
+    def _note_success(self) -> None:
         self.answered += 1
         self.faults_in_a_row = self.trips = 0
 
@@ -231,25 +230,25 @@ class Host:
     # The circuit breaker.
 
     def note_fault(self) -> bool:
-        """Whether that was one too many in a row."""
+        """Counts a fault. Returns True when there were too many in a row."""
         self.faults_in_a_row += 1
         return self.faults_in_a_row >= FAULTS_IN_A_ROW
 
     def trip(self, attempt_started: float) -> bool:
-        """Open the circuit. Of the attempts that one outage fails, only the first does so: True then."""
-        tripped = self.healthy and attempt_started >= self.back_since
+        """Opens the circuit. Returns True only for the first attempt that fails in an outage."""
+        tripped = self.healthy and attempt_started >= self.healthy_since
         if tripped:
             self.healthy = False
         return tripped
 
-    def welcome(self, now: float) -> None:
-        """Close the circuit: attempts that started before `now` have no say in opening it again."""
+    def mark_healthy(self, now: float) -> None:
+        """Closes the circuit. Attempts that started before `now` cannot open it again."""
         self.healthy = True
         self.faults_in_a_row = 0
-        self.back_since = self._changed_at = now
+        self.healthy_since = self._changed_at = now
 
     def cool_down_s(self, retries: Retries) -> float:
-        """How long to leave it alone; longer each time until it has answered a request."""
+        """Seconds until it is asked again; longer each time until it has answered a request."""
         longest = min(retries.longest_wait_s, retries.first_wait_s * 2.0**self.trips)
         self.trips = min(self.trips + 1, LARGEST_EXPONENT)
         return random.uniform(longest / 2, longest)  # noqa: S311 - jitter
@@ -257,8 +256,8 @@ class Host:
     def statistics(self) -> EndpointStatistics:
         return EndpointStatistics(
             url=self.url,
-            healthy=self.healthy and not self.drained,
-            left=self.drained,
+            healthy=self.healthy and not self.removed,
+            left=self.removed,
             limit=self.limit.value,
             in_flight=self.in_flight,
             peak_in_flight=self.peak_in_flight,
@@ -269,10 +268,10 @@ class Host:
             completion_tokens=self.completion_tokens,
             cached_tokens=self.cached_tokens,
             last_error=self.last_error,
-            **self._engine(),
+            **self._engine_statistics(),
         )
 
-    def _engine(self) -> dict[str, Any]:
+    def _engine_statistics(self) -> dict[str, Any]:
         if (reading := self.reading) is None:
             return {}
         hits = reading.prefix_hits / reading.prefix_queries if reading.prefix_queries else None

@@ -1,7 +1,7 @@
-"""What an engine says of itself on its /metrics page, in Prometheus's text format. Pure.
+"""The state of an engine, read from its /metrics page in Prometheus's text format. Pure.
 
-vLLM and llama.cpp are understood; a page of any other server counts as none. An engine of several data-parallel ranks
-has a line for each: counts are added up, and of the cache the fullest is told.
+Pages of vLLM and llama.cpp are understood; any other page counts as missing. An engine of several data-parallel ranks
+has a line for each: counts are added up, and the fullest cache counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LINE = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*)(?:\{[^\n]*\})?\s+(?P<value>\S+)
 
 @dataclass(frozen=True, slots=True)
 class EngineMetrics:
-    """A reading. Gauges are of that moment; the others count from the engine's start and 0 where it has none."""
+    """A reading. Gauges are of that moment; the others count from the engine's start, and are 0 if it has none."""
 
     running: float
     """Requests in the batch."""
@@ -30,7 +30,7 @@ class EngineMetrics:
     prefix_queries: float
     """Prompt tokens looked up in the prefix cache."""
     prefix_hits: float
-    """Those of them that were found there."""
+    """Prompt tokens that were in the prefix cache."""
 
 
 _VLLM: Final[Mapping[str, tuple[str, ...]]] = {
@@ -54,7 +54,7 @@ _ABSURD: Final = 1e15
 
 
 def read_metrics(page: str) -> EngineMetrics | None:
-    """None where the page does not tell how many requests run and wait."""
+    """The reading, None when the page does not say how many requests run and wait."""
     values: dict[str, list[float]] = {}
     for line in _LINE.finditer(page):
         try:
@@ -70,5 +70,5 @@ def read_metrics(page: str) -> EngineMetrics | None:
 
 
 def _value(values: Mapping[str, list[float]], names: Mapping[str, tuple[str, ...]], field: str) -> float:
-    found = next((values[name] for name in names.get(field, ()) if name in values), [])
-    return max(found, default=0.0) if field in _FULLEST else sum(found)
+    readings = next((values[name] for name in names.get(field, ()) if name in values), [])
+    return max(readings, default=0.0) if field in _FULLEST else sum(readings)

@@ -1,6 +1,6 @@
-"""Whose fault it is: the request's, an endpoint's, or nobody's that waiting cures.
+"""The cause of a fault: the request, the endpoint, or something that goes away with time.
 
-Owns the evidence against one request and the reading of final refusals. Pure but for the counts it keeps.
+Owns the evidence against one request and the reading of final rejections. Pure but for the counts it keeps.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from http import HTTPStatus
 
 from explore_async.errors import ContextOverflow, EndpointError, RequestRejected
 from explore_async.exploration.values import Failure
-from explore_async.serving.endpoints.endpoint import Host
+from explore_async.serving.endpoints.endpoint import Endpoint
 
-# What no other request would fare better with: wrong URL, refused key, no credit, unknown model.
+# Every other request would get these as well: wrong URL, rejected key, no credit, unknown model.
 _FATAL = {
     *range(300, 400),
     HTTPStatus.UNAUTHORIZED,
@@ -24,8 +24,10 @@ _FATAL = {
 
 
 @dataclass(slots=True)
-class _Faults:
-    """At one host. `answered_before`: how many requests it had answered when a fault counted last."""
+class _EndpointFaults:
+    """Faults of one request at one endpoint. `answered_before`: requests the endpoint had answered at the last fault
+    that counted.
+    """
 
     all: int = 0
     counted: int = 0
@@ -33,56 +35,56 @@ class _Faults:
 
 
 @dataclass(eq=False, slots=True)
-class Trouble:
-    """What one request has been through. A fault counts against it only at a host that answered others between it and
-    the one before: however many faults an outage brings, they are one.
+class FaultHistory:
+    """Attempts and faults of one request. A fault counts against the request only if the endpoint answered other
+    requests since the last one: all faults of one outage count once.
     """
 
     attempts: int = 0
     timeouts: int = 0
-    faults: dict[Host, _Faults] = field(default_factory=dict)
+    by_endpoint: dict[Endpoint, _EndpointFaults] = field(default_factory=dict)
 
-    def note_fault(self, host: Host) -> None:
-        found = self.faults.setdefault(host, _Faults())
-        found.all += 1
-        if host.answered > found.answered_before:
-            found.counted += 1
-            found.answered_before = host.answered
+    def record(self, endpoint: Endpoint) -> None:
+        faults = self.by_endpoint.setdefault(endpoint, _EndpointFaults())
+        faults.all += 1
+        if endpoint.answered > faults.answered_before:
+            faults.counted += 1
+            faults.answered_before = endpoint.answered
 
-    def at(self, host: Host) -> int:
-        return self.faults[host].all if host in self.faults else 0
+    def count_at(self, endpoint: Endpoint) -> int:
+        return self.by_endpoint[endpoint].all if endpoint in self.by_endpoint else 0
 
-    def convicts(self, threshold: int) -> bool:
-        return sum(found.counted for found in self.faults.values()) >= threshold
+    def shows_request_is_cause(self, threshold: int) -> bool:
+        return sum(faults.counted for faults in self.by_endpoint.values()) >= threshold
 
 
-def refuses_all(error: RequestRejected) -> bool:
-    """Whether this endpoint would refuse every other request alike."""
+def rejects_every_request(error: RequestRejected) -> bool:
+    """True when this endpoint would reject every other request as well."""
     return error.status in _FATAL
 
 
-def refusal_of_all(error: RequestRejected) -> EndpointError:
-    """What to raise where every other request would be refused alike."""
+def fatal_error(error: RequestRejected) -> EndpointError:
+    """The error to raise when every other request would be rejected as well."""
     return EndpointError(
-        f"{error}. No request can succeed like this: check the URL, the key and the model's name",
+        f"{error}. No request can succeed like this: check the URL, the key and the name of the model",
         endpoint=error.endpoint,
         status=error.status,
     )
 
 
-def judge_refusal(error: RequestRejected, attempts: int) -> Failure:
-    """The request's own failure; raises EndpointError where every other request would be refused alike."""
-    if refuses_all(error):
-        raise refusal_of_all(error) from error
+def failure_of(error: RequestRejected, attempts: int) -> Failure:
+    """The Failure of a rejected request. Raises EndpointError when every other request would be rejected as well."""
+    if rejects_every_request(error):
+        raise fatal_error(error) from error
     return Failure("context_overflow" if isinstance(error, ContextOverflow) else "rejected", str(error), attempts)
 
 
-def judge_canary(error: EndpointError | None) -> None:
-    """Raises EndpointError where even a harmless request is refused by an endpoint that has answered none so far."""
+def check_canary(error: EndpointError | None) -> None:
+    """Raises EndpointError when an endpoint that has answered no request yet rejects even a harmless one."""
     if type(error) is RequestRejected:
         raise EndpointError(
-            f"{error}. It refuses every request made like this: the schema, the sampling or `extra_body` may be more "
-            "than this server takes (answer_format: text needs no schema)",
+            f"{error}. It rejects every request of this form: this server may not support the schema, the sampling or "
+            "`extra_body` (answer_format: text needs no schema)",
             endpoint=error.endpoint,
             status=error.status,
         ) from error

@@ -1,6 +1,6 @@
-"""How many sockets this process may have open at once: the system's limit of open files, raised as far as it lets us.
+"""The number of sockets that this process may open at once: the system's limit of open files, raised where possible.
 
-Beyond the limit every endpoint looks like one that refuses connections, and no file of the run can be written.
+Beyond the limit every endpoint seems to refuse connections, and no file of the run can be written.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from explore_async.errors import ConfigError
 
 _SPARE = 256
 _LEAST_SPARE = 64
-"""Files beside the sockets: what a run has open itself, and what its libraries may want."""
+"""Open files beside the sockets: those of the run and of its libraries."""
 
 
-def room_for(connections: int) -> int:
-    """How many of the connections can be open at once."""
+def available_sockets(connections: int) -> int:
+    """The number of these connections that can be open at once."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _SPARE
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -28,10 +28,10 @@ def room_for(connections: int) -> int:
     return min(connections, max(0, fit))
 
 
-def check_room_for(connections: int) -> None:
+def require_sockets(connections: int) -> None:
     """Raises ConfigError unless all of them can be open at once."""
-    if (room := room_for(connections)) < connections:
+    if (room := available_sockets(connections)) < connections:
         raise ConfigError(
-            f"{connections} requests at once need as many sockets, and this process may open {room} (ulimit -n): ask "
-            "for fewer at once (--concurrency), or have the limit raised"
+            f"{connections} requests at once need as many sockets, and this process may open {room} (ulimit -n): lower "
+            "--concurrency, or raise the limit"
         )

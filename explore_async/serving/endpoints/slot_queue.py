@@ -1,6 +1,7 @@
-"""Who gets which slot: free ones are handed over at once to whoever waits with the lowest priority.
+"""The queue for slots of endpoints: a free slot goes at once to the waiting request of the lowest priority.
 
-Owns the queue of the waiting, and nothing of how an attempt ends. No latecomer slips in before those who wait.
+Owns the waiting requests; it does not know how an attempt ends. A new request never overtakes waiting ones of its
+priority.
 """
 
 from __future__ import annotations
@@ -11,42 +12,39 @@ import itertools
 import zlib
 from collections.abc import Sequence
 
-from explore_async.serving.endpoints.endpoint import Host
+from explore_async.serving.endpoints.endpoint import Endpoint
 
 ABOUT_EQUAL = 0.9
 
 
-class Slots:
-    """`hosts` is the pool's own list. Once `closed_by` is set, all who wait and all who come get that error.
+class SlotQueue:
+    """`endpoints` is the pool's own list. Once `closed_by` is set, all waiting and all new requests get that error.
 
-    `most`: so many requests may be in flight at the endpoints whose limit is found, all together.
+    `most`: requests that may be in flight at the endpoints with concurrency `auto`, all together.
     """
 
-    def __init__(self, hosts: Sequence[Host], most: int) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], most: int) -> None:
         self.most = most
         self.closed_by: BaseException | None = None
-        self._hosts = hosts
-        self._waiting: list[tuple[int, int, asyncio.Future[Host], str | None, str, str]] = []
+        self._endpoints = endpoints
+        self._waiting: list[tuple[int, int, asyncio.Future[Endpoint], str | None, str, str]] = []
         self._arrivals = itertools.count()
 
     @property
     def held_back(self) -> bool:
-        """Whether `most` keeps requests from endpoints that have room for them."""
-        return (
-            bool(self._waiting) and self._is_at_most() and any(host.is_auto and host.free > 0 for host in self._hosts)
-        )
+        """True when `most` keeps requests from endpoints that have free slots."""
+        has_room = any(endpoint.is_auto and endpoint.free > 0 for endpoint in self._endpoints)
+        return bool(self._waiting) and self._is_at_most() and has_room
 
-    async def acquire(self, priority: int, avoid: str | None, affinity: str, model: str) -> Host:
-        """A host that serves the model, with one slot taken, to be given back by `release`.
+    async def acquire(self, priority: int, avoid: str | None, affinity: str, model: str) -> Endpoint:
+        """Waits for an endpoint that serves the model and takes one of its slots; `release` gives the slot back.
 
-        The one at the URL `avoid` only if it must be.
-
-        Requests of the same `affinity` prefer the same host among those that are about equally free: what their
-        prompts share is in its prefix cache.
+        The endpoint at the URL `avoid` is taken only when no other is available. Requests of the same `affinity` prefer
+        the same endpoint among those that are about equally free: its prefix cache holds what their prompts share.
         """
         if self.closed_by is not None:
             raise self.closed_by
-        future: asyncio.Future[Host] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (priority, next(self._arrivals), future, avoid, affinity, model))
         self.dispatch()
         try:
@@ -56,59 +54,59 @@ class Slots:
                 self.release(future.result())
             raise
 
-    def release(self, host: Host) -> None:
-        host.in_flight -= 1
+    def release(self, endpoint: Endpoint) -> None:
+        endpoint.in_flight -= 1
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Give free slots to the waiting; called whenever one of either may have appeared.
+        """Gives free slots to waiting requests. It is called whenever a slot or a request may be new.
 
-        Nearly always all hosts are full but one, so only those with room are looked at closely.
+        Nearly always all endpoints but one are full, so only endpoints with free slots are examined.
         """
         if not self._waiting:
             return
         now = asyncio.get_running_loop().time()
-        with_room = [host for host in self._hosts if host.free > 0 and host.available(now)]
-        passed_over = []
+        with_room = [endpoint for endpoint in self._endpoints if endpoint.free > 0 and endpoint.is_available(now)]
+        skipped = []
         while self._waiting and with_room:
-            if any(host.is_auto for host in with_room) and self._is_at_most():
-                with_room = [host for host in with_room if not host.is_auto]
+            if any(endpoint.is_auto for endpoint in with_room) and self._is_at_most():
+                with_room = [endpoint for endpoint in with_room if not endpoint.is_auto]
                 continue
             waiter = heapq.heappop(self._waiting)
             _, _, future, avoid, affinity, model = waiter
             if future.done():
                 continue
-            host = self._choose(self._acceptable(with_room, avoid, model, now), affinity)
-            if host is None:
-                passed_over.append(waiter)
+            endpoint = self._choose(self._acceptable(with_room, avoid, model, now), affinity)
+            if endpoint is None:
+                skipped.append(waiter)
                 continue
-            host.occupy()
-            future.set_result(host)
-            if host.free <= 0:
-                with_room.remove(host)
-        for waiter in passed_over:
+            endpoint.occupy()
+            future.set_result(endpoint)
+            if endpoint.free <= 0:
+                with_room.remove(endpoint)
+        for waiter in skipped:
             heapq.heappush(self._waiting, waiter)
 
-    def _acceptable(self, with_room: Sequence[Host], avoid: str | None, model: str, now: float) -> list[Host]:
-        """Those that serve the model; not the avoided one while another is there, were it full."""
-        serving = [host for host in with_room if host.serves(model)]
-        if avoid is not None and any(host.url == avoid for host in serving):
-            others = (host for host in self._hosts if host.url != avoid and host.serves(model))
-            if any(host.available(now) for host in others):
-                return [host for host in serving if host.url != avoid]
+    def _acceptable(self, with_room: Sequence[Endpoint], avoid: str | None, model: str, now: float) -> list[Endpoint]:
+        """Endpoints that serve the model, without the avoided one while another is available, even a full one."""
+        serving = [endpoint for endpoint in with_room if endpoint.serves(model)]
+        if avoid is not None and any(endpoint.url == avoid for endpoint in serving):
+            others = (endpoint for endpoint in self._endpoints if endpoint.url != avoid and endpoint.serves(model))
+            if any(endpoint.is_available(now) for endpoint in others):
+                return [endpoint for endpoint in serving if endpoint.url != avoid]
         return serving
 
     @staticmethod
-    def _choose(hosts: Sequence[Host], affinity: str) -> Host | None:
-        if len(hosts) <= 1:
-            return hosts[0] if hosts else None
-        rooms = [(host.free * host.endpoint.weight, host) for host in hosts]
+    def _choose(endpoints: Sequence[Endpoint], affinity: str) -> Endpoint | None:
+        if len(endpoints) <= 1:
+            return endpoints[0] if endpoints else None
+        rooms = [(endpoint.free * endpoint.settings.weight, endpoint) for endpoint in endpoints]
         enough = ABOUT_EQUAL * max(room for room, _ in rooms)
-        closest = [host for room, host in rooms if room >= enough]
-        return closest[0] if len(closest) == 1 else max(closest, key=lambda host: _closeness(host, affinity))
+        closest = [endpoint for room, endpoint in rooms if room >= enough]
+        return closest[0] if len(closest) == 1 else max(closest, key=lambda endpoint: _closeness(endpoint, affinity))
 
     def _is_at_most(self) -> bool:
-        return sum(host.in_flight for host in self._hosts if host.is_auto) >= self.most
+        return sum(endpoint.in_flight for endpoint in self._endpoints if endpoint.is_auto) >= self.most
 
     def close(self, error: BaseException) -> None:
         self.closed_by = error
@@ -117,6 +115,6 @@ class Slots:
                 future.set_exception(error)
 
 
-def _closeness(host: Host, affinity: str) -> int:
-    """Rendezvous hashing: each affinity ranks the hosts in its own way, and one more host changes few of the firsts."""
-    return zlib.crc32(affinity.encode(), zlib.crc32(host.url.encode()))
+def _closeness(endpoint: Endpoint, affinity: str) -> int:
+    """Rendezvous hashing: each affinity ranks the endpoints in its own order, and a new endpoint leads few of them."""
+    return zlib.crc32(affinity.encode(), zlib.crc32(endpoint.url.encode()))

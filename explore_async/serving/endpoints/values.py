@@ -13,7 +13,7 @@ from explore_async.errors import ConfigError
 from explore_async.settings.operation import NO_SECRETS, EndpointSettings, Retries, may_hold_secrets
 
 LARGEST_EXPONENT = 16
-"""Of all that doubles with each time; beyond it a float would overflow one day."""
+"""Of waiting times that double: beyond it a float would overflow at some time."""
 
 
 def backoff_s(retries: Retries, attempt: int) -> float:
@@ -29,11 +29,11 @@ def declared_concurrency(endpoints: Iterable[EndpointSettings]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatistics:
-    """`retries` counts the attempts here that were not their request's first. `left`: the endpoints file no longer
-    lists it. `limit` is the most in flight at the moment.
+    """`retries` counts the attempts that were not the first of their request. `left`: the endpoints file no longer
+    lists it. `limit` is the most requests in flight now.
 
-    What the engine says of itself is None where it says nothing: `running` and `waiting` requests (whoever sent them),
-    `kv_usage` and `prefix_hits` as shares, `tokens_per_s` it makes.
+    The engine's metrics are None when it has none: `running` and `waiting` requests (of all clients), `kv_usage` and
+    `prefix_hits` as shares, `tokens_per_s` that it makes.
     """
 
     url: str
@@ -57,7 +57,7 @@ class EndpointStatistics:
 
     @property
     def trouble(self) -> str:
-        """What is wrong with it at the moment; empty where nothing is, or nobody waits for it any more."""
+        """The endpoint's problem now; empty when there is none, or when the endpoint is no longer used."""
         if self.left or not self.last_error or (self.healthy and self.answered):
             return ""
         error = self.last_error.removeprefix(f"{self.url} ")
@@ -66,9 +66,9 @@ class EndpointStatistics:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
-    """`asking` is every unanswered ask: in flight, waiting for a slot, or between two attempts.
+    """`asking` counts all requests without an outcome: in flight, waiting for a slot, or between two attempts.
 
-    `held_back` says that endpoints with room get no more because of the most that may be in flight in all.
+    `held_back`: endpoints with free slots get no more requests, because of the limit for all of them together.
     """
 
     endpoints: tuple[EndpointStatistics, ...]
@@ -85,15 +85,15 @@ class PoolStatistics:
 
     @property
     def engines(self) -> str:
-        """What the engines say of themselves, all together and in a few words; empty where none says anything."""
-        known = [one for one in self.endpoints if one.running is not None and one.healthy]
+        """The engines' metrics added up, in a few words; empty when no engine has any."""
+        known = [endpoint for endpoint in self.endpoints if endpoint.running is not None and endpoint.healthy]
         if not known:
             return ""
-        words = [f"{sum(one.running or 0 for one in known):,} running"]
-        words.append(f"{sum(one.waiting or 0 for one in known):,} waiting")
-        if caches := [one.kv_usage for one in known if one.kv_usage]:  # llama.cpp tells none
+        words = [f"{sum(endpoint.running or 0 for endpoint in known):,} running"]
+        words.append(f"{sum(endpoint.waiting or 0 for endpoint in known):,} waiting")
+        if caches := [endpoint.kv_usage for endpoint in known if endpoint.kv_usage]:  # llama.cpp has none
             words.append(f"KV cache {max(caches):.0%} full")
-        if hits := [one.prefix_hits for one in known if one.prefix_hits is not None]:
+        if hits := [endpoint.prefix_hits for endpoint in known if endpoint.prefix_hits is not None]:
             words.append(f"prefix hits {sum(hits) / len(hits):.0%}")
         return f"servers: {', '.join(words)}"
 
@@ -103,21 +103,21 @@ class PoolStatistics:
             held_back=held_back,
             endpoints=endpoints,
             asking=asking,
-            in_flight=sum(one.in_flight for one in endpoints),
-            answered=sum(one.answered for one in endpoints),
+            in_flight=sum(endpoint.in_flight for endpoint in endpoints),
+            answered=sum(endpoint.answered for endpoint in endpoints),
             failures=failures,
-            failed_attempts=sum(one.failed_attempts for one in endpoints),
-            retries=sum(one.retries for one in endpoints),
-            prompt_tokens=sum(one.prompt_tokens for one in endpoints),
-            completion_tokens=sum(one.completion_tokens for one in endpoints),
-            cached_tokens=sum(one.cached_tokens for one in endpoints),
+            failed_attempts=sum(endpoint.failed_attempts for endpoint in endpoints),
+            retries=sum(endpoint.retries for endpoint in endpoints),
+            prompt_tokens=sum(endpoint.prompt_tokens for endpoint in endpoints),
+            completion_tokens=sum(endpoint.completion_tokens for endpoint in endpoints),
+            cached_tokens=sum(endpoint.cached_tokens for endpoint in endpoints),
         )
 
 
 def normalise_url(url: str) -> str:
     """The base URL that /models and /chat/completions are appended to; adds /v1 where no version is named.
 
-    Refuses (ConfigError) what is no http URL, and credentials in it: URLs appear in messages and stored outcomes.
+    Raises ConfigError when it is not an http URL or has credentials: URLs appear in messages and stored outcomes.
     """
     if may_hold_secrets(url):
         raise ConfigError(f"An endpoint's URL {NO_SECRETS}")

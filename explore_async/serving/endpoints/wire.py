@@ -1,7 +1,7 @@
-"""The chat completions format as values and functions: what is sent, and what the answers of many servers mean.
+"""The chat completions format: bodies of requests, and the reading of responses of many servers.
 
-Pure: opens no connection and raises nothing of ours. Reading tolerates what servers leave out, and whatever they put
-in its place; None stands for an answer that is none.
+Pure: it opens no connection and raises no error of ours. Reading tolerates missing and wrong fields; None stands for a
+response that cannot be read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.settings.recipe import SIMULATED
 
 MOST_TOKENS = 2**24
-"""Of one answer; a greater count is none. Sums of what some servers report would fit into no file."""
+"""Of one completion; a greater count is taken as 0. The sums of what some servers report would not fit into a file."""
 _LONGEST_NAME = 500
 
 _OVERFLOW_CODES: Final[Mapping[str, str]] = {
@@ -39,12 +39,12 @@ _OVERFLOW_PHRASES: Final[Mapping[str, str]] = {
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
-"""An escape in JSON; the group is half a character: a surrogate without its other half."""
+"""An escape in JSON; the group is a surrogate without its other half."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """An entry of /models. `owner` is how an engine gives itself away ("vllm")."""
+    """An entry of /models. `owner` shows which engine it is ("vllm")."""
 
     name: str
     owner: str = ""
@@ -72,7 +72,7 @@ def chat_fields(request: ChatRequest, served_model: str, priority: int | None) -
 
 
 def read_json(raw: bytes) -> Any:
-    """Half characters, which models cut off in mid-emoji leave behind, become U+FFFD; a byte order mark is passed over.
+    """Parses JSON. Half an emoji, left when a model stops inside it, becomes U+FFFD; a byte order mark is skipped.
 
     Raises orjson.JSONDecodeError.
     """
@@ -85,30 +85,32 @@ def read_json(raw: bytes) -> Any:
         return orjson.loads(whole)
 
 
-def read_completion(answer: Any, *, served_model: str, endpoint: str, latency_s: float) -> Completion | None:
-    """None where the answer holds no text; an empty text is one. Of several choices the first counts."""
+def read_completion(document: Any, *, served_model: str, endpoint: str, latency_s: float) -> Completion | None:
+    """The completion, None when there is no text; an empty text is a text. Of several choices the first counts."""
     try:
-        choice = answer["choices"][0]
+        choice = document["choices"][0]
         text = _text_of(choice, choice["message"])
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
     if text is None:
         return None
-    usage = _mapping(answer.get("usage"))
+    usage = _mapping(document.get("usage"))
     return Completion(
         text=text,
         finish_reason=_name(choice.get("finish_reason"), ""),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=_count(usage.get("completion_tokens")),
         cached_tokens=_count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
-        model=SIMULATED if answer.get("system_fingerprint") == SIMULATED else _name(answer.get("model"), served_model),
+        model=SIMULATED
+        if document.get("system_fingerprint") == SIMULATED
+        else _name(document.get("model"), served_model),
         endpoint=endpoint,
         latency_s=latency_s,
     )
 
 
 def _text_of(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str | None:
-    """What was said, without what was thought (`reasoning_content`, `reasoning`, parts of other types)."""
+    """The text without the model's thoughts (`reasoning_content`, `reasoning`, parts of other types)."""
     content = message.get("content")
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type", "text") == "text"]
@@ -116,7 +118,7 @@ def _text_of(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str | Non
     if content is None:
         content = message.get("refusal")
     if content is None and choice.get("finish_reason") == "length":
-        return ""  # thought until the limit: asked again it would think as long
+        return ""  # it thought until the limit, and would do so again
     return content if isinstance(content, str) else None
 
 
@@ -124,12 +126,12 @@ def _name(value: object, otherwise: str) -> str:
     return value[:_LONGEST_NAME] if value and isinstance(value, str) else otherwise
 
 
-def read_catalogue(answer: Any) -> list[ServedModel] | None:
-    """None where the answer is no list of models."""
+def read_catalogue(document: Any) -> list[ServedModel] | None:
+    """The listed models, None when it is not a list of models."""
     try:
         return [
             ServedModel(entry["id"], _name(entry.get("owned_by"), ""))
-            for entry in answer["data"]
+            for entry in document["data"]
             if isinstance(entry["id"], str)
         ]
     except (KeyError, TypeError, AttributeError):
@@ -145,7 +147,7 @@ def is_overflow(raw: bytes) -> bool:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds from now, of a Retry-After in either form; None where it is missing or makes no sense."""
+    """Seconds from now, of a Retry-After in either form; None when it is missing or makes no sense."""
     if value is None:
         return None
     try:
@@ -164,7 +166,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int:
-    """A count as servers report it; what is missing, negative, absurd or no number is 0."""
+    """A count as servers report it; 0 when it is missing, negative, absurd or not a number."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0
 
 

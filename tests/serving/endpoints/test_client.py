@@ -254,7 +254,7 @@ async def test_retry_after_in_both_forms(header, least, most):
 async def test_an_echoed_key_is_masked():
     """Some servers repeat the key they refuse; it is masked before it reaches a message, also where it would be cut."""
     for padding in ("", "x" * 280):
-        with pytest.raises(RequestRejected, match="the key was refused") as caught:
+        with pytest.raises(RequestRejected, match="the key was rejected") as caught:
             await ask_misbehaving(bad.error(401, f"{padding} Incorrect API key: {KEY}"))
         assert KEY[:8] not in str(caught.value)
 

@@ -18,7 +18,7 @@ from explore_async.settings.operation import Retries
 
 QUICK = Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
 USER = ({"role": "user", "content": "Say yes."},)
-FORM = ChatRequest("m", USER, {"max_tokens": 8}, 0, AnswerSchema("tasks", {"type": "object"}))
+PROBE = ChatRequest("m", USER, {"max_tokens": 8}, 0, AnswerSchema("tasks", {"type": "object"}))
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def asked(server: bad.MisbehavingServer) -> set[str]:
 
 
 def ready(server: bad.MisbehavingServer) -> EndpointPool:
-    return EndpointPool([endpoint(server.url)], models=("m",), forms=[FORM], retries=QUICK, stall_s=30)
+    return EndpointPool([endpoint(server.url)], models=("m",), probes=[PROBE], retries=QUICK, stall_s=30)
 
 
 async def ask_both(pool: EndpointPool, count: int = 20) -> None:
@@ -101,9 +101,9 @@ async def test_a_model_that_nobody_serves_is_told_at_the_start(served, named, me
     [
         (
             bad.error(400, "response_format is not supported"),
-            "refuses requests in the form of this recipe.*JSON schema",
+            "rejects requests in the form of this recipe.*JSON schema",
         ),
-        (bad.error(422, "unknown field"), "refuses requests in the form of this recipe"),
+        (bad.error(422, "unknown field"), "rejects requests in the form of this recipe"),
         (bad.Behaviour(body=bad.answer("Sure! yes")), "does not follow it: .*'Sure! yes'.*answer_format: text"),
     ],
 )

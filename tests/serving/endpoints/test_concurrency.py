@@ -124,17 +124,17 @@ def test_a_burst_of_refusals_halves_it_once(make: Callable[[int], Limit]) -> Non
     """Many refusals within a second are one; a later one counts again; it never falls below one."""
     limit = make(FIRST_LIMIT)
     for at in (10.0, 10.2, 10.9):
-        limit.refused(at)
+        limit.rejected(at)
     assert limit.value == FIRST_LIMIT // 2
     for at in range(20, 40, 2):
-        limit.refused(float(at))
+        limit.rejected(float(at))
     assert limit.value == 1
 
 
 def test_answers_earn_a_fixed_limit_back() -> None:
     """After a refusal as many answers as the limit win about one slot; never more than was given."""
     limit = FixedLimit(8)
-    limit.refused(0)
+    limit.rejected(0)
     for _ in range(60):
         limit.answered(1, 10)
     assert limit.value == 8

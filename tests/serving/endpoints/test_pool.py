@@ -110,7 +110,7 @@ async def test_what_the_request_causes_is_a_failure_at_once(behaviour, kind):
 async def test_a_server_that_refuses_everything_is_no_fault_of_the_requests(behaviour):
     """Where even a harmless request is refused, and nothing was answered before, no failure is stored: it raises."""
     async with bad.MisbehavingServer(itertools.repeat(behaviour)) as server, connected(server) as pool:
-        with pytest.raises(EndpointError, match="refuses every request made like this"):
+        with pytest.raises(EndpointError, match="rejects every request of this form"):
             await pool.ask(request(), priority=0)
 
 
@@ -169,10 +169,10 @@ async def test_a_rate_limit_lowers_the_concurrency():
         connected(endpoint(server.url, concurrency=16)) as pool,
     ):
         await ask_many(pool, 100)
-        lowered = pool._hosts[0].limit.value
+        lowered = pool._endpoints[0].limit.value
         assert 8 <= lowered <= 16
         await ask_many(pool, 300)
-        assert pool._hosts[0].limit.value > lowered or lowered == 16
+        assert pool._endpoints[0].limit.value > lowered or lowered == 16
 
 
 async def test_a_poison_request_fails_while_others_succeed():
@@ -258,8 +258,8 @@ async def test_when_all_come_to_refuse_everything_it_ends():
     [
         (bad.INTERNAL, "boom"),
         (bad.RATE_LIMITED, "slow down"),
-        (bad.slow(60), "the endpoints just do not answer"),
-        (bad.CLOSED_AT_ONCE, "broke off"),
+        (bad.slow(60), "the endpoints do not answer"),
+        (bad.CLOSED_AT_ONCE, "ended the connection"),
     ],
 )
 async def test_the_watchdog_ends_a_run_that_goes_nowhere(behaviour, last_error):
@@ -404,12 +404,12 @@ async def test_each_placement_is_told_before_the_request_is_sent():
         connected(one, other) as pool,
     ):
         first: list[str] = []
-        outcome = await pool.ask(request(), priority=0, avoid=other.url, placed=first.append)
+        outcome = await pool.ask(request(), priority=0, avoid=other.url, on_sent=first.append)
         assert isinstance(outcome, Completion)
         assert first == [one.url, other.url, one.url]
         assert outcome.endpoint == one.url
         straggler: list[str] = []
-        asking = asyncio.create_task(pool.ask(request(), priority=0, avoid=one.url, placed=straggler.append))
+        asking = asyncio.create_task(pool.ask(request(), priority=0, avoid=one.url, on_sent=straggler.append))
         await until(lambda: other.in_flight)
         assert straggler == [other.url]
         second = await pool.ask(request(), priority=0, avoid=straggler[-1])
@@ -420,14 +420,14 @@ async def test_each_placement_is_told_before_the_request_is_sent():
 
 
 async def test_a_listener_that_fails_keeps_no_slot():
-    """What `placed` raises comes out of `ask`, and the slot is free again."""
+    """What `on_sent` raises comes out of `ask`, and the slot is free again."""
 
     def fail(_):
         raise RuntimeError("no room")
 
     async with bad.MisbehavingServer() as server, connected(endpoint(server.url, concurrency=1)) as pool:
         with pytest.raises(RuntimeError, match="no room"):
-            await pool.ask(request(), priority=0, placed=fail)
+            await pool.ask(request(), priority=0, on_sent=fail)
         assert (pool.statistics().asking, pool.statistics().in_flight) == (0, 0)
         assert not server.bodies
 
@@ -451,10 +451,10 @@ async def test_cancellation_frees_slots_and_leaves_nothing_behind():
 async def test_a_slot_granted_to_a_cancelled_request_is_handed_on():
     """The grant and the cancellation may meet in one turn of the loop; the slot must not be lost."""
     async with bad.MisbehavingServer() as server, connected(endpoint(server.url, concurrency=1)) as pool:
-        pool._hosts[0].in_flight = 1
+        pool._endpoints[0].in_flight = 1
         waiting = asyncio.create_task(pool.ask(request(), priority=0))
         await asyncio.sleep(0)
-        pool._hosts[0].in_flight = 0
+        pool._endpoints[0].in_flight = 0
         pool._slots.dispatch()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -470,10 +470,10 @@ async def test_a_timed_out_attempt_gets_longer_next_time(monkeypatch):
     async with bad.MisbehavingServer(delays) as server, connected(server) as pool:
         assert isinstance(await pool.ask(request(), priority=0), Completion)
         assert len(server.bodies) == 3
-        host = pool._hosts[0]
-        host.tokens_per_s = 10.0
-        assert host.deadline_s(request(max_tokens=100), 0) == 40.0
-        assert host.deadline_s(request(max_tokens=100), 2) == 160.0
+        slow = pool._endpoints[0]
+        slow.tokens_per_s = 10.0
+        assert slow.deadline_s(request(max_tokens=100), 0) == 40.0
+        assert slow.deadline_s(request(max_tokens=100), 2) == 160.0
 
 
 async def test_requests_per_minute_are_kept():
@@ -510,12 +510,12 @@ async def test_an_endpoint_may_serve_the_model_under_its_own_name():
 @pytest.mark.parametrize(
     ("catalogue", "model", "message"),
     [
-        (bad.models("a", "b"), None, "served here: a, b"),
+        (bad.models("a", "b"), None, "the endpoints serve a, b"),
         (bad.models("a", "b"), "c", "does not serve 'c'; it serves a, b"),
         (bad.models(*(f"m{n:03}" for n in range(400))), "c", "m018, m019 and 380 more. Name"),
         (bad.error(404), None, "OpenAI-compatible"),
-        (bad.KEY_REFUSED, "m", "the key was refused"),
-        (bad.error(403), "m", "the key was refused"),
+        (bad.KEY_REFUSED, "m", "no key was sent"),
+        (bad.error(403), "m", "no key was sent"),
         (bad.INTERNAL, "m", "No endpoint answers"),
     ],
 )
@@ -571,7 +571,7 @@ async def test_the_key_appears_nowhere(monkeypatch):
         seen = [await pool.ask(request(), priority=0), await pool.ask(request(), priority=0)]
         with pytest.raises(EndpointError) as caught:
             await pool.ask(request(), priority=0)
-        seen += [repr(pool), repr(pool._hosts), pool.statistics(), caught.value, caught.value.__cause__]
+        seen += [repr(pool), repr(pool._endpoints), pool.statistics(), caught.value, caught.value.__cause__]
         assert f"Bearer {KEY}" in server.heads[-1]
     assert KEY not in "".join(f"{one!r} {one!s}" for one in seen)
 
@@ -640,7 +640,10 @@ async def asking(pool: EndpointPool, *, at_once: int):
         for turn in itertools.count():
             await pool.ask(request(f"{number} {turn}", max_tokens=300), priority=turn)
 
-    tasks = [asyncio.create_task(pool.look()), *(asyncio.create_task(again(number)) for number in range(at_once))]
+    tasks = [
+        asyncio.create_task(pool.adjust_limits()),
+        *(asyncio.create_task(again(number)) for number in range(at_once)),
+    ]
     try:
         yield
     finally:
@@ -669,10 +672,10 @@ async def test_an_unknown_capacity_is_found_over_http():
 
 
 async def test_what_is_found_stays_below_the_most():
-    """However much the endpoints would take, no more than `most_found` is in flight at them, and it is told."""
+    """However much the endpoints would take, no more than `most_in_flight` is in flight at them, and it is told."""
     async with SimulatedServer(profile=SMALL) as one, SimulatedServer(profile=SMALL) as other:
         endpoints = [endpoint(server.url, concurrency="auto", model="simulated") for server in (one, other)]
-        async with EndpointPool(endpoints, models=("m",), most_found=12) as pool:
+        async with EndpointPool(endpoints, models=("m",), most_in_flight=12) as pool:
             await pool.connect()
             async with asking(pool, at_once=60):
                 await until(lambda: pool.statistics().held_back and pool.statistics().in_flight == 12 == pool.capacity)
@@ -684,11 +687,11 @@ async def test_a_task_keeps_to_its_endpoint():
     async with bad.MisbehavingServer() as one, bad.MisbehavingServer() as other, connected(one, other) as pool:
         where = {}
         for task in range(20):
-            placed = []
+            sent = []
             for _ in range(5):
-                await pool.ask(request(), priority=0, affinity=f"0.{task}", placed=placed.append)
-            assert len(set(placed)) == 1
-            where[task] = placed[0]
+                await pool.ask(request(), priority=0, affinity=f"0.{task}", on_sent=sent.append)
+            assert len(set(sent)) == 1
+            where[task] = sent[0]
     assert set(where.values()) == {one.url, other.url}
 
 
@@ -729,16 +732,16 @@ async def test_endpoints_come_and_go():
         asking = asyncio.create_task(pool.ask(request("first"), priority=0))
         await until(lambda: one.in_flight)
         await pool.replace([endpoint(other.url)])
-        placed: list[str] = []
-        assert isinstance(await pool.ask(request("second"), priority=0, placed=placed.append), Completion)
-        assert placed == [other.url]
+        sent: list[str] = []
+        assert isinstance(await pool.ask(request("second"), priority=0, on_sent=sent.append), Completion)
+        assert sent == [other.url]
         assert isinstance(await asking, Completion)
         await pool.replace([endpoint(one.url), endpoint(other.url)])
         await until(lambda: sum(endpoint.healthy for endpoint in pool.statistics().endpoints) == 2)
         await asyncio.gather(
-            *(pool.ask(request(n), priority=0, affinity=str(n), placed=placed.append) for n in range(20))
+            *(pool.ask(request(n), priority=0, affinity=str(n), on_sent=sent.append) for n in range(20))
         )
-        assert set(placed[1:]) == {one.url, other.url}
+        assert set(sent[1:]) == {one.url, other.url}
         with pytest.raises(ConfigError):
             await pool.replace([])
 
@@ -767,7 +770,7 @@ async def test_deadlines_are_put_off_while_the_engine_works(monkeypatch):
         SimulatedServer(profile=slow) as server,
         connected(endpoint(server.url, concurrency="auto", model="simulated")) as pool,
     ):
-        looking = asyncio.create_task(pool.look())
+        looking = asyncio.create_task(pool.adjust_limits())
         completion = await pool.ask(request(max_tokens=60), priority=0)
         looking.cancel()
     assert isinstance(completion, Completion)
