@@ -23,7 +23,8 @@ from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import ConfigError, DataError
-from explore_async.exploration.filters import Corpora, quality_check
+from explore_async.exploration.corpus import Corpora
+from explore_async.exploration.filters import quality_check
 from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Demonstration, Verdict
 from explore_async.settings.recipe import Filters

@@ -1,4 +1,4 @@
-"""The quotas of tasks: how many examples each may have. It works on counts, and knows no text and no tree.
+"""The quotas of tasks: the most examples that each may have. They depend on counts, not on texts or trees.
 
 With a target for the whole run, a quota is a level: the height to which all tasks, planned ones included, have to be
 filled so that their sum is the target, no task above its own cap. The level is computed again as the tree grows.
@@ -145,7 +145,7 @@ class Allocation:
         if account.exhausted:
             self._kept_by_exhausted += 1
 
-    def settled(self, account: Account, *, judged: int, kept: int) -> bool:
+    def committed(self, account: Account, *, judged: int, kept: int) -> bool:
         """Counts a committed request: of the examples it brought, `judged` were decided and `kept` kept, and the rest
         waits for a higher quota. Returns True when it exhausts the task. For an outcome without any example, pass
         judged=1.

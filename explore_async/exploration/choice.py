@@ -1,4 +1,4 @@
-"""Draws by digest: the same on every machine, Python and thread. (random's shuffles may change between Pythons.)"""
+"""Random choices by digest: equal on every machine, Python and thread. (Those of `random` may differ by Python.)"""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def draw(*parts: object) -> int:
 
 
 def sample(items: Sequence[T], count: int, *parts: object) -> tuple[T, ...]:
-    """`count` different items (all of them where there are fewer), in the order drawn."""
+    """`count` different items at random, in the order drawn; all items where there are fewer."""
     order = sorted(range(len(items)), key=lambda index: draw(*parts, index))
     return tuple(items[index] for index in order[:count])

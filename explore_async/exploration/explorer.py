@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.choice import sample
+from explore_async.exploration.corpus import Corpus
 from explore_async.exploration.explore_instruct import ExploreInstruct
-from explore_async.exploration.filters import Corpus
 from explore_async.exploration.judging import ExampleJudge
 from explore_async.exploration.kinds import GENERATE, KINDS, Item, RequestKind
 from explore_async.exploration.node import Node

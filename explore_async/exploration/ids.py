@@ -1,4 +1,4 @@
-"""Millions of short strings by their positions, in little more memory than their bytes take."""
+"""A list of millions of short strings that needs little more memory than their bytes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from itertools import accumulate
 
 _AT_ONCE = 1024
-"""Strings that are packed together: what is packed is never copied again, so no append waits for long."""
+"""Strings that are packed together. They are never copied again, so no append takes long."""
 
 
 class Ids:
-    """Owns strings of any kind, in the order in which they came: as UTF-8 back to back with four bytes each for where
-    one ends, where a `str` takes some fifty bytes beyond its letters. Only the last few are kept as they are.
+    """Owns strings of any kind, in the order of `append`. They are UTF-8 back to back, with four bytes each for where
+    a string begins; a `str` takes about fifty bytes beyond its letters. Only the latest ones are not packed yet.
     """
 
     def __init__(self) -> None:
         self._packed: list[tuple[bytes, array[int]]] = []
-        """Of so many strings at a time their bytes, and where each of them begins and the last one ends."""
+        """For each `_AT_ONCE` strings: their bytes, and the places where each string begins and the last one ends."""
         self._last: list[str] = []
 
     def __len__(self) -> int:
@@ -25,7 +25,7 @@ class Ids:
 
     @property
     def nbytes(self) -> int:
-        """The memory that the packed ones take."""
+        """Bytes of memory that the packed strings take."""
         return sum(len(packed) + starts.itemsize * len(starts) for packed, starts in self._packed)
 
     def __getitem__(self, position: int) -> str:
@@ -38,7 +38,7 @@ class Ids:
     def append(self, name: str) -> None:
         self._last.append(name)
         if len(self._last) == _AT_ONCE:
-            encoded = [one.encode("utf-8", "surrogatepass") for one in self._last]
+            encoded = [name.encode("utf-8", "surrogatepass") for name in self._last]
             self._packed.append((b"".join(encoded), array("I", accumulate(map(len, encoded), initial=0))))
             self._last = []
 

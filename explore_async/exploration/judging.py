@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, islice
 
 from explore_async.exploration.allocation import Allocation
-from explore_async.exploration.filters import Corpora, quality_check
+from explore_async.exploration.corpus import Corpora
+from explore_async.exploration.filters import quality_check
 from explore_async.exploration.kinds import Item
 from explore_async.exploration.parsing import ExampleDraft, ProposedTask
 from explore_async.exploration.task_state import TaskState
@@ -60,7 +61,7 @@ class ExampleJudge:
         self._judge(task, events)
         judged = dropped_at_once + waiting_before - len(task.waiting)
         kept = task.account.kept - kept_before
-        if self._allocation.settled(task.account, judged=judged if passed else max(judged, 1), kept=kept):
+        if self._allocation.committed(task.account, judged=judged if passed else max(judged, 1), kept=kept):
             events.append(TaskExhausted(task.task.id))
         return [Demonstration(example.instruction, example.input, example.output) for example in passed]
 

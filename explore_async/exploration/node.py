@@ -46,7 +46,7 @@ class Node:
 
     @property
     def room(self) -> int:
-        """How many more children it may get."""
+        """The number of children that it may still get."""
         return self.breadth - len(self.children)
 
     @property

@@ -1,7 +1,7 @@
-"""From the text of an answer to its items. Lenient: what is whole is taken, the rest is dropped with a reason.
+"""Reads the items of a completion. It is lenient: whole items are taken, the rest is dropped with a reason.
 
-Two formats are read: JSON (by schema, yet also fenced, bare, or broken off) and plain text with `### Name:` markers.
-Reasoning blocks (<think>…</think>) of thinking models are not part of the answer.
+Two formats are read: JSON (by schema, but also fenced, bare, or cut) and plain text with `### Name:` markers. The
+reasoning blocks (<think>…</think>) of thinking models are left out.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Format = Literal["json", "text"]
 
 _EXCERPT = 200
 _MOST_ITEMS = 10_000
-"""Read of one answer: many times what is asked for, and a bound on what a few megabytes of brackets bring about."""
+"""Items read of a completion: many times the number asked for, and a bound where megabytes of brackets come."""
 _DEEPEST = 100
-"""Lists within lists of a text; what lies deeper is left out. Parsers of JSON let a thousand through."""
+"""Lists within lists that are read as text; deeper ones are left out. JSON parsers allow a thousand."""
 _FORM_NAME = "the name"
-"""What stands for a name in the form that models are shown; small ones write it down as it is."""
+"""The place for a name in the form that models are shown; small models copy it as it is."""
 _THINKING_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)>", re.IGNORECASE)
 _MARKER = re.compile(r"^[ \t]*#{2,4}[ \t]*([A-Za-z]+)[ \t]*(?::[ \t]*(.*))?$", re.MULTILINE)
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|"|[{}]', re.DOTALL)  # possessive: else 100 bytes a character
@@ -34,7 +34,7 @@ _NOTHING = frozenset({"n/a", "na", "none", "null", "nil", "(none)", "<noinput>",
 
 @dataclass(frozen=True, slots=True)
 class ProposedTask:
-    """A sub-task as the model proposed it."""
+    """A sub-task as the model wrote it."""
 
     name: str
     reason: str
@@ -51,7 +51,7 @@ class ExampleDraft:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """What could not be read. reason: "truncated" (the answer was cut by length), "missing_field" or "unparsable"."""
+    """An item that cannot be read. reason: "truncated" (cut by length), "missing_field" or "unparsable"."""
 
     reason: str
     excerpt: str
@@ -59,7 +59,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How one kind of item is written: its fields in order, those that may be empty, and the list's name."""
+    """The form of an item: the name of its list, its fields in order, and those that may be empty."""
 
     plural: str
     fields: tuple[str, ...]
@@ -113,7 +113,7 @@ def _proposal(item: Mapping[str, str]) -> ProposedTask | Unreadable:
 
 
 def _title(text: str) -> str:
-    """On one line, without a full stop or quotation marks around it."""
+    """The text on one line, without a full stop or quotation marks around it."""
     return " ".join(text.split()).rstrip(".。").strip('"“”')
 
 
@@ -127,12 +127,12 @@ def parse_examples(completion: Completion, answer_format: Format) -> list[Exampl
 
 
 def _or_nothing(text: str) -> str:
-    """Models write "N/A" and the like where they mean an empty input."""
+    """The text; empty for "N/A" and the like, which models write for an empty input."""
     return "" if text.casefold().rstrip(".") in _NOTHING else text
 
 
-def answer_of(text: str) -> str:
-    """The text without reasoning blocks, whether closed, broken off, or opened by the chat template."""
+def without_reasoning(text: str) -> str:
+    """The text without reasoning blocks: closed ones, cut ones, and those that the chat template opens."""
     kept: list[str] = []
     start, thinking = 0, False
     for tag in _THINKING_TAG.finditer(text):
@@ -148,14 +148,14 @@ def answer_of(text: str) -> str:
 
 def _items(completion: Completion, answer_format: Format, shape: _Shape) -> Iterator[dict[str, str] | Unreadable]:
     # lone surrogates can be neither written as UTF-8 nor counted as text
-    text = answer_of(completion.text).encode("utf-8", "replace").decode()
+    text = without_reasoning(completion.text).encode("utf-8", "replace").decode()
     cut = completion.finish_reason == "length"
     raw = _json_items(text, shape) if answer_format == "json" else _marked_items(text, shape, cut=cut)
-    found = False
+    is_empty = True
     for item in islice(raw, _MOST_ITEMS):
-        found = True
+        is_empty = False
         yield _checked(item, shape) if isinstance(item, Mapping) else item if not cut else _as_truncated(item)
-    if not found:
+    if is_empty:
         yield Unreadable("truncated" if cut else "unparsable", text.strip()[:_EXCERPT])
 
 
@@ -175,7 +175,7 @@ def _checked(item: Mapping[str, Any], shape: _Shape) -> dict[str, str] | Unreada
 
 
 def _text_of(value: object, depth: int = 0) -> str:
-    """Models answer with numbers and lists where a text was asked for; these have an obvious text."""
+    """The value as text. Models write numbers and lists where a text is asked for."""
     if isinstance(value, str):
         text = value
     elif value is None or isinstance(value, Mapping) or depth > _DEEPEST:
@@ -190,7 +190,7 @@ def _text_of(value: object, depth: int = 0) -> str:
 def _excerpt(item: object) -> str:
     try:
         return orjson.dumps(item, default=str, option=orjson.OPT_NON_STR_KEYS).decode()[:_EXCERPT]
-    except TypeError:  # what can be read from JSON may be nested too deeply to be written as such
+    except TypeError:  # a document that can be read may be nested too deeply to be written
         return "(nested too deeply to be shown)"
 
 
@@ -204,7 +204,7 @@ def _json_items(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unread
 
 
 def _with_escapes(token: re.Match[str]) -> str:
-    """Models break lines within strings, which JSON forbids and everybody understands."""
+    """A JSON token with escapes for line breaks within a string, which models write and JSON forbids."""
     return token.group().replace("\r", "").replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -221,16 +221,16 @@ def _listed(document: object, shape: _Shape) -> Iterator[Mapping[str, Any] | Unr
 
 
 def _salvaged(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadable]:
-    """Every whole object in a text that is no whole document, in one pass; then the item that was broken off."""
+    """The whole objects in a text that is not a whole document, in one pass; then the item that was cut."""
     open_objects: list[int] = []
     last_item = -1
-    for match in _JSON_TOKEN.finditer(text, max(text.find("{"), 0)):  # a quotation mark in the words before is none
+    for match in _JSON_TOKEN.finditer(text, max(text.find("{"), 0)):  # quotation marks before it belong to prose
         mark = match.group()
         if mark == "{":
             open_objects.append(match.start())
         elif mark == "}" and open_objects:
             start = open_objects.pop()
-            if start < last_item:  # the object around items already found
+            if start < last_item:  # the object around items that are read already
                 continue
             last_item = start
             try:
@@ -239,12 +239,12 @@ def _salvaged(text: str, shape: _Shape) -> Iterator[Mapping[str, Any] | Unreadab
                 yield Unreadable("unparsable", text[start : match.end()][:_EXCERPT])
         elif mark == '"':  # a string without an end: nothing behind it can be trusted
             break
-    if open_objects and open_objects[-1] > last_item >= 0:  # where nothing was found at all, the caller says so
+    if open_objects and open_objects[-1] > last_item >= 0:  # the caller reports a text without any object
         yield Unreadable("unparsable", text[open_objects[-1] :][:_EXCERPT])
 
 
 def _marked_items(text: str, shape: _Shape, *, cut: bool) -> Iterator[Mapping[str, Any] | Unreadable]:
-    """Items written as `### Field: text`. Each begins with the first field; `### End` closes it, or the next one."""
+    """Items written as `### Field: text`. An item begins with its first field and ends at `### End` or the next."""
     names = {field.casefold() for field in shape.fields}
     markers = [match for match in _MARKER.finditer(text) if match.group(1).casefold() in names | {"end"}]
     current: dict[str, str] | None = None

@@ -1,4 +1,4 @@
-"""The values that prompts are filled with, by kind of request: of a task, and of the requests it has had."""
+"""The values to fill prompts with: of each kind of request, from a task and the number of its earlier requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TaskView(Protocol):
 
     @property
     def room(self) -> int:
-        """How many more sub-tasks it may get."""
+        """The number of sub-tasks that it may still get."""
 
     def child_names(self) -> tuple[str, ...]: ...
 

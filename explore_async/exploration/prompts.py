@@ -32,7 +32,7 @@ _FAULTS = (
 
 
 def _as_json(demonstrations: Sequence[Demonstration], *, inputs: bool) -> str:
-    """Demonstrations in the form that answers have, on one line: models write as they see written."""
+    """Demonstrations as JSON on one line, in the form of completions: models imitate the form that they see."""
     fields = ("instruction", "input", "output") if inputs else ("instruction", "output")
     return orjson.dumps(
         {"examples": [{name: getattr(shown, name) for name in fields} for shown in demonstrations]}
@@ -41,7 +41,7 @@ def _as_json(demonstrations: Sequence[Demonstration], *, inputs: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """`constant`: its text, where no value of a prompt occurs in it."""
+    """A part of a template. `constant`: its text where it uses no value of a prompt."""
 
     role: str
     template: Template
@@ -52,7 +52,7 @@ class _Part:
 
 
 class PromptBook:
-    """Renders requests by the recipe's templates, sampling and answer format. Holds no state of a run."""
+    """Renders requests with the templates, sampling and answer format of a recipe. Holds no state of a run."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe

@@ -1,4 +1,4 @@
-"""How a tree grows: a strategy decides what is asked about which task of one domain, and when the tree is complete.
+"""Strategies: they grow the trees. A strategy decides what is asked about the tasks of one domain, and when to end.
 
 `explore_instruct.ExploreInstruct` is the strategy of a run. A strategy knows no examples, quotas or prompts, and
 depends on nothing but the calls it receives, so that the same outcomes lead to the same tree.
@@ -16,7 +16,7 @@ from explore_async.settings.recipe import Exploration
 
 
 class Strategy(Protocol):
-    """Owns one domain's tree, and what is worth asking about it next."""
+    """Owns one domain's tree and the order in which it is explored."""
 
     @property
     def root(self) -> Node: ...

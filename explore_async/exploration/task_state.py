@@ -36,7 +36,7 @@ class TaskState:
 
     @property
     def room(self) -> int:
-        """How many more sub-tasks it may get."""
+        """The number of sub-tasks that it may still get."""
         return self.node.room
 
     def child_names(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Whose turn it is to be generated for: a policy over the counts of all tasks.
+"""Turn policies: they choose the task of the next generate request, by the counts of all tasks.
 
-A policy sees counts alone, as commits and issued requests have left them, and never a text or a clock. So whatever it
-decides, the same outcomes lead to the same requests at any speed.
+A policy sees the counts of committed and issued requests, and never a text or a clock. So the same outcomes lead to the
+same requests at any speed, whatever the policy.
 """
 
 from __future__ import annotations

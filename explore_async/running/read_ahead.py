@@ -22,7 +22,7 @@ class OutcomeReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """A request with its rendered form, the key of that, and the outcome stored under the key; None where none is."""
+    """A request, its rendered form with its key, and the outcome stored under the key; None if there is none."""
 
     request: Request
     chat_request: ChatRequest

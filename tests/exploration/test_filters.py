@@ -9,7 +9,8 @@ from support.naive_rouge import greedy
 from support.scripted import recipe
 
 from explore_async.exploration import filters, patterns
-from explore_async.exploration.filters import Corpora, Corpus, quality_check
+from explore_async.exploration.corpus import Corpora, Corpus
+from explore_async.exploration.filters import quality_check
 from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Demonstration
 from explore_async.settings.recipe import Filters

@@ -14,11 +14,11 @@ from explore_async.exploration.parsing import (
     ExampleDraft,
     ProposedTask,
     Unreadable,
-    answer_of,
     examples_schema,
     parse_examples,
     parse_tasks,
     tasks_schema,
+    without_reasoning,
 )
 from explore_async.exploration.values import Completion
 
@@ -188,7 +188,7 @@ def test_an_item_beside_good_ones_has_its_own_reason() -> None:
 )
 def test_thinking_is_no_answer(text: str, rest: str) -> None:
     """Reasoning is cut out whether closed, open at the end, or opened before the text began; other tags stay."""
-    assert answer_of(text) == rest
+    assert without_reasoning(text) == rest
 
 
 def test_an_answer_that_is_all_thought_is_truncated() -> None:

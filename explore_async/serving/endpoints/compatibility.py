@@ -9,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from explore_async.errors import EndpointError, EndpointUnavailable, RequestRejected
-from explore_async.exploration.parsing import answer_of
+from explore_async.exploration.parsing import without_reasoning
 from explore_async.exploration.values import ChatRequest
 from explore_async.serving.endpoints.credentials import key_advice
 from explore_async.serving.endpoints.endpoint import Endpoint
@@ -45,7 +45,7 @@ async def check_compatibility(endpoint: Endpoint, probe: ChatRequest, *, timeout
             endpoint=endpoint.url,
             status=error.status,
         ) from error
-    text = answer_of(completion.text).lstrip()
+    text = without_reasoning(completion.text).lstrip()
     if probe.answer_schema is not None and text and not text.startswith("{"):
         raise EndpointError(
             f"{endpoint.url} accepts a JSON schema but does not follow it: its text should be an object and begins "
