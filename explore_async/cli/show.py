@@ -16,7 +16,7 @@ from explore_async.curation.collections.evidence import find_evidence, find_requ
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.values import Completion
-from explore_async.storage.rows import Stored
+from explore_async.storage.rows import StoredRequest
 from explore_async.terminal.text import printable
 
 _LONGEST_NAME = 100
@@ -127,7 +127,7 @@ def _decision(decision: Mapping[str, Any], nearest: Mapping[str, Any] | None) ->
         yield "nearest", f"{nearest_id}: {nearest['instruction']}" if nearest is not None else nearest_id
 
 
-def _show_request(stored: Stored, console: Console) -> None:
+def _show_request(stored: StoredRequest, console: Console) -> None:
     """The prompt and the completion, or the failure."""
     _print(console, "request", f"{stored.key} ({stored.kind})")
     for message in stored.question["messages"]:

@@ -18,7 +18,7 @@ from explore_async.exploration.kinds import KINDS, brings_examples
 from explore_async.exploration.parsing import Unreadable, parse_examples
 from explore_async.exploration.values import Completion
 from explore_async.storage.completions import StoredReader
-from explore_async.storage.rows import Stored
+from explore_async.storage.rows import StoredRequest
 
 _ANSWERS_AT_ONCE = 500
 
@@ -66,7 +66,7 @@ def _reparsed(run: Collection) -> Iterator[Candidate]:
                     yield from _items(run, answer, prefixes.get(key), paths[answer.task_id])
 
 
-def _items(run: Collection, answer: Stored, prefix: str | None, path: list[str]) -> Iterator[Candidate]:
+def _items(run: Collection, answer: StoredRequest, prefix: str | None, path: list[str]) -> Iterator[Candidate]:
     if not brings_examples(answer.kind) or not isinstance(answer.outcome, Completion):
         return
     prompt = "\n".join(message["content"] for message in answer.question["messages"])

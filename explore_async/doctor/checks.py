@@ -17,8 +17,8 @@ from explore_async.doctor.findings import DERIVED_FILES, Check, Findings
 from explore_async.doctor.replaying import Replay, compare
 from explore_async.errors import ExploreError, NewerFormat, StorageError
 from explore_async.settings.recipe import MEANING, Recipe
-from explore_async.storage.checkpoint import Unfit, check_begins, read
-from explore_async.storage.completions import StoredReader, holding
+from explore_async.storage.checkpoint import StaleCheckpoint, check_begins, read
+from explore_async.storage.completions import StoredReader, read_contents
 from explore_async.storage.directory import WRITTEN_WHOLE, RunDirectory
 from explore_async.storage.salvage import is_half_mended, leftovers
 
@@ -150,12 +150,12 @@ def _derived(directory: RunDirectory, findings: Findings, found: Examination, re
 def _checkpoint(directory: RunDirectory, findings: Findings, recipe: Recipe) -> None:
     check = Check.CHECKPOINT
     try:
-        checkpoint = read(directory, digest=recipe.digest, answers=holding(directory.completions).last_row)
+        checkpoint = read(directory, digest=recipe.digest, answers=read_contents(directory.completions).last_row)
         if checkpoint is None:
             return
         for path, mark in ((directory.dataset, checkpoint.dataset), (directory.decisions, checkpoint.decisions)):
             check_begins(path, mark)
-    except Unfit as unfit:
+    except StaleCheckpoint as unfit:
         findings.note(check, f"the next start will replay everything: {unfit}", "--repair removes it", mends=True)
     except ExploreError as error:
         findings.wrong(check, str(error), "remove it: the next start then replays everything")

@@ -10,9 +10,9 @@ from explore_async.doctor.findings import Check, Findings
 from explore_async.errors import DamagedStore, NewerFormat, StorageError
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.directory import RunDirectory
-from explore_async.storage.rows import COLUMNS, FORMAT, DamagedRow, key_of, stored_of
+from explore_async.storage.rows import COLUMNS, FORMAT, DamagedRow, read_key, read_row
 from explore_async.storage.salvage import has_whole_rows, is_half_mended
-from explore_async.storage.schema import mapped, open_reading
+from explore_async.storage.schema import database_errors, open_reading
 
 Report = Callable[[str], None]
 """Gets a line about the progress now and then."""
@@ -63,7 +63,7 @@ def check_completions(directory: RunDirectory, findings: Findings, report: Repor
 def _read_all(path: Path, report: Report, *, still: bool) -> tuple[int, int, list[str]]:
     """The format, the number of rows, and the faults of the structure and the rows."""
     report("reading the database")
-    with mapped(path):
+    with database_errors(path):
         connection, columns = open_reading(path, still=still)
         with closing(connection):
             version = FORMAT if columns == COLUMNS else 1
@@ -75,9 +75,9 @@ def _read_all(path: Path, report: Report, *, still: bool) -> tuple[int, int, lis
     with StoredReader(path, still=still) as reader:
         for count, row in enumerate(reader.rows(), start=1):
             try:
-                stored_of(row)
+                read_row(row)
             except DamagedRow:
-                damaged.append(key_of(row))
+                damaged.append(read_key(row))
             if count % _ROWS_BETWEEN_REPORTS == 0:
                 report(f"{count:,} completions read")
     if damaged:

@@ -22,7 +22,7 @@ from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.directory import RunDirectory
 from explore_async.storage.salvage import salvage, set_aside
-from explore_async.storage.schema import mapped, open_writing
+from explore_async.storage.schema import database_errors, open_writing
 from explore_async.storage.whole_files import write_json
 
 
@@ -70,7 +70,7 @@ def _mend_config(directory: RunDirectory, found: Examination) -> str:
 def _mend_completions(directory: RunDirectory, found: Examination, report: Report) -> str:
     path = directory.completions
     if found.completions is not None:  # whole, but of an earlier format
-        with mapped(path):
+        with database_errors(path):
             open_writing(path, durability="full").close()
         return f"{path.name}: {found.completions:,} completions have checksums now"
     result = salvage(path, lambda count: report(f"{count:,} completions read"))

@@ -11,7 +11,7 @@ from explore_async.exploration.explorer import Explorer
 from explore_async.running.records import Marks, Records
 from explore_async.running.tally import Tally
 from explore_async.settings.recipe import Recipe
-from explore_async.storage.checkpoint import Checkpoint, Unfit, check_begins, kept_until, read, write
+from explore_async.storage.checkpoint import Checkpoint, StaleCheckpoint, check_begins, read, read_kept, write
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.directory import RunDirectory
 
@@ -53,9 +53,16 @@ def from_checkpoint(
             return new
         told(f"going on from a checkpoint: {checkpoint.dataset.lines:,} examples")
         check_begins(directory.decisions, checkpoint.decisions)
-        new.explorer.restore(checkpoint.explorer, kept_until(directory.dataset, checkpoint.dataset))
+        new.explorer.restore(checkpoint.explorer, read_kept(directory.dataset, checkpoint.dataset))
         tally = Tally.restored(checkpoint.tally)
-    except (Unfit, LookupError, TypeError, ValueError, AttributeError, AssertionError) as unfit:  # whoever wrote it
+    except (
+        StaleCheckpoint,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+    ) as unfit:  # whoever wrote it
         directory.checkpoint.unlink(missing_ok=True)
         told(f"{directory.checkpoint.name}: {unfit}; all is replayed")
         return StartingPoint.new(recipe, known)
@@ -92,7 +99,7 @@ class CheckpointWriter:
         self._judged = tally.judged
         states, marks = (tally.state(), explorer.state()), self._records.marks
         await self._records.flush()
-        answers = (await self._store.holding()).last_row
+        answers = (await self._store.contents()).last_row
         checkpoint = Checkpoint(self._digest, answers, *marks, *states)
         self._writing = asyncio.create_task(asyncio.to_thread(write, self._directory, checkpoint))
         await asyncio.shield(self._writing)

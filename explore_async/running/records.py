@@ -83,10 +83,10 @@ class Records:
         dataset, decisions = self._files
         return dataset.mark, decisions.mark
 
-    def begin_anew(self) -> None:
+    def start_over(self) -> None:
         """Before anything is written: what is there was derived from outcomes that are going to change."""
         for file in self._files:
-            file.begin_anew()
+            file.start_over()
 
     def check_places(self) -> None:
         """Raises StorageError where one of the files is no longer the one of its name. Touches the disk."""

@@ -78,10 +78,10 @@ class Run:
         try:
             async with CompletionStore(self._directory.completions, durability=self._operation.durability) as store:
                 self._places.append(store.check_place)
-                held = await store.holding()
+                held = await store.contents()
                 if self._operation.retry_failed and held.failures:
                     self._observer.phase(f"{held.failures} failed requests will be asked again")
-                    await asyncio.to_thread(records.begin_anew)  # first: killed in between, all is derived anew
+                    await asyncio.to_thread(records.start_over)  # first: killed in between, all is derived anew
                     await store.discard_failures()
                 await self._get_ready(fresh=not held.last_row)
                 backend = None if self._offline else self._backend

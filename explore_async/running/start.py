@@ -20,7 +20,7 @@ from explore_async.running.run import Run
 from explore_async.running.warm_up import compilation_noticed
 from explore_async.settings.config import RunSettings
 from explore_async.settings.recipe import Recipe, ResolvedKnownTexts
-from explore_async.storage.completions import Holding, holding
+from explore_async.storage.completions import StoreContents, read_contents
 from explore_async.storage.digested import differences, refuse_other
 from explore_async.storage.directory import RunDirectory
 
@@ -110,18 +110,18 @@ class _Contents:
 
     config: Path
     recipe: Recipe | None
-    held: Holding
+    held: StoreContents
 
 
 async def _contents(directory: RunDirectory) -> _Contents:
     recipe = directory.recipe(Recipe)
-    held = await asyncio.to_thread(holding, directory.completions)
+    held = await asyncio.to_thread(read_contents, directory.completions)
     directory.check_completions(stored=bool(held.last_row))
     return _Contents(directory.config, recipe if held.last_row else None, held)
 
 
 async def _starting_point(
-    recipe: Recipe, known: Sequence[tuple[str, str]], directory: RunDirectory, held: Holding, observer: Observer
+    recipe: Recipe, known: Sequence[tuple[str, str]], directory: RunDirectory, held: StoreContents, observer: Observer
 ) -> StartingPoint:
     with compilation_noticed(observer):
         new = await asyncio.to_thread(StartingPoint.new, recipe, known)

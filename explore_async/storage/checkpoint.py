@@ -1,7 +1,7 @@
-"""Where a run stood after one of its commits, so that the next start need not replay what led there.
+"""Checkpoint of a run: its state after one of its commits, so that the next start need not replay what led to it.
 
-A memo and never a truth: it holds for the code, the recipe and the files that it was made with, to the byte, and where
-any of them is another, all is replayed from the stored answers as if it were not there.
+It is only a shortcut. It is valid for the very code, recipe and files that it was made with; where any of them has
+changed, everything is replayed from the stored completions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import explore_async
 import rouge_kernels
 from explore_async.errors import StorageError
 from explore_async.exploration.values import Example
-from explore_async.storage.derived import Mark, begins
+from explore_async.storage.derived import Mark, begins_with
 from explore_async.storage.directory import RunDirectory
 from explore_async.storage.whole_files import check_regular, write_whole
 
@@ -31,8 +31,8 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`digest`: of the recipe. `answers`: the last row of the store when it was written. `dataset`, `decisions`: how
-    far these files went. `tally` and `explorer` are the states of those.
+    """`digest`: of the recipe. `answers`: the last row of the store when it was written. `dataset`, `decisions`: the
+    ends of these files at that time. `tally` and `explorer`: the states of these two.
     """
 
     digest: str
@@ -43,22 +43,22 @@ class Checkpoint:
     explorer: dict[str, Any]
 
 
-class Unfit(Exception):
-    """The checkpoint is none for what is there; the message says why."""
+class StaleCheckpoint(Exception):
+    """The checkpoint does not belong to the present files; the message says why."""
 
 
 def write(directory: RunDirectory, checkpoint: Checkpoint) -> None:
-    """Whole or not at all. Raises StorageError."""
+    """Writes the checkpoint whole or not at all. Raises StorageError."""
     body = orjson.dumps(checkpoint)
     head = orjson.dumps({"format": FORMAT, "code": _code(), "crc": zlib.crc32(body)}, option=orjson.OPT_APPEND_NEWLINE)
     write_whole(directory.checkpoint, head + body)
 
 
 def read(directory: RunDirectory, *, digest: str, answers: int) -> Checkpoint | None:
-    """The checkpoint, for a run of this recipe whose store goes on to this row; None where there is none.
+    """The checkpoint for a run of this recipe whose store ends at row `answers`; None where there is no checkpoint.
 
-    What it says of the files is compared with them by `kept_until` and `check_begins`. Raises Unfit, and StorageError
-    where it cannot be read.
+    `read_kept` and `check_begins` compare it with the other files. Raises StaleCheckpoint, and StorageError where it
+    cannot be read.
     """
     check_regular(directory.checkpoint)
     try:
@@ -68,25 +68,25 @@ def read(directory: RunDirectory, *, digest: str, answers: int) -> Checkpoint | 
     except OSError as error:
         raise StorageError(f"{directory.checkpoint}: cannot be read: {error.strerror}") from error
     try:
-        said = orjson.loads(head)
-        if said["format"] != FORMAT or said["code"] != _code():
-            raise Unfit("another version of explore_async wrote it")
-        if said["crc"] != zlib.crc32(body):
-            raise Unfit("it is not what was written")
+        header = orjson.loads(head)
+        if header["format"] != FORMAT or header["code"] != _code():
+            raise StaleCheckpoint("another version of explore_async wrote it")
+        if header["crc"] != zlib.crc32(body):
+            raise StaleCheckpoint("it is not what was written")
         fields = orjson.loads(body)
         marks = {name: Mark(**fields[name]) for name in ("dataset", "decisions")}
         checkpoint = Checkpoint(**{**fields, **marks})
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise Unfit("it is not what was written") from error
+        raise StaleCheckpoint("it is not what was written") from error
     if checkpoint.digest != digest:
-        raise Unfit("it is that of another recipe")
+        raise StaleCheckpoint("it belongs to another recipe")
     if checkpoint.answers > answers:
-        raise Unfit("answers that it was made of are gone")
+        raise StaleCheckpoint("completions that it was made of are gone")
     return checkpoint
 
 
-def kept_until(path: Path, mark: Mark) -> Iterator[Example]:
-    """What a dataset holds up to the mark, without inputs, outputs and ordinals. Raises Unfit, perhaps at its end."""
+def read_kept(path: Path, mark: Mark) -> Iterator[Example]:
+    """Examples of a dataset up to the mark, without inputs and outputs. Raises StaleCheckpoint, perhaps at the end."""
     crc, left = 0, mark.size
     with suppress(FileNotFoundError), path.open("rb") as file:
         while left > 0 and (line := file.readline()):
@@ -95,20 +95,20 @@ def kept_until(path: Path, mark: Mark) -> Iterator[Example]:
                 row = orjson.loads(line)
                 yield Example(row["id"], row["task_id"], 0, row["instruction"], "", "")
             except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-                raise Unfit(f"{path.name} is not what it was then") from error
+                raise StaleCheckpoint(f"{path.name} has changed since") from error
     if left or crc != mark.crc:
-        raise Unfit(f"{path.name} is not what it was then")
+        raise StaleCheckpoint(f"{path.name} has changed since")
 
 
 def check_begins(path: Path, mark: Mark) -> None:
-    """Raises Unfit unless the file begins with what is marked."""
-    if not begins(path, mark):
-        raise Unfit(f"{path.name} is not what it was then")
+    """Raises StaleCheckpoint where the bytes before the mark have changed."""
+    if not begins_with(path, mark):
+        raise StaleCheckpoint(f"{path.name} has changed since")
 
 
 @cache
 def _code() -> str:
-    """A digest of all that a run is derived by: our own sources, and the Python whose patterns and letters they use."""
+    """Digest of our own sources and of the version of Python, whose regular expressions and Unicode tables they use."""
     digest = blake2b(platform.python_version().encode(), digest_size=16)
     for package in (explore_async, rouge_kernels):
         folder = Path(str(package.__file__)).parent

@@ -1,4 +1,4 @@
-"""Every outcome of a run, written down once: SQLite in WAL mode, group commit, off the event loop.
+"""The store of all outcomes of a run: SQLite in WAL mode, with group commits, in threads beside the event loop.
 
 An outcome is durable when `put` returns: it survives kill -9 (synchronous=NORMAL), or power loss too (FULL).
 """
@@ -18,9 +18,19 @@ from typing import Literal, Self, TypeVar
 
 from explore_async.errors import StorageError
 from explore_async.exploration.values import ChatRequest, Outcome, Request
-from explore_async.storage.derived import refuse_replaced
-from explore_async.storage.rows import COLUMNS, DamagedRow, Row, Stored, fits, key_of, outcome_of, row_of, stored_of
-from explore_async.storage.schema import mapped, mend, open_reading, open_writing, transaction
+from explore_async.storage.derived import check_same_file
+from explore_async.storage.rows import (
+    COLUMNS,
+    DamagedRow,
+    Row,
+    StoredRequest,
+    is_whole,
+    make_row,
+    read_key,
+    read_outcome,
+    read_row,
+)
+from explore_async.storage.schema import database_errors, open_reading, open_writing, repair_advice, transaction
 
 _MOST_KEYS_IN_A_QUERY = 500
 
@@ -28,7 +38,7 @@ T = TypeVar("T")
 
 
 class CompletionStore:
-    """Owns `completions.sqlite`. One thread writes, one reads; `put` calls that meet share a commit."""
+    """Owns `completions.sqlite`. One thread writes and one reads; simultaneous calls of `put` share a commit."""
 
     def __init__(self, path: Path, *, durability: Literal["normal", "full"] = "normal") -> None:
         self._path = path
@@ -70,44 +80,46 @@ class CompletionStore:
 
     async def _in(self, executor: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         def guarded() -> T:
-            with mapped(self._path):
+            with database_errors(self._path):
                 return call()
 
         return await asyncio.get_running_loop().run_in_executor(executor, guarded)
 
     def check_place(self) -> None:
-        """Raises StorageError where the file that was opened is no longer the one of this name, or has become shorter,
-        which it never does by us. Touches the disk.
+        """Raises StorageError where the file was replaced or moved since it was opened, or has become shorter,
+        which only another process can do. It reads from the disk.
         """
-        refuse_replaced(self._path, self._opened)
+        check_same_file(self._path, self._opened)
         before, self._opened = self._opened, self._path.stat()
         if self._opened.st_size < before.st_size:
-            raise StorageError(f"{self._path}: another process has cut it while the run was on. {mend(self._path)}")
+            raise StorageError(
+                f"{self._path}: another process has cut it while the run was on. {repair_advice(self._path)}"
+            )
 
-    async def holding(self) -> Holding:
-        def query() -> Holding:
-            return Holding(*self._read.execute(_HOLDING).fetchone())
+    async def contents(self) -> StoreContents:
+        def query() -> StoreContents:
+            return StoreContents(*self._read.execute(_CONTENTS).fetchone())
 
         return await self._in(self._reader, query)
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        """The stored outcomes of those keys that have one."""
+        """The outcomes of those keys that are stored."""
 
         def query() -> dict[str, Outcome]:
-            found: dict[str, Outcome] = {}
+            outcomes: dict[str, Outcome] = {}
             for start in range(0, len(keys), _MOST_KEYS_IN_A_QUERY):
-                some = keys[start : start + _MOST_KEYS_IN_A_QUERY]
-                marks = ",".join("?" * len(some))
-                rows = self._read.execute(f"SELECT {COLUMNS} FROM outcomes WHERE key IN ({marks})", some)  # noqa: S608 - question marks only
-                found.update((key_of(row), outcome_of(row)) for row in rows)
-            return found
+                batch = keys[start : start + _MOST_KEYS_IN_A_QUERY]
+                marks = ",".join("?" * len(batch))
+                rows = self._read.execute(f"SELECT {COLUMNS} FROM outcomes WHERE key IN ({marks})", batch)  # noqa: S608 - question marks only
+                outcomes.update((read_key(row), read_outcome(row)) for row in rows)
+            return outcomes
 
         return await self._in(self._reader, query)
 
     async def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome) -> None:
-        """Stores the outcome; durable on return."""
+        """Stores the outcome, which is durable on return."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((row_of(key, request, question, outcome), done))
+        self._waiting.append((make_row(key, request, question, outcome), done))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         await done
@@ -118,7 +130,7 @@ class CompletionStore:
             rows = [row for row, _ in batch]
             try:
                 await self._in(self._writer, lambda rows=rows: self._insert(rows))  # type: ignore[misc]
-            except Exception as error:  # noqa: BLE001 - whoever waits is told, a bug too
+            except Exception as error:  # noqa: BLE001 - every waiting call gets it, a bug too
                 for _, done in batch:
                     if not done.done():
                         done.set_exception(error)
@@ -132,38 +144,38 @@ class CompletionStore:
             self._write.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     async def discard_failures(self) -> int:
-        """Forgets the stored Failures, so that they are asked again; returns how many."""
+        """Deletes the stored Failures, so that they are requested again. Returns their number."""
 
         def delete() -> int:
             return self._write.execute("DELETE FROM outcomes WHERE failed").rowcount
 
         return await self._in(self._writer, delete)
 
-    async def all(self) -> list[Stored]:
-        """Every row in the order it was written. For small runs and tests: it holds all of them."""
+    async def all(self) -> list[StoredRequest]:
+        """Every row, in the order of writing. It holds all of them in memory: for small runs and tests."""
 
-        def query() -> list[Stored]:
-            return [stored_of(row) for row in self._read.execute(f"SELECT {COLUMNS} FROM outcomes")]  # noqa: S608 - our names
+        def query() -> list[StoredRequest]:
+            return [read_row(row) for row in self._read.execute(f"SELECT {COLUMNS} FROM outcomes")]  # noqa: S608 - our names
 
         return await self._in(self._reader, query)
 
 
 class StoredReader:
-    """Reads stored outcomes beside whoever writes them. Enter it around the work; faults are StorageErrors."""
+    """Reads stored outcomes, also while a run writes them. A context manager. Its methods raise StorageError."""
 
     def __init__(self, path: Path, *, still: bool = False) -> None:
-        """still: nobody writes while this is entered."""
+        """still: no other process writes while this is entered."""
         self._path = path
         self._still = still
         self._connection: sqlite3.Connection
         self._columns: str
 
     def __enter__(self) -> Self:
-        with mapped(self._path):
+        with database_errors(self._path):
             self._connection, self._columns = open_reading(self._path, still=self._still)
         if not self._columns:
             self._connection.close()
-            raise StorageError(f"{self._path}: no answer is stored yet")
+            raise StorageError(f"{self._path}: no completion is stored yet")
         return self
 
     def __exit__(
@@ -171,53 +183,53 @@ class StoredReader:
     ) -> None:
         self._connection.close()
 
-    def get_many(self, keys: Sequence[str]) -> dict[str, Stored]:
-        """Those of the keys that are stored; at most some hundreds at a time."""
+    def get_many(self, keys: Sequence[str]) -> dict[str, StoredRequest]:
+        """The stored requests of these keys, at most a few hundred keys at a time."""
         marks = ",".join("?" * len(keys))
-        with mapped(self._path):
+        with database_errors(self._path):
             rows = self._connection.execute(f"SELECT {self._columns} FROM outcomes WHERE key IN ({marks})", list(keys))  # noqa: S608 - question marks only
-            return {key_of(row): stored_of(row) for row in rows}
+            return {read_key(row): read_row(row) for row in rows}
 
     def keys(self, kind: str) -> Iterator[str]:
-        """All answers to requests of this kind, in the order in which these were issued. A damaged row anywhere is a
-        StorageError before the first: by its kind it might have been left out.
+        """Keys of all completions of this kind, in the order in which they were requested. A damaged row anywhere
+        raises StorageError before the first key: without its true kind it might be left out.
         """
-        with mapped(self._path):
+        with database_errors(self._path):
             for row in self.rows():
-                if not fits(row):
-                    raise DamagedRow(key_of(row))
+                if not is_whole(row):
+                    raise DamagedRow(read_key(row))
             query = "SELECT key FROM outcomes WHERE kind = ? AND NOT failed ORDER BY ordinal, key"
             for (key,) in self._connection.execute(query, (kind,)):
                 yield key.decode()
 
     def rows(self) -> Iterator[Row]:
-        """Every row as it is."""
-        with mapped(self._path):
+        """Every row, unchecked."""
+        with database_errors(self._path):
             yield from self._connection.execute(f"SELECT {self._columns} FROM outcomes NOT INDEXED")  # noqa: S608 - our names
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """What a store holds. `last_row` only ever grows, but for lost power and discarded failures; 0 is none."""
+class StoreContents:
+    """Size of a store. `last_row`, 0 in an empty store, grows, except after lost power and discarded failures."""
 
     last_row: int = 0
     failures: int = 0
 
 
-_HOLDING = "SELECT ifnull(max(rowid), 0), (SELECT count(*) FROM outcomes WHERE failed) FROM outcomes"
+_CONTENTS = "SELECT ifnull(max(rowid), 0), (SELECT count(*) FROM outcomes WHERE failed) FROM outcomes"
 
 
-def holding(path: Path) -> Holding:
-    """What is stored, for whoever holds the directory. Raises StorageError where it cannot be told."""
+def read_contents(path: Path) -> StoreContents:
+    """Contents of the store, for the process that holds the directory. Raises StorageError."""
     if not path.is_file() or path.stat().st_size == 0:
-        return Holding()
-    with mapped(path):
+        return StoreContents()
+    with database_errors(path):
         connection, columns = open_reading(path, still=True)
         with closing(connection):
-            return Holding(*connection.execute(_HOLDING).fetchone()) if columns else Holding()
+            return StoreContents(*connection.execute(_CONTENTS).fetchone()) if columns else StoreContents()
 
 
-def read_stored(path: Path, key: str) -> Stored | None:
-    """One stored outcome, read beside whoever writes; None where there is none. Raises StorageError."""
+def read_stored(path: Path, key: str) -> StoredRequest | None:
+    """The stored request of this key, read also while a run writes; None where it is missing. Raises StorageError."""
     with StoredReader(path) as reader:
         return reader.get_many([key]).get(key)

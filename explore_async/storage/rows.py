@@ -1,6 +1,6 @@
-"""A stored outcome as a row of completions.sqlite, with the checksum that tells when a bit of it has changed.
+"""Rows of completions.sqlite: a request, its outcome, and a checksum that shows when a bit of them has changed.
 
-SQLite notices damage to the structure of its file, never to what stands in it.
+SQLite notices damage to the structure of its file, but not to the values in it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ FORMAT = 2
 COLUMNS = "key, ordinal, kind, task_id, failed, question, outcome, checksum"
 COLUMNS_OF_1 = COLUMNS.removesuffix(", checksum")
 _VERSION = f"outcomes-{FORMAT}".encode()
-"""Part of every checksum, so that no row of another format ever passes for one of this."""
+"""Part of every checksum, so that no row of another format passes as one of this format."""
 _COLUMNS_OF_1 = 7
 
 Row: TypeAlias = tuple[Any, ...]
-"""The COLUMNS as they are written: key, ordinal, kind, task_id, failed, question, outcome, checksum."""
+"""Values of the COLUMNS, as they are written: key, ordinal, kind, task_id, failed, question, outcome, checksum."""
 
 
 class DamagedRow(Exception):
-    """The row of `key` is not what was written. The module's edge makes a StorageError of it."""
+    """The row of `key` is not what was written. `database_errors` turns it into a DamagedStore error."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -34,8 +34,8 @@ class DamagedRow(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A row: the outcome, and which request it answered. `question` is the ChatRequest as JSON."""
+class StoredRequest:
+    """A stored request with its outcome. `question` is the ChatRequest as JSON."""
 
     key: str
     ordinal: int
@@ -45,7 +45,7 @@ class Stored:
     outcome: Outcome
 
 
-def row_of(key: str, request: Request, question: ChatRequest, outcome: Outcome) -> Row:
+def make_row(key: str, request: Request, question: ChatRequest, outcome: Outcome) -> Row:
     fields = (
         key,
         request.ordinal,
@@ -59,45 +59,45 @@ def row_of(key: str, request: Request, question: ChatRequest, outcome: Outcome) 
 
 
 def checksum(*fields: Any) -> int:
-    """CRC-32 over all columns but itself; texts count by their UTF-8. Raises TypeError for what no row holds."""
+    """CRC-32 of all columns but itself, with texts in UTF-8. Raises TypeError for values that no row holds."""
     key, kind, task_id, question, outcome = (_bytes(fields[number]) for number in (0, 2, 3, 5, 6))
     ordinal, failed = fields[1], fields[4]
     head = b"%b\0%b\0%x\0%b\0%b\0%x\0%x\0" % (_VERSION, key, ordinal, kind, task_id, failed, len(question))
     return zlib.crc32(outcome, zlib.crc32(question, zlib.crc32(head)))
 
 
-def outcome_of(row: Row) -> Outcome:
-    """What a row holds, read with texts as bytes; one of format 1 has no checksum. Raises DamagedRow."""
-    if not fits(row):
-        raise DamagedRow(key_of(row))
+def read_outcome(row: Row) -> Outcome:
+    """The outcome in a row that was read with texts as bytes; a row of format 1 has no checksum. Raises DamagedRow."""
+    if not is_whole(row):
+        raise DamagedRow(read_key(row))
     try:
         fields = orjson.loads(row[6])
         return Failure(**fields) if row[4] else Completion(**fields)
     except (orjson.JSONDecodeError, TypeError) as error:
-        raise DamagedRow(key_of(row)) from error
+        raise DamagedRow(read_key(row)) from error
 
 
-def stored_of(row: Row) -> Stored:
-    """The same with what was asked. Raises DamagedRow."""
-    outcome = outcome_of(row)
+def read_row(row: Row) -> StoredRequest:
+    """The outcome and its request. Raises DamagedRow."""
+    outcome = read_outcome(row)
     try:
-        return Stored(key_of(row), row[1], row[2].decode(), row[3].decode(), orjson.loads(row[5]), outcome)
+        return StoredRequest(read_key(row), row[1], row[2].decode(), row[3].decode(), orjson.loads(row[5]), outcome)
     except (orjson.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
-        raise DamagedRow(key_of(row)) from error
+        raise DamagedRow(read_key(row)) from error
 
 
-def fits(row: Row) -> bool:
-    """Whether the checksum says that every column is as it was written. A row of format 1 has none to say otherwise."""
+def is_whole(row: Row) -> bool:
+    """True where the checksum fits the columns. A row of format 1 has none, and counts as whole."""
     if len(row) == _COLUMNS_OF_1:
         return True
-    *fields, found = row
+    *fields, stored = row
     try:
-        return bool(checksum(*fields) == found)
+        return bool(checksum(*fields) == stored)
     except TypeError:
         return False
 
 
-def key_of(row: Row) -> str:
+def read_key(row: Row) -> str:
     key = row[0]
     return key.decode(errors="replace") if isinstance(key, bytes) else str(key)
 

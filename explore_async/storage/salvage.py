@@ -13,8 +13,8 @@ from pathlib import Path
 from explore_async.errors import StorageError
 from explore_async.exploration.values import AnswerSchema, ChatRequest
 from explore_async.storage.recovery import DamagedDatabase, with_new_first_page
-from explore_async.storage.rows import FORMAT, DamagedRow, Row, checksum, fits, stored_of
-from explore_async.storage.schema import INDEX, PAGE_BYTES, TABLE, mapped
+from explore_async.storage.rows import FORMAT, DamagedRow, Row, checksum, is_whole, read_row
+from explore_async.storage.schema import INDEX, PAGE_BYTES, TABLE, database_errors
 
 _ROWS_AT_ONCE = 1000
 _COLUMNS, _COLUMNS_OF_1 = 8, 7
@@ -32,7 +32,7 @@ class SalvageResult:
 
 def has_whole_rows(path: Path) -> bool:
     """True where SQLite reads at least one undamaged row. Raises StorageError."""
-    with mapped(path), closing(DamagedDatabase(path.resolve())) as database:
+    with database_errors(path), closing(DamagedDatabase(path.resolve())) as database:
         return any(_whole_row(row) is not None for row in database.rows())
 
 
@@ -44,7 +44,7 @@ def salvage(path: Path, report: Callable[[int], None]) -> SalvageResult:
     """
     path = path.resolve()  # where it is a link, the file that it leads to
     mended = path.with_name(path.name + _MENDED)
-    with mapped(path):
+    with database_errors(path):
         if path.exists():  # else an earlier call has set it aside, and only the last step is missing
             saved, lost = _write(path, report)
             if not saved:
@@ -139,10 +139,10 @@ def _whole_row(row: Row) -> Row | None:
     and by an outcome that can be read.
     """
     if len(row) == _COLUMNS and row[-1] is not None:
-        return row if fits(row) else None
+        return row if is_whole(row) else None
     row = row[:_COLUMNS_OF_1]
     try:
-        stored = stored_of(row)
+        stored = read_row(row)
         schema = stored.question["answer_schema"]
         question = ChatRequest(
             **{**stored.question, "answer_schema": None if schema is None else AnswerSchema(**schema)}

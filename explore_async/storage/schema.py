@@ -1,4 +1,4 @@
-"""Opening completions.sqlite: its tables, its format and the way from an earlier one, and what SQLite's errors mean."""
+"""Opening of completions.sqlite: its tables, its format, the upgrade of an earlier format, and errors of SQLite."""
 
 from __future__ import annotations
 
@@ -24,62 +24,64 @@ TABLE = """CREATE TABLE outcomes (
 )"""
 INDEX = "CREATE INDEX failures ON outcomes (failed) WHERE failed"
 _TYPES = ("TEXT", "INTEGER", "TEXT", "TEXT", "INTEGER", "BLOB", "BLOB", "INTEGER")
-_OF_THE_PLACE = frozenset(
+_ENVIRONMENT_ERRORS = frozenset(
     {
         sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_AUTH,
         sqlite3.SQLITE_PROTOCOL,
     }
 )  # fmt: skip
-"""SQLite's codes for what the disk or the permissions are at fault for; all others speak of the file's content."""
+"""SQLite's primary error codes for trouble of the disk, of permissions or locks; all others mean damaged content."""
 
 
 @contextmanager
-def mapped(path: Path) -> Iterator[None]:
-    """What goes wrong with the database at `path` is a StorageError that says what to do."""
+def database_errors(path: Path) -> Iterator[None]:
+    """Turns errors of the database at `path` into StorageErrors that say what to do."""
     try:
         yield
     except DamagedRow as error:
-        raise DamagedStore(f"{path}: the answer {error.key} is not what was written. {mend(path)}") from error
+        raise DamagedStore(
+            f"{path}: the completion {error.key} is not what was written. {repair_advice(path)}"
+        ) from error
     except (sqlite3.Error, OSError) as error:
         code = getattr(error, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF not in _OF_THE_PLACE:
-            raise DamagedStore(f"{path}: the file is damaged ({error}). {mend(path)}") from error
+        if code is not None and code & 0xFF not in _ENVIRONMENT_ERRORS:
+            raise DamagedStore(f"{path}: the file is damaged ({error}). {repair_advice(path)}") from error
         raise StorageError(
-            f"{path}: {error}. The answers stored before this are kept; mend the cause (disk space, permissions, also "
+            f"{path}: {error}. Everything stored before this is kept; fix the cause (disk space, permissions, also "
             f"of {path.name}-wal and -shm) and run again"
         ) from error
-    except UnicodeDecodeError as error:  # of a message in which SQLite quotes what it cannot make sense of
-        raise DamagedStore(f"{path}: the file is damaged. {mend(path)}") from error
+    except UnicodeDecodeError as error:  # SQLite quotes damaged bytes in its message
+        raise DamagedStore(f"{path}: the file is damaged. {repair_advice(path)}") from error
 
 
-def mend(path: Path) -> str:
-    """What to do about a damaged database."""
+def repair_advice(path: Path) -> str:
+    """Advice for the user of a damaged database."""
     return (
-        f"`explore-async doctor {path.parent} --repair` saves every answer that can still be read, and keeps the "
-        "damaged file; the next run asks for the rest again"
+        f"`explore-async doctor {path.parent} --repair` saves every completion that can still be read, and keeps "
+        "the damaged file; the next run requests the rest again"
     )
 
 
 def open_writing(path: Path, *, durability: str) -> sqlite3.Connection:
-    """In the format of today: made where there is none, upgraded where it is of format 1. Raises StorageError."""
+    """Opens the database for writing; creates it where it is missing, and upgrades format 1. Raises StorageError."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         if path.stat().st_size == 0:
             connection.execute(f"PRAGMA page_size={PAGE_BYTES}")  # a repair may replace the first page
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={durability}")
-        connection.execute("PRAGMA secure_delete=ON")  # what was discarded must not come back with a repair
+        connection.execute("PRAGMA secure_delete=ON")  # discarded rows must not be left in free pages
         if check_format(connection, path) != FORMAT:
-            _bring_up_to_date(connection, path)
+            _upgrade(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
-    """In one transaction: killed at any instant, the file is of the old format or of the new one."""
+def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    """Upgrades in one transaction: after a kill at any instant, the file is of the old or of the new format."""
     with transaction(connection):
         match check_format(connection, path):
             case 0:
@@ -94,7 +96,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of the block or nothing of it. SQLite itself may have rolled back already, as where the disk is full."""
+    """Commits all of the block or nothing. SQLite itself rolls back where the disk is full."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -106,25 +108,28 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def check_format(connection: sqlite3.Connection, path: Path) -> int:
-    """The format of a database: 0 is that of an empty one. Raises StorageError unless this version reads it."""
+    """The format of the database; 0 where it is empty. Raises StorageError where this version does not read it."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > FORMAT:
         raise NewerFormat(
             f"{path}: written in format {version}, this version of explore_async reads {FORMAT}: a newer version wrote "
-            f"it, so update; or the file is damaged, which `explore-async doctor {path.parent}` tells"
+            f"it, so update; or the file is damaged, and `explore-async doctor {path.parent}` says so"
         )
-    there = [(str(name), str(kind)) for _, name, kind, *_ in connection.execute("PRAGMA table_info(outcomes)")]
+    columns = [(str(name), str(kind)) for _, name, kind, *_ in connection.execute("PRAGMA table_info(outcomes)")]
     wanted = list(zip(COLUMNS.split(", "), _TYPES, strict=True))[: {0: 0, 1: 7}.get(version)]
-    if there != wanted:
-        raise DamagedStore(f"{path}: the file is damaged (its table is not that of format {version}). {mend(path)}")
+    if columns != wanted:
+        raise DamagedStore(
+            f"{path}: the file is damaged (its table is not that of format {version}). {repair_advice(path)}"
+        )
     return version
 
 
 def open_reading(path: Path, *, still: bool = False) -> tuple[sqlite3.Connection, str]:
-    """To read beside whoever writes, or where nothing can be written; and the columns there are, none in an empty one.
+    """Opens the database for reading, also beside a writer or without permission to write. Texts come as bytes.
 
-    still: nobody writes meanwhile, so SQLite need not put files of its own beside it. Texts come as bytes. Raises
-    StorageError for a format that this version does not read, else SQLite's errors.
+    Returns the connection and the names of the columns, none where it is empty. still: no other process writes
+    meanwhile, so SQLite need not put files of its own beside it. Raises StorageError for a format that this version
+    does not read, else SQLite's errors.
     """
     place = path.resolve()
     if not place.is_file():
@@ -141,14 +146,14 @@ def open_reading(path: Path, *, still: bool = False) -> tuple[sqlite3.Connection
 
 
 def _whole(place: Path, *, still: bool) -> bool:
-    """Whether all is in this one file, and stays so while it is read."""
+    """True where this file holds everything, and stays as it is while it is read."""
     log = place.with_name(f"{place.name}-wal")
     still = still or not os.access(place.parent, os.W_OK) or _is_at_rest_elsewhere(place)
     return still and not (log.exists() and log.stat().st_size)
 
 
 def _is_at_rest_elsewhere(place: Path) -> bool:
-    """Whether it is another user's, who could not write the files that SQLite would put beside it for us, and no run
-    says by live.json that it is on. Should one begin meanwhile, our reading ends with an error at worst.
+    """True where the file is another user's, who could not write the files that SQLite would put beside it for us, and
+    no live.json shows a run in progress. If a run begins meanwhile, reading ends with an error at worst.
     """
     return place.stat().st_uid != os.geteuid() and not place.with_name("live.json").exists()

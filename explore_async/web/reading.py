@@ -19,7 +19,7 @@ from explore_async.curation.collections.evidence import EvidenceRows, find_evide
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.values import Completion
-from explore_async.storage.rows import Stored
+from explore_async.storage.rows import StoredRequest
 
 LIVE_FILE = "live.json"
 PATIENCE_S = 0.4
@@ -126,7 +126,7 @@ def exchange(path: Path, key: str) -> dict[str, Any]:
     return _exchange(stored)
 
 
-def _exchange(stored: Stored) -> dict[str, Any]:
+def _exchange(stored: StoredRequest) -> dict[str, Any]:
     request = {"key": stored.key, "kind": stored.kind, "messages": stored.question.get("messages", [])}
     outcome = stored.outcome
     if isinstance(outcome, Completion):

@@ -24,7 +24,7 @@ from explore_async.running.checkpointing import StartingPoint, from_checkpoint
 from explore_async.running.tally import Tally
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.settings.recipe import Recipe
-from explore_async.storage.completions import holding
+from explore_async.storage.completions import read_contents
 from explore_async.storage.directory import RunDirectory
 
 OFTEN = {"PYTHONPATH": os.pathsep.join(map(str, (PRELOAD, ROOT, ROOT / "kernels"))), "CHECKPOINT_EVERY": "40"}
@@ -160,7 +160,7 @@ def test_one_that_does_not_fit_is_not_used(
     change(tmp_path / "run")
     directory, told = RunDirectory(tmp_path / "run"), []
     recipe = directory.recipe(Recipe)
-    answers = holding(directory.completions).last_row
+    answers = read_contents(directory.completions).last_row
     new = from_checkpoint(StartingPoint.new(recipe, ()), (), directory, answers=answers, told=told.append)
     assert new.marks is None
     assert new.explorer.state() == Explorer(recipe).state()
@@ -193,7 +193,7 @@ async def test_without_it_all_is_replayed(tmp_path: Path, whole: tuple[Path, dic
     cut("dataset.jsonl")(tmp_path / "run")
     result = await run(tmp_path / "run", NOBODY)
     assert result.code == 0, result.stderr
-    assert "dataset.jsonl is not what it was then; all is replayed" in result.stderr
+    assert "dataset.jsonl has changed since; all is replayed" in result.stderr
     assert result.json["this_time"]["replayed"] >= whole[1]["requests"]["total"]
     assert counts(result) == whole[1]
     assert derived(tmp_path / "run") == derived(whole[0])

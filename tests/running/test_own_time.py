@@ -23,7 +23,7 @@ async def measured(own_time: OwnTime, seconds: float, busy_s: float) -> OwnTimeF
 
 
 async def test_a_busy_loop_is_late() -> None:
-    """Holding the loop for a quarter of a second shows in the lag and in the part that did it."""
+    """StoreContents the loop for a quarter of a second shows in the lag and in the part that did it."""
     figures = await measured(OwnTime(), 1.5, 0.25)
     assert figures.loop_lag_ms.max > 100
     assert figures.committing_s > 1.0

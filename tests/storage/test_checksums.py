@@ -22,7 +22,7 @@ from support.unprivileged import without_override
 from explore_async.errors import DamagedStore, StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Outcome, Prompt, Request
 from explore_async.storage.completions import CompletionStore, StoredReader, read_stored
-from explore_async.storage.rows import fits, outcome_of, row_of
+from explore_async.storage.rows import is_whole, make_row, read_outcome
 
 QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
 COLUMNS = ("key", "ordinal", "kind", "task_id", "failed", "question", "outcome", "checksum")
@@ -36,10 +36,10 @@ outcomes = st.one_of(
 @given(outcomes, st.integers(0, 2**40), st.data())
 def test_no_flipped_bit_passes(outcome: Outcome, ordinal: int, data: st.DataObject) -> None:
     """A row as it is read back fits; with any one bit of any column changed, it does not."""
-    row = row_of("k" * 32, Request(ordinal, 0, "generate", "0.1", 0, Prompt("generate", {}), 7), QUESTION, outcome)
+    row = make_row("k" * 32, Request(ordinal, 0, "generate", "0.1", 0, Prompt("generate", {}), 7), QUESTION, outcome)
     read = [value.encode() if isinstance(value, str) else value for value in row]
-    assert fits(tuple(read))
-    assert outcome_of(tuple(read)) == outcome
+    assert is_whole(tuple(read))
+    assert read_outcome(tuple(read)) == outcome
     column = data.draw(st.integers(0, len(read) - 1))
     value = read[column]
     if isinstance(value, bytes):
@@ -47,16 +47,16 @@ def test_no_flipped_bit_passes(outcome: Outcome, ordinal: int, data: st.DataObje
         read[column] = (int.from_bytes(value) ^ (1 << bit)).to_bytes(len(value))
     else:
         read[column] = int(value) ^ (1 << data.draw(st.integers(0, 40)))
-    assert not fits(tuple(read))
+    assert not is_whole(tuple(read))
 
 
 @pytest.mark.parametrize("value", [None, 3.0, "text", b"bytes", 10**12])
 @pytest.mark.parametrize("column", COLUMNS)
 def test_values_of_another_type_do_not_pass(column: str, value: object) -> None:
     """Whatever type damage makes of a column, the row does not fit, and telling so is no error."""
-    row = list(row_of("k", Request(3, 0, "generate", "0.1", 0, Prompt("generate", {}), 7), QUESTION, Failure("rejected", "", 1)))  # fmt: skip
+    row = list(make_row("k", Request(3, 0, "generate", "0.1", 0, Prompt("generate", {}), 7), QUESTION, Failure("rejected", "", 1)))  # fmt: skip
     row[COLUMNS.index(column)] = value
-    assert not fits(tuple(row))
+    assert not is_whole(tuple(row))
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -75,7 +75,7 @@ async def test_a_changed_row_is_an_error_that_names_it(
         changed = changed or (f"{column} + 1" if column in {"ordinal", "checksum"} else f"replace({column}, 'e', 'E')")
         database.execute(f"UPDATE outcomes SET {column} = {changed} WHERE key = ?", (keys[7],))  # noqa: S608 - ours
     wanted = "k" if column == "key" else keys[7]
-    says = rf"run/completions\.sqlite: the answer {wanted} .*`explore-async doctor {store.parent} --repair`"
+    says = rf"run/completions\.sqlite: the completion {wanted} .*`explore-async doctor {store.parent} --repair`"
     with pytest.raises(DamagedStore, match=says):
         read_stored(store, wanted)
     with StoredReader(store) as reader, pytest.raises(DamagedStore, match=says):
@@ -102,7 +102,7 @@ async def test_a_store_of_format_1_is_brought_up_to_date(
         assert await store.all() == expected
     assert version(old) == 2
     with StoredReader(old) as reader:
-        assert all(len(row) == 8 and fits(row) for row in reader.rows())
+        assert all(len(row) == 8 and is_whole(row) for row in reader.rows())
 
 
 def test_killed_while_it_is_brought_up_to_date(tmp_path: Path, finished_run: Path) -> None:
@@ -132,7 +132,7 @@ open_writing(Path({str(old)!r}), durability="normal")
                 process.kill()
         seen.append(version(old))
         with StoredReader(old) as reader:
-            assert sum(fits(row) and len(row) == 6 + seen[-1] for row in reader.rows()) == rows
+            assert sum(is_whole(row) and len(row) == 6 + seen[-1] for row in reader.rows()) == rows
     assert seen[0] == 1
     assert seen == sorted(seen)
     assert seen[-1] == 2

@@ -19,7 +19,7 @@ from explore_async.errors import StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Prompt, Request
 from explore_async.storage.completions import CompletionStore, StoredReader
 from explore_async.storage.recovery import DamagedDatabase
-from explore_async.storage.rows import Row, Stored, fits, row_of
+from explore_async.storage.rows import Row, StoredRequest, is_whole, make_row
 from explore_async.storage.salvage import is_half_mended, salvage
 from explore_async.storage.schema import PAGE_BYTES, TABLE
 
@@ -49,7 +49,7 @@ def filled(path: Path, sizes: list[int]) -> dict[str, Completion | Failure]:
     return outcomes
 
 
-def read(path: Path, keys: list[str]) -> dict[str, Stored] | str:
+def read(path: Path, keys: list[str]) -> dict[str, StoredRequest] | str:
     """What is read of these, or the message that names the file."""
     try:
         with StoredReader(path) as reader:
@@ -67,7 +67,7 @@ def report(_: object) -> None:
 def readable(path: Path) -> list[Row]:
     """Rows that SQLite reaches and whose checksum is right."""
     with closing(DamagedDatabase(path)) as database:
-        return [row for row in database.rows() if fits(row)]
+        return [row for row in database.rows() if is_whole(row)]
 
 
 def test_pages_that_are_gone_take_only_their_own_rows(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ async def test_what_was_discarded_does_not_come_back(tmp_path: Path) -> None:
 def test_a_completion_beats_the_failure_that_it_replaced(tmp_path: Path) -> None:
     """Of two whole rows of one key, which only damage can leave, the completion is kept."""
     path = tmp_path / "c.sqlite"
-    rows = [row_of("k0", request(0), QUESTION, outcome) for outcome in (Failure("rejected", "", 1), COMPLETION)]
+    rows = [make_row("k0", request(0), QUESTION, outcome) for outcome in (Failure("rejected", "", 1), COMPLETION)]
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(TABLE.replace(" UNIQUE", ""))
         database.executemany("INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow, Node
 from explore_async.curation.collections.evidence import find_evidence
 from explore_async.errors import ConfigError, DataError
-from explore_async.storage.rows import Stored
+from explore_async.storage.rows import StoredRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Evidence:
     task: Task | None
     example: Example | None
     nearest: Example | None
-    stored: Stored | None
+    stored: StoredRequest | None
     """The request with its outcome, where the run still has them."""
 
 

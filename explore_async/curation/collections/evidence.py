@@ -15,7 +15,7 @@ import orjson
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node, below
 from explore_async.storage.completions import read_stored
-from explore_async.storage.rows import Stored
+from explore_async.storage.rows import StoredRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class EvidenceRows:
     task: Node | None
     example: ExampleRow | None
     nearest: ExampleRow | None
-    stored: Stored | None
+    stored: StoredRequest | None
     """The request with its outcome, where the run still has them."""
 
 
@@ -52,7 +52,7 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
     return None if task is None and example is None else EvidenceRows(None, task, example, None, None)
 
 
-def find_request(source: Collection, key: str) -> Stored | None:
+def find_request(source: Collection, key: str) -> StoredRequest | None:
     """The stored request of this key with its outcome."""
     return None if source.completions is None else read_stored(source.completions, key)
 
