@@ -147,9 +147,9 @@ def cut(name: str) -> Callable[[Path], None]:
         (said_otherwise(answers=10**9), "are gone"),
         (said_otherwise(tally={}, explorer={}), "all is replayed"),
         (said_otherwise(explorer=[1]), "all is replayed"),
-        (cut("dataset.jsonl"), "dataset.jsonl is not what it was"),
-        (cut("decisions.jsonl"), "decisions.jsonl is not what it was"),
-        (lambda directory: (directory / "dataset.jsonl").unlink(), "dataset.jsonl is not what it was"),
+        (cut("dataset.jsonl"), "dataset.jsonl has changed since"),
+        (cut("decisions.jsonl"), "decisions.jsonl has changed since"),
+        (lambda directory: (directory / "dataset.jsonl").unlink(), "dataset.jsonl has changed since"),
     ],
 )
 def test_one_that_does_not_fit_is_not_used(
