@@ -1,1 +1,1 @@
-"""One run in progress: it drives exploration against serving and remembers in storage."""
+"""One run in progress: it drives exploration with completions from serving, and keeps them in storage."""

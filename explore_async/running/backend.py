@@ -1,6 +1,6 @@
-"""Where answers come from: the endpoints of a run and, where it has one, the server it starts for itself.
+"""The source of completions: the endpoints of a run or the server that it starts for itself.
 
-Nothing is started or contacted before the first answer that is not stored already.
+Nothing is started or contacted before a completion is needed that is not stored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def check_operation(operation: Operation) -> None:
-    """Raises a ConfigError unless there is one place to ask."""
+    """Raises ConfigError unless the operation names exactly one source of completions."""
     places = {
         "operation.endpoints": operation.endpoints,
         "operation.endpoints_file": operation.endpoints_file,
@@ -48,10 +48,10 @@ def check_operation(operation: Operation) -> None:
 
 
 class Backend:
-    """Owns the server of the run, if it has one, and the endpoint pool. `models` are the logical ones, none to take
-    the one served; `forms` see EndpointPool.
+    """Owns the endpoint pool, and the server of a run that has one.
 
-    `window` of the run: a part of it is the most that may be in flight where endpoints are to find out what they take.
+    `models`: logical models; none takes the model that is served. `forms`: see EndpointPool. `window` of the run: where
+    the concurrency of endpoints is found out, the requests in flight are at most a part of it.
     """
 
     def __init__(
@@ -93,10 +93,12 @@ class Backend:
 
     @property
     def slots(self) -> int:
-        """Requests that the servers answer at once, as declared or assumed: what an automatic window is made for."""
+        """Requests that the servers process at once, as declared or assumed. An automatic window follows it."""
         if self._operation.server is not None:
             return slots_of(self._operation.server)
-        return sum(ASSUMED_SLOTS if one.concurrency == "auto" else one.concurrency for one in self._listed)
+        return sum(
+            ASSUMED_SLOTS if endpoint.concurrency == "auto" else endpoint.concurrency for endpoint in self._listed
+        )
 
     @property
     def capacity(self) -> int:
@@ -104,7 +106,9 @@ class Backend:
         return self.slots if self._pool is None else self._pool.capacity
 
     async def connect(self) -> tuple[str, ...]:
-        """Starts what has to be started; returns the logical models. Does nothing the second time."""
+        """Starts the server where there is one, connects the pool, and returns the logical models. Only the first call
+        does anything.
+        """
         async with self._connecting:
             if self._pool is None:
                 server = self._operation.server
@@ -119,15 +123,16 @@ class Backend:
                 )
                 await self._stack.enter_async_context(pool)
                 if server is None:
-                    self._report(f"connecting to {', '.join(one.url for one in endpoints)}")
+                    self._report(f"connecting to {', '.join(endpoint.url for endpoint in endpoints)}")
                 self._connected_models = await pool.connect()
                 self._pool = pool
                 self._connected.set()
         return self._connected_models
 
     def _most_in_flight(self, endpoints: Sequence[EndpointSettings]) -> int:
-        """Requests that may be in flight where concurrency is found out. What is declared has to fit into what this
-        process may open, which raises ConfigError; what is found may use the rest.
+        """Most requests in flight where concurrency is found out: the declared concurrency has to fit into the open
+        files of this process, and the rest of these is for the endpoints without one. Raises ConfigError where it does
+        not fit.
         """
         declared = declared_concurrency(endpoints)
         require_sockets(declared)
@@ -137,14 +142,14 @@ class Backend:
         return max(1, available_sockets(declared + wanted) - declared)
 
     async def _start(self, settings: ServerSettings) -> EndpointSettings:
-        made = await new_server(
+        starting = await new_server(
             settings,
             model_name=self._models[0] if self._models else None,
             log_path=self._server_log,
             say=self._report,
             report_fetch=self._report_fetch,
         )
-        server: Server = await self._stack.enter_async_context(made)
+        server: Server = await self._stack.enter_async_context(starting)
         self._server = server
         self._report(f"the server is ready after {server.started_in_s:.0f} s")
         key = KEY_VARIABLE if choose(settings).engine == "vllm" and os.environ.get(KEY_VARIABLE) else None
@@ -163,7 +168,9 @@ class Backend:
         return await self._pool.ask(request, priority=priority, affinity=affinity, on_sent=on_sent, avoid=avoid)
 
     async def watch(self) -> NoReturn:
-        """Ends a run that gets no answers any more, with the cause: no outcome for too long, or our server has died."""
+        """Ends a run that gets no more completions, by raising the cause: no outcome for too long, or our server has
+        died.
+        """
         await self._connected.wait()
         assert self._pool is not None
         async with asyncio.TaskGroup() as group:
@@ -176,8 +183,8 @@ class Backend:
         raise AssertionError("watch returns only by raising")
 
     async def _follow(self, path: Path, pool: EndpointPool) -> None:
-        """Takes over what the file lists; while it cannot be used, things stay as they were."""
-        known = {one.url: None for one in self._listed}
+        """Takes over the endpoints that the file lists; while it cannot be used, they stay as they were."""
+        before = list(dict.fromkeys(endpoint.url for endpoint in self._listed))
         async for listed in changes(path):
             try:
                 if isinstance(listed, ConfigError):
@@ -186,17 +193,58 @@ class Backend:
             except ConfigError as error:
                 self._report(f"{error}; going on with the endpoints as they were")
             else:
-                now = {one.url: None for one in listed}
-                joined = [url for url in now if url not in known]
-                gone = [url for url in known if url not in now]
-                told = [f"{', '.join(urls)} {what}" for urls, what in ((joined, "joins"), (gone, "leaves")) if urls]
-                self._report(f"{path}: {'; '.join(told) or 'other settings'}; {len(listed)} endpoints now")
-                known = now
+                self._report(f"{path}: {_describe_changes(before, listed)}; {len(listed)} endpoints now")
+                before = list(dict.fromkeys(endpoint.url for endpoint in listed))
 
     def stop(self) -> None:
-        """Asks nothing more and tries nothing again; what is under way may finish."""
+        """Sends no more requests and retries none; those in flight may finish."""
         if self._pool is not None:
             self._pool.stop()
 
     def statistics(self) -> PoolStatistics | None:
         return None if self._pool is None else self._pool.statistics()
+
+
+class BackendFactory:
+    """Makes backends for one operation. Asks the endpoints for their model at most once."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        server_log: Path,
+        report: Callable[[str], None],
+        report_fetch: Callable[[Progress], None],
+    ) -> None:
+        self._operation = operation
+        self._server_log = server_log
+        self._report = report
+        self._report_fetch = report_fetch
+        self._served: str | None = None
+
+    def __call__(
+        self, models: Sequence[str] = (), forms: Sequence[ChatRequest] = (), window: int | None = None
+    ) -> Backend:
+        return Backend(
+            self._operation,
+            models=models,
+            forms=forms,
+            window=window,
+            server_log=self._server_log,
+            report=self._report,
+            report_fetch=self._report_fetch,
+        )
+
+    async def served_model(self) -> str:
+        """The model that the endpoints serve. Raises EndpointError where none responds."""
+        if self._served is None:
+            async with self() as backend:
+                self._served = (await backend.connect())[0]
+        return self._served
+
+
+def _describe_changes(before: Sequence[str], listed: Sequence[EndpointSettings]) -> str:
+    now = list(dict.fromkeys(endpoint.url for endpoint in listed))
+    joined = [url for url in now if url not in before]
+    gone = [url for url in before if url not in now]
+    changed = [f"{', '.join(urls)} {verb}" for urls, verb in ((joined, "joins"), (gone, "leaves")) if urls]
+    return "; ".join(changed) or "other settings"

@@ -1,7 +1,8 @@
-"""Ends a run that pays for nothing: of the latest answers nearly all failed, or held nothing that can be read.
+"""The circuit breaker: it ends a run that pays for nothing, as nearly all of the latest requests failed or brought
+nothing readable.
 
-Only answers asked for at this start count. Those replayed cannot trip it, so a run that it ended goes on, whether its
-cause was mended or not, for as many answers as it takes to tell. It changes no byte: what was committed stands.
+Only requests of this start count, not replayed ones. So a run that was ended by it can go on for as many requests as
+the decision takes, whether or not the cause is gone. It changes no byte: commits stay commits.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from explore_async.exploration.values import Event, ExampleDropped, Failure, Req
 from explore_async.running.driver import StoredOutcome
 
 JUDGED: Final = 200
-"""Answers looked back at: more than any healthy run wastes in a row, less than anybody minds to have paid for."""
+"""Requests it looks back at: more than a healthy run wastes in a row, and few enough to have paid for."""
 _EXCERPT: Final = 160
 _ADVICE: Final = {
-    "truncated": "Answers are cut off before an example ends: raise sampling.generation.max_tokens (--adopt)",
+    "truncated": "Completions are cut off before an example ends: raise sampling.generation.max_tokens (--adopt)",
     "context_overflow": "Prompts are longer than the server takes: give it a larger context",
     "unparsable": "Does the model follow the format, and the server its chat template? See answer_format",
 }
@@ -33,13 +34,12 @@ _ADVICE_ON_FAILURES: Final = "; --set operation.retry_failed=true asks again wha
 @dataclass(frozen=True, slots=True)
 class _Fault:
     reason: str
-    said: str
+    detail: str
 
 
 class Breaker:
-    """Owns the memory of the latest answers. `share`: more than this of them has to be good for nothing; 1 is never.
-
-    `path` of the run is for the message.
+    """Owns the memory of the latest requests. `share`: it ends the run where more than this share of them brought
+    nothing; at 1 it never does. `path` of the run is for the message.
     """
 
     def __init__(self, share: float, answer_format: Format, path: Path) -> None:
@@ -49,26 +49,26 @@ class Breaker:
         self._recent: deque[_Fault | None] = deque(maxlen=JUDGED)
 
     def note(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> None:
-        """Takes in what was committed. Raises EndpointError where that was one too many."""
+        """Counts a committed request. Raises EndpointError where too many brought nothing."""
         if not stored.new:
             return
         fault = self._fault(request, stored, events)
         self._recent.append(fault)
         if fault is None or len(self._recent) < JUDGED:
             return
-        reasons = Counter(one.reason for one in self._recent if one is not None)
+        reasons = Counter(recent.reason for recent in self._recent if recent is not None)
         if reasons.total() > self._share * JUDGED:
             raise EndpointError(self._message(reasons, fault, stored.key))
 
     def _fault(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> _Fault | None:
-        """An answer about sub-tasks may well bring none; one that was asked for examples has to hold one."""
+        """A completion about sub-tasks may well bring none; one of examples has to hold a readable example."""
         outcome = stored.outcome
         if isinstance(outcome, Failure):
             return _Fault(outcome.kind, outcome.detail)
         kind = KINDS[request.kind]
         if kind.brings != "examples" or not any(_is_unreadable(event) for event in events):
             return None
-        items = kind.parse(outcome, self._format)  # again, as what is read and waits leads to no event
+        items = kind.parse(outcome, self._format)  # again, as examples that are read and wait lead to no event
         if not all(isinstance(item, Unreadable) for item in items):
             return None
         reason = next(item.reason for item in items if isinstance(item, Unreadable))
@@ -78,10 +78,10 @@ class Breaker:
         most_often, times = reasons.most_common(1)[0]
         advice = _ADVICE.get(most_often, "Look at the server's log")
         return (
-            f"{reasons.total()} of the last {JUDGED} answers failed or held nothing that can be read, most often "
-            f"{most_often} ({times}). The latest ({latest.reason}): {_shortened(latest.said)}. Prompt and answer: "
-            f"explore-async show {self._path} {key}. {advice}. The same command goes on from here"
-            f"{_ADVICE_ON_FAILURES if most_often in _FAILURES else ''}; --fresh starts over, keeping this aside; "
+            f"{reasons.total()} of the last {JUDGED} requests failed or brought nothing readable, most often "
+            f"{most_often} ({times}). The latest ({latest.reason}): {_shortened(latest.detail)}. Prompt and completion "
+            f"are shown by explore-async show {self._path} {key}. {advice}. The same command goes on from here"
+            f"{_ADVICE_ON_FAILURES if most_often in _FAILURES else ''}; --fresh starts over and sets this run aside; "
             "--set operation.failure_rate=1 goes on regardless"
         )
 

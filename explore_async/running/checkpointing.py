@@ -1,4 +1,4 @@
-"""A run's checkpoints: where a start begins, and what it leaves for the next one."""
+"""Checkpoints: the state from which a start goes on, and which it leaves for the next start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class StartingPoint:
-    """Where a run begins. `marks`: how far the derived files are taken as they are; None where nothing is yet."""
+    """The state in which a run begins. `marks`: the derived files are kept up to there; None where none are kept."""
 
     explorer: Explorer
     tally: Tally
@@ -39,19 +39,20 @@ def from_checkpoint(
     directory: RunDirectory,
     *,
     answers: int,
-    told: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> StartingPoint:
-    """A standing at nothing brought to the checkpoint, where there is one that fits. One that does not is removed, so
-    that it never will again.
+    """`new` brought to the checkpoint of the directory, where there is one that fits. A checkpoint that does not fit is
+    removed, and `new` is made again.
 
-    `known` as for the explorer; `answers`: the last row of the store. Takes some ten seconds for a million examples.
+    `known`: as for the explorer. `answers`: the last row of the store. `report` hears of it. Takes about ten seconds
+    for a million examples.
     """
     recipe = new.explorer.recipe
     try:
         checkpoint = read(directory, digest=recipe.digest, answers=answers)
         if checkpoint is None:
             return new
-        told(f"going on from a checkpoint: {checkpoint.dataset.lines:,} examples")
+        report(f"going on from a checkpoint: {checkpoint.dataset.lines:,} examples")
         check_begins(directory.decisions, checkpoint.decisions)
         new.explorer.restore(checkpoint.explorer, read_kept(directory.dataset, checkpoint.dataset))
         tally = Tally.restored(checkpoint.tally)
@@ -62,9 +63,9 @@ def from_checkpoint(
         ValueError,
         AttributeError,
         AssertionError,
-    ) as unfit:  # whoever wrote it
+    ) as unfit:  # any program may have written it
         directory.checkpoint.unlink(missing_ok=True)
-        told(f"{directory.checkpoint.name}: {unfit}; all is replayed")
+        report(f"{directory.checkpoint.name}: {unfit}; all is replayed")
         return StartingPoint.new(recipe, known)
     return StartingPoint(new.explorer, tally, (checkpoint.dataset, checkpoint.decisions))
 
@@ -75,27 +76,27 @@ class CheckpointWriter:
     def __init__(
         self,
         directory: RunDirectory,
-        standing: StartingPoint,
+        start: StartingPoint,
         records: Records,
         store: CompletionStore,
     ) -> None:
         self._directory = directory
-        self._standing = standing
+        self._start = start
         self._records = records
         self._store = store
-        self._digest = standing.explorer.recipe.digest
-        self._judged = standing.tally.judged
+        self._digest = start.explorer.recipe.digest
+        self._judged = start.tally.judged
         self._writing: asyncio.Task[None] | None = None
 
     async def keep_writing(self) -> NoReturn:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-            if self._standing.tally.judged >= self._judged + EXAMPLES_PER_CHECKPOINT:
+            if self._start.tally.judged >= self._judged + EXAMPLES_PER_CHECKPOINT:
                 await self._write()
 
     async def _write(self) -> None:
-        """What it tells is of one moment between two commits; it is written when the files have got as far."""
-        explorer, tally = self._standing.explorer, self._standing.tally
+        """Its content is of one moment between two commits. It is written when the files have come as far."""
+        explorer, tally = self._start.explorer, self._start.tally
         self._judged = tally.judged
         states, marks = (tally.state(), explorer.state()), self._records.marks
         await self._records.flush()
@@ -105,6 +106,6 @@ class CheckpointWriter:
         await asyncio.shield(self._writing)
 
     async def close(self) -> None:
-        """Waits for the one that is being written: cancelling who waits for a thread does not end the thread."""
+        """Waits for a checkpoint that is being written: cancelling a coroutine does not end the thread it waits for."""
         if self._writing is not None:
             await asyncio.wait([self._writing])

@@ -1,4 +1,4 @@
-"""Where a run's own time goes: how late the event loop is, and what its parts have used."""
+"""The time that this process itself takes: how late its event loop is, and the seconds that its parts have used."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn, get_args
 
-BEAT_S: Final = 0.1
+MEASURED_EVERY_S: Final = 0.1
 LATE_S: Final = 0.1
-"""With one beat in a hundred later than this, answers wait for us and not we for them."""
-_BEATS_KEPT: Final = 600
+"""When one measurement in a hundred is later than this, completions wait for us and not we for them."""
+_LAGS_KEPT: Final = 600
 
 _TURN_S: Final = 0.005
-"""After so long others have theirs: answers of thousands of requests are waiting to be read."""
+"""After this long other coroutines have a turn: completions of thousands of requests wait to be read."""
 
 Part = Literal["asking", "committing", "writing", "rendering"]
 
@@ -42,19 +42,19 @@ class OwnTimeFigures:
 
 
 class OwnTime:
-    """`beat` runs beside a run; the parts report themselves through `of`."""
+    """`measure` runs beside a run; its parts count their time through `of`."""
 
     def __init__(self) -> None:
-        self._lags: deque[float] = deque(maxlen=_BEATS_KEPT)
+        self._lags: deque[float] = deque(maxlen=_LAGS_KEPT)
         self._worst_s = 0.0
         self._spent: dict[Part, float] = dict.fromkeys(get_args(Part), 0.0)
 
-    async def beat(self) -> NoReturn:
-        """Measures how much later than it asked for the loop wakes it. Ends by being cancelled."""
+    async def measure(self) -> NoReturn:
+        """Measures how much later than due the event loop wakes it. Runs until it is cancelled."""
         while True:
             began = time.perf_counter()
-            await asyncio.sleep(BEAT_S)
-            lag_s = max(0.0, time.perf_counter() - began - BEAT_S)
+            await asyncio.sleep(MEASURED_EVERY_S)
+            lag_s = max(0.0, time.perf_counter() - began - MEASURED_EVERY_S)
             self._lags.append(lag_s)
             self._worst_s = max(self._worst_s, lag_s)
 
@@ -69,8 +69,8 @@ class OwnTime:
 
     @property
     def is_late(self) -> bool:
-        """Whether this process was too busy over the last minute to keep up."""
-        return len(self._lags) >= _BEATS_KEPT / 6 and self._lag_s(0.99) > LATE_S
+        """True when this process was too busy over the last minute to keep up with the servers."""
+        return len(self._lags) >= _LAGS_KEPT / 6 and self._lag_s(0.99) > LATE_S
 
     def figures(self) -> OwnTimeFigures:
         """The figures at this moment."""
@@ -83,8 +83,8 @@ class OwnTime:
 
 
 class Turn:
-    """A long loop's turn on the event loop, where nothing it awaits makes it yield. By the loop's own clock: on a
-    virtual one nothing takes long, and a rehearsal stays a function of its recipe.
+    """The turn of a long Python loop on the event loop, where nothing that it awaits lets others run. It goes by the
+    event loop's own clock: on a virtual clock nothing takes long, and a rehearsal stays a function of its recipe.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Turn:
         self._began = self._now()
 
     async def pass_on(self) -> None:
-        """Lets others go first, if this turn has been long."""
+        """Lets other coroutines run if this turn has been long."""
         if self._now() - self._began > _TURN_S:
             await asyncio.sleep(0)
             self._began = self._now()

@@ -1,4 +1,4 @@
-"""What a run writes about its commits: the dataset and the evidence. They hold no time, endpoint or latency."""
+"""The records of a run's commits: the dataset and the evidence. They hold no time, endpoint or latency."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECONDS_BETWEEN_WRITES = 0.5
 
 
 Marks: TypeAlias = tuple[Mark, Mark]
-"""How far the dataset and the evidence go."""
+"""The ends of the dataset and of the evidence, at one moment."""
 
 
 class Lines:
@@ -34,7 +34,7 @@ class Lines:
         self._paths: dict[str, list[str]] = {}
 
     def of(self, events: Sequence[Event], key: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """`key` is that of the request whose outcome led to them, None for seeds."""
+        """Lines of the dataset and of the evidence. `key`: of the request that led to the events, None for seeds."""
         dataset = []
         for event in events:
             if isinstance(event, TaskAdded):
@@ -61,30 +61,32 @@ class Records:
     """Owns `dataset.jsonl` and `decisions.jsonl` while a run is on."""
 
     def __init__(self, directory: RunDirectory, begin: Marks | None = None) -> None:
-        """`begin`: where the files go on. `know` the tasks there are by then."""
+        """`begin`: the files go on from there; then call `know` with the tasks that are written before it."""
         dataset, decisions = begin or (None, None)
         self._files = (DerivedFile(directory.dataset, dataset), DerivedFile(directory.decisions, decisions))
         self._lines = Lines()
         self._writing: asyncio.Task[None] | None = None
 
     def write(self, events: Sequence[Event], key: str | None) -> None:
-        """Notes events; `key` is that of the request whose outcome led to them, None for seeds."""
+        """Takes events in; `flush` writes them. `key`: of the request that led to them, None for seeds."""
         for file, lines in zip(self._files, self._lines.of(events, key), strict=True):
             for line in lines:
                 file.append(line)
 
     def know(self, tasks: Sequence[Event]) -> None:
-        """These tasks are there and written down already."""
+        """Takes in tasks that are in the files already."""
         self._lines.of(tasks, None)
 
     @property
     def marks(self) -> Marks:
-        """How far the files go with all that `write` was given."""
+        """The ends of the files with all events that `write` took in."""
         dataset, decisions = self._files
         return dataset.mark, decisions.mark
 
     def start_over(self) -> None:
-        """Before anything is written: what is there was derived from outcomes that are going to change."""
+        """Empties the files, as outcomes that they were derived from are going to change. Only before the first
+        `write`.
+        """
         for file in self._files:
             file.start_over()
 
@@ -99,7 +101,7 @@ class Records:
             await self.flush()
 
     async def flush(self) -> None:
-        """Returns when all that `write` was given so far is in the files. Raises StorageError."""
+        """Returns when all events that `write` took in so far are in the files. Raises StorageError."""
         while self._writing is not None and not self._writing.done():
             await asyncio.shield(self._writing)  # one after another: they are written in order
         lines = [(file, file.take()) for file in self._files]
@@ -113,13 +115,14 @@ class Records:
 
     @property
     def replaying(self) -> bool:
+        """True while the files hold more than has been derived at this start."""
         return any(file.replaying for file in self._files)
 
     async def close(self, *, complete: bool) -> None:
-        """Writes what is left. complete: nothing may stand in the files beyond it."""
+        """Writes the rest. `complete`: raises StorageError where a file holds more than that."""
         try:
             if self._writing is not None:
-                await asyncio.wait([self._writing])  # cancelling who waits for a thread does not end the thread
+                await asyncio.wait([self._writing])  # cancelling a coroutine does not end the thread it waits for
             await self.flush()
             if complete:
                 for file in self._files:

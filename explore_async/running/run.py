@@ -72,6 +72,7 @@ class Run:
         self._breaker = Breaker(operation.failure_rate, recipe.answer_format, directory.path)
 
     async def to_end(self) -> RunResult:
+        """Drives the run to its end, and leaves its files closed and complete up to the last commit."""
         self._main = asyncio.current_task()
         records = self._records
         complete = False
@@ -80,10 +81,10 @@ class Run:
                 self._places.append(store.check_place)
                 held = await store.contents()
                 if self._operation.retry_failed and held.failures:
-                    self._observer.phase(f"{held.failures} failed requests will be asked again")
-                    await asyncio.to_thread(records.start_over)  # first: killed in between, all is derived anew
+                    self._observer.phase(f"{held.failures} failed requests will be sent again")
+                    await asyncio.to_thread(records.start_over)  # first: killed in between, all is derived again
                     await store.discard_failures()
-                await self._get_ready(fresh=not held.last_row)
+                await self._get_ready(is_new=not held.last_row)
                 backend = None if self._offline else self._backend
                 self._performer = Performer(store, PromptBook(self._recipe).render, backend, self._own_time)
                 self._status.performer = self._performer
@@ -102,21 +103,23 @@ class Run:
                 await self._checkpoints.close()
             await records.close(complete=complete)
             await asyncio.to_thread(self._live.end)
-            if self._writing_tree is not None:  # else an older tree could land on the last one
+            if self._writing_tree is not None:  # else an older tree could replace the last one
                 await asyncio.wait([self._writing_tree])
             self._check_places()
             stats = self._status.stats(self._ending or "error")
             if not (records.replaying and self._directory.tree.exists() and self._directory.stats.exists()):
-                write_json(self._directory.tree, self._tree())  # broken off in a replay, what is there tells more
+                write_json(
+                    self._directory.tree, self._tree()
+                )  # after an interrupted replay, the files that are there hold more
                 write_json(self._directory.stats, stats.document())
         return RunResult(self._directory.path, stats)
 
-    async def _get_ready(self, *, fresh: bool) -> None:
+    async def _get_ready(self, *, is_new: bool) -> None:
         """Compiles the kernels while the server starts, so that neither happens at the first commit."""
         with compilation_noticed(self._observer):
             async with task_group() as group:
                 group.create_task(asyncio.to_thread(warm_up))
-                if fresh and not self._offline:
+                if is_new and not self._offline:
                     group.create_task(self._backend.connect())
 
     async def _drive(self, performer: Performer, checkpoints: CheckpointWriter) -> None:
@@ -130,8 +133,8 @@ class Run:
                         self._records.keep_writing(),
                         checkpoints.keep_writing(),
                         self._keep_tree(),
-                        self._keep_telling(),
-                        self._own_time.beat(),
+                        self._keep_observing(),
+                        self._own_time.measure(),
                     )
                 ]
                 if not self._offline:
@@ -156,7 +159,7 @@ class Run:
         self._breaker.note(request, stored, events)
 
     async def _keep_tree(self) -> None:
-        """The tree so far, for whoever looks. Not while replaying: there a fuller one is on the disk already."""
+        """Writes the tree so far, for a user who looks. Not in a replay, when a fuller tree is on the disk already."""
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_TREES)
             if not self._records.replaying:
@@ -164,7 +167,7 @@ class Run:
                 self._writing_tree = asyncio.create_task(writing)
                 await asyncio.shield(self._writing_tree)
 
-    async def _keep_telling(self) -> None:
+    async def _keep_observing(self) -> None:
         while True:
             self._observer.tick()
             await asyncio.to_thread(self._check_places)
@@ -173,7 +176,7 @@ class Run:
             await asyncio.sleep(1)
 
     def _check_places(self) -> None:
-        """Raises StorageError where what is written goes elsewhere by now than the name says."""
+        """Raises StorageError where a file that is being written is no longer the file of its name."""
         for check in self._places:
             check()
 
@@ -182,12 +185,16 @@ class Run:
         self._stop("wall_time")
 
     def _stop(self, ending: Ending) -> None:
-        """The first time gently; the second time at once, by a cancellation that says which signal it came from."""
+        """The first call lets requests in flight finish; the second ends the run at once, by a cancellation with the
+        ending as its argument.
+        """
         if self._ending is None:
             self._ending = ending
-            self._observer.phase("stopping: what comes in shortly is still written down; once more stops at once")
+            self._observer.phase(
+                "stopping: completions that arrive shortly are still stored; a second signal stops at once"
+            )
             if self._performer is not None:
-                self._performer.stop(in_haste=ending == "terminated")  # whoever sends SIGTERM soon sends SIGKILL
+                self._performer.stop(in_haste=ending == "terminated")  # SIGKILL often follows SIGTERM soon
         elif self._main is not None:
             self._main.cancel(ending)
 

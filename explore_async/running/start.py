@@ -11,10 +11,10 @@ from typing import Literal, NoReturn, TypeAlias
 from explore_async.curation.known_texts import read_known
 from explore_async.errors import StorageError
 from explore_async.exploration.prompts import PromptBook
-from explore_async.running.backend import check_operation
+from explore_async.running.backend import BackendFactory, check_operation
 from explore_async.running.checkpointing import StartingPoint, from_checkpoint
 from explore_async.running.observer import Observer, SilentObserver
-from explore_async.running.resolving import BackendFactory, asks_for_model, resolve
+from explore_async.running.resolving import needs_served_model, resolve
 from explore_async.running.result import RunResult
 from explore_async.running.run import Run
 from explore_async.running.warm_up import compilation_noticed
@@ -125,7 +125,7 @@ async def _starting_point(
 ) -> StartingPoint:
     with compilation_noticed(observer):
         new = await asyncio.to_thread(StartingPoint.new, recipe, known)
-    return await asyncio.to_thread(from_checkpoint, new, known, directory, answers=held.last_row, told=observer.phase)
+    return await asyncio.to_thread(from_checkpoint, new, known, directory, answers=held.last_row, report=observer.phase)
 
 
 async def _keep(_start: _Start) -> None:
@@ -134,8 +134,8 @@ async def _keep(_start: _Start) -> None:
 
 async def _find_model(start: _Start) -> None:
     """Before a directory is made for a run that cannot begin."""
-    if asks_for_model(start.settings):
-        await start.new_backend.probe()
+    if needs_served_model(start.settings):
+        await start.new_backend.served_model()
 
 
 async def _refuse_missing(start: _Start) -> NoReturn:
@@ -146,7 +146,7 @@ async def _set_aside(start: _Start) -> None:
     with RunDirectory(start.path):
         pass  # no other process is in there
     if not start.has_server:
-        await start.new_backend.probe()  # before a directory is moved for a run that cannot begin
+        await start.new_backend.served_model()  # before a directory is moved for a run that cannot begin
     start.observer.phase(f"the earlier run is in {RunDirectory(start.path).set_aside()}")
 
 

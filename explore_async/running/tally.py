@@ -1,4 +1,4 @@
-"""Counts of what a run has committed so far. They add up: examples read = kept + dropped + surplus."""
+"""Counts of a run's commits so far. They add up: examples read = kept + dropped + surplus."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Counts:
 
 
 class Tally:
-    """Owns the counts. Fed by every commit, in order; knows no clock."""
+    """Owns the counts. Takes in every commit, in order; knows no clock."""
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
@@ -137,11 +137,11 @@ class Tally:
         self.tasks_with_examples: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.simulated = False
-        """Whether a server without a model answered any of it, whatever it was called."""
+        """True when a simulated server made any of it, whatever its model was called."""
 
     @property
     def judged(self) -> int:
-        """Examples read and decided upon."""
+        """Examples that were kept or dropped."""
         return self.kept + self.dropped.total()
 
     def seeds(self, events: Sequence[Event]) -> None:
@@ -177,7 +177,7 @@ class Tally:
                 self.failures[failure.kind] += 1
 
     def state(self) -> dict[str, Any]:
-        """What `restored` needs, as JSON holds it."""
+        """The counts as JSON holds them, for `restored`."""
         return {name: list(of.items()) if isinstance(of, Counter) else of for name, of in vars(self).items()}
 
     @classmethod

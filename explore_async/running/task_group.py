@@ -1,4 +1,4 @@
-"""Coroutines that live and end together."""
+"""A group of coroutines that run and end together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group whose errors come out singly: the first is the cause, the rest its consequences."""
+    """A task group that raises its first error alone: that is the cause, the others are its consequences."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group

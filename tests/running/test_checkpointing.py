@@ -161,7 +161,7 @@ def test_one_that_does_not_fit_is_not_used(
     directory, told = RunDirectory(tmp_path / "run"), []
     recipe = directory.recipe(Recipe)
     answers = read_contents(directory.completions).last_row
-    new = from_checkpoint(StartingPoint.new(recipe, ()), (), directory, answers=answers, told=told.append)
+    new = from_checkpoint(StartingPoint.new(recipe, ()), (), directory, answers=answers, report=told.append)
     assert new.marks is None
     assert new.explorer.state() == Explorer(recipe).state()
     assert new.tally.state() == Tally().state()
@@ -183,7 +183,7 @@ def test_whatever_it_says_nothing_falls_over(
     path.write_bytes(orjson.dumps({**orjson.loads(head), "crc": zlib.crc32(body)}) + b"\n" + body)
     directory, told = RunDirectory(tmp_path / "run"), []
     new = StartingPoint.new(directory.recipe(Recipe), ())
-    standing = from_checkpoint(new, (), directory, answers=10**6, told=told.append)
+    standing = from_checkpoint(new, (), directory, answers=10**6, report=told.append)
     assert standing.marks is not None or "all is replayed" in told[-1]
 
 

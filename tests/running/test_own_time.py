@@ -10,7 +10,7 @@ from explore_async.running.own_time import OwnTime, OwnTimeFigures
 
 async def measured(own_time: OwnTime, seconds: float, busy_s: float) -> OwnTimeFigures:
     """Hold the loop for `busy_s` at a time."""
-    task = asyncio.create_task(own_time.beat())
+    task = asyncio.create_task(own_time.measure())
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         with own_time.of("committing"):

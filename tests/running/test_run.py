@@ -199,7 +199,7 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path, number: signal.Sign
             await asyncio.sleep(0.02)
         process.send_signal(number)
         assert process.stderr is not None
-        while b"still written down" not in await process.stderr.readline():
+        while b"are still stored" not in await process.stderr.readline():
             pass
         process.send_signal(number)
         stopped = await asyncio.wait_for(finished(process), 10)
