@@ -1,20 +1,20 @@
-"""Every error explore_async raises on purpose, and the exit code each ends in.
+"""All errors that explore_async raises on purpose, and the exit code of each.
 
 ExploreError
 ├─ ConfigError               unknown or invalid setting; resume with another config            exit 2
 ├─ EndpointError             at the HTTP boundary: endpoint, status, whether to retry          exit 6
-│  ├─ EndpointUnavailable       broke off, 5xx, an answer that is no answer: retried
-│  │  ├─ ConnectionFailed          nothing was asked: retried, and never held against the request
-│  │  └─ AttemptTimedOut           no whole answer by the deadline: retried with a longer one
+│  ├─ EndpointUnavailable       connection ended, 5xx, a response without a text: retried
+│  │  ├─ ConnectionFailed          nothing was sent: retried, and never the fault of the request
+│  │  └─ AttemptTimedOut           no whole response by the deadline: retried with a longer one
 │  ├─ RateLimited               429, or 503 with Retry-After: retried later
 │  └─ RequestRejected           other 4xx: final
 │     └─ ContextOverflow           prompt longer than the model: final for this request only
 ├─ ServerError               a local server did not start or died; carries the tail of its log exit 3
-├─ StorageError              the run directory cannot be used, or an output not be written     exit 4
-│  ├─ DamagedStore              what is stored is not what was written: `doctor --repair`
+├─ StorageError              the run directory cannot be used, or an output cannot be written  exit 4
+│  ├─ DamagedStore              stored data is not as it was written: `doctor --repair`
 │  └─ NewerFormat               a newer version of explore_async wrote it: update
 ├─ SystemLimit               the system gives no more memory, threads or processes             exit 4
-└─ DataError                 an input file is not what it should be; names file, line, field   exit 5
+└─ DataError                 an input file has a fault; names file, line and field             exit 5
 
 This module imports nothing outside the standard library: the model fetcher runs before anything is installed.
 """
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 
 class ExploreError(Exception):
-    """Something the user can act on. The message says what happened, where, and what to do."""
+    """An error that the user can act on. The message says what happened, where, and what to do."""
 
     exit_code = 1
 
@@ -33,7 +33,7 @@ class ConfigError(ExploreError):
 
 
 class EndpointError(ExploreError):
-    """Trouble at the HTTP boundary. `endpoint` is the base URL, `status` the HTTP status where there was one."""
+    """A fault at the HTTP boundary. `endpoint` is the base URL, `status` the HTTP status, if there was a response."""
 
     exit_code = 6
 
@@ -44,19 +44,19 @@ class EndpointError(ExploreError):
 
 
 class EndpointUnavailable(EndpointError):
-    """The endpoint could not answer now; the request is asked again."""
+    """The endpoint could not answer now; the request is sent again."""
 
 
 class ConnectionFailed(EndpointUnavailable):
-    """No connection came about: nothing was asked, so the request cannot be the cause."""
+    """There was no connection: nothing was sent, so the request cannot be the cause."""
 
 
 class AttemptTimedOut(EndpointUnavailable):
-    """The whole answer was not there by the attempt's deadline; the next attempt may deserve a longer one."""
+    """The response was not complete at the attempt's deadline; the next attempt may get a longer one."""
 
 
 class RateLimited(EndpointError):
-    """The endpoint asks for patience. `retry_after` is in seconds, None where it did not say."""
+    """The endpoint asks to send later. `retry_after` is in seconds, None when it names no time."""
 
     def __init__(
         self, message: str, *, endpoint: str = "", status: int | None = None, retry_after: float | None = None
@@ -82,7 +82,7 @@ class StorageError(ExploreError):
 
 
 class DamagedStore(StorageError):
-    """The stored answers are not what was written; `explore-async doctor RUN --repair` saves what can be saved."""
+    """The stored completions are not as they were written; `explore-async doctor RUN --repair` saves what it can."""
 
 
 class NewerFormat(StorageError):
@@ -90,12 +90,14 @@ class NewerFormat(StorageError):
 
 
 class SystemLimit(ExploreError):
-    """`what` there is no more of. What was stored stays."""
+    """The system gives no more of `resource`. Stored data stays."""
 
     exit_code = 4
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"the system gives this process no more {what}; what was stored stays: run it again with more")
+    def __init__(self, resource: str) -> None:
+        super().__init__(
+            f"the system gives this process no more {resource}. Stored data is safe: run again with a higher limit"
+        )
 
 
 class DataError(ExploreError):

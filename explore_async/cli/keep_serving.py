@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from explore_async.serving.servers.launch import new_server
+from explore_async.serving.servers.launch import make_server
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.settings.operation import ServerSettings
@@ -18,7 +18,7 @@ _SIGMA = 0.5  # answers of language models differ in length about so much
 
 async def keep_serving(settings: ServerSettings, *, port: int, say: Callable[[str], None]) -> None:
     """Serves on loopback until SIGINT or SIGTERM."""
-    await _keep(await new_server(settings, model_name=None, log_path=None, say=say, port=port), say)
+    await _keep(await make_server(settings, model_name=None, log_path=None, report=say, port=port), say)
 
 
 async def keep_simulating(

@@ -19,7 +19,7 @@ from explore_async.exploration.values import ChatRequest, Outcome
 from explore_async.serving.endpoints.open_files import available_sockets, require_sockets
 from explore_async.serving.endpoints.pool import MOST_IN_FLIGHT, EndpointPool
 from explore_async.serving.endpoints.values import PoolStatistics, declared_concurrency
-from explore_async.serving.servers.launch import Server, choose, new_server, slots_of
+from explore_async.serving.servers.launch import Server, choose_engine, make_server, slots_of
 from explore_async.serving.servers.vllm import KEY_VARIABLE
 from explore_async.settings.operation import (
     ASSUMED_SLOTS,
@@ -142,17 +142,17 @@ class Backend:
         return max(1, available_sockets(declared + wanted) - declared)
 
     async def _start(self, settings: ServerSettings) -> EndpointSettings:
-        starting = await new_server(
+        starting = await make_server(
             settings,
             model_name=self._models[0] if self._models else None,
             log_path=self._server_log,
-            say=self._report,
+            report=self._report,
             report_fetch=self._report_fetch,
         )
         server: Server = await self._stack.enter_async_context(starting)
         self._server = server
         self._report(f"the server is ready after {server.started_in_s:.0f} s")
-        key = KEY_VARIABLE if choose(settings).engine == "vllm" and os.environ.get(KEY_VARIABLE) else None
+        key = KEY_VARIABLE if choose_engine(settings).engine == "vllm" and os.environ.get(KEY_VARIABLE) else None
         return EndpointSettings(url=server.url, concurrency=slots_of(settings), api_key_env=key)
 
     async def ask(

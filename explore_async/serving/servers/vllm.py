@@ -1,4 +1,4 @@
-"""vLLM as a server of our own: the command, the wait until it is there, and its end with everything it started."""
+"""vLLM as a server that we start: its command, the wait until it is ready, and its end with all its processes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ HOST: Final = "127.0.0.1"
 VLLM_SLOTS: Final = 256
 """Requests that a data-parallel rank answers at once (`max_num_seqs`), where the settings say nothing."""
 KEY_VARIABLE: Final = "VLLM_API_KEY"
-"""Where vLLM looks for the key that it demands."""
-# A place where no page comes from: browsers let no other origin read the answers. By default vLLM lets all of them.
+"""The variable in which vLLM finds the key that it demands."""
+# No page has this origin, and browsers let no other origin read the responses. By default vLLM allows all origins.
 _NO_ORIGIN: Final = "http://no-origin.invalid"
 _GPU_FILES: Final = ("/dev/nvidia0", "/dev/kfd")
 # Usage reports go to a server of vLLM's makers; progress bars fill the log.
@@ -36,7 +36,7 @@ def is_installed() -> bool:
 
 
 def gpu_found() -> str | None:
-    """What tells that there is a GPU, or None."""
+    """The file or program that shows that there is a GPU, or None."""
     for name in _GPU_FILES:
         if Path(name).exists():
             return name
@@ -68,8 +68,8 @@ def vllm_command(settings: ServerSettings, name: str, port: int) -> list[str]:
 
 
 def check_args(args: Sequence[str]) -> None:
-    """Raises ConfigError for a key in the arguments, which every process list shows, and for a server that would be
-    open to whoever reaches it from elsewhere.
+    """Raises ConfigError for a key in the arguments, which every process list shows, and for a server that other
+    machines can use without a key.
     """
     flags = [argument.partition("=")[0].replace("_", "-") for argument in args]
     if "--api-key" in flags:
@@ -81,8 +81,8 @@ def check_args(args: Sequence[str]) -> None:
             host = argument.partition("=")[2] or "".join(args[position + 1 : position + 2])
             if not _is_loopback(host) and not os.environ.get(KEY_VARIABLE):
                 raise ConfigError(
-                    f"--host {host}: a server that others can reach has to ask for a key: set the environment variable "
-                    f"{KEY_VARIABLE}"
+                    f"--host {host}: others can reach this server, so it must demand a key: set the environment "
+                    f"variable {KEY_VARIABLE}"
                 )
 
 
@@ -94,10 +94,10 @@ def _is_loopback(host: str) -> bool:
 
 
 class VllmServer:
-    """Owns the server from `async with` to its end; nothing of it outlives this process, however that ends.
+    """Owns the server from `async with` to its end; none of its processes outlives this process, however that ends.
 
-    `tell` gets the log's last line and the seconds so far while it starts, which may take many minutes: it is waited
-    for as long as it lives. ServerError, with the log's tail, where vLLM is missing or dies.
+    While it starts, which may take many minutes, `on_progress` gets the log's last line and the seconds so far.
+    Raises ServerError, with the log's tail, when vLLM is missing or dies.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class VllmServer:
         model_name: str,
         port: int = 0,
         log_path: Path | None = None,
-        tell: Callable[[str, float], None] = lambda *_: None,
+        on_progress: Callable[[str, float], None] = lambda *_: None,
     ) -> None:
         self._settings = settings
         self._model_name = model_name
         self._port = port
-        self._tell = tell
+        self._on_progress = on_progress
         self._process = ServerProcess(f"vLLM with {settings.model}", log_path=log_path, stop_s=GRACE_S + 5)
         self.url = ""
         self.started_in_s = 0.0
@@ -131,7 +131,7 @@ class VllmServer:
         supervised = python("-m", "explore_async.serving.servers.supervisor", str(os.getpid()), "--", *command)
         try:
             await self._process.spawn(*supervised, environment=_ENVIRONMENT)
-            await self._process.until_healthy(f"http://{HOST}:{port}", self._tell)
+            await self._process.wait_until_healthy(f"http://{HOST}:{port}", self._on_progress)
         except BaseException:
             await self._process.stop()
             raise
@@ -148,12 +148,12 @@ class VllmServer:
     ) -> None:
         failure = self._process.failure("died") if self._process.has_died and isinstance(error, EndpointError) else None
         await self._process.stop()
-        if failure is not None:  # the reason why the endpoint was gone
+        if failure is not None:  # the cause of the endpoint's error
             raise failure from error
 
 
 def _free_port() -> int:
-    """One that is free now; vLLM takes no 0."""
+    """A port that is free now; vLLM does not accept 0."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

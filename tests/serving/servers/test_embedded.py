@@ -198,7 +198,7 @@ async def test_a_server_that_never_comes_up_is_given_up_and_ended(tmp_path, monk
     monkeypatch.setattr(embedded, "_START_DEADLINE_S", 0.0)
     server = EmbeddedServer(model, model_name="m")
     began = time.monotonic()
-    with pytest.raises(ServerError, match="did not come up"):
+    with pytest.raises(ServerError, match="did not start within"):
         await server.__aenter__()
     assert gone(server.pid)
     assert time.monotonic() - began < 10

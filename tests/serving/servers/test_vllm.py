@@ -18,7 +18,7 @@ from explore_async.errors import ConfigError, EndpointUnavailable, ServerError
 from explore_async.serving.endpoints.client import EndpointClient, open_session
 from explore_async.serving.servers import launch as engines
 from explore_async.serving.servers import vllm as vllm_module
-from explore_async.serving.servers.launch import choose, slots_of
+from explore_async.serving.servers.launch import choose_engine, slots_of
 from explore_async.serving.servers.vllm import VllmServer, vllm_command
 from explore_async.settings.operation import ServerSettings, VllmSettings
 
@@ -116,7 +116,7 @@ async def test_it_serves_and_leaves_nothing(fake, tmp_path) -> None:
                 ServerSettings(model="some/model"),
                 model_name="m",
                 log_path=tmp_path / "log",
-                tell=lambda *a: told.append(a),
+                on_progress=lambda *a: told.append(a),
             ) as server,
             open_session() as session,
         ):
@@ -222,20 +222,20 @@ def test_auto_says_which_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     auto = ServerSettings(engine="auto", model="Qwen/Qwen3-8B", vllm={"data_parallel": 2})
     gguf = ServerSettings(engine="auto", model="smollm2-135m")
     monkeypatch.setattr(engines, "is_installed", lambda: False)
-    assert choose(auto).engine == "embedded"
-    assert "not installed" in choose(auto).why
+    assert choose_engine(auto).engine == "embedded"
+    assert "not installed" in choose_engine(auto).reason
     monkeypatch.setattr(engines, "is_installed", lambda: True)
     monkeypatch.setattr(engines, "gpu_found", lambda: None)
-    assert "no GPU" in choose(auto).why
+    assert "no GPU" in choose_engine(auto).reason
     assert slots_of(auto) == 2
     monkeypatch.setattr(engines, "gpu_found", lambda: "/dev/nvidia0")
-    assert choose(auto).engine == "vllm"
-    assert "/dev/nvidia0" in choose(auto).why
+    assert choose_engine(auto).engine == "vllm"
+    assert "/dev/nvidia0" in choose_engine(auto).reason
     assert slots_of(auto) == 512
-    assert choose(gguf).engine == "embedded"
-    assert "GGUF" in choose(gguf).why
+    assert choose_engine(gguf).engine == "embedded"
+    assert "GGUF" in choose_engine(gguf).reason
     with pytest.raises(ConfigError, match="GGUF"):
-        choose(ServerSettings(engine="vllm", model="model.gguf"))
+        choose_engine(ServerSettings(engine="vllm", model="model.gguf"))
 
 
 def test_a_gpu_is_found_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
