@@ -29,6 +29,8 @@ class ExploreError(Exception):
 
 
 class ConfigError(ExploreError):
+    """A setting or an option is unknown or invalid, or a run directory belongs to another recipe."""
+
     exit_code = 2
 
 
@@ -74,10 +76,14 @@ class ContextOverflow(RequestRejected):
 
 
 class ServerError(ExploreError):
+    """A server that this program starts did not start, or died. The message ends with its log."""
+
     exit_code = 3
 
 
 class StorageError(ExploreError):
+    """A run directory cannot be used, or an output cannot be written."""
+
     exit_code = 4
 
 
@@ -101,6 +107,8 @@ class SystemLimit(ExploreError):
 
 
 class DataError(ExploreError):
+    """An input file is not what it should be. The message names the file, the line and the field."""
+
     exit_code = 5
 
 

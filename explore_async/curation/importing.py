@@ -25,6 +25,8 @@ _PROGRESS_EVERY = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
+    """The data directory that an import wrote, with its counts."""
+
     out: Path
     tasks: int
     examples: int

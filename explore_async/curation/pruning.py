@@ -33,6 +33,8 @@ class PrunedTask:
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
+    """The tasks that were pruned, and how many examples they have."""
+
     file: Path
     """The list of pruned tasks, pruned.json; without it no task is pruned."""
     tasks: int

@@ -149,6 +149,8 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class TaskAdded:
+    """A task joins the tree. `request_ordinal`: of the request that proposed it; None for tasks of the config."""
+
     task: Task
     request_ordinal: int | None
 
@@ -172,6 +174,8 @@ class TaskExhausted:
 
 @dataclass(frozen=True, slots=True)
 class ExampleKept:
+    """An example becomes part of the dataset."""
+
     example: Example
     verdict: Verdict
 
@@ -189,6 +193,8 @@ class ExampleDropped:
 
 @dataclass(frozen=True, slots=True)
 class RequestFailed:
+    """A request gets no completion in this run."""
+
     task_id: str
     kind: str
     request_ordinal: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +32,14 @@ there and begins again."""
 
 async def run(
     settings: RunSettings,
-    path: Path,
+    directory: str | os.PathLike[str],
     *,
     mode: Mode = "resume",
     observer: Observer | None = None,
     handle_signals: bool = False,
     tune_collector: bool = False,
 ) -> RunResult:
-    """Makes the data set in the run directory `path`, or goes on with it, on the running event loop.
+    """Makes the data set in the run directory, or goes on with it, on the running event loop.
 
     `handle_signals`: SIGINT and SIGTERM end the run in order; for a process that does nothing else. `tune_collector`:
     the garbage collector of the process runs less often meanwhile, so that it stops the loop less. Both are off unless
@@ -49,32 +50,53 @@ async def run(
     observer = observer if observer is not None else SilentObserver()
     if mode != "offline":
         check_operation(settings.operation)
+    path = Path(directory)
     exists = path.exists()  # noqa: ASYNC240 - nothing else runs yet
     against, known = await asyncio.to_thread(read_known, settings.against)
     start = _Start(settings, path, mode, observer, against)
     await _BEFORE[mode].of(exists=exists)(start)
     RunDirectory(path).refuse_foreign()
-    with RunDirectory(path) as directory:
-        contents = await _contents(directory)
+    with RunDirectory(path) as entered:
+        contents = await _contents(entered)
         recipe, is_new, ask_first = await _INSIDE[mode].of(contents)(start, contents)
         prompts = PromptBook(recipe)  # finds a faulty template before anything is written
         async with start.new_backend(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
             if ask_first:
                 await backend.connect()  # what is there stays as it is where the run cannot go on
             if is_new:
-                directory.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
+                entered.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
             if settings.operation.retry_failed and contents.held.failures:
-                directory.checkpoint.unlink(missing_ok=True)  # all is going to be derived again
+                entered.checkpoint.unlink(missing_ok=True)  # all is going to be derived again
             return await Run(
-                await _starting_point(recipe, known, directory, contents.held, observer),
+                await _starting_point(recipe, known, entered, contents.held, observer),
                 settings.operation,
-                directory,
+                entered,
                 backend=backend,
                 observer=observer,
                 offline=start.offline,
                 handle_signals=handle_signals,
                 tune_collector=tune_collector,
             ).to_end()
+
+
+def run_sync(
+    settings: RunSettings,
+    directory: str | os.PathLike[str],
+    *,
+    mode: Mode = "resume",
+    observer: Observer | None = None,
+    handle_signals: bool = False,
+) -> RunResult:
+    """`run` for a program without an event loop: starts one, and returns when the run has ended.
+
+    Raises RuntimeError inside an event loop (a notebook has one): use `await run(...)` there.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        running = run(settings, directory, mode=mode, observer=observer, handle_signals=handle_signals)
+        return asyncio.run(running)
+    raise RuntimeError("run_sync: an event loop runs here already; use `await run(...)` instead")
 
 
 class _Start:

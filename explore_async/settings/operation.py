@@ -49,6 +49,8 @@ def _is_like_a_key(name: str) -> bool:
 
 
 class EndpointSettings(Settings):
+    """An endpoint that a run asks."""
+
     url: Annotated[str, AfterValidator(_http_url)]
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     """Most requests in flight there; auto finds out how many keep its batch full."""
@@ -102,6 +104,8 @@ class ServerSettings(Settings):
 
 
 class Retries(Settings):
+    """The attempts of a request, and the waits between them."""
+
     attempts: Annotated[int, Field(ge=1)] = 5
     """A request that failed this often while others succeeded is given up and counted as failed."""
     first_wait_s: Annotated[float, Field(gt=0)] = 0.5

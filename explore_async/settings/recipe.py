@@ -26,6 +26,8 @@ SIMULATED = "simulated"
 
 
 class SeedExample(Settings):
+    """An example that a user gives: prompts show it, and it never becomes part of the dataset."""
+
     instruction: Annotated[str, Field(min_length=1)]
     input: str = ""
     output: Annotated[str, Field(min_length=1)]
@@ -90,6 +92,8 @@ class Domain(Settings):
 
 
 class Exploration(Settings):
+    """The shape of the trees."""
+
     depth: Annotated[int, Field(ge=0, le=10)] = 2
     """Levels below the root; 0 generates for the root alone (Self-Instruct)."""
     breadth: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (8, 6)
@@ -119,6 +123,8 @@ class Exploration(Settings):
 
 
 class Generation(Settings):
+    """Requests for examples."""
+
     per_request: Annotated[int, Field(ge=1, le=100)] = 10
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 2
     inputs: bool = True
@@ -129,6 +135,8 @@ class Generation(Settings):
 
 
 class Targets(Settings):
+    """The size of the dataset: at least one of `examples` and `per_task`."""
+
     examples: Annotated[int, Field(ge=1)] | None = None
     """Kept examples in all."""
     per_task: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
@@ -151,6 +159,8 @@ class Targets(Settings):
 
 
 class Filters(Settings):
+    """The conditions under which an example or a task is kept."""
+
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     """An instruction whose ROUGE-L F with an earlier one is above this is dropped."""
     task_threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
@@ -172,6 +182,8 @@ class Filters(Settings):
 
 
 class Sampling(Settings):
+    """Sampling parameters of the requests of one stage."""
+
     temperature: Annotated[float, Field(ge=0, le=5)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 1024
@@ -188,6 +200,8 @@ class Sampling(Settings):
 
 
 class Samplings(Settings):
+    """Sampling parameters by stage."""
+
     exploration: Sampling = Sampling()
     generation: Sampling = Sampling(max_tokens=4096)
 

@@ -1,0 +1,113 @@
+"""`import explore_async`: its names, its weight, and the examples of docs/python.md and the README."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+from support.cli import ROOT, environment
+from support.stored_run import serving
+
+import explore_async as ea
+
+HEAVY = {"aiohttp", "numba", "numpy", "pydantic", "rich", "typer", "yaml"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, blockbuster: BlockBuster) -> Path:
+    """An empty working directory. The examples open files on a loop of their own, where nothing else runs."""
+    blockbuster.deactivate()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_public_name_is_there_and_described():
+    """Each name of `__all__` can be imported, has a docstring of ours if it is a class or function, and is in dir()."""
+    assert ea.__all__ == sorted(ea.__all__)
+    assert {"run", "run_sync", "load", "open", "play", "dedup", "filter", "sample", "export", "analyze"} <= set(
+        ea.__all__
+    )
+    for name in ea.__all__:
+        value = getattr(ea, name)
+        assert name in dir(ea)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert value.__doc__, name
+            assert not (value.__doc__ or "").startswith(f"{name}("), name  # dataclasses write such a line by themselves
+            assert value.__module__.startswith("explore_async."), name
+
+
+def test_all_errors_are_public():
+    """Each error class that this program raises can be caught by a name of the library, or is below one that can."""
+    errors = importlib.import_module("explore_async.errors")
+    classes = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)]
+    public = tuple(getattr(ea, name) for name in ea.__all__ if inspect.isclass(getattr(ea, name)))
+    assert classes
+    assert all(issubclass(error, public) for error in classes)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    """A misspelled name fails as in any module."""
+    with pytest.raises(AttributeError, match="runn"):
+        _ = ea.runn
+
+
+def test_the_import_costs_nothing():
+    """`import explore_async` loads no other package: each name is imported at its first use."""
+    program = "import sys, explore_async; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert HEAVY.isdisjoint(loaded)
+
+
+@pytest.mark.timeout(300)
+def test_the_examples_of_the_reference_run(folder):
+    """Every example of docs/python.md runs against the simulated server, and prints what the page says."""
+    with serving() as url:
+        failed, tried = doctest.testfile(
+            str(ROOT / "docs" / "python.md"),
+            module_relative=False,
+            globs={"endpoint": url},
+            optionflags=doctest.ELLIPSIS,
+        )
+    assert (failed, tried > 40) == (0, True)
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_the_readme_run(folder, capsys):
+    """Both Python examples of the README run as they are; only the URL is that of the simulated server."""
+    run, dedup = python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+    init = subprocess.run(
+        [sys.executable, "-m", "explore_async", "init", "Answer questions about houseplants"],
+        env=environment(), capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    (folder / "plants.yaml").write_text(re.sub(r"examples: \d+", "examples: 20", init), encoding="utf-8")
+    with serving() as url:
+        exec(compile(run.replace("http://localhost:8000/v1", url), "README.md", "exec"), {})  # noqa: S102
+    assert len(capsys.readouterr().out.splitlines()) == 20
+    exec(compile(dedup, "README.md", "exec"), {})  # noqa: S102
+    assert capsys.readouterr().out == "('Name a red fruit.', 'Write a poem.')\n"
+
+
+def test_run_sync_in_a_loop_says_what_to_use(folder):
+    """Inside an event loop run_sync says that `await run(...)` is meant, and leaves no coroutine behind."""
+
+    async def main() -> None:
+        settings = ea.load("brainstorming", endpoint="http://127.0.0.1:1/v1")
+        with pytest.raises(RuntimeError, match="await run"):
+            ea.run_sync(settings, "run")
+
+    import asyncio
+
+    asyncio.run(main())
+    assert not Path("run").exists()
