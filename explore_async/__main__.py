@@ -6,7 +6,8 @@ import io
 import os
 import sys
 
-from explore_async.cli.signals import at_once, undisturbed
+from explore_async.cli.loading import loading
+from explore_async.cli.signals import undisturbed
 
 _STDERR = 2
 
@@ -14,7 +15,7 @@ _STDERR = 2
 def main() -> None:
     """Runs the program. Ctrl-C while it is still loading ends it as quietly as later on."""
     _take_standard_places()
-    with at_once():
+    with loading():
         from explore_async.cli.app import main as run_program
     try:
         run_program()

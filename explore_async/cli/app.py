@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
-from rich.text import Text
 
 from explore_async import __version__
 from explore_async.cli import data, look, run, servers
 from explore_async.cli.dedup import dedup
 from explore_async.cli.failures import as_explore_error
 from explore_async.cli.output import drop_stdout, flush_stdout, print_json
-from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError, StorageError
-from explore_async.terminal.console import StderrConsole
+from explore_async.errors import EXIT_SIGINT, ConfigError, ExploreError, StorageError
 from explore_async.terminal.text import message
 
 app = typer.Typer(
@@ -70,9 +67,6 @@ def main() -> None:
         sys.exit(ending.exit_code)
     except KeyboardInterrupt:
         sys.exit(EXIT_SIGINT)
-    except asyncio.CancelledError as stop:  # the second signal during a run
-        StderrConsole().print("stopped at once; the same command continues from here")
-        sys.exit(EXIT_SIGTERM if "terminated" in stop.args else EXIT_SIGINT)
     except BrokenPipeError:  # the reader of our output has enough
         drop_stdout()
         sys.exit(0)
@@ -94,6 +88,10 @@ def _run_command(arguments: list[str]) -> NoReturn:
 
 
 def _fail(error: ExploreError) -> NoReturn:
+    from rich.text import Text
+
+    from explore_async.terminal.console import StderrConsole
+
     text = message(str(error))
     StderrConsole().print(Text(f"error: {text}", style="red"), soft_wrap=True)
     if "--json" in sys.argv:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +12,6 @@ from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, Tok
 from explore_async.cli.output import all_or_nothing, print_json, say
 from explore_async.cli.signals import terminable
 from explore_async.errors import EXIT_UNHEALTHY
-from explore_async.terminal.console import StdoutConsole
-from explore_async.terminal.text import json_text
 
 
 def analyze(  # noqa: PLR0917 - an option each
@@ -37,6 +34,7 @@ def analyze(  # noqa: PLR0917 - an option each
     from explore_async.analysis.command import analyze_data
     from explore_async.analysis.report import table
     from explore_async.curation.collections.columns import columns_from
+    from explore_async.terminal.console import StdoutConsole
     from explore_async.terminal.reporter import Reporter
 
     with all_or_nothing(), Reporter() as reporter:
@@ -67,6 +65,8 @@ def view(
     open_it: Annotated[bool, typer.Option("--open", help="open the browser too")] = False,
 ) -> None:
     """Look at runs in the browser, while they are on and afterwards. On this machine only, to read only."""
+    import asyncio
+
     from explore_async.web.app import view
     from explore_async.web.beside import open_browser
 
@@ -85,6 +85,7 @@ def tree(
     """Show the tree of tasks with what each brought."""
     from explore_async.cli.show import tree
     from explore_async.curation.collections.run_data import RunData
+    from explore_async.terminal.console import StdoutConsole
 
     tree(RunData.read(path), StdoutConsole(), depth=depth)
 
@@ -96,6 +97,7 @@ def show(
     """Show a task or an example with its evidence: verdict, neighbour, prompt and raw answer."""
     from explore_async.cli.show import show
     from explore_async.curation.collections.run_data import RunData
+    from explore_async.terminal.console import StdoutConsole
 
     show(RunData.read(path), wanted, StdoutConsole())
 
@@ -103,6 +105,7 @@ def show(
 def stats(path: RunArgument) -> None:
     """Print the figures of a run as JSON."""
     from explore_async.curation.collections.run_data import RunData
+    from explore_async.terminal.text import json_text
 
     run = RunData.read(path)
     typer.echo(json_text(run.stats if run.is_run else run.config))
@@ -115,6 +118,7 @@ def doctor(
 ) -> None:
     """Check a run directory: its formats, every stored answer, and the files derived from them."""
     from explore_async.doctor.command import doctor, document, show
+    from explore_async.terminal.console import StdoutConsole
     from explore_async.terminal.reporter import Reporter
 
     with terminable():

@@ -9,11 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
 from explore_async.cli.signals import terminable
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, StorageError
-from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.text import json_line, printable
 
 _WIDE = 10_000
@@ -21,6 +18,10 @@ _WIDE = 10_000
 
 def say(text: str, *, quiet: bool = False) -> None:
     """One line for people, on stderr."""
+    from rich.text import Text
+
+    from explore_async.terminal.console import StderrConsole
+
     StderrConsole(quiet=quiet).print(Text(printable(text, _WIDE)), soft_wrap=True)
 
 

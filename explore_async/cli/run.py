@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from explore_async.cli.choices import Profile
+from explore_async.cli.loading import loading
 from explore_async.cli.options import (
     ConcurrencyOption,
     ConfigArgument,
@@ -26,12 +22,10 @@ from explore_async.cli.options import (
     WindowOption,
     check_exclusive,
 )
-from explore_async.cli.output import path_text, print_json
-from explore_async.cli.signals import at_once, terminable
-from explore_async.config.load import load, template
-from explore_async.errors import ConfigError, ExploreError
-from explore_async.terminal.console import StderrConsole, StdoutConsole
-from explore_async.terminal.text import printable
+from explore_async.cli.output import print_json
+
+if TYPE_CHECKING:
+    from explore_async.running.start import Mode
 
 
 def run(  # noqa: PLR0917 - an option each
@@ -54,6 +48,10 @@ def run(  # noqa: PLR0917 - an option each
     quiet: QuietOption = False,
 ) -> None:
     """Make a dataset. Running the same command again resumes."""
+    check_exclusive(adopt=adopt, offline=offline, fresh=fresh)
+    with loading():
+        from explore_async.cli.start_run import start_run
+        from explore_async.config.load import load
     settings = load(
         config,
         overrides or (),
@@ -64,14 +62,14 @@ def run(  # noqa: PLR0917 - an option each
         window=window,
         targets={"examples": max_examples, "token_budget": token_budget},
     )
-    check_exclusive(adopt=adopt, offline=offline, fresh=fresh)
     if dry_run:
         from explore_async.cli.dry_run import preview
+        from explore_async.terminal.console import StdoutConsole
 
         preview(settings, StdoutConsole(), as_json=as_json)
         return
-    mode = "adopt" if adopt else "offline" if offline else "fresh" if fresh else "resume"
-    _run(settings, out or Path("runs") / settings.name, mode=mode, as_json=as_json, quiet=quiet, view=view)
+    mode: Mode = "adopt" if adopt else "offline" if offline else "fresh" if fresh else "resume"
+    start_run(settings, out, mode=mode, as_json=as_json, quiet=quiet, view=view)
 
 
 def demo(
@@ -82,8 +80,10 @@ def demo(
     quiet: QuietOption = False,
 ) -> None:
     """A small dataset from a small model on this machine, in minutes."""
-    settings = load("quickstart", overrides or (), seed=seed)
-    _run(settings, out or Path("runs") / settings.name, mode="resume", as_json=as_json, quiet=quiet)
+    with loading():
+        from explore_async.cli.start_run import start_run
+        from explore_async.config.load import load
+    start_run(load("quickstart", overrides or (), seed=seed), out, mode="resume", as_json=as_json, quiet=quiet)
 
 
 def plan(  # noqa: PLR0917 - an option each
@@ -99,75 +99,25 @@ def plan(  # noqa: PLR0917 - an option each
     as_json: JsonOption = False,
 ) -> None:
     """What a run would take before servers of a known speed: rehearsed on a clock of its own, nothing is asked."""
-    from explore_async.planning.plan import plan as plan_run
-    from explore_async.planning.show import document, show
-    from explore_async.serving.simulated.engine import PROFILES
-    from explore_async.terminal.reporter import Reporter
+    with loading():
+        from explore_async.config.load import load
+        from explore_async.planning.plan import plan as rehearse
+        from explore_async.planning.show import document, show
+        from explore_async.serving.simulated.engine import PROFILES
+        from explore_async.terminal.console import StdoutConsole
+        from explore_async.terminal.reporter import Reporter
 
     settings = load(config, overrides or (), window=window, targets={"examples": max_examples})
     with Reporter() as reporter:
         reporter.update("rehearsing")
-        found = plan_run(settings, PROFILES[profile], gpus, example_tokens=example_tokens)
-    show(found, profile, StdoutConsole())
+        result = rehearse(settings, PROFILES[profile], gpus, example_tokens=example_tokens)
+    show(result, profile, StdoutConsole())
     if as_json:
-        print_json(document(found, profile))
+        print_json(document(result, profile))
 
 
 def init(domain: Annotated[str, typer.Argument(help='what the data is about, for example "cooking"')]) -> None:
     """Print a commented config for a domain of your own."""
+    from explore_async.config.load import template
+
     typer.echo(template(domain), nl=False)
-
-
-def _run(settings: Any, out: Path, *, mode: Any, as_json: bool, quiet: bool, view: bool = False) -> NoReturn:
-    with at_once():
-        from explore_async.cli.progress import RunProgress
-        from explore_async.cli.summary import show
-        from explore_async.running.observer import Observer
-        from explore_async.running.start import run as run_to_end
-
-    _check_path(out)
-    console = StderrConsole()
-    with ExitStack() as stack:
-        observer: Observer = stack.enter_context(RunProgress(console, quiet=quiet))
-        if view:
-            from explore_async.web.beside import ViewBeside
-
-            observer = stack.enter_context(ViewBeside(observer, out))
-        result = asyncio.run(
-            run_to_end(settings, out, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
-        )
-    if not quiet:
-        show(result, console)
-    if settings.operation.report and result.is_over:
-        _report(result, settings, quiet=quiet)
-    if as_json:
-        print_json({"directory": path_text(result.directory), **result.stats.document()})
-    sys.exit(result.exit_code)
-
-
-def _report(result: Any, settings: Any, *, quiet: bool) -> None:
-    """The page about a run's data. Ctrl-C does without."""
-    from explore_async.analysis.command import REPORT, report_of_run
-    from explore_async.terminal.reporter import Reporter
-
-    reporter = Reporter(quiet=quiet)
-    try:
-        with terminable(), reporter:
-            model = settings.operation.spacy_model
-            path = report_of_run(result.directory, settings.tokenizer, model, reporter.update)
-    except ExploreError as error:
-        reporter.say(f"no {REPORT}: {error}")
-        return
-    except KeyboardInterrupt:
-        reporter.say(f"no {REPORT}: stopped; the data is complete")
-        return
-    if not quiet:
-        line = Text(f"  {path}", style="bold") + Text("  what the data covers: pictures, figures, examples")
-        reporter.console.print(line, soft_wrap=True)
-
-
-def _check_path(path: Path) -> None:
-    try:
-        path.exists()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--out {printable(str(path))}: this cannot be a path: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +12,6 @@ from explore_async.cli.choices import Engine, Profile
 from explore_async.cli.options import JsonOption, ModelOption, QuietOption
 from explore_async.cli.output import print_json, say
 from explore_async.cli.signals import terminable
-from explore_async.config.load import load
-from explore_async.config.load import server as server_settings
 from explore_async.errors import ConfigError
 
 
@@ -39,7 +36,10 @@ def serve(  # noqa: PLR0917 - an option each
     quiet: QuietOption = False,
 ) -> None:
     """Start a server on this machine and keep it until Ctrl-C. What follows `--` goes to vLLM as it is."""
+    import asyncio
+
     from explore_async.cli.keep_serving import keep_serving, keep_simulating
+    from explore_async.config.load import server as server_settings
     from explore_async.serving.simulated.engine import PROFILES
 
     def report(text: str) -> None:
@@ -79,6 +79,7 @@ def bench(  # noqa: PLR0917 - an option each
     quiet: QuietOption = False,
 ) -> None:
     """Measure endpoints with the prompts of a run: tokens per second and latencies by concurrency."""
+    from explore_async.config.load import load
     from explore_async.measuring.command import bench, levels
 
     recipe, concurrency = load(config), levels(listed, most)

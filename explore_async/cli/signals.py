@@ -1,27 +1,13 @@
-"""Signals of a command: Ctrl-C while modules load, SIGTERM during work, no signal while the process leaves."""
+"""Signals of a command: SIGTERM during its work, none while the process leaves."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
-from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM
-
-
-@contextmanager
-def at_once() -> Iterator[None]:
-    """Around the loading of modules: Ctrl-C ends the process there and then. As an exception it would come up in the
-    middle of a library, and some libraries swallow it.
-    """
-    before = signal.signal(signal.SIGINT, _end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+from explore_async.errors import EXIT_SIGTERM
 
 
 @contextmanager
@@ -37,7 +23,3 @@ def terminable() -> Iterator[None]:
 def undisturbed() -> None:
     """All is done and said: no Ctrl-C may change the exit code now, or draw a traceback from the interpreter."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    os._exit(EXIT_SIGINT)

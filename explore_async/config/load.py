@@ -10,7 +10,6 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from rapidfuzz import process
 
 from explore_async.config import yaml_text
 from explore_async.errors import ConfigError
@@ -183,7 +182,7 @@ def _place_endpoints(document: dict[str, Any], urls: Sequence[str], concurrency:
     endpoints = operation.get("endpoints")
     if not isinstance(endpoints, list) or not endpoints:
         raise ConfigError(
-            "--concurrency: give --endpoint as well, or endpoints in the config; an endpoints_file says it itself"
+            "--concurrency needs --endpoint, or endpoints in the config; an endpoints_file has a concurrency of its own"
         )
     operation["endpoints"] = [
         {**({"url": listed} if isinstance(listed, str) else listed), "concurrency": concurrency}
@@ -272,5 +271,7 @@ def _model_in(annotation: Any) -> Any:
 
 
 def _suggestion(word: str, known: Sequence[str]) -> str:
+    from rapidfuzz import process
+
     best = process.extractOne(word, known, score_cutoff=_CLOSE_ENOUGH)
     return f"; did you mean {best[0]}?" if best is not None else ""

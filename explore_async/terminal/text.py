@@ -6,8 +6,6 @@ import json
 import re
 from typing import Any
 
-import orjson
-
 _EXCERPT = 160
 _USER_INFO = re.compile(r"://\S*@")
 
@@ -26,6 +24,8 @@ def message(text: str) -> str:
 
 def json_line(document: Any) -> bytes:
     """The document for whoever reads our output. Names of files need be no UTF-8; what is not is shown as a mark."""
+    import orjson
+
     try:
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
@@ -34,6 +34,8 @@ def json_line(document: Any) -> bytes:
 
 def json_text(document: Any) -> str:
     """The same document for people, in which no character steers a terminal: JSON has another way to write them."""
+    import orjson
+
     text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
     escaped = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     return text if text.replace("\n", "").isprintable() else "".join(escaped)

@@ -1,0 +1,78 @@
+"""Starts a run for the commands `run` and `demo`, shows it, and ends the process with its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+from rich.text import Text
+
+from explore_async.cli.output import path_text, print_json, say
+from explore_async.cli.progress import RunProgress
+from explore_async.cli.signals import terminable
+from explore_async.cli.summary import show
+from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError
+from explore_async.running.observer import Observer
+from explore_async.running.result import RunResult
+from explore_async.running.start import Mode, run
+from explore_async.settings.config import RunSettings
+from explore_async.terminal.console import StderrConsole
+from explore_async.terminal.reporter import Reporter
+from explore_async.terminal.text import printable
+
+
+def start_run(
+    settings: RunSettings, out: Path | None, *, mode: Mode, as_json: bool, quiet: bool, view: bool = False
+) -> NoReturn:
+    """Runs to the end and exits. The run directory is `out`, or runs/NAME."""
+    directory = out or Path("runs") / settings.name
+    _check_path(directory)
+    console = StderrConsole()
+    with ExitStack() as stack:
+        observer: Observer = stack.enter_context(RunProgress(console, quiet=quiet))
+        if view:
+            from explore_async.web.beside import ViewBeside
+
+            observer = stack.enter_context(ViewBeside(observer, directory))
+        try:
+            result = asyncio.run(
+                run(settings, directory, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
+            )
+        except asyncio.CancelledError as stop:  # the second signal
+            say("stopped at once; the same command continues from here")
+            sys.exit(EXIT_SIGTERM if "terminated" in stop.args else EXIT_SIGINT)
+    if not quiet:
+        show(result, console)
+    if settings.operation.report and result.is_over:
+        _write_report(result, settings, quiet=quiet)
+    if as_json:
+        print_json({"directory": path_text(result.directory), **result.stats.document()})
+    sys.exit(result.exit_code)
+
+
+def _check_path(path: Path) -> None:
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--out {printable(str(path))}: this cannot be a path: {error}") from error
+
+
+def _write_report(result: RunResult, settings: RunSettings, *, quiet: bool) -> None:
+    """Writes the report about the data of the run. Ctrl-C leaves it out; that is no failure of the run."""
+    from explore_async.analysis.command import REPORT, report_of_run
+
+    try:
+        with terminable(), Reporter(quiet=quiet) as reporter:
+            model = settings.operation.spacy_model
+            path = report_of_run(result.directory, settings.tokenizer, model, reporter.update)
+    except ExploreError as error:
+        reporter.say(f"no {REPORT}: {error}")
+    except KeyboardInterrupt:
+        reporter.say(f"no {REPORT}: stopped; the data is complete")
+    else:
+        if not quiet:
+            line = Text(f"  {path}", style="bold") + Text("  what the data covers: pictures, figures, examples")
+            reporter.console.print(line, soft_wrap=True)
