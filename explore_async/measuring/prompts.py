@@ -17,7 +17,7 @@ from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Request
 from explore_async.serving.endpoints import wire
-from explore_async.serving.simulated.model import Answerer
+from explore_async.serving.simulated.model import SimulatedModel
 from explore_async.settings.config import RecipeConfig
 
 _MOST_REQUESTS = 600
@@ -81,14 +81,14 @@ def _first_requests(config: RecipeConfig, seed: int) -> list[BenchRequest]:
     """The first requests of a run, in the order of their commits."""
     config = config.model_copy(update={"seed": seed, "window": "auto", "lag": None})
     recipe = config.resolved(model="measured", slots=_SLOTS)
-    book, answerer = PromptBook(recipe), Answerer(seed=seed, duplicate_share=0.0)
+    book, model = PromptBook(recipe), SimulatedModel(seed=seed, duplicate_share=0.0)
     requests: list[BenchRequest] = []
 
     def answer(request: Request) -> Completion:
         chat_request = book.render(request)
         requests.append(BenchRequest(request.kind, chat_request))
         body = orjson.loads(wire.chat_body(chat_request, recipe.model, None))
-        text, finish_reason, tokens = answerer.answer(body, bytes.fromhex(chat_request.key))
+        text, finish_reason, tokens = model.complete(body, bytes.fromhex(chat_request.key))
         return Completion(text, finish_reason, 0, tokens)
 
     for _ in islice(play(Explorer(recipe), answer), _MOST_REQUESTS):

@@ -14,8 +14,8 @@ from explore_async.serving.endpoints.engine_metrics import EngineMetrics
 from explore_async.serving.endpoints.pool import OpenClient
 from explore_async.serving.endpoints.wire import ServedModel, chat_fields
 from explore_async.serving.simulated.engine import Profile
-from explore_async.serving.simulated.model import Answerer, count_tokens, digest_of
-from explore_async.serving.simulated.pacing import Asked, BatchedPace
+from explore_async.serving.simulated.model import SimulatedModel, count_tokens, digest_of
+from explore_async.serving.simulated.pacing import BatchedPace, EngineRequest
 from explore_async.settings.operation import EndpointSettings
 from explore_async.settings.recipe import SIMULATED
 
@@ -31,11 +31,11 @@ class ModelledClient:
     A completion with examples takes `example_tokens` for each, on average, whatever its text is.
     """
 
-    def __init__(self, url: str, profile: Profile, answerer: Answerer, example_tokens: int) -> None:
+    def __init__(self, url: str, profile: Profile, model: SimulatedModel, example_tokens: int) -> None:
         self.url = url
         self._example_tokens = example_tokens
         self.pace = BatchedPace(profile)
-        self._answerer = answerer
+        self._model = model
 
     async def catalogue(self) -> list[ServedModel]:
         return [ServedModel(MODEL, "simulator")]
@@ -50,13 +50,13 @@ class ModelledClient:
         fields: dict[str, Any] = chat_fields(request, served_model, None)
         prompt = " ".join(message["content"] for message in request.messages)
         question = digest_of(prompt, request.seed)
-        text, finish_reason, tokens = self._answerer.answer(fields, question)
+        text, finish_reason, tokens = self._model.complete(fields, question)
         if examples := len(_EXAMPLE.findall(text)):
             rng = random.Random(question)  # noqa: S311 - reproducible lengths
             tokens = max(1, round(examples * self._example_tokens * rng.lognormvariate(-(SPREAD**2) / 2, SPREAD)))
         prompt_tokens = count_tokens(prompt)
         async with asyncio.timeout(timeout_s):
-            cached = await self.pace.serve(Asked(question, prompt, prompt_tokens, tokens, priority or 0))
+            cached = await self.pace.serve(EngineRequest(question, prompt, prompt_tokens, tokens, priority or 0))
         latency_s = asyncio.get_running_loop().time() - began
         return Completion(text, finish_reason, prompt_tokens, tokens, cached, MODEL, self.url, latency_s)
 
@@ -71,7 +71,7 @@ class Fleet:
         self.clients: dict[str, ModelledClient] = {}
         self._profiles = {f"http://engine-{number}:8000/v1": profile for number, profile in enumerate(profiles)}
         self._example_tokens = example_tokens
-        self._answerer = Answerer(seed=seed, duplicate_share=duplicate_share, full_lists=True)
+        self._model = SimulatedModel(seed=seed, duplicate_share=duplicate_share, full_lists=True)
 
     def endpoints(self, concurrency: int | None) -> list[EndpointSettings]:
         """All endpoints, each with this concurrency; None lets the pool find it out."""
@@ -82,6 +82,6 @@ class Fleet:
 
     async def _open_client(self, endpoint: EndpointSettings) -> ModelledClient:
         profile = self._profiles[endpoint.url]
-        client = ModelledClient(endpoint.url, profile, self._answerer, self._example_tokens)
+        client = ModelledClient(endpoint.url, profile, self._model, self._example_tokens)
         self.clients[endpoint.url] = client
         return client

@@ -1,12 +1,12 @@
-"""A model of continuous batching, as vLLM does it. Pure: time is whatever the caller says it is.
+"""A model of continuous batching, as vLLM does it. Pure: the caller sets the time.
 
-All requests of the batch get one token a step. A step takes longer the more requests there are; the prompt of a new
-request is read between two steps and holds all of them up; what does not fit waits by priority. When the KV cache is
-full the request that came last gives up its place and is read anew later. Blocks shared by prompts are not modelled:
-each request pays for its whole context in the cache, and for the part of its prompt that is not `cached` in time.
+All requests of the batch get one token per step. A step takes longer the more requests there are; the prompt of a new
+request is read between two steps and delays all of them; requests that do not fit wait by priority. When the KV cache
+is full, the request that came last loses its place and is read again later. Blocks shared by prompts are not modelled:
+each request pays for its whole context in the cache, and in time for the part of its prompt that is not `cached`.
 
-Between two events nothing changes, so time jumps from one to the next: a request costs the same to simulate however
-many tokens it has.
+Between two events nothing changes, so time jumps from event to event: the cost of simulating a request does not depend
+on its number of tokens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How fast an engine is. Times are in seconds.
+    """The speed of an engine. Times are in seconds.
 
     A step with n requests takes `step_s + n * request_s`; a prompt token takes `prefill_s`.
     """
@@ -35,8 +35,8 @@ class Profile:
         return Profile(slots, self.step_s, self.request_s, self.prefill_s, self.kv_tokens)
 
     def tokens_per_s(self, requests: int, prompt_tokens: float = 0.0, answer_tokens: float = 1.0) -> float:
-        """Output tokens a second of so many requests in the batch, with prompts of so many tokens that are not cached
-        to be read for each answer of so many.
+        """Output tokens per second with `requests` in the batch. For each completion of `answer_tokens` a prompt of
+        `prompt_tokens`, which are not cached, is read.
         """
         step_s = self.step_s + requests * self.request_s
         return requests / (step_s + requests * prompt_tokens / answer_tokens * self.prefill_s)
@@ -49,11 +49,11 @@ _ANCHOR_SLOTS: Final = 256
 
 
 def _h100(tokens_per_s: float, *, weights: float, active: float, kv_bytes: float) -> Profile:
-    """One H100 that gives so many output tokens a second at 256 requests.
+    """One H100 that makes `tokens_per_s` output tokens per second at 256 requests.
 
-    What is not published is worked out: a lone request waits for the active weights (billions of parameters, two bytes
-    each, at three quarters of the memory's speed), prompts for twice as many operations a token (at half the peak),
-    and the cache has what the weights leave of nine tenths of 80 GB.
+    The rest is estimated: a single request waits for the active weights (billions of parameters, two bytes each, at
+    three quarters of the memory's speed), a prompt token takes two operations per parameter (at half the peak speed),
+    and the cache gets what the weights leave of nine tenths of 80 GB.
     """
     step_s = 2e9 * active / _H100_BYTES_PER_S
     return Profile(
@@ -66,7 +66,7 @@ def _h100(tokens_per_s: float, *, weights: float, active: float, kv_bytes: float
 
 
 PROFILES: Final = {
-    # Output tokens/s a GPU as published by datatrove for vLLM 0.15; cache bytes a token from the models' shapes.
+    # Output tokens/s per GPU as published by datatrove for vLLM 0.15; cache bytes per token from the models' shapes.
     "h100-qwen3-0.6b": _h100(14_069, weights=0.6, active=0.6, kv_bytes=114_688),
     "h100-qwen3-1.7b": _h100(12_313, weights=1.7, active=1.7, kv_bytes=114_688),
     "h100-qwen3-4b": _h100(8_086, weights=4.0, active=4.0, kv_bytes=147_456),
@@ -86,7 +86,7 @@ class _Job:
     cached_tokens: int
     answer_tokens: int
     made: int = 0
-    """Tokens of the answer, up to the step `since`."""
+    """Tokens of the completion, up to the step `since`."""
     since: int = 0
     running: bool = False
     first_at: float | None = None
@@ -97,16 +97,16 @@ class _Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedRequest:
     number: int
     at: float
     first_at: float
-    """When its first token was there."""
+    """Time of its first token."""
 
 
 @dataclass(slots=True, eq=False)
 class Engine:
-    """One engine. `submit` and `cancel` when it happens, `advance` to any later time."""
+    """One engine. Call `submit` and `cancel` at the time of the event, and `advance` with any later time."""
 
     profile: Profile
     now: float = 0.0
@@ -116,12 +116,12 @@ class Engine:
     preemptions: int = 0
     _step: int = 0
     _debt_s: float = 0.0
-    """Time that prompts which were let in still need."""
+    """Time that the prompts of admitted requests still need."""
     _cache: int = 0
     """Tokens of the KV cache taken by running requests."""
     _jobs: dict[int, _Job] = field(default_factory=dict)
     _ends: list[tuple[int, int]] = field(default_factory=list)
-    """(step of its last token, number) of those that run, and of some that no longer do."""
+    """(step of its last token, number) of running requests, and of some that no longer run."""
     _queue: list[tuple[int, int]] = field(default_factory=list)
     _running: int = 0
 
@@ -138,42 +138,42 @@ class Engine:
         return min(1.0, self._cache / self.profile.kv_tokens)
 
     def resize(self, slots: int) -> None:
-        """Another number of slots from now on; those that run beyond it may finish."""
+        """Changes the number of slots; running requests beyond it may finish."""
         self.profile = self.profile.with_slots(slots)
 
     def submit(
         self, number: int, *, prompt_tokens: int, answer_tokens: int, cached_tokens: int = 0, priority: int = 0
     ) -> None:
-        """A request arrives now. Numbers tell requests apart and break ties: the smaller came first."""
+        """A request arrives now. Its number identifies it and breaks ties: the smaller came first."""
         job = _Job(number, priority, prompt_tokens, min(cached_tokens, prompt_tokens), max(1, answer_tokens))
         self._jobs[number] = job
         heapq.heappush(self._queue, job.rank)
-        self._let_in()
+        self._admit_waiting()
 
     def cancel(self, number: int) -> None:
-        """The client is gone: its place is free. Nothing happens where it has finished already."""
+        """The client is gone, and its place is free. Nothing happens if the request has finished."""
         job = self._jobs.pop(number, None)
         if job is not None and job.running:
             self._leave(job)
-            self._let_in()
+            self._admit_waiting()
 
     def made(self, number: int) -> int:
-        """Tokens of the request's answer so far; 0 where it has not begun, or is no longer known."""
+        """Tokens of the request's completion so far; 0 when it has not begun, or is no longer known."""
         job = self._jobs.get(number)
         return 0 if job is None else job.made + (self._step - job.since if job.running else 0)
 
     def next_at(self) -> float | None:
-        """When the next request finishes if none arrives before; None where none runs."""
+        """Time when the next request finishes if no other arrives; None when no request runs."""
         self._forget_stale_ends()
         if not self._ends:
             return None
         return self.now + self._debt_s + min(self._ends[0][0] - self._step, self._steps_that_fit()) * self._step_s()
 
-    def advance(self, now: float) -> list[Finished]:
-        """Go on to `now`; what has finished on the way, in order. The rest of a step that is under way is kept."""
-        finished: list[Finished] = []
+    def advance(self, now: float) -> list[FinishedRequest]:
+        """Advances to `now`. Returns the requests that finished until then, in order. A step in progress is kept."""
+        finished: list[FinishedRequest] = []
         while True:
-            self._let_in()
+            self._admit_waiting()
             self._forget_stale_ends()
             if not self._ends:
                 self.now = max(self.now, now)
@@ -199,13 +199,15 @@ class Engine:
                 if job is not None and job.running and job.since + job.answer_tokens - job.made == end:
                     self._leave(job)
                     del self._jobs[number]
-                    finished.append(Finished(number, self.now, self.now if job.first_at is None else job.first_at))
+                    finished.append(
+                        FinishedRequest(number, self.now, self.now if job.first_at is None else job.first_at)
+                    )
 
     def _step_s(self) -> float:
         return self.profile.step_s + self._running * self.profile.request_s
 
     def _steps_that_fit(self) -> int:
-        """Steps until the cache is full; a request that is alone always has room."""
+        """Steps until the cache is full; a single request always has room."""
         if self._running <= 1:
             return 1 << 60
         return max(0, (self.profile.kv_tokens - self._cache) // self._running)
@@ -216,7 +218,7 @@ class Engine:
         self.generation_tokens += steps * self._running
         self._cache += steps * self._running
 
-    def _let_in(self) -> None:
+    def _admit_waiting(self) -> None:
         while self._queue and self._running < self.profile.slots:
             job = self._jobs.get(self._queue[0][1])
             if job is None or job.running:  # cancelled
@@ -244,14 +246,14 @@ class Engine:
         self._cache -= job.prompt_tokens + job.made
 
     def _preempt(self) -> None:
-        """Take the cache from the request that is served last; it waits, and is read anew with what it had."""
+        """Takes the cache from the request that is served last; it waits, and is read again with the tokens it made."""
         last = max((job for job in self._jobs.values() if job.running), key=lambda job: job.rank)
         self._leave(last)
         self.preemptions += 1
         heapq.heappush(self._queue, last.rank)
 
     def _forget_stale_ends(self) -> None:
-        """Drop the ends of those that were cancelled or preempted."""
+        """Removes the ends of requests that were cancelled or preempted."""
         while self._ends:
             end, number = self._ends[0]
             job = self._jobs.get(number)

@@ -1,7 +1,7 @@
-"""What a simulated model says: a pure function of the question, made of words and fitting the form it was asked for.
+"""A simulated model: its completion is a pure function of the request, made of words in the form that was asked for.
 
-It understands no prompt. Schemas get a random instance, markers (`### Name:`) come back filled, all else gets a text.
-Some strings repeat, some inputs are empty and some answers break off, so that whoever reads them has work.
+It understands no prompt. A schema gets a random instance, markers (`### Name:`) come back filled, all else gets a text.
+Some strings repeat, some inputs are empty and some completions are truncated, as with real models.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ _OTHER_SIZES = (3, 12)
 _EMPTY_INPUTS = 0.4
 
 
-class Answerer:
-    """Writes the answer to a chat completions body. Pure: no clock, no state that an answer could depend on.
+class SimulatedModel:
+    """Completes the body of a chat completions request. Pure: no clock and no state that a completion depends on.
 
-    Lists are as long as the schema allows with `full_lists`, else of any length it allows.
+    With `full_lists` lists are as long as the schema allows, else of any length that it allows.
     """
 
     def __init__(self, *, seed: int, duplicate_share: float, full_lists: bool = False) -> None:
@@ -78,9 +78,9 @@ class Answerer:
         self._full_lists = full_lists
         self._duplicate_share = duplicate_share
 
-    def answer(self, body: Mapping[str, Any], digest: bytes) -> tuple[str, str, int]:
+    def complete(self, body: Mapping[str, Any], digest: bytes) -> tuple[str, str, int]:
         """Text, finish reason, and tokens."""
-        rng = random.Random(digest)  # noqa: S311 - reproducible answers
+        rng = random.Random(digest)  # noqa: S311 - reproducible completions
         response_format = body.get("response_format") or {}
         if response_format.get("type") == "json_schema":
             schema = response_format["json_schema"]["schema"]
@@ -96,7 +96,7 @@ class Answerer:
         return text, "stop", tokens
 
     def _instance(self, rng: random.Random, schema: Mapping[str, Any], root: Mapping[str, Any], name: str) -> Any:
-        """A random value that satisfies the schema; formats and patterns of strings are not looked at."""
+        """A random value that satisfies the schema; formats and patterns of strings are ignored."""
         while "$ref" in schema:
             target: Any = root
             for part in schema["$ref"].removeprefix("#/").split("/"):
@@ -134,7 +134,7 @@ class Answerer:
         return text[: schema.get("maxLength")]
 
     def _plain(self, rng: random.Random, prompt: str) -> str:
-        names = list(dict.fromkeys(found.strip() for found in _MARKER.findall(prompt)))
+        names = list(dict.fromkeys(name.strip() for name in _MARKER.findall(prompt)))
         names = [name for name in names if name and name.lower() != "end"]
         if not names:
             return self._string(rng, "output")
@@ -163,7 +163,7 @@ class Answerer:
 
 
 def digest_of(*parts: Any) -> bytes:
-    """16 bytes that say which question it is; the order of keys does not matter."""
+    """16 bytes that identify a request; the order of keys does not matter."""
     plain = [part.hex() if isinstance(part, bytes) else part for part in parts]
     return hashlib.blake2b(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 

@@ -1,4 +1,4 @@
-"""When a simulated answer is ready, by the event loop's clock, and what the engine would say of itself meanwhile."""
+"""The time when a simulated completion is ready, by the event loop's clock, and the engine's metrics meanwhile."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from explore_async.serving.simulated.engine import Engine, Profile
 from explore_async.serving.simulated.model import digest_of
 
 LARGEST_DELAY: Final = 8.0
-"""Delays are cut at so many means: answers have a max_tokens, too."""
+"""Longest delay, as a multiple of the mean: completions have a max_tokens, too."""
 BLOCK_WORDS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the time of an answer hangs on. `digest` is the question's."""
+class EngineRequest:
+    """The properties of a request on which the time of its completion depends. `digest` identifies the request."""
 
     digest: bytes
     prompt: str
@@ -32,8 +32,8 @@ class Asked:
     priority: int = 0
 
 
-class Progress:
-    """How far an answer is, 0 to 1, for whoever streams it. Filled in by the pace once the answer is begun."""
+class StreamProgress:
+    """The finished share of a completion, 0 to 1, for streaming. The pace sets it when the completion begins."""
 
     def __init__(self) -> None:
         self.share: Callable[[], float] = lambda: 0.0
@@ -43,17 +43,17 @@ class Pace(Protocol):
     peak: int
     """Most requests that ran at once so far."""
 
-    async def serve(self, asked: Asked, progress: Progress | None = None) -> int:
-        """Returns when the answer is ready: the tokens of the prompt that were cached. Cancelling frees the place."""
+    async def serve(self, request: EngineRequest, progress: StreamProgress | None = None) -> int:
+        """Returns when the completion is ready, with the cached tokens of the prompt. Cancelling frees the slot."""
 
     def metrics(self) -> EngineMetrics: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long an answer takes: lognormal around `mean_s`, plus its tokens at `tokens_per_s` where that is given.
+    """The time of a completion: lognormal around `mean_s`, plus its tokens at `tokens_per_s` if that is given.
 
-    A request's delay is drawn from its digest; another `shuffle` draws all delays anew and leaves the answers alone.
+    A request's delay is drawn from its digest; another `shuffle` draws other delays and changes no completion.
     """
 
     mean_s: float = 0.0
@@ -71,14 +71,14 @@ class Latency:
 
 
 class DrawnPace:
-    """A number of slots, each taken for a time that is drawn; who waits comes first, first served."""
+    """A number of slots, each taken for a random time; waiting requests are served in the order of arrival."""
 
     def __init__(self, slots: int, latency: Latency) -> None:
         self._latency = latency
         self._slots = asyncio.Semaphore(slots)
         self._running = self._waiting = self._prompt_tokens = self._answer_tokens = self.peak = 0
 
-    async def serve(self, asked: Asked, progress: Progress | None = None) -> int:
+    async def serve(self, request: EngineRequest, progress: StreamProgress | None = None) -> int:
         self._waiting += 1
         try:
             await self._slots.acquire()
@@ -87,7 +87,7 @@ class DrawnPace:
         self._running += 1
         self.peak = max(self.peak, self._running)
         try:
-            if (delay_s := self._latency.draw_s(asked.digest, asked.answer_tokens)) > 0:
+            if (delay_s := self._latency.draw_s(request.digest, request.answer_tokens)) > 0:
                 if progress is not None:
                     began = _now()
                     progress.share = lambda: (_now() - began) / delay_s
@@ -95,16 +95,16 @@ class DrawnPace:
         finally:
             self._running -= 1
             self._slots.release()
-        self._prompt_tokens += asked.prompt_tokens
-        self._answer_tokens += asked.answer_tokens
-        return asked.prompt_tokens // 16 * 8
+        self._prompt_tokens += request.prompt_tokens
+        self._answer_tokens += request.answer_tokens
+        return request.prompt_tokens // 16 * 8
 
     def metrics(self) -> EngineMetrics:
         return EngineMetrics(self._running, self._waiting, 0, 0, self._answer_tokens, self._prompt_tokens, 0, 0)
 
 
 class BatchedPace:
-    """Continuous batching after a profile, with a prefix cache as large as the profile's KV cache."""
+    """Continuous batching by a profile, with a prefix cache as large as the profile's KV cache."""
 
     def __init__(self, profile: Profile) -> None:
         self.engine = Engine(profile, now=_now())
@@ -114,39 +114,39 @@ class BatchedPace:
         self._timer: asyncio.TimerHandle | None = None
         self.peak = 0
 
-    async def serve(self, asked: Asked, progress: Progress | None = None) -> int:
-        cached = min(self._prefixes.look_up(asked.prompt), max(0, asked.prompt_tokens - 1))
+    async def serve(self, request: EngineRequest, progress: StreamProgress | None = None) -> int:
+        cached = min(self._prefixes.look_up(request.prompt), max(0, request.prompt_tokens - 1))
         number = next(self._numbers)
         future = self._futures[number] = asyncio.get_running_loop().create_future()
-        self._go_on()
+        self._advance()
         self.engine.submit(
             number,
-            prompt_tokens=asked.prompt_tokens,
-            answer_tokens=asked.answer_tokens,
+            prompt_tokens=request.prompt_tokens,
+            answer_tokens=request.answer_tokens,
             cached_tokens=cached,
-            priority=asked.priority,
+            priority=request.priority,
         )
         self.peak = max(self.peak, self.engine.running)
         if progress is not None:
-            progress.share = lambda: self._share(number, asked)
+            progress.share = lambda: self._share(number, request)
         self._set_timer()
         try:
             await future
         except asyncio.CancelledError:
-            self._go_on()
+            self._advance()
             self._futures.pop(number, None)
             self.engine.cancel(number)
             self._set_timer()
             raise
         return cached
 
-    def _share(self, number: int, asked: Asked) -> float:
-        self._go_on()
+    def _share(self, number: int, request: EngineRequest) -> float:
+        self._advance()
         self._set_timer()
-        return self.engine.made(number) / max(1, asked.answer_tokens)
+        return self.engine.made(number) / max(1, request.answer_tokens)
 
     def metrics(self) -> EngineMetrics:
-        self._go_on()
+        self._advance()
         self._set_timer()
         engine = self.engine
         return EngineMetrics(
@@ -160,9 +160,9 @@ class BatchedPace:
             prefix_hits=engine.cached_tokens,
         )
 
-    def _go_on(self) -> None:
-        for one in self.engine.advance(_now()):
-            future = self._futures.pop(one.number, None)
+    def _advance(self) -> None:
+        for finished in self.engine.advance(_now()):
+            future = self._futures.pop(finished.number, None)
             if future is not None and not future.done():
                 future.set_result(None)
 
@@ -173,12 +173,12 @@ class BatchedPace:
         self._timer = None if at is None else asyncio.get_running_loop().call_at(at, self._tick)
 
     def _tick(self) -> None:
-        self._go_on()
+        self._advance()
         self._set_timer()
 
 
 class PrefixCache:
-    """Which beginnings of prompts are known, in blocks of words; the block that was not used longest goes first.
+    """Known beginnings of prompts, in blocks of words; the block that was unused for the longest time is removed first.
 
     A block counts only with all blocks before it, so its name is a digest of the prompt up to its end.
     """
@@ -188,7 +188,7 @@ class PrefixCache:
         self._blocks: OrderedDict[bytes, None] = OrderedDict()
 
     def look_up(self, prompt: str) -> int:
-        """How many words at the beginning of the prompt are known, in whole blocks. All of it is known from now on."""
+        """Known words at the beginning of the prompt, in whole blocks. From now on the whole prompt is known."""
         words = prompt.split()
         digest = hashlib.blake2b(digest_size=16)
         known, unbroken = 0, True

@@ -1,9 +1,8 @@
 """An OpenAI-compatible server without a model, for tests, benchmarks and practice.
 
-Its answer is a pure function of the request's body: the same question gets the same answer, at any load, in any order,
-in every run. Only delays depend on how it was set up: drawn, or those of a modelled engine with continuous batching,
-priorities and a prefix cache. It shows vLLM's metrics by vLLM's names. What it answers is written in `answers`, when in
-`pacing`.
+Its completion is a pure function of the request's body: the same request gets the same completion, at any load, in any
+order, in every run. Only delays depend on its options: random, or those of a modelled engine with continuous batching,
+priorities and a prefix cache. It shows vLLM's metrics by vLLM's names. `model` makes the texts, `pacing` the times.
 """
 
 from __future__ import annotations
@@ -23,32 +22,32 @@ from aiohttp import web
 
 from explore_async.errors import ServerError
 from explore_async.serving.simulated.engine import Profile
-from explore_async.serving.simulated.model import MODEL_LENGTH, Answerer, count_tokens, digest_of
-from explore_async.serving.simulated.pacing import Asked, BatchedPace, DrawnPace, Latency, Pace, Progress
+from explore_async.serving.simulated.model import MODEL_LENGTH, SimulatedModel, count_tokens, digest_of
+from explore_async.serving.simulated.pacing import BatchedPace, DrawnPace, EngineRequest, Latency, Pace, StreamProgress
 from explore_async.settings.recipe import SIMULATED
 
 __all__ = ["Latency", "SimulatedServer", "SimulatorStatistics", "serve_simulated"]
 
 BACKLOG = 4096
 STREAM_S = 0.01
-"""Seconds between two looks at how far a streamed answer is."""
+"""Seconds between two looks at the progress of a streamed completion."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatorStatistics:
-    """`asked` counts how often each question came, by digest of its body without the priority."""
+    """`counts_by_digest`: how often each request came, by the digest of its body without the priority."""
 
     requests: int
     in_flight: int
     waiting: int
     peak_in_flight: int
-    asked: Mapping[str, int]
+    counts_by_digest: Mapping[str, int]
 
 
 class SimulatedServer:
-    """The server, running between `async with`; `url` is its base URL, `port` 0 takes any free one.
+    """Owns the server inside `async with`. `url` is its base URL; `port` 0 takes a free port.
 
-    With a `profile` it is paced like that engine, and `slots` and `latency` are the profile's affair.
+    With a `profile` it has the pace of that engine, and `slots` and `latency` are not used.
     """
 
     def __init__(
@@ -70,10 +69,10 @@ class SimulatedServer:
         self._pace: Pace | None = None
         self._model = model
         self._seed = seed
-        self._answerer = Answerer(seed=seed, duplicate_share=duplicate_share)
+        self._simulated_model = SimulatedModel(seed=seed, duplicate_share=duplicate_share)
         self._address = (host, port)
         self._requests = 0
-        self._asked: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._owned = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -104,13 +103,13 @@ class SimulatedServer:
         await self._owned.aclose()
 
     def statistics(self) -> SimulatorStatistics:
-        now = self._paced.metrics()
+        metrics = self._paced.metrics()
         return SimulatorStatistics(
             requests=self._requests,
-            in_flight=int(now.running),
-            waiting=int(now.waiting),
+            in_flight=int(metrics.running),
+            waiting=int(metrics.waiting),
             peak_in_flight=self._paced.peak,
-            asked=dict(self._asked),
+            counts_by_digest=dict(self._counts),
         )
 
     @property
@@ -123,22 +122,24 @@ class SimulatedServer:
             body = orjson.loads(await request.read())
             model, messages = str(body["model"]), body["messages"]
             prompt = " ".join(str(message.get("content") or "") for message in messages)
-            question = digest_of(self._seed, model, messages, body.get("seed"), body.get("response_format"))
-            text, finish_reason, tokens = self._answerer.answer(body, question)
+            digest = digest_of(self._seed, model, messages, body.get("seed"), body.get("response_format"))
+            text, finish_reason, tokens = self._simulated_model.complete(body, digest)
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-            return _error(400, f"The body is no chat completions request: {type(error).__name__} {error}")
+            return _error(400, f"The body is not a chat completions request: {type(error).__name__} {error}")
         if model != self._model:
             return _error(404, f"The model `{model}` does not exist.")
         self._requests += 1
-        self._asked[digest_of({**body, "priority": None}).hex()] += 1
+        self._counts[digest_of({**body, "priority": None}).hex()] += 1
         prompt_tokens = count_tokens(prompt)
         priority = body.get("priority")
-        asked = Asked(question, prompt, prompt_tokens, tokens, priority if isinstance(priority, int) else 0)
+        engine_request = EngineRequest(
+            digest, prompt, prompt_tokens, tokens, priority if isinstance(priority, int) else 0
+        )
         if body.get("stream"):
-            return await self._stream(request, model, text, finish_reason, asked)
-        cached_tokens = await self._paced.serve(asked)
-        answer = {
-            "id": f"chatcmpl-{question.hex()}",
+            return await self._stream(request, model, text, finish_reason, engine_request)
+        cached_tokens = await self._paced.serve(engine_request)
+        document = {
+            "id": f"chatcmpl-{digest.hex()}",
             "object": "chat.completion",
             "created": int(time.time()),
             "model": model,
@@ -157,12 +158,12 @@ class SimulatedServer:
                 "prompt_tokens_details": {"cached_tokens": cached_tokens},
             },
         }
-        return web.Response(body=orjson.dumps(answer), content_type="application/json")
+        return web.Response(body=orjson.dumps(document), content_type="application/json")
 
     async def _stream(
-        self, request: web.Request, model: str, text: str, finish_reason: str, asked: Asked
+        self, request: web.Request, model: str, text: str, finish_reason: str, engine_request: EngineRequest
     ) -> web.StreamResponse:
-        """The answer as server-sent events: a word each as the engine comes to it, and the usage last."""
+        """Sends the completion as server-sent events: each word when the engine has made it, and the usage last."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
 
@@ -170,8 +171,8 @@ class SimulatedServer:
             chunk = {"object": "chat.completion.chunk", "model": model, "choices": choices, **more}
             await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
 
-        words, sent, progress = re.findall(r"\s*\S+", text), 0, Progress()
-        serving = asyncio.ensure_future(self._paced.serve(asked, progress))
+        words, sent, progress = re.findall(r"\s*\S+", text), 0, StreamProgress()
+        serving = asyncio.ensure_future(self._paced.serve(engine_request, progress))
         try:
             while sent < len(words):
                 await asyncio.wait({serving}, timeout=STREAM_S)
@@ -184,9 +185,9 @@ class SimulatedServer:
             serving.cancel()
         await send([{"index": 0, "delta": {}, "finish_reason": finish_reason}])
         usage = {
-            "prompt_tokens": asked.prompt_tokens,
-            "completion_tokens": asked.answer_tokens,
-            "total_tokens": asked.prompt_tokens + asked.answer_tokens,
+            "prompt_tokens": engine_request.prompt_tokens,
+            "completion_tokens": engine_request.answer_tokens,
+            "total_tokens": engine_request.prompt_tokens + engine_request.answer_tokens,
             "prompt_tokens_details": {"cached_tokens": cached_tokens},
         }
         await send([], usage=usage)
@@ -202,16 +203,16 @@ class SimulatedServer:
         return web.Response(body=orjson.dumps({"object": "list", "data": [entry]}), content_type="application/json")
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        now = self._paced.metrics()
+        metrics = self._paced.metrics()
         values = {
-            "num_requests_running": now.running,
-            "num_requests_waiting": now.waiting,
-            "kv_cache_usage_perc": now.kv_usage,
-            "num_preemptions_total": now.preemptions,
-            "prompt_tokens_total": now.prompt_tokens,
-            "generation_tokens_total": now.generation_tokens,
-            "prefix_cache_queries_total": now.prefix_queries,
-            "prefix_cache_hits_total": now.prefix_hits,
+            "num_requests_running": metrics.running,
+            "num_requests_waiting": metrics.waiting,
+            "kv_cache_usage_perc": metrics.kv_usage,
+            "num_preemptions_total": metrics.preemptions,
+            "prompt_tokens_total": metrics.prompt_tokens,
+            "generation_tokens_total": metrics.generation_tokens,
+            "prefix_cache_queries_total": metrics.prefix_queries,
+            "prefix_cache_hits_total": metrics.prefix_hits,
         }
         lines = [f'vllm:{name}{{model_name="{self._model}"}} {value}\n' for name, value in values.items()]
         return web.Response(text="".join(lines))
@@ -229,7 +230,7 @@ async def serve_simulated(
     duplicate_share: float = 0.2,
     on_ready: Callable[[str], None] = lambda _: None,
 ) -> NoReturn:
-    """Serve until cancelled; `on_ready` is told the URL."""
+    """Serves until cancelled; `on_ready` gets the URL."""
     server = SimulatedServer(
         slots, latency, profile=profile, model=model, seed=seed, duplicate_share=duplicate_share, host=host, port=port
     )

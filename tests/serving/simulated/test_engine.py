@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explore_async.serving.simulated.engine import PROFILES, Engine, Finished, Profile
+from explore_async.serving.simulated.engine import PROFILES, Engine, FinishedRequest, Profile
 
 PROFILE = Profile(slots=4, step_s=0.01, request_s=0.001, prefill_s=0.0001, kv_tokens=1000)
 Arrival = tuple[float, int, int, int]
@@ -17,7 +17,7 @@ ARRIVALS = st.lists(
 )
 
 
-def simulated(arrivals: list[Arrival], profile: Profile, looks: list[float]) -> tuple[Engine, list[Finished]]:
+def simulated(arrivals: list[Arrival], profile: Profile, looks: list[float]) -> tuple[Engine, list[FinishedRequest]]:
     """All arrivals until all have finished, looked at in between at these times."""
     engine, finished = Engine(profile), []
     events = [(at, number) for number, (at, *_) in enumerate(arrivals)] + [(at, -1) for at in looks]

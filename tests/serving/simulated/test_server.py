@@ -17,7 +17,7 @@ from explore_async.errors import ServerError
 from explore_async.exploration.values import AnswerSchema, ChatRequest
 from explore_async.serving.endpoints.client import EndpointClient, open_session
 from explore_async.serving.simulated.engine import Profile
-from explore_async.serving.simulated.model import Answerer
+from explore_async.serving.simulated.model import SimulatedModel
 from explore_async.serving.simulated.pacing import PrefixCache
 from explore_async.serving.simulated.server import Latency, SimulatedServer, serve_simulated
 
@@ -158,9 +158,9 @@ def test_duplicates_are_as_frequent_as_asked():
     repeats = []
     for share in (0.0, 0.5):
         seed = next(
-            n for n in range(9) if Answerer(seed=0, duplicate_share=share).answer(body, bytes([n]))[1] == "stop"
+            n for n in range(9) if SimulatedModel(seed=0, duplicate_share=share).complete(body, bytes([n]))[1] == "stop"
         )
-        strings = orjson.loads(Answerer(seed=0, duplicate_share=share).answer(body, bytes([seed]))[0])
+        strings = orjson.loads(SimulatedModel(seed=0, duplicate_share=share).complete(body, bytes([seed]))[0])
         repeats.append(500 - len(set(strings)))
     assert repeats[0] < 25
     assert 150 < repeats[1] < 350
@@ -195,7 +195,7 @@ async def test_how_often_each_question_came_is_counted():
     """Tests that claim nothing is asked twice rest on this: priority does not make another question."""
     async with SimulatedServer() as server:
         await answers(server, [question(1), question(1), question(2)], concurrency=3)
-        assert sorted(server.statistics().asked.values()) == [1, 2]
+        assert sorted(server.statistics().counts_by_digest.values()) == [1, 2]
 
 
 def test_delays_follow_the_digest_and_the_shuffle():
