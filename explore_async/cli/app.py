@@ -19,7 +19,7 @@ from explore_async.terminal.text import message
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Instruction data that covers a domain: an LLM explores it as a tree of tasks.",
+    help="Makes instruction data that covers a domain: an LLM explores the domain as a tree of tasks.",
 )
 
 app.command()(run.run)
@@ -49,7 +49,7 @@ app.command()(look.doctor)
 def _without_command(
     context: typer.Context,
     *,
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version")] = False,
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="print the version and exit")] = False,
 ) -> None:
     if version:
         typer.echo(__version__)

@@ -41,7 +41,7 @@ def import_(
     on_bad_row: BadRowOption = "stop",
     as_json: JsonOption = False,
 ) -> None:
-    """Take data from elsewhere in: to filter, sample and export it, or to explore on from its tree."""
+    """Import data from elsewhere, to filter, sample and export it, or to explore further from its tree."""
     from explore_async.curation.collections.columns import columns_from
     from explore_async.curation.importing import CONFIG, import_data
 
@@ -52,7 +52,7 @@ def import_(
         say(note)
     if result.bad_rows > len(result.notes):
         say(f"… and {result.bad_rows - len(result.notes):,} more")
-    say(f"{result.examples:,} examples in {result.tasks:,} tasks: {out}; to explore on: {out / CONFIG}")
+    say(f"{result.examples:,} examples in {result.tasks:,} tasks: {out}; to explore further: {out / CONFIG}")
     if as_json:
         counts = {"examples": result.examples, "tasks": result.tasks, "bad_rows": result.bad_rows}
         print_json({"out": path_text(out), **counts})
@@ -66,11 +66,11 @@ def export(  # noqa: PLR0917 - an option each
     column: ColumnOption = None,
     validation: ValidationOption = 0.0,
     split_by: SplitOption = "example",
-    seed: Annotated[int, typer.Option(help="another seed, another split")] = 0,
+    seed: Annotated[int, typer.Option(help="a different seed gives a different split")] = 0,
     license_name: LicenseOption = "other",
     as_json: JsonOption = False,
 ) -> None:
-    """Write examples in the format of a trainer, or as a folder for `datasets.load_dataset`."""
+    """Write examples in the format of a training framework, or as a folder for `datasets.load_dataset`."""
     from explore_async.curation.collections.columns import columns_from
     from explore_async.curation.exporting import export_data
 
@@ -91,12 +91,14 @@ def export(  # noqa: PLR0917 - an option each
 def sample(  # noqa: PLR0917 - an option each
     source: SourceArgument,
     out: DataFileOption,
-    size: Annotated[int, typer.Option("--size", "-n", min=1, help="examples; all where there are fewer")],
+    size: Annotated[int, typer.Option("--size", "-n", min=1, help="the number of examples; all if there are fewer")],
     method: Annotated[
-        Method, typer.Option(help="proportional (to the tasks' counts), uniform, or diverse (unlike one another)")
+        Method, typer.Option(help="proportional to the examples of each task, the same for each task, or diverse texts")
     ] = "proportional",
-    cap: Annotated[int, typer.Option(min=1, help="no task weighs more than so many")] = 500,
-    seed: Annotated[int, typer.Option(help="another seed, another sample")] = 0,
+    cap: Annotated[
+        int, typer.Option(min=1, help="a task counts at most this number of examples in the proportions")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="a different seed gives a different sample")] = 0,
     shape: FormatOption = "rows",
     column: ColumnOption = None,
     validation: ValidationOption = 0.0,
@@ -104,7 +106,7 @@ def sample(  # noqa: PLR0917 - an option each
     license_name: LicenseOption = "other",
     as_json: JsonOption = False,
 ) -> None:
-    """Draw so many examples, each task its share; none of pruned tasks."""
+    """Draw a number of examples, a share from each task, none from pruned tasks."""
     from explore_async.curation.collections.columns import columns_from
     from explore_async.curation.exporting import sample_data
 
@@ -130,12 +132,12 @@ def _exported(result: ExportResult, out: Path, *, as_json: bool, size: int = 0) 
     notes = "".join(
         f"; {count:,} left out: {why}"
         for count, why in (
-            (result.near_validation, "too near to validation"),
-            (result.in_pruned_tasks, "of pruned tasks"),
+            (result.near_validation, "too near to the validation set"),
+            (result.in_pruned_tasks, "in pruned tasks"),
         )
         if count
     )
-    few = "" if result.available is None or result.available >= size else f" (only {result.available:,} are there)"
+    few = "" if result.available is None or result.available >= size else f" (only {result.available:,} available)"
     say(f"{result.train:,} examples{held_out} in {out}{few}{notes}")
     document = {"out": path_text(out), "examples": result.train, "validation": result.validation}
     left_out = {"near_validation": result.near_validation, "pruned_tasks": result.in_pruned_tasks}
@@ -150,7 +152,7 @@ def prune(
     tokenizer: TokenizerOption = "rouge",
     as_json: JsonOption = False,
 ) -> None:
-    """Take out tasks whose names repeat others: their examples are no longer exported, sampled or merged."""
+    """Mark tasks whose names are near-duplicates. Their examples are no longer exported, sampled or merged."""
     from explore_async.curation.pruning import prune_data
 
     result = prune_data(source, threshold=threshold, tokenizer=tokenizer)
@@ -158,7 +160,7 @@ def prune(
         say(f"{task.id} {task.name}  ({task.score:.2f} with {task.nearest} {task.nearest_name})")
     if len(result.pruned) > _SHOWN:
         say(f"… and {len(result.pruned) - _SHOWN:,} more")
-    say(f"{len(result.pruned):,} tasks pruned: {result.file} (delete it to take them back)")
+    say(f"{len(result.pruned):,} tasks pruned: {result.file} (delete this file to undo it)")
     if as_json:
         print_json({"pruned": [asdict(task) for task in result.pruned]})
 
@@ -167,14 +169,16 @@ def filter_(  # noqa: PLR0917 - an option each
     source: SourceArgument,
     out: DataDirectoryOption,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="ROUGE-L F above which an instruction is dropped")
+        float | None, typer.Option(min=0, max=1, help="an instruction with a ROUGE-L F above this is dropped")
     ] = None,
-    scope: Annotated[Scope | None, typer.Option(help="compared within: run, domain or task")] = None,
+    scope: Annotated[
+        Scope | None, typer.Option(help="compare within the whole run, within a domain or within a task")
+    ] = None,
     settings: FilterSetOption = None,
     column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge all examples anew, of a run also those that it dropped, at another threshold or with other filters."""
+    """Judge all examples again with another threshold or other filters, also those that a run dropped."""
     from explore_async.config.load import assignments
     from explore_async.curation.collections.columns import columns_from
     from explore_async.curation.filtering import filter_data
@@ -188,7 +192,7 @@ def filter_(  # noqa: PLR0917 - an option each
 
 
 def reparse(source: RunArgument, out: DataDirectoryOption, as_json: JsonOption = False) -> None:
-    """Read a run's stored answers once more with the parser and filters of this version."""
+    """Parse and judge the stored completions of a run again, with the parser and filters of this version."""
     from explore_async.curation.filtering import reparse_run
 
     with counting("examples judged") as on_progress:
@@ -197,16 +201,19 @@ def reparse(source: RunArgument, out: DataDirectoryOption, as_json: JsonOption =
 
 
 def merge(  # noqa: PLR0917 - an option each
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="as of export, two or more")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="two or more run directories, files of examples or folders"),
+    ],
     out: DataDirectoryOption,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="ROUGE-L F above which an instruction is dropped")
+        float, typer.Option(min=0, max=1, help="an instruction with a ROUGE-L F above this is dropped")
     ] = 0.7,
     tokenizer: TokenizerOption = "rouge",
     column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make one of several runs or data sets, without near-duplicates; each example says where it came from."""
+    """Merge several runs or datasets without near-duplicates. Each example names its source."""
     from explore_async.curation.collections.columns import columns_from
     from explore_async.curation.filtering import merge_data
 
@@ -233,17 +240,24 @@ def _filtered(result: FilterResult, *, as_json: bool) -> None:
 def decontaminate(  # noqa: PLR0917 - an option each
     source: SourceArgument,
     out: DataDirectoryOption,
-    against: Annotated[list[Path], typer.Option("--against", metavar="FILE", help="a benchmark's rows; repeatable")],
+    against: Annotated[
+        list[Path], typer.Option("--against", metavar="FILE", help="a file with the rows of a benchmark; repeatable")
+    ],
     benchmark_fields: Annotated[
-        list[str] | None, typer.Option("--benchmark-field", help="what to stay away from in them (default: question)")
+        list[str] | None,
+        typer.Option(
+            "--benchmark-field", help="the field of the benchmark that is compared; repeatable (default: question)"
+        ),
     ] = None,
     threshold: ThresholdOption = 0.7,
-    ngram: Annotated[int, typer.Option(min=1, help="so many tokens in a row are too many in common")] = 13,
+    ngram: Annotated[
+        int, typer.Option(min=1, help="drop an example that has this number of consecutive tokens in common")
+    ] = 13,
     tokenizer: TokenizerOption = "rouge",
     column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Drop examples too close to benchmarks, by ROUGE-L or a run of tokens, and report what each was close to."""
+    """Drop examples that are near a benchmark, by ROUGE-L or by common token sequences, and write a report."""
     from explore_async.curation.collections.columns import columns_from
     from explore_async.curation.decontamination import decontaminate_data
 
@@ -262,7 +276,7 @@ def decontaminate(  # noqa: PLR0917 - an option each
         )
     say(
         f"{result.kept:,} examples kept, {result.dropped:,} dropped ({result.by_rouge:,} by ROUGE-L, "
-        f"{result.by_ngram:,} by {ngram} tokens in a row): {out}; the report is {result.report}"
+        f"{result.by_ngram:,} by {ngram} consecutive tokens): {out}; the report is {result.report}"
     )
     if as_json:
         counts = {"kept": result.kept, "dropped": result.dropped, "by_benchmark": dict(result.by_benchmark)}

@@ -1,4 +1,4 @@
-"""The command dedup: near-duplicate rows out of files."""
+"""The command dedup: removes near-duplicate rows from files."""
 
 from __future__ import annotations
 
@@ -12,27 +12,42 @@ from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, p
 
 
 def dedup(  # noqa: PLR0917 - an option each
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help=".jsonl, .json, .txt (also .gz), .parquet")],
-    out: Annotated[Path, typer.Option("--out", help="where the kept rows go; its name tells the format")],
-    fields: Annotated[list[str] | None, typer.Option("--field", help="what is compared (default: instruction)")] = None,
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help=".jsonl, .json, .txt (each also .gz) or .parquet files")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="the file for the kept rows; its suffix decides the format")],
+    fields: Annotated[
+        list[str] | None, typer.Option("--field", help="the field that is compared; repeatable (default: instruction)")
+    ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="a duplicate lies above it (default: 0.7)")
+        float | None,
+        typer.Option(min=0, max=1, help="a row with a ROUGE-L F above this is a near-duplicate (default: 0.7)"),
     ] = None,
     tokenizer: TokenizerOption = "rouge",
-    group_by: Annotated[str | None, typer.Option(metavar="COLUMN", help="compare only within equal values")] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="drop only texts of the very same tokens")] = False,
-    evidence: Annotated[Path | None, typer.Option(help="a .jsonl that says of what each row is a duplicate")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="compare only rows that have the same value in this column")
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="drop only texts with exactly the same tokens")] = False,
+    evidence: Annotated[
+        Path | None, typer.Option(help="a .jsonl file with the nearest kept row and the score of each dropped row")
+    ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="drop what is near a row of these: benchmarks, other data")
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="drop rows that are near a row of this file, for example a benchmark; repeatable"
+        ),
     ] = None,
     against_fields: Annotated[
-        list[str] | None, typer.Option("--against-field", help="what is compared of theirs (default: as --field)")
+        list[str] | None,
+        typer.Option(
+            "--against-field", help="the field that is compared in those files; repeatable (default: as --field)"
+        ),
     ] = None,
     on_bad_row: BadRowOption = "stop",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Remove near-duplicate rows from files: exact ROUGE-L, first come first kept."""
+    """Remove near-duplicate rows from files by exact ROUGE-L. The first row of each kind is kept."""
     from explore_async.cli.dedup_report import DedupProgress, show
     from explore_async.curation.dedup_files import dedup_files
     from explore_async.terminal.reporter import Reporter

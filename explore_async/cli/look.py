@@ -1,4 +1,4 @@
-"""The commands that look at data and change nothing of it: analyze, view, tree, show, stats, doctor."""
+"""The commands that show data: analyze, view, tree, show, stats and doctor."""
 
 from __future__ import annotations
 
@@ -17,20 +17,26 @@ from explore_async.errors import EXIT_UNHEALTHY
 def analyze(  # noqa: PLR0917 - an option each
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SOURCE...", help="runs, a folder of runs, imported data, files of rows: side by side"),
+        typer.Argument(
+            metavar="SOURCE...", help="runs, folders of runs, imported data or files of rows; several are compared"
+        ),
     ],
-    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="a page with pictures and tables")] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="everything that was found")] = None,
-    figures: Annotated[Path | None, typer.Option(metavar="FOLDER", help="pictures for a paper, as SVG and PNG")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="write a page with pictures and tables")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="write all figures as JSON")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="write pictures for a paper, as SVG and PNG")
+    ] = None,
     spacy_model: Annotated[
-        str | None, typer.Option(help="for another language: an installed model or a folder")
+        str | None, typer.Option(help="a spaCy model for another language: an installed name or a folder")
     ] = None,
     tokenizer: TokenizerOption = "rouge",
-    most: Annotated[int, typer.Option(min=1, help="of larger data sets so many examples are examined")] = 200_000,
+    most: Annotated[int, typer.Option(min=1, help="the most examples of a dataset that are examined")] = 200_000,
     column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what data covers: pairs of verb and noun, overlap, estimates of what is missing, and what it cost."""
+    """Measure the coverage of data: verb-noun pairs, overlap, an estimate of the missing part, and the cost."""
     from explore_async.analysis.command import analyze_data
     from explore_async.analysis.report import table
     from explore_async.curation.collections.columns import columns_from
@@ -59,12 +65,12 @@ def analyze(  # noqa: PLR0917 - an option each
 
 def view(
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN...", help="directories, or a folder of runs")
+        list[Path] | None, typer.Argument(metavar="RUN...", help="run directories or a folder of runs (default: runs)")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: one that is free")] = 8400,
-    open_it: Annotated[bool, typer.Option("--open", help="open the browser too")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port")] = 8400,
+    open_it: Annotated[bool, typer.Option("--open", help="open the view in the browser")] = False,
 ) -> None:
-    """Look at runs in the browser, while they are on and afterwards. On this machine only, to read only."""
+    """Show runs in the browser, during a run and afterwards. Only for this machine, and only for reading."""
     import asyncio
 
     from explore_async.web.app import view
@@ -80,9 +86,9 @@ def view(
 
 def tree(
     path: RunArgument,
-    depth: Annotated[int | None, typer.Option(min=0, help="levels below the root")] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help="the number of levels below the root (default: all)")] = None,
 ) -> None:
-    """Show the tree of tasks with what each brought."""
+    """Show the tree of tasks with the kept examples of each task."""
     from explore_async.cli.show import tree
     from explore_async.curation.collections.run_data import RunData
     from explore_async.terminal.console import StdoutConsole
@@ -92,18 +98,20 @@ def tree(
 
 def show(
     path: RunArgument,
-    wanted: Annotated[str, typer.Argument(metavar="ID", help="of a task or an example")],
+    item_id: Annotated[
+        str, typer.Argument(metavar="ID", help="the id of a task or an example, or the key of a request")
+    ],
 ) -> None:
-    """Show a task or an example with its evidence: verdict, neighbour, prompt and raw answer."""
+    """Show a task or an example with its evidence: the verdict, the nearest example, the prompt and the completion."""
     from explore_async.cli.show import show
     from explore_async.curation.collections.run_data import RunData
     from explore_async.terminal.console import StdoutConsole
 
-    show(RunData.read(path), wanted, StdoutConsole())
+    show(RunData.read(path), item_id, StdoutConsole())
 
 
 def stats(path: RunArgument) -> None:
-    """Print the figures of a run as JSON."""
+    """Print the statistics of a run as JSON."""
     from explore_async.curation.collections.run_data import RunData
     from explore_async.terminal.text import json_text
 
@@ -113,19 +121,19 @@ def stats(path: RunArgument) -> None:
 
 def doctor(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")],
-    repair: Annotated[bool, typer.Option("--repair", help="mend what can be mended; nothing is thrown away")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="repair what can be repaired; nothing is deleted")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a run directory: its formats, every stored answer, and the files derived from them."""
+    """Check a run directory: the formats, every stored completion, and the files derived from them."""
     from explore_async.doctor.command import doctor, document, show
     from explore_async.terminal.console import StdoutConsole
     from explore_async.terminal.reporter import Reporter
 
     with terminable():
         findings, done = doctor(path, mend=repair, reporter=Reporter())
-    if not as_json:
-        show(path, findings, done, StdoutConsole())
     if as_json:
         print_json(document(path, findings, done))
+    else:
+        show(path, findings, done, StdoutConsole())
     if not findings.healthy:
         sys.exit(EXIT_UNHEALTHY)

@@ -10,51 +10,78 @@ import typer
 from explore_async.cli.choices import BadRow, Format, SplitBy, TokenizerName
 from explore_async.errors import ConfigError
 
-ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file, or the name of a preset")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory, or what import, filter … wrote")]
+ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file or the name of a preset")]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="a run directory, or a directory that import, filter, merge … wrote")
+]
 SourceArgument = Annotated[
     Path,
-    typer.Argument(metavar="SOURCE", help="a run directory, a file of examples, a folder of Explore-Instruct"),
+    typer.Argument(metavar="SOURCE", help="a run directory, a file of examples, or a folder of Explore-Instruct data"),
 ]
 
-RunDirectoryOption = Annotated[Path | None, typer.Option("--out", help="run directory [default: runs/NAME]")]
+RunDirectoryOption = Annotated[Path | None, typer.Option("--out", help="the run directory (default: runs/NAME)")]
 DataFileOption = Annotated[
-    Path, typer.Option("--out", help=".jsonl, .json, .parquet; without suffix: a folder with a card")
+    Path,
+    typer.Option(
+        "--out", help="a .jsonl, .json or .parquet file; a name without suffix is a folder with a dataset card"
+    ),
 ]
 DataDirectoryOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="the directory to write")]
 
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="override one setting")]
-FilterSetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a setting of filters: refusals=false …")
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=V", help="change one setting of the config; repeatable")
 ]
-EndpointOption = Annotated[list[str] | None, typer.Option("--endpoint", metavar="URL", help="OpenAI-compatible server")]
-ModelOption = Annotated[str | None, typer.Option("--model", help="the model to ask for [default: the one served]")]
-ConcurrencyOption = Annotated[int | None, typer.Option("--concurrency", min=1, help="requests in flight per endpoint")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="another seed, another dataset")]
-WindowOption = Annotated[int | None, typer.Option(min=1, help="requests under way before commit [default: auto]")]
-MaxExamplesOption = Annotated[int | None, typer.Option(min=1, help="stop at so many kept examples")]
+FilterSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="change one setting of the filters, for example refusals=false; repeatable"
+    ),
+]
+EndpointOption = Annotated[
+    list[str] | None, typer.Option("--endpoint", metavar="URL", help="an OpenAI-compatible server; repeatable")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="the name of the model (default: the model that the server has)")
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option("--concurrency", min=1, help="the most requests in flight at each endpoint")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="a different seed gives a different dataset")]
+WindowOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="the window: the most requests that are not yet committed (default: auto)"),
+]
+MaxExamplesOption = Annotated[int | None, typer.Option(min=1, help="stop after this number of kept examples")]
 
 FormatOption = Annotated[
     Format,
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="rows, alpaca, sharegpt, messages, prompt-completion or explore-instruct",
+        help="the shape of each example: rows, alpaca, sharegpt, messages, prompt-completion or explore-instruct",
     ),
 ]
 ColumnOption = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="OURS=THEIRS", help="of a file: instruction=prompt, output=answer, task=topic …"),
+    typer.Option(
+        "--column",
+        metavar="OURS=THEIRS",
+        help="the columns of a file, for example instruction=prompt or output=answer; repeatable",
+    ),
 ]
-ValidationOption = Annotated[float, typer.Option(min=0, max=1, help="the share of examples to hold out for validation")]
-SplitOption = Annotated[SplitBy, typer.Option("--split-by", help="hold out single examples, or whole tasks")]
-LicenseOption = Annotated[str, typer.Option("--license", metavar="ID", help="what the card names as license")]
-ThresholdOption = Annotated[float, typer.Option(min=0, max=1, help="ROUGE-L F above which a text repeats another")]
-TokenizerOption = Annotated[TokenizerName, typer.Option(help="rouge: a-z and 0-9; unicode: any script")]
-BadRowOption = Annotated[BadRow, typer.Option("--on-bad-row", help="what to do with a row that cannot be read")]
+ValidationOption = Annotated[
+    float, typer.Option(min=0, max=1, help="the share of examples that is held out for validation")
+]
+SplitOption = Annotated[SplitBy, typer.Option("--split-by", help="hold out single examples or whole tasks")]
+LicenseOption = Annotated[str, typer.Option("--license", metavar="ID", help="the license that the dataset card names")]
+ThresholdOption = Annotated[
+    float, typer.Option(min=0, max=1, help="a text with a ROUGE-L F above this is a near-duplicate of another text")
+]
+TokenizerOption = Annotated[TokenizerName, typer.Option(help="rouge for English, unicode for any script")]
+BadRowOption = Annotated[BadRow, typer.Option("--on-bad-row", help="stop at a row that cannot be read, or skip it")]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line of stdout")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")]
 
 
 def check_exclusive(**options: bool) -> None:

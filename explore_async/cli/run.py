@@ -38,16 +38,22 @@ def run(  # noqa: PLR0917 - an option each
     seed: SeedOption = None,
     window: WindowOption = None,
     max_examples: MaxExamplesOption = None,
-    token_budget: Annotated[int | None, typer.Option(min=1, help="stop at so many tokens")] = None,
-    adopt: Annotated[bool, typer.Option("--adopt", help="go on with a changed config")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="derive anew from stored answers, ask nothing")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="start over; the earlier run is kept aside")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show prompts and numbers, ask nothing")] = False,
-    view: Annotated[bool, typer.Option("--view", help="look on in the browser")] = False,
+    token_budget: Annotated[int | None, typer.Option(min=1, help="stop after this number of tokens")] = None,
+    adopt: Annotated[bool, typer.Option("--adopt", help="continue the run with a changed config")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="derive the dataset again from stored completions, send no request")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="start a new run; the earlier run is kept under another name")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show the prompts and the expected numbers, send no request")
+    ] = False,
+    view: Annotated[bool, typer.Option("--view", help="show the run in the browser while it goes on")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make a dataset. Running the same command again resumes."""
+    """Make a dataset. The same command again resumes the run."""
     check_exclusive(adopt=adopt, offline=offline, fresh=fresh)
     with loading():
         from explore_async.cli.start_run import start_run
@@ -79,7 +85,7 @@ def demo(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """A small dataset from a small model on this machine, in minutes."""
+    """Make a small dataset with a small model on this machine, in minutes."""
     with loading():
         from explore_async.cli.start_run import start_run
         from explore_async.config.load import load
@@ -89,16 +95,18 @@ def demo(
 def plan(  # noqa: PLR0917 - an option each
     config: ConfigArgument,
     profile: Annotated[
-        Profile, typer.Option(metavar="NAME", help="an engine on a GPU; an unknown name lists them")
+        Profile, typer.Option(metavar="NAME", help="a model on a GPU; an unknown name lists all profiles")
     ] = "h100-qwen3-8b",
-    gpus: Annotated[int, typer.Option(min=1, max=1024, help="engines, one a GPU")] = 1,
-    example_tokens: Annotated[int, typer.Option(min=1, max=100_000, help="tokens of one example, on average")] = 100,
+    gpus: Annotated[int, typer.Option(min=1, max=1024, help="the number of GPUs, each with an engine")] = 1,
+    example_tokens: Annotated[
+        int, typer.Option(min=1, max=100_000, help="the mean number of tokens of an example")
+    ] = 100,
     overrides: SetOption = None,
     window: WindowOption = None,
     max_examples: MaxExamplesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a run would take before servers of a known speed: rehearsed on a clock of its own, nothing is asked."""
+    """Estimate the time, tokens and GPU hours of a run with servers of a known speed. No request is sent."""
     with loading():
         from explore_async.config.load import load
         from explore_async.planning.plan import plan as rehearse
@@ -116,8 +124,8 @@ def plan(  # noqa: PLR0917 - an option each
         print_json(document(result, profile))
 
 
-def init(domain: Annotated[str, typer.Argument(help='what the data is about, for example "cooking"')]) -> None:
-    """Print a commented config for a domain of your own."""
+def init(domain: Annotated[str, typer.Argument(help='the subject of the data, for example "cooking"')]) -> None:
+    """Print a config with comments for a domain of yours."""
     from explore_async.config.load import template
 
     typer.echo(template(domain), nl=False)

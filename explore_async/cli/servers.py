@@ -1,4 +1,4 @@
-"""The commands serve and bench: start a server on this machine, measure servers."""
+"""The commands serve and bench: start a server on this machine, measure endpoints."""
 
 from __future__ import annotations
 
@@ -17,25 +17,34 @@ from explore_async.errors import ConfigError
 
 def serve(  # noqa: PLR0917 - an option each
     context: typer.Context,
-    engine: Annotated[Engine, typer.Option(help="embedded: llama.cpp on this machine")] = "embedded",
+    engine: Annotated[
+        Engine, typer.Option(help="embedded is llama.cpp; auto takes vllm where it is installed and there is a GPU")
+    ] = "embedded",
     model: Annotated[
-        str, typer.Option(help="embedded: of the registry, or a .gguf file; vllm: a hub name or a folder")
+        str, typer.Option(help="embedded: a registered name or a .gguf file; vllm: a name on the hub or a folder")
     ] = "qwen2.5-coder-1.5b",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port")] = 8000,
     slots: Annotated[
-        int | None, typer.Option(min=1, help="requests answered at once [default: 2, with vllm and simulated 256]")
+        int | None,
+        typer.Option(min=1, help="requests that are processed at the same time (default: 2; vllm and simulated: 256)"),
     ] = None,
-    context_tokens: Annotated[int | None, typer.Option("--context", min=256, help="tokens of one request")] = None,
-    tensor_parallel: Annotated[int, typer.Option(min=1, help="vllm: GPUs that share the model")] = 1,
-    data_parallel: Annotated[int, typer.Option(min=1, help="vllm: copies of the model")] = 1,
-    latency: Annotated[float, typer.Option(min=0, help="simulated: mean seconds an answer takes")] = 0.0,
+    context_tokens: Annotated[
+        int | None, typer.Option("--context", min=256, help="the most tokens of a request, prompt and completion")
+    ] = None,
+    tensor_parallel: Annotated[
+        int, typer.Option(min=1, help="vllm: the number of GPUs that share one copy of the model")
+    ] = 1,
+    data_parallel: Annotated[int, typer.Option(min=1, help="vllm: the number of copies of the model")] = 1,
+    latency: Annotated[float, typer.Option(min=0, help="simulated: the mean time of a completion in seconds")] = 0.0,
     profile: Annotated[
         Profile | None,
-        typer.Option(metavar="NAME", help="simulated: as fast as this engine on a GPU; an unknown name lists them"),
+        typer.Option(
+            metavar="NAME", help="simulated: as fast as this model on a GPU; an unknown name lists all profiles"
+        ),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Start a server on this machine and keep it until Ctrl-C. What follows `--` goes to vLLM as it is."""
+    """Start a server on this machine and keep it until Ctrl-C. Arguments after `--` go to vLLM."""
     import asyncio
 
     from explore_async.cli.keep_serving import keep_serving, keep_simulating
@@ -46,7 +55,7 @@ def serve(  # noqa: PLR0917 - an option each
         say(text, quiet=quiet)
 
     if context.args and engine in {"embedded", "simulated"}:
-        raise ConfigError(f"{' '.join(context.args)}: only vLLM takes arguments of its own")
+        raise ConfigError(f"{' '.join(context.args)}: only vLLM takes arguments after --")
     if engine == "simulated":
         pace = None if profile is None else PROFILES[profile].with_slots(slots or PROFILES[profile].slots)
         asyncio.run(keep_simulating(port=port, slots=slots or 256, latency_s=latency, profile=pace, say=report))
@@ -65,20 +74,36 @@ def serve(  # noqa: PLR0917 - an option each
 
 def bench(  # noqa: PLR0917 - an option each
     endpoints: Annotated[list[str], typer.Argument(metavar="ENDPOINT...", help="URLs of OpenAI-compatible servers")],
-    config: Annotated[str, typer.Option("--config", help="whose prompts: a file or preset")] = "brainstorming",
+    config: Annotated[
+        str, typer.Option("--config", help="a YAML file or a preset, whose prompts are sent")
+    ] = "brainstorming",
     model: ModelOption = None,
-    listed: Annotated[str | None, typer.Option("--concurrency", metavar="N,N", help="the levels to measure")] = None,
-    most: Annotated[int, typer.Option(min=1, max=100_000, help="or 1, 4, 16, ... up to this")] = 256,
-    requests: Annotated[int, typer.Option(min=1, help="a level asks at least so many, and twice what it holds")] = 16,
-    seconds: Annotated[float, typer.Option(min=0.1, help="after which a level begins no more requests")] = 60.0,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="limit of an answer [default: the config's]")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="the same prompts again [default: new ones]")] = None,
-    api_key_env: Annotated[str | None, typer.Option(metavar="NAME", help="the variable that holds the key")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="written there, with a plot beside it")] = None,
+    listed: Annotated[
+        str | None, typer.Option("--concurrency", metavar="N,N", help="the levels of concurrency to measure")
+    ] = None,
+    most: Annotated[
+        int, typer.Option(min=1, max=100_000, help="without --concurrency: the levels are 1, 4, 16 … up to this")
+    ] = 256,
+    requests: Annotated[
+        int, typer.Option(min=1, help="the fewest requests of a level; a level sends at least twice its concurrency")
+    ] = 16,
+    seconds: Annotated[float, typer.Option(min=0.1, help="the time after which a level sends no more requests")] = 60.0,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="the most tokens of a completion (default: as in the config)")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="the same seed sends the same prompts (default: random)")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="the environment variable that holds the API key")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="write the result there, with a plot beside it")
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure endpoints with the prompts of a run: tokens per second and latencies by concurrency."""
+    """Measure endpoints with the prompts of a run: tokens per second and latencies at each concurrency."""
     from explore_async.config.load import load
     from explore_async.measuring.command import bench, levels
 
