@@ -1,4 +1,4 @@
-"""`run --dry-run`: a rendered prompt of each kind and what to expect. Asks nothing, writes nothing."""
+"""`run --dry-run`: shows a prompt of each kind and the size of the run. It asks and writes nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_REQUESTS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Upper bounds of a run in which every answer is read whole and nothing is dropped. Tokens are estimates."""
+    """Upper bounds: the size of a run if all completions are read whole and nothing is dropped. Tokens: estimates."""
 
     tasks: int
     examples: int
@@ -44,12 +44,12 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
         document = {"expected": expected, "prompts": prompts}
         sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
         return
-    for kind, question in prompts.items():
+    for kind, chat_request in prompts.items():
         console.print(Text(f"── {kind} ", style="bold"))
-        for message in question.messages:
+        for message in chat_request.messages:
             content = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in message["content"])
             console.print(Text(f"[{message['role']}]\n{content}\n"), soft_wrap=True)
-    console.print(Text("── to expect, when nothing is dropped", style="bold"))
+    console.print(Text("── the run, if nothing is dropped", style="bold"))
     console.print(
         f"{expected.tasks:,} tasks, {expected.examples:,} examples, {expected.requests:,} requests,\n"
         f"about {expected.prompt_tokens:,} prompt and {expected.completion_tokens:,} completion tokens "
@@ -58,7 +58,7 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
 
 
 def expect(recipe: Recipe) -> Expectation:
-    """By arithmetic on the planned size of the trees."""
+    """The size of the run, by arithmetic on the planned size of the trees."""
     planned = [1]
     for depth in range(recipe.exploration.depth):
         planned.append(planned[-1] * recipe.exploration.breadth_at(depth))
@@ -80,7 +80,7 @@ def expect(recipe: Recipe) -> Expectation:
     generates = domains * sum(
         count * max(1, -(-quota // recipe.generation.per_request)) for count, quota in zip(planned, quotas, strict=True)
     )
-    sizes: dict[str, int] = {"tasks": 0}
+    sizes: dict[str, int] = {"tasks": 0, "examples": 0}
     for kind, chat_request in sample_prompts(recipe).items():
         sizes[KINDS[kind].brings] = _tokens(chat_request)  # of a backtrack, which follows the lookahead
     children = (sum(planned) - 1) * domains
@@ -93,17 +93,17 @@ def expect(recipe: Recipe) -> Expectation:
     )
 
 
-def _tokens(question: ChatRequest) -> int:
-    return sum(len(message["content"]) for message in question.messages) // _CHARACTERS_PER_TOKEN
+def _tokens(chat_request: ChatRequest) -> int:
+    return sum(len(message["content"]) for message in chat_request.messages) // _CHARACTERS_PER_TOKEN
 
 
 def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
-    """The first prompt of each kind, as the explorer asks it when the answers are made of numbered names."""
+    """The first prompt of each kind, in a run whose completions are made of numbered names."""
     recipe = recipe.model_copy(update={"window": 1, "lag": 1})
     render = PromptBook(recipe).render
     prompts: dict[str, ChatRequest] = {}
     wanted = sum(1 for kind in KINDS.values() if recipe.exploration.depth or kind.brings == "examples")
-    commits = play(Explorer(recipe), lambda request: Completion(_answer(recipe, request), "stop", 0, 0))
+    commits = play(Explorer(recipe), lambda request: Completion(_completion(recipe, request), "stop", 0, 0))
     for request, _, _ in islice(commits, _MOST_REQUESTS):
         if request.kind not in prompts:
             prompts[request.kind] = render(request)
@@ -112,7 +112,7 @@ def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
     return prompts
 
 
-def _answer(recipe: Recipe, request: Request) -> str:
+def _completion(recipe: Recipe, request: Request) -> str:
     count = int(request.prompt.values["count"])
     if KINDS[request.kind].brings == "examples":
         item: list[dict[str, Any]] = [{"instruction": "-", "input": "", "output": "-"}]

@@ -13,9 +13,10 @@ from support.scripted import recipe_config
 from support.streaming_server import DONE, FINISH, event, paced, raw, streaming, text, usage
 
 from explore_async.errors import EndpointError
+from explore_async.measuring.bottleneck import BUSY_SHARE, LATE_MS
 from explore_async.measuring.figures import LevelFigures
 from explore_async.measuring.sweep import Sweep, SweepPlan
-from explore_async.serving.endpoints import roster
+from explore_async.serving.endpoints import availability
 from explore_async.settings.operation import EndpointSettings
 
 SPREAD = dict.fromkeys(("mean", "p50", "p90", "p99"), float)
@@ -97,24 +98,30 @@ async def test_the_command_measures_a_simulated_server(tmp_path):
         assert one["total_tokens_per_s"] > one["output_tokens_per_s"]
         assert one["ttft_ms"]["mean"] < one["e2e_ms"]["mean"]
         assert one["e2e_ms"]["p50"] <= one["e2e_ms"]["p90"] <= one["e2e_ms"]["p99"]
-    assert many["bottleneck"] == "queue"
+    busy = many["client"]["cpu_share"] >= BUSY_SHARE or many["client"]["loop_lag_p99_ms"] >= LATE_MS
+    assert many["bottleneck"] == ("client" if busy else "queue")
     assert many["server"]["running"]["most"] == 8
     assert found["recommended_concurrency"] == 16
-    for told in ("concurrency", "time to first token", "bottleneck", r"queue: [\d.]+\s+requests\s+waited"):
-        assert re.search(told, result.stderr)
+    reason = "this process" if busy else r"[\d.]+\s+requests\s+waited"
+    for shown in ("concurrency", "time to first token", "bottleneck", rf"{many['bottleneck']}: {reason}"):
+        assert re.search(shown, result.stderr)
 
 
 async def test_figures_are_those_of_the_servers_pace():
-    """8 answers of 40 tokens, 4 at a time, each 0.1 s + 9 x 0.02 s: two rounds; three endpoints take even shares."""
+    """8 completions of 40 tokens, 4 at a time, each of 0.1 s + 9 x 0.02 s: no time is less than the server took, the
+    times fit together, and two endpoints take even shares.
+    """
     async with streaming(paced(0.1, 0.02, 10, 40)) as one, streaming(paced(0.1, 0.02, 10, 40)) as other:
         found = (await sweep(one)).levels[0]
         both = (await sweep(one, other, requests=12)).levels[0]
-    assert found.seconds == pytest.approx(0.6, abs=0.25)
+    assert found.seconds > 2 * 0.27
     assert found.output_tokens_per_s == pytest.approx(320 / found.seconds)
-    assert found.ttft_ms.p50 == pytest.approx(105, abs=40)
-    assert found.itl_ms.p50 == pytest.approx(21, abs=10)
-    assert found.tpot_ms.p50 == pytest.approx(180 / 39, rel=0.4)
-    assert found.e2e_ms.p50 == pytest.approx(285, abs=80)
+    assert found.ttft_ms.p50 > 98
+    assert found.e2e_ms.p50 > 270
+    streamed_ms = found.e2e_ms.mean - found.ttft_ms.mean
+    assert found.tpot_ms.mean == pytest.approx(streamed_ms / 39)
+    assert found.itl_ms.mean * 9 == pytest.approx(streamed_ms, rel=0.5)
+    assert found.itl_ms.mean * 9 <= streamed_ms + 1e-6
     assert [one.completed for one in both.endpoints] == [8, 8]
     assert both.in_flight == 8
     assert found.server is None
@@ -160,7 +167,7 @@ async def test_what_no_request_can_pass_ends_the_sweep_at_once(monkeypatch: pyte
     """The first warm-up says so, as an error that names the endpoint; and all endpoints have to be there and serve the
     model.
     """
-    monkeypatch.setattr(roster, "CONNECT_PATIENCE_S", 0.2)
+    monkeypatch.setattr(availability, "CONNECT_PATIENCE_S", 0.2)
     async with streaming(raw(event({"error": {"message": "no such grammar"}}), pause_s=0)) as url:
         with pytest.raises(EndpointError, match="no such grammar"):
             await sweep(url)
@@ -205,6 +212,6 @@ async def test_an_interrupted_sweep_shows_what_it_has(tmp_path):
 )
 def test_bad_input_has_its_code(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, told: str):
     """With a message that says what to do."""
-    monkeypatch.setattr(roster, "CONNECT_PATIENCE_S", 0.2)
+    monkeypatch.setattr(availability, "CONNECT_PATIENCE_S", 0.2)
     result = in_process("bench", *arguments)
     assert (result.code, told in result.stderr) == (code, True), result.stderr

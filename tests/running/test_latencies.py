@@ -1,0 +1,30 @@
+"""When a request counts as lost."""
+
+from __future__ import annotations
+
+from explore_async.running.latencies import Latencies
+
+
+def test_a_deadline_is_five_times_the_p99_of_its_kind() -> None:
+    """Never shorter than the first deadline; None for a kind with too few latencies, whatever the others have."""
+    latencies = Latencies(first_deadline_s=60)
+    for _ in range(19):
+        latencies.note("generate", 20.0)
+    assert latencies.deadline_s("generate") is None
+    latencies.note("generate", 20.0)
+    assert latencies.deadline_s("generate") == 100
+    assert latencies.deadline_s("lookahead") is None
+    for _ in range(20):
+        latencies.note("lookahead", 0.1)
+    assert latencies.deadline_s("lookahead") == 60
+    assert latencies.slowest_s == 20
+
+
+def test_only_the_latest_latencies_count() -> None:
+    """A slow start is forgotten."""
+    latencies = Latencies(first_deadline_s=1)
+    assert latencies.slowest_s == 0
+    for seconds in [50.0] * 100 + [2.0] * 200:
+        latencies.note("generate", seconds)
+    assert latencies.deadline_s("generate") == 10
+    assert latencies.slowest_s == 2
