@@ -210,7 +210,7 @@ async def test_an_edited_file_is_named_all_the_same(
     (tmp_path / "run" / name).write_bytes(b"".join(lines))
     result = await run(tmp_path / "run", NOBODY)
     assert result.code == 4
-    assert f"{name}, line 8" in result.stderr
+    assert f"{name}, line 8" in result.json["error"]
 
 
 async def test_another_recipe_begins_at_nothing(tmp_path: Path, whole: tuple[Path, dict[str, Any]]) -> None:

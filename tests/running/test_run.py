@@ -480,7 +480,7 @@ async def test_a_slow_write_of_the_tree_never_lands_on_the_last(tmp_path: Path, 
         await asyncio.sleep(0.05)
     tree = orjson.loads((tmp_path / "run" / "tree.json").read_bytes())
     assert begun
-    assert begun[-1] < result.kept == _kept(tree["trees"][0])
+    assert begun[0] < result.kept == _kept(tree["trees"][0])
 
 
 def _kept(task: dict) -> int:

@@ -18,6 +18,7 @@ import orjson
 import pytest
 
 from explore_async.cli.app import main
+from support.template import Template
 
 ROOT = Path(__file__).parents[2]
 PRELOAD = Path(__file__).parent / "preload"
@@ -54,19 +55,40 @@ class Finished:
 
 def environment(**more: str) -> dict[str, str]:
     """Ours, without what would make each process compile all modules anew."""
-    left_out = ("COV_", "PYTHONDONTWRITEBYTECODE")
+    left_out = ("COV_", "PYTEST_", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     return {**inherited, "PYTHONPATH": path, "PYTHONWARNINGS": "default", **more}
 
 
 async def launch(*arguments: str | Path, **env: str) -> asyncio.subprocess.Process:
+    """The command in a process of its own, as a copy of one that has loaded the program in the same environment."""
+    wanted = environment(**env)
+    if (template := _template(wanted)) is not None:
+        return await template.start([str(argument) for argument in arguments])
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "explore_async", *map(str, arguments)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=environment(**env),
+        env=wanted,
     )
+
+
+_templates: list[Template] = []
+_environments: list[dict[str, str]] = []
+"""Those of the processes that were started without a template."""
+
+
+def _template(wanted: dict[str, str]) -> Template | None:
+    """None for an environment that is wanted for the first time, except the suite's own: most are wanted only once."""
+    for template in _templates:
+        if template.environment == wanted:
+            return template
+    if sys.platform != "linux" or (wanted != environment() and wanted not in _environments):
+        _environments.append(wanted)
+        return None
+    _templates.append(Template(wanted))
+    return _templates[-1]
 
 
 async def finished(process: asyncio.subprocess.Process) -> Finished:

@@ -1,0 +1,200 @@
+"""A process that has loaded the program and forks a copy of itself for each command: loading takes longer than most runs.
+
+A copy is a process like any other: its own pid, signals, limits, working directory, files, exit code, and death by
+kill -9. It shares with the other copies how the interpreter was started and what it has imported. A test of these
+starts an interpreter of its own (`launch` with variables of the environment, or `subprocess`).
+
+This file is both ends. As a program it is the template, which reads commands from a socket:
+
+    suite --(arguments, folder, stdin, stdout, stderr, pipe for its end)--> template --fork--> keeper --fork--> command
+
+The keeper is the command's parent. It writes the command's pid, and later its status, to the pipe, and then ends.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_LARGEST = 1 << 20
+_LEFT_OUT = ("explore_async.__main__", "explore_async.analysis")
+_FILES = 4
+"""Stdin, stdout, stderr and the pipe."""
+_PID = struct.Struct("i")
+_END = struct.Struct("id")
+"""Exit code, negative for a signal, and seconds of processor time."""
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """The end of a pipe that is read from."""
+
+    reader: asyncio.StreamReader
+    transport: asyncio.ReadTransport
+
+    @classmethod
+    async def opened(cls, file: int) -> Pipe:
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(file, "rb", buffering=0)
+        )
+        return cls(reader, transport)
+
+
+class Command(asyncio.subprocess.Process):
+    """The command as asyncio would show it, had this process started it."""
+
+    used_s = 0.0
+    """Processor time of all commands so far."""
+
+    def __init__(self, pid: int, stdout: Pipe, stderr: Pipe, end: Pipe) -> None:
+        self.pid = pid
+        self.stdin = None
+        self.stdout, self.stderr = stdout.reader, stderr.reader
+        self._pipes = [stdout, stderr, end]
+        self._code: int | None = None
+        self._ended = asyncio.create_task(self._note_end(end.reader))
+
+    async def _note_end(self, end: asyncio.StreamReader) -> None:
+        self._code, seconds = _END.unpack(await end.readexactly(_END.size))
+        Command.used_s += seconds
+
+    @property
+    def returncode(self) -> int | None:
+        return self._code
+
+    async def wait(self) -> int:
+        await asyncio.shield(self._ended)
+        assert self._code is not None
+        return self._code
+
+    async def communicate(self, input: None = None) -> tuple[bytes, bytes]:  # noqa: A002 - asyncio's name
+        assert input is None
+        assert self.stdout is not None
+        assert self.stderr is not None
+        stdout, stderr = await asyncio.gather(self.stdout.read(), self.stderr.read())
+        await self.wait()
+        for pipe in self._pipes:
+            pipe.transport.close()
+        await asyncio.sleep(0)  # transports close their files in the loop's next turn
+        return stdout, stderr
+
+    def send_signal(self, number: int) -> None:
+        if self._code is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Template:
+    """Owns the process that is copied; it ends with the suite's."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,  # as the copies' will be: Python looks only once at what it writes to
+                stderr=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+            )
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        self._socket.close()
+        self._process.communicate()
+
+    async def start(self, arguments: list[str]) -> Command:
+        """A copy that runs `explore-async` with these arguments in this process's working directory."""
+        (stdout, their_stdout), (stderr, their_stderr), (end, their_end) = (os.pipe() for _ in range(3))
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        theirs = [nothing, their_stdout, their_stderr, their_end]
+        message = json.dumps({"arguments": arguments, "folder": str(Path.cwd())}).encode()
+        self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs))])
+        for file in theirs:
+            os.close(file)
+        ended = await Pipe.opened(end)
+        first = await ended.reader.read(_PID.size)
+        assert first, self._process.communicate()[1].decode()
+        (pid,) = _PID.unpack(first)
+        return Command(pid, await Pipe.opened(stdout), await Pipe.opened(stderr), ended)
+
+
+def _serve(commands: socket.socket) -> None:
+    """The template's loop; a command returns from it, and the template does when the suite is gone."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for the suite
+    while True:
+        message, files, _, _ = socket.recv_fds(commands, _LARGEST, _FILES)
+        if not message:
+            os._exit(0)
+        if os.fork() == 0:
+            commands.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if (pid := os.fork()) == 0:
+                _become(json.loads(message), files)
+                return
+            _keep(pid, files)
+        for file in files:
+            os.close(file)
+
+
+def _keep(pid: int, files: list[int]) -> None:
+    *standard, end = files
+    for file in standard:
+        os.close(file)
+    os.write(end, _PID.pack(pid))
+    _, status, usage = os.wait4(pid, 0)
+    os.write(end, _END.pack(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime))
+    os._exit(0)
+
+
+def _become(command: dict[str, object], files: list[int]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(str(command["folder"]))
+    for place, file in enumerate(files[:3]):
+        os.dup2(file, place)
+    for file in files:
+        os.close(file)
+    sys.argv = ["explore-async", *map(str, command["arguments"])]  # type: ignore[call-overload]
+
+
+def _load() -> None:
+    """What most commands import sooner or later; what only some need, and is large, stays out."""
+    for module in pkgutil.walk_packages(explore_async.__path__, "explore_async."):
+        if not module.name.startswith(_LEFT_OUT) and "parquet" not in module.name:
+            importlib.import_module(module.name)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this file's folder
+
+    import explore_async
+    from rouge_kernels import warm_up
+
+    _load()
+    warm_up()
+    gc.freeze()  # a copy that ends need not look through what it never touched
+    _serve(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_module("explore_async", run_name="__main__", alter_sys=True)
