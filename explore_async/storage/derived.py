@@ -42,6 +42,8 @@ class DerivedFile:
         self._path = path
         self._lines: list[bytes] = []
         self._line_number = begin.lines
+        self._difference: str | None = None
+        """The first one that was met: what comes after it can't be compared."""
         try:
             check_regular(path)
             self._file = path.open("r+b" if path.exists() else "w+b")
@@ -74,6 +76,8 @@ class DerivedFile:
         return lines
 
     def write(self, lines: list[bytes]) -> None:
+        if self._difference is not None:
+            raise StorageError(self._difference)
         try:
             self._check_size()
             for line in lines:
@@ -87,11 +91,12 @@ class DerivedFile:
         if self._left_to_compare:
             present = self._file.read(min(len(line), self._left_to_compare))
             if present != line[: len(present)]:
-                raise StorageError(
+                self._difference = (
                     f"{self._path}, line {self._line_number}: the file is not what the stored completions lead to. "
                     "It was edited or damaged, or completions that it was made of were lost with the power: "
                     f"{self._remedy}"
                 )
+                raise StorageError(self._difference)
             self._left_to_compare -= len(present)
             line = line[len(present) :]
             if not self._left_to_compare:

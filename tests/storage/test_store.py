@@ -122,12 +122,15 @@ def test_a_derived_file_goes_on_where_it_was_cut(lines: list[str], data: st.Data
 
 
 def test_a_derived_file_that_differs_names_its_line(tmp_path: Path) -> None:
-    """A changed byte is an error with its line, and nothing is overwritten; so are bytes beyond the end."""
+    """A changed byte is an error with its line, also for what is written later, and nothing is overwritten; so are bytes beyond the end."""
     path = tmp_path / "d.jsonl"
     path.write_bytes(b"1\n2\n3\n4\n")
     file = DerivedFile(path)
     for number in (1, 2, 9):
         file.append(number)
+    with pytest.raises(StorageError, match=r"d\.jsonl, line 3"):
+        file.write(file.take())
+    file.append(5)
     with pytest.raises(StorageError, match=r"d\.jsonl, line 3"):
         file.write(file.take())
     file.close()
