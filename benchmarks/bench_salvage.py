@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import shutil
 import statistics
@@ -18,6 +17,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from corpora import machine, report
 
 from explore_async.errors import StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Prompt, Request
@@ -97,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +122,7 @@ def main() -> None:
             seconds = (time.monotonic() - began) / times
             results[name] = {"times": times, "least": min(shares), "mean": statistics.mean(shares), "seconds": seconds}
             print(f"{name:<36} {times:>5} {min(shares):>11.2%} {results[name]['mean']:>10.2%} {seconds:>7.1f}")
-    print(json.dumps({"rows": arguments.rows, "results": results}))
+    report({"machine": machine(), "rows": arguments.rows, "results": results}, arguments.out)
 
 
 if __name__ == "__main__":

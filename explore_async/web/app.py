@@ -1,7 +1,7 @@
-"""`explore-async view`: serves the page and what it asks for, on loopback, to read only.
+"""`explore-async view`: a read-only web server on loopback, for the page and its data.
 
-The page gets texts as JSON and puts them into text nodes. A request that names another host than this machine is
-refused, so that no web page elsewhere can read runs through a name that points here.
+The page gets texts as JSON and puts them into text nodes. A request that names another host than this machine gets an
+error, so that no web page elsewhere can read runs through a host name that points here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from explore_async.curation.collections.run_data import RunData, is_run_data
 from explore_async.errors import ConfigError, DataError, ExploreError
 from explore_async.web import reading
 
-_BETWEEN_LOOKS_S = 1.0
+_POLL_INTERVAL_S = 1.0
 _PING_EVERY = 15
 _LONGEST_NUMBER = 15
 _HOSTS = {"localhost", "127.0.0.1", "::1"}
@@ -41,23 +41,23 @@ _FILES = {
     "/view.js": ("view.js", "text/javascript"),
     "/view.css": ("view.css", "text/css"),
 }
-_LISTS: dict[str, reading.What] = {"kept": "kept", "dropped": "dropped", "failed": "failed"}
-_GIVEN: web.AppKey[list[Path]] = web.AppKey("given", list)
+_LISTS: dict[str, reading.ListName] = {"kept": "kept", "dropped": "dropped", "failed": "failed"}
+_PATHS: web.AppKey[list[Path]] = web.AppKey("paths", list)
 _RUNS: web.AppKey[list[Path]] = web.AppKey("runs", list)
 
 
 class _BadQuery(ExploreError):
-    """What was asked for cannot be meant."""
+    """A parameter of the query has no valid value."""
 
 
-def application(given: Sequence[Path]) -> web.Application:
-    """For these run directories, and those that are or come to be in these folders. Raises DataError."""
+def application(paths: Sequence[Path]) -> web.Application:
+    """Serves these run directories, and all that are in these folders now or later. Raises DataError."""
     app = web.Application(middlewares=[_guarded])
-    app[_GIVEN], app[_RUNS] = list(given), runs_in(given)
+    app[_PATHS], app[_RUNS] = list(paths), runs_in(paths)
     for path, (name, kind) in _FILES.items():
         body = (files("explore_async.web") / name).read_bytes()
         app.router.add_get(path, partial(_static, body=body, kind=kind))
-    app.router.add_get("/favicon.ico", _nothing)
+    app.router.add_get("/favicon.ico", _no_content)
     app.router.add_get("/api/runs", _runs)
     app.router.add_get("/api/runs/{number}/state", _state)
     app.router.add_get("/api/runs/{number}/events", _events)
@@ -67,10 +67,10 @@ def application(given: Sequence[Path]) -> web.Application:
 
 
 @contextlib.asynccontextmanager
-async def serving(given: Sequence[Path], port: int) -> Any:
-    """Serves while entered; gives the URL. Raises ConfigError where the port is taken."""
-    app = await asyncio.to_thread(application, given)
-    # a reader of events who goes away ends them
+async def serving(paths: Sequence[Path], port: int) -> Any:
+    """Serves while entered, and yields the URL. Raises ConfigError where the port is in use."""
+    app = await asyncio.to_thread(application, paths)
+    # handler_cancellation: a closed connection ends its stream of events
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
     await runner.setup()
     try:
@@ -79,33 +79,33 @@ async def serving(given: Sequence[Path], port: int) -> Any:
             await site.start()
         except OSError as error:
             raise ConfigError(f"--port {port}: {error.strerror or error}") from error
-        assert site._server is not None  # noqa: SLF001 - aiohttp tells a port of its own choice nowhere else
+        assert site._server is not None  # noqa: SLF001 - aiohttp exposes a port of its own choice nowhere else
         (address, *_) = runner.addresses
         yield f"http://{address[0]}:{address[1]}"
     finally:
         await runner.cleanup()
 
 
-async def view(given: Sequence[Path], *, port: int, announce: Callable[[str], None]) -> None:
+async def view(paths: Sequence[Path], *, port: int, announce: Callable[[str], None]) -> None:
     """Serves until SIGINT or SIGTERM. `announce` gets the URL."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with serving(given, port) as url:
+    async with serving(paths, port) as url:
         announce(url)
         await stop.wait()
 
 
 def runs_in(paths: Sequence[Path]) -> list[Path]:
-    """The directories that are meant: these, or those in a folder of runs. Raises DataError where there is none."""
-    found: list[Path] = []
+    """Run directories among these paths and in these folders. Raises DataError for a path that holds none."""
+    runs: list[Path] = []
     for path in paths:
         inside = runs_inside(path)
         if not inside and not is_run_data(path):
-            RunData.read(path)  # says why it is none
-        found += inside or [path]
-    return found
+            RunData.read(path)  # raises the reason
+        runs += inside or [path]
+    return runs
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -114,13 +114,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     if _hostname(request) not in _HOSTS:
-        return web.json_response({"error": "this view is for this machine only"}, status=403)
+        return web.json_response({"error": "this view serves this machine only"}, status=403)
     try:
         response = await handler(request)
     except ExploreError as error:
         response = web.json_response({"error": str(error)}, status=400 if isinstance(error, _BadQuery) else 404)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        response = web.json_response({"error": f"this is not what a run writes: {error!r}"}, status=404)
+        response = web.json_response({"error": f"the files of this run cannot be read: {error!r}"}, status=404)
     if not response.prepared:
         response.headers.update(_HEADERS)
     return response
@@ -141,7 +141,7 @@ async def _static(_request: web.Request, *, body: bytes, kind: str) -> web.Respo
     return web.Response(body=body, content_type=kind, charset="utf-8")
 
 
-async def _nothing(_request: web.Request) -> web.Response:
+async def _no_content(_request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
@@ -149,7 +149,7 @@ def _run_of(request: web.Request) -> Path:
     runs = request.app[_RUNS]
     number = _number(request.match_info["number"])
     if number is None or number >= len(runs):
-        raise DataError("there is no such run")
+        raise DataError("no such run")
     return runs[number]
 
 
@@ -158,11 +158,11 @@ def _json(document: Any) -> web.Response:
 
 
 async def _runs(request: web.Request) -> web.Response:
-    """All of them, also those that cannot be read; new ones in the folders come last, so that numbers stay."""
+    """All runs, also those that cannot be read. New ones come last, so that the numbers of the others stay."""
 
     def read() -> list[dict[str, str]]:
         known = request.app[_RUNS]
-        known += [path for folder in request.app[_GIVEN] for path in runs_inside(folder) if path not in known]
+        known += [path for folder in request.app[_PATHS] for path in runs_inside(folder) if path not in known]
         return [_named(path) for path in known]
 
     return _json(await asyncio.to_thread(read))
@@ -180,52 +180,52 @@ async def _state(request: web.Request) -> web.Response:
 
 
 async def _examples(request: web.Request) -> web.Response:
-    asked = request.query
-    offset, what = _number(asked.get("offset", "0")), asked.get("what", "kept")
+    query = request.query
+    offset, what = _number(query.get("offset", "0")), query.get("what", "kept")
     if offset is None:
-        raise _BadQuery("offset is no number of bytes")
+        raise _BadQuery("offset is not a number of bytes")
     if what not in _LISTS:
-        raise _BadQuery(f"what is one of {', '.join(_LISTS)}")
-    found = await asyncio.to_thread(
-        reading.listed,
+        raise _BadQuery(f"what has to be one of {', '.join(_LISTS)}")
+    document = await asyncio.to_thread(
+        reading.list_rows,
         _run_of(request),
         _LISTS[what],
-        task=asked.get("task", ""),
-        query=asked.get("query", ""),
+        task=query.get("task", ""),
+        query=query.get("query", ""),
         offset=offset,
     )
-    return _json(found)
+    return _json(document)
 
 
 async def _evidence(request: web.Request) -> web.Response:
-    run, asked = _run_of(request), request.query
-    if "request" in asked:
-        return _json(await asyncio.to_thread(reading.exchange, run, asked["request"]))
-    return _json(await asyncio.to_thread(reading.evidence, run, asked.get("id", "")))
+    run, query = _run_of(request), request.query
+    if "request" in query:
+        return _json(await asyncio.to_thread(reading.exchange, run, query["request"]))
+    return _json(await asyncio.to_thread(reading.evidence, run, query.get("id", "")))
 
 
 def _state_or_error(run: Path) -> bytes:
     try:
         return orjson.dumps(reading.state(run))
-    except ExploreError as error:  # gone, or damaged: it may come back
+    except ExploreError as error:  # the run may be moved away or unfinished, and come back
         return orjson.dumps({"error": str(error)})
 
 
 async def _events(request: web.Request) -> web.StreamResponse:
-    """The state whenever it has changed, as server-sent events."""
+    """Sends the state as a server-sent event whenever it has changed."""
     run = _run_of(request)
     response = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
     await response.prepare(request)
-    seen = None
-    quiet = 0
+    sent = None
+    polls = 0
     with contextlib.suppress(ConnectionResetError):
         while True:
             now = await asyncio.to_thread(reading.version, run)
-            if now != seen:
-                seen, quiet = now, 0
+            if now != sent:
+                sent, polls = now, 0
                 body = await asyncio.to_thread(_state_or_error, run)
                 await response.write(b"data: " + body + b"\n\n")
-            elif (quiet := quiet + 1) % _PING_EVERY == 0:
+            elif (polls := polls + 1) % _PING_EVERY == 0:
                 await response.write(b": still here\n\n")
-            await asyncio.sleep(_BETWEEN_LOOKS_S)
+            await asyncio.sleep(_POLL_INTERVAL_S)
     return response

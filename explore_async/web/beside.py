@@ -1,4 +1,4 @@
-"""`run --view`: the view in a process of its own beside a run, so that whoever looks on costs the run nothing."""
+"""`run --view`: the view in a process of its own, so that its users cost the run nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STOPS_WITHIN_S = 5.0
 
 
 class ViewBeside:
-    """Passes on what an observer is told, and starts the view when the run has its directory. Owns its process."""
+    """An observer that passes everything on to another one. Owns the process of the view."""
 
     def __init__(self, observer: Observer, path: Path) -> None:
         self._observer = observer
@@ -44,7 +44,7 @@ class ViewBeside:
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
         self._observer.began(recipe, run)
         command = python("-m", "explore_async", "view", str(self._path), "--port", "0", "--open")
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=importable(), text=True)  # noqa: S603 - ourselves
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=importable(), text=True)  # noqa: S603 - our own program
 
     def phase(self, text: str) -> None:
         self._observer.phase(text)
@@ -60,6 +60,6 @@ class ViewBeside:
 
 
 def open_browser(url: str) -> None:
-    """Where there is one; whoever has none reads the URL."""
+    """Opens the URL where there is a browser; without one the user has the URL on the terminal."""
     with suppress(webbrowser.Error, OSError):
         webbrowser.open(url)

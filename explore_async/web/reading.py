@@ -1,7 +1,7 @@
-"""What the view shows of a run, read from its files: bounded in time and size, whatever the run's.
+"""Reads what the view shows of a run from its files, in bounded time and memory however large the run is.
 
-Lists are read from an offset in bytes on, at most for `PATIENCE_S`, and say where the next reading begins: a search
-through a million lines comes in pieces, and nobody waits for the whole.
+Lists are read from an offset in bytes on, for at most `MOST_SECONDS`, and name the offset of the next part: a search
+through a million lines comes in parts, so that the first ones show at once.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from explore_async.exploration.values import Completion
 from explore_async.storage.rows import StoredRequest
 
 LIVE_FILE = "live.json"
-PATIENCE_S = 0.4
+MOST_SECONDS = 0.4
 MOST_LISTED = 50
 LONGEST_LISTED = 600
 LONGEST_SHOWN = 200_000
-"""Characters of a text in a list, and of one that is looked at."""
+"""Most characters of a text in a list, and of a completion in the evidence."""
 _FRESH_S = 10.0
-_AROUND = 60
-_REMEMBERED = 16
+_CONTEXT_CHARACTERS = 60
+_CACHED_RUNS = 16
 
 Stamp: TypeAlias = tuple[int, int]
-"""When a file was written, and its size."""
-What = Literal["kept", "dropped", "failed"]
+"""Time of the last change of a file, in ns, and its size in bytes."""
+ListName = Literal["kept", "dropped", "failed"]
 
 
 def state(path: Path) -> dict[str, Any]:
-    """The tree and the figures as they are now."""
+    """The present tree and figures."""
     run = _run(path, *(_stamp(path / name) for name in ("config.json", "data.json", "stats.json")))
     live = _live(path)
     try:
@@ -58,44 +58,44 @@ def state(path: Path) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CACHED_RUNS)
 def _run(path: Path, *_stamps: Stamp) -> RunData:
-    """As it was read when its files were last written: a run says something every second, and little of it is new."""
+    """The run, read again only when one of its files has changed: a run writes every second."""
     return RunData.read(path)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CACHED_RUNS)
 def _nodes(path: Path, _stamp: Stamp) -> list[dict[str, Any]]:
     return [_node(node) for root in RunData.read(path).trees() for node in below(root)]
 
 
 def version(path: Path) -> tuple[Stamp, ...]:
-    """Changes whenever something that `state` reads does."""
+    """A value that changes whenever a file that `state` reads changes."""
     names = ("tree.json", "stats.json", LIVE_FILE, "config.json", "data.json")
     return tuple(_stamp(path / name) for name in names)
 
 
-def listed(path: Path, what: What, *, task: str, query: str, offset: int) -> dict[str, Any]:
-    """Kept examples, what was dropped, or requests that failed, from `offset` on: of a task and those below it, with
-    `query` in it.
+def list_rows(path: Path, what: ListName, *, task: str, query: str, offset: int) -> dict[str, Any]:
+    """Kept examples, dropped items or failed requests from `offset` on, of a task and those below it, that contain
+    `query`.
     """
     file = path / ("dataset.jsonl" if what == "kept" else "decisions.jsonl")
     wanted = query.casefold()
     rows: list[dict[str, Any]] = []
-    ends = time.monotonic() + PATIENCE_S
+    ends = time.monotonic() + MOST_SECONDS
     end = None
     for start, line in whole_lines(file, offset):
         if len(rows) >= MOST_LISTED or time.monotonic() > ends:
             end = start
             break
         if task and f'"{task}'.encode() not in line:
-            continue  # spares most lines their parsing
+            continue  # so that most lines need no parsing
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
-            continue  # the run is just writing it
+            continue  # the run is writing this line
         if _is(what, row) and _is_of(row, task) and _holds(row, wanted):
-            rows.append(_short(row) | _found(row, wanted))
+            rows.append(_short(row) | _hit(row, wanted))
     size = file.stat().st_size if file.is_file() else 0
     return {"rows": rows, "next": end, "searched": (end if end is not None else size), "of": size}
 
@@ -108,7 +108,7 @@ def evidence(path: Path, wanted: str) -> dict[str, Any]:
     run = RunData.read(path)
     rows = find_evidence(run, wanted)
     if rows is None:
-        raise DataError(f"there is no task and no example {wanted}")
+        raise DataError(f"no task and no example has the id {wanted}")
     decision = _taken_over(rows, wanted) if rows.decision is None else rows.decision
     shown: dict[str, Any] = {"decision": decision}
     if decision.get("what") == "example":
@@ -122,7 +122,7 @@ def exchange(path: Path, key: str) -> dict[str, Any]:
     """The request of this key and its outcome: the evidence for what has no id. DataError where nothing is stored."""
     stored = find_request(RunData.read(path), key)
     if stored is None:
-        raise DataError(f"nothing is stored for a request {key}")
+        raise DataError(f"no outcome is stored for the request {key}")
     return _exchange(stored)
 
 
@@ -153,7 +153,7 @@ def _taken_over(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
 
 
 def _live(path: Path) -> dict[str, Any]:
-    """What the run last said of itself; `on` while it says something."""
+    """The last live.json of the run; its `on` is true while the run keeps writing it."""
     file = path / LIVE_FILE
     try:
         document = orjson.loads(file.read_bytes())
@@ -180,7 +180,7 @@ def _stamp(file: Path) -> Stamp:
     return status.st_mtime_ns, status.st_size
 
 
-def _is(what: What, row: Mapping[str, Any]) -> bool:
+def _is(what: ListName, row: Mapping[str, Any]) -> bool:
     return what == "kept" or (row.get("what") == "failure" if what == "failed" else row.get("kept") is False)
 
 
@@ -193,14 +193,15 @@ def _holds(row: Mapping[str, Any], wanted: str) -> bool:
     return not wanted or any(wanted in value.casefold() for value in row.values() if isinstance(value, str))
 
 
-def _found(row: Mapping[str, Any], wanted: str) -> dict[str, Any]:
-    """Where a search found something that the list does not show."""
+def _hit(row: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+    """The place where a search matched, unless the list shows it anyway."""
     if not wanted or wanted in str(row.get("instruction") or "")[:LONGEST_LISTED].casefold():
         return {}
     for name in ("instruction", "input", "output"):
         text = row.get(name)
         if isinstance(text, str) and (at := text.casefold().find(wanted)) >= 0:
-            return {"found": {"field": name, "text": text[max(0, at - _AROUND) : at + len(wanted) + _AROUND]}}
+            around = text[max(0, at - _CONTEXT_CHARACTERS) : at + len(wanted) + _CONTEXT_CHARACTERS]
+            return {"found": {"field": name, "text": around}}
     return {}
 
 

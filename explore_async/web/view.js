@@ -1,7 +1,7 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
-const el = (name, text, attributes = {}) => { const one = document.createElement(name); if (text != null) one.textContent = plain(text); for (const [key, value] of Object.entries(attributes)) one.setAttribute(key, value); return one; };
-// Control characters, and those that turn the direction of text, are shown as a mark.
+const el = (name, text, attributes = {}) => { const element = document.createElement(name); if (text != null) element.textContent = plain(text); for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value); return element; };
+// Control characters, and characters that change the direction of text, are shown as U+FFFD.
 const plain = (text) => String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 const number = (value, digits = 0) => value == null ? "–" : Number(value).toLocaleString("en", { maximumFractionDigits: digits });
 const of = (what) => `api/runs/${$("runs").value}/${what}`;
@@ -17,7 +17,7 @@ async function get(path) {
 async function start() {
   await runs();
   $("runs").addEventListener("change", open);
-  $("runs").addEventListener("focus", () => runs().catch(() => {}));  // there may be new ones
+  $("runs").addEventListener("focus", () => runs().catch(() => {}));  // new runs may have appeared
   open();
 }
 
@@ -41,7 +41,7 @@ function open() {
     if (first || (state.live.on && !before)) list();
     first = false;
   };
-  events.onerror = () => { $("status").textContent = "this view has ended; explore-async view shows the run again"; };
+  events.onerror = () => { $("status").textContent = "the view has been stopped; start it again with: explore-async view"; };
 }
 
 function figure(name, value) {
@@ -54,7 +54,7 @@ function line(values) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 150 26"); svg.setAttribute("aria-hidden", "true");
   const most = Math.max(...values, 1), path = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
-  path.setAttribute("points", values.map((one, index) => `${(150 * index) / Math.max(1, values.length - 1)},${25 - 24 * one / most}`).join(" "));
+  path.setAttribute("points", values.map((value, index) => `${(150 * index) / Math.max(1, values.length - 1)},${25 - 24 * value / most}`).join(" "));
   path.setAttribute("fill", "none"); path.setAttribute("stroke", "currentColor"); path.setAttribute("stroke-width", "1.5");
   svg.append(path);
   return svg;
@@ -98,7 +98,7 @@ function tree() {
 
 function choose(item) {
   selected = item.dataset.task;
-  for (const one of $("tree").children) { const is = one === item; one.setAttribute("aria-selected", String(is)); one.tabIndex = is ? 0 : -1; }
+  for (const other of $("tree").children) { const chosen = other === item; other.setAttribute("aria-selected", String(chosen)); other.tabIndex = chosen ? 0 : -1; }
   item.focus();
   list();
   if (selected) evidence({ id: selected });
@@ -124,7 +124,7 @@ async function list(more = false) {
     if (mine !== asked) return;
     for (const row of found.rows) $("list").append(entry(row));
     rows += found.rows.length; next = found.next;
-    $("found").textContent = `${number($("list").children.length)} shown` + (next == null ? ", that is all" : ` of the first ${number(100 * found.searched / Math.max(1, found.of))} %`);
+    $("found").textContent = `${number($("list").children.length)} shown` + (next == null ? ", the end" : ` of the first ${number(100 * found.searched / Math.max(1, found.of))} %`);
     if (next == null || rows >= 50) break;
   }
   $("more").hidden = next == null;
@@ -146,7 +146,7 @@ async function evidence(row) {
   const mine = ++looked;
   let found;
   try { found = await get(of(`evidence?${new URLSearchParams(row.id ? { id: row.id } : { request: row.request })}`)); } catch (error) { if (mine === looked) $("evidence").replaceChildren(el("p", error.message, { class: "soft" })); return; }
-  if (mine !== looked) return;  // something else was chosen meanwhile
+  if (mine !== looked) return;  // another item was chosen meanwhile
   const shown = el("dl");
   const add = (name, text, long) => { if (text == null || text === "") return; shown.append(el("dt", name), el("dd", text, long ? { class: "long" } : {})); };
   const decision = found.decision ?? row, example = found.example;
@@ -157,7 +157,7 @@ async function evidence(row) {
   else add("instruction", decision.instruction ?? decision.excerpt);
   if (found.nearest) add(`nearest, ROUGE-L ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);
   for (const message of found.request?.messages || []) add(`prompt, ${message.role}`, message.content, true);
-  if (found.answer) { add("raw answer", found.answer.text, true); add("answered by", `${found.answer.model} at ${found.answer.endpoint} in ${number(found.answer.seconds, 1)} s; ${number(found.answer.prompt_tokens)} tokens read (${number(found.answer.cached_tokens)} cached), ${number(found.answer.completion_tokens)} written`); }
+  if (found.answer) { add("raw completion", found.answer.text, true); add("completed by", `${found.answer.model} at ${found.answer.endpoint} in ${number(found.answer.seconds, 1)} s; ${number(found.answer.prompt_tokens)} tokens read (${number(found.answer.cached_tokens)} cached), ${number(found.answer.completion_tokens)} written`); }
   if (found.failure) add("failed", `${found.failure.kind}: ${found.failure.detail}`, true);
   $("evidence").replaceChildren(shown);
 }

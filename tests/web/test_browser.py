@@ -173,7 +173,7 @@ def test_the_view_of_a_live_run(browser: Browser, tmp_path: Path, beside: InThre
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelectorAll('#list li').length > 0")
     page.locator("#list li button").first.press("Enter")
-    page.wait_for_function("() => document.querySelector('#evidence').innerText.includes('raw answer')")
+    page.wait_for_function("() => document.querySelector('#evidence').innerText.includes('raw completion')")
     watched.check()
     beside.run(view.__aexit__(None, None, None))
     beside.run(server.__aexit__(None, None, None))

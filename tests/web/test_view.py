@@ -220,7 +220,7 @@ async def test_readers_of_events_may_go(tmp_path: Path) -> None:
 
 def test_a_search_through_much_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of 40 MB being appended to: no single reading takes long, no row is lost between two, half lines wait."""
-    monkeypatch.setattr(reading, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(reading, "MOST_SECONDS", 0.05)
     row = {"id": "0-0.0", "task_id": "0", "task_path": ["x"], "instruction": "i" * 300, "input": "", "output": "o"}
     filler = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) * 100_000
     wanted = orjson.dumps({**row, "id": "0-1.0", "instruction": "the needle"}, option=orjson.OPT_APPEND_NEWLINE)
@@ -229,7 +229,7 @@ def test_a_search_through_much_comes_in_pieces(tmp_path: Path, monkeypatch: pyte
     offset: int | None = 0
     pieces = 0
     while offset is not None:
-        piece = reading.listed(tmp_path, "kept", task="", query="needle", offset=offset)
+        piece = reading.list_rows(tmp_path, "kept", task="", query="needle", offset=offset)
         found += piece["rows"]
         offset, pieces = piece["next"], pieces + 1
     assert [one["id"] for one in found] == ["0-1.0"]
