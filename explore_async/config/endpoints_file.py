@@ -1,4 +1,4 @@
-"""A file that lists endpoints and is read again whenever it changes, so that servers can come and go during a run.
+"""A file that lists endpoints. It is read again whenever it changes, so that servers can come and go during a run.
 
 YAML: a list of URLs, or of mappings as under `operation.endpoints`.
 """
@@ -22,15 +22,15 @@ _LIST = TypeAdapter(tuple[EndpointSettings, ...])
 
 
 def read_endpoints(path: Path) -> tuple[EndpointSettings, ...]:
-    """Raises ConfigError where the file is no list of endpoints, or an empty one."""
+    """The endpoints of the file. Raises ConfigError where it is not a list of endpoints, or empty."""
     try:
         listed = yaml_text.load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except yaml_text.NO_YAML as error:
-        raise ConfigError(f"{path}: this is no YAML: {error}") from error
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(listed, list) or not listed:
-        raise ConfigError(f"{path}: a list of endpoints is expected, one `- http://host:8000/v1` a line")
+        raise ConfigError(f"{path}: a list of endpoints is expected, with lines such as `- http://host:8000/v1`")
     try:
         return _LIST.validate_python(listed)
     except ValidationError as error:
@@ -39,12 +39,12 @@ def read_endpoints(path: Path) -> tuple[EndpointSettings, ...]:
         where = ".".join(map(str, field))
         fault = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            fault = f"unknown key; there are {', '.join(EndpointSettings.model_fields)}"
+            fault = f"unknown key; the keys are {', '.join(EndpointSettings.model_fields)}"
         raise ConfigError(f"{path}: endpoint {int(number) + 1}{f', {where}' if where else ''}: {fault}") from error
 
 
 async def changes(path: Path) -> AsyncIterator[tuple[EndpointSettings, ...] | ConfigError]:
-    """What the file lists each time it has changed, or what is wrong with it. Never ends."""
+    """Yields the endpoints of the file each time it has changed, or the error in it. Never ends."""
     seen = _state(path)
     while True:
         await asyncio.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""YAML in, settings out. Every complaint names file, key and fault, and for a misspelling what was meant."""
+"""Settings from YAML. Errors name the file, the key and the fault; for a misspelled key they suggest another."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def load(
 
 
 def server(document: dict[str, Any]) -> ServerSettings:
-    """The settings of a server that was asked for on the command line."""
+    """The settings of a server that the command line starts. Raises ConfigError."""
     try:
         return ServerSettings.model_validate(document)
     except ValidationError as error:
@@ -72,13 +72,13 @@ def server(document: dict[str, Any]) -> ServerSettings:
 
 
 def template(domain: str) -> str:
-    """The commented config for a domain of one's own."""
+    """A commented config, for a domain of the user's own."""
     text = presets()[Path(_TEMPLATE).stem].read_text(encoding="utf-8")
     return text.replace("My domain", _quoted(domain))
 
 
 def _quoted(text: str) -> str:
-    """As YAML wants it: in quotes where they are needed, and line breaks of every kind by their escapes."""
+    """The text as a YAML scalar: in quotes where it needs them, with line breaks as escapes."""
     return yaml.safe_dump(text, allow_unicode=text.isprintable(), width=10_000).removesuffix("...\n").removesuffix("\n")
 
 
@@ -87,7 +87,7 @@ def _find(config: str) -> Path:
     if path.is_file() or (path.is_fifo() and path.is_relative_to("/dev")):  # /dev/stdin, <(...)
         return path
     if path.exists() and not path.is_dir():
-        raise ConfigError(f"{config}: a config is a plain file, or comes by /dev/stdin")
+        raise ConfigError(f"{config}: a config is a regular file, or /dev/stdin")
     known = presets()
     if config in known:
         return known[config]
@@ -100,9 +100,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = yaml_text.load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: this is no UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except yaml_text.NO_YAML as error:
-        raise ConfigError(f"{path}: this is no YAML: {error}") from error
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if document is None:
@@ -127,7 +127,9 @@ def _override(document: dict[str, Any], override: str) -> None:
     try:
         value = yaml_text.load(text)
     except yaml_text.NO_YAML as error:
-        raise ConfigError(f"--set {name}: the value is no YAML: {getattr(error, 'problem', None) or error}") from error
+        raise ConfigError(
+            f"--set {name}: the value is not valid YAML: {getattr(error, 'problem', None) or error}"
+        ) from error
     target: Any = document
     *above, last = name.strip().split(".")
     for step in above:
@@ -150,7 +152,7 @@ def _below(target: Any, step: str, name: str) -> Any:
 
 def _position(target: list[Any], step: str, name: str) -> int:
     if not step.isdecimal() or int(step) >= len(target):
-        raise ConfigError(f"--set {name}: {step} is no position in a list of {len(target)}")
+        raise ConfigError(f"--set {name}: {step} is not a position in a list of {len(target)}")
     return int(step)
 
 
@@ -193,7 +195,7 @@ def _place_endpoints(document: dict[str, Any], urls: Sequence[str], concurrency:
 
 
 def _read_prompts(document: dict[str, Any], beside: Path) -> None:
-    """`prompts:` names a folder; its templates become part of the recipe."""
+    """`prompts:` names a folder. Its templates become part of the recipe."""
     folder = document.get("prompts")
     if not isinstance(folder, str):
         return
@@ -205,19 +207,19 @@ def _read_prompts(document: dict[str, Any], beside: Path) -> None:
         raise ConfigError(f"prompts: {path}: {error}") from error
     if not document["prompts"]:
         names = ", ".join(file.name for file in known.values())
-        raise ConfigError(f"prompts: {path} holds none of {names}")
+        raise ConfigError(f"prompts: {path} contains none of {names}")
 
 
 def _place_known(document: dict[str, Any], beside: Path) -> None:
-    """The paths of `against:` count from the config's folder."""
+    """Paths under `against:` are relative to the folder of the config."""
     known = document.get("against")
     if not isinstance(known, list):
         return
-    for position, one in enumerate(known):
-        if isinstance(one, str):
-            known[position] = str(beside / one)
-        elif isinstance(one, dict) and isinstance(one.get("path"), str):
-            known[position] = {**one, "path": str(beside / one["path"])}
+    for position, texts in enumerate(known):
+        if isinstance(texts, str):
+            known[position] = str(beside / texts)
+        elif isinstance(texts, dict) and isinstance(texts.get("path"), str):
+            known[position] = {**texts, "path": str(beside / texts["path"])}
 
 
 def _complaint(detail: ErrorDetails) -> str:
@@ -228,9 +230,9 @@ def _complaint(detail: ErrorDetails) -> str:
         known = _fields_at(detail["loc"][:-1])
         return f"{where}: unknown key{_suggestion(str(detail['loc'][-1]), known)}"
     message = detail["msg"].removeprefix("Value error, ")
-    given = detail["input"]
-    tellable = isinstance(given, str | int | float | bool) and not _may_be_secret(detail["loc"])
-    shown = f" (given: {_short(given)})" if tellable else ""
+    value = detail["input"]
+    may_be_shown = isinstance(value, str | int | float | bool) and not _may_be_secret(detail["loc"])
+    shown = f" (given: {_short(value)})" if may_be_shown else ""
     return f"{where}: {message[0].lower()}{message[1:]}{shown}"
 
 
@@ -239,19 +241,19 @@ def _general(location: Sequence[int | str]) -> str:
 
 
 def _may_be_secret(location: Sequence[int | str]) -> bool:
-    """A key where the name of its variable belongs, a password in a URL."""
+    """True where a user may have put a key instead of the name of its variable, or a password into a URL."""
     return location[-1] in {"url", "api_key_env", "api_key_file"} or "endpoints" in location[-2:]
 
 
-def _short(given: object) -> str:
+def _short(value: object) -> str:
     try:
-        return str(given)[:80]
-    except ValueError:  # Python writes no number of thousands of digits
-        return "a number beyond all bounds"
+        return str(value)[:80]
+    except ValueError:  # Python does not write numbers of thousands of digits
+        return "a number of thousands of digits"
 
 
 def _is_branch(step: int | str) -> bool:
-    """Whether it is the member of a union that pydantic tried: users know nothing of these."""
+    """True for a member of a union that pydantic tried: it means nothing to a user."""
     return isinstance(step, str) and (step == "int" or step.startswith(("tuple[", "constrained-", "literal[")))
 
 
@@ -267,7 +269,7 @@ def _model_in(annotation: Any) -> Any:
     """The settings model inside an annotation such as tuple[Domain, ...] or Server | None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
+    return next((model for inner in get_args(annotation) if (model := _model_in(inner)) is not None), None)
 
 
 def _suggestion(word: str, known: Sequence[str]) -> str:

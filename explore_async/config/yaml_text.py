@@ -1,4 +1,4 @@
-"""YAML as values: nothing in it is run, and nothing in it grows beyond its size."""
+"""Values from YAML. Nothing in the text is run, and aliases cannot make it grow without bounds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 NO_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""What `load` raises. PyYAML lets the last two through: a date with a 13th month, brackets a thousand deep."""
+"""Exceptions that `load` raises. Two are not of PyYAML: for a date with a 13th month, and brackets a thousand deep."""
 MOST_REPEATED = 100_000
-"""Values that aliases may add to those that are written out; a few lines of them can stand for billions."""
+"""Most values that aliases may add: a few lines of aliases can stand for billions of values."""
 
 
 def load(text: str) -> Any:
@@ -17,7 +17,7 @@ def load(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice, of which YAML would silently take the last, and too many aliases."""
+    """Raises an error for too many aliases, and for a key that is in a mapping twice: YAML takes the last silently."""
 
     def get_single_node(self) -> yaml.Node | None:
         node: yaml.Node | None = super().get_single_node()
@@ -33,23 +33,21 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"{key.value!r} stands here twice", key.start_mark
-                    )
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is here twice", key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
 def _unfolded(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """How many values the node stands for. `sizes`: those of the nodes that were looked at, by their identity."""
+    """The number of values that the node stands for. `sizes`: those of the nodes seen so far, by their id()."""
     known = sizes.get(id(node))
     if known is not None:
         return known
-    sizes[id(node)] = 1  # one that holds itself is refused by whoever takes the values
+    sizes[id(node)] = 1  # a node that contains itself; the settings do not accept its value
     below: list[yaml.Node] = []
     if isinstance(node, yaml.SequenceNode):
         below = node.value
     elif isinstance(node, yaml.MappingNode):
         below = [part for pair in node.value for part in pair]
-    sizes[id(node)] = 1 + sum(_unfolded(one, sizes) for one in below)
+    sizes[id(node)] = 1 + sum(_unfolded(child, sizes) for child in below)
     return sizes[id(node)]

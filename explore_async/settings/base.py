@@ -1,4 +1,4 @@
-"""What all settings models share: no unknown keys, no changes afterwards, only finite numbers."""
+"""The base of all settings models: no unknown keys, no changes afterwards, only finite numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user may write: a recipe that is not resolved yet, and the operation beside it."""
+"""The content of a config file: a recipe that is not resolved yet, and the operation beside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RecipeConfig(RecipeFields):
     """The recipe as a user writes it. The model, the window and the lag may be left open."""
 
     def resolved(self, *, model: str, slots: int, against: tuple[ResolvedKnownTexts, ...] | None = None) -> Recipe:
-        """The recipe with everything decided that the first start decides.
+        """The recipe with the decisions of the first start: model, window, lag, digests of known texts.
 
         `model`: taken where the config names none. `slots`: requests that the servers process at once; an automatic
         window is a multiple of them. `against`: the known texts with their digests; None leaves the digests out, for a

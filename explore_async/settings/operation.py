@@ -1,4 +1,4 @@
-"""The operation of a run: how the data is made. Nothing here may change a byte of the data."""
+"""The operation of a run: the settings that do not change a byte of the data."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pydantic import AfterValidator, Field, model_validator
 from explore_async.settings.base import Argument, Settings
 
 WINDOW_PER_FOUND_SLOT = 8
-"""With less of the window for each request in flight, one slow answer would leave the servers idle."""
+"""Least window for each request in flight, where the concurrency of an endpoint is found out. With less, one slow
+completion leaves the servers idle.
+"""
 ASSUMED_SLOTS = 256
-"""Of an endpoint that is to find out itself how much it takes: vLLM's default."""
+"""Requests that an endpoint is assumed to process at once, where its concurrency is found out: vLLM's default."""
 _SHORTEST_KEY = 20
 
 NO_SECRETS = (
@@ -22,7 +24,7 @@ NO_SECRETS = (
 
 
 def may_hold_secrets(url: str) -> bool:
-    """Whether a URL has, or may be meant to have, a user, a password or a token in it."""
+    """True when a URL has, or seems to have, a user, a password or a token in it."""
     return "@" in url or "?" in url
 
 
@@ -43,7 +45,7 @@ def _variable_name(name: str | None) -> str | None:
 
 
 def _is_like_a_key(name: str) -> bool:
-    """Keys such as hf_… and gsk_… could be names of variables."""
+    """True for long mixed names: keys such as hf_… and gsk_… could be names of variables, too."""
     mixed = any(c.islower() for c in name) and any(c.isupper() or c.isdigit() for c in name)
     return mixed and len(name) >= _SHORTEST_KEY
 
@@ -53,20 +55,20 @@ class EndpointSettings(Settings):
 
     url: Annotated[str, AfterValidator(_http_url)]
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
-    """Most requests in flight there; auto finds out how many keep its batch full."""
+    """Most requests in flight at this endpoint; auto finds out how many keep its batch full."""
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """Of two endpoints with equally many free slots, the one of twice the weight counts as having twice as many."""
+    """Requests go where most slots are free; with a weight of 2, free slots count twice."""
     api_key_env: Annotated[str | None, AfterValidator(_variable_name)] = None
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
     api_key_file: Annotated[str, Field(min_length=1)] | None = None
-    """Or a file that holds it and that nobody else can read. ~ is the home directory."""
+    """Or a file with the key that no other user can read. ~ is the home directory."""
     ca_file: Annotated[str, Field(min_length=1)] | None = None
     """Certificates (PEM) of the authorities that vouch for an https:// endpoint, instead of the system's."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
     model: str | dict[str, str] | None = None
-    """The name under which this endpoint serves the run's model, where it differs. Where the run has several models:
-    a mapping from those that are served here to their names here; None takes what it lists under the run's names."""
+    """The name under which this endpoint serves the run's model, where it differs. Where the run has several models: a
+    mapping from the run's names to the names at this endpoint; None means that the names are the same."""
 
     @model_validator(mode="before")
     @classmethod
@@ -81,7 +83,7 @@ class EndpointSettings(Settings):
 
 
 class VllmSettings(Settings):
-    """What vLLM is started with beside the model; `args` go to it as they are."""
+    """Arguments of vLLM beside the model. `args` go to it as they are."""
 
     dtype: Argument = "auto"
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
@@ -91,45 +93,45 @@ class VllmSettings(Settings):
 
 
 class ServerSettings(Settings):
-    """A server that the run starts and stops. embedded is llama.cpp; auto takes vLLM where it and a GPU are there."""
+    """A server that the run starts and stops. embedded is llama.cpp; auto takes vLLM where vLLM and a GPU are there."""
 
     engine: Literal["embedded", "vllm", "auto"] = "embedded"
     model: Argument = "qwen2.5-coder-1.5b"
     """embedded: a model of the registry or a .gguf file; vLLM: a hub name or a folder."""
     slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Requests answered at once, with vLLM by each data-parallel rank. None: 2 embedded, 256 with vLLM."""
+    """Requests processed at once, with vLLM by each data-parallel rank. None: 2 embedded, 256 with vLLM."""
     context_tokens: Annotated[int, Field(ge=256)] | None = None
-    """Of one request. None: 2,048 embedded, what the model has with vLLM."""
+    """Context of one request. None: 2,048 embedded; with vLLM the context length of the model."""
     vllm: VllmSettings = VllmSettings()
 
 
 class Retries(Settings):
-    """The attempts of a request, and the waits between them."""
+    """Attempts of a request that fails, and the waits between them, in seconds."""
 
     attempts: Annotated[int, Field(ge=1)] = 5
-    """A request that failed this often while others succeeded is given up and counted as failed."""
+    """After this many attempts, while other requests succeed, a request counts as failed."""
     first_wait_s: Annotated[float, Field(gt=0)] = 0.5
     longest_wait_s: Annotated[float, Field(gt=0)] = 30.0
 
 
 class Operation(Settings):
-    """How the data is made: nothing here changes it."""
+    """The settings that do not change the data."""
 
     endpoints: tuple[EndpointSettings, ...] = ()
     endpoints_file: Argument | None = None
-    """A YAML list of endpoints instead, read again whenever it changes."""
+    """A YAML file with a list of endpoints, in place of `endpoints`. It is read again whenever it changes."""
     server: ServerSettings | None = None
     retries: Retries = Retries()
     stall_s: Annotated[float, Field(gt=0)] = 600.0
-    """A run without a single answer for this long, in seconds, ends with the cause; it can be resumed."""
+    """Seconds without any completion after which a run ends and names the cause; it can be resumed."""
     failure_rate: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """A run of whose last 200 answers more than this share failed or held nothing readable ends with the cause; it can
-    be resumed. 1: never."""
+    """A run ends and names the cause when more than this share of its last 200 requests failed or brought nothing
+    readable; it can be resumed. 1: never."""
     wall_time_s: Annotated[float, Field(gt=0)] | None = None
     durability: Literal["normal", "full"] = "normal"
-    """normal survives kill -9; full also power loss, at a cost per group of answers."""
+    """normal survives kill -9; full also power loss, at a cost per group of completions."""
     retry_failed: bool = False
     report: bool = True
-    """Whether a run that has ended writes report.html, of what its data covers."""
+    """True: a run that has ended writes report.html, about what its data covers."""
     spacy_model: Argument | None = None
-    """What that report parses instructions with; None for English."""
+    """The spaCy model that parses instructions for the report; None for English."""

@@ -16,13 +16,13 @@ from pydantic import Field, JsonValue, model_validator
 from explore_async.settings.base import Argument, Settings
 
 Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
-"""What a request asks for."""
+"""The kind of a request: what it asks for."""
 
 MEANING = 2
-"""Raised whenever parsing, filtering or exploring changes what the same answers lead to."""
+"""Version of the rules: raise it when parsing, filtering or exploring makes other data of the same completions."""
 
 SIMULATED = "simulated"
-"""The model of a server without one. What is made with it is labelled, so that nobody takes it for data."""
+"""The model name of a simulated server. Everything made with it is labelled, so that no user takes it for data."""
 
 
 class SeedExample(Settings):
@@ -34,8 +34,8 @@ class SeedExample(Settings):
 
 
 class SeedTask(Settings):
-    """A task that is there from the start, with what is below it. Its examples are shown in its prompts and in those of
-    its sub-tasks, and are never written anew.
+    """A task that is in the tree from the start, with its sub-tasks. Its examples are demonstrations in its prompts and
+    in those of its sub-tasks; they are never part of the dataset.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -66,13 +66,13 @@ class ResolvedKnownTexts(KnownTexts):
     """Known texts as a recipe holds them: the path may change, the texts may not."""
 
     digest: str | None = None
-    """Digest of the texts; None where nobody has read them."""
+    """Digest of the texts; None where they have not been read."""
 
 
 class Domain(Settings):
-    """One tree. `name` is the root task; `description` says to the model what belongs to it.
+    """One tree. `name` is the root task; `description` tells the model what belongs to it.
 
-    `topics` and `styles` vary what is asked: each generate request gets one of each, in turn.
+    `topics` and `styles` vary the prompts: each generate request gets one of each, in turn.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -83,12 +83,12 @@ class Domain(Settings):
     styles: tuple[str, ...] = ()
 
     def all_examples(self) -> Iterator[SeedExample]:
-        """Its own and those of all its tasks."""
+        """The examples of the domain and of all its tasks."""
         waiting: list[Domain | SeedTask] = [self]
         while waiting:
-            one = waiting.pop(0)
-            yield from one.examples
-            waiting += one.tasks
+            node = waiting.pop(0)
+            yield from node.examples
+            waiting += node.tasks
 
 
 class Exploration(Settings):
@@ -99,9 +99,9 @@ class Exploration(Settings):
     breadth: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (8, 6)
     """Most children of a task, by its depth; the last value holds for all deeper tasks."""
     step: Annotated[int, Field(ge=1, le=50)] = 3
-    """Most sub-tasks asked for in one request."""
+    """Most sub-tasks of one request."""
     attempts: Annotated[int, Field(ge=1, le=20)] = 2
-    """A task is not asked for more sub-tasks after this many requests in a row brought nothing new."""
+    """A task gets no more sub-tasks after this many requests in a row brought nothing new."""
     order: Literal["depth_first", "breadth_first"] = "depth_first"
 
     @model_validator(mode="before")
@@ -128,9 +128,9 @@ class Generation(Settings):
     per_request: Annotated[int, Field(ge=1, le=100)] = 10
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 2
     inputs: bool = True
-    """Whether examples may have an input beside the instruction. Small models do better without."""
+    """True: examples may have an input beside the instruction. Small models do better without."""
     exhausted_after: Annotated[int, Field(ge=1)] = 3
-    """A task is exhausted after this many answers in a row of which less than `exhausted_below` was kept."""
+    """A task is exhausted after this many completions in a row of which less than `exhausted_below` was kept."""
     exhausted_below: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
@@ -138,11 +138,11 @@ class Targets(Settings):
     """The size of the dataset: at least one of `examples` and `per_task`."""
 
     examples: Annotated[int, Field(ge=1)] | None = None
-    """Kept examples in all."""
+    """Number of kept examples, in all."""
     per_task: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    """Kept examples of each task; a list gives them by depth, the last for all deeper ones."""
+    """Number of kept examples of each task. A list gives it by depth; its last value holds for all deeper tasks."""
     token_budget: Annotated[int, Field(ge=1)] | None = None
-    """Prompt and completion tokens, counted when an answer is committed."""
+    """Tokens of prompts and completions, counted when a request is committed."""
 
     @model_validator(mode="after")
     def _some_target(self) -> Targets:
@@ -164,7 +164,7 @@ class Filters(Settings):
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
     """An instruction whose ROUGE-L F with an earlier one is above this is dropped."""
     task_threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """The same for the names of tasks, which are short: one word of four in common weighs a lot."""
+    """The same for the names of tasks, which are short: one common word of four weighs a lot."""
     scope: Literal["run", "domain", "task"] = "run"
     tokenizer: Literal["auto", "rouge", "unicode"] = "auto"
     """auto: rouge_score's tokens for English, Unicode words (CJK by character) for other languages."""
@@ -236,7 +236,7 @@ class RecipeFields(Settings):
     def _names_differ(self) -> Self:
         names = [domain.name.casefold().strip() for domain in self.domains]
         if len(set(names)) < len(names):
-            raise ValueError("domains: each needs a name of its own")
+            raise ValueError("domains: two have the same name; give each a name of its own")
         return self
 
     @model_validator(mode="after")
@@ -246,14 +246,14 @@ class RecipeFields(Settings):
             needed = 1 + max((task.height for task in domain.tasks), default=-1)
             if 0 < depth < needed:  # at depth 0 the tasks are left out, to compare with exploration
                 raise ValueError(
-                    f"domains.{number}.tasks: they go {needed} levels deep, and exploration.depth is {depth}; raise it"
+                    f"domains.{number}.tasks: they are {needed} levels deep, but exploration.depth is {depth}; raise it"
                 )
         return self
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
         try:
-            _ = orjson.dumps([[self.model_dump(mode="json")]])  # where it is written it stands deeper
+            _ = orjson.dumps([[self.model_dump(mode="json")]])  # config.json nests it deeper
         except TypeError as error:  # a number beyond 64 bits, half a character, a value too deep
             raise ValueError(f"cannot be written as JSON: {error}") from error
         return self
@@ -264,7 +264,7 @@ class RecipeFields(Settings):
 
     @property
     def wanted_models(self) -> tuple[str, ...]:
-        """All logical models that are named, each once; none where the one served is to be taken."""
+        """All logical models that have a name, each once; empty where the endpoints' own model is taken."""
         kinds: tuple[Kind, ...] = get_args(Kind)
         return tuple(dict.fromkeys(name for kind in kinds if (name := self.model_of(kind))))
 
@@ -276,10 +276,10 @@ class RecipeFields(Settings):
 
 
 class _Rules(Settings):
-    """Comes first in a recipe that is written down."""
+    """The first key of a recipe in config.json."""
 
     meaning: int = MEANING
-    """Version of the rules by which completions become data."""
+    """Version of the rules that this data is made by."""
 
 
 class Recipe(RecipeFields, _Rules):

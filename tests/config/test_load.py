@@ -223,19 +223,19 @@ def test_no_override_breaks_anything(override: str | bytes) -> None:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("domains.1.name=b", "no position in a list of 1"),
-        ("domains.-1.name=b", "no position"),
-        ("domains.name=b", "no position"),
-        ("domains.0.tasks.7=b", "no position in a list of 1"),
+        ("domains.1.name=b", "not a position in a list of 1"),
+        ("domains.-1.name=b", "not a position"),
+        ("domains.name=b", "not a position"),
+        ("domains.0.tasks.7=b", "not a position in a list of 1"),
         ("seed", "write it as name=value"),
         (" =1", "write it as name=value"),
         ("seed.deep=1", "seed holds a value"),
-        ("name=2026-99-99", "no YAML"),
-        ("name=" + "[" * 5000, "no YAML"),
+        ("name=2026-99-99", "not valid YAML"),
+        ("name=" + "[" * 5000, "not valid YAML"),
     ],
 )
 def test_a_wrong_override_says_why(tmp_path: Path, override: str, says: str) -> None:
-    """Positions that are not there, values that hold nothing, texts that are no YAML."""
+    """Positions that are not there, values that hold nothing, texts that are not YAML."""
     with pytest.raises(ConfigError, match=says) as caught:
         config.load(written(tmp_path, yaml.safe_dump({**FULL, "seed": 3})), [override])
     assert str(caught.value).startswith("--set ")

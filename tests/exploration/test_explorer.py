@@ -350,7 +350,7 @@ def test_tasks_in_tasks_are_there_from_the_start() -> None:
 def test_a_tree_deeper_than_the_exploration_is_refused() -> None:
     """The message names the level that is needed."""
     domains = [{"name": "a", "tasks": [{"name": "b", "tasks": [{"name": "c", "tasks": [{"name": "d"}]}]}]}]
-    with pytest.raises(ValidationError, match=r"go 3 levels deep, and exploration\.depth is 2"):
+    with pytest.raises(ValidationError, match=r"are 3 levels deep, but exploration\.depth is 2"):
         recipe(domains=domains)
     assert recipe(domains=domains, exploration={"depth": 0}).domains
 

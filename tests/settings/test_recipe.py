@@ -72,9 +72,9 @@ def test_a_mistake_is_named(tmp_path: Path, change: dict, says: str) -> None:
     [
         (b"", "empty"),
         (b"- a\n- b\n", "mapping"),
-        (b"a: [1\n", "no YAML"),
+        (b"a: [1\n", "not valid YAML"),
         (b"name: caf\xe9\n", "UTF-8"),
-        (b"!!python/object/apply:os.system ['true']\n", "no YAML"),
+        (b"!!python/object/apply:os.system ['true']\n", "not valid YAML"),
     ],
 )
 def test_a_file_that_is_no_config(tmp_path: Path, content: bytes, says: str) -> None:
@@ -114,7 +114,7 @@ def test_prompts_of_ones_own(tmp_path: Path) -> None:
     folder.mkdir()
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump({**BASE, "prompts": "prompts"}))
-    with pytest.raises(ConfigError, match="holds none"):
+    with pytest.raises(ConfigError, match="contains none"):
         config.load(str(path))
     (folder / "generate.j2").write_text("[user]\nWrite about {{ task }}, {{ count }} times.")
     settings = config.load(str(path))
