@@ -1,8 +1,8 @@
-"""Which answer format brings more kept examples a second: JSON guided by a schema, or plain text with markers?
+"""Which answer format keeps more examples per second: JSON guided by a schema, or plain text with markers?
 
 The demo's recipe runs with the real 1.5B model on the embedded server, once in each format, with the same seed and
-target and nothing cached. Reported are kept examples a second of the run, what was read and dropped, and tokens written
-for each kept example. One server is started for each format; its start is not counted.
+target and without a cache. The table shows kept examples per second of the run, examples that were read and dropped,
+and tokens written for each kept example. Each format has its own server, whose start is not counted.
 
     python benchmarks/answer_format.py [--examples 12] [--seed 0]
 """
@@ -21,7 +21,7 @@ from explore_async.running.start import run
 
 
 class Clock:
-    """Observes a run: when the first request could be asked."""
+    """Observes a run and notes when the first request can be sent."""
 
     def phase(self, text: str) -> None: ...
 

@@ -1,7 +1,7 @@
 """How long does a batch of ten wait when the index holds a million texts, and how much memory does a text take?
 
-Texts are admitted in batches of ten until the index has the size wanted; the last `--batches` of them are timed one by
-one. Then the batches are timed while the index grows from the start, for the longest pause.
+Texts are admitted in batches of ten until the index has the wanted size; each of the last `--batches` is timed. Then
+the batches are timed while the index grows from the start, to find the longest pause.
 
     python benchmarks/bench_admit.py [--corpus FILE] [--size 1000000] [--out results/admit.json]
 """
@@ -23,7 +23,7 @@ BATCH = 10
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--corpus", type=Path, help="one text a line, .gz or not")
+    parser.add_argument("--corpus", type=Path, help="one text per line, .gz or not")
     parser.add_argument("--size", type=int, default=1_000_000, help="texts offered before the timed batches")
     parser.add_argument("--batches", type=int, default=2_000)
     parser.add_argument("--threshold", type=float, default=0.7)

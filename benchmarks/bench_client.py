@@ -1,14 +1,15 @@
-"""How many completions a second does one process take in, and what does each cost it?
+"""How many completions per second does one process receive, and what does each cost?
 
-A server in a process of its own answers after 0.2 s with one example or with ten, for as many as ask. Against it:
+A server in a process of its own answers each request after 0.2 s with one example or with ten. The clients:
 
-- bare: aiohttp and orjson in a loop, the answers thrown away. The ceiling.
-- openai: `openai.AsyncOpenAI`, the answers thrown away too.
-- ours: a whole run with everything on. Every answer is stored, parsed, filtered against a corpus that holds 100,000
-  texts already, and written to the dataset with its evidence.
+- bare: aiohttp and orjson in a loop, completions are discarded. This is the ceiling.
+- openai: `openai.AsyncOpenAI`, completions are discarded too.
+- ours: a whole run with all features. Every completion is stored, parsed, filtered against a corpus of 100,000 texts,
+  and written to the dataset with its evidence.
 
-CPU seconds a completion (all threads of the client) are the figure of record, since client and server share this
-machine. The methods take turns; medians of several rounds. All answers have to be there before anything is reported.
+The main figure is CPU seconds per completion (all threads of the client), because client and server share this
+machine. The methods take turns; the table shows medians of several rounds. All completions must have arrived before
+anything is reported.
 
     python benchmarks/bench_client.py [--out results/client.json]    (needs openai and matplotlib: the extra `bench`)
 """

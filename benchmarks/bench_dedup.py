@@ -1,11 +1,12 @@
-"""How long does removing near-duplicates take, from file to file, against brute force and against approximate methods?
+"""How long does the removal of near-duplicates take, from file to file, against brute force and approximate methods?
 
-Ours is the whole command in a process of its own, start-up included, and also its time beyond start-up (a run over one
-row). RapidFuzz decides the same by scoring every pair: measured at a size where it ends, and extrapolated with the
-square of the size. rensa and datasketch (MinHash with locality-sensitive hashing, 128 permutations, candidates taken at
-their word) are approximate: what they get wrong is counted against the exact result. They read and write the same files
-in this process, without any start-up; rensa makes its digests in bulk. At the small size all decisions of ours have to
-equal brute force before anything is timed. Growth is fitted on sizes up to `--largest`. All have all processors.
+Ours is the whole command in a process of its own, with its start-up, and also its time without start-up (that of a run
+over one row). RapidFuzz gives the same result by scoring every pair: it is measured at a size where it ends, and
+extrapolated with the square of the size. rensa and datasketch (MinHash with locality-sensitive hashing, 128
+permutations, candidates taken without a check) are approximate: their errors are counted against the exact result.
+They read and write the same files in this process, without start-up; rensa makes its digests in bulk. At the small
+size all our decisions must equal brute force before anything is timed. Growth is fitted on sizes up to `--largest`.
+All methods may use all processors.
 
     python benchmarks/bench_dedup.py [--corpus FILE] [--size 200000] [--largest 1000000] [--out results/dedup.json]
 """
@@ -36,12 +37,12 @@ THRESHOLD = 0.7
 BRUTE = 5_000
 PERMUTATIONS = 128
 DATASKETCH_ROWS = 20_000
-"""It takes minutes for more."""
+"""More texts take minutes."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--corpus", type=Path, help="one text a line, .gz or not")
+    parser.add_argument("--corpus", type=Path, help="one text per line, .gz or not")
     parser.add_argument("--size", type=int, default=200_000)
     parser.add_argument("--largest", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
@@ -112,13 +113,13 @@ def sizes(largest: int) -> list[int]:
 
 
 def spent_on(lines: list[str], repeats: int) -> float:
-    """Seconds of the command; where they are few, the median of several runs, for the start-up varies by a tenth."""
+    """Seconds of the command; if they are few, the median of several runs, as start-up varies by a tenth."""
     times = repeats if len(lines) <= 100_000 else 1
     return statistics.median(ours(lines)[1] for _ in range(times))
 
 
 def ours(lines: list[str]) -> tuple[list[int], float]:
-    """Which lines the command keeps, and the seconds it took."""
+    """The lines that the command keeps, and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         given, made = written(lines, folder), Path(folder, "made.jsonl")
         command = [sys.executable, "-m", "explore_async", "dedup", str(given), "--out", str(made), "--quiet"]
@@ -178,7 +179,7 @@ def by_datasketch(lines: list[str]) -> list[int]:
 
 
 def sieved(hashed: Iterable[Any], index: Any) -> list[int]:
-    """Keep what the index finds no neighbour of."""
+    """Keeps texts for which the index finds no neighbour."""
     kept = []
     for number, made in enumerate(hashed):
         if not index.query(made):

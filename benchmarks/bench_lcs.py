@@ -1,15 +1,15 @@
-"""How many pairs of texts a second get their LCS, by the length of the texts, against the libraries people use?
+"""How many pairs of texts per second get their LCS, by the length of the texts, against common libraries?
 
-Every text of a sample is compared with every text of another of the same class of lengths. Longer texts than the file
-has are made by joining several. Before anything is timed, the matrices have to be equal and the best scores those of
-rouge_score. What reads text is given text, and its tokenizing is part of what it does for a pair; the others get
+Every text of a sample is compared with every text of another sample of the same class of lengths. Texts longer than
+those of the file are made by joining several. Before anything is timed, the matrices must be equal, and the best scores
+must be those of rouge_score. Libraries that read text get text, and tokenizing is part of their time; the others get
 tokens as integers or, for RapidFuzz, as characters. "matrix" and RapidFuzz write the same array of int32, freshly
-allocated, and "matrix, smallest type" one of uint8 or uint16: for short texts it is memory that is waited for.
+allocated, and "matrix, smallest type" an array of uint8 or uint16: for short texts, memory is the bottleneck.
 
-The share of the machine: a walk takes 3 vector operations for each token of a text that occurs in the block (and, add,
-and one for "or with the rest"). They are counted, and set against what a plain loop of additions and exclusive ors
-over numbers of the same width attains, in registers but for one load and store in 16 operations. A share above 1 is
-possible: the compiler prefers narrower registers for such a loop.
+The share of the machine's peak: a walk takes 3 vector operations for each token of a text that occurs in the block
+(and, add, and "or with the rest"). They are counted and compared with the rate of a plain loop of additions and
+exclusive ors over numbers of the same width, in registers except for one load and store in 16 operations. A share above
+1 is possible: the compiler prefers narrower registers for such a loop.
 
     python benchmarks/bench_lcs.py [--corpus FILE] [--out results/lcs.json]    (needs matplotlib, rouge-score-rs)
 """
@@ -80,14 +80,14 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", type=Path, help="one text a line, .gz or not")
+    parser.add_argument("--corpus", type=Path, help="one text per line, .gz or not")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="JSON; a plot goes beside it")
+    parser.add_argument("--out", type=Path, help="JSON file; the plot is written beside it")
     return parser.parse_args()
 
 
 def sample(tokens: list[list[str]], rng: random.Random, least: int, most: int, count: int) -> list[list[str]]:
-    """Texts of the class as they are, or where there are too few, joined and cut to a drawn length."""
+    """Texts of the class; if there are too few, texts that are joined and cut to a random length."""
     whole = [text for text in tokens if least <= len(text) <= most]
     if len(whole) > 2 * count or least == 1:
         return rng.sample(whole, min(count, len(whole)))
@@ -181,7 +181,7 @@ def checked(
 
 
 def share(queries: Texts, corpus: Texts, repeats: int) -> float:
-    """Lane operations a second of `mean` on one thread as a share of what a plain loop attains, each at its best."""
+    """Lane operations per second of `mean` on one thread, as a share of a plain loop's, the best of each."""
     vocabulary = 1 + int(max(queries.ids.max(), corpus.ids.max()))
     lengths = np.diff(queries.starts)
     wanted: dict[int, int] = {}
@@ -212,7 +212,7 @@ def operate(lanes: npt.NDArray[Any], times: int) -> None:
 
 
 def peak(kind: np.dtype[Any], repeats: int) -> float:
-    """Lane operations a second."""
+    """Lane operations per second."""
     lanes, times = np.zeros(8192 // kind.itemsize, dtype=kind), 10_000
     operate(lanes, 1)
     seconds = []

@@ -1,20 +1,19 @@
-"""How near does our scheduling come to one that knows everything beforehand?
+"""How near is our scheduling to a scheduler that knows everything in advance?
 
-A run is played through with the real explorer, driver, performer and pool before modelled engines (8B on an H100, see
-`explore_async/serving/simulated/engine.py`), on a virtual clock, without HTTP;
-how many requests an endpoint takes it has to find
-out. What was asked, with its true lengths, is then scheduled anew on the same engines:
+A run with the real explorer, driver, performer and pool asks modelled engines (8B on an H100, see
+`explore_async/serving/simulated/engine.py`) on a virtual clock, without HTTP. It must find out how many requests an
+endpoint takes. Its requests, with their true lengths, are then scheduled again on the same engines:
 
 - clairvoyant: knows the tree and every length. A request may start when its task exists and, in exploration, when the
-  requests it follows are answered; what the most hangs on goes first, then the longest. This is the yardstick.
-- stages: explores a level after the other, then generates, each stage as a whole (a barrier after each).
-- gather: explores one request after the other, generates behind a semaphore, first come first served.
+  requests before it are answered; the request with the longest chain behind it goes first. This is the yardstick.
+- stages: explores level by level, then generates, with a barrier after each stage.
+- gather: explores one request after the other, generates behind a semaphore, in the order of arrival.
 - sequential: one request at a time, as the published code does.
 
-"whole" is the clairvoyant's time over ours. "steady" is the share of slots that are busy between the first and the last
-moment at which there were more requests to ask than slots. With endpoints in trouble both are measured against all
-engines in health, which says what the trouble costs; "of what was available" is the time that the clairvoyant's work
-takes at the speed there was, over ours. The HTTP ceiling of one process is another matter: see `bench_client.py`.
+"whole" is the clairvoyant's time over ours. "steady" is the share of busy slots between the first and the last moment
+with more requests than slots. With faulty endpoints both are measured against healthy engines, which shows the cost of
+the faults; "of what was available" is the time of the clairvoyant's work at the speed that was available, over ours.
+For the HTTP ceiling of one process see `bench_client.py`.
 
     python benchmarks/bench_schedule.py [--fleets 1 8 64] [--per-task 500] [--out results/schedule.json]
 """
@@ -112,7 +111,7 @@ def steady(ours: Rehearsal, slots: int) -> float | None:
 
 
 def of_available(ours: Rehearsal, engines: int, known: float) -> float:
-    """The clairvoyant's work at the speed there was, over our time. `known`: its seconds with all engines in health."""
+    """The clairvoyant's work at the available speed, over our time. `known`: its seconds with healthy engines."""
     work, now = known * engines, 0
     while work > 0:  # in steps of a second
         work -= engines - (now > DIES_AT) - is_flapped(now) - (1 - 1 / SLOWER)
@@ -135,7 +134,7 @@ def explores(steps: Sequence[Step]) -> list[bool]:
 
 
 def chains(steps: Sequence[Step]) -> list[tuple[int, ...]]:
-    """For each step, by its place, the places of the steps whose answers it needs."""
+    """For each step, by its position, the positions of the steps whose completions it needs."""
     exploring = explores(steps)
     created = {task: at for at, step in enumerate(steps) for task in step.new_tasks}
     latest: dict[str, int] = {}
@@ -157,7 +156,7 @@ def chains(steps: Sequence[Step]) -> list[tuple[int, ...]]:
 
 
 def by_what_hangs_on_it(steps: Sequence[Step], needs: Sequence[tuple[int, ...]]) -> list[float]:
-    """Smaller goes first: minus the longest chain of lone latencies that begins with the step."""
+    """The rank of a step, smallest first: minus the longest chain of single latencies that begins with it."""
     rest = [alone_s(step) for step in steps]
     for at in range(len(steps) - 1, -1, -1):
         for before in needs[at]:
@@ -171,7 +170,7 @@ def alone_s(step: Step) -> float:
 
 
 def scheduled(steps: Sequence[Step], needs: Sequence[tuple[int, ...]], rank: Sequence[float], engines: int) -> float:
-    """Seconds until all are answered, when a free slot goes to the step of the lowest rank whose needs are met."""
+    """Seconds until all are answered, when a free slot goes to the step of the lowest rank that can start."""
     fleet = [Engine(PROFILE) for _ in range(engines)]
     missing = [len(before) for before in needs]
     followers: dict[int, list[int]] = defaultdict(list)
@@ -262,7 +261,7 @@ def sequential(steps: Sequence[Step]) -> float:
 
 @dataclass
 class TroubledClient:
-    """An engine that is gone at some times."""
+    """An engine that is unreachable at some times."""
 
     inner: ModelledClient
     is_gone: Callable[[float], bool]
@@ -283,7 +282,7 @@ class TroubledClient:
     async def ask(self, request: ChatRequest, **named: Any) -> Completion:
         completion = await self.guarded(self.inner.ask)(request, **named)
         if self.is_gone(asyncio.get_running_loop().time()):
-            raise EndpointUnavailable(f"{self.url} broke off", endpoint=self.url)
+            raise EndpointUnavailable(f"{self.url} ended the connection", endpoint=self.url)
         return completion
 
 

@@ -1,8 +1,8 @@
-"""How long does each command on data take with so many rows, and how much memory?
+"""How long does each command on data take for a number of rows, and how much memory?
 
-Rows are made up: short instructions of drawn words (some of them near-duplicates), 57 tasks, outputs of 60 words. Every
-command runs in a process of its own; seconds are of the clock, memory is the most that was resident. The second size
-tells what grows with the rows beyond the index.
+Rows are made up: short instructions of random words (some of them near-duplicates), 57 tasks, outputs of 60 words.
+Every command runs in a process of its own; seconds are of the clock, memory is the largest resident size. The second
+size shows what grows with the rows, apart from the index.
 
     python benchmarks/bench_stages.py [--rows 250000 1000000] [--out results/stages.json]
 """

@@ -1,9 +1,9 @@
-"""How much of a real vLLM's throughput arrives: our pool over HTTP against vLLM's offline engine.
+"""How much of a real vLLM's throughput reaches the client: our pool over HTTP against vLLM's offline engine.
 
-Both get the same recorded prompts of an exploration, with the same schemas, seeds, sampling, slots and limit of tokens,
-which is low enough that nearly all answers reach it: so output lengths are the same. A pair is one after the other,
-in turns; each pair has prompts of its own, so no prefix cache knows more of one than of the other. Both engines stay
-loaded and idle while the other works. Runs in an environment that has vLLM:
+Both get the same recorded prompts of an exploration, with the same schemas, seeds, sampling, slots and token limit. The
+limit is so low that nearly all completions reach it, so output lengths are equal. In a pair one engine runs after the
+other, and the order alternates; each pair has its own prompts, so no prefix cache has an advantage. Both engines stay
+loaded, and one is idle while the other works. Runs in an environment that has vLLM:
 
     PYTHONPATH=.:kernels VLLM-PYTHON benchmarks/bench_vllm.py --model FOLDER [--pairs 5] [--requests 96] [--slots 16]
         [--max-tokens 64] [--dtype auto] [--out results/vllm.json] [--args --enforce-eager]
@@ -93,7 +93,7 @@ def is_cpu_build() -> bool:
 
 
 async def ours(server: VllmServer, asked: list[ChatRequest]) -> float:
-    """Output tokens a second through the pool, which has to find out what the server takes, as in a run."""
+    """Output tokens per second through the pool, which finds out the server's concurrency, as in a run."""
     asked = [ChatRequest(NAME, *(getattr(one, name) for name in ChatRequest.__slots__[1:])) for one in asked]
     async with EndpointPool([EndpointSettings(url=server.url)], models=(NAME,)) as pool:
         await pool.connect()
@@ -112,7 +112,7 @@ async def ours(server: VllmServer, asked: list[ChatRequest]) -> float:
 
 
 class OfflineEngine:
-    """vLLM's own LLM class in a process of its own: a line of JSON in, a line with the tokens a second out."""
+    """vLLM's own LLM class in a process of its own: a line of JSON in, a line with tokens per second out."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         setting: dict[str, Any] = {"model": arguments.model, "dtype": arguments.dtype, "max_num_seqs": arguments.slots}

@@ -1,10 +1,10 @@
-"""What does a wide window cost in coverage? The wider, the more is asked before an earlier answer has its say: before
-a task is known to be exhausted, and by quotas that a later tree would change.
+"""What does a wide window cost in coverage? The wider the window, the more requests are sent before earlier completions
+count: before a task is known to be exhausted, and by quotas that a later tree would change.
 
-Runs with equal token budgets before a modelled engine, on a virtual clock, with the real explorer, driver and filters.
-The answers are made up so that tasks begin to run dry: each has some dozen verbs and some hundred nouns of its own,
-of which some come up far more often than others, as with real models. Figures: the share of examples that is kept, and
-how many different pairs of verb and noun the kept ones have.
+Runs with equal token budgets ask a modelled engine on a virtual clock, with the real explorer, driver and filters. The
+completions are made so that tasks run out: each task has a few dozen verbs and a few hundred nouns of its own, some
+much more frequent than others, as with real models. Figures: the share of kept examples, and the number of different
+pairs of verb and noun in them.
 
     python benchmarks/bench_window.py [--windows 16 128 1024 8192] [--tokens 15000000] [--out results/window.json]
 """
@@ -113,7 +113,7 @@ class DryingClient:
 
 
 def instruction(task: int, rng: random.Random) -> str:
-    """Which verbs, nouns and wordings are common is the task's own affair; how much so follows Zipf."""
+    """Each task has its own common verbs, nouns and wordings; their frequencies follow Zipf's law."""
     verb, noun, wording = (rank(rng, size) for size in (VERBS, NOUNS, WORDINGS))
     verb, noun = (verb * 7 + task) % VERBS, (noun * 11 + task) % (10 * NOUNS)
     words = hashlib.blake2b(f"{task} {verb} {noun} {wording}".encode(), digest_size=10).hexdigest()

@@ -1,13 +1,13 @@
-"""Does the library decide and score as its references do, everywhere? No timing: the first difference ends it.
+"""Does the library always decide and score as its references do? No timing: the first difference ends the check.
 
 1. F and the least LCS of a duplicate, for every two lengths up to `--tokens` and every LCS, against rouge_score's own
    arithmetic, at many thresholds.
 2. LCS of random and adversarial pairs against RapidFuzz: few and many tokens, repeats, lengths around the widths of
-   lanes and words, empty and long ones.
-3. Pairs whose F lies at the threshold or one token to either side, against rouge_score's own decision on text.
-4. Whole corpora at several thresholds: each text that is kept, and of each that is not the nearest kept text, its LCS
-   and its F, against a plain loop over all pairs (LCS by RapidFuzz, F in rouge_score's order of operations); in small
-   batches, and in large ones on several threads.
+   lanes and words, empty and long texts.
+3. Pairs whose F is at the threshold or one token beside it, against rouge_score's own decision on text.
+4. Whole corpora at several thresholds: each kept text, and for each dropped text the nearest kept text with its LCS and
+   F, against a plain loop over all pairs (LCS by RapidFuzz, F in rouge_score's order of operations); in small batches,
+   and in large ones on several threads.
 
     python benchmarks/check_equality.py [--corpus FILE ...] [--pairs 10000000] [--near 100000] [--out FILE]
 """
@@ -50,7 +50,7 @@ ROWS = 256
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--corpus", type=Path, nargs="*", default=[], help="one text a line, or JSONL; .gz or not")
+    parser.add_argument("--corpus", type=Path, nargs="*", default=[], help="one text per line, or JSONL; .gz or not")
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--pairs", type=int, default=10_000_000)
     parser.add_argument("--near", type=int, default=100_000)
@@ -123,7 +123,7 @@ def lcs_pairs(rng: np.random.Generator, wanted: int) -> int:
 
 
 def shape(rng: np.random.Generator, alphabet: int) -> npt.NDArray[np.int64]:
-    """A text of some length: drawn, one token over and over, a short piece repeated, or in order."""
+    """A text of tokens: random, one token repeated, a short piece repeated, or in order."""
     length, kind = int(rng.choice(LENGTHS)), int(rng.integers(5))
     text = rng.integers(alphabet, size=length)
     if kind == 0:
@@ -136,7 +136,7 @@ def shape(rng: np.random.Generator, alphabet: int) -> npt.NDArray[np.int64]:
 
 
 def f_of(lcs: Any, first: Any, second: Any) -> npt.NDArray[np.float64]:
-    """As rouge_score computes it, of arrays."""
+    """The F of rouge_score, for arrays."""
     with np.errstate(divide="ignore", invalid="ignore"):
         precision, recall = lcs / first, lcs / second
         value = 2 * precision * recall / (precision + recall)

@@ -1,4 +1,4 @@
-"""Texts to measure with: those of a file, or as many more as are wanted, made of their halves.
+"""Texts for measurements: those of a file, or any number of texts made of their halves.
 
 A made text is the beginning of one text and the end of another, cut at random places, so it has the words, the lengths
 and the near-duplicates of its kind. Without a file, words are drawn by Zipf's law. The same size and seed make the same
@@ -21,7 +21,7 @@ WORDS = 50_000
 
 
 def texts(corpus: Path | None, size: int | None, *, seed: int = 0) -> list[str]:
-    """`size` texts of the file (one a line, .gz or not), or all of it."""
+    """`size` texts of the file (one per line, .gz or not), or all of it."""
     rng = np.random.default_rng(seed)
     if corpus is None:
         return drawn(rng, size or 50_000)
@@ -51,7 +51,7 @@ def drawn(rng: np.random.Generator, size: int) -> list[str]:
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """What a figure was measured on."""
+    """The machine on which a figure was measured."""
     cpu = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
@@ -65,7 +65,7 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def report(document: dict[str, Any], out: Path | None) -> None:
-    """One JSON line last, and the same in a file."""
+    """Prints one JSON line as the last, and writes it to a file."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(document, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""What the plots of all results have in common. Needs matplotlib."""
+"""The common style of all plots. Needs matplotlib."""
 
 from __future__ import annotations
 

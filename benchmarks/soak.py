@@ -1,11 +1,10 @@
 """A million examples, thousands of requests in flight: does memory grow only with the data, does the loop keep up?
 
-The real command line against a simulated server, each in a process of its own. 64 domains without sub-tasks: how long a
-tree takes is for bench_schedule.py to say. Every few seconds: the run's resident
-memory, open files and threads from /proc, and from its live.json the examples kept and how late its event loop was.
-Then the run is stopped by SIGTERM in mid-flight and timed, and started again: the time until its first new request is
-that of replaying everything. With `--view` a page of `explore-async view` is open on the run in every other stretch of
-time, and the speeds of both halves are compared.
+The real command line runs against a simulated server, each in a process of its own, with 64 domains without sub-tasks
+(bench_schedule.py measures the tree). Every few seconds the script reads the run's resident memory, open files and
+threads from /proc, and the kept examples and the lag of its event loop from live.json. Then the run is stopped by
+SIGTERM and timed, and started again: the time until its first new request is the time of a full replay. With `--view` a
+page of `explore-async view` is open during every second interval, and the speeds of both halves are compared.
 
     python benchmarks/soak.py [--examples 1000000] [--view] [--out results/soak.json]
 """
@@ -33,7 +32,7 @@ import numpy as np
 
 BETWEEN_SAMPLES_S = 2.0
 STRETCH_S = 20.0
-"""How long the view is open, and how long it is not."""
+"""Seconds that the view is open, and then closed, in turn."""
 CONFIG = """
 name: soak
 domains: [{domains}]
@@ -49,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--examples", type=int, default=1_000_000)
     parser.add_argument("--in-flight", type=int, default=3000)
-    parser.add_argument("--latency", type=float, default=20.0, help="mean seconds of an answer")
+    parser.add_argument("--latency", type=float, default=20.0, help="mean seconds of a completion")
     parser.add_argument("--view", action="store_true", help="open the view on the run, off and on")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -103,7 +102,7 @@ def soak(folder: Path, url: str, examples: int, *, view: bool) -> dict[str, Any]
 
 
 def judged(samples: list[dict[str, float]]) -> dict[str, Any]:
-    """What memory costs an example once all is under way, and the rest in medians and worst cases."""
+    """Memory per example after the start, and medians and worst cases of the rest."""
     steady = [one for one in samples if one["kept"] > 0.2 * samples[-1]["kept"]]
     slope, _ = statistics.linear_regression([one["kept"] for one in steady], [one["rss"] for one in steady])
     figures = {
@@ -179,7 +178,7 @@ def requests_running(url: str) -> int:
 
 
 class Looking:
-    """The view's server beside the run, and a reader of its events who comes and goes."""
+    """The view's server beside the run, and a reader of its events that connects and leaves."""
 
     def __init__(self, run: Path) -> None:
         self._run = run

@@ -1,8 +1,8 @@
 """How much faster is a run with many requests in flight, and how fast is a replay?
 
-A simulated server in a process of its own answers after a drawn delay (mean 0.1 s). The same run is made at
-concurrency 1 and 64 with the same window; compared are committed requests per second once the tree is complete. The
-ceiling is the ratio of slots: 64. Then the larger run is replayed from its stored answers. Both runs have to give the
+A simulated server in a process of its own answers after a random delay (mean 0.1 s). The same run is made at
+concurrency 1 and 64 with the same window; the figure is committed requests per second after the tree is complete. The
+ceiling is the ratio of slots: 64. Then the larger run is replayed from its stored completions. Both runs must give the
 same bytes before anything is reported.
 
     python benchmarks/throughput.py [--examples 1500]
@@ -28,7 +28,7 @@ DERIVED = ("dataset.jsonl", "tree.json", "decisions.jsonl")
 
 
 class Stopwatch:
-    """Observes a run: when the tree was complete, and after how many commits."""
+    """Observes a run and notes the time and the commits at which the tree is complete."""
 
     def __init__(self) -> None:
         self.commits = 0
@@ -50,7 +50,7 @@ class Stopwatch:
             self.explored = time.perf_counter(), self.commits
 
     def rate(self) -> float:
-        """Commits a second once the tree was complete."""
+        """Commits per second after the tree is complete."""
         assert self.explored is not None
         return (self.commits - self.explored[1]) / (time.perf_counter() - self.explored[0])
 
