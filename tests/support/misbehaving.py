@@ -1,6 +1,7 @@
-"""An HTTP server that misbehaves on script: raw asyncio, since no HTTP library would send what some of these send.
+"""An HTTP server that misbehaves by a script. It is raw asyncio, because no HTTP library sends such faults.
 
-A script is an iterable of behaviours, or a callable from (body, ordinal) to one. When it runs out, all is well.
+A script is an iterable of behaviours, or a callable from (body, ordinal) to a behaviour. After its end all requests get
+a good response.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import orjson
 
 @dataclass(frozen=True)
 class Behaviour:
-    """`cut`: where the connection is closed: before anything is sent, after the headers, or in mid-body. Status 0: the
-    body alone is sent, as it is, and the connection closed.
+    """`cut`: the point at which the connection is closed: at once, after the headers, or in mid-body. Status 0: only the
+    body is sent, as it is, and the connection is closed.
 
-    `endless` is sent again and again after the rest, with `pause_s` between, for as long as anybody listens.
+    `endless` is sent repeatedly after the rest, every `pause_s`, until the client closes the connection.
     """
 
     status: int = 200
@@ -86,7 +87,7 @@ def models(*names: str, owner: str = "vllm") -> Behaviour:
 
 
 def sensible(body: dict[str, Any]) -> str:
-    """What a good model would say, by hand: sub-tasks or examples with words drawn by the seed."""
+    """The completion of a good model: sub-tasks or examples with words drawn by the seed."""
     rng = random.Random(body["seed"])
     words = [f"{a}{b}" for a in ("lo", "mar", "ti", "ven", "su") for b in ("ka", "pel", "rit", "dor", "nim", "sa")]
 
@@ -104,7 +105,7 @@ Script = Iterable[Behaviour] | Callable[[dict[str, Any], int], Behaviour]
 
 
 class MisbehavingServer:
-    """`bodies` and `heads` are what was asked, `peak` the most chat requests at a time; `port` lets it come back."""
+    """`bodies` and `heads` are those of the requests, `peak` the most chat requests at once; `port` lets it come back."""
 
     def __init__(
         self,
@@ -158,7 +159,7 @@ class MisbehavingServer:
                 await writer.wait_closed()
 
     async def _exchange(self, reader, writer) -> bool:
-        """One request and its answer; whether the connection stays open."""
+        """Serves one request. Returns True when the connection stays open."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         length = next(
             (int(line.split(":")[1]) for line in head.splitlines() if line.lower().startswith("content-length:")), 0

@@ -69,7 +69,7 @@ async def fails(folder: Path, name: str, good: int) -> Finished:
     """A run whose server falls ill for ever after so many good answers ends with code 6 and says where and why."""
     behaviour, says = ALWAYS[name]
     async with Disturbed(lambda *_: []) as server:
-        server.falls_ill(behaviour, after=good)
+        server.fail_after(behaviour, after=good)
         result = await run_to_end(folder, server.url, "--set", "operation.stall_s=1.5")
         assert result.code == result.json["exit_code"] == 6, result.stderr
         assert server.url in result.json["error"]
@@ -84,7 +84,7 @@ State = Callable[[], tuple[MisbehavingServer, Callable[[Any], bool]]]
 def _ill(behaviour: Behaviour, good: int, more: int = 4) -> State:
     def made() -> tuple[MisbehavingServer, Callable[[Any], bool]]:
         server = Disturbed(lambda *_: [])
-        server.falls_ill(behaviour, after=good)
+        server.fail_after(behaviour, after=good)
         return server, lambda server: len(server.bodies) > good + more
 
     return made

@@ -1,7 +1,7 @@
-"""What a server can do wrong, as tables: the same are met one by one, in pairs and for ever.
+"""Tables of what a server can do wrong, for tests of each fault alone, in pairs and without end.
 
-`FAULTS` cost an attempt and are asked again; `ODDITIES` are answers all the same, which hold what the good one holds;
-`REFUSALS` end a run at once. Each is made for the good answer that a request deserves.
+`FAULTS` cost an attempt and are retried; `ODDITIES` are unusual responses with the text of the good one; `REFUSALS` end
+a run at once. Each is made from the good text for a request.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ REFUSALS: dict[str, tuple[Behaviour, str]] = {
     "404": (bad.UNKNOWN_MODEL, "does not exist"),
     "405": (refusing(405), "No request can succeed"),
 }
-"""With what the message has to hold beside the endpoint."""
+"""Each with the text that the message must have beside the endpoint."""
 
 HANGS: dict[str, Behaviour] = {
     "says nothing": bad.slow(600),
@@ -166,28 +166,28 @@ HANGS: dict[str, Behaviour] = {
 
 
 def is_probe(body: dict[str, Any]) -> bool:
-    """Whether this asks after the endpoint, and not for anything of the run."""
+    """True for a request that checks the endpoint and is not part of the run."""
     return body["messages"][-1]["content"] == "Say yes."
 
 
 class Disturbed(MisbehavingServer):
-    """Gives each request of a run the behaviours of `plan` in turn, then the good answer; probes are always answered.
+    """Gives each request of a run the behaviours of `plan` in turn, then the good response; probes get a good response.
 
-    `plan` is called once for each request, with its number and its good answer. After `falls_ill` all get that, probes
-    and all.
+    `plan` is called once for each request, with its number and its good text. After `fail_after` all requests get that
+    behaviour, probes too.
     """
 
     def __init__(self, plan: Callable[[int, str], list[Behaviour]], **more: Any) -> None:
         self._plan = plan
         self._left: dict[str, list[Behaviour]] = {}
         self.attempts = 0
-        self._sick: Behaviour | None = None
-        self._well = 0
+        self._failure: Behaviour | None = None
+        self._healthy_attempts = 0
         super().__init__(self._next, **more)
 
     def _next(self, body: dict[str, Any], _ordinal: int) -> Behaviour:
-        if self._sick is not None and self.attempts >= self._well:
-            return self._sick
+        if self._failure is not None and self.attempts >= self._healthy_attempts:
+            return self._failure
         if is_probe(body):
             return Behaviour(body=answer("{}"))
         self.attempts += 1
@@ -197,9 +197,9 @@ class Disturbed(MisbehavingServer):
         left = self._left[key]
         return left.pop(0) if left else Behaviour(body=answer(sensible(body)))
 
-    def falls_ill(self, behaviour: Behaviour, *, after: int) -> None:
-        """From then on."""
-        self._sick, self._well = behaviour, after
+    def fail_after(self, behaviour: Behaviour, *, after: int) -> None:
+        """Every request after that number of attempts gets `behaviour`."""
+        self._failure, self._healthy_attempts = behaviour, after
 
     @property
     def requests(self) -> int:

@@ -1,4 +1,4 @@
-"""A server that streams at a known pace, and in every wrong way that we know of. Nothing of it is ours to measure with."""
+"""A server that streams at a known pace, and with every fault that we know. It uses none of the measured code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def usage(prompt: int, completion: int) -> dict[str, Any]:
 
 
 def paced(first_s: float, gap_s: float, pieces: int, tokens: int):
-    """A role at once, the first text after `first_s`, then one each `gap_s`; after the last the finish and the usage."""
+    """A role at once, the first text after `first_s`, then a text every `gap_s`; at the end the finish and the usage."""
 
     async def send(write: Write) -> None:
         await write(event(ROLE))
@@ -48,7 +48,7 @@ def paced(first_s: float, gap_s: float, pieces: int, tokens: int):
 
 
 def raw(*parts: bytes, pause_s: float = 0.02):
-    """These bytes, each part in a piece of its own."""
+    """These bytes, each part sent separately."""
 
     async def send(write: Write) -> None:
         for part in parts:
@@ -60,7 +60,7 @@ def raw(*parts: bytes, pause_s: float = 0.02):
 
 @asynccontextmanager
 async def streaming(*scripts: Callable[[Write], Any], metrics: str | None = None) -> AsyncIterator[str]:
-    """Its URL. Requests get the scripts in turn, round and round."""
+    """Yields its URL. Requests get the scripts in turn, in a cycle."""
     asked = 0
 
     async def complete(request: web.Request) -> web.StreamResponse:
