@@ -122,7 +122,7 @@ def judged(samples: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def view_effect(samples: list[dict[str, float]]) -> tuple[float, float]:
-    """How much quicker the run is with the view open, and the standard error: by least squares, since a run slows down
+    """The gain of speed with the view open, and the standard error: by least squares, since a run slows down
     as its corpus grows.
     """
     full = [one for one in samples if 0.05 * samples[-1]["kept"] < one["kept"] < 0.85 * samples[-1]["kept"]]

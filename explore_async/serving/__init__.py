@@ -1,3 +1,3 @@
-"""Where completions come from: one attempt over HTTP (client), many endpoints as one (pool), and servers to ask:
-simulated ones here, real ones beside them. Knows nothing of tasks or examples.
+"""The source of completions: requests to endpoints over HTTP, model servers that we start, and a simulated server. It
+knows nothing of tasks or examples.
 """

@@ -21,7 +21,7 @@ from explore_async.settings.operation import ServerSettings
 
 HOST: Final = "127.0.0.1"
 VLLM_SLOTS: Final = 256
-"""Requests that a data-parallel rank answers at once (`max_num_seqs`), where the settings say nothing."""
+"""Requests that a data-parallel rank processes at once (`max_num_seqs`), unless the settings say otherwise."""
 KEY_VARIABLE: Final = "VLLM_API_KEY"
 """The variable in which vLLM finds the key that it demands."""
 # No page has this origin, and browsers let no other origin read the responses. By default vLLM allows all origins.

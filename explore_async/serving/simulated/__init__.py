@@ -1,1 +1,1 @@
-"""A server without a model, for tests and benchmarks."""
+"""A simulated server without a real model, for tests and benchmarks."""
