@@ -40,11 +40,11 @@ def check_operation(operation: Operation) -> None:
         "operation.endpoints_file": operation.endpoints_file,
         "operation.server": operation.server,
     }
-    given = [name for name, place in places.items() if place]
-    if not given:
+    configured = [name for name, place in places.items() if place]
+    if not configured:
         raise ConfigError(f"no endpoint: give --endpoint URL, or {' or '.join(places)} in the config")
-    if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)}: give one of them")
+    if len(configured) > 1:
+        raise ConfigError(f"{' and '.join(configured)}: give only one of them")
 
 
 class Backend:

@@ -1,4 +1,4 @@
-"""The time that this process itself takes: how late its event loop is, and the seconds that its parts have used."""
+"""The time that this process itself takes: lateness of its event loop, and the seconds that its parts have used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Part = Literal["asking", "committing", "writing", "rendering"]
 
 @dataclass(frozen=True, slots=True)
 class LoopLag:
-    """How late the event loop wakes a coroutine, in milliseconds: over the last minute, and the worst of all."""
+    """Lateness of the event loop when it wakes a coroutine, in milliseconds: of the last minute, and the worst."""
 
     p50: float
     p99: float
@@ -32,7 +32,7 @@ class LoopLag:
 
 @dataclass(frozen=True, slots=True)
 class OwnTimeFigures:
-    """How late the event loop is, and the seconds that each part of this process has used."""
+    """Lateness of the event loop, and the seconds that each part of this process has used."""
 
     loop_lag_ms: LoopLag
     asking_s: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
@@ -39,11 +39,11 @@ async def run(
     handle_signals: bool = False,
     tune_collector: bool = False,
 ) -> RunResult:
-    """Makes the data set in the run directory, or goes on with it, on the running event loop.
+    """Makes the dataset in the run directory, or goes on with it, on the running event loop.
 
     `handle_signals`: SIGINT and SIGTERM end the run in order; for a process that does nothing else. `tune_collector`:
-    the garbage collector of the process runs less often meanwhile, so that it stops the loop less. Both are off unless
-    asked for: the caller's signals and collector stay as they are.
+    until the run ends, the garbage collector of the process stops the event loop less often. Without these two, the
+    caller's signals and collector stay as they are.
 
     A cancelled run can be resumed. Raises an ExploreError where the run cannot begin or go on.
     """
@@ -58,15 +58,16 @@ async def run(
     RunDirectory(path).refuse_foreign()
     with RunDirectory(path) as entered:
         contents = await _contents(entered)
-        recipe, is_new, ask_first = await _INSIDE[mode].of(contents)(start, contents)
+        decision = await _INSIDE[mode].of(contents)(start, contents)
+        recipe = decision.recipe
         prompts = PromptBook(recipe)  # finds a faulty template before anything is written
         async with start.new_backend(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
-            if ask_first:
-                await backend.connect()  # what is there stays as it is where the run cannot go on
-            if is_new:
+            if decision.connect_first:
+                await backend.connect()  # the directory stays as it is where the run cannot go on
+            if decision.is_new:
                 entered.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
             if settings.operation.retry_failed and contents.held.failures:
-                entered.checkpoint.unlink(missing_ok=True)  # all is going to be derived again
+                entered.checkpoint.unlink(missing_ok=True)  # everything is going to be derived again
             return await Run(
                 await _starting_point(recipe, known, entered, contents.held, observer),
                 settings.operation,
@@ -119,7 +120,7 @@ class _Start:
 
     @property
     def has_server(self) -> bool:
-        """True when the run starts a server for itself: that takes minutes, and is not done to find out something."""
+        """True when the run starts a server for itself. That takes minutes, so no decision depends on its response."""
         return self.settings.operation.server is not None
 
     async def resolved(self, previous: Recipe | None) -> Recipe:
@@ -128,7 +129,7 @@ class _Start:
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """What a directory holds of a run. `recipe`: None where there is none, or no completion was ever stored for it."""
+    """The run in a directory. `recipe`: None where there is none, or no completion was ever stored for it."""
 
     config: Path
     recipe: Recipe | None
@@ -174,7 +175,7 @@ async def _set_aside(start: _Start) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What is done before the directory is entered, where there is none and where there is one."""
+    """The steps before the directory is entered: where it is missing, and where it exists."""
 
     missing: Callable[[_Start], Awaitable[None]]
     existing: Callable[[_Start], Awaitable[None]]
@@ -191,28 +192,36 @@ _BEFORE: Mapping[Mode, _Before] = {
     "fresh": _Before(_find_model, _set_aside),
 }
 
-_Decision: TypeAlias = tuple[Recipe, bool, bool]
-"""The recipe to run, whether it is new to the directory, whether an endpoint has to respond before that is written."""
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """The recipe to run. `is_new`: it is written to the directory, and files that another recipe led to are removed.
+    `connect_first`: before that, an endpoint has to respond.
+    """
+
+    recipe: Recipe
+    is_new: bool
+    connect_first: bool = False
 
 
 async def _begin(start: _Start, _contents: _Contents) -> _Decision:
-    return await start.resolved(None), True, not start.has_server
+    return _Decision(await start.resolved(None), is_new=True, connect_first=not start.has_server)
 
 
 async def _begin_offline(start: _Start, _contents: _Contents) -> _Decision:
-    return await start.resolved(None), True, False
+    return _Decision(await start.resolved(None), is_new=True)
 
 
 async def _go_on(start: _Start, contents: _Contents) -> _Decision:
     assert contents.recipe is not None
     recipe = await start.resolved(contents.recipe)
     refuse_other(contents.recipe, recipe, start.path)
-    return recipe, False, False
+    return _Decision(recipe, is_new=False)
 
 
 async def _take_over(start: _Start, contents: _Contents) -> _Decision:
-    recipe, is_new, _ = await _derive_again(start, contents)
-    return recipe, is_new, is_new and not start.has_server
+    decision = await _derive_again(start, contents)
+    return replace(decision, connect_first=decision.is_new and not start.has_server)
 
 
 async def _derive_again(start: _Start, contents: _Contents) -> _Decision:
@@ -221,18 +230,19 @@ async def _derive_again(start: _Start, contents: _Contents) -> _Decision:
     is_new = contents.recipe.digest != recipe.digest
     if is_new:
         changes = "; ".join(differences(contents.recipe, recipe))
-        start.observer.phase(f"all is derived again by another recipe: {changes}")
-    return recipe, is_new, False
+        start.observer.phase(f"everything is derived again by another recipe: {changes}")
+    return _Decision(recipe, is_new)
 
 
 async def _take_completions(start: _Start, _contents: _Contents) -> _Decision:
     """The stored completions may be all that the recipe needs, so no endpoint has to respond."""
-    return await start.resolved(None), True, False
+    return _Decision(await start.resolved(None), is_new=True)
 
 
 async def _refuse_lost(_start: _Start, contents: _Contents) -> NoReturn:
     raise StorageError(
-        f"{contents.config}: it is gone, though answers are stored; restore it, or take this config over with --adopt"
+        f"{contents.config}: it is gone, though completions are stored; restore it, or take this config over with "
+        "--adopt"
     )
 
 
@@ -241,16 +251,16 @@ _Inside: TypeAlias = Callable[[_Start, _Contents], Awaitable[_Decision]]
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What is done in the directory: where no completion is stored, with those of a recipe, with completions alone."""
+    """The decisions in the directory: without completions, with a run, with completions but without their recipe."""
 
     empty: _Inside
     run: _Inside
-    lost: _Inside
+    no_recipe: _Inside
 
     def of(self, contents: _Contents) -> _Inside:
         if not contents.held.last_row:
             return self.empty  # a first start, whatever was wrong with the one before
-        return self.lost if contents.recipe is None else self.run
+        return self.no_recipe if contents.recipe is None else self.run
 
 
 _INSIDE: Mapping[Mode, _Row] = {

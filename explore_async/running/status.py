@@ -1,4 +1,4 @@
-"""How a run is going: snapshots while it is on, its statistics at the end."""
+"""The status of a run: snapshots while it is on, its statistics at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunStatus:
     def __init__(self, explorer: Explorer, tally: Tally, backend: Backend, own_time: OwnTime) -> None:
         self._explorer = explorer
         self._recipe = explorer.recipe
-        self._digest = explorer.recipe.digest  # of all its seeds: some milliseconds where they are many
+        self._digest = explorer.recipe.digest  # takes some milliseconds where there are many seeds
         self._tally = tally
         self._backend = backend
         self._own_time = own_time
