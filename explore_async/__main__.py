@@ -1,4 +1,4 @@
-"""The program's door: `explore-async` and `python -m explore_async`."""
+"""The entry point of `explore-async` and `python -m explore_async`."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import os
 import sys
 
 from explore_async.cli.loading import loading
-from explore_async.cli.signals import undisturbed
+from explore_async.cli.signals import ignore_interrupts
 
 _STDERR = 2
 
 
 def main() -> None:
-    """Runs the program. Ctrl-C while it is still loading ends it as quietly as later on."""
-    _take_standard_places()
+    """Runs the program. Ctrl-C ends it without a traceback, also while modules load."""
+    _open_standard_streams()
     with loading():
         from explore_async.cli.app import main as run_program
     try:
         run_program()
     finally:
-        undisturbed()
+        ignore_interrupts()
 
 
-def _take_standard_places() -> None:
-    """Whoever starts us without stdin, stdout or stderr leaves these numbers to the next files that are opened: what is
-    said to stderr would go into the middle of a database.
+def _open_standard_streams() -> None:
+    """Opens stdin, stdout and stderr where the caller closed them. Otherwise the next opened file gets their number,
+    and messages to stderr go into a database.
     """
-    while (place := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        os.set_inheritable(place, True)
-    os.close(place)
-    for place, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(place, mode, encoding="utf-8", closefd=False))
-    if isinstance(sys.stdout, io.TextIOWrapper):  # where the terminal knows few letters, the others are spelled out
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that the terminal does not know is written as an escape
         sys.stdout.reconfigure(errors="backslashreplace")
 
 

@@ -1,1 +1,1 @@
-"""The command line: what a person types, and what a person reads."""
+"""The command line: its commands, their options and their output."""

@@ -1,4 +1,4 @@
-"""`explore-async serve`: a server of its own, kept until it is told to stop."""
+"""`explore-async serve`: starts a server and keeps it until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.settings.operation import ServerSettings
 
-_SIGMA = 0.5  # answers of language models differ in length about so much
+_SIGMA = 0.5  # about as much as the lengths of real completions vary
 
 
 async def keep_serving(settings: ServerSettings, *, port: int, say: Callable[[str], None]) -> None:
@@ -24,7 +24,7 @@ async def keep_serving(settings: ServerSettings, *, port: int, say: Callable[[st
 async def keep_simulating(
     *, port: int, slots: int, latency_s: float, profile: Profile | None, say: Callable[[str], None]
 ) -> None:
-    """The simulated server, until SIGINT or SIGTERM. `latency_s`: mean time of an answer, lognormal."""
+    """Serves the simulated model until SIGINT or SIGTERM. `latency_s`: mean time of a completion, lognormal."""
     latency = Latency(latency_s, _SIGMA if latency_s else 0.0)
     await _keep(SimulatedServer(slots, latency, profile=profile, port=port), say)
 

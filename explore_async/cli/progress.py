@@ -1,4 +1,4 @@
-"""What a run shows while it is on: a live panel on a terminal, plain lines elsewhere. All of it goes to stderr."""
+"""The progress of a run on stderr: a live panel on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class RunProgress:
         )
 
     def _pace(self, snapshot: Snapshot) -> tuple[float, str]:
-        """Completion tokens a second over the last minute, and how long the rest will take at this pace."""
+        """Completion tokens per second over the last minute, and the remaining time at this pace."""
         now = snapshot.elapsed_s
         self._rates.append((now, snapshot.tally.tokens["completion"]))
         self._rates = [entry for entry in self._rates if entry[0] >= now - 60]

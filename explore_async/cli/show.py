@@ -1,4 +1,4 @@
-"""`explore-async tree`, `show` and `stats`: a run in the terminal, finished or under way. Reads only."""
+"""`explore-async tree` and `show`: a run in the terminal, finished or in progress. Only reads."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _EXAMPLE_FIELDS = ("id", "task_path", "instruction", "input", "output")
 
 
 def tree(run: RunData, console: Console, *, depth: int | None = None) -> None:
-    """Each task with its kept examples, those of its whole branch, and the share that was kept."""
+    """Prints each task with its kept examples, those of its branch, and the share that was kept."""
     for root in run.trees():
         console.print(_branch(root, depth))
 
 
 def _branch(root: Mapping[str, Any], depth: int | None) -> Tree:
-    def grown(node: Mapping[str, Any], above: Tree | None) -> Tree:
+    def add(node: Mapping[str, Any], above: Tree | None) -> Tree:
         label = _label(node)
         branch = Tree(label) if above is None else above.add(label)
         if depth is None or node["depth"] < depth:
             for child in node["children"]:
-                grown(child, branch)
+                add(child, branch)
         elif node["children"]:
             branch.add(Text(f"… {sum(1 for _ in below(node)) - 1} tasks", style="dim"))
         return branch
 
-    return grown(root, None)
+    return add(root, None)
 
 
 def _label(node: Mapping[str, Any]) -> Text:
@@ -50,7 +50,7 @@ def _label(node: Mapping[str, Any]) -> Text:
     read = node["kept"] + node["dropped"]
     label.append(f"  {node['kept']} kept", style="bold")
     if node["children"]:
-        label.append(f", {sum(one['kept'] for one in below(node))} in the branch", style="dim")
+        label.append(f", {sum(task['kept'] for task in below(node))} in the branch", style="dim")
     if read:
         label.append(f", {node['kept'] / read:.0%} of {read} read", style="dim")
     for mark in ("backtracking" if node["origin"] == "backtrack" else "", "exhausted" if node["exhausted"] else ""):
@@ -59,24 +59,24 @@ def _label(node: Mapping[str, Any]) -> Text:
     return label
 
 
-def show(run: RunData, wanted: str, console: Console) -> None:
-    """A task or an example by its id: itself, the decision with its reason, the prompt and the raw completion; or a
-    request by its key. Raises DataError where the run has none of them.
+def show(run: RunData, item_id: str, console: Console) -> None:
+    """Prints a task or an example by its id, with the decision, its reason, the prompt and the completion; or a request
+    by its key. Raises DataError where the run has none of them.
     """
     try:
-        _show(run, wanted, console)
+        _show(run, item_id, console)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{run.path}: the evidence of {wanted} is not what a run writes: {error!r}") from error
+        raise DataError(f"{run.path}: the evidence of {item_id} is damaged or not from a run: {error!r}") from error
 
 
-def _show(run: RunData, wanted: str, console: Console) -> None:
-    evidence = find_evidence(run, wanted)
+def _show(run: RunData, item_id: str, console: Console) -> None:
+    evidence = find_evidence(run, item_id)
     if evidence is None:
-        stored = find_request(run, wanted) if run.is_run else None
+        stored = find_request(run, item_id) if run.is_run else None
         if stored is None:
             raise DataError(
-                f"{run.path}: no task and no example has the id {wanted!r}, nor a request that key; `explore-async "
-                "tree` lists the tasks, and each line of dataset.jsonl and decisions.jsonl has its id"
+                f"{run.path}: no task and no example has the id {item_id!r}, and no request has this key; "
+                "`explore-async tree` lists the tasks, and each line of dataset.jsonl and decisions.jsonl has an id"
             )
         _show_request(stored, console)
         return
@@ -84,7 +84,7 @@ def _show(run: RunData, wanted: str, console: Console) -> None:
     if decision is None:
         rows = _task(evidence.task) if evidence.example is None else _taken_over(evidence.example)
     else:
-        check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {wanted}")
+        check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {item_id}")
         subject = _task(evidence.task) if decision["what"] == "task" else _example(decision, evidence.example)
         rows = chain(subject, _decision(decision, evidence.nearest))
     for name, value in rows:
@@ -105,7 +105,7 @@ def _task(node: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
         yield "task", f"{node['id']}: {node['name']}"
         yield "reason", node["reason"]
         yield "by", node["origin"]
-        yield "examples", f"{node['kept']} kept, {node['dropped']} dropped, of {node['answers']} answers"
+        yield "examples", f"{node['kept']} kept, {node['dropped']} dropped, of {node['answers']} completions"
         yield "sub-tasks", ", ".join(f"{child['id']} {child['name']}" for child in node["children"])
 
 
@@ -134,7 +134,7 @@ def _show_request(stored: StoredRequest, console: Console) -> None:
         _print(console, printable(message["role"]), message["content"], whole=True)
     outcome = stored.outcome
     if isinstance(outcome, Completion):
-        _print(console, "answer", outcome.text, whole=True)
+        _print(console, "completion", outcome.text, whole=True)
         tokens = f"{outcome.prompt_tokens} read ({outcome.cached_tokens} cached), {outcome.completion_tokens} written"
         _print(console, "tokens", f"{tokens}, in {outcome.latency_s:.1f} s at {outcome.endpoint}")
     else:
@@ -142,7 +142,7 @@ def _show_request(stored: StoredRequest, console: Console) -> None:
 
 
 def _print(console: Console, name: str, value: Any, *, whole: bool = False) -> None:
-    """`whole`: with its line breaks, and only what could steer a terminal replaced."""
+    """Prints a name and its value. `whole` keeps the line breaks; control characters are always replaced."""
     if value in (None, ""):
         return
     if whole:

@@ -20,6 +20,6 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def undisturbed() -> None:
-    """All is done and said: no Ctrl-C may change the exit code now, or draw a traceback from the interpreter."""
+def ignore_interrupts() -> None:
+    """Ignores Ctrl-C from now on: the work is done, and neither the exit code nor the output may change."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

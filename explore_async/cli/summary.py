@@ -1,4 +1,4 @@
-"""What a run says at its end: how it ended, what there is, and where to look."""
+"""The summary at the end of a run: the reason of its end, its results, and its files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ENDINGS = {
     "target": "the target is reached",
     "complete": "every task has its examples or is exhausted",
     "token_budget": "the token budget is used up",
-    "wall_time": "the wall time is over; the same command goes on from here",
-    "interrupted": "interrupted; the same command goes on from here",
-    "terminated": "terminated; the same command goes on from here",
-    "offline": "no more answers are stored; without --offline the run goes on from here",
+    "wall_time": "the wall time is over; the same command continues the run",
+    "interrupted": "interrupted; the same command continues the run",
+    "terminated": "terminated; the same command continues the run",
+    "offline": "no more completions are stored; without --offline the run continues",
 }
 _TASKS_SHOWN = 40
 _EXAMPLES_SHOWN = 3
-_MOST_CHARACTERS = 400
+_LONGEST_TEXT = 400
 _LONGEST_PATH = 10_000
 
 
@@ -38,25 +38,25 @@ def show(result: RunResult, console: Console) -> None:
         console.print(line)
     console.print(_table(stats))
     if stats.simulated:
-        console.print(Text("Made up by a simulated server: for practice, never for training.", style="bold yellow"))
+        console.print(Text("The texts are made up by a simulated server: do not train on them.", style="bold yellow"))
     console.print(Text(f"Ended: {_ENDINGS.get(result.ending, result.ending)}."))
     if (failed := stats.requests.total_failed) and stats.ending in {"target", "complete"}:
-        again = "the same command with --set operation.retry_failed=true asks them again and derives the data anew"
-        console.print(Text(f"{failed} requests were given up, and what they would have brought is missing: {again}."))
+        again = "the same command with --set operation.retry_failed=true sends them again"
+        console.print(Text(f"{failed} requests failed for good, and their examples are missing: {again}."))
     if not result.kept:
-        console.print(Text("Nothing was kept: decisions.jsonl says why.", style="bold yellow"))
-    for name, what in (
-        ("dataset.jsonl", "the examples, one a line"),
+        console.print(Text("No example was kept: decisions.jsonl has the reasons.", style="bold yellow"))
+    for name, content in (
+        ("dataset.jsonl", "the examples, one per line"),
         ("tree.json", "the tree of tasks"),
-        ("decisions.jsonl", "why each task and example was kept or dropped"),
+        ("decisions.jsonl", "the reason why each task and example was kept or dropped"),
         ("stats.json", "these numbers and more"),
     ):
         path = printable(str(result.directory / name), _LONGEST_PATH)
-        console.print(Text(f"  {path}", style="bold") + Text(f"  {what}"), soft_wrap=True)
+        console.print(Text(f"  {path}", style="bold") + Text(f"  {content}"), soft_wrap=True)
 
 
 def _tree(result: RunResult) -> Tree:
-    """The first tasks of each tree with what they brought."""
+    """The first tasks of each tree with the number of kept examples."""
     document = orjson.loads((result.directory / "tree.json").read_bytes())
     shown = Tree("[bold]tasks[/] (examples kept)")
     left = _TASKS_SHOWN
@@ -65,7 +65,7 @@ def _tree(result: RunResult) -> Tree:
         nonlocal left
         left -= 1
         if left >= 0:
-            branch = _grown(branch, node)
+            branch = _add_task(branch, node)
         for child in node["children"]:
             grow(branch, child)
 
@@ -76,14 +76,14 @@ def _tree(result: RunResult) -> Tree:
     return shown
 
 
-def _grown(branch: Tree, node: dict[str, Any]) -> Tree:
+def _add_task(branch: Tree, node: dict[str, Any]) -> Tree:
     name = escape(printable(node["name"]))
     label = f"[cyan]{name}[/] (by backtracking, {node['kept']})" if node["origin"] == "backtrack" else None
     return branch.add(label or f"{name} ({node['kept']})")
 
 
 def _samples(result: RunResult) -> list[Text]:
-    """A few examples from different places of the dataset, as they are."""
+    """A few examples from different places of the dataset."""
     path = result.directory / "dataset.jsonl"
     if not result.kept:
         return []
@@ -97,7 +97,7 @@ def _samples(result: RunResult) -> list[Text]:
                 for field in ("instruction", "input", "output"):
                     if example[field]:
                         text.append(f"\n  {field}: ", style="dim not bold")
-                        text.append(printable(example[field], _MOST_CHARACTERS), style="not bold")
+                        text.append(printable(example[field], _LONGEST_TEXT), style="not bold")
                 lines.append(text)
     return lines
 
@@ -121,10 +121,10 @@ def _table(stats: RunStats) -> Table:
     )
     for endpoint in stats.endpoints.endpoints if stats.endpoints is not None else ():
         if trouble := endpoint.trouble or (requests.failed and endpoint.last_error):
-            table.add_row("trouble", escape(printable(trouble, _MOST_CHARACTERS)))
+            table.add_row("trouble", escape(printable(trouble, _LONGEST_TEXT)))
     replayed = stats.this_time.replayed if stats.this_time is not None else 0
-    again = f", {replayed} answers replayed" if replayed else ""
-    table.add_row("time", f"{stats.seconds:,.0f} s this time{again}")
+    again = f", {replayed} completions replayed" if replayed else ""
+    table.add_row("time", f"{stats.seconds:,.0f} s in this process{again}")
     return table
 
 

@@ -1,1 +1,1 @@
-"""What every part of the program needs to write to a terminal."""
+"""Output to a terminal: safe texts, consoles, progress."""

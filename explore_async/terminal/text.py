@@ -1,4 +1,4 @@
-"""What others wrote, made fit to be shown: models, servers, data files and their names must not steer a terminal."""
+"""Texts of models, servers and files, made safe for a terminal: no text of others may control it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _USER_INFO = re.compile(r"://\S*@")
 
 
 def printable(text: str, most: int = _EXCERPT) -> str:
-    """One line of it, without control characters and without those that turn the direction of text."""
+    """The text as one line of at most `most` characters, without characters that control a terminal."""
     line = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def message(text: str) -> str:
-    """An error's text with its line breaks; a password in a URL, wherever it got in, is masked."""
+    """The text of an error with its line breaks, without control characters, and with user and password masked."""
     masked = _USER_INFO.sub("://***@", text)
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in masked)
 
 
 def json_line(document: Any) -> bytes:
-    """The document for whoever reads our output. Names of files need be no UTF-8; what is not is shown as a mark."""
+    """The document as one line of JSON. Names of files need not be UTF-8: other bytes become a replacement mark."""
     import orjson
 
     try:
@@ -33,7 +33,7 @@ def json_line(document: Any) -> bytes:
 
 
 def json_text(document: Any) -> str:
-    """The same document for people, in which no character steers a terminal: JSON has another way to write them."""
+    """The document as indented JSON, with control characters written as escapes."""
     import orjson
 
     text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
@@ -45,5 +45,5 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if isinstance(value, dict):
-        return {_encodable(name): _encodable(one) for name, one in value.items()}
-    return [_encodable(one) for one in value] if isinstance(value, list | tuple) else value
+        return {_encodable(name): _encodable(item) for name, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value
