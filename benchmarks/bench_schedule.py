@@ -34,6 +34,7 @@ from typing import Any
 from corpora import machine, report
 
 from explore_async.errors import ConnectionFailed, EndpointUnavailable
+from explore_async.exploration.kinds import KINDS
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
@@ -127,8 +128,8 @@ def explores(steps: Sequence[Step]) -> list[bool]:
     opened: set[str] = set()
     found = []
     for step in steps:
-        found.append(step.kind != "generate" or step.task_id not in opened)
-        if step.kind == "generate":
+        found.append(KINDS[step.kind].holds_up_tree or step.task_id not in opened)
+        if KINDS[step.kind].brings == "examples":
             opened.add(step.task_id)
     return found
 

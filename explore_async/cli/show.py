@@ -15,6 +15,7 @@ from explore_async.curation.collections.documents import Decision, check
 from explore_async.curation.collections.evidence import find_evidence, find_request
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
+from explore_async.exploration.kinds import label_of
 from explore_async.exploration.values import Completion
 from explore_async.storage.rows import StoredRequest
 from explore_async.terminal.text import printable
@@ -46,14 +47,14 @@ def _branch(root: Mapping[str, Any], depth: int | None) -> Tree:
 
 def _label(node: Mapping[str, Any]) -> Text:
     label = Text(f"{node['id']} ", style="dim")
-    label.append(printable(node["name"], _LONGEST_NAME), style="cyan" if node["origin"] == "backtrack" else "default")
+    label.append(printable(node["name"], _LONGEST_NAME), style="cyan" if label_of(node["origin"]) else "default")
     read = node["kept"] + node["dropped"]
     label.append(f"  {node['kept']} kept", style="bold")
     if node["children"]:
         label.append(f", {sum(task['kept'] for task in below(node))} in the branch", style="dim")
     if read:
         label.append(f", {node['kept'] / read:.0%} of {read} read", style="dim")
-    for mark in ("backtracking" if node["origin"] == "backtrack" else "", "exhausted" if node["exhausted"] else ""):
+    for mark in (label_of(node["origin"]), "exhausted" if node["exhausted"] else ""):
         if mark:
             label.append(f", {mark}", style="dim")
     return label

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from explore_async.exploration.kinds import KINDS, label_of
 from explore_async.running.result import RunResult, RunStats
 from explore_async.terminal.text import printable
 
@@ -78,8 +79,8 @@ def _tree(result: RunResult) -> Tree:
 
 def _add_task(branch: Tree, node: dict[str, Any]) -> Tree:
     name = escape(printable(node["name"]))
-    label = f"[cyan]{name}[/] (by backtracking, {node['kept']})" if node["origin"] == "backtrack" else None
-    return branch.add(label or f"{name} ({node['kept']})")
+    label = label_of(node["origin"])
+    return branch.add(f"[cyan]{name}[/] (by {label}, {node['kept']})" if label else f"{name} ({node['kept']})")
 
 
 def _samples(result: RunResult) -> list[Text]:
@@ -105,9 +106,7 @@ def _samples(result: RunResult) -> list[Text]:
 def _table(stats: RunStats) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     tasks, examples, requests, tokens = stats.tasks, stats.examples, stats.requests, stats.tokens
-    origins = ", ".join(
-        f"{tasks.by_origin[name]} {name}" for name in ("seed", "lookahead", "backtrack") if name in tasks.by_origin
-    )
+    origins = ", ".join(f"{tasks.by_origin[name]} {name}" for name in ("seed", *KINDS) if name in tasks.by_origin)
     table.add_row("", "")
     table.add_row("tasks", f"{tasks.total} ({origins}), {tasks.with_examples} with examples{_reasons(tasks.dropped)}")
     surplus = f", {examples.surplus} more than their tasks needed" if examples.surplus else ""

@@ -36,6 +36,8 @@ class RequestKind:
     name: str
     """Its name in settings, requests, seeds and files; a task that it brings has this as its origin."""
     brings: Literal["tasks", "examples"]
+    label: str
+    """The word for people beside the tasks that it brings; empty where none is needed."""
     holds_up_tree: bool
     """The tree waits for its completion, and its prompt shows the tree as it is when the request is issued."""
     sampling: Literal["exploration", "generation"]
@@ -59,6 +61,7 @@ _COMMON: Final[Mapping[str, Any]] = {"domain": "a", "description": "b", "task": 
 LOOKAHEAD: Final = RequestKind(
     name="lookahead",
     brings="tasks",
+    label="",
     holds_up_tree=True,
     sampling="exploration",
     template=_TEMPLATES / "lookahead.j2",
@@ -70,6 +73,7 @@ LOOKAHEAD: Final = RequestKind(
 BACKTRACK: Final = RequestKind(
     name="backtrack",
     brings="tasks",
+    label="backtracking",
     holds_up_tree=True,
     sampling="exploration",
     template=_TEMPLATES / "backtrack.j2",
@@ -81,6 +85,7 @@ BACKTRACK: Final = RequestKind(
 GENERATE: Final = RequestKind(
     name="generate",
     brings="examples",
+    label="",
     holds_up_tree=False,
     sampling="generation",
     template=_TEMPLATES / "generate.j2",
@@ -97,3 +102,8 @@ KINDS: Final[dict[str, RequestKind]] = {kind.name: kind for kind in (LOOKAHEAD, 
 def brings_examples(kind: str) -> bool:
     """True for the name of a kind whose completions hold examples; False also for an unknown name."""
     return kind in KINDS and KINDS[kind].brings == "examples"
+
+
+def label_of(origin: str) -> str:
+    """The word for people beside a task of this origin; empty for seeds and for unknown origins."""
+    return next((kind.label for kind in KINDS.values() if kind.name == origin), "")
