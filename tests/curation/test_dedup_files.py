@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import gzip
 import json
@@ -24,6 +23,7 @@ from hypothesis import strategies as st
 from numba import config
 from rouge_score.rouge_scorer import RougeScorer
 from support.cli import explore, finished, in_process, launch
+from support.waiting import until
 
 from explore_async.curation import files
 from explore_async.curation.dedup_files import dedup_files
@@ -542,9 +542,7 @@ async def test_stopped_in_the_midst_it_leaves_nothing(tmp_path, number, code):
     source = tmp_path / "in.jsonl"
     source.write_bytes(line * 400_000)
     process = await launch("dedup", source, "--out", tmp_path / "out.jsonl", "--exact")
-    async with asyncio.timeout(30):
-        while not any(name.endswith(".partial") for name in names_in(tmp_path)):
-            await asyncio.sleep(0.01)
+    await until(lambda: any(name.endswith(".partial") for name in names_in(tmp_path)))
     process.send_signal(number)
     result = await finished(process)
     assert result.code == code

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.cli import DERIVED, config, derived, environment, explore, finished
+from support.cli import DERIVED, config, derived, environment, explore, finished, launch
 from support.stored_run import copied, doctor, go_on, serving
 from support.unprivileged import drop_override
 
@@ -22,9 +22,13 @@ from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.storage.directory import RunDirectory
 
 
-async def started(server: SimulatedServer, path: Path, before: Callable[[], None]) -> asyncio.subprocess.Process:
+async def started(
+    server: SimulatedServer, path: Path, before: Callable[[], None] | None = None
+) -> asyncio.subprocess.Process:
     """A run in a process of its own, which calls `before` first."""
     command = ("run", config(path.parent), "--endpoint", server.url, "--out", path, "--quiet", "--concurrency", "4")
+    if before is None:
+        return await launch(*command)
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "explore_async", *map(str, command)),
         stdout=asyncio.subprocess.PIPE,
@@ -87,7 +91,7 @@ async def test_a_directory_moved_away(tmp_path: Path, finished_run: Path, *, rep
     """
     path, away = tmp_path / "run", tmp_path / "away"
     async with SimulatedServer(16, Latency(0.3, 0.1)) as server:
-        process = await started(server, path, lambda: None)
+        process = await started(server, path)
         await under_way(server, process)
         path.rename(away)
         if replaced:
@@ -111,7 +115,7 @@ async def test_what_sqlite_keeps_beside_the_store(tmp_path: Path, finished_run: 
     """
     path = tmp_path / "run"
     async with SimulatedServer(16, Latency(0.1, 0.1)) as server:
-        process = await started(server, path, lambda: None)
+        process = await started(server, path)
         await under_way(server, process)
         process.kill()
         await process.communicate()
@@ -181,7 +185,7 @@ async def test_a_file_taken_away_under_a_run(tmp_path: Path, finished_run: Path,
     """
     path = tmp_path / "run"
     async with SimulatedServer(16, Latency(0.3, 0.1)) as server:
-        process = await started(server, path, lambda: None)
+        process = await started(server, path)
         await under_way(server, process)
         if how == "removed":
             (path / name).unlink()

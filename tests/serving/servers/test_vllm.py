@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
+from support.waiting import until
 
 from explore_async.errors import ConfigError, EndpointUnavailable, ServerError
 from explore_async.serving.endpoints.client import EndpointClient, open_session
@@ -72,10 +73,8 @@ def gone(pid: int) -> bool:
     return state == "Z"
 
 
-async def until_gone(*pids: int, within_s: float = 20.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not all(gone(pid) for pid in pids):
-            await asyncio.sleep(0.05)
+async def until_gone(*pids: int) -> None:
+    await until(lambda: all(gone(pid) for pid in pids), every_s=0.05)
 
 
 def test_the_command_is_what_was_asked_for() -> None:
