@@ -1,4 +1,4 @@
-"""What docs/security.md promises: keys stay where they are, and what others send or wrote can do no harm."""
+"""The promises of docs/security.md: keys stay where they are, and data of others can do no harm."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ pytestmark = pytest.mark.timeout(180)
 
 SECRET = "sk-very-secret-0815/47+11"
 STEERING = "\x1b[31mred\x07\u202egnp\x9b2J\r"
-"""What would colour, ring, turn round and clear a terminal."""
+"""Control sequences that colour, ring, reverse and clear a terminal."""
 ONE = RECIPE.replace("examples: 100", "examples: 5").replace("depth: 2", "depth: 1")
 QUESTION = ChatRequest("m", ({"role": "user", "content": "Hello"},), {}, 1)
 
@@ -210,7 +210,7 @@ def test_a_key_in_the_place_of_its_name_is_not_repeated(tmp_path: Path, key: str
     ],
 )
 def test_a_key_file_is_for_its_owner_alone(tmp_path: Path, content: str | bytes, mode: int, says: str) -> None:
-    """What others can read or change, and what is no key, is refused by the file's name; its content is not shown."""
+    """A file that others can read or change, or that holds no key, is an error with its name; its content is not shown."""
     path = private(tmp_path / "key", content, mode)
     with pytest.raises(ConfigError, match=says) as caught:
         read_key(EndpointSettings(url="http://h", api_key_file=str(path)))
@@ -426,7 +426,7 @@ async def test_a_run_survives_hostile_answers(tmp_path: Path) -> None:
 
 
 def test_lines_of_progress_steer_nothing() -> None:
-    """What a server says goes into the progress, too."""
+    """Texts of a server are also shown in the progress."""
     console = Console(file=io.StringIO(), force_terminal=False)
     with RunProgress(console) as progress:
         progress.phase(f"connecting to {STEERING}")
@@ -547,7 +547,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_strange_run_is_an_error_or_harmless(tmp_path: Path, what: str) -> None:
-    """What no run writes: a documented code, no traceback, and nothing that steers a terminal."""
+    """Files that no run writes: a documented exit code, no traceback, and no control sequences on the terminal."""
     run = run_of(tmp_path / "run", **HOSTILE[what])
     codes = set()
     for number, command in enumerate((["tree"], ["show", "0"], ["show", "0-0.0"], ["stats"], ["export", "--out"], ["prune"])):  # fmt: skip

@@ -118,7 +118,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     "arguments", [["run", "small.yaml", "--out", ""], ["tree", ""], ["export", "rows.jsonl", "--out", ""]]
 )
 def test_an_empty_argument_is_no_path(tmp_path: Path, arguments: list[str]) -> None:
-    """What a shell makes of a variable that is not set does not stand for the working directory."""
+    """An empty argument, as a shell makes of an unset variable, does not mean the working directory."""
     result = attempted(*arguments, "--json", among=tmp_path)
     assert result.code == 2
     assert "empty" in result.json["error"]

@@ -167,6 +167,6 @@ def test_a_host_that_cannot_be_looked_up(host: str) -> None:
 @cases(10)
 @given(altered(SMALL, st.integers(-1, 30) | values))
 def test_plans_of_any_config(tmp_path: Path, document: Any) -> None:
-    """What can be read can be rehearsed, whatever its numbers."""
+    """Every valid config can be rehearsed, whatever its numbers."""
     (tmp_path / "c.yaml").write_bytes(in_yaml(document))
     assert attempted("plan", tmp_path / "c.yaml", "--json", among=tmp_path).code in {0, 2}

@@ -1,4 +1,4 @@
-"""What these tests share: one small finished run, and a server that answers as the one it was made with."""
+"""Shared by these tests: a small finished run, and a server with the same completions as the one it was made with."""
 
 from __future__ import annotations
 

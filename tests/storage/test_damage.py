@@ -1,4 +1,4 @@
-"""A damaged store never makes other data in silence, and what can still be read of it is saved."""
+"""A damaged store never silently changes the data, and a repair saves the rows that SQLite can still read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def filled(path: Path, sizes: list[int]) -> dict[str, Completion | Failure]:
 
 
 def read(path: Path, keys: list[str]) -> dict[str, StoredRequest] | str:
-    """What is read of these, or the message that names the file."""
+    """The stored requests of these keys, or the message of the error, which names the file."""
     try:
         with StoredReader(path) as reader:
             return reader.get_many(keys)
@@ -146,12 +146,12 @@ def test_a_store_flipped_anywhere_gives_true_answers_or_an_error(tmp_path: Path,
         flipped = bytearray(whole)
         flipped[place] ^= 1 << rng.randrange(8)
         path.write_bytes(flipped)
-        found = read(path, list(true))
-        refused += isinstance(found, str)
-        if isinstance(found, str):
-            assert "doctor" in found
+        result = read(path, list(true))
+        refused += isinstance(result, str)
+        if isinstance(result, str):
+            assert "doctor" in result
         else:
-            assert found == read(finished_run / "completions.sqlite", list(found))
+            assert result == read(finished_run / "completions.sqlite", list(result))
         try:
             saved = salvage(path, report)
         except StorageError:
@@ -181,9 +181,9 @@ def test_a_truncated_store_gives_true_answers_or_an_error(tmp_path: Path, finish
         for leftover in tmp_path.iterdir():
             leftover.unlink()
         path.write_bytes(whole[:length])
-        found = read(path, list(true))
-        if not isinstance(found, str):
-            assert found == read(finished_run / "completions.sqlite", list(found))
+        result = read(path, list(true))
+        if not isinstance(result, str):
+            assert result == read(finished_run / "completions.sqlite", list(result))
         try:
             saved = salvage(path, report).saved
         except StorageError:

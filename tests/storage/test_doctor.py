@@ -1,4 +1,4 @@
-"""What the doctor says of a run directory, and that only --repair changes anything."""
+"""The doctor finds each fault of a run directory, and only --repair changes anything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def says(found: dict[str, Any], check: str) -> str:
 
 
 def test_a_finished_run_is_in_order(finished_run: Path) -> None:
-    """Every check is ok, and looking leaves no file changed and none behind."""
+    """Every check is ok, and the examination changes no file and leaves none."""
     before = everything(finished_run)
     found = doctor(finished_run)
     assert found.code == 0
@@ -109,8 +109,8 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
 def test_a_derived_file_that_is_not_derived(
     tmp_path: Path, finished_run: Path, name: str, damage: Callable[[Path], object], said: str
 ) -> None:
-    """Each fault is named, with its file and what to do, and nothing is changed by looking; --repair derives the file
-    anew, keeps the one that was there, and then all is in order.
+    """Each fault is named, with its file and what to do, and the examination changes nothing; --repair derives the file
+    again, keeps the earlier one, and then everything is in order.
     """
     path = copied(finished_run, tmp_path)
     damage(path)
@@ -129,7 +129,7 @@ def test_a_derived_file_that_is_not_derived(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"format": "1"}', b'{"format": 1, "recipe": {}}'])
-def test_a_config_that_is_none_is_set_aside(tmp_path: Path, finished_run: Path, url: str, body: bytes) -> None:
+def test_a_config_that_cannot_be_read_is_set_aside(tmp_path: Path, finished_run: Path, url: str, body: bytes) -> None:
     """The run says what to do; after --repair the same config with --adopt goes on with the stored answers, to the same
     bytes and asking nothing; without --adopt nothing of the directory is touched.
     """
@@ -180,8 +180,8 @@ def test_a_recipe_that_was_changed(tmp_path: Path, finished_run: Path) -> None:
     assert (path / "config.json").read_bytes() == whole
 
 
-def test_a_run_that_somebody_is_in(tmp_path: Path, finished_run: Path) -> None:
-    """It is looked at, with a note; --repair refuses and changes nothing."""
+def test_a_run_in_progress(tmp_path: Path, finished_run: Path) -> None:
+    """It is examined, with a note; --repair is an error and changes nothing."""
     path = copied(finished_run, tmp_path)
     edited(path)
     with RunDirectory(path):
@@ -196,8 +196,8 @@ def test_a_run_that_somebody_is_in(tmp_path: Path, finished_run: Path) -> None:
         assert {name: body for name, body in after.items() if not name.endswith(("-shm", "-wal"))} == before
 
 
-def test_what_is_no_run(tmp_path: Path) -> None:
-    """No directory, a file and a directory of something else are refused by name, and nothing is made there."""
+def test_a_directory_that_is_not_a_run(tmp_path: Path) -> None:
+    """A missing directory, a file and another directory are errors that name it, and nothing is made there."""
     (tmp_path / "file").touch()
     (tmp_path / "other").mkdir()
     for name in ("missing", "file", "other"):
@@ -247,7 +247,7 @@ async def test_in_a_process_of_its_own(tmp_path: Path, finished_run: Path) -> No
 
 
 def test_against_data_that_is_gone(tmp_path: Path, finished_run: Path, url: str) -> None:
-    """Where the data of `against:` is no longer where it was, the files are not compared, and that is said."""
+    """If the data of `against:` has moved away, the files are not compared, and a finding says so."""
     (tmp_path / "known.jsonl").write_bytes(b'{"instruction": "Name a herb"}\n')
     (tmp_path / "config.yaml").write_text(
         (finished_run.parent / "config.yaml").read_text() + "against: [known.jsonl]\n", encoding="utf-8"

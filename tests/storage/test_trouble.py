@@ -1,4 +1,4 @@
-"""What disks, crashes and other processes do to a run directory."""
+"""Full disks, crashes and other processes harm no run directory."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_a_cancelled_put_takes_no_other_with_it(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_is_told_to_every_put_and_keeps_what_was_there(tmp_path: Path) -> None:
-    """Where the database cannot grow, all puts of the group fail as StorageErrors; earlier answers are still read."""
+    """If the database cannot grow, all puts of the group are StorageErrors; earlier rows can still be read."""
     path = tmp_path / "c.sqlite"
     async with CompletionStore(path) as store:
         await store.put("before", REQUEST, QUESTION, completion("here"))
@@ -138,7 +138,7 @@ async def test_places_where_no_database_can_be(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("durability", "level"), [("normal", 1), ("full", 2)])
 async def test_the_database_is_as_durable_as_asked(tmp_path: Path, durability: str, level: int) -> None:
-    """What decides over power loss and kill -9: WAL, and SQLite's synchronous as configured."""
+    """The settings for power loss and kill -9 are set: WAL, and SQLite's synchronous as configured."""
     async with CompletionStore(tmp_path / "c.sqlite", durability=durability) as store:  # type: ignore[arg-type]
         asked = await store._in(
             store._writer,
@@ -151,7 +151,7 @@ async def test_the_database_is_as_durable_as_asked(tmp_path: Path, durability: s
 
 
 def test_a_derived_file_on_a_full_disk(tmp_path: Path) -> None:
-    """What does not fit is one StorageError, closing adds none, and with room again the same lines complete it."""
+    """A full disk is one StorageError, closing adds none, and with room again the same lines complete the file."""
     path = tmp_path / "d.jsonl"
     lines = [f"line {number}" for number in range(2000)]
 

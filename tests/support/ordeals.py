@@ -1,4 +1,4 @@
-"""Whole runs before servers that misbehave, with what has to hold however such a run ends."""
+"""Whole runs before servers that misbehave, with the conditions that hold however such a run ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ALWAYS: dict[str, tuple[Behaviour, str]] = {
     **{name: (behaviour, "not answer") for name, behaviour in HANGS.items()},
     **REFUSALS,
 }
-"""What a server may do for ever, with what the error has to say beside the endpoint."""
+"""Faults of a server that last forever, each with the text that the error has to contain beside the endpoint."""
 
 
 def command(folder: Path, url: str, *more: str, out: str = "run", text: str = CONFIG) -> list[str | Path]:
@@ -44,21 +44,21 @@ def command(folder: Path, url: str, *more: str, out: str = "run", text: str = CO
 
 
 async def undisturbed(folder: Path) -> dict[str, bytes]:
-    """The files of a run that met nothing."""
+    """The files of an undisturbed run."""
     async with Disturbed(lambda *_: []) as server:
         assert (await explore(*command(folder, server.url))).code == 0
     return derived(folder / "run")
 
 
 def check_quiet(result: Finished) -> None:
-    """Nothing was leaked, nothing was left to Python to complain about, and stderr is short."""
+    """Checks that nothing leaked, that Python had no complaint, and that stderr is short."""
     for word in ("Warning", "Exception ignored", "never retrieved", "Traceback", "Unclosed"):
         assert word not in result.stderr, result.stderr
     assert len(result.stderr) < 20_000
 
 
 async def run_to_end(folder: Path, url: str, *more: str, out: str = "run", seconds: float = 500.0) -> Finished:
-    """A run that ends by itself, within its time and its memory."""
+    """Runs to the end, within its limits of time and memory."""
     async with asyncio.timeout(seconds):
         result, peak_mib = await explore_watched(*command(folder, url, *more, out=out))
     check_quiet(result)

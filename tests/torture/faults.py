@@ -14,7 +14,7 @@ from torture.processes import LOOK_S, PATIENCE_S, Life, Phase, Server
 from torture.trial import Ground, Row, Trial
 
 _LONGEST_S: dict[Phase, float] = {"replay": 0.8, "asking": 0.5, "finishing": 0.2}
-"""How long after a phase began a blow may fall; the start is as long as it is."""
+"""Most seconds between the begin of a phase and a fault in it; the start has its own length."""
 Aims = Iterable[Sequence[Phase]]
 """For each run directory the phases at which the blows are aimed, one after another."""
 

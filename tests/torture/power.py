@@ -126,7 +126,7 @@ def _lose(directory: Path, rng: random.Random) -> None:
 
 
 def _share(rng: random.Random) -> float:
-    """How much of a file is kept: any part, nothing and all of it included."""
+    """The number of bytes of a file that are kept: any part, from nothing to all of it."""
     return rng.choice((0.0, 1.0, rng.random(), rng.random()))
 
 
@@ -152,7 +152,7 @@ def _kill_traced(command: list[str], directory: Path, trace: Path, rng: random.R
 
 
 def synced(trace: str, name: str) -> int:
-    """How many bytes at the beginning of the file had been synced, by strace's account. A call that is begun in one line
+    """The number of bytes at the beginning of the file that had been synced, by strace's account. A call that is begun in one line
     and resumed in another counts as done when it is resumed.
     """
     written = durable = 0

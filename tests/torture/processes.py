@@ -26,7 +26,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's would be handed on
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
-"""What makes the terminal it was given the one whose end it is told of, and then is the command."""
+"""A program that makes its stdin the controlling terminal, so that it gets SIGHUP, and then runs the command."""
 
 
 def path_of(*folders: Path) -> str:
@@ -76,15 +76,15 @@ class Server:
         self._process.communicate()
 
     def noted(self) -> int:
-        """How far the journal goes, to read on from there."""
+        """The end of the journal, from which to read on."""
         return self._journal.stat().st_size if self._journal.exists() else 0
 
     def asked(self, since: int = 0) -> Counter[int]:
-        """How often each request of a run has come, by its seed."""
+        """The number of times that each request of a run has come, by its seed."""
         return Counter(seed for sign, seed in self._lines(since) if sign == "+" and seed)
 
     def in_flight(self, since: int = 0) -> int:
-        """How many requests of a run have come since then and are neither answered nor given up."""
+        """The number of requests of a run since then that are neither completed nor given up."""
         flying: set[int] = set()
         for sign, seed in self._lines(since):
             if sign == "=":
@@ -144,7 +144,7 @@ class Life:
         return "finishing" if self._told else "start"
 
     def in_flight(self) -> int:
-        """How many of its requests are at the server."""
+        """The number of its requests that are at the server."""
         return self._server.in_flight(self._since)
 
     def wait_for(self, phase: Phase) -> None:

@@ -24,7 +24,7 @@ _GROWING = ("dataset.jsonl", "decisions.jsonl")
 
 @dataclass(slots=True)
 class Row:
-    """What came of one fault. `in_flight` and `lost` have an entry a blow: requests at the server when it struck, and
+    """The result of one fault. `in_flight` and `lost` have an entry a blow: requests at the server when it struck, and
     those asked whose answer was not stored afterwards. `repeated` is how many requests came again, `checkpoints` how
     many starts found a checkpoint.
     """
@@ -74,7 +74,7 @@ def _spread(values: list[int]) -> dict[str, float] | None:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where a torture takes place: the config, how the runs are made, and the bytes of an undisturbed one.
+    """The place of a torture: the config, how the runs are made, and the bytes of an undisturbed one.
 
     `start_s`: how long the command takes here until it has begun to work.
     """

@@ -1,4 +1,4 @@
-"""What the view tells of a run over HTTP, to whom, and that looking changes nothing."""
+"""The view shows a run over HTTP, to this machine only, and changes nothing."""
 
 from __future__ import annotations
 
