@@ -33,7 +33,7 @@ class PrunedTask:
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """The tasks that were pruned, and how many examples they have."""
+    """The tasks that were pruned, and the file that lists them."""
 
     file: Path
     """The list of pruned tasks, pruned.json; without it no task is pruned."""
