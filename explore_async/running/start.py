@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
-from explore_async.curation.known_texts import read_known
 from explore_async.errors import StorageError
 from explore_async.exploration.prompts import PromptBook
 from explore_async.running.backend import BackendFactory, check_operation
@@ -20,7 +19,7 @@ from explore_async.running.result import RunResult
 from explore_async.running.run import Run
 from explore_async.running.warm_up import compilation_noticed
 from explore_async.settings.config import RunSettings
-from explore_async.settings.recipe import Recipe, ResolvedKnownTexts
+from explore_async.settings.recipe import KnownTexts, Recipe, ResolvedKnownTexts
 from explore_async.storage.completions import StoreContents, read_contents
 from explore_async.storage.digested import differences, refuse_other
 from explore_async.storage.directory import RunDirectory
@@ -52,7 +51,7 @@ async def run(
         check_operation(settings.operation)
     path = Path(directory)
     exists = path.exists()  # noqa: ASYNC240 - nothing else runs yet
-    against, known = await asyncio.to_thread(read_known, settings.against)
+    against, known = await asyncio.to_thread(_read_known, settings.against)
     start = _Start(settings, path, mode, observer, against)
     await _BEFORE[mode].of(exists=exists)(start)
     RunDirectory(path).refuse_foreign()
@@ -78,6 +77,15 @@ async def run(
                 handle_signals=handle_signals,
                 tune_collector=tune_collector,
             ).to_end()
+
+
+def _read_known(against: Sequence[KnownTexts]) -> tuple[tuple[ResolvedKnownTexts, ...], list[tuple[str, str]]]:
+    """The texts of `against`. Most runs have none, and do without the modules that read data."""
+    if not against:
+        return (), []
+    from explore_async.curation.known_texts import read_known
+
+    return read_known(against)
 
 
 def run_sync(
