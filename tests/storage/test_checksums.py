@@ -120,16 +120,25 @@ def test_killed_while_it_is_brought_up_to_date(tmp_path: Path, finished_run: Pat
 from pathlib import Path
 from explore_async.storage.schema import open_writing
 print("now", flush=True)
+input()
 open_writing(Path({str(old)!r}), durability="normal")
 """
     seen = []
-    for wait in (0.0, 0.03, 0.1, None):
-        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment()) as process:
+    for wait in ("not at all", 0.03, 0.1, "to the end"):
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
+        ) as process:
             assert process.stdout is not None
+            assert process.stdin is not None
             process.stdout.readline()
-            if wait is not None:
+            if isinstance(wait, float):
+                process.stdin.write(b"\n")
+                process.stdin.flush()
                 time.sleep(wait)
+            if wait != "to the end":
                 process.kill()
+            else:
+                process.communicate(b"\n")
         seen.append(version(old))
         with StoredReader(old) as reader:
             assert sum(is_whole(row) and len(row) == 6 + seen[-1] for row in reader.rows()) == rows

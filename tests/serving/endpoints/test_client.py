@@ -50,7 +50,7 @@ async def test_a_good_answer_is_parsed_whole():
     assert (completion.text, completion.finish_reason, completion.model) == ("fine", "stop", "m")
     assert (completion.prompt_tokens, completion.completion_tokens, completion.cached_tokens) == (5, 3, 2)
     assert completion.endpoint.startswith("http://127.0.0.1:")
-    assert 0 < completion.latency_s < 5
+    assert 0 < completion.latency_s < 300
 
 
 async def test_the_body_is_what_the_openai_format_asks_for():
@@ -219,7 +219,7 @@ async def test_an_oversized_body_is_cut_off(monkeypatch):
 async def test_timeouts_and_refused_connections_are_told_apart():
     """A slow answer may be the request's fault; a refused connection never is."""
     with pytest.raises(AttemptTimedOut, match=r"within 0\.2 s"):
-        await ask_misbehaving(bad.slow(5), timeout_s=0.2)
+        await ask_misbehaving(bad.slow(3600), timeout_s=0.2)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
