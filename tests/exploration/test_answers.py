@@ -1,4 +1,4 @@
-"""Parsing and filtering: what is whole is taken, what is not has a reason."""
+"""Parsing and filtering: whole items are taken, others are dropped with a reason."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_json_in_any_wrapping(wrapped: str) -> None:
 
 
 def test_single_objects_lists_and_odd_values() -> None:
-    """A bare list or object is read; numbers and lists become text; "N/A" is no input; a missing field has a reason."""
+    """A bare list or object is read; numbers and lists become text; "N/A" means an empty input; a missing field has a reason."""
     assert parse_examples(answer('[{"instruction": "Add", "INPUT": "n/a", "output": 3}]'), "json") == [
         ExampleDraft("Add", "", "3")
     ]
@@ -73,7 +73,7 @@ def test_single_objects_lists_and_odd_values() -> None:
 
 @pytest.mark.parametrize(("answer_format", "write"), [("json", as_json), ("text", as_text)])
 def test_cut_anywhere_the_whole_items_are_saved(answer_format: str, write) -> None:
-    """An answer cut at any byte gives exactly the items that were whole; a begun one is dropped as truncated."""
+    """A completion that is cut at any byte gives exactly its whole items; a begun item is dropped as truncated."""
     text = write(DRAFTS)
     for end in range(len(text)):
         items = parse_examples(answer(text[:end], "length"), answer_format)  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ CHECK = quality_check(Filters(banned_words=("casino",)), str.split)
     ],
 )
 def test_quality_filters_drop_with_their_reason(draft: ExampleDraft, reason: str) -> None:
-    """Each filter drops what it is for and says so."""
+    """Each filter drops a typical example of its fault, and names the reason."""
     assert CHECK(draft, ()) == reason
 
 

@@ -1,4 +1,4 @@
-"""Draws and levels against the obvious way to do them."""
+"""Draws and levels, compared with obvious implementations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_draws_depend_on_the_parts_alone(some: list, others: list) -> None:
 
 
 def test_draws_are_the_same_for_ever() -> None:
-    """The numbers themselves are fixed: stored answers are found again by what was drawn with them."""
+    """The numbers themselves are fixed: the keys of stored completions depend on them."""
     assert [draw(), draw(0, "generate", "0.1", 2), draw("\ud800")] == DRAWS
 
 
@@ -54,7 +54,7 @@ groups = st.lists(st.tuples(st.none() | st.integers(0, 12), st.integers(0, 6)), 
 
 @given(groups, st.integers(1, 150), st.booleans())
 def test_a_level_is_what_filling_by_hand_finds(some: list[tuple[int | None, int]], target: int, at_most: bool) -> None:
-    """The level is the one found by raising it a unit at a time and counting what all tasks then hold."""
+    """The level equals that of a search unit by unit, which counts the examples of all tasks."""
 
     def held(height: int) -> int:
         return sum(min(height, height if cap is None else cap) for cap, count in some for _ in range(count))
@@ -77,5 +77,5 @@ def test_a_level_is_what_filling_by_hand_finds(some: list[tuple[int | None, int]
 @pytest.mark.parametrize("at_most", [True, False])
 @given(some=groups, target=st.integers(1, 100))
 def test_a_higher_target_never_lowers_the_level(at_most: bool, some: list[tuple[int | None, int]], target: int) -> None:
-    """What a task was allowed under a target it is allowed under a higher one: extending a run takes nothing back."""
+    """A higher target allows a task at least as many examples: extending a run takes nothing back."""
     assert level(target, some, at_most=at_most) <= level(target + 1, some, at_most=at_most)

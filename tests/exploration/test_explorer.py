@@ -41,19 +41,19 @@ def names(rng: random.Random, count: int) -> Completion:
     luck=st.integers(0, 10_000),
 )
 def test_at_window_one_the_order_is_depth_first(breadths: list[int], step: int, attempts: int, luck: int) -> None:
-    """The tree's ready asks, issued one at a time, are those of a recursive depth-first search, barren asks included."""
+    """Requests issued one at a time are those of a recursive depth-first search, also where they bring nothing."""
     yields = random.Random(luck)
     brought: dict[tuple[str, str, int], int] = {}
     times: Counter[tuple[str, str]] = Counter()
 
-    def outcome(question: ChatRequest, request: Request) -> Outcome:
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
         if request.kind == "generate":
-            return answer(question, request)
+            return answer(chat_request, request)
         most = int(request.prompt.values["count"])
         count = yields.choice([0, most, yields.randint(0, most)])
         brought[request.kind, request.task_id, times[request.kind, request.task_id]] = count
         times[request.kind, request.task_id] += 1
-        return names(random.Random(question.key), count) if count else Completion('{"tasks": []}', "stop", 1, 1)
+        return names(random.Random(chat_request.key), count) if count else Completion('{"tasks": []}', "stop", 1, 1)
 
     run = Driven(
         recipe(
@@ -150,7 +150,7 @@ def test_quotas_hold_and_every_task_is_reached(window: int) -> None:
 
 
 def test_the_target_is_met_exactly_when_answers_hold_more() -> None:
-    """Answers with more examples than the quota leave a surplus that is not lost: it is judged when the quota rises."""
+    """Completions with more examples than the quota leave a surplus. It is decided when the quota rises."""
     run = Driven(
         recipe(
             window=40,
@@ -179,7 +179,7 @@ def test_openings_are_short() -> None:
 
 @pytest.mark.parametrize("window", [8, 24, 96, 400])
 def test_a_higher_target_serves_every_stored_answer(window: int) -> None:
-    """A run with twice the target asks everything that the smaller one asked, word for word: nothing is paid twice."""
+    """A run with twice the target asks every request of the smaller one, word for word: nothing is paid twice."""
     small = Driven(recipe(window=window, targets={"examples": 100})).run()
     large = Driven(recipe(window=window, targets={"examples": 200})).run()
     assert set(small.keys) <= set(large.keys)
@@ -187,7 +187,7 @@ def test_a_higher_target_serves_every_stored_answer(window: int) -> None:
 
 
 def test_prompts_are_frozen_when_verdicts_change() -> None:
-    """Another threshold for instructions asks the same first questions of every task: few new requests."""
+    """Another threshold for instructions asks the same first requests about every task: few are new."""
     patient = {"per_request": 3, "exhausted_after": 1000}
     strict = Driven(recipe(targets={"per_task": 6}, generation=patient, filters={"threshold": 0.25})).run()
     lenient = Driven(recipe(targets={"per_task": 6}, generation=patient, filters={"threshold": 0.9})).run()
@@ -220,12 +220,12 @@ def test_depth_zero_is_self_instruct() -> None:
 
 
 def test_a_task_without_news_is_exhausted() -> None:
-    """Three answers in a row with nothing new exhaust a task; its share goes to the others."""
+    """Three completions in a row with nothing new exhaust a task; its share goes to the others."""
 
-    def outcome(question: ChatRequest, request: Request) -> Outcome:
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
         if request.kind == "generate" and request.task_id == "0":
-            return answer(question, request, words=["same"])
-        return answer(question, request)
+            return answer(chat_request, request, words=["same"])
+        return answer(chat_request, request)
 
     run = Driven(recipe(exploration={"depth": 1, "breadth": [3]}, targets={"examples": 40}), outcome).run()
     assert TaskExhausted("0") in run.events
@@ -237,8 +237,8 @@ def test_a_task_without_news_is_exhausted() -> None:
 def test_failures_are_data() -> None:
     """A run whose every generate request fails ends by itself, its tree explored and its tasks exhausted."""
 
-    def outcome(question: ChatRequest, request: Request) -> Outcome:
-        return Failure("rejected", "no", 1) if request.kind == "generate" else answer(question, request)
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
+        return Failure("rejected", "no", 1) if request.kind == "generate" else answer(chat_request, request)
 
     run = Driven(recipe(), outcome).run()
     assert run.explorer.stopped == "complete"
@@ -249,9 +249,11 @@ def test_failures_are_data() -> None:
 def test_barren_exploration_ends() -> None:
     """A model that proposes nothing is asked `attempts` times, then the root alone is generated for."""
 
-    def outcome(question: ChatRequest, request: Request) -> Outcome:
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
         return (
-            answer(question, request) if request.kind == "generate" else Completion("I would rather not.", "stop", 1, 1)
+            answer(chat_request, request)
+            if request.kind == "generate"
+            else Completion("I would rather not.", "stop", 1, 1)
         )
 
     run = Driven(recipe(exploration={"attempts": 3}, targets={"examples": 12}), outcome).run()
@@ -273,9 +275,9 @@ def test_token_budget_stops_the_run() -> None:
 def test_seeds_are_in_the_corpus_and_never_in_the_dataset() -> None:
     """An example that repeats a seed is dropped, with the seed as its evidence."""
 
-    def outcome(question: ChatRequest, request: Request) -> Outcome:
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
         if request.kind != "generate" or request.turn:
-            return answer(question, request)
+            return answer(chat_request, request)
         seed = [{"instruction": "Say when to prune the roses", "input": "", "output": "In late winter it is best."}]
         return Completion(orjson.dumps({"examples": seed}).decode(), "stop", 1, 1)
 
@@ -287,11 +289,11 @@ def test_seeds_are_in_the_corpus_and_never_in_the_dataset() -> None:
 
 
 def test_names_are_compared_over_the_whole_tree() -> None:
-    """A sub-task proposed under another parent is dropped, naming the one it repeats."""
+    """A sub-task proposed under another parent is dropped, with the task that it repeats as evidence."""
 
-    def outcome(question: ChatRequest, request: Request) -> Outcome:
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
         if request.kind == "generate":
-            return answer(question, request)
+            return answer(chat_request, request)
         tasks = [{"name": f"Plant {what} in spring", "reason": ""} for what in ("tulip bulbs", "two apple trees")]
         return Completion(orjson.dumps({"tasks": tasks}).decode(), "stop", 1, 1)
 
@@ -307,7 +309,7 @@ def test_names_are_compared_over_the_whole_tree() -> None:
 def test_scopes_of_the_corpus(scope: str, kept_of_second: int) -> None:
     """Two domains share one corpus under `run` and have their own under `domain` and `task`."""
 
-    def outcome(question: ChatRequest, request: Request) -> Outcome:
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
         rng = random.Random(request.turn)
         examples = [
             {"instruction": " ".join(rng.sample(WIDE_WORDS, 8)), "input": "", "output": "yes"} for _ in range(3)
@@ -317,7 +319,9 @@ def test_scopes_of_the_corpus(scope: str, kept_of_second: int) -> None:
     domains = [{"name": "Cook"}, {"name": "Sew"}]
     run = Driven(
         recipe(domains=domains, exploration={"depth": 0}, targets={"per_task": 3}, filters={"scope": scope}, window=1),
-        lambda question, request: outcome(question, request) if request.turn == 0 else Failure("rejected", "", 1),
+        lambda chat_request, request: (
+            outcome(chat_request, request) if request.turn == 0 else Failure("rejected", "", 1)
+        ),
     ).run()
     kept = Counter(event.example.task_id for event in run.events if isinstance(event, ExampleKept))
     assert kept["0"] == 3
@@ -402,7 +406,7 @@ def test_a_planted_chinese_duplicate_is_dropped() -> None:
     """With Chinese as the language a near-duplicate is found by its characters, with its score as evidence."""
     texts = ["写一首关于春天的短诗，要提到雨水。", "写一首关于春天的短诗，要提到雨声。", "比较两种茶的味道和颜色。"]
 
-    def outcome(question: ChatRequest, request: Request) -> Outcome:
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
         examples = [{"instruction": text, "input": "", "output": "好的，这就是答案。"} for text in texts]
         return Completion(orjson.dumps({"examples": examples}).decode(), "stop", 1, 1)
 

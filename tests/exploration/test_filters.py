@@ -1,4 +1,4 @@
-"""The filters, each from both sides: what they are for is dropped, what only looks like it is kept."""
+"""The filters, each from both sides: typical faults are dropped, and similar texts without the fault are kept."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_refusal(output: str) -> None:
     ],
 )
 def test_no_refusal(output: str) -> None:
-    """Apologies, letters and stories are what was asked for."""
+    """Apologies in letters and stories are kept."""
     assert reason("Write something short", "", output) is None
 
 
@@ -125,7 +125,7 @@ def test_a_placeholder(text: str) -> None:
 
 @pytest.mark.parametrize("output", ["string", "Output", "Your answer here", "Here is the output:", "<answer here>"])
 def test_an_output_that_is_the_word_for_one(output: str) -> None:
-    """An output that names what should stand there, rather than being it, is a placeholder."""
+    """An output that only names the expected answer is a placeholder."""
     assert reason("Write a short letter", "", output) == "placeholder"
 
 
@@ -162,7 +162,7 @@ def test_no_placeholder(output: str) -> None:
     ["The main points are:", "First, we,", "And so it goes on...", "And so it goes on…", "f(", "要点如下：", "首先，"],
 )
 def test_an_unfinished_output(output: str) -> None:
-    """An output that breaks off is dropped."""
+    """An output that stops in mid-sentence is dropped."""
     assert reason("Name the main points", "", output) == "unfinished"
 
 
@@ -175,7 +175,7 @@ def test_a_finished_output(output: str) -> None:
 
 
 def test_an_input_that_breaks_off() -> None:
-    """An input in short is dropped, unless it is there to be completed."""
+    """A shortened input is dropped, unless the instruction asks to complete it."""
     assert reason("Summarize the article", "The council met today and...", "It met.") == "unfinished"
     for instruction in ("Complete the story", "Continue this tale", "Finish the sentence", "续写这个故事"):
         assert reason(instruction, "Once upon a time...", "there was a fox.") is None
@@ -194,7 +194,7 @@ def test_an_input_that_breaks_off() -> None:
     ],
 )
 def test_a_missing_input(instruction: str) -> None:
-    """Pointing at a text that is not there is dropped; with the text, in the input or behind a colon, it is kept."""
+    """An instruction that points at a missing text is dropped; with the text in the input or behind a colon it is kept."""
     assert reason(instruction, "", "It is about whales.") == "missing_input"
     assert reason(instruction, "Whales live in the sea.", "They do.") is None
     assert reason(f"{instruction}: Whales live in the sea.", "", "They do.") is None
@@ -247,7 +247,7 @@ def test_a_copy(instruction: str, given: str, output: str) -> None:
     ],
 )
 def test_no_copy(instruction: str, given: str, output: str) -> None:
-    """One sign may be all the difference that was asked for; and some are asked to repeat."""
+    """A single sign may be the whole task; and some instructions ask for a repetition."""
     assert reason(instruction, given, output) is None
 
 

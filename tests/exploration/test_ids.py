@@ -1,4 +1,4 @@
-"""Strings that are packed away come back as they were."""
+"""Packed strings are read back unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_string_comes_back(first: list[str], rest: list[str], at_once: int
 
 
 def test_an_id_takes_few_bytes() -> None:
-    """The ids of a run, some ten letters long, at fifteen bytes each where as strings they take sixty."""
+    """The ids of a run, of about ten letters, take fifteen bytes each; as strings they take sixty."""
     kept = Ids()
     kept.extend(f"{n % 16}.{n % 12}-{n // 20}.{n % 20}" for n in range(100_000))
     assert kept.nbytes < 17 * len(kept)

@@ -1,4 +1,4 @@
-"""The table of kinds: one row says all about a kind of request."""
+"""The table of kinds: a row holds everything about a kind of request."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def test_the_table_and_the_keys_of_a_recipe_agree() -> None:
 
 
 def test_kinds_that_bring_examples() -> None:
-    """A name that is not in the table, as of a store that a later version wrote, brings none."""
+    """A name that is not in the table, such as from a later version's store, brings none."""
     assert [name for name in (*KINDS, "judge") if brings_examples(name)] == ["generate"]
 
 
 def test_a_new_kind_is_a_row_and_its_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a row and a template more, a strategy issues requests of the new kind: they are rendered, answered, parsed
+    """With an additional row and its template, a strategy issues requests of the new kind: they are rendered, answered, parsed
     and committed, have a key and a seed of their own, and their tasks get examples.
     """
     template = tmp_path / "brainstorm.j2"

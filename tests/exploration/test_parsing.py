@@ -1,4 +1,4 @@
-"""Reading answers, property by property: nothing whole is lost, nothing broken is taken, nothing is slow."""
+"""Properties of the parser: no whole item is lost, no broken one is taken, and no text makes it slow."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_text_comes_back_equal(written: list[ExampleDraft]) -> None:
 
 @given(st.lists(st.builds(ProposedTask, fields, fields), min_size=1, max_size=4))
 def test_tasks_are_never_without_a_name(proposed: list[ProposedTask]) -> None:
-    """A name of nothing but dots and quotation marks is no name; every other is on one line and survives."""
+    """A name of dots and quotation marks alone is dropped; every other name stays, on one line."""
     items = parse_tasks(answer(orjson.dumps({"tasks": proposed}).decode()), "json")
     assert len(items) == len(proposed)
     for item, one in zip(items, proposed, strict=True):
@@ -124,7 +124,7 @@ def test_tasks_are_never_without_a_name(proposed: list[ProposedTask]) -> None:
 
 @pytest.mark.parametrize("name", ['\\"\\"', ".", "“”", "。", " . ", "the name", "The name."])
 def test_a_name_that_is_none(name: str) -> None:
-    """The tree never gets a nameless task, nor one that is called as the form has it."""
+    """The tree never gets a task without a name, or with the placeholder of the form as its name."""
     (item,) = parse_tasks(answer(f'{{"tasks": [{{"name": "{name}", "reason": "why"}}]}}'), "json")
     assert isinstance(item, Unreadable)
     assert item.reason == "missing_field"
@@ -154,7 +154,7 @@ def test_inputs_that_mean_something(text: str) -> None:
     ],
 )  # fmt: skip
 def test_shapes_that_models_make_of_it(text: str, expected: list[ExampleDraft]) -> None:
-    """Other capitals, other names for the list, no list, one object a line, values that are no strings."""
+    """Other capitals, other names for the list, no list, one object a line, values that are not strings."""
     assert drafts_of(text) == expected
 
 
@@ -192,7 +192,7 @@ def test_thinking_is_no_answer(text: str, rest: str) -> None:
 
 
 def test_an_answer_that_is_all_thought_is_truncated() -> None:
-    """Cut while thinking: one reason, no item, though the thought held one."""
+    """A completion that is cut in its reasoning has one reason and no item, even if the reasoning holds an item."""
     items = drafts_of(f"<think>maybe {document(HARD)}", finish_reason="length")
     assert reasons(items) == ["truncated"]
     assert len(items) == 1
@@ -249,7 +249,7 @@ def test_schemas_ask_for_what_is_read(most: int, inputs: bool) -> None:
     ],
 )
 def test_nested_deep_is_unreadable(text: str) -> None:
-    """However deep an answer nests, it is told as unreadable with a short excerpt, and nothing overflows."""
+    """A completion that nests deeply is unreadable, with a short excerpt, and nothing overflows."""
     items = drafts_of(text)
     assert items
     assert all(isinstance(item, Unreadable) and len(item.excerpt) <= 200 for item in items)
@@ -257,7 +257,7 @@ def test_nested_deep_is_unreadable(text: str) -> None:
 
 @pytest.mark.parametrize("item", ["{}", "1", '{"instruction":"a","output":"b"}'])
 def test_no_more_items_are_read_than_anybody_asks_for(item: str) -> None:
-    """A megabyte of brackets makes no million lines of evidence."""
+    """A megabyte of brackets does not make a million lines of evidence."""
     assert len(drafts_of(f"[{','.join([item] * 50_000)}]")) == 10_000
 
 

@@ -1,4 +1,4 @@
-"""The tables of what the quality filters look for."""
+"""The tables of patterns of the quality filters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLES = {
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_row_matches_its_example(name: str) -> None:
-    """Alone and within its table, in either case; and no other row of the table does, so that each is needed."""
+    """Each row does so alone and within its table, in either case; and no other row of the table does: each is needed."""
     rows, whole, before, after = TABLES[name]
     for row in rows:
         assert row.language in {"any", "English", "Chinese"}

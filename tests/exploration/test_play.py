@@ -17,7 +17,7 @@ GARDEN = {"exploration": {"depth": 2, "breadth": [3, 2], "step": 2}}
 
 @pytest.mark.parametrize("window", [1, 3, 16, 64, 500])
 def test_it_issues_and_commits_as_a_driven_run_does(window: int) -> None:
-    """At every window, played and driven runs issue, commit and tell the same in the same order, whatever the delays."""
+    """At every window, played and driven runs issue, commit and report the same in the same order, whatever the delays."""
     played = Driven(recipe(window=window, **GARDEN)).run()
     driven = Driven(recipe(window=window, **GARDEN)).drive(most_delay_s=0.002, concurrency=7)
     assert played.issued == driven.issued
@@ -43,7 +43,7 @@ def test_the_window_is_filled_before_each_commit() -> None:
 
 
 def test_an_outcome_that_is_missing_ends_it_where_it_can_go_on() -> None:
-    """None commits nothing; another play of the same explorer begins with that request and ends as if nothing had been."""
+    """None commits nothing. Another play of the same explorer begins with that request, and the end is the same."""
     whole = Driven(recipe(**GARDEN)).run()
     explorer = Explorer(recipe(**GARDEN))
     book = PromptBook(explorer.recipe)

@@ -1,4 +1,4 @@
-"""Prompts: what the model sees, in which order, and what a template may not do."""
+"""Prompts: their content, its order, and the limits of templates."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_what_never_changes_comes_first(answer_format: str) -> None:
 
 @given(st.text())
 def test_values_are_text_and_nothing_else(value: str) -> None:
-    """Whatever a model named a task: it stands in the prompt as it is, braces, tags and all, and is never run."""
+    """The name that a model gave a task is in the prompt as it is, with its braces and tags, and is never executed."""
     name = f"{{{{ 7 * 7 }}}} {{% if %}} <b>&amp;</b> {value} end"
     assert name in text(recipe(), "lookahead", task=name)
 

@@ -1,4 +1,4 @@
-"""An explorer brought to where another was goes on as that one does."""
+"""A restored explorer goes on as the original does."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Walk:
 
 
 def outcome(book: PromptBook, request: Request) -> Outcome:
-    """Mostly an answer; now and then none, one broken off, one of texts without tokens, or a failure."""
-    question = book.render(request)
-    said = answer(question, request, words=WORDS)  # so few words that much is a duplicate
-    match int(question.key[:2], 16) % 11:
+    """Mostly a whole completion; sometimes a cut one, one of texts without tokens, or a failure."""
+    chat_request = book.render(request)
+    said = answer(chat_request, request, words=WORDS)  # few words, so that many are duplicates
+    match int(chat_request.key[:2], 16) % 11:
         case 0:
             return Failure("rejected", "no", 1)
         case 1:
@@ -91,7 +91,7 @@ RECIPES = st.builds(
 @settings(max_examples=80, deadline=None)
 @given(recipe=RECIPES, at=st.integers(0, 80))
 def test_it_asks_decides_and_tells_the_same_from_there_on(recipe: Recipe, at: int) -> None:
-    """Whatever the recipe and however many commits were made: brought through JSON, what is outstanding, every later
+    """For any recipe and after any number of commits, through JSON: the outstanding requests, every later
     request with its prompt, every event with its evidence and the state at the end are the same.
     """
     first = Walk(Explorer(recipe, KNOWN))

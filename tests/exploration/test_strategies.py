@@ -1,4 +1,4 @@
-"""Strategies and turn policies can be exchanged: the explorer knows neither trees nor turns by heart."""
+"""Strategies and turn policies are exchangeable: the explorer knows no particular one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE_LEVEL = OneLevel.asking(LOOKAHEAD)
 
 
 def test_another_strategy_grows_another_tree() -> None:
-    """One that asks once and for one level alone: a root, its children, no backtrack, and the target is reached."""
+    """A strategy that asks once, for one level: a root, its children, no backtrack, and the target is reached."""
     run = Driven(recipe(**DEEP), strategy=ONE_LEVEL).run()
     assert [request.kind for request in run.commits if request.kind != "generate"] == ["lookahead"]
     assert [event.task.id for event in run.events if isinstance(event, TaskAdded)] == ["0.0", "0.1", "0.2"]
@@ -30,7 +30,7 @@ def test_another_strategy_grows_another_tree() -> None:
 
 @pytest.mark.parametrize("window", [1, 16, 64])
 def test_with_another_strategy_and_policy_timing_changes_nothing(window: int) -> None:
-    """With exchanged parts, too, the same bytes come out at any concurrency and with any delays."""
+    """The same bytes come out at any concurrency and with any delays."""
     runs = [
         Driven(recipe(window=window, **DEEP), strategy=strategy, turns=BestYieldFirst)
         for strategy in (ONE_LEVEL, None)
@@ -60,7 +60,7 @@ def test_the_policy_decides_whose_turn_it_is() -> None:
 
 
 def test_exchanged_parts_go_on_from_a_checkpoint() -> None:
-    """A strategy and a policy restored in the middle of a run end it as they would have without."""
+    """A strategy and a policy that are restored in the middle of a run end it in the same state."""
     settings = recipe(window=8, **DEEP)
     whole = Driven(settings, strategy=ONE_LEVEL, turns=BestYieldFirst).run()
     for commits in (1, 3, 9, 20):

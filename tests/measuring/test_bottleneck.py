@@ -33,7 +33,7 @@ def test_a_spread_is_numpys(values: list[float]):
 
 
 def test_no_values_have_no_spread():
-    """Rather than a zero that looks measured."""
+    """Without values there is no spread, rather than a zero that looks measured."""
     assert Spread.of([]) is None
 
 
@@ -110,6 +110,6 @@ def test_levels_rise(listed: str | None, most: int, found: tuple[int, ...]):
 
 @pytest.mark.parametrize("listed", ["", "0", "-1", "x", "8,,32", "1.5", "1000000"])
 def test_levels_that_are_none_are_refused(listed: str):
-    """With an example of what is meant."""
+    """The message has an example."""
     with pytest.raises(ConfigError, match="8,32"):
         levels(listed, 256)

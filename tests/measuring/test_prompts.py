@@ -1,4 +1,4 @@
-"""The prompts to measure with are those of a run."""
+"""The prompts of the bench are those of a run."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def test_a_level_of_any_size_has_the_mix_of_a_run(preset: str):
 
 
 def test_a_run_too_short_for_a_level_is_followed_by_another():
-    """So many as were asked for, whatever the config's targets; and none twice."""
+    """There are as many as wanted, whatever the config's targets, and all differ."""
     short = recipe_config(targets={"examples": 5})
     found = bench_requests(short, 100, seed=0)
     assert len({one.chat_request.key for one in found}) == 100
 
 
 def test_a_config_that_asks_for_nothing_is_refused():
-    """Rather than waited for."""
+    """It is refused at once."""
     with pytest.raises(ConfigError, match="nothing to ask"):
         bench_requests(recipe_config(targets={"per_task": 0}, exploration={"depth": 0}), 3, seed=0)
 
 
 def test_the_body_asks_for_a_stream_with_its_usage():
-    """All else is as in a run, but for a limit of one's own."""
+    """Everything else is as in a run, apart from a lower limit of tokens."""
     one = of_each_kind(limited(recipe_config(), 7), seed=0)[0]
     body = orjson.loads(one.body("served"))
     assert (body["model"], body["stream"], body["stream_options"]) == ("served", True, {"include_usage": True})

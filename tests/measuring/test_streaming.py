@@ -1,4 +1,4 @@
-"""Answers as they come in, from any bytes and at any pace."""
+"""Streamed completions, from any bytes and at any pace."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_lines_of_one_event_belong_together():
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda below: st.lists(below) | st.dictionaries(st.sampled_from(["choices", "delta", "content", "usage", "completion_tokens", "error", "object"]), below)))  # fmt: skip
 def test_no_document_confuses_the_reader_of_chunks(document: object):
-    """Whatever JSON comes, it is a chunk or an error, never an exception."""
+    """Any JSON is a chunk or an error, never an exception."""
     try:
         encoded = orjson.dumps(document)
     except TypeError:  # an integer beyond 64 bits
@@ -84,7 +84,7 @@ async def test_what_is_measured_is_the_servers_pace():
 
 
 async def test_without_usage_pieces_of_text_are_counted():
-    """And nothing is said of the prompt."""
+    """The tokens of the prompt are unknown then."""
     async with streaming(raw(event(text("a")), event(text("b")), event(text("c")), event(FINISH), DONE)) as url:
         found = await answer(url)
     assert (found.prompt_tokens, found.output_tokens, found.usage) == (0, 3, False)
@@ -101,7 +101,7 @@ async def test_bytes_may_be_cut_anywhere():
 
 
 async def test_thinking_is_text():
-    """The first token is the first that the model writes, thought or said."""
+    """The first token is the first that the model writes, in its reasoning or its text."""
     thought = {"choices": [{"delta": {"reasoning_content": "hm"}}]}
     async with streaming(raw(event(thought), event(text("a")), event(FINISH), DONE)) as url:
         assert len((await answer(url)).gaps_s) == 1

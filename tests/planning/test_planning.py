@@ -1,4 +1,4 @@
-"""Rehearsals on a virtual clock, and what is concluded from them."""
+"""Rehearsals on a virtual clock, and the plans made from them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def recipe_config(**changes: Any) -> RecipeConfig:
 
 
 def test_an_hour_passes_in_no_time() -> None:
-    """Timers fire in their order at their times, however far away; nothing is waited for in earnest."""
+    """Timers fire in order at their times, and no real time passes."""
 
     async def main() -> list[tuple[float, str]]:
         now, seen = asyncio.get_running_loop().time, []
@@ -60,7 +60,7 @@ def test_an_hour_passes_in_no_time() -> None:
 
 
 def test_waiting_for_nothing_is_told() -> None:
-    """A future that nobody will set would hang a real loop; here it is an error."""
+    """A future that is never set would hang a real loop; on a virtual clock it is an error."""
 
     async def main() -> None:
         await asyncio.get_running_loop().create_future()
@@ -85,7 +85,7 @@ def test_a_rehearsal_is_a_function_of_the_recipe() -> None:
 
 
 def test_time_is_what_the_engine_needs() -> None:
-    """No rehearsal beats the engine at its best, and one with much to ask at once comes near."""
+    """No rehearsal is faster than the engine's best, and one with many requests at once comes near it."""
     made = rehearse(recipe(targets={"per_task": 200}), Fleet([SMALL]))
     tokens = sum(step.answer_tokens for step in made.steps)
     best_s = tokens / SMALL.tokens_per_s(16)
@@ -95,7 +95,7 @@ def test_time_is_what_the_engine_needs() -> None:
 
 
 def test_extrapolation() -> None:
-    """The first third of a run tells of the whole: time, requests and tokens to a seventh."""
+    """The first third of a run predicts the whole: time, requests and tokens within a seventh."""
     from explore_async.planning import plan as module
 
     wanted = recipe_config(targets={"per_task": 150})
@@ -111,7 +111,7 @@ def test_extrapolation() -> None:
 
 
 def test_too_little_to_do_is_told() -> None:
-    """A fleet that one small domain cannot fill is a warning."""
+    """A fleet that one small domain cannot fill gets a warning."""
     assert any("domains" in warning for warning in plan(recipe_config(), SMALL, 16, example_tokens=50).warnings)
 
 
@@ -132,7 +132,7 @@ def test_the_command() -> None:
 
 
 def test_an_answer_that_no_run_would_wait_for_is_told() -> None:
-    """Examples so long that a run would end without an answer end the plan with that run's own error."""
+    """Examples so long that a run would end without a completion end the plan with that run's error."""
     recipe = RecipeConfig.model_validate({"domains": [{"name": "a"}], "targets": {"examples": 5}})
     with pytest.raises(EndpointError, match="none was answered"):
         plan(recipe, PROFILES[min(PROFILES)], 1, example_tokens=10**12)

@@ -33,8 +33,8 @@ class Guarded(Driven):
         super().__init__(recipe(**{"targets": {"examples": 3000}, "generation": PATIENT, **changes}), self.said)
         self.breaker = Breaker(share, "json", Path("runs/x"))
 
-    def said(self, question: ChatRequest, request: Request) -> Outcome:
-        good = answer(question, request)
+    def said(self, chat_request: ChatRequest, request: Request) -> Outcome:
+        good = answer(chat_request, request)
         if not self.bad(request):
             return good
         return (
@@ -98,8 +98,8 @@ def test_poor_answers_do_not_trip_it() -> None:
     same = orjson.dumps({"examples": [{"instruction": "Say when to prune roses", "output": "In winter."}]}).decode()
     for text in (same, same[:-2] + ', {"instruction": "Say wh'):
         poor = Guarded(0.5, lambda _: False, generation={"exhausted_after": 25})
-        said = lambda question, request, text=text: replace(  # noqa: E731
-            answer(question, request),
+        said = lambda chat_request, request, text=text: replace(  # noqa: E731
+            answer(chat_request, request),
             **({"text": text, "finish_reason": "length"} if request.kind == "generate" else {}),
         )
         poor.outcome = said

@@ -21,7 +21,7 @@ from explore_async.storage.completions import CompletionStore
 
 
 async def test_a_stop_does_not_wait_for_all_that_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of hundreds of stored answers, some are still committed after a stop, and then it is over: the next start has them."""
+    """After a stop, some of hundreds of stored outcomes are still committed; the next start commits the rest."""
     monkeypatch.setattr(performing, "_COMMITTING_S", 0.2)
     prompts = await asyncio.to_thread(PromptBook, recipe())
     first = (await asyncio.to_thread(Explorer, recipe())).next_request()
@@ -29,8 +29,8 @@ async def test_a_stop_does_not_wait_for_all_that_is_stored(tmp_path: Path, monke
     requests = [replace(first, ordinal=n, due=n, seed=n) for n in range(300)]
     async with CompletionStore(tmp_path / "c.sqlite") as store:
         for request in requests:
-            question = prompts.render(request)
-            await store.put(question.key, request, question, Completion("x", "stop", 1, 1))
+            chat_request = prompts.render(request)
+            await store.put(chat_request.key, request, chat_request, Completion("x", "stop", 1, 1))
         performer = Performer(store, prompts.render, None, OwnTime())
         async with asyncio.TaskGroup() as group:
             performer.open(group)
@@ -50,7 +50,7 @@ async def test_a_stop_does_not_wait_for_all_that_is_stored(tmp_path: Path, monke
 
 
 class _Hanging:
-    """Endpoints that answer the first request at once, and say that it took a second, and no other ever."""
+    """Endpoints that answer the first request at once, with a latency of a second, and no other request."""
 
     capacity = 4
 
@@ -72,7 +72,7 @@ class _Hanging:
 async def test_a_stop_in_haste_waits_for_no_slow_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_haste: bool, least_s: float, most_s: float
 ) -> None:
-    """What is under way has as long as the slowest answer of late took; in haste it has the few seconds that any has."""
+    """Requests in flight have as long as the slowest latest latency; in haste they have a few seconds."""
     monkeypatch.setattr(performing, "_STOPPING_S", 0.1)
     prompts = await asyncio.to_thread(PromptBook, recipe())
     first = (await asyncio.to_thread(Explorer, recipe())).next_request()

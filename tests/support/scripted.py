@@ -53,9 +53,9 @@ def recipe_config(**changes: object) -> RecipeConfig:
     return RecipeConfig.model_validate({**document, **changes})
 
 
-def answer(question: ChatRequest, request: Request, *, words: list[str] = WIDE_WORDS) -> Completion:
-    """Random text seeded by the question's key: the same question, the same answer."""
-    rng = random.Random(question.key)
+def answer(chat_request: ChatRequest, request: Request, *, words: list[str] = WIDE_WORDS) -> Completion:
+    """Random text, seeded by the key of the request: equal requests get equal completions."""
+    rng = random.Random(chat_request.key)
     count = int(request.prompt.values["count"])
 
     def phrase(length: int) -> str:
