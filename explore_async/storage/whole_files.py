@@ -86,7 +86,7 @@ def _sibling(path: Path) -> Iterator[IO[bytes]]:
     place = _partial(path)
     with storage_errors(path):
         check_regular(path)
-        file = place.open("xb")  # fails on a file or link that somebody else put there
+        file = place.open("xb")  # fails on a file or link that another process put there
     try:
         yield file
     finally:
