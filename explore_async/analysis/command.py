@@ -33,7 +33,7 @@ _MOST_AT_THE_END = 20_000
 
 
 def _silent(_step: str) -> None:
-    """Progress that nobody looks at."""
+    """Shows no progress."""
 
 
 def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of an analysis for a paper: each as SVG and PNG, drawn by matplotlib from the document alone."""
+"""Pictures of an analysis for a paper, each as SVG and PNG. matplotlib draws them from the document alone."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Set: TypeAlias = Mapping[str, Any]
+SetDocument: TypeAlias = Mapping[str, Any]
+"""The figures of data data set, as the document has them."""
 
 _COLOURS = ("#3b6fe0", "#e0783b", "#2f9e6b", "#b455c9", "#c9a227", "#d24d6b")
 _LONGEST_NAME = 32
 _PNG_DPI = 300
 _LEAST_NAMED = 0.009
-"""Of the whole ring: narrower wedges have no room for a name."""
+"""Share of the ring; narrower wedges have no room for a name."""
 _STYLE: Any = {
     "svg.hashsalt": "explore_async",  # the same figures make the same file
     "svg.fonttype": "none",
@@ -44,7 +45,7 @@ def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
     except ImportError as error:
         raise ConfigError("figures need matplotlib: pip install 'explore-async[analysis]'") from error
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a script that the font has not: SVG keeps the text
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the font lacks the script: SVG keeps the text
         for name, size, draw in _drawings(document["sets"]):
             figure = Figure(figsize=size)
             draw(figure)
@@ -54,28 +55,28 @@ def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
                 yield name + suffix, content.getvalue()
 
 
-def _drawings(sets: Sequence[Set]) -> Iterator[tuple[str, tuple[float, float], Callable[[Figure], None]]]:
+def _drawings(sets: Sequence[SetDocument]) -> Iterator[tuple[str, tuple[float, float], Callable[[Figure], None]]]:
     several = len(sets) > 1
-    for number, one in enumerate(sets, start=1):
+    for number, data in enumerate(sets, start=1):
         ending = f"-{number}" if several else ""
-        if one["verb_noun"]["sunburst"]:
-            yield f"verb-noun{ending}", (4.5, 4.5), partial(_sunburst, one)
-            yield f"pairs{ending}", (3.4, 3.4), partial(_top_pairs, one)
+        if data["verb_noun"]["sunburst"]:
+            yield f"verb-noun{ending}", (4.5, 4.5), partial(_sunburst, data)
+            yield f"pairs{ending}", (3.4, 3.4), partial(_top_pairs, data)
     yield "occurrences", (3.4, 2.6), partial(_occurrences, sets)
     yield "rarefaction", (3.4, 2.6), partial(_rarefaction, sets)
     yield "overlap", (6.8, 2.6), partial(_overlap, sets)
     yield "lengths", (6.8, 2.4), partial(_lengths, sets)
-    if any(one["cost"] for one in sets):
+    if any(data["cost"] for data in sets):
         yield "cost", (6.8, 2.6), partial(_cost, sets)
 
 
-def _sunburst(one: Set, figure: Figure) -> None:
+def _sunburst(data: SetDocument, figure: Figure) -> None:
     """The most frequent root verbs (inner) with their most frequent objects (outer)."""
     import matplotlib as mpl
 
     axes = figure.add_subplot()
     shades = mpl.color_sequences["tab20"]
-    rows = one["verb_noun"]["sunburst"]
+    rows = data["verb_noun"]["sunburst"]
     verbs = [(row["verb"], sum(count for _, count in row["nouns"])) for row in rows]
     nouns = [noun for row in rows for noun in row["nouns"]]
     inner = [shades[number % len(shades)] for number in range(len(rows))]
@@ -86,7 +87,7 @@ def _sunburst(one: Set, figure: Figure) -> None:
 
 
 def _ring(axes: Axes, parts: Sequence[tuple[str, int]], colours: Sequence[Any], *, radius: float, width: float) -> None:
-    """Each name along its wedge, never upside down; none where there is no room for it."""
+    """Writes each name along its wedge, never upside down, and leaves it out where there is no room."""
     edge = {"width": width, "edgecolor": "white", "linewidth": 0.6}
     drawn = axes.pie(
         [n for _, n in parts], radius=radius, colors=colours, wedgeprops=edge, startangle=90, counterclock=False
@@ -102,27 +103,27 @@ def _ring(axes: Axes, parts: Sequence[tuple[str, int]], colours: Sequence[Any], 
         )  # fmt: skip
 
 
-def _top_pairs(one: Set, figure: Figure) -> None:
+def _top_pairs(data: SetDocument, figure: Figure) -> None:
     axes = figure.add_subplot()
-    top = one["verb_noun"]["top"][:20][::-1]
+    top = data["verb_noun"]["top"][:20][::-1]
     axes.barh([_plain(f"{verb} {noun}") for verb, noun, _ in top], [n for *_, n in top], color=_COLOURS[0])
     axes.set_xlabel("occurrences")
     axes.grid(visible=False, axis="y")
 
 
-def _occurrences(sets: Sequence[Set], figure: Figure) -> None:
+def _occurrences(sets: Sequence[SetDocument], figure: Figure) -> None:
     axes = figure.add_subplot()
-    for name, colour, one in _named(sets):
-        counts = one["verb_noun"]["occurrences"]
+    for name, colour, data in _named(sets):
+        counts = data["verb_noun"]["occurrences"]
         axes.plot([n for n, _ in counts], [n for _, n in counts], "o-", ms=2.5, lw=0.6, color=colour, label=name)
     axes.set(xscale="log", yscale="log", xlabel="occurrences", ylabel="pairs of verb and noun")
     _legend(figure, sets)
 
 
-def _rarefaction(sets: Sequence[Set], figure: Figure) -> None:
+def _rarefaction(sets: Sequence[SetDocument], figure: Figure) -> None:
     axes = figure.add_subplot()
-    for name, colour, one in _named(sets):
-        curve = one["verb_noun"]["rarefaction"]
+    for name, colour, data in _named(sets):
+        curve = data["verb_noun"]["rarefaction"]
         sizes, kinds = [at["size"] for at in curve], [at["kinds"] for at in curve]
         axes.plot(sizes, kinds, color=colour, lw=1.2, label=name)
         low, high = ([at["kinds"] + sign * 2 * at["error"] for at in curve] for sign in (-1, 1))
@@ -131,10 +132,10 @@ def _rarefaction(sets: Sequence[Set], figure: Figure) -> None:
     _legend(figure, sets)
 
 
-def _overlap(sets: Sequence[Set], figure: Figure) -> None:
+def _overlap(sets: Sequence[SetDocument], figure: Figure) -> None:
     nearest, pairs = figure.subplots(1, 2)
-    for name, colour, one in _named(sets):
-        for axes, counts in ((nearest, one["overlap"]["greatest"]["histogram"]), (pairs, one["overlap"]["pairs"])):
+    for name, colour, data in _named(sets):
+        for axes, counts in ((nearest, data["overlap"]["greatest"]["histogram"]), (pairs, data["overlap"]["pairs"])):
             whole = sum(counts) or 1
             edges = [at / len(counts) for at in range(len(counts) + 1)]
             axes.stairs([n / whole for n in counts], edges, fill=True, color=colour, alpha=0.5, label=name)
@@ -143,10 +144,10 @@ def _overlap(sets: Sequence[Set], figure: Figure) -> None:
     _legend(figure, sets)
 
 
-def _lengths(sets: Sequence[Set], figure: Figure) -> None:
+def _lengths(sets: Sequence[SetDocument], figure: Figure) -> None:
     for axes, field in zip(figure.subplots(1, 3), ("instruction", "input", "output"), strict=True):
-        for name, colour, one in _named(sets):
-            counts = one["lengths"][field]["histogram"]
+        for name, colour, data in _named(sets):
+            counts = data["lengths"][field]["histogram"]
             whole = sum(n for _, n in counts) or 1
             axes.step([at for at, _ in counts], [n / whole for _, n in counts], where="post", color=colour, label=name)
         axes.set(xlabel=f"words of the {field}", ylim=(0, None), xlim=(0, None))
@@ -154,12 +155,12 @@ def _lengths(sets: Sequence[Set], figure: Figure) -> None:
     _legend(figure, sets)
 
 
-def _cost(sets: Sequence[Set], figure: Figure) -> None:
+def _cost(sets: Sequence[SetDocument], figure: Figure) -> None:
     for axes, of, what in zip(
         figure.subplots(1, 2), ("kept", "pairs"), ("kept examples", "different pairs"), strict=True
     ):
-        for name, colour, one in _named(sets):
-            axes.plot([at["tokens"] for at in one["cost"]], [at[of] for at in one["cost"]], color=colour, label=name)
+        for name, colour, data in _named(sets):
+            axes.plot([at["tokens"] for at in data["cost"]], [at[of] for at in data["cost"]], color=colour, label=name)
         axes.set(xlabel="tokens read and written", ylabel=what, ylim=(0, None), xlim=(0, None))
     _legend(figure, sets)
 
@@ -168,12 +169,12 @@ def _plain(text: str, most: int = _LONGEST_NAME) -> str:
     return printable(text, most).replace("$", r"\$")  # else it would begin a formula
 
 
-def _named(sets: Sequence[Set]) -> Iterator[tuple[str, str, Set]]:
-    for number, one in enumerate(sets):
-        yield _plain(one["name"]), _COLOURS[number % len(_COLOURS)], one
+def _named(sets: Sequence[SetDocument]) -> Iterator[tuple[str, str, SetDocument]]:
+    for number, data in enumerate(sets):
+        yield _plain(data["name"]), _COLOURS[number % len(_COLOURS)], data
 
 
-def _legend(figure: Figure, sets: Sequence[Set]) -> None:
+def _legend(figure: Figure, sets: Sequence[SetDocument]) -> None:
     if len(sets) > 1:
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize=7)

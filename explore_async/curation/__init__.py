@@ -1,1 +1,1 @@
-"""Rows of files: reading them, judging them, writing them again. Each command on files is composed here."""
+"""Commands on data: each has a module here. Files of rows are in files/, tasks and examples in collections/."""

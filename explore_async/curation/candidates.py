@@ -1,7 +1,7 @@
-"""The examples that a filter chooses from: of a run everything that its answers held, kept or not; of other data all.
+"""The examples that a filter judges: of a run all that its completions hold, kept or not; of other data all examples.
 
-An answer is taken up where the run committed it, so the order is the run's own. Answers that the run had no more use
-for (the surplus of tasks that had their quota, what was under way at the end) come last.
+The order is that of the run's commits. Completions that the run did not use come last: the surplus of tasks that had
+their quota, and requests that were in flight at the end.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from explore_async.exploration.values import Completion
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.rows import StoredRequest
 
-_ANSWERS_AT_ONCE = 500
+_COMPLETIONS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """`example` None: an item of an answer that could not be read, for this `reason`. `copied`: its output stands in
-    the prompt that it answers.
+    """An example to judge. `example` is None for an item of a completion that could not be read, for this `reason`.
+    `copied`: the prompt of its request contains its output.
     """
 
     task_id: str
@@ -38,7 +38,7 @@ class Candidate:
 
 
 def candidates(source: Collection) -> Iterator[Candidate]:
-    """Of a run that still has its answers, from these, as the parser of today reads them; else the examples."""
+    """The items of a run's completions as this version's parser reads them; of other data the examples."""
     if source.is_run and source.completions is not None:
         yield from _reparsed(source)
         return
@@ -56,40 +56,40 @@ def _reparsed(run: Collection) -> Iterator[Candidate]:
             *(key for kind in filter(brings_examples, KINDS) for key in reader.keys(kind) if key not in prefixes),
         )
         waiting = iter(keys)
-        while some := list(islice(waiting, _ANSWERS_AT_ONCE)):
-            found = reader.get_many(some)
+        while some := list(islice(waiting, _COMPLETIONS_AT_ONCE)):
+            by_key = reader.get_many(some)
             for key in some:
-                if key not in found:
-                    raise DataError(f"{run.completions}: the answer {key} that decisions.jsonl names is not there")
-                answer = found[key]
-                if answer.task_id in paths:  # else it was asked under a recipe whose tree had other tasks
-                    yield from _items(run, answer, prefixes.get(key), paths[answer.task_id])
+                if key not in by_key:
+                    raise DataError(f"{run.completions}: the completion {key} that decisions.jsonl names is not there")
+                stored = by_key[key]
+                if stored.task_id in paths:  # else it came from a recipe whose tree had other tasks
+                    yield from _items(run, stored, prefixes.get(key), paths[stored.task_id])
 
 
-def _items(run: Collection, answer: StoredRequest, prefix: str | None, path: list[str]) -> Iterator[Candidate]:
-    if not brings_examples(answer.kind) or not isinstance(answer.outcome, Completion):
+def _items(run: Collection, stored: StoredRequest, prefix: str | None, path: list[str]) -> Iterator[Candidate]:
+    if not brings_examples(stored.kind) or not isinstance(stored.outcome, Completion):
         return
-    prompt = "\n".join(message["content"] for message in answer.question["messages"])
-    for index, item in enumerate(parse_examples(answer.outcome, run.recipe.get("answer_format", "json"))):
+    prompt = "\n".join(message["content"] for message in stored.question["messages"])
+    for index, item in enumerate(parse_examples(stored.outcome, run.recipe.get("answer_format", "json"))):
         if isinstance(item, Unreadable):
-            yield Candidate(answer.task_id, None, answer.key, reason=item.reason, excerpt=item.excerpt)
+            yield Candidate(stored.task_id, None, stored.key, reason=item.reason, excerpt=item.excerpt)
             continue
         example = {
-            "id": f"{prefix or f'{answer.task_id}-{answer.key[:12]}'}.{index}",
-            "task_id": answer.task_id,
+            "id": f"{prefix or f'{stored.task_id}-{stored.key[:12]}'}.{index}",
+            "task_id": stored.task_id,
             "task_path": path,
             "instruction": item.instruction,
             "input": item.input,
             "output": item.output,
-            "request": answer.key,
+            "request": stored.key,
         }
-        in_json = orjson.dumps(item.output).decode()[1:-1]  # as demonstrations stand in prompts that ask for JSON
-        yield Candidate(answer.task_id, example, answer.key, copied=item.output in prompt or in_json in prompt)
+        in_json = orjson.dumps(item.output).decode()[1:-1]  # its form in prompts that ask for JSON
+        yield Candidate(stored.task_id, example, stored.key, copied=item.output in prompt or in_json in prompt)
 
 
 def _committed(run: Collection) -> dict[str, str]:
-    """The keys of the answers that the run judged something of, in the order of their commit, each with what the ids
-    of its examples begin with (empty if none could be read).
+    """The keys of the completions with judged examples, in the order of their commits, each with the prefix of the ids
+    of its examples (empty if none could be read).
     """
     prefixes: dict[str, str] = {}
     for line in run.decisions():

@@ -1,6 +1,6 @@
-"""The card of an exported data set: README.md with a YAML header, as data set hubs read it. Pure.
+"""The card of an exported data set: README.md with a YAML header, as hubs of data sets read it. Pure.
 
-Names of tasks come from a model: in the card they are text and nothing else.
+Names of tasks come from a model: the card escapes them, so that they are nothing but text.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from explore_async.errors import DataError
 _TASKS_LISTED = 500
 _MARKS = re.compile(r"([\\`*_\[\]|~$!])")
 _BLOCKS = re.compile(r"^(\d+(?=[.)])|(?=[#+=-]))")
-"""What makes a line a heading, a list or a rule."""
+"""Beginnings that make a line a heading, a list or a rule."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def card(
     source: Collection, *, splits: Mapping[str, str], exported: int, shape: str, license_name: str, how: str
 ) -> str:
-    """`splits`: where the rows of each are, from the card; `how`: what was exported, in words."""
+    """The text of the card.
+
+    `splits`: the file of each split, relative to the card; `how`: the selection of the examples, in words.
+    """
     recipe = source.recipe
     header: dict[str, Any] = {
         "license": license_name,
@@ -45,7 +48,9 @@ def card(
     try:
         parts = [f"---\n{_yaml(header)}---\n", *_body(source, exported, shape, how)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{source.path}: its figures are not what a run or `analyze` writes: {error!r}") from error
+        raise DataError(
+            f"{source.path}: its figures are not in the form that a run or `analyze` writes: {error!r}"
+        ) from error
     return "\n".join(parts) + "\n"
 
 
@@ -53,7 +58,7 @@ def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[s
     recipe = source.recipe
     yield f"# {text(source.name)}\n"
     if source.is_simulated:
-        yield "**Made up by a simulated server, without any model: for practice, never for training.**\n"
+        yield "**Written by a simulated server, without any model: for practice, never for training.**\n"
     if recipe.get("description"):
         yield f"{text(recipe['description'])}\n"
     yield f"{exported:,} examples, {how}, in the format `{shape}`.\n"
@@ -61,7 +66,7 @@ def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[s
         yield (
             "They were written by a language model that explored its domain as a tree of tasks "
             "([Explore-Instruct](https://arxiv.org/abs/2310.09168)), with explore_async "
-            f"{text(source.config.get('explore_async', ''))}. Nobody has checked them one by one.\n"
+            f"{text(source.config.get('explore_async', ''))}. They have not been checked by people.\n"
         )
         yield from _table("How it was made", _making(recipe, source.config))
         yield from _table("What came of it", _figures(source.stats))
@@ -86,8 +91,8 @@ def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[s
         return
     yield "\n## Making it again\n"
     yield (
-        "The data is a function of the recipe and the model's answers: `explore-async run` with the recipe below makes "
-        "it again, byte for byte where the answers are the same.\n"
+        "The data is a function of the recipe and the model's completions: `explore-async run` with the recipe below "
+        "makes it again, byte for byte where the completions are the same.\n"
     )
     recipe_text = _yaml(recipe)
     fence = "`" * max([3, *(len(run_of) + 1 for run_of in re.findall(r"`+", recipe_text))])
@@ -96,10 +101,10 @@ def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[s
 
 def _done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "by", data.get("made_by")
-    yield "of", ", ".join(str(one.get("name")) for one in data.get("sources", []))
+    yield "of", ", ".join(str(source.get("name")) for source in data.get("sources", []))
     filters = (data.get("settings") or {}).get("filters") or {}
     if filters:
-        yield "near-duplicates", f"ROUGE-L F above {filters['threshold']}, within one {filters['scope']}"
+        yield "near-duplicates", f"ROUGE-L F above {filters['threshold']}, within the same {filters['scope']}"
     counts = data.get("examples") or {}
     yield "kept", f"{counts.get('kept', 0):,}"
     for reason, count in (counts.get("dropped") or {}).items():
@@ -108,7 +113,7 @@ def _done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Of all that was kept, before any sample."""
+    """Figures of all kept examples, before any sample."""
     chao1, unseen = coverage["chao1"], coverage["unseen_mass"]
     yield "examples", f"{coverage['examples']:,}"
     yield "unique pairs of verb and noun", f"{coverage['unique']:,}"
@@ -161,7 +166,7 @@ def _table(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
 
 
 def _yaml(document: Mapping[str, Any]) -> str:
-    """With letters as they are, unless there are some that turn the direction of text."""
+    """YAML with letters as they are, unless some of them change the direction of text."""
     plain = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     if all(c.isprintable() or c == "\n" for c in plain):
         return plain
@@ -169,7 +174,7 @@ def _yaml(document: Mapping[str, Any]) -> str:
 
 
 def text(value: object) -> str:
-    """One line in which nothing is Markdown or HTML; leading spaces stay."""
+    """One line of plain text: Markdown and HTML are escaped, leading spaces stay."""
     line = "".join(c if c.isprintable() else " " for c in str(value))
     indent = len(line) - len(line.lstrip(" "))
     escaped = _MARKS.sub(r"\\\1", html.escape(line.strip(" "), quote=False))

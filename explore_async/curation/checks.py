@@ -20,4 +20,4 @@ def tokenizer_named(name: str) -> Tokenizer:
 
 
 def silent(_count: int) -> None:
-    """Progress that nobody looks at."""
+    """Shows no progress."""

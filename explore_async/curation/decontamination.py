@@ -199,11 +199,11 @@ class _Benchmarks:
         """For each example the row that it is too close to, or None."""
         texts = [with_input(example) for example in batch]
         near, shared = self._near.look_up(texts), self._shared.find(texts)
-        for position, score, run in zip(near.nearest.tolist(), near.score.tolist(), shared, strict=True):
+        for position, score, ngram in zip(near.nearest.tolist(), near.score.tolist(), shared, strict=True):
             if position >= 0:
                 yield {"score": score, **self._place(position)}
-            elif run is not None:
-                yield {"ngram": run.run, **self._place(run.position)}
+            elif ngram is not None:
+                yield {"ngram": ngram.ngram, **self._place(ngram.position)}
             else:
                 yield None
 

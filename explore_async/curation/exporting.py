@@ -59,7 +59,7 @@ class ExportResult:
     in_pruned_tasks: int = 0
     """Left out, because their task is pruned."""
     available: int | None = None
-    """Of a sample: the number of examples that it was drawn from."""
+    """Number of examples that a sample was drawn from; None without a sample."""
     files: tuple[Path, ...] = ()
 
 

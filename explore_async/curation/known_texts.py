@@ -1,4 +1,4 @@
-"""The texts that a run's examples have to differ from: `against:` in a config, read from wherever they lie."""
+"""Reads the known texts that the examples of a run must differ from: `against:` in a config."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from explore_async.settings.recipe import KnownTexts, ResolvedKnownTexts
 
 
 def read_known(known: Sequence[KnownTexts]) -> tuple[tuple[ResolvedKnownTexts, ...], list[tuple[str, str]]]:
-    """The same with the digests of what they hold, and all texts with their ids, "against:FILE.ROW" from 0 and 1.
+    """The sources with the digests of their texts, and all texts with their ids: "against:FILE.ROW", from 0 and 1.
 
-    DataError where one cannot be read, ConfigError where it is not what its digest says.
+    Raises DataError where a source cannot be read, ConfigError where it does not match its digest.
     """
     resolved: list[ResolvedKnownTexts] = []
     texts: list[tuple[str, str]] = []
-    for number, one in enumerate(known):
+    for number, source in enumerate(known):
         digest = hashlib.blake2b(digest_size=16)
-        for row, text in enumerate(_texts(one), start=1):
+        for row, text in enumerate(_texts(source), start=1):
             texts.append((text, f"against:{number}.{row}"))
             digest.update(len(text).to_bytes(8, "little") + text.encode())
         if not texts or not texts[-1][1].startswith(f"against:{number}."):
-            raise DataError(f"against.{number}: {one.path} holds nothing")
-        found = digest.hexdigest()
-        if isinstance(one, ResolvedKnownTexts) and one.digest not in {None, found}:
-            raise ConfigError(f"against.{number}: {one.path} does not hold the texts that its digest stands for")
-        resolved.append(ResolvedKnownTexts(path=one.path, field=one.field, digest=found))
+            raise DataError(f"against.{number}: {source.path} has no texts")
+        of_texts = digest.hexdigest()
+        if isinstance(source, ResolvedKnownTexts) and source.digest not in {None, of_texts}:
+            raise ConfigError(f"against.{number}: {source.path} has other texts than when its digest was made")
+        resolved.append(ResolvedKnownTexts(path=source.path, field=source.field, digest=of_texts))
     return tuple(resolved), texts
 
 
-def _texts(one: KnownTexts) -> Iterator[str]:
-    path = Path(one.path)
+def _texts(known: KnownTexts) -> Iterator[str]:
+    path = Path(known.path)
     if path.is_dir():
         for example in open_collection(path).examples():
             yield example["instruction"]
         return
-    source = Source(path, text_column=one.field)
+    source = Source(path, text_column=known.field)
     for row in whole_rows(source):
         try:
-            yield text_of(row.value, [one.field])
+            yield text_of(row.value, [known.field])
         except FieldError as error:
             raise DataError(
-                f"{source.place(row.number)}: {error}; `against:` takes {{path: …, field: …}} as well"
+                f"{source.place(row.number)}: {error}; name the field in the config: against: [{{path: …, field: …}}]"
             ) from error

@@ -1,4 +1,4 @@
-"""Which texts share a run of n tokens with a text of a benchmark. Pure and exact: digests find, tokens decide."""
+"""Finds texts that share n tokens in sequence with a benchmark. Pure and exact: digests find, tokens decide."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _SHIFT = np.uint64(29)
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """A run of n tokens that a text shares with the benchmark text of this position."""
+class SharedNgram:
+    """A sequence of n tokens that a text shares with the benchmark text at this position."""
 
     position: int
-    run: str
+    ngram: str
 
 
 class NgramIndex:
-    """Owns the benchmark texts as token ids, and a sorted table of the digests of their runs of `n` tokens.
+    """Owns the benchmark texts as token ids, and a sorted table of the digests of their n-grams.
 
-    Texts of fewer tokens have no such run and are found by nobody.
+    A text with fewer than n tokens has no n-gram, and matches nothing.
     """
 
     def __init__(self, n: int, tokenizer: Tokenizer) -> None:
@@ -44,47 +44,47 @@ class NgramIndex:
         self._lengths.append(np.diff(encoded.starts))
 
     def build(self) -> None:
-        """To be called once, after the last `add`."""
+        """Sorts the table. Call it once, after the last `add`."""
         if not self._parts:
             return
         lengths = np.concatenate(self._lengths)
         self._ids = np.concatenate(self._parts)
         self._parts, self._lengths = [], []
         self._owners = np.repeat(np.arange(len(lengths)), lengths)
-        places, digests = self._runs(self._ids, self._owners)
+        places, digests = self._ngrams(self._ids, self._owners)
         order = np.argsort(digests, kind="stable")
         self._places, self._digests = places[order], digests[order]
 
-    def find(self, texts: Sequence[str]) -> list[Shared | None]:
-        """For each text the first of its runs that a benchmark text has too, and the first such benchmark text."""
-        found: list[Shared | None] = [None] * len(texts)
+    def find(self, texts: Sequence[str]) -> list[SharedNgram | None]:
+        """For each text the first of its n-grams that a benchmark text has too, and the first such benchmark text."""
+        shared: list[SharedNgram | None] = [None] * len(texts)
         if not len(self._digests):
-            return found
+            return shared
         encoded = self._vocabulary.encode(texts)
         owners = np.repeat(np.arange(len(texts)), np.diff(encoded.starts))
-        places, digests = self._runs(encoded.ids, owners)
+        places, digests = self._ngrams(encoded.ids, owners)
         at = np.minimum(np.searchsorted(self._digests, digests), len(self._digests) - 1)
         for hit in np.flatnonzero(self._digests[at] == digests):
             text = int(owners[places[hit]])
-            if found[text] is None:
-                found[text] = self._verified(encoded.ids[places[hit] : places[hit] + self._n], int(at[hit]))
-        return found
+            if shared[text] is None:
+                shared[text] = self._verified(encoded.ids[places[hit] : places[hit] + self._n], int(at[hit]))
+        return shared
 
-    def _verified(self, run: npt.NDArray[np.int32], at: int) -> Shared | None:
-        """The first run of this digest, from `at` on, that is the same to the token."""
+    def _verified(self, run: npt.NDArray[np.int32], at: int) -> SharedNgram | None:
+        """The first n-gram with this digest, from `at` on, whose tokens are the same."""
         digest = self._digests[at]
         while at < len(self._digests) and self._digests[at] == digest:
             place = int(self._places[at])
             if np.array_equal(self._ids[place : place + self._n], run):
                 spelled = " ".join(self._vocabulary.spelling(int(token)) for token in run)
-                return Shared(int(self._owners[place]), spelled)
+                return SharedNgram(int(self._owners[place]), spelled)
             at += 1
         return None
 
-    def _runs(
+    def _ngrams(
         self, ids: npt.NDArray[np.int32], owners: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        """Where each run of n tokens of one text begins, and its digest."""
+        """The place where each n-gram within a text begins, and its digest."""
         count = max(0, len(ids) - self._n + 1)
         mixed = (ids.astype(np.uint64) + np.uint64(1)) * _MULTIPLIER
         mixed ^= mixed >> _SHIFT

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Literal, TypeAlias
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, with_input
-from explore_async.curation.sampling import Method, farthest_first, held_out, sampled
+from explore_async.curation.sampling import Method, draw_sample, farthest_first, hold_out
 from explore_async.errors import ConfigError
 from rouge_kernels import TOKENIZERS, DedupIndex
 
@@ -53,7 +53,7 @@ class Selection:
     in_pruned_tasks: int
     """Number of examples that are left out because their task is pruned."""
     available: int | None
-    """Of a sample: the number of examples that it was drawn from."""
+    """Number of examples that a sample was drawn from; None without a sample."""
 
     def split_of(self, example: ExampleRow) -> SplitName | None:
         """None for an example that is left out."""
@@ -81,7 +81,7 @@ def select(source: Collection, sample: Sample | None, split: Split) -> Selection
     if not split.share:
         return all_training
     ids = ((str(example["id"]), str(example["task_id"])) for example in all_training.examples("train"))
-    validation = frozenset(held_out(ids, split.share, split.by, split.seed))
+    validation = frozenset(hold_out(ids, split.share, split.by, split.seed))
     if not validation:
         raise ConfigError(f"--validation {split.share}: there are too few examples to hold one out")
     parted = Selection(source, chosen, validation, frozenset(), in_pruned_tasks, available)
@@ -117,7 +117,7 @@ def _sampled(examples: Iterator[ExampleRow], sample: Sample) -> tuple[frozenset[
         return [candidates[place] for place in farthest_first(texts, wanted, TOKENIZERS["unicode"])]
 
     is_diverse = sample.method == "diverse"
-    chosen = sampled(ids, sample.size, sample.method, sample.seed, sample.cap, pick=pick if is_diverse else None)
+    chosen = draw_sample(ids, sample.size, sample.method, sample.seed, sample.cap, pick=pick if is_diverse else None)
     return frozenset(chosen), len(ids)
 
 

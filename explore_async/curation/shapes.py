@@ -1,7 +1,7 @@
-"""An example in the shapes that trainers read. Pure.
+"""The shapes in which trainers read an example. Pure.
 
-What a user says is the instruction, with the input below it after an empty line where there is one; what the assistant
-says is the output.
+The user's turn is the instruction, with the input below it after an empty line where there is one; the assistant's turn
+is the output.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def _alpaca(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sharegpt(row: Mapping[str, Any]) -> dict[str, Any]:
-    said = [{"from": "human", "value": _asked(row)}, {"from": "gpt", "value": text_of(row, ["output"])}]
-    return {"id": row.get("id"), "conversations": said}
+    turns = [{"from": "human", "value": _user_turn(row)}, {"from": "gpt", "value": text_of(row, ["output"])}]
+    return {"id": row.get("id"), "conversations": turns}
 
 
 def _messages(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,25 +37,25 @@ def _prompt_completion(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prompt(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    return [{"role": "user", "content": _asked(row)}]
+    return [{"role": "user", "content": _user_turn(row)}]
 
 
 def _completion(row: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text_of(row, ["output"])}]
 
 
-def _asked(row: Mapping[str, Any]) -> str:
-    given = _input(row)
+def _user_turn(row: Mapping[str, Any]) -> str:
+    text = _input(row)
     instruction = text_of(row, ["instruction"])
-    return f"{instruction}\n\n{given}" if given else instruction
+    return f"{instruction}\n\n{text}" if text else instruction
 
 
 def _input(row: Mapping[str, Any]) -> str:
-    """Missing and null are no input."""
-    given = row.get("input")
-    if given is not None and not isinstance(given, str):
+    """The input; empty where it is missing or null."""
+    text = row.get("input")
+    if text is not None and not isinstance(text, str):
         raise FieldError("field input is not a text")
-    return given or ""
+    return text or ""
 
 
 SHAPES: dict[str, Shape] = {
@@ -65,4 +65,4 @@ SHAPES: dict[str, Shape] = {
     "messages": _messages,
     "prompt-completion": _prompt_completion,
 }
-"""By the names under which trainers know them; messages and prompt-completion are TRL's conversational formats."""
+"""By the names that trainers use; messages and prompt-completion are TRL's conversational formats."""

@@ -1,4 +1,4 @@
-"""A script for TRL that goes with an exported folder. Pure."""
+"""A training script for TRL, for an exported folder. Pure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if __name__ == "__main__":
 
 
 def training_script(*, validated: bool) -> str:
-    """`validated`: whether there is a validation part to evaluate on after each epoch."""
+    """The script. `validated`: there is a validation part to evaluate on after each epoch."""
     if not validated:
         return _SCRIPT
     return _SCRIPT.replace('eval_strategy: str = "no"', 'eval_strategy: str = "epoch"')

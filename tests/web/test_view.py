@@ -171,7 +171,7 @@ def test_a_folder_of_runs(tmp_path: Path) -> None:
         (tmp_path / name / "config.json").write_text('{"recipe": {"name": "x"}}')
     assert runs_in([tmp_path]) == [tmp_path / "a", tmp_path / "b"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no run directory"):
+    with pytest.raises(DataError, match="not a run directory"):
         runs_in([tmp_path / "empty"])
 
 

@@ -1,7 +1,7 @@
-"""Tasks and examples together, wherever they lie: what every command on data works on.
+"""Tasks and examples of any source: every command on data works on a Collection.
 
-A tree is its root node; a node is what a run writes of a task to tree.json: id, name, reason, origin, depth, kept,
-dropped, answers, exhausted, children, and whatever else an imported tree says of it.
+A tree is its root node; a node is a task as a run writes it to tree.json: id, name, reason, origin, depth, kept,
+dropped, answers, exhausted, children, and the other fields of an imported tree.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any, Protocol, TypeAlias
 
 Node: TypeAlias = Mapping[str, Any]
 ExampleRow: TypeAlias = dict[str, Any]
-"""id, task_id, task_path, instruction, input, output, and whatever else its source says of it."""
+"""id, task_id, task_path, instruction, input, output, and the other columns of its source."""
 
 TASK_ID = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,60}$"
-"""The path to a task by numbers, its tree's first. Nothing that we make goes deeper than ten levels, and what would be
-much deeper than this could not be written as JSON.
+"""The path to a task by numbers, first that of its tree. We make at most ten levels; a tree much deeper than
+this could not be written as JSON.
 """
 
 OWN_COLUMNS = ("id", "task_id", "task_path", "instruction", "input", "output", "request")
 
 DEEPEST = 100
-"""Levels of a tree below its root. Writers of JSON refuse what is nested some 250 deep, and so do people."""
+"""Levels of a tree below its root. Writers of JSON fail at about 250 levels."""
 
 
 class Collection(Protocol):
@@ -178,5 +178,5 @@ def with_input(example: ExampleRow) -> str:
 
 
 def printable_path(path: Path | str) -> str:
-    """For JSON and messages: a name on disk need not be UTF-8."""
+    """The path for JSON and messages: a name on disk need not be UTF-8."""
     return os.fsencode(path).decode(errors="replace")

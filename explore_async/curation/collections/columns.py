@@ -1,8 +1,8 @@
-"""Instruction, input and output of a row, whatever its columns are called. Pure.
+"""Instruction, input and output of a row, with any names of columns. Pure.
 
-What is understood without being told: instruction/input/output, prompt/completion (or response), question/answer, and
-conversations as `messages` (role, content) or `conversations` (from, value). Of a conversation the first exchange is
-taken; where it goes on, or begins with a system message, the whole of it stays beside.
+Known names are instruction/input/output, prompt/completion (or response), question/answer, and conversations as
+`messages` (role, content) or `conversations` (from, value). Of a conversation the first exchange is taken; where there
+is more, or a system message at the beginning, the whole conversation stays among the other columns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ONE_EXCHANGE = 2
 
 
 class Exchange(NamedTuple):
-    """What a row says. `rest`: its other columns."""
+    """The texts of a row. `rest`: its other columns."""
 
     instruction: str
     input: str
@@ -36,7 +36,7 @@ class Exchange(NamedTuple):
 
 
 def columns_from(pairs: Sequence[str]) -> dict[str, str]:
-    """`instruction=prompt` and the like, as the command line has them. Raises ConfigError."""
+    """Columns from the form of the command line, such as `instruction=prompt`. Raises ConfigError."""
     columns: dict[str, str] = {}
     for pair in pairs:
         ours, equals, theirs = pair.partition("=")
@@ -49,7 +49,10 @@ def columns_from(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exchange]:
-    """A function from a row to what it says; it raises FieldError. `columns`: theirs by ours, dotted paths allowed."""
+    """A function from a row to its texts; it raises FieldError.
+
+    `columns` maps our names to those of the file, which may be dotted paths.
+    """
     named = {ours: theirs for ours, theirs in columns.items() if ours in TEXTS}
     if not named:
         return _guessed
@@ -57,10 +60,10 @@ def reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exchange
     def read(row: Mapping[str, Any]) -> Exchange:
         instruction = text_of(row, [named.get("instruction", "instruction")])
         output = text_of(row, [named.get("output", "output")])
-        given = named.get("input")
-        value = row.get("input") if given is None else field_of(row, given)
+        input_name = named.get("input")
+        value = row.get("input") if input_name is None else field_of(row, input_name)
         used = {"input", *(named.get(ours, ours).partition(".")[0] for ours in TEXTS)}
-        return Exchange(instruction, _optional(value, given or "input"), output, _without(row, used))
+        return Exchange(instruction, _optional(value, input_name or "input"), output, _without(row, used))
 
     return read
 
@@ -69,13 +72,13 @@ def _guessed(row: Mapping[str, Any]) -> Exchange:
     for talk, role, content in _TALKS:
         if isinstance(row.get(talk), list) and row[talk]:
             return _first_exchange(row, talk, role, content)
-    for asked, answered in _PAIRS:
-        if asked in row and answered in row:
-            if isinstance(row[asked], list) or isinstance(row[answered], list):
-                return _conversational(row, asked, answered)
-            given = _optional(row.get("input"), "input")
-            used = {asked, answered, "input"}
-            return Exchange(text_of(row, [asked]), given, text_of(row, [answered]), _without(row, used))
+    for question, reply in _PAIRS:
+        if question in row and reply in row:
+            if isinstance(row[question], list) or isinstance(row[reply], list):
+                return _conversational(row, question, reply)
+            input_text = _optional(row.get("input"), "input")
+            used = {question, reply, "input"}
+            return Exchange(text_of(row, [question]), input_text, text_of(row, [reply]), _without(row, used))
     columns = ", ".join(list(row)[:8]) or "nothing"
     raise FieldError(
         f"no instruction and output among its fields ({columns}); name them: "
@@ -86,29 +89,29 @@ def _guessed(row: Mapping[str, Any]) -> Exchange:
 def _first_exchange(row: Mapping[str, Any], talk: str, role: str, content: str) -> Exchange:
     turns = row[talk]
     if any(not isinstance(turn, Mapping) for turn in turns):
-        raise FieldError(f"field {talk} is no list of objects")
-    asked = next((turn for turn in turns if turn.get(role) in _USERS), None)
-    answered = next((turn for turn in turns if turn.get(role) in _ASSISTANTS), None)
-    if asked is None or answered is None:
+        raise FieldError(f"field {talk} is not a list of objects")
+    question = next((turn for turn in turns if turn.get(role) in _USERS), None)
+    reply = next((turn for turn in turns if turn.get(role) in _ASSISTANTS), None)
+    if question is None or reply is None:
         raise FieldError(f"field {talk} has no turn of a user and one of an assistant ({role})")
-    texts = [turn.get(content) for turn in (asked, answered)]
+    texts = [turn.get(content) for turn in (question, reply)]
     for text in texts:
         if not isinstance(text, str):
-            raise FieldError(f"field {talk}: {content} is no text")
+            raise FieldError(f"field {talk}: {content} is not a text")
     rest = _without(row, set() if len(turns) > _ONE_EXCHANGE else {talk})
     return Exchange(str(texts[0]), "", str(texts[1]), rest)
 
 
-def _conversational(row: Mapping[str, Any], asked: str, answered: str) -> Exchange:
+def _conversational(row: Mapping[str, Any], question: str, reply: str) -> Exchange:
     """TRL's conversational prompt-completion: both are lists of messages."""
-    turns = [row[name] if isinstance(row[name], list) else [] for name in (asked, answered)]
-    joined = {**_without(row, {asked, answered}), "messages": [*turns[0], *turns[1]]}
+    turns = [row[name] if isinstance(row[name], list) else [] for name in (question, reply)]
+    joined = {**_without(row, {question, reply}), "messages": [*turns[0], *turns[1]]}
     return _first_exchange(joined, "messages", "role", "content")
 
 
 def _optional(value: Any, name: str) -> str:
     if value is not None and not isinstance(value, str):
-        raise FieldError(f"field {name} is no text")
+        raise FieldError(f"field {name} is not a text")
     return value or ""
 
 

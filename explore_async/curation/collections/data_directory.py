@@ -1,7 +1,7 @@
-"""Writes a data directory: what commands on data leave, and what each of them reads again.
+"""Writes a data directory, which commands on data make, and which each of them can read.
 
-It holds data.json (where the data came from and what was done to it), dataset.jsonl, tree.json, and decisions.jsonl
-where something was decided: the same files as a run's.
+It holds data.json (the sources of the data and the settings of the command), dataset.jsonl, tree.json, and
+decisions.jsonl where something was decided: the same files as those of a run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OWN_FILES = {
 
 
 class DataDirectory:
-    """Owns the files while they are written. `keep` and `drop` count, so that the tree tells what became of tasks."""
+    """Owns the files while they are written. `keep` and `drop` count for the tree."""
 
     def __init__(self, folder: Path, sources: Sequence[Collection]) -> None:
         self._folder = folder
@@ -73,7 +73,7 @@ class DataDirectory:
     def finish(
         self, trees: Iterable[Node], description: Mapping[str, Any], *, pruned: frozenset[str] = frozenset()
     ) -> None:
-        """Writes what is known at the end: the trees with their counts, which tasks are pruned, and data.json."""
+        """Writes the trees with their counts, the list of pruned tasks, and data.json."""
         counted = [recounted(root, self.kept, self.dropped) for root in trees]
         self.document("tree.json", {"trees": counted})
         if pruned:
@@ -99,17 +99,19 @@ class DataDirectory:
 def _check_free(out: Path) -> None:
     if not out.exists():
         return
-    there = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
+    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if not out.is_dir() or (there and DATA_FILE not in there):
-        raise ConfigError(f"--out {out}: it is there already, and no data directory; choose another")
+        raise ConfigError(f"--out {out}: it exists and is not a data directory; choose another")
     if foreign := [name for name in there if name not in _OWN_FILES]:
-        raise ConfigError(f"--out {out}: {foreign[0]} in it is not ours, and would be lost; choose another")
+        raise ConfigError(
+            f"--out {out}: {foreign[0]} in it is not from explore_async, and would be lost; choose another"
+        )
 
 
 @contextmanager
 def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirectory]:
-    """A directory of what `sources` hold, that takes its place whole at the end, or not at all. An earlier data
-    directory there is replaced; ConfigError where something else is.
+    """A data directory to fill from `sources`. It takes its place whole at the end, or not at all. An earlier data
+    directory is replaced; ConfigError where something else is in its place.
     """
     with storage_errors(out):
         _check_free(out)
@@ -123,7 +125,7 @@ def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirec
 
 
 def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What data.json says of where the data came from; of a single run also its recipe and its place."""
+    """The origin of the data for data.json; for a single run also its recipe and its path."""
     description: dict[str, Any] = {
         "made_by": made_by,
         "name": sources[0].name if len(sources) == 1 else "merged",

@@ -1,7 +1,7 @@
-"""What the JSON documents of a run or data directory hold, as far as it is read of them.
+"""Models of the JSON documents of a run or data directory, with the fields that are read.
 
-They are checked where they are read, so that a document that was edited or damaged is named once, with what is wrong in
-it, and nothing behind has to doubt it. What stands there beyond this is left alone.
+A document is checked where it is read, so that an edited or damaged one is named once, with its fault, and all later
+code can rely on it. Other fields are left alone.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Decision(Document):
 
 
 def check(document: Mapping[str, Any], model: type[Document], place: Path | str) -> None:
-    """Raises DataError with the place and the first thing that is not as it should be."""
+    """Raises DataError with the place and the first fault."""
     try:
         model.model_validate(document)
         orjson.dumps(document)

@@ -1,7 +1,7 @@
 """Folders of the published Explore-Instruct code: tree_meta_info.json and a JSON file for each task.
 
-In such a folder two tasks of one name share a file, the later having overwritten the earlier; the examples then belong
-to the first of them. What is written here gives each task a file of its own.
+In such a folder two tasks with the same name share a file, which the later task has overwritten; the examples then
+belong to the first of them. Folders that we write have a file for each task.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ PRUNED = "pruned_subtasks_name.json"
 _TEXTS = ("instruction", "input", "output")
 _NAMES = ("task_name", "raw_task_name", "config_filename", "reason")
 _THEIRS = "imported"
-"""Where fields of theirs go that are called like columns of ours."""
+"""The column for their fields with the names of our columns."""
 _LONGEST_FILE_NAME = 200
-"""Bytes: file systems take 255 of them, and the suffix needs some."""
+"""Bytes: file systems allow 255, and the suffix needs some."""
 _NOTES = 10
 
 
@@ -47,7 +47,7 @@ def is_original(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class OriginalFolder(ForeignCollection):
-    """Reads one. Every node keeps what their tree says of it under `original`."""
+    """Reads such a folder. Every node keeps the fields of their tree under `original`."""
 
     path: Path
 
@@ -58,7 +58,7 @@ class OriginalFolder(ForeignCollection):
     @cached_property
     def _tree(self) -> dict[str, Any]:
         counts = {node["id"]: len(examples) for node, examples in self._tasks(self._bare)}
-        return _counted(self._bare, counts)  # the nodes know by now what their files say
+        return _counted(self._bare, counts)  # _tasks has added the fields of the files to the nodes
 
     @cached_property
     def _bare(self) -> dict[str, Any]:
@@ -75,14 +75,14 @@ class OriginalFolder(ForeignCollection):
             raise DataError(f"{where}: not an object")
         name, children = theirs.get("task_name"), theirs.get("children") or []
         if not isinstance(name, str) or not name:
-            raise DataError(f"{where}: field task_name is missing or no text")
+            raise DataError(f"{where}: field task_name is missing or not a text")
         if task_id.count(".") > DEEPEST:
             raise DataError(f"{where}: more than {DEEPEST} levels deep")
         if not isinstance(children, list):
-            raise DataError(f"{where}: field children is no list")
+            raise DataError(f"{where}: field children is not a list")
         reason = theirs.get("reason") or ""
         if not isinstance(reason, str):
-            raise DataError(f"{where}: field reason is no text")
+            raise DataError(f"{where}: field reason is not a text")
         origin = "seed" if task_id == "0" else "lookahead"
         own = {key: value for key, value in theirs.items() if key != "children"}
         node = new_node(task_id, name, reason=reason, origin=origin, original=own)
@@ -91,7 +91,7 @@ class OriginalFolder(ForeignCollection):
 
     @cached_property
     def pruned(self) -> frozenset[str]:
-        """Their list names tasks; each name stands for the last task that is called so, since the first is kept."""
+        """Their list has names of tasks; a name means the last task with this name, since the first one is kept."""
         path = self.path / PRUNED
         if not path.is_file():
             return frozenset()
@@ -125,7 +125,7 @@ class OriginalFolder(ForeignCollection):
                 yield _example(example, f"{task_id}-{number}", task_id, paths[task_id])
 
     def _tasks(self, root: dict[str, Any]) -> Iterator[tuple[Node, list[dict[str, Any]]]]:
-        """Each task with its examples as they stand in its file, checked."""
+        """Each task with the examples of its file, checked."""
         read: set[Path] = set()
         for node in _nodes(root):
             path = self._file(node)
@@ -143,7 +143,7 @@ class OriginalFolder(ForeignCollection):
             yield node, examples
 
     def _file(self, node: Node) -> Path | None:
-        """The task's file: what the tree calls it, in this folder, wherever it lay when it was written."""
+        """The task's file: the name in the tree, in this folder, whatever folder the tree names."""
         path = self.path / self._named(node)
         with suppress(OSError):  # longer than a name of a file can be
             return path if path.is_file() else None
@@ -158,14 +158,14 @@ class OriginalFolder(ForeignCollection):
 
 
 def write_original(collection: Collection, folder: Path) -> int:
-    """Writes all tasks and examples as such a folder; returns how many examples. Raises ConfigError where something
-    else is in the way.
+    """Writes all tasks and examples as such a folder, and returns the number of examples. Raises ConfigError where
+    something else is in its place.
     """
     trees = collection.trees()
     if len(trees) != 1:
         raise ConfigError(f"{collection.path}: {len(trees)} domains; such a folder holds one tree")
     if folder.exists() and not is_original(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"--out {folder}: it is there already, and no folder of this kind; choose another")
+        raise ConfigError(f"--out {folder}: it exists, and is not a folder of this kind; choose another")
     (root,) = trees
     names = _file_names(root)
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -189,7 +189,7 @@ def write_original(collection: Collection, folder: Path) -> int:
 
 
 def _file_names(root: Node) -> dict[str, str]:
-    """For each task a file name of its own, the one that it was imported with where it had one."""
+    """A file name for each task, different from all others: the name that it was imported with, where it had one."""
     names: dict[str, str] = {}
     taken = {TREE.casefold(), PRUNED.casefold()}
     for node in below(root):
@@ -205,7 +205,7 @@ def _file_names(root: Node) -> dict[str, str]:
 
 
 def _stem(named: str) -> str:
-    """Of a file in this folder, whatever path it is given, without what a terminal would take for more than a name."""
+    """The name of a file in this folder from any path, without characters that could steer a terminal."""
     stem = Path(named.replace("\\", "/")).stem
     return "".join(c if c.isprintable() else "_" for c in stem)
 
@@ -226,7 +226,7 @@ def _tree_document(node: Node, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _theirs(example: ExampleRow) -> dict[str, Any]:
-    """What the example was before it was imported, or what they would write of it."""
+    """The example as it was before its import, or as the published code would write it."""
     more = {key: value for key, value in example.items() if key not in OWN_COLUMNS and key != _THEIRS}
     return {**{name: example[name] for name in _TEXTS}, **more, **example.get(_THEIRS, {})}
 
@@ -254,7 +254,7 @@ def _check(example: Any, where: str) -> None:
     for name in _TEXTS:
         value = example.get(name)
         if not isinstance(value, str) and not (name == "input" and value is None):
-            raise DataError(f"{where}: field {name} is missing or no text")
+            raise DataError(f"{where}: field {name} is missing or not a text")
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A file of instructions, from anywhere, as a collection: a tree with its root alone, or a task for each value of a
+"""A file of instructions from elsewhere as a collection: its tree is a root, or has a task for each value of a
 column. A file that was exported from a run keeps its ids and its tree.
 """
 
@@ -66,7 +66,7 @@ class PlainFile(ForeignCollection):
 
     @cached_property
     def _exported(self) -> bool:
-        """Whether its rows say where in a tree of ours they belong."""
+        """True when its rows have the ids and paths of our tasks."""
         if self.columns:
             return False
         first = next((row for row in self._source if isinstance(row, Row)), None)
@@ -142,7 +142,7 @@ class PlainFile(ForeignCollection):
             return "0", [self.name]
         value = field_of(row, column)
         if not isinstance(value, str | int | None):
-            raise FieldError(f"field {column} is no text, and so no task")
+            raise FieldError(f"field {column} is not a text, and so not a task")
         name = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value).strip()
         if not name:
             return "0", [self.name]
@@ -159,7 +159,7 @@ def _check_new(example_id: str, seen: set[str]) -> None:
 def _is_placed(row: Mapping[str, Any]) -> bool:
     try:
         example_id, task_id, path = (row.get(name) for name in ("id", "task_id", "task_path"))
-    except FieldError:  # of Parquet, a value that Python has no form for
+    except FieldError:  # a value of Parquet that Python has no form for
         return False
     return (
         isinstance(example_id, str)
@@ -175,10 +175,10 @@ def _grow(roots: dict[str, dict[str, Any]], nodes: dict[str, dict[str, Any]], ta
     """The task's node, and those above it that are not there yet."""
     steps = task_id.split(".")
     for depth, name in enumerate(path):
-        one = ".".join(steps[: depth + 1])
-        if one not in nodes:
-            nodes[one] = new_node(one, name)
+        step_id = ".".join(steps[: depth + 1])
+        if step_id not in nodes:
+            nodes[step_id] = new_node(step_id, name)
             if depth == 0:
-                roots[one] = nodes[one]
+                roots[step_id] = nodes[step_id]
             else:
-                nodes[".".join(steps[:depth])]["children"].append(nodes[one])
+                nodes[".".join(steps[:depth])]["children"].append(nodes[step_id])

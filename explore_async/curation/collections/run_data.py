@@ -1,7 +1,7 @@
-"""A run directory, or the data directory that a command on data wrote: its examples, its tree and its figures.
+"""A run directory, or a data directory that a command on data wrote: its examples, its tree and its figures.
 
-A run directory is known by its config.json, a data directory by its data.json; the rest of their files is the same.
-Everything is read line by line, and nothing written: a dataset may be larger than memory.
+A run directory has config.json, a data directory data.json; their other files are the same. Examples are read line by
+line, since a dataset may be larger than memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DATA_FORMAT = 1
 DATA_FILE = "data.json"
 PRUNED_FILE = "pruned.json"
 COVERAGE_FILE = "coverage.json"
-"""What `analyze` found, for cards; of another number of examples it no longer holds."""
+"""Figures of `analyze`, for cards; they are void once the number of examples is another."""
 _TEXTS = ("id", "task_id", "instruction", "input", "output")
 
 
@@ -39,11 +39,11 @@ class RunData:
 
     @classmethod
     def read(cls, path: Path) -> RunData:
-        """Raises DataError where this is neither a run nor a data directory."""
+        """Opens a directory. Raises DataError where this is neither a run nor a data directory."""
         if not is_run_data(path):
             what = "no such directory"
             if path.exists():
-                what = "no run directory: it has no config.json; `explore-async import` takes other data in"
+                what = "not a run directory: it has no config.json; `explore-async import` takes other data in"
             raise DataError(f"{path}: {what}")
         known = path / DATA_FILE if (path / DATA_FILE).is_file() else path / "config.json"
         config, stats = _document(known, Origin), path / "stats.json"
@@ -67,7 +67,7 @@ class RunData:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Of the run, or of the run that the data came from; empty for other data."""
+        """The recipe of the run, or of the run that the data came from; empty for other data."""
         return dict(self.config.get("recipe") or {})
 
     @property
@@ -80,7 +80,7 @@ class RunData:
 
     @property
     def completions(self) -> Path | None:
-        """Where the answers are that it was made of, if they are still there."""
+        """The store with the completions that the examples came from; None where it is gone."""
         origin = self.path if self.is_run else Path(str(self.config.get("run") or ""))
         path = origin / "completions.sqlite"
         return path if path.is_file() else None
@@ -112,7 +112,7 @@ class RunData:
         return document if document.get("examples") == kept else {}
 
     def trees(self) -> list[Node]:
-        """The trees as they were last written when they were first asked for."""
+        """The trees as they were in the file at the first call."""
         return self._trees
 
     @cached_property
@@ -128,7 +128,7 @@ class RunData:
         if not self.dataset.is_file():
             return
         source = Source(self.dataset)
-        known = (self.path / "tree.json").is_file()  # it lags behind a run that is on, but has all its domains
+        known = (self.path / "tree.json").is_file()  # it lags behind a run in progress, but has all its domains
         domains = {root["id"] for root in self.trees()} if known else None
         count = 0
         for row in whole_rows(source):
@@ -141,7 +141,7 @@ class RunData:
             raise DataError(f"{self.dataset}: it holds {count:,} examples, and {written:,} were written: it is damaged")
 
     def decisions(self) -> Iterator[dict[str, Any]]:
-        """The evidence in its order."""
+        """The lines of evidence, in their order."""
         path = self.path / "decisions.jsonl"
         if path.is_file():
             yield from (dict(row.value) for row in whole_rows(Source(path)))
@@ -160,17 +160,17 @@ def whole_rows(source: Source) -> Iterator[Row]:
 
 
 def _fault(example: Mapping[str, Any], domains: Collection[str] | None) -> str:
-    """What is wrong with an example's line; empty if nothing is."""
+    """The fault of an example's line; empty if there is none."""
     for name in _TEXTS:
         if not isinstance(example.get(name), str):
-            return f"field {name} is missing or no text"
+            return f"field {name} is missing or not a text"
     path = example.get("task_path")
     if not isinstance(path, list) or not path or any(not isinstance(name, str) for name in path):
-        return "field task_path is missing or no list of names"
+        return "field task_path is missing or not a list of names"
     if not isinstance(example.get("request"), str | None):
-        return "field request is no text"
+        return "field request is not a text"
     if not isinstance(example.get("imported", {}), dict):
-        return "field imported is no object"
+        return "field imported is not an object"
     task_id = example["task_id"]
     if not re.fullmatch(TASK_ID, task_id) or (domains is not None and task_id.partition(".")[0] not in domains):
         return f"its task {task_id!r} is not in tree.json"
@@ -178,11 +178,11 @@ def _fault(example: Mapping[str, Any], domains: Collection[str] | None) -> str:
 
 
 def _check_ids(trees: Sequence[Node], path: Path) -> None:
-    """A task's id is that of the task above with a number more, and nobody else's."""
+    """Raises DataError unless each task's id is that of the task above with one more number, and is unique."""
     seen: set[str] = set()
     for root in trees:
         if "." in root["id"]:
-            raise DataError(f"{path}: task {root['id']} stands below none")
+            raise DataError(f"{path}: task {root['id']} is a root, but its id is not that of a root")
         for node in below(root):
             if node["id"] in seen:
                 raise DataError(f"{path}: the task id {node['id']} is there twice")
@@ -191,7 +191,7 @@ def _check_ids(trees: Sequence[Node], path: Path) -> None:
                 raise DataError(f"{path}, task {node['id']}: its depth is not what a run writes")
             for child in node["children"]:
                 if child["id"].rpartition(".")[0] != node["id"]:
-                    raise DataError(f"{path}: task {child['id']} stands below task {node['id']}")
+                    raise DataError(f"{path}: task {child['id']} is below task {node['id']}")
 
 
 def _document(path: Path, model: type[Document]) -> dict[str, Any]:

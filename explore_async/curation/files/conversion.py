@@ -1,4 +1,4 @@
-"""Which formats can become which, settled before anything is written."""
+"""Checks before anything is written that rows of one format fit into another."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def check_conversion(sources: Sequence[Source], out: Path) -> None:
 
 
 def parquet_schema(sources: Sequence[Source]) -> Any:
-    """The Arrow schema that holds every row: as Parquet declares it, found by reading all rows of the other formats.
+    """The Arrow schema that holds every row: as Parquet declares it, or by reading all rows of other formats.
 
-    Only with these are numbers of several types widened. DataError where a column has values that no type holds.
+    Numbers of several types are widened only with other formats. DataError where no type holds all values of a column.
     """
     from explore_async.curation.files import parquet
 
@@ -39,8 +39,8 @@ def parquet_schema(sources: Sequence[Source]) -> Any:
     schema = None
     for source in sources:
         with parquet.arrow_faults(source.path):
-            for found in _schemas(source):
-                schema = found if schema is None else parquet.common_schema(schema, found, widen=widen)
+            for part in _schemas(source):
+                schema = part if schema is None else parquet.common_schema(schema, part, widen=widen)
     return parquet.schema_of_values([]) if schema is None else schema
 
 

@@ -1,4 +1,4 @@
-"""What a command is asked to look at in a row: the text of some of its fields, the group it belongs to."""
+"""Fields of a row that a command looks at: the text to compare, the group that the row belongs to."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _COLUMNS_SHOWN = 8
 
 
 class FieldError(ValueError):
-    """The row lacks what was asked for; the message says what there is instead."""
+    """The row lacks a field; the message names the fields that it has."""
 
 
 def text_of(value: Mapping[str, Any], fields: Sequence[str]) -> str:
     """The texts of these fields, joined by line breaks."""
     if len(fields) == 1 and isinstance(value.get(fields[0]), str):
         return str(value[fields[0]])  # nearly always
-    found = [(field, field_of(value, field)) for field in fields]
-    for field, text in found:
+    texts = [(field, field_of(value, field)) for field in fields]
+    for field, text in texts:
         if not isinstance(text, str):
             raise FieldError(f"field {field} is {_kind(text)}, not a text")
-    return "\n".join(text for _, text in found)
+    return "\n".join(text for _, text in texts)
 
 
 def group_of(value: Mapping[str, Any], column: str) -> str:
@@ -32,20 +32,20 @@ def group_of(value: Mapping[str, Any], column: str) -> str:
 
 
 def field_of(value: Mapping[str, Any], name: str) -> Any:
-    """The column of this name, or else what lies at the end of its dotted path: `messages.0.content`."""
+    """The value of the column with this name, or else at the end of the dotted path: `messages.0.content`."""
     if name in value:
         return value[name]
-    found: Any = value
+    at: Any = value
     for part in name.split("."):
-        if isinstance(found, Mapping) and part in found:
-            found = found[part]
-        elif isinstance(found, list) and part.isdecimal() and int(part) < len(found):
-            found = found[int(part)]
+        if isinstance(at, Mapping) and part in at:
+            at = at[part]
+        elif isinstance(at, list) and part.isdecimal() and int(part) < len(at):
+            at = at[int(part)]
         else:
             columns = list(value)
             more = ", …" if len(columns) > _COLUMNS_SHOWN else ""
             raise FieldError(f"no field {name}; there is {', '.join(columns[:_COLUMNS_SHOWN]) or 'nothing'}{more}")
-    return found
+    return at
 
 
 def _kind(value: object) -> str:

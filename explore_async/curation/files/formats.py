@@ -1,4 +1,4 @@
-"""The formats of files of rows, told by their names."""
+"""The formats of files of rows; the name of a file gives its format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from explore_async.errors import ConfigError
 
 
 class Kind(Enum):
-    """How rows stand in a file; the value is how messages call it."""
+    """The layout of rows in a file; the value is its name in messages."""
 
     JSON_LINES = "JSON lines"
     JSON_LIST = "a JSON list"
@@ -36,7 +36,7 @@ class Format:
 
 
 def format_of(path: Path) -> Format:
-    """The format that the name promises; ConfigError where it promises none."""
+    """The format that the name gives; ConfigError where it gives no format."""
     name = path.name.lower()
     gzipped = name.endswith(".gz")
     kind = _KINDS.get(Path(name.removesuffix(".gz")).suffix)

@@ -9,7 +9,7 @@ _STRUCTURE = re.compile(rb'["\[\]{},]')
 _WITHIN_STRING = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
 _SPACE = b" \t\r\n"
 LONGEST = 64 << 20
-"""Bytes of an element; where a quote is missing, an element would go on to the end of the file."""
+"""Bytes of an element; without a limit, a missing quote would make an element of the rest of the file."""
 
 
 class NoListError(ValueError):
@@ -19,8 +19,8 @@ class NoListError(ValueError):
 def list_elements(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The bytes of each element of the list, without the space around them.
 
-    Looks at strings, brackets and commas only: whether an element is valid JSON is for its parser to say. Holds one
-    element and one chunk at a time. NoListError where the list does not begin, does not end, or is not all there is.
+    Looks at strings, brackets and commas only: the parser of an element checks that it is valid JSON. Holds one
+    element and one chunk at a time. NoListError where the list does not begin, does not end, or is followed by more.
     """
     data, start, position, depth = b"", 0, 0, 0
     in_string = begun = several = False
@@ -42,7 +42,7 @@ def list_elements(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 break
             position = symbol.end()
             if not depth and (begun or symbol[0] != b"[" or data[start : symbol.start()].strip(_SPACE)):
-                raise NoListError("there is more behind its end" if begun else "does not begin with [")
+                raise NoListError("there is more after its end" if begun else "does not begin with [")
             in_string = symbol[0] == b'"'
             depth += 1 if symbol[0] in b"[{" else -1 if symbol[0] in b"]}" else 0
             if not begun:
@@ -58,4 +58,4 @@ def list_elements(chunks: Iterable[bytes]) -> Iterator[bytes]:
     if depth:
         raise NoListError("not closed at the end of the file")
     if data[start:].strip(_SPACE):
-        raise NoListError("there is more behind its end")
+        raise NoListError("there is more after its end")

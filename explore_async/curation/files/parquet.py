@@ -1,4 +1,4 @@
-"""Parquet, by way of pyarrow, which only those who use Parquet need."""
+"""Parquet, through pyarrow, which only users of Parquet need."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _ROW_GROUP_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record(Mapping[str, Any]):
-    """A row of a batch, its columns turned into Python only where asked for; FieldError where Python has no such value,
-    as for a year beyond 9999.
+    """A row of a batch. A column becomes a Python value when it is read; FieldError where Python has no such value, as
+    for a year beyond 9999.
     """
 
     batch: pa.RecordBatch
@@ -73,7 +73,7 @@ def _check_names(schema: pa.Schema, path: Path) -> None:
 
 @contextmanager
 def arrow_faults(path: Path) -> Iterator[None]:
-    """What Arrow cannot read or represent is a DataError that names the file."""
+    """Turns errors of Arrow, which cannot read or represent something, into DataErrors that name the file."""
     try:
         yield
     except (pa.ArrowException, OverflowError) as error:  # the latter for whole numbers of more than 63 bits
@@ -92,8 +92,8 @@ def _in_json(kind: pa.DataType) -> bool:
     if types.is_struct(kind):
         return all(_in_json(field.type) for field in kind)
     return any(
-        one(kind)
-        for one in (
+        is_type(kind)
+        for is_type in (
             types.is_null, types.is_boolean, types.is_integer, types.is_floating,
             types.is_string, types.is_large_string, types.is_string_view,
         )
@@ -107,13 +107,13 @@ def schema_of_values(values: Sequence[Mapping[str, Any]]) -> pa.Schema:
     return pa.schema([rows.field(name) for name in names])
 
 
-def common_schema(one: pa.Schema, other: pa.Schema, *, widen: bool) -> pa.Schema:
-    """The columns of both; numbers of two types are widened if asked for, no other types are reconciled."""
-    return pa.unify_schemas([one, other], promote_options="permissive" if widen else "default")
+def common_schema(schema: pa.Schema, other: pa.Schema, *, widen: bool) -> pa.Schema:
+    """The columns of both. With `widen`, numbers of two types get the wider type; no other types are reconciled."""
+    return pa.unify_schemas([schema, other], promote_options="permissive" if widen else "default")
 
 
 class ParquetWriter:
-    """Writes rows in row groups of some 64 MiB. Rows from Parquet never become Python, so that their types stay."""
+    """Writes rows in row groups of about 64 MiB. Rows from Parquet never become Python values, so their types stay."""
 
     def __init__(self, file: IO[bytes], path: Path, schema: pa.Schema) -> None:
         self._path = path
@@ -134,7 +134,7 @@ class ParquetWriter:
             self._writer.close()
 
     def _table(self, rows: Sequence[Row]) -> pa.Table:
-        """Rows of one batch, or of none, under the schema."""
+        """Rows of one batch, or rows that are from no batch, in the schema."""
         records = [row.value for row in rows if isinstance(row.value, Record)]
         if not records:
             return pa.Table.from_pylist([row.value for row in rows], schema=self._schema)

@@ -1,4 +1,4 @@
-"""A row of a file, as it was read, and errors of reading a file."""
+"""A row of a file as it was read, and the errors of reading a file."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Row(NamedTuple):  # three times as fast to make as a dataclass, and there 
     """The row's bytes in its file, without a line break behind them; nothing for Parquet."""
 
     def json(self) -> bytes:
-        """The row as JSON: the very bytes of its file, where that was JSON."""
+        """The row as JSON: the bytes of its file, where the file is JSON."""
         return self.raw if self.kind in JSON else orjson.dumps(dict(self.value))
 
     def json_line(self) -> bytes:
-        """The same in one line. In JSON a line break never stands within a string."""
+        """The row as one line of JSON. Within a string, JSON has no line break."""
         if self.kind is not Kind.JSON_LIST:
             return self.json()
         return b" ".join(line for part in self.json().split(b"\n") if (line := part.strip(b" \t\r")))
@@ -39,7 +39,7 @@ class Row(NamedTuple):  # three times as fast to make as a dataclass, and there 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be read, and why. What follows it can."""
+    """A row that cannot be read, with the reason. The rows after it can."""
 
     number: int
     fault: str
@@ -47,7 +47,7 @@ class BadRow:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """What goes wrong with the file is a DataError that names it."""
+    """Turns errors of reading the file into DataErrors that name it."""
     try:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""Rows read from files, one after another, whatever the format. Knows nothing of what becomes of them."""
+"""Reads rows from a file of any format, one after another."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _CHUNK = 1 << 18
 class Source:
     """A file of rows. Owns it while it is read.
 
-    A line of text makes a row of one column, `text_column`. DataError where the file cannot be read, here or later
-    on: missing, no regular file, a damaged gzip or Parquet, no JSON list. Faults of single rows are BadRows instead.
+    A line of text makes a row of one column, `text_column`. DataError where the file cannot be read, here or
+    later: missing, not a regular file, a damaged gzip or Parquet, not a JSON list. A fault of a single row is a BadRow.
     """
 
     def __init__(self, path: Path, text_column: str = "text") -> None:
@@ -42,7 +42,7 @@ class Source:
 
     @property
     def position(self) -> int:
-        """How many of the file's `size` bytes have been read."""
+        """Number of the file's `size` bytes that have been read."""
         return self._file.tell() if self._file is not None else self._read
 
     def place(self, number: int) -> str:
@@ -61,7 +61,7 @@ class Source:
     def _rows(self, file: BufferedReader) -> Iterator[Row | BadRow]:
         content = BufferedReader(gzip.GzipFile(fileobj=file)) if self.format.gzipped else file
         if self.format.kind is not Kind.PARQUET and content.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
-            content.read(len(BOM_UTF8))  # some editors write it; it is no part of the first row
+            content.read(len(BOM_UTF8))  # some editors write it; it does not belong to the first row
         match self.format.kind:
             case Kind.JSON_LINES:
                 for number, line in enumerate(_lines(content), start=1):
@@ -81,7 +81,7 @@ class Source:
 
 
 def _lines(content: IO[bytes]) -> Iterator[bytes]:
-    """Of bounded length: a gzip of a few megabytes can be a line that no memory holds."""
+    """Lines of bounded length: a gzip of a few megabytes can hold a line that is larger than memory."""
     while line := content.readline(LONGEST + 1):
         if len(line) > LONGEST:
             raise OSError(f"a line is longer than {LONGEST >> 20} MiB")

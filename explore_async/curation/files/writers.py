@@ -27,7 +27,7 @@ class RowWriter(Protocol):
 
 
 class JsonLinesWriter:
-    """What was read as JSON lines is written in the very same bytes."""
+    """Writes rows that were read as JSON lines in the same bytes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -21,7 +21,7 @@ from explore_async.curation.collections.columns import reader
 from explore_async.curation.collections.open import open_collection
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.ngrams import NgramIndex
-from explore_async.curation.sampling import farthest_first, held_out
+from explore_async.curation.sampling import farthest_first, hold_out
 from explore_async.curation.shapes import SHAPES
 from explore_async.errors import ExploreError
 from rouge_kernels import TOKENIZERS
@@ -117,7 +117,7 @@ FAULTS = [
     (b'{"instruction": "a", "output": "b"}\n{"instruction": "\\ud800", "output": "b"}\n', ".jsonl", "line 2: invalid JSON"),
     (b'{"instruction": "a", "output": "b"}\n{"instruction": "\xe9", "output": "b"}\n', ".jsonl", "line 2: invalid JSON"),
     (b'{"instruction": "a", "output": "b"}\n{"text": "b"}\n', ".jsonl", "--column instruction=FIELD"),
-    (b'{"instruction": "a", "output": "b"}\n{"messages": [1]}\n', ".jsonl", "line 2: field messages is no list of objects"),
+    (b'{"instruction": "a", "output": "b"}\n{"messages": [1]}\n', ".jsonl", "line 2: field messages is not a list of objects"),
     (b"\xff\xfe[\x00", ".json", "not a JSON list"),
     (b'[{"instruction": "a", "output": "b"},', ".json", "not a JSON list"),
     (b"\x1f\x8bnonsense", ".jsonl.gz", "damaged or truncated gzip"),
@@ -261,10 +261,10 @@ def test_farthest_first_of_many_equals_that_of_few(monkeypatch):
 def test_what_is_held_out_is_the_share(count: int, share: float, seed: int):
     """By example exactly the share; by task whole tasks; the same for the same seed."""
     pairs = [(f"e{n}", f"t{n % 7}") for n in range(count)]
-    single = held_out(pairs, share, "example", seed)
+    single = hold_out(pairs, share, "example", seed)
     assert len(single) == round(share * count)
-    assert single == held_out(list(reversed(pairs)), share, "example", seed)
-    tasks = held_out(pairs, share, "task", seed)
+    assert single == hold_out(list(reversed(pairs)), share, "example", seed)
+    tasks = hold_out(pairs, share, "task", seed)
     assert all(len({example in tasks for example, task in pairs if task == f"t{n}"}) <= 1 for n in range(7))
 
 
