@@ -30,7 +30,7 @@ from support.cli import RECIPE, config, explore, in_process
 from explore_async.cli.progress import RunProgress
 from explore_async.config import yaml_text
 from explore_async.config.endpoints_file import read_endpoints
-from explore_async.curation.card import card, text
+from explore_async.curation.card import escape, make_card
 from explore_async.curation.collections.originals import OriginalFolder, write_original
 from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.files.row import Row
@@ -631,7 +631,7 @@ def test_what_a_card_quotes_is_text(tmp_path: Path) -> None:
     stats = {"examples": {"read": 1, "kept": 1, "dropped": reasons}, "tasks": {"total": 1, "with_examples": 1}, "requests": {"total": 1}}  # fmt: skip
     recipe = {"name": evil, "description": f"# {evil}", "model": evil, "sampling": {evil: {evil: 1}}, "language": evil}
     run = run_of(tmp_path / "run", node={"name": evil, "reason": evil}, recipe=recipe, stats=stats)
-    made = card(RunData.read(run), splits={"train": "t"}, exported=1, shape="rows", license_name="mit", how="all")
+    made = make_card(RunData.read(run), splits={"train": "t"}, exported=1, shape="rows", license_name="mit", how="all")
     _, header, *_ = made.split("---\n")
     assert yaml.safe_load(header)["pretty_name"] == evil
     assert yaml.safe_load(header)["license"] == "mit"
@@ -643,7 +643,7 @@ def test_what_a_card_quotes_is_text(tmp_path: Path) -> None:
     for line in body.splitlines():
         assert line.count("|") - line.count("\\|") in {0, 3, 5}, line
     for start in ("# h", "- item", "+ x", "1. one", "2) two", "=== "):
-        assert text(start)[0] == "\\" or text(start)[1] == "\\"
+        assert escape(start)[0] == "\\" or escape(start)[1] == "\\"
 
 
 async def test_the_view_takes_nothing_amiss(tmp_path: Path) -> None:

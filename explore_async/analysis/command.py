@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from explore_async.analysis.document import MOST_READ, AnalysisOptions, make_document
-from explore_async.analysis.figures import figures as figures_of
-from explore_async.analysis.report import page
+from explore_async.analysis.figures import draw_figures
+from explore_async.analysis.report import make_page
 from explore_async.analysis.result import Analysis
 from explore_async.analysis.verb_noun import ENGLISH
 from explore_async.curation.checks import tokenizer_named
@@ -113,9 +113,9 @@ def _write(document: Mapping[str, Any], files: OutputFiles) -> tuple[Path, ...]:
     if files.document is not None:
         outputs[files.document] = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if files.report is not None:
-        outputs[files.report] = page(document).encode()
+        outputs[files.report] = make_page(document).encode()
     if files.figures is not None:
-        outputs |= {files.figures / name: content for name, content in figures_of(document)}
+        outputs |= {files.figures / name: content for name, content in draw_figures(document)}
     for path in outputs:
         with storage_errors(path):
             path.resolve().parent.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ def cost_curve(run: Collection, verbs_nouns: Sequence[VerbNoun]) -> list[dict[st
 
 
 def _commits(run: Collection) -> Iterator[tuple[str, bool]]:
-    """The key of each decision's request, and whether it kept an example."""
+    """The key of each decision's request, and True where it kept an example."""
     for line in run.decisions():
         key = line.get("request")
         if isinstance(key, str):

@@ -19,7 +19,7 @@ from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import texts, tree
 from explore_async.analysis.cost import cost_curve
 from explore_async.analysis.data_sample import NEAR, DataSample, distribution, read
-from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefied, unseen_mass
+from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefy, unseen_mass
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
 from explore_async.curation.collections.collection import Collection, printable_path
 
@@ -226,7 +226,7 @@ def _compared_at(sets: Sequence[DataSample]) -> dict[str, Any] | None:
     size = min(map(sum, counts), default=0)
     if len(sets) < 2 or not size:  # noqa: PLR2004
         return None
-    return {"size": size, "unique": [asdict(rarefied(of_set, size)) for of_set in counts]}
+    return {"size": size, "unique": [asdict(rarefy(of_set, size)) for of_set in counts]}
 
 
 def _name_apart(documents: Sequence[dict[str, Any]]) -> None:

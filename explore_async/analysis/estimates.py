@@ -84,7 +84,7 @@ def entropy(counts: Sequence[int]) -> Estimate:
     return Estimate(*(max(0.0, nats) / math.log(2) for nats in (value, value - _Z95 * error, value + _Z95 * error)))
 
 
-def rarefied(counts: Sequence[int], size: int) -> CurvePoint:
+def rarefy(counts: Sequence[int], size: int) -> CurvePoint:
     """The expected number of kinds in a random part of `size` observations, and its standard error: the
     hypergeometric form of Hurlbert (1971), its variance by Heck, van Belle and Simberloff (1975).
 
@@ -110,7 +110,7 @@ def rarefaction(counts: Sequence[int], points: int = CURVE_POINTS) -> list[Curve
     """The curve from one observation to all, at sizes spread evenly."""
     n = sum(counts)
     sizes = sorted({max(1, round(n * step / points)) for step in range(1, points + 1)}) if n else []
-    return [rarefied(counts, size) for size in sizes]
+    return [rarefy(counts, size) for size in sizes]
 
 
 def _with(counts: Sequence[int], times: int) -> int:

@@ -37,7 +37,7 @@ _STYLE: Any = {
 }
 
 
-def figures(document: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+def draw_figures(document: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
     """File names and contents. Raises ConfigError where matplotlib is not installed."""
     try:
         import matplotlib as mpl

@@ -76,11 +76,11 @@ def between(texts: Sequence[str], others: Sequence[str], tokenizer: str = "rouge
 def _overlap(
     queries: Texts, corpus: Texts, positions: Positions, *, excluding: Positions | None, of: int | None = None
 ) -> Overlap:
-    found = best(queries, corpus, excluding=excluding)
+    nearest = best(queries, corpus, excluding=excluding)
     return Overlap(
         positions=positions,
-        greatest=np.nan_to_num(found.score),
-        nearest=found.position,
+        greatest=np.nan_to_num(nearest.score),
+        nearest=nearest.position,
         mean=np.nan_to_num(mean(queries, corpus, excluding=excluding)),
         pairs=histogram(queries, corpus, BINS, excluding=excluding),
         texts=len(corpus) if of is None else of,
@@ -124,10 +124,10 @@ def _greatest_across(overlap: Overlap, encoded: Texts, tasks: Positions) -> Scor
     most = _FIRST_NEIGHBOURS
     while len(left):
         open_texts = compared[left]
-        found = top_k(encoded.of(open_texts), encoded, min(most, largest), excluding=open_texts)
-        elsewhere = tasks[found.position] != tasks[open_texts][:, None]
+        neighbours = top_k(encoded.of(open_texts), encoded, min(most, largest), excluding=open_texts)
+        elsewhere = tasks[neighbours.position] != tasks[open_texts][:, None]
         first = elsewhere.argmax(axis=1)
-        greatest[left] = found.score[np.arange(len(left)), first]
+        greatest[left] = neighbours.score[np.arange(len(left)), first]
         if most >= largest:  # a task has no more texts than these, of which one is itself
             break
         left = left[~elsewhere.any(axis=1)]

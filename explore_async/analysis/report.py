@@ -19,7 +19,7 @@ from explore_async.terminal.text import printable
 _LONGEST_NAME = 40
 
 
-def page(document: Mapping[str, Any]) -> str:
+def make_page(document: Mapping[str, Any]) -> str:
     """The HTML page. Raises ConfigError where plotly is not installed, whose script goes into the page."""
     try:
         from plotly.offline import get_plotlyjs
@@ -33,7 +33,7 @@ def page(document: Mapping[str, Any]) -> str:
     return f"{before}{data}{middle}{get_plotlyjs()}{after}"
 
 
-def table(document: Mapping[str, Any]) -> Table:
+def make_table(document: Mapping[str, Any]) -> Table:
     """A table of the main figures, data sets side by side."""
     shown = Table(box=None, padding=(0, 2, 0, 0))
     shown.add_column("")

@@ -48,14 +48,14 @@ def levels(sample: DataSample, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     """The same for each depth of the tree, the seeds first; new pairs are those that no level above has."""
     own_pairs, scores = _pairs_by_task(sample), _greatest_by_task(sample)
     seen: set[tuple[str, str]] = set()
-    found = []
+    by_level = []
     for depth in sorted({row["depth"] for row in rows}):
         here = [row for row in rows if row["depth"] == depth]
         own = {pair for row in here for pair in own_pairs.get(row["id"], ())}
         greatest = [score for row in here for score in scores.get(row["id"], ())]
         kept, dropped = (sum(row[name] for row in here) for name in ("kept", "dropped"))
         origins = Counter(row["origin"] for row in here)
-        found.append(
+        by_level.append(
             {
                 "depth": depth,
                 "tasks": len(here),
@@ -68,7 +68,7 @@ def levels(sample: DataSample, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
             }
         )
         seen |= own
-    return found
+    return by_level
 
 
 def _pairs_by_task(sample: DataSample) -> dict[str, set[tuple[str, str]]]:

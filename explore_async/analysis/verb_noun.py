@@ -90,8 +90,8 @@ def _in_order(pool: ProcessPoolExecutor, texts: Iterator[str], *, ahead: int) ->
         yield from pending.popleft().result()
 
 
-def _counted(found: Iterator[VerbNoun], on_progress: Callable[[int], None]) -> Iterator[VerbNoun]:
-    for number, pair in enumerate(found, start=1):
+def _counted(pairs: Iterator[VerbNoun], on_progress: Callable[[int], None]) -> Iterator[VerbNoun]:
+    for number, pair in enumerate(pairs, start=1):
         if number % _CHUNK == 0:
             on_progress(number)
         yield pair

@@ -42,10 +42,10 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Import data from elsewhere, to filter, sample and export it, or to explore further from its tree."""
-    from explore_async.curation.collections.columns import columns_from
+    from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.importing import CONFIG, import_data
 
-    columns, skips = columns_from(column or ()), on_bad_row == "skip"
+    columns, skips = parse_columns(column or ()), on_bad_row == "skip"
     with counting("examples read") as on_progress:
         result = import_data(source, out, columns=columns, skip_bad_rows=skips, on_progress=on_progress)
     for note in result.notes:
@@ -71,7 +71,7 @@ def export(  # noqa: PLR0917 - an option each
     as_json: JsonOption = False,
 ) -> None:
     """Write examples in the format of a training framework, or as a folder for `datasets.load_dataset`."""
-    from explore_async.curation.collections.columns import columns_from
+    from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.exporting import export_data
 
     with all_or_nothing():
@@ -79,7 +79,7 @@ def export(  # noqa: PLR0917 - an option each
             source,
             out,
             shape=shape,
-            columns=columns_from(column or ()),
+            columns=parse_columns(column or ()),
             validation=validation,
             split_by=split_by,
             seed=seed,
@@ -107,7 +107,7 @@ def sample(  # noqa: PLR0917 - an option each
     as_json: JsonOption = False,
 ) -> None:
     """Draw a number of examples, a share from each task, none from pruned tasks."""
-    from explore_async.curation.collections.columns import columns_from
+    from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.exporting import sample_data
 
     with all_or_nothing():
@@ -119,7 +119,7 @@ def sample(  # noqa: PLR0917 - an option each
             cap=cap,
             seed=seed,
             shape=shape,
-            columns=columns_from(column or ()),
+            columns=parse_columns(column or ()),
             validation=validation,
             split_by=split_by,
             license_name=license_name,
@@ -180,10 +180,10 @@ def filter_(  # noqa: PLR0917 - an option each
 ) -> None:
     """Judge all examples again with another threshold or other filters, also those that a run dropped."""
     from explore_async.config.load import assignments
-    from explore_async.curation.collections.columns import columns_from
+    from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.filtering import filter_data
 
-    changes, columns = assignments(settings or ()), columns_from(column or ())
+    changes, columns = assignments(settings or ()), parse_columns(column or ())
     with counting("examples judged") as on_progress:
         result = filter_data(
             source, out, threshold=threshold, scope=scope, settings=changes, columns=columns, on_progress=on_progress
@@ -214,10 +214,10 @@ def merge(  # noqa: PLR0917 - an option each
     as_json: JsonOption = False,
 ) -> None:
     """Merge several runs or datasets without near-duplicates. Each example names its source."""
-    from explore_async.curation.collections.columns import columns_from
+    from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.filtering import merge_data
 
-    columns = columns_from(column or ())
+    columns = parse_columns(column or ())
     with counting("examples judged") as on_progress:
         result = merge_data(
             sources, out, threshold=threshold, tokenizer=tokenizer, columns=columns, on_progress=on_progress
@@ -258,10 +258,10 @@ def decontaminate(  # noqa: PLR0917 - an option each
     as_json: JsonOption = False,
 ) -> None:
     """Drop examples that are near a benchmark, by ROUGE-L or by common token sequences, and write a report."""
-    from explore_async.curation.collections.columns import columns_from
+    from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.decontamination import decontaminate_data
 
-    columns = columns_from(column or ())
+    columns = parse_columns(column or ())
     with counting("examples compared") as on_progress:
         result = decontaminate_data(
             source,

@@ -38,8 +38,8 @@ def analyze(  # noqa: PLR0917 - an option each
 ) -> None:
     """Measure the coverage of data: verb-noun pairs, overlap, an estimate of the missing part, and the cost."""
     from explore_async.analysis.command import analyze_data
-    from explore_async.analysis.report import table
-    from explore_async.curation.collections.columns import columns_from
+    from explore_async.analysis.report import make_table
+    from explore_async.curation.collections.columns import parse_columns
     from explore_async.terminal.console import StdoutConsole
     from explore_async.terminal.reporter import Reporter
 
@@ -52,11 +52,11 @@ def analyze(  # noqa: PLR0917 - an option each
             spacy_model=spacy_model,
             tokenizer=tokenizer,
             most=most,
-            columns=columns_from(column or ()),
+            columns=parse_columns(column or ()),
             on_progress=reporter.update,
         )
     if not as_json:
-        StdoutConsole().print(table(analysis.document))
+        StdoutConsole().print(make_table(analysis.document))
     for path in analysis.files:
         say(str(path))
     if as_json:

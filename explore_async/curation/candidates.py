@@ -37,7 +37,7 @@ class Candidate:
     excerpt: str = ""
 
 
-def candidates(source: Collection) -> Iterator[Candidate]:
+def read_candidates(source: Collection) -> Iterator[Candidate]:
     """The items of a run's completions as this version's parser reads them; of other data the examples."""
     if source.is_run and source.completions is not None:
         yield from _reparsed(source)

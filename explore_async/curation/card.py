@@ -22,7 +22,7 @@ _BLOCKS = re.compile(r"^(\d+(?=[.)])|(?=[#+=-]))")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card(
+def make_card(
     source: Collection, *, splits: Mapping[str, str], exported: int, shape: str, license_name: str, how: str
 ) -> str:
     """The text of the card.
@@ -56,17 +56,17 @@ def card(
 
 def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[str]:
     recipe = source.recipe
-    yield f"# {text(source.name)}\n"
+    yield f"# {escape(source.name)}\n"
     if source.is_simulated:
         yield "**Written by a simulated server, without any model: for practice, never for training.**\n"
     if recipe.get("description"):
-        yield f"{text(recipe['description'])}\n"
+        yield f"{escape(recipe['description'])}\n"
     yield f"{exported:,} examples, {how}, in the format `{shape}`.\n"
     if recipe:
         yield (
             "They were written by a language model that explored its domain as a tree of tasks "
             "([Explore-Instruct](https://arxiv.org/abs/2310.09168)), with explore_async "
-            f"{text(source.config.get('explore_async', ''))}. They have not been checked by people.\n"
+            f"{escape(source.config.get('explore_async', ''))}. They have not been checked by people.\n"
         )
         yield from _table("How it was made", _making(recipe, source.config))
         yield from _table("What came of it", _figures(source.stats))
@@ -76,7 +76,7 @@ def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[s
         yield from _table("What was done since", _done(source.config))
     nodes = [node for root in source.trees() for node in below(root)]
     rows = [
-        (text("  " * node["depth"] + node["name"]), text(node["origin"]), node["kept"], node["dropped"])
+        (escape("  " * node["depth"] + node["name"]), escape(node["origin"]), node["kept"], node["dropped"])
         for node in nodes
         if node["id"] not in source.pruned
     ]
@@ -157,11 +157,11 @@ def _figures(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _table(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
-    listed = [(name, text(str(value))) for name, value in rows if value not in (None, "")]
+    listed = [(name, escape(str(value))) for name, value in rows if value not in (None, "")]
     if listed:
         yield f"## {title}\n"
         yield "| | |\n|---|---|"
-        yield from (f"| {text(name)} | {value} |" for name, value in listed)
+        yield from (f"| {escape(name)} | {value} |" for name, value in listed)
         yield ""
 
 
@@ -173,7 +173,7 @@ def _yaml(document: Mapping[str, Any]) -> str:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=False)
 
 
-def text(value: object) -> str:
+def escape(value: object) -> str:
     """One line of plain text: Markdown and HTML are escaped, leading spaces stay."""
     line = "".join(c if c.isprintable() else " " for c in str(value))
     indent = len(line) - len(line.lstrip(" "))

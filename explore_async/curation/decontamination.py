@@ -13,7 +13,7 @@ from typing import Any
 
 from explore_async.curation.checks import check_threshold, silent, tokenizer_named
 from explore_async.curation.collections.collection import Collection, ExampleRow, printable_path, with_input
-from explore_async.curation.collections.data_directory import DataDirectory, described, writing_data
+from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.row import BadRow, Row
@@ -116,7 +116,7 @@ def _decontaminate(
                 _write(example, evidence, directory, tally)
             judged += len(batch)
             on_progress(judged)
-        directory.finish(source.trees(), described("decontaminate", [source], settings), pruned=source.pruned)
+        directory.finish(source.trees(), describe_origin("decontaminate", [source], settings), pruned=source.pruned)
         dropped = {
             "total": tally.by_rouge + tally.by_ngram, "rouge_l": tally.by_rouge, "ngram": tally.by_ngram
         }  # fmt: skip

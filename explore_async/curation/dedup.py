@@ -64,7 +64,7 @@ def dedup(
     >>> result = dedup(["Plant a tree.", "Plant a tree, please.", "Sing a song."])
     >>> result.kept
     ('Plant a tree.', 'Sing a song.')
-    >>> [(found.index, found.nearest, round(found.score, 2)) for found in result.dropped]
+    >>> [(duplicate.index, duplicate.nearest, round(duplicate.score, 2)) for duplicate in result.dropped]
     [(1, 0, 0.86)]
     """
     known = list(against)
@@ -76,7 +76,7 @@ def dedup(
     nearest, score = (
         _nearest(new_index, texts, known) if group_by is None else _nearest_of_group(new_index, texts, groups)
     )
-    kept = [position for position, found in enumerate(nearest) if found < 0]
+    kept = [position for position, ordinal in enumerate(nearest) if ordinal < 0]
     dropped = []
     for position, ordinal in enumerate(nearest):
         if ordinal >= 0:
@@ -89,7 +89,7 @@ def dedup(
 def _nearest(
     new_index: Callable[[], DedupIndex], texts: Sequence[str], known: Sequence[str]
 ) -> tuple[list[int], list[float]]:
-    """For each text which kept text it duplicates (known ones first, -1 for none), and the score."""
+    """For each text the ordinal of the kept text that it duplicates (known texts first; -1: none), and the score."""
     index = new_index()
     for begin in range(0, len(known), BATCH):
         index.add(known[begin : begin + BATCH])

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import orjson
 
-from explore_async.curation.card import card
+from explore_async.curation.card import make_card
 from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.originals import is_original, write_original
@@ -181,7 +181,7 @@ def _write(options: ExportOptions) -> ExportResult:
             with storage_errors(out):
                 file.write(text_of_file(result).encode())
     if is_folder and not options.split.share:
-        with storage_errors(out):  # of an earlier export, which held other examples out
+        with storage_errors(out):  # an earlier export held out examples that are in training now
             (out / _VALIDATION).unlink(missing_ok=True)
     return result
 
@@ -261,7 +261,7 @@ def _extras(options: ExportOptions) -> dict[str, Callable[[ExportResult], str]]:
         if split.share:
             how += f"; split by {split.by}, {result.near_validation:,} too near to validation left out"
             splits["validation"] = _VALIDATION
-        return card(
+        return make_card(
             options.source,
             splits=splits,
             exported=result.train + result.validation,

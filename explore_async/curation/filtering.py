@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from explore_async.curation.candidates import Candidate, candidates
+from explore_async.curation.candidates import Candidate, read_candidates
 from explore_async.curation.checks import check_threshold, silent, tokenizer_named
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node
-from explore_async.curation.collections.data_directory import DataDirectory, described, writing_data
+from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
@@ -126,10 +126,10 @@ def _filter(
     with writing_data(out, [source]) as directory:
         judge = Judge(filters, _tokenizer(source, filters), seeds, directory)
         trees = source.trees()
-        for batch in _batches(candidates(source)):
+        for batch in _batches(read_candidates(source)):
             judge.take(batch)
             on_progress(judge.judged)
-        description = described(made_by, [source], {"filters": filters.model_dump(mode="json")})
+        description = describe_origin(made_by, [source], {"filters": filters.model_dump(mode="json")})
         directory.finish(trees, description, pruned=source.pruned)
         before = sum(_kept(root) for root in trees)
         return FilterResult(out, before, judge.judged, directory.kept.total(), dict(directory.reasons))
@@ -161,7 +161,7 @@ def _merge(
                 judge.take(batch)
                 on_progress(judge.judged)
         settings = {"filters": filters.model_dump(mode="json"), "names": names}
-        directory.finish(forest, described("merge", sources, settings))
+        directory.finish(forest, describe_origin("merge", sources, settings))
         return FilterResult(out, judge.judged, judge.judged, directory.kept.total(), dict(directory.reasons))
 
 
@@ -236,8 +236,8 @@ def _of(batch: Sequence[Candidate], members: Sequence[int]) -> Iterator[tuple[in
         yield position, example
 
 
-def _batches(found: Iterable[Candidate]) -> Iterator[list[Candidate]]:
-    waiting = iter(found)
+def _batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
+    waiting = iter(candidates)
     while batch := list(islice(waiting, BATCH)):
         yield batch
 

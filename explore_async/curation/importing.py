@@ -13,7 +13,7 @@ import yaml
 
 from explore_async.curation.checks import silent
 from explore_async.curation.collections.collection import Collection, Node, below
-from explore_async.curation.collections.data_directory import described, writing_data
+from explore_async.curation.collections.data_directory import describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of, open_collection
 
@@ -67,7 +67,7 @@ def _import(source: Collection, out: Path, on_progress: Callable[[int], None]) -
                 on_progress(count)
         bad_rows, notes = source.bad_rows, tuple(source.notes)
         trees = source.trees()
-        directory.finish(trees, described("import", [source], {}), pruned=source.pruned)
+        directory.finish(trees, describe_origin("import", [source], {}), pruned=source.pruned)
         directory.text(CONFIG, _config(source.name, trees, shown, source.pruned))
     on_progress(count)
     return ImportResult(out, sum(1 for root in trees for _ in below(root)), count, bad_rows, notes)

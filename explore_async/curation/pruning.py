@@ -42,7 +42,7 @@ class PruneResult:
     pruned: tuple[PrunedTask, ...]
 
 
-def pruned_tasks(trees: Sequence[Node], threshold: float, tokenizer: str) -> list[PrunedTask]:
+def find_repeated_tasks(trees: Sequence[Node], threshold: float, tokenizer: str) -> list[PrunedTask]:
     """The tasks to prune, level by level, tree by tree."""
     pruned: list[PrunedTask] = []
     for root in trees:
@@ -69,7 +69,7 @@ def prune_data(directory: str | os.PathLike[str], *, threshold: float = 0.7, tok
     tokenizer_named(tokenizer)
     data = RunData.read(Path(directory))
     trees = data.trees()
-    pruned = pruned_tasks(trees, threshold, tokenizer)
+    pruned = find_repeated_tasks(trees, threshold, tokenizer)
     tasks = sum(1 for root in trees for _ in below(root))
     document = {
         "threshold": threshold,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefied, unseen_mass
+from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefy, unseen_mass
 
 counts = st.lists(st.integers(1, 6), min_size=1, max_size=5)
 
@@ -24,7 +24,7 @@ def test_rarefaction_is_the_mean_over_all_parts(seen: list[int], data: st.DataOb
     size = data.draw(st.integers(0, len(pool)))
     kinds = [len({pool[at] for at in part}) for part in itertools.combinations(range(len(pool)), size)]
     mean = sum(kinds) / len(kinds)
-    found = rarefied(seen, size)
+    found = rarefy(seen, size)
     assert found.kinds == pytest.approx(mean, abs=1e-9)
     assert found.error == pytest.approx(math.sqrt(sum((one - mean) ** 2 for one in kinds) / len(kinds)), abs=1e-6)
 

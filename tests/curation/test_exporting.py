@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.cli import in_process
 
-from explore_async.curation.card import text
-from explore_async.curation.sampling import METHODS, quotas, sampled
+from explore_async.curation.card import escape
+from explore_async.curation.sampling import METHODS, draw_sample, quotas
 from explore_async.curation.shapes import SHAPES
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion, Prompt, Request
 from explore_async.storage.completions import CompletionStore
@@ -102,7 +102,7 @@ def test_a_folder_has_a_card_in_which_nothing_acts(run_path: Path, tmp_path: Pat
 @given(st.text())
 def test_text_of_a_card_is_one_line_without_html(value: str):
     """Whatever a model calls a task: no line break, no tag, no unescaped mark of Markdown."""
-    line = text(value)
+    line = escape(value)
     assert "\n" not in line
     assert "<" not in line
     assert not any(mark in line.replace(rf"\{mark}", "") for mark in "`[]|")
@@ -146,7 +146,7 @@ def test_the_published_proportions():
     """Explore-Instruct weighs a task by min(examples, 500): 600, 500 and 100 give 10 of 22 each, and 2."""
     assert quotas({"a": 600, "b": 500, "c": 100}, 22, "proportional") == {"a": 10, "b": 10, "c": 2}
     ids = [(f"{task}{n}", task) for task, count in (("a", 600), ("c", 100)) for n in range(count)]
-    chosen = sampled(ids, 60, "uniform", 0)
+    chosen = draw_sample(ids, 60, "uniform", 0)
     assert sum(one.startswith("a") for one in chosen) == 30
 
 

@@ -162,13 +162,13 @@ def new_node(task_id: str, name: str, *, reason: str = "", origin: str = "seed",
     }
 
 
-def recounted(root: Node, kept: Mapping[str, int], dropped: Mapping[str, int]) -> dict[str, Any]:
+def recount(root: Node, kept: Mapping[str, int], dropped: Mapping[str, int]) -> dict[str, Any]:
     """The tree with these counts by task id instead of its own."""
     return {
         **root,
         "kept": kept.get(root["id"], 0),
         "dropped": dropped.get(root["id"], 0),
-        "children": [recounted(child, kept, dropped) for child in root["children"]],
+        "children": [recount(child, kept, dropped) for child in root["children"]],
     }
 
 

@@ -35,7 +35,7 @@ class Exchange(NamedTuple):
     rest: Mapping[str, Any]
 
 
-def columns_from(pairs: Sequence[str]) -> dict[str, str]:
+def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
     """Columns from the form of the command line, such as `instruction=prompt`. Raises ConfigError."""
     columns: dict[str, str] = {}
     for pair in pairs:
@@ -48,7 +48,7 @@ def columns_from(pairs: Sequence[str]) -> dict[str, str]:
     return columns
 
 
-def reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exchange]:
+def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exchange]:
     """A function from a row to its texts; it raises FieldError.
 
     `columns` maps our names to those of the file, which may be dotted paths.

@@ -16,7 +16,7 @@ from typing import IO, Any
 import orjson
 
 from explore_async import __version__
-from explore_async.curation.collections.collection import Collection, ExampleRow, Node, below, printable_path, recounted
+from explore_async.curation.collections.collection import Collection, ExampleRow, Node, below, printable_path, recount
 from explore_async.curation.collections.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE
 from explore_async.curation.files.writers import as_document
 from explore_async.errors import ConfigError, DataError
@@ -74,7 +74,7 @@ class DataDirectory:
         self, trees: Iterable[Node], description: Mapping[str, Any], *, pruned: frozenset[str] = frozenset()
     ) -> None:
         """Writes the trees with their counts, the list of pruned tasks, and data.json."""
-        counted = [recounted(root, self.kept, self.dropped) for root in trees]
+        counted = [recount(root, self.kept, self.dropped) for root in trees]
         self.document("tree.json", {"trees": counted})
         if pruned:
             nodes = [node for root in counted for node in below(root)]
@@ -124,7 +124,7 @@ def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirec
             directory.close()
 
 
-def described(made_by: str, sources: Sequence[Collection], settings: Mapping[str, Any]) -> dict[str, Any]:
+def describe_origin(made_by: str, sources: Sequence[Collection], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The origin of the data for data.json; for a single run also its recipe and its path."""
     description: dict[str, Any] = {
         "made_by": made_by,

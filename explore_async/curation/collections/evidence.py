@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node, below
+from explore_async.curation.files.row import reading
 from explore_async.storage.completions import read_stored
 from explore_async.storage.rows import StoredRequest
 
@@ -86,10 +87,13 @@ def _rows(file: Path, wanted: str) -> Iterator[dict[str, Any]]:
 
 
 def whole_lines(file: Path, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """The finished lines from an offset in bytes on, each with its own offset; none where there is no such file."""
+    """The finished lines from an offset in bytes on, each with its own offset; none where there is no such file.
+
+    Raises DataError where the file cannot be read.
+    """
     if not file.is_file():
         return
-    with file.open("rb") as content:
+    with reading(file), file.open("rb") as content:
         content.seek(max(0, offset))
         at = content.tell()
         for line in content:

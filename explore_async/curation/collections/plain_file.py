@@ -21,9 +21,9 @@ from explore_async.curation.collections.collection import (
     Node,
     new_node,
     printable_path,
-    recounted,
+    recount,
 )
-from explore_async.curation.collections.columns import TASK, Exchange, reader
+from explore_async.curation.collections.columns import TASK, Exchange, make_reader
 from explore_async.curation.files.fields import FieldError, field_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
@@ -86,13 +86,13 @@ class PlainFile(ForeignCollection):
             kept[example["task_id"]] += 1
             if example["task_id"] not in nodes:
                 _grow(roots, nodes, example["task_id"], example["task_path"])
-        return [recounted(root, kept, {}) for root in roots.values()] or [new_node("0", self.name)]
+        return [recount(root, kept, {}) for root in roots.values()] or [new_node("0", self.name)]
 
     def trees(self) -> list[Node]:
         return list(self._counted)
 
     def examples(self) -> Iterator[ExampleRow]:
-        read = reader(self.columns)
+        read = make_reader(self.columns)
         self._tasks.clear()
         self._bad_rows = 0
         self._faults.clear()

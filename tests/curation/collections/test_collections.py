@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.cli import finished, in_process, launch
 
-from explore_async.curation.collections.columns import reader
+from explore_async.curation.collections.columns import make_reader
 from explore_async.curation.collections.open import open_collection
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.ngrams import NgramIndex
@@ -68,15 +68,15 @@ def test_what_export_writes_import_reads(tmp_path: Path, shape: str, suffix: str
 )  # fmt: skip
 def test_other_peoples_columns(row: dict, columns: dict[str, str]):
     """Usual names without being told, others by being told, dotted paths too."""
-    found = reader(columns)(row)
+    found = make_reader(columns)(row)
     assert (found.instruction, found.input, found.output) == ("a", "", "c")
 
 
 def test_a_conversation_that_goes_on_is_not_lost():
     """The first exchange is the example; the whole conversation stays beside it."""
     turns = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"))]
-    assert reader({})({"messages": turns}).rest == {"messages": turns}
-    assert reader({})({"messages": turns[:2], "k": 1}).rest == {"k": 1}
+    assert make_reader({})({"messages": turns}).rest == {"messages": turns}
+    assert make_reader({})({"messages": turns[:2], "k": 1}).rest == {"k": 1}
 
 
 @given(
@@ -97,7 +97,7 @@ def test_a_conversation_that_goes_on_is_not_lost():
 def test_any_row_is_read_or_refused(row: dict):
     """Three texts, or a FieldError that says what is wrong: no row ends in a traceback."""
     with suppress(FieldError):
-        assert all(isinstance(text, str) for text in reader({})(row)[:3])
+        assert all(isinstance(text, str) for text in make_reader({})(row)[:3])
 
 
 def test_tasks_by_a_column(tmp_path: Path):
