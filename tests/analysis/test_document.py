@@ -235,7 +235,7 @@ async def test_a_run_ends_with_a_report(tmp_path: Path):
     async with SimulatedServer(64, Latency(0.001, 0.5)) as server:
         arguments = ("run", config(tmp_path, text), "--endpoint", server.url, "--out", tmp_path / "run")
         made = await explore(*arguments)
-        assert (made.code, "report.html  what it covers" in made.stderr) == (0, True)
+        assert (made.code, "report.html  what the data covers" in made.stderr) == (0, True)
         page = tmp_path / "run" / "report.html"
         written = page.stat().st_mtime_ns
         assert (await explore(*arguments)).code == 0
@@ -270,13 +270,13 @@ async def test_what_a_run_cost(tmp_path: Path):
     ("arguments", "code", "says"),
     [
         (["missing"], 5, "no such run directory or file"),
-        (["DATA", "--report", "x.htm"], 2, "has to end in .html"),
+        (["DATA", "--report", "x.htm"], 2, "must end in .html"),
         (["LIST", "--out", "LIST"], 2, "it is a source"),
         (["DATA", "--out", "run/stats.json"], 2, "is a run or data directory"),
-        (["DATA", "--figures", "DATA"], 2, "a folder is wanted"),
+        (["DATA", "--figures", "DATA"], 2, "it is a file; give a folder"),
         (["DATA", "--spacy-model", "xx_none"], 2, "no such spaCy model"),
         (["DATA", "--tokenizer", "odd"], 2, "'rouge', 'unicode'"),
-        (["EMPTY"], 5, "no examples to look at"),
+        (["EMPTY"], 5, "there are no examples"),
     ],
 )
 def test_what_cannot_be_analysed_is_told(tmp_path: Path, monkeypatch, arguments, code, says):

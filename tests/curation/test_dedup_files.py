@@ -399,7 +399,7 @@ def broken_files(folder):
         ("a.jsonl.gz", b'{"instruction": "a"}\n', "gzip"),
         ("a.json", b'[{"instruction": "a"}', "not closed"),
         ("a.json", b'{"instruction": "a"}\n', "not a JSON list"),
-        ("a.json", b'[{"instruction": "a"}] {}', "more behind"),
+        ("a.json", b'[{"instruction": "a"}] {}', "more after"),
         ("a.json", b"", "not a JSON list"),
         ("a.parquet", table[:-7], "a.parquet"),
         ("a.parquet", table[: len(table) // 2], "a.parquet"),

@@ -223,7 +223,7 @@ def test_shared_runs_are_those_of_the_obvious_search(benchmark: list[str], wante
             ),
             None,
         )
-        assert (None if found is None else (found.position, found.run)) == expected
+        assert (None if found is None else (found.position, found.ngram)) == expected
 
 
 @given(words.filter(len), st.integers(1, 6))
