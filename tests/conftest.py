@@ -8,6 +8,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 from support.signals import restore_for_children
+from support.tracebacks import give_lines
 
 from rouge_kernels import warm_up
 
@@ -19,6 +20,14 @@ settings.load_profile("timeless")
 def pytest_runtest_setup() -> None:
     """Before every test and its fixtures: processes that they start can be stopped by signals, whoever started the suite."""
     restore_for_children()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
+    """Before pytest reads the traceback of a failure."""
+    if call.excinfo is not None:
+        give_lines(call.excinfo.value)
+        call.excinfo = pytest.ExceptionInfo.from_exception(call.excinfo.value)
 
 
 @pytest.fixture(scope="session", autouse=True)

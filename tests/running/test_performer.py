@@ -50,7 +50,7 @@ async def test_a_stop_does_not_wait_for_all_that_is_stored(tmp_path: Path, monke
 
 
 class _Hanging:
-    """Endpoints that answer the first request at once, with a latency of a second, and no other request."""
+    """Endpoints that answer the first request at once, with a latency of five seconds, and no other request."""
 
     capacity = 4
 
@@ -64,11 +64,11 @@ class _Hanging:
     async def ask(self, *_: object, **__: object) -> Completion:
         self.asked += 1
         if self.asked > 1:
-            await asyncio.sleep(60)
-        return Completion("x", "stop", 1, 1, latency_s=1.0)
+            await asyncio.sleep(3600)
+        return Completion("x", "stop", 1, 1, latency_s=5.0)
 
 
-@pytest.mark.parametrize(("in_haste", "least_s", "most_s"), [(True, 0.1, 0.6), (False, 0.8, 3.0)])
+@pytest.mark.parametrize(("in_haste", "least_s", "most_s"), [(True, 0.1, 3.9), (False, 4.0, 300)])
 async def test_a_stop_in_haste_waits_for_no_slow_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_haste: bool, least_s: float, most_s: float
 ) -> None:

@@ -90,12 +90,12 @@ async def test_a_run_that_is_made_to_stand_still_goes_on(tmp_path: Path) -> None
     async with SimulatedServer(64, Latency(0.2)) as server:
         process = await launch(
             *("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", *SMALL),
-            *("--concurrency", "4", "--set", "operation.stall_s=1.5"),
+            *("--concurrency", "4", "--set", "operation.stall_s=4"),
         )
         while server.statistics().requests < 10:
             await asyncio.sleep(0.02)
         process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(3)
+        await asyncio.sleep(7)
         process.send_signal(signal.SIGCONT)
         result = await finished(process)
     assert result.code == 0, result.stderr

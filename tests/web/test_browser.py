@@ -160,15 +160,15 @@ def test_the_view_of_a_live_run(browser: Browser, tmp_path: Path, beside: InThre
     page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('running')")
     kept = "Number(document.querySelector('.figure b').textContent.replaceAll(',', ''))"
     first = page.evaluate(kept)
-    page.wait_for_function(f"() => {kept} > {first}", timeout=20_000)
-    page.wait_for_selector("#tree li[data-task='0']", timeout=20_000)
+    page.wait_for_function(f"() => {kept} > {first}", timeout=300_000)
+    page.wait_for_selector("#tree li[data-task='0']", timeout=300_000)
     page.locator("#tree li").first.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     assert page.locator("#tree li[aria-selected=true]").get_attribute("data-task") == "0"
     page.wait_for_selector("#list li button")
-    page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('ended')", timeout=60_000)
-    assert ending.result(30).code == 0
+    page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('ended')", timeout=300_000)
+    assert ending.result(300).code == 0
     page.fill("#query", page.locator("#list li button span").first.inner_text()[:30])
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelectorAll('#list li').length > 0")

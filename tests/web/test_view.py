@@ -12,6 +12,7 @@ import pytest
 from support import misbehaving
 from support.cli import CONFIG, config, derived, explore, finished, launch
 from support.misbehaving import answer
+from support.waiting import until
 
 from explore_async.errors import DataError
 from explore_async.serving.simulated.server import Latency, SimulatedServer
@@ -140,9 +141,8 @@ async def test_a_run_is_seen_growing(tmp_path: Path) -> None:
         process = await launch(
             "run", config(tmp_path), "--endpoint", server.url, "--concurrency", "4", "--out", tmp_path / "run"
         )
-        while not (tmp_path / "run" / "live.json").exists():
-            await asyncio.sleep(0.05)
-            assert process.returncode is None
+        await until(lambda: (tmp_path / "run" / "live.json").exists() or process.returncode is not None)
+        assert process.returncode is None
         seen = []
         async with (
             serving([tmp_path / "run"], 0) as url,
@@ -209,10 +209,7 @@ async def test_readers_of_events_may_go(tmp_path: Path) -> None:
             (run / "stats.json").touch()
             for one in readers:
                 one.close()
-    for _ in range(100):
-        if len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < 25:
-            break
-        await asyncio.sleep(0.1)
+    await until(lambda: len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < 25, every_s=0.1)
     assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) < 25
     process.terminate()
     assert (await finished(process)).stderr == ""
