@@ -1,4 +1,4 @@
-"""Runs the real command line in a process of its own."""
+"""Runs the real command line, in a process of its own or in this one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Finished:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours, without what would make each process compile all modules anew."""
+    """The environment of the suite, without what would make each process compile all modules again."""
     left_out = ("COV_", "PYTEST_", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
@@ -105,7 +105,7 @@ async def explore(*arguments: str | Path, **env: str) -> Finished:
 
 
 async def explore_watched(*arguments: str | Path, **env: str) -> tuple[Finished, int]:
-    """The same, with the most memory that the process held, in MiB; 0 where the system does not tell."""
+    """The same, with the most memory that the process held, in MiB; 0 on a system without /proc."""
     process = await launch(*arguments, **env)
     status, peak_kib = Path(f"/proc/{process.pid}/status"), 0
 
@@ -124,7 +124,7 @@ async def explore_watched(*arguments: str | Path, **env: str) -> tuple[Finished,
 
 
 def in_process(*arguments: str | Path) -> Finished:
-    """The same in this process, where a test needs many of them and no signals."""
+    """The same in this process, for tests that need many commands and no signals."""
     stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace") for _ in range(2))
     with redirect_stdout(stdout), redirect_stderr(stderr), patch.object(sys, "argv", ["x", *map(str, arguments)]):
         with pytest.raises(SystemExit) as ending:

@@ -56,7 +56,7 @@ class Pipe:
 
 
 class Command(asyncio.subprocess.Process):
-    """The command as asyncio would show it, had this process started it."""
+    """A command with the interface of a process that asyncio started."""
 
     used_s = 0.0
     """Processor time of all commands so far."""
@@ -181,7 +181,7 @@ def _become(command: dict[str, object], files: list[int]) -> None:
 
 
 def _load() -> None:
-    """What most commands import sooner or later; what only some need, and is large, stays out."""
+    """Imports what most commands need. What is large and few commands need stays out."""
     for module in pkgutil.walk_packages(explore_async.__path__, "explore_async."):
         if not module.name.startswith(_LEFT_OUT) and "parquet" not in module.name:
             importlib.import_module(module.name)

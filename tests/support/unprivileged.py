@@ -1,4 +1,4 @@
-"""Commands for which permissions count, whoever runs the tests: root, too, is refused what the owner may not do."""
+"""Commands for which permissions count, also when root runs the tests: what the owner may not do fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _libc = ctypes.CDLL(None)
 
 
 def drop_override() -> None:
-    """Before the exec of a child. Without root there is nothing to drop, and it changes nothing."""
+    """Drops the rights of root over files. For the moment before a child's exec; changes nothing for other users."""
     for capability in _OVERRIDES:
         _libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
 
