@@ -145,14 +145,14 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
             await asyncio.sleep(SAMPLE_S)
 
     async with pool:
-        pulse = OwnTime()
-        performer = Performer(_EmptyStore(), prompts.render, _Backend(pool), pulse)
+        own_time = OwnTime()
+        performer = Performer(_EmptyStore(), prompts.render, _Backend(pool), own_time)
         explorer.seed_events()
         async with task_group() as group:
             performer.open(group)
             beside = [group.create_task(coroutine) for coroutine in (pool.adjust_limits(), pool.watch(), sample())]
             with contextlib.suppress(_RequestLimitReached):
-                await drive(explorer, performer, publish, pulse)
+                await drive(explorer, performer, publish, own_time)
                 made.complete = True
             made.seconds = now()
             for coroutine in beside:

@@ -43,7 +43,7 @@ async def drive(
     source: Source,
     provider: OutcomeProvider,
     publish: Callable[[Request, StoredOutcome, list[Event]], None],
-    pulse: OwnTime,
+    own_time: OwnTime,
 ) -> None:
     """Runs the source to its end, beginning with its outstanding requests. `exploration.play` is the same without
     waiting.
@@ -58,7 +58,7 @@ async def drive(
     turn = Turn()
     while source.stopped is None:
         while len(issued) < source.window:
-            with pulse.of("asking"):
+            with own_time.of("asking"):
                 if (issuing := source.next_request()) is None:
                     break
                 provider.start(issuing)
@@ -68,8 +68,8 @@ async def drive(
             break
         _, _, request = heapq.heappop(issued)
         stored = await provider.take(request)
-        with pulse.of("committing"):
+        with own_time.of("committing"):
             events = source.commit(request, stored.outcome)
-        with pulse.of("writing"):
+        with own_time.of("writing"):
             publish(request, stored, events)
         await turn.pass_on()

@@ -91,17 +91,17 @@ class Performer:
         store: Store,
         render: Callable[[Request], ChatRequest],
         backend: Backend | None,
-        pulse: OwnTime,
+        own_time: OwnTime,
         *,
         first_deadline_s: float = 60.0,
     ) -> None:
         self._store = store
         self._render = render
         self._backend = backend
-        self._pulse = pulse
+        self._own_time = own_time
         self._look_every_s = min(1.0, first_deadline_s / 4)
         self._latencies = Latencies(first_deadline_s)
-        self._read_ahead = ReadAhead(store, render, self._take_look_up, pulse)
+        self._read_ahead = ReadAhead(store, render, self._take_look_up, own_time)
         self._outcomes: dict[int, asyncio.Future[StoredOutcome | None]] = {}
         """Those not taken yet, by ordinal. None: the run was stopped before there was an outcome."""
         self._pending: list[tuple[int, int, str, Request]] = []  # a heap of missing outcomes
@@ -266,7 +266,7 @@ class Performer:
     async def _ask(self, flying: _RequestInFlight, backend: Backend, avoid: str | None) -> None:
         request = flying.request
         if (chat_request := self._rendered.pop(request.ordinal, None)) is None:
-            with self._pulse.of("rendering"):
+            with self._own_time.of("rendering"):
                 chat_request = self._render(request)
         try:
             outcome = await backend.ask(

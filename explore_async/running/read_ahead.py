@@ -38,12 +38,12 @@ class ReadAhead:
         store: OutcomeReader,
         render: Callable[[Request], ChatRequest],
         report: Callable[[LookUp], None],
-        pulse: OwnTime,
+        own_time: OwnTime,
     ) -> None:
         self._store = store
         self._render = render
         self._report = report
-        self._pulse = pulse
+        self._own_time = own_time
         self._waiting: deque[Request] = deque()
         self._arrived = asyncio.Event()
 
@@ -72,7 +72,7 @@ class ReadAhead:
         rendered: list[tuple[Request, ChatRequest, str]] = []
         while self._waiting and len(rendered) < _BATCH:
             request = self._waiting.popleft()
-            with self._pulse.of("rendering"):
+            with self._own_time.of("rendering"):
                 chat_request = self._render(request)
                 rendered.append((request, chat_request, chat_request.key))
             await turn.pass_on()
