@@ -84,16 +84,23 @@ def storage_errors(path: Path) -> Iterator[None]:
 def _sibling(path: Path) -> Iterator[IO[bytes]]:
     """A new file beside `path`, removed at the end unless it was moved."""
     place = _partial(path)
-    with storage_errors(path):
-        check_regular(path)
-        file = place.open("xb")  # fails on a file or link that another process put there
-    try:
+    with ExitStack() as stack:
+        stack.callback(_remove, place)  # before the file is there: a signal may come right after its opening
+        with storage_errors(path):
+            check_regular(path)
+            file = place.open("xb")  # fails on a file or link that another process put there
+        stack.callback(_close, file)
         yield file
-    finally:
-        with suppress(OSError):  # everything that matters was flushed before
-            file.close()
-        with suppress(OSError):
-            place.unlink()
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # everything that matters was flushed before
+        file.close()
+
+
+def _remove(place: Path) -> None:
+    with suppress(OSError):
+        place.unlink()
 
 
 def _partial(path: Path) -> Path:
