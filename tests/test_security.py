@@ -204,9 +204,9 @@ def test_a_key_in_the_place_of_its_name_is_not_repeated(tmp_path: Path, key: str
         (SECRET, 0o604, "chmod 600"),
         (SECRET, 0o620, "chmod 600"),
         ("", 0o600, "is empty"),
-        (f"{SECRET}\n{SECRET}", 0o600, "no HTTP header"),
-        ("clé-secrète", 0o600, "no HTTP header"),
-        (b"\xff\xfe\x00", 0o600, "no HTTP header"),
+        (f"{SECRET}\n{SECRET}", 0o600, "HTTP header cannot carry"),
+        ("clé-secrète", 0o600, "HTTP header cannot carry"),
+        (b"\xff\xfe\x00", 0o600, "HTTP header cannot carry"),
     ],
 )
 def test_a_key_file_is_for_its_owner_alone(tmp_path: Path, content: str | bytes, mode: int, says: str) -> None:
