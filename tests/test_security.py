@@ -154,7 +154,7 @@ async def test_a_measurement_holds_no_key(tmp_path: Path, monkeypatch: pytest.Mo
             *("--api-key-env", "GARDEN_KEY", "--out", tmp_path / "bench.json", "--json"),
         )
     assert result.code == 6
-    assert "broke off in mid-stream" in result.stderr
+    assert "ended in the middle of a stream" in result.stderr
     assert SECRET not in result.stdout + result.stderr
     assert "\x1b" not in result.stderr
     assert SECRET.encode() not in everything(tmp_path)

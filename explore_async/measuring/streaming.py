@@ -180,9 +180,9 @@ async def ask(client: EndpointClient, body: bytes, *, timeout_s: float) -> Strea
     async with aclosing(client.stream(body, timeout_s=timeout_s)) as pieces:
         async for piece in pieces:
             if fault := transcript.take(reader.feed(piece), time.perf_counter()):
-                raise _broken(client, f"broke off in mid-stream: {fault}")
+                raise _broken(client, f"ended in the middle of a stream: {fault}")
     if fault := transcript.take(reader.close(), time.perf_counter()):
-        raise _broken(client, f"broke off in mid-stream: {fault}")
+        raise _broken(client, f"ended in the middle of a stream: {fault}")
     ended = transcript.finished or transcript.done
     if not transcript.moments:
         raise _broken(client, "streamed no text" if ended else "answered without a stream of text")

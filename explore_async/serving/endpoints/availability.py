@@ -1,4 +1,4 @@
-"""Which endpoints answer and serve the run's models: checked at the start, and again after an endpoint's cool-down.
+"""The check which endpoints serve the run's models: at the start, and again after an endpoint's cool-down.
 
 Owns the models' names and the tasks that bring endpoints back. It sends no request of a run; when an endpoint is back,
 it tells the slot queue to dispatch.
