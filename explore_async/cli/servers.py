@@ -55,7 +55,7 @@ def serve(  # noqa: PLR0917 - an option each
         say(text, quiet=quiet)
 
     if context.args and engine in {"embedded", "simulated"}:
-        raise ConfigError(f"{' '.join(context.args)}: only vLLM takes arguments after --")
+        raise ConfigError(f"{' '.join(context.args)}: arguments after `--` go to vLLM: use --engine vllm")
     if engine == "simulated":
         pace = None if profile is None else PROFILES[profile].with_slots(slots or PROFILES[profile].slots)
         asyncio.run(keep_simulating(port=port, slots=slots or 256, latency_s=latency, profile=pace, say=report))

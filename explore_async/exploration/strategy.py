@@ -42,13 +42,13 @@ class Strategy(Protocol):
         """
 
     def opened(self, node: Node) -> None:
-        """The opening of `node` is committed."""
+        """Takes note that the opening of `node` is committed."""
 
     def add_child(self, parent: Node, name: str, reason: str, origin: str) -> Node:
         """Adds a task below `parent`, about which nothing is asked yet."""
 
     def answered(self, node: Node, *, brought: Sequence[Node]) -> None:
-        """A request about `node` of a kind that brings tasks is committed, and brought these new children."""
+        """Takes note that a lookahead or backtrack of `node` is committed; `brought` are the new children."""
 
     def state(self) -> dict[str, Any]:
         """The state that `restore` needs beside the nodes and their own states, as JSON holds it."""

@@ -23,7 +23,7 @@ ENOUGH = 0.95
 
 
 def diagnose(levels: Sequence[LevelFigures]) -> list[Diagnosis]:
-    """The diagnosis of each level; `levels` rise in concurrency."""
+    """Finds the bottleneck of each level of concurrency. `levels` must be in rising order."""
     return [_diagnose(levels, index) for index in range(len(levels))]
 
 

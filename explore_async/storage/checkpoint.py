@@ -95,15 +95,15 @@ def read_kept(path: Path, mark: Mark) -> Iterator[Example]:
                 row = orjson.loads(line)
                 yield Example(row["id"], row["task_id"], 0, row["instruction"], "", "")
             except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-                raise StaleCheckpoint(f"{path.name} has changed since") from error
+                raise StaleCheckpoint(f"{path.name} has changed since the checkpoint was written") from error
     if left or crc != mark.crc:
-        raise StaleCheckpoint(f"{path.name} has changed since")
+        raise StaleCheckpoint(f"{path.name} has changed since the checkpoint was written")
 
 
 def check_begins(path: Path, mark: Mark) -> None:
     """Raises StaleCheckpoint where the bytes before the mark have changed."""
     if not begins_with(path, mark):
-        raise StaleCheckpoint(f"{path.name} has changed since")
+        raise StaleCheckpoint(f"{path.name} has changed since the checkpoint was written")
 
 
 @cache

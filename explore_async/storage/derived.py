@@ -55,7 +55,7 @@ class DerivedFile:
 
     @property
     def replaying(self) -> bool:
-        """True while bytes of an earlier run are left to compare."""
+        """True while a replay still compares its bytes with those that an earlier start wrote."""
         return self._left_to_compare > 0
 
     def start_over(self) -> None:

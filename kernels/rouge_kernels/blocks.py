@@ -56,7 +56,7 @@ def make_block(
     bits: int,
     vocabulary: int,
 ) -> Block:
-    """The block of the texts with the numbers `queries`. Every token id is below `vocabulary`."""
+    """Makes a block (lanes of vectors) of the texts at positions `queries`. Token ids must be below `vocabulary`."""
     longest = 1
     for query in queries:
         longest = max(longest, starts[query + 1] - starts[query])

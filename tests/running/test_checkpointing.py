@@ -193,7 +193,7 @@ async def test_without_it_all_is_replayed(tmp_path: Path, whole: tuple[Path, dic
     cut("dataset.jsonl")(tmp_path / "run")
     result = await run(tmp_path / "run", NOBODY)
     assert result.code == 0, result.stderr
-    assert "dataset.jsonl has changed since; all is replayed" in result.stderr
+    assert "dataset.jsonl has changed since the checkpoint was written; all is replayed" in result.stderr
     assert result.json["this_time"]["replayed"] >= whole[1]["requests"]["total"]
     assert counts(result) == whole[1]
     assert derived(tmp_path / "run") == derived(whole[0])

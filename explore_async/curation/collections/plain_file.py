@@ -120,7 +120,7 @@ class PlainFile(ForeignCollection):
         if self._exported:
             if not _is_placed(row.value):
                 raise FieldError(
-                    "id, task_id and task_path are missing or do not fit together, unlike in the first row"
+                    "the first row has id, task_id and task_path, but here one is missing or does not match the others"
                 )
             places = {name: row.value[name] for name in ("id", "task_id", "task_path")}
             return {**places, **texts, **{k: v for k, v in exchange.rest.items() if k not in places}}

@@ -42,7 +42,7 @@ class Source:
 
     @property
     def position(self) -> int:
-        """Number of the file's `size` bytes that have been read."""
+        """The number of bytes read so far, out of `size`."""
         return self._file.tell() if self._file is not None else self._read
 
     def place(self, number: int) -> str:
