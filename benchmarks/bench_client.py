@@ -180,7 +180,7 @@ class Watch:
 
 async def ours(url: str, at_once: int, completions: int, examples: int, before: list[str]) -> dict[str, float]:
     from explore_async.running.start import run
-    from explore_async.settings.config import RunSettings
+    from explore_async.settings.run_settings import RunSettings
 
     settings = RunSettings.model_validate(
         {

@@ -39,8 +39,8 @@ from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
 from explore_async.serving.simulated.engine import PROFILES, Engine, Profile
-from explore_async.settings.config import RecipeConfig
 from explore_async.settings.operation import EndpointSettings
+from explore_async.settings.run_settings import RecipeConfig
 
 PROFILE = PROFILES["h100-qwen3-8b"]
 FOLLOWS_NONE: tuple[int, ...] = ()

@@ -29,8 +29,8 @@ from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.measuring.prompts import bench_requests, limited
 from explore_async.serving.endpoints.pool import EndpointPool
 from explore_async.serving.servers.vllm import VllmServer
-from explore_async.settings.config import RecipeConfig
 from explore_async.settings.operation import EndpointSettings, ServerSettings, VllmSettings
+from explore_async.settings.run_settings import RecipeConfig
 from rouge_kernels import warm_up
 
 NAME = "measured"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from explore_async.running.result import RunStats
 from explore_async.running.start import run
-from explore_async.settings.config import RunSettings
+from explore_async.settings.run_settings import RunSettings
 
 DERIVED = ("dataset.jsonl", "tree.json", "decisions.jsonl")
 

@@ -64,7 +64,6 @@ from explore_async.running.result import RunResult as RunResult
 from explore_async.running.result import RunStats as RunStats
 from explore_async.running.start import run as run
 from explore_async.running.start import run_sync as run_sync
-from explore_async.settings.config import RunSettings as RunSettings
 from explore_async.settings.operation import EndpointSettings as EndpointSettings
 from explore_async.settings.operation import Operation as Operation
 from explore_async.settings.operation import ServerSettings as ServerSettings
@@ -78,5 +77,6 @@ from explore_async.settings.recipe import Samplings as Samplings
 from explore_async.settings.recipe import SeedExample as SeedExample
 from explore_async.settings.recipe import SeedTask as SeedTask
 from explore_async.settings.recipe import Targets as Targets
+from explore_async.settings.run_settings import RunSettings as RunSettings
 
 __version__: str

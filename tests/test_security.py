@@ -30,9 +30,9 @@ from support.cli import RECIPE, config, explore, in_process
 from explore_async.cli.progress import RunProgress
 from explore_async.config import yaml_text
 from explore_async.config.endpoints_file import read_endpoints
-from explore_async.curation.card import escape, make_card
 from explore_async.curation.collections.originals import OriginalFolder, write_original
 from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.data_card import escape, make_card
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
@@ -48,12 +48,12 @@ from explore_async.serving.endpoints.engine_metrics import read_metrics
 from explore_async.serving.endpoints.values import normalise_url
 from explore_async.serving.servers.vllm import VllmServer, vllm_command
 from explore_async.serving.simulated.server import SimulatedServer
-from explore_async.settings.config import RunSettings
 from explore_async.settings.operation import EndpointSettings, ServerSettings
+from explore_async.settings.run_settings import RunSettings
 from explore_async.storage.whole_files import replacing
 from explore_async.terminal.text import printable
 from explore_async.web.app import serving
-from explore_async.web.beside import ViewBeside
+from explore_async.web.view_process import ViewBeside
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -16,12 +16,12 @@ from explore_async.analysis.figures import draw_figures
 from explore_async.analysis.report import make_page
 from explore_async.analysis.result import Analysis
 from explore_async.analysis.verb_noun import ENGLISH
-from explore_async.curation.checks import tokenizer_named
 from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, open_collection, runs_inside
 from explore_async.curation.collections.originals import is_original
 from explore_async.curation.collections.run_data import is_run_data
+from explore_async.curation.common_options import tokenizer_named
 from explore_async.errors import ConfigError, DataError, StorageError
 from explore_async.storage.whole_files import replacing, storage_errors, write_json
 from rouge_kernels import warm_up

@@ -13,8 +13,8 @@ import numpy as np
 from explore_async.analysis.data_sample import NEAR, QUANTILES, DataSample, spread
 from explore_async.curation.collections.collection import ExampleRow
 from explore_async.errors import ConfigError
-from explore_async.exploration.filters import quality_check
 from explore_async.exploration.parsing import ExampleDraft
+from explore_async.exploration.quality_filters import quality_check
 from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS
 

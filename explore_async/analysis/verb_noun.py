@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeAlias
 
-from explore_async.curation.checks import silent
+from explore_async.curation.common_options import silent
 from explore_async.errors import ConfigError, SystemLimit
 from rouge_kernels.threads import processors
 

@@ -16,8 +16,8 @@ from explore_async.exploration.kinds import KINDS
 from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Request
-from explore_async.settings.config import RunSettings
 from explore_async.settings.recipe import Recipe
+from explore_async.settings.run_settings import RunSettings
 
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_TASK = 25

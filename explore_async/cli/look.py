@@ -74,7 +74,7 @@ def view(
     import asyncio
 
     from explore_async.web.app import view
-    from explore_async.web.beside import open_browser
+    from explore_async.web.view_process import open_browser
 
     def announce(url: str) -> None:
         say(f"view at {url} (Ctrl-C stops)")

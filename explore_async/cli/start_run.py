@@ -18,7 +18,7 @@ from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError, Explore
 from explore_async.running.observer import Observer
 from explore_async.running.result import RunResult
 from explore_async.running.start import Mode, run
-from explore_async.settings.config import RunSettings
+from explore_async.settings.run_settings import RunSettings
 from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
@@ -34,7 +34,7 @@ def start_run(
     with ExitStack() as stack:
         observer: Observer = stack.enter_context(RunProgress(console, quiet=quiet))
         if view:
-            from explore_async.web.beside import ViewBeside
+            from explore_async.web.view_process import ViewBeside
 
             observer = stack.enter_context(ViewBeside(observer, directory))
         try:

@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 from explore_async.config import yaml_text
 from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import KINDS
-from explore_async.settings.config import RunSettings
 from explore_async.settings.operation import ServerSettings
+from explore_async.settings.run_settings import RunSettings
 
 _CLOSE_ENOUGH = 60.0
 _TO_REMOVE = {

@@ -11,10 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from explore_async.curation.checks import check_threshold, silent, tokenizer_named
 from explore_async.curation.collections.collection import Collection, ExampleRow, printable_path, with_input
 from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
 from explore_async.curation.collections.open import DataSource, collection_of
+from explore_async.curation.common_options import check_threshold, silent, tokenizer_named
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from explore_async.curation.checks import check_threshold, tokenizer_named
+from explore_async.curation.common_options import check_threshold, tokenizer_named
 from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import IDENTICAL, Admission, DedupIndex

@@ -12,18 +12,18 @@ from typing import Any, get_args
 
 import orjson
 
-from explore_async.curation.card import make_card
 from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.originals import is_original, write_original
 from explore_async.curation.collections.run_data import is_run_data
+from explore_async.curation.data_card import make_card
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.formats import Kind, format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.writers import RowWriter, writing
 from explore_async.curation.sampling import CAP, METHODS
 from explore_async.curation.selection import BATCH, Sample, Split, SplitBy, SplitName, batches, select
-from explore_async.curation.shapes import SHAPES, Shape
+from explore_async.curation.trainer_formats import SHAPES, Shape
 from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError, DataError
 from explore_async.storage.whole_files import replacing, storage_errors

@@ -16,16 +16,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from explore_async.curation.candidates import Candidate, read_candidates
-from explore_async.curation.checks import check_threshold, silent, tokenizer_named
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node
 from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.common_options import check_threshold, silent, tokenizer_named
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.corpus import Corpora
-from explore_async.exploration.filters import quality_check
 from explore_async.exploration.parsing import ExampleDraft
+from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.values import Demonstration, Verdict
 from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS

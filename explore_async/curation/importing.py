@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from explore_async.curation.checks import silent
 from explore_async.curation.collections.collection import Collection, Node, below
 from explore_async.curation.collections.data_directory import describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of, open_collection
+from explore_async.curation.common_options import silent
 
 CONFIG = "explore.yaml"
 SHOWN = 4

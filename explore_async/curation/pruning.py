@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from explore_async.curation.checks import check_threshold, tokenizer_named
 from explore_async.curation.collections.collection import Node, below, by_level
 from explore_async.curation.collections.run_data import PRUNED_FILE, RunData
+from explore_async.curation.common_options import check_threshold, tokenizer_named
 from explore_async.exploration.corpus import Corpus
 from explore_async.storage.whole_files import write_json
 

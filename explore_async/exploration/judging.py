@@ -7,9 +7,9 @@ from itertools import groupby, islice
 
 from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.corpus import Corpora
-from explore_async.exploration.filters import quality_check
 from explore_async.exploration.kinds import Item
 from explore_async.exploration.parsing import ExampleDraft, ProposedTask
+from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.values import (
     Demonstration,

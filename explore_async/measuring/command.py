@@ -18,8 +18,8 @@ from explore_async.measuring.plot import can_plot, plot
 from explore_async.measuring.report import SweepProgress, document, show
 from explore_async.measuring.sweep import Sweep, SweepPlan
 from explore_async.serving.endpoints.values import normalise_url
-from explore_async.settings.config import RecipeConfig
 from explore_async.settings.operation import EndpointSettings
+from explore_async.settings.run_settings import RecipeConfig
 from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
 

@@ -18,7 +18,7 @@ from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Request
 from explore_async.serving.endpoints import wire
 from explore_async.serving.simulated.model import SimulatedModel
-from explore_async.settings.config import RecipeConfig
+from explore_async.settings.run_settings import RecipeConfig
 
 _MOST_REQUESTS = 600
 """Requests of a run to choose from. With the presets, this is all of exploration and more than as much generation."""

@@ -29,8 +29,8 @@ from explore_async.measuring.watching import Watch
 from explore_async.serving.endpoints.client import EndpointClient, open_client, open_session
 from explore_async.serving.endpoints.open_files import require_sockets
 from explore_async.serving.endpoints.pool import EndpointPool
-from explore_async.settings.config import RecipeConfig
 from explore_async.settings.operation import EndpointSettings
+from explore_async.settings.run_settings import RecipeConfig
 from rouge_kernels import warm_up
 
 _WARM_UP_TOKENS = 16

@@ -8,8 +8,8 @@ from itertools import pairwise
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, rehearse
 from explore_async.serving.simulated.engine import Profile
-from explore_async.settings.config import RecipeConfig
 from explore_async.settings.recipe import SIMULATED, Recipe
+from explore_async.settings.run_settings import RecipeConfig
 
 ENOUGH_REQUESTS = 10_000
 """Requests that are rehearsed. The rest of a longer run is extrapolated from the second half of these."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from explore_async.exploration.kinds import KINDS
 from explore_async.running.backend import BackendFactory
-from explore_async.settings.config import RunSettings
 from explore_async.settings.recipe import Recipe, ResolvedKnownTexts
+from explore_async.settings.run_settings import RunSettings
 
 
 def needs_served_model(settings: RunSettings) -> bool:

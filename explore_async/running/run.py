@@ -10,8 +10,8 @@ from typing import Any
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Event, Request
 from explore_async.running.backend import Backend
-from explore_async.running.breaker import Breaker
 from explore_async.running.checkpointing import CheckpointWriter, StartingPoint
+from explore_async.running.circuit_breaker import Breaker
 from explore_async.running.driver import RunStopped, StoredOutcome, drive
 from explore_async.running.live import LiveFile
 from explore_async.running.observer import Observer

@@ -18,8 +18,8 @@ from explore_async.running.resolving import needs_served_model, resolve
 from explore_async.running.result import RunResult
 from explore_async.running.run import Run
 from explore_async.running.warm_up import compilation_noticed
-from explore_async.settings.config import RunSettings
 from explore_async.settings.recipe import KnownTexts, Recipe, ResolvedKnownTexts
+from explore_async.settings.run_settings import RunSettings
 from explore_async.storage.completions import StoreContents, read_contents
 from explore_async.storage.digested import differences, refuse_other
 from explore_async.storage.directory import RunDirectory

@@ -10,7 +10,7 @@ from support.cli import in_process
 from explore_async.cli import choices
 from explore_async.curation.exporting import ORIGINAL
 from explore_async.curation.sampling import METHODS
-from explore_async.curation.shapes import SHAPES
+from explore_async.curation.trainer_formats import SHAPES
 from explore_async.serving.simulated.engine import PROFILES
 from rouge_kernels import TOKENIZERS
 

@@ -16,8 +16,8 @@ from support.cli import ROOT
 
 from explore_async.config import load as config
 from explore_async.errors import ConfigError
-from explore_async.settings.config import RecipeConfig, RunSettings
 from explore_async.settings.operation import Operation
+from explore_async.settings.run_settings import RecipeConfig, RunSettings
 
 FULL: dict[str, Any] = {
     "domains": [

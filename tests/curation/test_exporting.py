@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.cli import in_process
 
-from explore_async.curation.card import escape
+from explore_async.curation.data_card import escape
 from explore_async.curation.sampling import METHODS, draw_sample, quotas
-from explore_async.curation.shapes import SHAPES
+from explore_async.curation.trainer_formats import SHAPES
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion, Prompt, Request
 from explore_async.storage.completions import CompletionStore
 

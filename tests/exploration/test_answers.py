@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from explore_async.exploration.corpus import Corpus
-from explore_async.exploration.filters import quality_check
 from explore_async.exploration.parsing import ExampleDraft, ProposedTask, Unreadable, parse_examples, parse_tasks
+from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.values import Completion
 from explore_async.settings.recipe import Filters
 

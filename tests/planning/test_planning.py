@@ -18,8 +18,8 @@ from explore_async.planning.fleet import Fleet
 from explore_async.planning.plan import plan
 from explore_async.planning.rehearsal import rehearse
 from explore_async.serving.simulated.engine import PROFILES, Profile
-from explore_async.settings.config import RecipeConfig
 from explore_async.settings.recipe import Recipe
+from explore_async.settings.run_settings import RecipeConfig
 
 SMALL = Profile(slots=16, step_s=0.01, request_s=0.0005, prefill_s=0.00003, kv_tokens=500_000)
 

@@ -19,7 +19,7 @@ from explore_async.exploration.values import Event
 from explore_async.running.observer import SilentObserver
 from explore_async.running.start import run
 from explore_async.serving.simulated.server import Latency, SimulatedServer
-from explore_async.settings.config import RunSettings
+from explore_async.settings.run_settings import RunSettings
 
 pytestmark = pytest.mark.timeout(600)
 

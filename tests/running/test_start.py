@@ -17,7 +17,7 @@ from explore_async.config.load import load
 from explore_async.errors import ConfigError, ExploreError, StorageError
 from explore_async.running.start import Mode, run
 from explore_async.serving.simulated.server import SimulatedServer
-from explore_async.settings.config import RunSettings
+from explore_async.settings.run_settings import RunSettings
 
 pytestmark = pytest.mark.timeout(600)
 

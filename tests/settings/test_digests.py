@@ -12,8 +12,8 @@ import yaml
 
 from explore_async.config import load as config
 from explore_async.curation.known_texts import read_known
-from explore_async.settings.config import RunSettings
 from explore_async.settings.recipe import Recipe
+from explore_async.settings.run_settings import RunSettings
 
 OWN: dict[str, dict[str, Any]] = {
     "small": {"domains": [{"name": "a"}], "targets": {"examples": 5}},

@@ -10,7 +10,7 @@ import yaml
 from explore_async.config import load as config
 from explore_async.errors import ConfigError
 from explore_async.exploration.prompts import PromptBook
-from explore_async.settings.config import RunSettings
+from explore_async.settings.run_settings import RunSettings
 
 
 @pytest.mark.parametrize("name", sorted(config.presets()))

@@ -18,8 +18,8 @@ from explore_async.exploration.turns import FewestFirst, TurnPolicy
 from explore_async.exploration.values import ChatRequest, Completion, Event, Outcome, Request
 from explore_async.running.driver import StoredOutcome, drive
 from explore_async.running.own_time import OwnTime
-from explore_async.settings.config import RecipeConfig
 from explore_async.settings.recipe import Recipe
+from explore_async.settings.run_settings import RecipeConfig
 
 WORDS = [f"{a}{b}" for a in ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu") for b in ("rat", "len", "vos")]
 WIDE_WORDS = [f"{word}{tail}" for word in WORDS for tail in ("", "a", "e", "i", "o", "u", "y", "ab", "ec", "id")]

@@ -22,7 +22,7 @@ from explore_async.curation.collections.open import open_collection
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.ngrams import NgramIndex
 from explore_async.curation.sampling import farthest_first, hold_out
-from explore_async.curation.shapes import SHAPES
+from explore_async.curation.trainer_formats import SHAPES
 from explore_async.errors import ExploreError
 from rouge_kernels import TOKENIZERS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from explore_async.exploration import patterns
-from explore_async.exploration.patterns import compiled
+from explore_async.exploration import filter_patterns as patterns
+from explore_async.exploration.filter_patterns import compiled
 
 REFUSALS = patterns.BEGINNINGS_OF_REFUSALS
 TABLES = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from explore_async.exploration.parsing import ExampleDraft
-from explore_async.exploration.patterns import (
+from explore_async.exploration.filter_patterns import (
     ASKS_FOR_A_COPY,
     ASKS_FOR_THE_REST,
     GAP_IN_BRACKETS,
@@ -17,6 +16,7 @@ from explore_async.exploration.patterns import (
     REFUSAL,
     STAND_IN,
 )
+from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Demonstration
 from explore_async.settings.recipe import Filters
 from rouge_kernels import Tokenizer

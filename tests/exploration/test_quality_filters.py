@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from support.naive_rouge import greedy
 from support.scripted import recipe
 
-from explore_async.exploration import filters, patterns
+from explore_async.exploration import filter_patterns as patterns
+from explore_async.exploration import quality_filters as filters
 from explore_async.exploration.corpus import Corpora, Corpus
-from explore_async.exploration.filters import quality_check
 from explore_async.exploration.parsing import ExampleDraft
+from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.values import Demonstration
 from explore_async.settings.recipe import Filters
 from rouge_kernels import TOKENIZERS

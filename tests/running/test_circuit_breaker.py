@@ -17,7 +17,7 @@ from support.server_faults import Disturbed
 
 from explore_async.errors import EndpointError
 from explore_async.exploration.values import ChatRequest, Event, Failure, Outcome, Request
-from explore_async.running.breaker import JUDGED, Breaker
+from explore_async.running.circuit_breaker import JUDGED, Breaker
 from explore_async.running.driver import StoredOutcome
 
 pytestmark = pytest.mark.timeout(180)
