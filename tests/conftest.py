@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
@@ -32,8 +36,12 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled() -> None:
-    """Kernels are compiled, or loaded from the cache on disk, before a run and not in its loop."""
-    warm_up()
+    """Kernels are compiled, or loaded from the cache on disk, before a run and not in its loop. One worker at a time: the
+    first compiles, the others load what it has compiled.
+    """
+    with (Path(tempfile.gettempdir()) / f"explore-async-tests-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        warm_up()
 
 
 @pytest.fixture(autouse=True)

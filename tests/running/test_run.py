@@ -314,7 +314,7 @@ async def test_failed_requests_are_asked_again_where_wished(tmp_path: Path) -> N
     async with MisbehavingServer(script) as server:
         command = ("--concurrency", "8", "--model", "m")
         result = await run(tmp_path, server.url, *command)
-        assert "retry_failed=true asks them again" in result.stderr
+        assert "retry_failed=true sends them again" in result.stderr
         lost = orjson.loads((tmp_path / "run" / "stats.json").read_bytes())["requests"]["failed"]["total"]
         refusing = False
         for asked in (range(lost, 10 * lost), range(FORMS + 1)):
@@ -350,7 +350,7 @@ async def test_what_is_simulated_says_so_whatever_it_is_called(tmp_path: Path) -
     )
     for result in (made, again):
         assert result.json["simulated"] is True
-        assert "Made up by a simulated server" in result.stderr
+        assert "made up by a simulated server" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ async def test_a_config_comes_by_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     refused = await explore("run", tmp_path / "pipe", "--dry-run")
     assert refused.code == 2
-    assert "plain file" in refused.stderr
+    assert "regular file" in refused.stderr
 
 
 async def test_letters_that_the_terminal_does_not_know_are_spelled_out(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from pathlib import Path
 
 _LARGEST = 1 << 20
 _LEFT_OUT = ("explore_async.__main__", "explore_async.analysis")
+_LOOKS_FOR_THE_END = 100
 _FILES = 4
 """Stdin, stdout, stderr and the pipe."""
 _PID = struct.Struct("i")
@@ -48,7 +49,7 @@ class Pipe:
 
     @classmethod
     async def opened(cls, file: int) -> Pipe:
-        reader = asyncio.StreamReader()
+        reader = asyncio.StreamReader(_LARGEST)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(file, "rb", buffering=0)
         )
@@ -78,7 +79,15 @@ class Command(asyncio.subprocess.Process):
         return self._code
 
     async def wait(self) -> int:
+        """Also closes the pipes, once all that the command wrote is read: a pipe that stays open warns in another test."""
         await asyncio.shield(self._ended)
+        for _ in range(_LOOKS_FOR_THE_END):  # a process that the command started may still have its output open
+            if all(pipe.transport.is_closing() for pipe in self._pipes):
+                break
+            await asyncio.sleep(0.01)
+        for pipe in self._pipes:
+            pipe.transport.close()
+        await asyncio.sleep(0)  # transports close their files in the loop's next turn
         assert self._code is not None
         return self._code
 
@@ -88,9 +97,6 @@ class Command(asyncio.subprocess.Process):
         assert self.stderr is not None
         stdout, stderr = await asyncio.gather(self.stdout.read(), self.stderr.read())
         await self.wait()
-        for pipe in self._pipes:
-            pipe.transport.close()
-        await asyncio.sleep(0)  # transports close their files in the loop's next turn
         return stdout, stderr
 
     def send_signal(self, number: int) -> None:
