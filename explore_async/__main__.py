@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -21,6 +22,7 @@ def main() -> None:
         run_program()
     finally:
         ignore_interrupts()
+        gc.freeze()  # the process ends: a last collection would pass over all modules in vain
 
 
 def _open_standard_streams() -> None:
