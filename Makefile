@@ -10,8 +10,8 @@ VLLM_PYTHON ?= python3
 CASES ?= 3000
 # `make test COVERAGE=1`, as CI runs it, also measures what the tests reach, and fails below the floor in pyproject.toml.
 COVERAGE ?=
-# Tests wait as much as they compute: one more at a time than there are processors.
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n + 1 : 8)))
+# Tests wait as much as they compute: two more at a time than there are processors.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 2 : 8)))
 
 .PHONY: demo model model-small test test-browser test-slow test-vllm torture fuzz lint types format clean
 

@@ -88,7 +88,7 @@ RECIPES = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(recipe=RECIPES, at=st.integers(0, 80))
 def test_it_asks_decides_and_tells_the_same_from_there_on(recipe: Recipe, at: int) -> None:
     """For any recipe and after any number of commits, through JSON: the outstanding requests, every later

@@ -53,6 +53,7 @@ def test_a_kernel_works_without_a_cache(monkeypatch):
     assert double(21) == 42
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_each_kernel_is_compiled_for_one_signature_only(tmp_path):

@@ -110,7 +110,10 @@ async def test_thinking_is_text():
 @pytest.mark.parametrize(
     ("parts", "told"),
     [
-        ([event(text("a")), event({"error": {"message": "engine died", "code": 500}})], "middle of a stream: engine died"),
+        (
+            [event(text("a")), event({"error": {"message": "engine died", "code": 500}})],
+            "middle of a stream: engine died",
+        ),
         ([event(text("a")), event({"object": "error", "message": "no room"})], "middle of a stream: no room"),
         ([event(text("a")), b"data: {broken\n\n"], "not JSON"),
         ([event(text("a"))], "before the completion was finished"),

@@ -59,7 +59,7 @@ async def test_the_same_bytes_at_any_concurrency(tmp_path: Path) -> None:
             result = await run(
                 tmp_path,
                 server.url,
-                *("--concurrency", str(concurrency), "--window", "768", "--max-examples", "1200"),
+                *("--concurrency", str(concurrency), "--window", "512", "--max-examples", "700"),
                 out=f"run{concurrency}",
                 PYTHONHASHSEED=hash_seed,
             )
@@ -68,14 +68,14 @@ async def test_the_same_bytes_at_any_concurrency(tmp_path: Path) -> None:
         made.append(derived(tmp_path / f"run{concurrency}"))
         check_counts(result.json, tmp_path / f"run{concurrency}")
     assert all(files == made[0] for files in made)
-    assert len(made[0]["dataset.jsonl"].splitlines()) == 1200
+    assert len(made[0]["dataset.jsonl"].splitlines()) == 700
 
 
 async def test_a_fleet_in_trouble_makes_the_same_bytes(tmp_path: Path) -> None:
     """Three endpoints that find out themselves what they take, one slow, one gone again and again, the run killed twice
     on the way: the files are those of one request after another at one healthy server.
     """
-    target = ("--window", "768", "--max-examples", "1500")
+    target = ("--window", "768", "--max-examples", "1000")
     async with SimulatedServer(256, Latency(0.001)) as server:
         alone = await run(tmp_path, server.url, "--concurrency", "1", *target, out="alone")
         assert alone.code == 0, alone.stderr
