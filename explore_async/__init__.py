@@ -17,8 +17,15 @@ def _places() -> dict[str, tuple[str, str]]:
     from pathlib import Path
 
     stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
-    return {alias.asname or alias.name: (str(node.module), alias.name) for node in imports for alias in node.names}
+    places: dict[str, tuple[str, str]] = {}
+    private: dict[str, tuple[str, str]] = {}
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                (places if alias.asname else private)[alias.name] = (str(node.module), alias.name)
+        elif isinstance(node, ast.Assign):  # ours = theirs: a type checker takes no other name for a public one
+            places[ast.unparse(node.targets[0])] = private[ast.unparse(node.value)]
+    return places
 
 
 def __getattr__(name: str) -> object:

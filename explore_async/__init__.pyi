@@ -1,6 +1,6 @@
 # The public names: type checkers read them here, and __init__.py imports each at its first use.
 
-from explore_async.analysis.command import analyze_data as analyze
+from explore_async.analysis.command import analyze_data
 from explore_async.analysis.result import Analysis as Analysis
 from explore_async.analysis.result import SetFigures as SetFigures
 from explore_async.config.load import load as load
@@ -9,25 +9,22 @@ from explore_async.curation.collections.data_set import Evidence as Evidence
 from explore_async.curation.collections.data_set import Example as Example
 from explore_async.curation.collections.data_set import Task as Task
 from explore_async.curation.collections.data_set import Verdict as Verdict
-from explore_async.curation.collections.open import open_data as open
+from explore_async.curation.collections.open import open_data
 from explore_async.curation.decontamination import DecontaminationResult as DecontaminationResult
-from explore_async.curation.decontamination import decontaminate_data as decontaminate
+from explore_async.curation.decontamination import decontaminate_data
 from explore_async.curation.dedup import DedupResult as DedupResult
 from explore_async.curation.dedup import Duplicate as Duplicate
 from explore_async.curation.dedup import dedup as dedup
 from explore_async.curation.dedup_files import DedupCounts as DedupCounts
 from explore_async.curation.dedup_files import dedup_files as dedup_files
 from explore_async.curation.exporting import ExportResult as ExportResult
-from explore_async.curation.exporting import export_data as export
-from explore_async.curation.exporting import sample_data as sample
+from explore_async.curation.exporting import export_data, sample_data
 from explore_async.curation.filtering import FilterResult as FilterResult
-from explore_async.curation.filtering import filter_data as filter
-from explore_async.curation.filtering import merge_data as merge
-from explore_async.curation.filtering import reparse_run as reparse
+from explore_async.curation.filtering import filter_data, merge_data, reparse_run
 from explore_async.curation.importing import ImportResult as ImportResult
 from explore_async.curation.importing import import_data as import_data
 from explore_async.curation.pruning import PruneResult as PruneResult
-from explore_async.curation.pruning import prune_data as prune
+from explore_async.curation.pruning import prune_data
 from explore_async.errors import ConfigError as ConfigError
 from explore_async.errors import ContextOverflow as ContextOverflow
 from explore_async.errors import DamagedStore as DamagedStore
@@ -60,12 +57,15 @@ from explore_async.running.observer import Observer as Observer
 from explore_async.running.observer import RunInProgress as RunInProgress
 from explore_async.running.observer import SilentObserver as SilentObserver
 from explore_async.running.observer import Snapshot as Snapshot
+from explore_async.running.result import Ending as Ending
 from explore_async.running.result import RunResult as RunResult
 from explore_async.running.result import RunStats as RunStats
+from explore_async.running.start import Mode as Mode
 from explore_async.running.start import run as run
 from explore_async.running.start import run_sync as run_sync
 from explore_async.settings.operation import EndpointSettings as EndpointSettings
 from explore_async.settings.operation import Operation as Operation
+from explore_async.settings.operation import Retries as Retries
 from explore_async.settings.operation import ServerSettings as ServerSettings
 from explore_async.settings.recipe import Domain as Domain
 from explore_async.settings.recipe import Exploration as Exploration
@@ -78,5 +78,15 @@ from explore_async.settings.recipe import SeedExample as SeedExample
 from explore_async.settings.recipe import SeedTask as SeedTask
 from explore_async.settings.recipe import Targets as Targets
 from explore_async.settings.run_settings import RunSettings as RunSettings
+
+analyze = analyze_data
+open = open_data
+decontaminate = decontaminate_data
+export = export_data
+sample = sample_data
+filter = filter_data
+merge = merge_data
+reparse = reparse_run
+prune = prune_data
 
 __version__: str

@@ -99,6 +99,72 @@ def test_the_examples_of_the_readme_run(folder, capsys):
     assert capsys.readouterr().out == "('Name a red fruit.', 'Write a poem.')\n"
 
 
+def test_the_reference_names_everything():
+    """docs/python.md mentions each public name."""
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert [name for name in ea.__all__ if not re.search(rf"\b{name}\b", text)] == ["__version__"]
+
+
+def test_type_checkers_see_every_name(folder):
+    """A program that uses the library passes mypy --strict: each public name is exported with its type."""
+    uses = "\n".join(f"reveal_type(ea.{name})" for name in ea.__all__)
+    (folder / "program.py").write_text(f"import explore_async as ea\n{uses}\n", encoding="utf-8")
+    checked = subprocess.run(
+        [Path(sys.executable).with_name("mypy"), "--strict", "--cache-dir", folder / "cache", folder / "program.py"],
+        env={**environment(), "MYPYPATH": f"{ROOT}:{ROOT / 'kernels'}"}, cwd=folder,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout
+    assert 'Any"' not in checked.stdout
+
+
+ROWS = [{"instruction": "Name a red fruit.", "n": 1}, {"instruction": "Name one red fruit.", "n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: ea.run_sync("plants.yaml", "run"), "as `load` returns"),
+        (lambda: ea.run_sync(ea.load("brainstorming", endpoint="http://127.0.0.1:1/v1"), "run", mode="again"), "resume"),
+        (lambda: ea.dedup("Name a red fruit."), "one text"),
+        (lambda: ea.dedup(ROWS, fields=[]), "fields"),
+        (lambda: ea.dedup([None]), "item 0"),
+        (lambda: ea.dedup_files([], "out.jsonl"), "at least one file"),
+        (lambda: ea.decontaminate("rows.jsonl", "out", []), "at least one file"),
+        (lambda: ea.sample("rows.jsonl", "out.jsonl", -1), "at least 1"),
+        (lambda: ea.merge("rows.jsonl", "out"), "two or more"),
+        (lambda: ea.open("rows.jsonl", {"instrution": "n"}), "instrution"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_named(folder, call, says):
+    """An argument that a user of Python gets wrong ends in an error of ours that names it, and nothing is written."""
+    Path("rows.jsonl").write_text('{"instruction": "a b c", "output": "d"}\n', encoding="utf-8")
+    with pytest.raises(ea.ExploreError, match=says):
+        call()
+    assert [path.name for path in folder.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_source_is_never_written_over(folder):
+    """A filter or merge into the data that it reads is refused: it would leave nothing to go back to."""
+    Path("rows.jsonl").write_text('{"instruction": "a b c", "output": "d"}\n', encoding="utf-8")
+    ea.import_data("rows.jsonl", "data")
+    before = sorted(path.read_bytes() for path in Path("data").iterdir())
+    for call in (lambda: ea.filter("data", "data", threshold=0.1), lambda: ea.merge(["rows.jsonl", "data"], "data")):
+        with pytest.raises(ea.ConfigError, match="it is a source"):
+            call()
+    assert sorted(path.read_bytes() for path in Path("data").iterdir()) == before
+
+
+def test_examples_of_a_data_set_can_be_compared(folder):
+    """dedup takes the typed examples that `open` gives, and one text or field where several may stand."""
+    Path("rows.jsonl").write_text(
+        "".join(f'{{"instruction": "{row["instruction"]}", "output": "d"}}\n' for row in ROWS), encoding="utf-8"
+    )
+    assert len(ea.dedup(ea.open("rows.jsonl").examples()).kept) == 1
+    assert ea.dedup(ROWS, fields="instruction", against="Name a red fruit.").kept == ()
+    assert ea.filter("rows.jsonl", "data", settings=ea.Filters(threshold=0.9)).kept == 2
+
+
 def test_run_sync_in_a_loop_says_what_to_use(folder):
     """Inside an event loop run_sync says that `await run(...)` is meant, and leaves no coroutine behind."""
 

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
 from explore_async.errors import ConfigError
 from rouge_kernels import TOKENIZERS, Tokenizer
+
+Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""One path, or several."""
+
+
+def as_paths(paths: Paths) -> list[Path]:
+    """The paths as a list, of one where a single path is given."""
+    return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+
+
+def as_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:
+    """The names as a tuple, of one where a single name is given. Raises ConfigError, with the option, for none."""
+    listed = (names,) if isinstance(names, str) else tuple(names)
+    if not listed:
+        raise ConfigError(f"{option}: give at least one")
+    return listed
 
 
 def check_threshold(threshold: float) -> None:

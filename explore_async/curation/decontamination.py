@@ -14,7 +14,7 @@ from typing import Any
 from explore_async.curation.collections.collection import Collection, ExampleRow, printable_path, with_input
 from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
 from explore_async.curation.collections.open import DataSource, collection_of
-from explore_async.curation.common_options import check_threshold, silent, tokenizer_named
+from explore_async.curation.common_options import Paths, as_names, as_paths, check_threshold, silent, tokenizer_named
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
@@ -58,9 +58,9 @@ class DecontaminationResult:
 def decontaminate_data(
     source: DataSource,
     out: str | os.PathLike[str],
-    benchmarks: Sequence[str | os.PathLike[str]],
+    benchmarks: Paths,
     *,
-    fields: Sequence[str] = ("question",),
+    fields: str | Sequence[str] = ("question",),
     threshold: float = 0.7,
     ngram: int = 13,
     tokenizer: str = "rouge",
@@ -77,9 +77,11 @@ def decontaminate_data(
         raise ConfigError(f"--ngram {ngram}: it must be at least 1")
     check_threshold(threshold)
     tokenizer_named(tokenizer)
+    if not (paths := as_paths(benchmarks)):
+        raise ConfigError("benchmarks: give at least one file")
     options = DecontaminationOptions(
-        benchmarks=[Path(path) for path in benchmarks],
-        fields=tuple(fields),
+        benchmarks=paths,
+        fields=as_names(fields, "fields"),
         threshold=threshold,
         ngram=ngram,
         tokenizer=tokenizer,

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from explore_async.curation.common_options import check_threshold, tokenizer_named
+from explore_async.curation.common_options import as_names, check_threshold, tokenizer_named
 from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import IDENTICAL, Admission, DedupIndex
@@ -18,7 +18,7 @@ from rouge_kernels import IDENTICAL, Admission, DedupIndex
 BATCH = 8192
 """Texts judged at once: enough to keep all threads busy, few enough to show progress and to stop soon."""
 
-Item = TypeVar("Item", bound=str | Mapping[str, Any])
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,19 @@ def dedup(
     items: Iterable[Item],
     threshold: float | None = 0.7,
     *,
-    fields: Sequence[str] = ("instruction",),
+    fields: str | Sequence[str] = ("instruction",),
     tokenizer: str = "rouge",
     group_by: str | None = None,
     against: Iterable[str] = (),
 ) -> DedupResult[Item]:
     """Drops each item whose ROUGE-L F with an item kept before it is above the threshold, as `dedup_files` does.
 
-    Items are texts, or rows of which `fields` are compared (several are joined by line breaks). A threshold of None
-    drops only texts with the same tokens. `group_by`: a column; rows are compared within equal values only. `against`:
-    texts that count as kept before the first item. Raises ConfigError for the options, DataError for a row without the
-    fields.
+    Items are texts, or rows of which `fields` are compared (several are joined by line breaks). A row is a dictionary,
+    or an object with such attributes, as the examples of a data set.
+
+    A threshold of None drops only texts with the same tokens. `group_by`: a column; rows are compared within equal
+    values only. `against`: texts that count as kept before the first item. Raises ConfigError for the options,
+    DataError for a row without the fields.
 
     >>> result = dedup(["Plant a tree.", "Plant a tree, please.", "Sing a song."])
     >>> result.kept
@@ -67,7 +69,10 @@ def dedup(
     >>> [(duplicate.index, duplicate.nearest, round(duplicate.score, 2)) for duplicate in result.dropped]
     [(1, 0, 0.86)]
     """
-    known = list(against)
+    if isinstance(items, str):
+        raise ConfigError("dedup compares the texts of a list, and this is one text")
+    fields = as_names(fields, "fields")
+    known = [against] if isinstance(against, str) else list(against)
     if known and group_by is not None:
         raise ConfigError("against and group_by exclude one another: known texts have no groups")
     new_index = index_factory(threshold, tokenizer)
@@ -114,17 +119,26 @@ def _joined(admissions: Iterable[Admission]) -> tuple[list[int], list[float]]:
 
 
 def _texts_and_groups(
-    items: Sequence[str | Mapping[str, Any]], fields: Sequence[str], group_by: str | None
+    items: Sequence[object], fields: Sequence[str], group_by: str | None
 ) -> tuple[list[str], list[str]]:
     texts, groups = [], []
     for position, item in enumerate(items):
-        row = {fields[0]: item} if isinstance(item, str) else item
+        row = _row_of(item, fields, group_by)
         try:
             texts.append(text_of(row, fields))
             groups.append("" if group_by is None else group_of(row, group_by))
         except FieldError as error:
             raise DataError(f"item {position}: {error}") from error
     return texts, groups
+
+
+def _row_of(item: object, fields: Sequence[str], group_by: str | None) -> Mapping[str, Any]:
+    if isinstance(item, str):
+        return {fields[0]: item}
+    if isinstance(item, Mapping):
+        return item
+    names = [*fields, *([] if group_by is None else [group_by])]
+    return {name: getattr(item, name) for name in names if hasattr(item, name)}
 
 
 def index_factory(threshold: float | None, tokenizer: str) -> Callable[[], DedupIndex]:

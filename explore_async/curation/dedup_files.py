@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Protocol
 
+from explore_async.curation.common_options import Paths, as_names, as_paths
 from explore_async.curation.dedup import BATCH, GroupedIndex, index_factory
 from explore_async.curation.dedup_evidence import PlacedText, writing_evidence
 from explore_async.curation.files.conversion import check_conversion, parquet_schema
@@ -108,17 +109,17 @@ class _Batch:
 
 
 def dedup_files(
-    inputs: Sequence[str | os.PathLike[str]],
+    inputs: Paths,
     out: str | os.PathLike[str],
     *,
-    fields: Sequence[str] = ("instruction",),
+    fields: str | Sequence[str] = ("instruction",),
     threshold: float | None = 0.7,
     tokenizer: str = "rouge",
     group_by: str | None = None,
     evidence: str | os.PathLike[str] | None = None,
     skip_bad_rows: bool = False,
-    against: Sequence[str | os.PathLike[str]] = (),
-    against_fields: Sequence[str] | None = None,
+    against: Paths = (),
+    against_fields: str | Sequence[str] | None = None,
     observer: DedupObserver | None = None,
     batch_rows: int = BATCH,
 ) -> DedupCounts:
@@ -131,17 +132,19 @@ def dedup_files(
     Raises ConfigError for options that do not fit, DataError for a fault in the inputs, StorageError for what cannot be
     written. All that can be checked before the first row is checked before it.
     """
+    if not (paths := as_paths(inputs)):
+        raise ConfigError("inputs: give at least one file")
     options = DedupOptions(
-        inputs=[Path(path) for path in inputs],
+        inputs=paths,
         out=Path(out),
-        fields=tuple(fields),
+        fields=as_names(fields, "fields"),
         threshold=threshold,
         tokenizer=tokenizer,
         group_by=group_by,
         evidence=None if evidence is None else Path(evidence),
         skip_bad_rows=skip_bad_rows,
-        against=[Path(path) for path in against],
-        against_fields=against_fields,
+        against=as_paths(against),
+        against_fields=None if against_fields is None else as_names(against_fields, "against_fields"),
     )
     return _dedup(options, observer or SilentObserver(), batch_rows)
 

@@ -107,6 +107,8 @@ def sample_data(
     `method`: proportional to the examples of each task (a task weighs as if it had `cap` at most), uniform over tasks,
     or diverse (unlike one another). Else as `export_data`.
     """
+    if size < 1 or cap < 1:
+        raise ConfigError("a sample needs a size and a cap of at least 1")
     if method not in METHODS:
         raise ConfigError(f"--method {method}: it must be one of {', '.join(METHODS)}")
     sample = Sample(size, next(known for known in METHODS if known == method), cap, seed)

@@ -66,7 +66,7 @@ def filter_data(
     *,
     threshold: float | None = None,
     scope: str | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Filters | Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
     on_progress: Callable[[int], None] = silent,
 ) -> FilterResult:
@@ -77,7 +77,8 @@ def filter_data(
     task, within which instructions are compared. `on_progress` gets the number of examples judged so far.
     """
     named = {"threshold": threshold, "scope": scope}
-    changes = {**(settings or {}), **{name: value for name, value in named.items() if value is not None}}
+    given = settings.model_dump(exclude_unset=True) if isinstance(settings, Filters) else settings or {}
+    changes = {**given, **{name: value for name, value in named.items() if value is not None}}
     return _filter(collection_of(source, columns), Path(out), changes, "filter", on_progress)
 
 
@@ -106,7 +107,7 @@ def merge_data(
     """Writes one data directory: the trees side by side, and the examples that are not near-duplicates of earlier ones,
     each with its source and the id that it had there. `columns` are for files of rows.
     """
-    if len(sources) < 2:  # noqa: PLR2004 - two or more
+    if isinstance(sources, str | os.PathLike | DataSet) or len(sources) < 2:  # noqa: PLR2004 - two or more
         raise ConfigError("merge needs two or more sources")
     tokenizer_named(tokenizer)
     check_threshold(threshold)

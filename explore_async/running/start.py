@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
-from explore_async.errors import StorageError
+from explore_async.errors import ConfigError, StorageError
 from explore_async.exploration.prompts import PromptBook
 from explore_async.running.backend import BackendFactory, check_operation
 from explore_async.running.checkpointing import StartingPoint, from_checkpoint
@@ -46,6 +47,7 @@ async def run(
 
     A cancelled run can be resumed. Raises an ExploreError where the run cannot begin or go on.
     """
+    _check_arguments(settings, mode, handle_signals=handle_signals)
     observer = observer if observer is not None else SilentObserver()
     if mode != "offline":
         check_operation(settings.operation)
@@ -106,6 +108,17 @@ def run_sync(
         running = run(settings, directory, mode=mode, observer=observer, handle_signals=handle_signals)
         return asyncio.run(running)
     raise RuntimeError("run_sync: an event loop runs here already; use `await run(...)` instead")
+
+
+def _check_arguments(settings: object, mode: str, *, handle_signals: bool) -> None:
+    if not isinstance(settings, RunSettings):
+        raise ConfigError(
+            f"settings: RunSettings are expected, as `load` returns them, not a {type(settings).__name__}"
+        )
+    if mode not in _BEFORE:
+        raise ConfigError(f"mode {mode!r}: it must be one of {', '.join(_BEFORE)}")
+    if handle_signals and threading.current_thread() is not threading.main_thread():
+        raise ConfigError("handle_signals: Python gives signals to the main thread only")
 
 
 class _Start:

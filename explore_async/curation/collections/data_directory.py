@@ -111,8 +111,10 @@ def _check_free(out: Path) -> None:
 @contextmanager
 def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirectory]:
     """A data directory to fill from `sources`. It takes its place whole at the end, or not at all. An earlier data
-    directory is replaced; ConfigError where something else is in its place.
+    directory is replaced; ConfigError where something else, or a source, is in its place.
     """
+    if any(source.path.resolve() == out.resolve() for source in sources):
+        raise ConfigError(f"--out {out}: it is a source, and would be lost; choose another")
     with storage_errors(out):
         _check_free(out)
         out.resolve().parent.mkdir(parents=True, exist_ok=True)

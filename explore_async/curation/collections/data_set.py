@@ -93,6 +93,9 @@ class DataSet:
 
     collection: Collection = field(repr=False)
 
+    def __repr__(self) -> str:
+        return f"<DataSet {self.name!r} in {str(self.path)!r}>"
+
     @property
     def path(self) -> Path:
         return self.collection.path

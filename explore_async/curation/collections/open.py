@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from explore_async.curation.collections.collection import Collection
+from explore_async.curation.collections.columns import TASK, TEXTS
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.originals import OriginalFolder, is_original
 from explore_async.curation.collections.plain_file import PlainFile
@@ -42,6 +43,8 @@ def open_collection(path: Path, columns: Mapping[str, str] | None = None, *, ski
     """The same as rows, for the commands on data."""
     if not path.exists():
         raise DataError(f"{path}: there is no such run directory or file")
+    if unknown := sorted(set(columns or {}) - {*TEXTS, TASK}):
+        raise ConfigError(f"columns: {unknown[0]} is not one of {', '.join((*TEXTS, TASK))}")
     if not path.is_dir():
         return PlainFile(path, columns or {}, skip_bad_rows)
     if columns:
