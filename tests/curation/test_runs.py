@@ -103,6 +103,7 @@ async def test_an_imported_tree_is_explored_on(tmp_path: Path):
     assert (await explore("import", tmp_path / "theirs", "--out", tmp_path / "data")).code == 0
     document = yaml.safe_load((tmp_path / "data" / "explore.yaml").read_text())
     document |= {"targets": {"examples": 60}, "generation": {"per_request": 3}, "window": 32}
+    document |= {"operation": {"report": False}}
     document["exploration"] |= {"breadth": [5, 2]}
     (tmp_path / "data" / "explore.yaml").write_text(yaml.safe_dump(document))
     async with SimulatedServer(64, Latency(0.005, 0.5)) as server:

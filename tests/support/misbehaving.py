@@ -79,7 +79,7 @@ def slow(seconds: float) -> Behaviour:
 
 
 def gzip_bomb(size: int) -> Behaviour:
-    return Behaviour(body=gzip.compress(bytes(size)), headers={"Content-Encoding": "gzip"})
+    return Behaviour(body=gzip.compress(bytes(size), compresslevel=1), headers={"Content-Encoding": "gzip"})
 
 
 def models(*names: str, owner: str = "vllm") -> Behaviour:
