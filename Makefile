@@ -13,6 +13,9 @@ COVERAGE ?=
 # Tests wait as much as they compute: two more at a time than there are processors.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 2 : 8)))
 
+# Else each process of the suite would compile all modules and tests again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo model model-small test test-browser test-slow test-vllm torture fuzz lint types format clean
 
 demo:  ## a small dataset from a real model on this machine

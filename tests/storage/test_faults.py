@@ -72,7 +72,7 @@ async def test_a_directory_turned_read_only(tmp_path: Path, finished_run: Path) 
     goes on to the same end.
     """
     path = tmp_path / "run"
-    async with SimulatedServer(16, Latency(0.3, 0.1)) as server:
+    async with SimulatedServer(16, Latency(0.2, 0.1)) as server:
         process = await started(server, path, drop_override)
         await under_way(server, process)
         path.chmod(0o555)
@@ -90,7 +90,7 @@ async def test_a_directory_moved_away(tmp_path: Path, finished_run: Path, *, rep
     one; moved back, it goes on and asks only for what was not stored.
     """
     path, away = tmp_path / "run", tmp_path / "away"
-    async with SimulatedServer(16, Latency(0.3, 0.1)) as server:
+    async with SimulatedServer(16, Latency(0.2, 0.1)) as server:
         process = await started(server, path)
         await under_way(server, process)
         path.rename(away)
@@ -184,7 +184,7 @@ async def test_a_file_taken_away_under_a_run(tmp_path: Path, finished_run: Path,
     and never says that all is well with a file that holds half of it. A derived one is there again after a repair.
     """
     path = tmp_path / "run"
-    async with SimulatedServer(16, Latency(0.3, 0.1)) as server:
+    async with SimulatedServer(16, Latency(0.2, 0.1)) as server:
         process = await started(server, path)
         await under_way(server, process)
         if how == "removed":
