@@ -19,7 +19,8 @@ from explore_async.exploration.values import ChatRequest, Outcome
 from explore_async.serving.endpoints.open_files import available_sockets, require_sockets
 from explore_async.serving.endpoints.pool import MOST_IN_FLIGHT, EndpointPool
 from explore_async.serving.endpoints.values import PoolStatistics, declared_concurrency
-from explore_async.serving.servers.launch import Server, choose_engine, make_server, slots_of
+from explore_async.serving.servers.launch import choose_engine, make_server, slots_of
+from explore_async.serving.servers.own_server import OwnServer
 from explore_async.serving.servers.vllm import KEY_VARIABLE
 from explore_async.settings.operation import (
     ASSUMED_SLOTS,
@@ -77,7 +78,7 @@ class Backend:
         self._report_fetch = report_fetch
         self._stack = AsyncExitStack()
         self._pool: EndpointPool | None = None
-        self._server: Server | None = None
+        self._server: OwnServer | None = None
         self._connecting = asyncio.Lock()
         self._connected_models: tuple[str, ...] = ()
         self._connected = asyncio.Event()
@@ -149,7 +150,7 @@ class Backend:
             report=self._report,
             report_fetch=self._report_fetch,
         )
-        server: Server = await self._stack.enter_async_context(starting)
+        server = await self._stack.enter_async_context(starting)
         self._server = server
         self._report(f"the server is ready after {server.started_in_s:.0f} s")
         key = KEY_VARIABLE if choose_engine(settings).engine == "vllm" and os.environ.get(KEY_VARIABLE) else None

@@ -17,13 +17,12 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final
 
-from explore_async.errors import ConfigError, EndpointError, ServerError
+from explore_async.errors import ConfigError, ServerError
+from explore_async.serving.servers.own_server import OwnServer
 from explore_async.serving.servers.process import ServerProcess, python
 from explore_async.serving.servers.supervisor import end_with_parent
 
@@ -51,7 +50,7 @@ def choose_threads() -> int:
     return len(allowed)
 
 
-class EmbeddedServer:
+class EmbeddedServer(OwnServer):
     """Owns the server process from `async with` to its end; it does not outlive this process, however that ends.
 
     `slots` requests are processed at once, each with `context_tokens` of context. Port 0 takes a free port.
@@ -80,45 +79,20 @@ class EmbeddedServer:
             "port": port,
         }
         name = f"the embedded server with {model_path.name}"
-        self._process = ServerProcess(name, log_path=log_path, stop_s=_STOP_DEADLINE_S)
-        self.url = ""
-        self.started_in_s = 0.0
+        super().__init__(ServerProcess(name, log_path=log_path, stop_s=_STOP_DEADLINE_S))
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
-    async def __aenter__(self) -> Self:
-        began = time.monotonic()
+    async def _start(self) -> str:
         await asyncio.to_thread(self._check)
         command = python("-m", "explore_async.serving.servers.embedded", json.dumps(self._options))
+        # Waiting OpenMP threads that spin take the cores from those that work: five times slower under load.
+        await self._process.spawn(*command, environment={"OMP_WAIT_POLICY": "passive"})
         try:
-            # Waiting OpenMP threads that spin take the cores from those that work: five times slower under load.
-            await self._process.spawn(*command, environment={"OMP_WAIT_POLICY": "passive"})
-            try:
-                async with asyncio.timeout(_START_DEADLINE_S):
-                    address = await self._process.read_first_line()
-                    await self._process.wait_until_healthy(address)
-            except TimeoutError:
-                raise self._process.failure(f"did not start within {_START_DEADLINE_S:.0f} s") from None
-        except BaseException:
-            await self._process.stop()
-            raise
-        self.url = f"{address}/v1"
-        self.started_in_s = time.monotonic() - began
-        return self
-
-    async def watch(self) -> NoReturn:
-        """Returns only by raising: ServerError with the log's tail when the process has died."""
-        await self._process.watch()
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        failure = self._process.failure("died") if self._process.has_died and isinstance(exc, EndpointError) else None
-        await self._process.stop()
-        if failure is not None:  # the cause of the endpoint's error
-            raise failure from exc
+            async with asyncio.timeout(_START_DEADLINE_S):
+                address = await self._process.read_first_line()
+                await self._process.wait_until_healthy(address)
+        except TimeoutError:
+            raise self._process.failure(f"did not start within {_START_DEADLINE_S:.0f} s") from None
+        return address
 
     def _check(self) -> None:
         if importlib.util.find_spec("xllamacpp") is None:

