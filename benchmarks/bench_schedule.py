@@ -38,7 +38,8 @@ from explore_async.exploration.kinds import KINDS
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
-from explore_async.serving.simulated.engine import PROFILES, Engine, Profile
+from explore_async.serving.simulated.engine import Engine, Profile
+from explore_async.serving.simulated.profiles import PROFILES
 from explore_async.settings.operation import EndpointSettings
 from explore_async.settings.run_settings import RecipeConfig
 

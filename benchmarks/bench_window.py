@@ -24,8 +24,8 @@ from corpora import machine, report
 
 from explore_async.exploration.values import ChatRequest, Completion, Event, ExampleDropped, ExampleKept
 from explore_async.planning.fleet import Fleet, ModelledClient
-from explore_async.planning.rehearsal import rehearse
-from explore_async.serving.simulated.engine import PROFILES
+from explore_async.planning.rehearsal import Rehearsal, rehearse
+from explore_async.serving.simulated.profiles import PROFILES
 from explore_async.settings.operation import EndpointSettings
 from explore_async.settings.run_settings import RecipeConfig
 
@@ -68,7 +68,7 @@ def measured(window: int, tokens: int, seed: int) -> dict[str, float]:
     pairs: set[tuple[str, ...]] = set()
     dropped = 0
 
-    def observe(events: Sequence[Event]) -> None:
+    def observe(_made: Rehearsal, events: Sequence[Event]) -> None:
         nonlocal dropped
         for event in events:
             if isinstance(event, ExampleKept):

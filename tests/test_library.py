@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
-from support.cli import ROOT, environment
+from support.cli import ROOT, environment, filled
 from support.stored_run import serving
 
 import explore_async as ea
@@ -91,7 +91,7 @@ def test_the_examples_of_the_readme_run(folder, capsys):
         [sys.executable, "-m", "explore_async", "init", "Answer questions about houseplants"],
         env=environment(), capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    (folder / "plants.yaml").write_text(re.sub(r"examples: \d+", "examples: 20", init), encoding="utf-8")
+    (folder / "plants.yaml").write_text(re.sub(r"examples: \d+", "examples: 20", filled(init)), encoding="utf-8")
     with serving() as url:
         exec(compile(run.replace("http://localhost:8000/v1", url), "README.md", "exec"), {})  # noqa: S102
     assert len(capsys.readouterr().out.splitlines()) == 20

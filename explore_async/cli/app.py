@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from explore_async import __version__
-from explore_async.cli import data, look, run, servers
+from explore_async.cli import data, look, prepare, run, servers
 from explore_async.cli.dedup import dedup
 from explore_async.cli.failures import as_explore_error
 from explore_async.cli.output import drop_stdout, flush_stdout, print_json
@@ -25,7 +25,8 @@ app = typer.Typer(
 app.command()(run.run)
 app.command()(run.demo)
 app.command()(run.plan)
-app.command()(run.init)
+app.command()(prepare.init)
+app.command()(prepare.schema)
 app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": True})(servers.serve)
 app.command()(dedup)
 app.command()(servers.bench)

@@ -10,16 +10,6 @@ BadRow: TypeAlias = Literal["stop", "skip"]
 Engine: TypeAlias = Literal["auto", "vllm", "embedded", "simulated"]
 Format: TypeAlias = Literal["rows", "alpaca", "sharegpt", "messages", "prompt-completion", "explore-instruct"]
 Method: TypeAlias = Literal["proportional", "uniform", "diverse"]
-Profile: TypeAlias = Literal[
-    "h100-qwen3-0.6b",
-    "h100-qwen3-1.7b",
-    "h100-qwen3-4b",
-    "h100-qwen3-8b",
-    "h100-qwen3-14b",
-    "h100-qwen3-30b-a3b",
-    "h100-gpt-oss-20b",
-    "h100-gpt-oss-120b",
-]
 Scope: TypeAlias = Literal["run", "domain", "task"]
 SplitBy: TypeAlias = Literal["example", "task"]
 TokenizerName: TypeAlias = Literal["rouge", "unicode"]

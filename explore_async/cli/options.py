@@ -40,6 +40,10 @@ FilterSetOption = Annotated[
 EndpointOption = Annotated[
     list[str] | None, typer.Option("--endpoint", metavar="URL", help="an OpenAI-compatible server; repeatable")
 ]
+ApiKeyEnvOption = Annotated[
+    str | None,
+    typer.Option("--api-key-env", metavar="NAME", help="the environment variable that holds the key of the endpoints"),
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="the name of the model (default: the model that the server has)")
 ]

@@ -1,4 +1,4 @@
-"""The commands run, demo, plan and init: make a dataset, or prepare one."""
+"""The commands run, demo and plan: make a dataset, or estimate what it costs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explore_async.cli.choices import Profile
 from explore_async.cli.loading import loading
 from explore_async.cli.options import (
+    ApiKeyEnvOption,
     ConcurrencyOption,
     ConfigArgument,
     EndpointOption,
@@ -33,6 +33,7 @@ def run(  # noqa: PLR0917 - an option each
     out: RunDirectoryOption = None,
     overrides: SetOption = None,
     endpoints: EndpointOption = None,
+    api_key_env: ApiKeyEnvOption = None,
     model: ModelOption = None,
     concurrency: ConcurrencyOption = None,
     seed: SeedOption = None,
@@ -56,6 +57,7 @@ def run(  # noqa: PLR0917 - an option each
     """Make a dataset. The same command again resumes the run."""
     check_exclusive(adopt=adopt, offline=offline, fresh=fresh)
     with loading():
+        from explore_async.cli.endpoints import with_endpoints
         from explore_async.cli.start_run import start_run
         from explore_async.config.load import load
     settings = load(
@@ -74,6 +76,9 @@ def run(  # noqa: PLR0917 - an option each
 
         preview(settings, StdoutConsole(), as_json=as_json)
         return
+    if not offline:
+        operation = with_endpoints(settings.operation, api_key_env, quiet=quiet)
+        settings = settings.model_copy(update={"operation": operation})
     mode: Mode = "adopt" if adopt else "offline" if offline else "fresh" if fresh else "resume"
     start_run(settings, out, mode=mode, as_json=as_json, quiet=quiet, view=view)
 
@@ -95,7 +100,10 @@ def demo(
 def plan(  # noqa: PLR0917 - an option each
     config: ConfigArgument,
     profile: Annotated[
-        Profile, typer.Option(metavar="NAME", help="a model on a GPU; an unknown name lists all profiles")
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="a model on a GPU (an unknown name lists all), or a file that `bench --out` wrote"
+        ),
     ] = "h100-qwen3-8b",
     gpus: Annotated[int, typer.Option(min=1, max=1024, help="the number of GPUs, each with an engine")] = 1,
     example_tokens: Annotated[
@@ -105,27 +113,31 @@ def plan(  # noqa: PLR0917 - an option each
     window: WindowOption = None,
     max_examples: MaxExamplesOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Estimate the time, tokens and GPU hours of a run with servers of a known speed. No request is sent."""
     with loading():
+        from explore_async.cli.profiles import profile_of
         from explore_async.config.load import load
+        from explore_async.planning.plan import Progress
         from explore_async.planning.plan import plan as rehearse
-        from explore_async.planning.show import document, show
-        from explore_async.serving.simulated.engine import PROFILES
+        from explore_async.planning.show import document, duration, show
         from explore_async.terminal.console import StdoutConsole
         from explore_async.terminal.reporter import Reporter
 
     settings = load(config, overrides or (), window=window, targets={"examples": max_examples})
-    with Reporter() as reporter:
-        reporter.update("rehearsing")
-        result = rehearse(settings, PROFILES[profile], gpus, example_tokens=example_tokens)
+    engine = profile_of(profile)
+    with Reporter(quiet=quiet) as reporter:
+        reporter.phase(f"rehearsing the run with {gpus} x {profile}")
+
+        def report(at: Progress) -> None:
+            reporter.update(
+                lambda: f"rehearsing: {at.requests:,} requests, {duration(at.seconds)} of the run",
+                done=round(1000 * at.share),
+                total=1000,
+            )
+
+        result = rehearse(settings, engine, gpus, example_tokens=example_tokens, report=report)
     show(result, profile, StdoutConsole())
     if as_json:
         print_json(document(result, profile))
-
-
-def init(domain: Annotated[str, typer.Argument(help='the subject of the data, for example "cooking"')]) -> None:
-    """Print a config with comments for a domain of yours."""
-    from explore_async.config.load import template
-
-    typer.echo(template(domain), nl=False)

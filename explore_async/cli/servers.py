@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from explore_async.cli.choices import Engine, Profile
-from explore_async.cli.options import JsonOption, ModelOption, QuietOption
+from explore_async.cli.choices import Engine
+from explore_async.cli.options import ApiKeyEnvOption, JsonOption, ModelOption, QuietOption
 from explore_async.cli.output import print_json, say
 from explore_async.cli.signals import terminable
 from explore_async.errors import ConfigError
@@ -37,10 +37,8 @@ def serve(  # noqa: PLR0917 - an option each
     data_parallel: Annotated[int, typer.Option(min=1, help="vllm: the number of copies of the model")] = 1,
     latency: Annotated[float, typer.Option(min=0, help="simulated: the mean time of a completion in seconds")] = 0.0,
     profile: Annotated[
-        Profile | None,
-        typer.Option(
-            metavar="NAME", help="simulated: as fast as this model on a GPU; an unknown name lists all profiles"
-        ),
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="simulated: as fast as this model on a GPU, as `plan --profile` has it"),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -49,7 +47,6 @@ def serve(  # noqa: PLR0917 - an option each
 
     from explore_async.cli.keep_serving import keep_serving, keep_simulating
     from explore_async.config.load import server as server_settings
-    from explore_async.serving.simulated.engine import PROFILES
 
     def report(text: str) -> None:
         say(text, quiet=quiet)
@@ -57,7 +54,10 @@ def serve(  # noqa: PLR0917 - an option each
     if context.args and engine in {"embedded", "simulated"}:
         raise ConfigError(f"{' '.join(context.args)}: arguments after `--` go to vLLM: use --engine vllm")
     if engine == "simulated":
-        pace = None if profile is None else PROFILES[profile].with_slots(slots or PROFILES[profile].slots)
+        from explore_async.cli.profiles import profile_of
+
+        pace = None if profile is None else profile_of(profile)
+        pace = pace.with_slots(slots) if pace is not None and slots is not None else pace
         asyncio.run(keep_simulating(port=port, slots=slots or 256, latency_s=latency, profile=pace, say=report))
         return
     settings = server_settings(
@@ -73,7 +73,13 @@ def serve(  # noqa: PLR0917 - an option each
 
 
 def bench(  # noqa: PLR0917 - an option each
-    endpoints: Annotated[list[str], typer.Argument(metavar="ENDPOINT...", help="URLs of OpenAI-compatible servers")],
+    endpoints: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ENDPOINT...",
+            help="URLs of OpenAI-compatible servers (default: those of the config, OPENAI_BASE_URL)",
+        ),
+    ] = None,
     config: Annotated[
         str, typer.Option("--config", help="a YAML file or a preset, whose prompts are sent")
     ] = "brainstorming",
@@ -85,7 +91,8 @@ def bench(  # noqa: PLR0917 - an option each
         int, typer.Option(min=1, max=100_000, help="without --concurrency: the levels are 1, 4, 16 … up to this")
     ] = 256,
     requests: Annotated[
-        int, typer.Option(min=1, help="the fewest requests of a level; a level sends at least twice its concurrency")
+        int,
+        typer.Option(min=1, help="the fewest requests of a level; a level sends at least three times its concurrency"),
     ] = 16,
     seconds: Annotated[float, typer.Option(min=0.1, help="the time after which a level sends no more requests")] = 60.0,
     max_tokens: Annotated[
@@ -94,9 +101,7 @@ def bench(  # noqa: PLR0917 - an option each
     seed: Annotated[
         int | None, typer.Option(min=0, help="the same seed sends the same prompts (default: random)")
     ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option(metavar="NAME", help="the environment variable that holds the API key")
-    ] = None,
+    api_key_env: ApiKeyEnvOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="write the result there, with a plot beside it")
     ] = None,
@@ -104,14 +109,18 @@ def bench(  # noqa: PLR0917 - an option each
     quiet: QuietOption = False,
 ) -> None:
     """Measure endpoints with the prompts of a run: tokens per second and latencies at each concurrency."""
+    from explore_async.cli.endpoints import with_endpoints
     from explore_async.config.load import load
     from explore_async.measuring.command import bench, levels
 
-    recipe, concurrency = load(config), levels(listed, most)
+    settings, concurrency = load(config, endpoint=endpoints), levels(listed, most)
+    operation = with_endpoints(settings.operation, api_key_env, quiet=quiet)
+    if not operation.endpoints:
+        raise ConfigError("bench: name an endpoint, such as http://localhost:8000/v1")
     with terminable():
         document, code = bench(
-            endpoints, recipe, config, model=model, concurrency=concurrency, requests=requests, seconds=seconds,
-            max_tokens=max_tokens, seed=seed, api_key_env=api_key_env, out=out, quiet=quiet,
+            operation.endpoints, settings, config, model=model, concurrency=concurrency, between=listed is None,
+            requests=requests, seconds=seconds, max_tokens=max_tokens, seed=seed, out=out, quiet=quiet,
         )  # fmt: skip
     if as_json:
         print_json(document)

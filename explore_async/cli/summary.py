@@ -44,6 +44,8 @@ def show(result: RunResult, console: Console) -> None:
     if (failed := stats.requests.total_failed) and stats.ending in {"target", "complete"}:
         again = "the same command with --set operation.retry_failed=true sends them again"
         console.print(Text(f"{failed} requests failed for good, and their examples are missing: {again}."))
+    if advice := stats.requests.cut_advice:
+        console.print(Text(f"{advice[0].upper()}{advice[1:]} (`run --adopt` takes the change over).", style="yellow"))
     if not result.kept:
         console.print(Text("No example was kept: decisions.jsonl has the reasons.", style="bold yellow"))
     for name, content in (

@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -24,7 +23,8 @@ _TO_REMOVE = {
     "operation.checkpoint_every": "no longer a setting: a run writes a checkpoint every 20,000 judged examples",
 }
 """Keys of config.json or of earlier versions that a config does not have, and why. * is a position in a list."""
-_TEMPLATE = "template.yaml"
+TEMPLATE = "template"
+"""The preset that `init` prints, which is no preset for a run."""
 
 
 def presets() -> dict[str, Path]:
@@ -71,17 +71,6 @@ def server(document: dict[str, Any]) -> ServerSettings:
         raise ConfigError("; ".join(_complaint(detail) for detail in error.errors())) from error
 
 
-def template(domain: str) -> str:
-    """A commented config, for a domain of the user's own."""
-    text = presets()[Path(_TEMPLATE).stem].read_text(encoding="utf-8")
-    return text.replace("My domain", _quoted(domain))
-
-
-def _quoted(text: str) -> str:
-    """The text as a YAML scalar: in quotes where it needs them, with line breaks as escapes."""
-    return yaml.safe_dump(text, allow_unicode=text.isprintable(), width=10_000).removesuffix("...\n").removesuffix("\n")
-
-
 def _find(config: str) -> Path:
     path = Path(config)
     if path.is_file() or (path.is_fifo() and path.is_relative_to("/dev")):  # /dev/stdin, <(...)
@@ -91,7 +80,7 @@ def _find(config: str) -> Path:
     known = presets()
     if config in known:
         return known[config]
-    names = [name for name in known if name != Path(_TEMPLATE).stem]
+    names = [name for name in known if name != TEMPLATE]
     hint = _suggestion(config, names)
     raise ConfigError(f"{config}: no such file or preset{hint}; the presets are {', '.join(names)}")
 

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from explore_async.exploration.choice import draw
 from explore_async.exploration.values import Demonstration, Task
-from explore_async.settings.recipe import Recipe
+from explore_async.settings.recipe import Generation, Recipe
 
 ABOUT: Final = ("domain", "description", "task", "reason")
 """The names of the values that every prompt has."""
+
+GLOBALS: Final = ("language", "answer_format", "inputs")
+"""The names of the settings that every template can use."""
+
+EXPLAINED: Final[Mapping[str, str]] = {
+    "domain": "the name of the domain",
+    "description": "its description; may be empty",
+    "task": "the name of the task that the request is about",
+    "reason": "the reason for this task; empty for the domain itself",
+    "count": "how many sub-tasks or examples to ask for",
+    "existing": "names of the sub-tasks that the task has already",
+    "explored": "(level, name) of every task below it, parents first; level 0 is a sub-task of its own",
+    "demonstrations": "examples to show, each with .instruction, .input and .output; "
+    "demonstrations | as_json(inputs=inputs) writes them as completions have them",
+    "topic": "one of the domain's topics, in turn; empty where it has none",
+    "style": "one of the domain's styles, in turn; empty where it has none",
+    "language": "the setting `language`",
+    "answer_format": "json or text: the form that completions are read in",
+    "inputs": "true when examples may have an input",
+}
+"""An explanation of every value that a template may use, for users who write their own."""
 
 
 class TaskView(Protocol):
@@ -66,13 +88,12 @@ def for_generate(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
         "demonstrations": task.demonstrations,
         "topic": in_turn("topic", domain.topics, turn),
         "style": in_turn("style", domain.styles, turn + turn // max(1, len(domain.topics))),
-        "count": _examples_to_ask_for(recipe, turn),
+        "count": examples_to_ask_for(recipe.generation, turn),
     }
 
 
-def _examples_to_ask_for(recipe: Recipe, turn: int) -> int:
+def examples_to_ask_for(generation: Generation, turn: int) -> int:
     """A task's first completion holds up its children, so it has as many as these are shown, and one more."""
-    generation = recipe.generation
     if turn == 0:
         return min(generation.per_request, generation.demonstrations + 1)
     return generation.per_request

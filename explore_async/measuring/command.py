@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
@@ -17,7 +16,6 @@ from explore_async.errors import EXIT_SIGINT, ConfigError, EndpointError, Storag
 from explore_async.measuring.plot import can_plot, plot
 from explore_async.measuring.report import SweepProgress, document, show
 from explore_async.measuring.sweep import Sweep, SweepPlan
-from explore_async.serving.endpoints.values import normalise_url
 from explore_async.settings.operation import EndpointSettings
 from explore_async.settings.run_settings import RecipeConfig
 from explore_async.terminal.reporter import Reporter
@@ -42,27 +40,28 @@ def levels(listed: str | None, most: int) -> tuple[int, ...]:
 
 
 def bench(
-    urls: Sequence[str],
+    endpoints: Sequence[EndpointSettings],
     recipe: RecipeConfig,
     config_name: str,
     *,
     model: str | None,
     concurrency: tuple[int, ...],
+    between: bool,
     requests: int,
     seconds: float,
     max_tokens: int | None,
     seed: int | None,
-    api_key_env: str | None,
     out: Path | None,
     quiet: bool,
 ) -> tuple[dict[str, Any], int]:
     """Runs the sweep; returns its document and the exit code. An interrupted sweep keeps its finished levels."""
     _check(out)
     plan = SweepPlan(
-        endpoints=_endpoints(urls, concurrency[-1], api_key_env),
+        endpoints=tuple(endpoint.model_copy(update={"concurrency": concurrency[-1]}) for endpoint in endpoints),
         model=model,
         recipe=recipe,
         concurrency=concurrency,
+        between=between,
         requests=requests,
         seconds=seconds,
         max_tokens=max_tokens,
@@ -80,7 +79,7 @@ def bench(
         console.print("stopped; the finished levels:" if sweep.levels else "stopped; no level was finished")
     if not quiet:
         show(sweep, console)
-    measurements = document(sweep, config_name, finished=not code and len(sweep.levels) == len(concurrency))
+    measurements = document(sweep, config_name, finished=not code and len(sweep.levels) >= len(concurrency))
     if out is not None and sweep.levels:
         _write(out, measurements, sweep, console if not quiet else None)
     if sweep.levels and not sweep.levels[-1].completed:
@@ -89,16 +88,6 @@ def bench(
             f"concurrency {last.concurrency}: no request was answered. {next(iter(last.first_errors.values()), '')}"
         )
     return measurements, code
-
-
-def _endpoints(urls: Sequence[str], concurrency: int, api_key_env: str | None) -> tuple[EndpointSettings, ...]:
-    for url in urls:
-        normalise_url(url)
-    try:
-        return tuple(EndpointSettings(url=url, concurrency=concurrency, api_key_env=api_key_env) for url in urls)
-    except ValidationError as error:
-        fault = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"--api-key-env: {fault}") from None  # a cause would show what may be a key
 
 
 def _check(out: Path | None) -> None:

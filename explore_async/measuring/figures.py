@@ -94,6 +94,9 @@ class LevelFigures:
     without_usage: int
     """Completions whose tokens the server did not count; their pieces of text are counted instead."""
     output_tokens_per_s: float
+    steady_output_tokens_per_s: float | None
+    """Without the ramps: from the end of the first round of requests until the first place stays empty. None where the
+    level was too short for that."""
     total_tokens_per_s: float
     requests_per_s: float
     ttft_ms: Spread | None
@@ -103,6 +106,12 @@ class LevelFigures:
     server: ServerFigures | None
     client: ClientFigures
     endpoints: tuple[EndpointFigures, ...]
+
+    @property
+    def rate(self) -> float:
+        """Output tokens a second by which levels are compared: without the ramps where that is known."""
+        steady = self.steady_output_tokens_per_s
+        return self.output_tokens_per_s if steady is None else steady
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def plot(levels: Sequence[LevelFigures], title: str, path: Path) -> None:
         figure.suptitle(title)
         rates, first, between = figure.subplots(1, 3)
         concurrency = [level.concurrency for level in levels]
-        rates.plot(concurrency, [level.output_tokens_per_s for level in levels], marker="o")
+        rates.plot(concurrency, [level.rate for level in levels], marker="o")
         rates.set(title="output tokens per second")
         rates.set_ylim(bottom=0)
         for axes, name, label in ((first, "ttft_ms", "time to first token"), (between, "tpot_ms", "time per token")):

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async import __version__
-from explore_async.measuring.bottleneck import diagnose, recommended
+from explore_async.measuring.bottleneck import advice, diagnose, recommended
 from explore_async.measuring.figures import Gauge, LevelFigures, Spread
 from explore_async.measuring.sweep import Sweep
 from explore_async.settings.recipe import SIMULATED
@@ -43,7 +43,7 @@ class SweepProgress:
 
     def measured(self, level: LevelFigures) -> None:
         self._reporter.say(
-            f"concurrency {level.concurrency}: {_number(level.output_tokens_per_s)} output tokens/s, "
+            f"concurrency {level.concurrency}: {_number(level.rate)} output tokens/s, "
             f"{level.completed:,} completions in {level.seconds:,.1f} s"
         )
 
@@ -83,21 +83,14 @@ def show(sweep: Sweep, console: Console) -> None:
             console.print(Text(f"  {level.errors[kind]} {kind}, the first: {error}", style="red"), soft_wrap=True)
     if any(level.without_usage for level in levels):
         console.print("the server does not count the tokens of streams; pieces of text are counted instead")
-    if (best := recommended(levels)) is not None and len(levels) > 1:
-        most = max(levels, key=lambda level: level.output_tokens_per_s)
-        share = best.output_tokens_per_s / most.output_tokens_per_s
-        compared = "the most measured" if best is most else f"{share:.0%} of the most measured (at {most.concurrency})"
-        console.print(
-            f"run --concurrency {best.concurrency}: {_number(best.output_tokens_per_s)} output tokens/s, {compared}",
-            soft_wrap=True,
-            highlight=False,
-        )
+    if len(levels) > 1 and (line := advice(levels)):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _rates(levels: Sequence[LevelFigures]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
     several = any(level.in_flight != level.concurrency for level in levels)
-    heads = ["concur-\nrency", *(["in\nflight"] if several else []), "done", "failed", "output\ntok/s", "all\ntok/s"]
+    heads = ["concur-\nrency", *(["in\nflight"] if several else []), "done", "failed", "output\ntok/s", "steady\ntok/s"]
     heads += ["req/s", "run-\nning", "wait-\ning", "KV", "prefix\nhits", "bottleneck"]
     for head in heads:
         table.add_column(head, justify="left" if head == "bottleneck" else "right")
@@ -109,7 +102,7 @@ def _rates(levels: Sequence[LevelFigures]) -> Table:
             f"{level.completed:,}",
             str(sum(level.errors.values()) or "-"),
             _number(level.output_tokens_per_s),
-            _number(level.total_tokens_per_s),
+            "-" if level.steady_output_tokens_per_s is None else _number(level.steady_output_tokens_per_s),
             _number(level.requests_per_s),
             _mean(None if server is None else server.running),
             _mean(None if server is None else server.waiting),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import orjson
@@ -141,6 +141,12 @@ class StreamedCompletion:
     def tpot_s(self) -> float | None:
         """Seconds for each token after the first; None for a single token."""
         return (self.e2e_s - self.ttft_s) / (self.output_tokens - 1) if self.output_tokens > 1 else None
+
+    def tokens_between(self, begin_s: float, end_s: float) -> float:
+        """Output tokens that arrived between two moments, in seconds since its request: in proportion to the pieces."""
+        moments = [self.ttft_s, *(self.ttft_s + after for after in accumulate(self.gaps_s))]
+        within = sum(begin_s < moment <= end_s for moment in moments)
+        return self.output_tokens * within / len(moments)
 
 
 class _Transcript:

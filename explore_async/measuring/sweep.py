@@ -7,8 +7,10 @@ sent twice. An interrupted sweep keeps the levels that were finished.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from explore_async.errors import (
     RateLimited,
     RequestRejected,
 )
+from explore_async.measuring.bottleneck import between
 from explore_async.measuring.figures import EndpointFigures, LevelFigures, Spread
 from explore_async.measuring.prompts import BenchRequest, bench_requests, limited, of_each_kind
 from explore_async.measuring.streaming import StreamedCompletion, ask
@@ -35,8 +38,8 @@ from rouge_kernels import warm_up
 
 _WARM_UP_TOKENS = 16
 _WARM_UP_TIMEOUT_S = 300.0  # a first request may compile a grammar, or the engine itself
-_ROUNDS = 2
-"""The least requests of a level, as a multiple of those in flight."""
+_ROUNDS = 3
+"""The least requests of a level, as a multiple of those in flight: the first and the last round are ramps."""
 _OVERTIME = 1.0
 """The time to wait for requests in flight at the end of a level, as a multiple of the level's seconds."""
 _SEEDS = 2**31
@@ -44,7 +47,10 @@ _SEEDS = 2**31
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepPlan:
-    """`concurrency` rises. `requests`: the least of a level. After `seconds` a level sends no more of them."""
+    """`concurrency` rises. `requests`: the least of a level. After `seconds` a level sends no more of them.
+
+    `between`: another level is measured at the end, below the one that is best.
+    """
 
     endpoints: tuple[EndpointSettings, ...]
     model: str | None
@@ -54,6 +60,7 @@ class SweepPlan:
     seconds: float
     max_tokens: int | None
     seed: int
+    between: bool = False
 
     def number(self, concurrency: int) -> int:
         return max(self.requests, _ROUNDS * concurrency * len(self.endpoints))
@@ -92,7 +99,9 @@ class Sweep:
         require_sockets(plan.concurrency[-1] * len(plan.endpoints))
         async with open_session() as session:
             clients = [await open_client(endpoint, session) for endpoint in plan.endpoints]
-            for concurrency in plan.concurrency:
+            waiting = deque(plan.concurrency)
+            while waiting:
+                concurrency = waiting.popleft()
                 self._observer.phase(f"concurrency {concurrency}: preparing prompts")
                 number = plan.number(concurrency)
                 requests = await asyncio.to_thread(bench_requests, recipe, number, seed=seeds.randrange(_SEEDS))
@@ -102,10 +111,12 @@ class Sweep:
                     concurrency, clients, requests, model=self.model, seconds=plan.seconds, observer=self._observer
                 )
                 figures = await level.measure()
-                self.levels.append(figures)
+                insort(self.levels, figures, key=lambda level: level.concurrency)
                 self._observer.measured(figures)
                 if not figures.completed:
                     break
+                if plan.between and len(self.levels) == len(plan.concurrency) and (more := between(self.levels)):
+                    waiting.append(more)
 
     async def _warm_up(self, clients: Sequence[EndpointClient], warming: Sequence[BenchRequest]) -> None:
         """Loads grammars, kernels and connections. Raises the error of a request that cannot be answered at all."""
@@ -133,6 +144,14 @@ async def _connect(plan: SweepPlan) -> str:
     return model
 
 
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """A completion, and when its request was sent, in seconds of the level."""
+
+    sent_s: float
+    completion: StreamedCompletion
+
+
 class _Level:
     """One level while it is measured."""
 
@@ -151,13 +170,17 @@ class _Level:
         self._number = len(requests)
         self._seconds = seconds
         self._observer = observer
-        self._completions: list[list[StreamedCompletion]] = [[] for _ in clients]
+        self._completions: list[list[_Timed]] = [[] for _ in clients]
         self._errors: Counter[str] = Counter()
         self._first_errors: dict[str, str] = {}
         self._kinds: Counter[str] = Counter()
         self._in_flight = 0
         self._tokens = 0
         self._began = 0.0
+        self._ended: list[float] = []
+        """When requests ended, in seconds of the level."""
+        self._full_until = math.inf
+        """When the first place stayed empty."""
         # Bodies are written before the clock runs.
         self._waiting = [
             deque((request.kind, request.body(model)) for request in requests[place :: len(clients)])
@@ -194,16 +217,31 @@ class _Level:
                 self._errors[name] += 1
                 self._first_errors.setdefault(name, str(error))
             else:
-                self._completions[place].append(completion)
+                self._completions[place].append(_Timed(elapsed_s, completion))
                 self._tokens += completion.output_tokens
             finally:
                 self._in_flight -= 1
-            ended = sum(map(len, self._completions)) + self._errors.total()
-            rate = self._tokens / (time.perf_counter() - self._began)
-            self._observer.advanced(self._concurrency, ended, self._number, rate)
+            now_s = time.perf_counter() - self._began
+            self._ended.append(now_s)
+            self._observer.advanced(self._concurrency, len(self._ended), self._number, self._tokens / now_s)
+        self._full_until = min(self._full_until, time.perf_counter() - self._began)
+
+    def _steady_rate(self) -> float | None:
+        """Output tokens a second while all places are taken, after as many requests have ended as there are places.
+
+        None where that time holds less than half a completion: it would show a part of the cycle only.
+        """
+        timed = [one for at_endpoint in self._completions for one in at_endpoint]
+        if not timed or len(self._ended) < self._most:
+            return None
+        begin_s, end_s = self._ended[self._most - 1], self._full_until
+        if end_s - begin_s < sum(one.completion.e2e_s for one in timed) / len(timed) / 2:
+            return None
+        tokens = sum(one.completion.tokens_between(begin_s - one.sent_s, end_s - one.sent_s) for one in timed)
+        return tokens / (end_s - begin_s) or None
 
     def _figures(self, seconds: float, watch: Watch) -> LevelFigures:
-        completions = [completion for at_endpoint in self._completions for completion in at_endpoint]
+        completions = [timed.completion for at_endpoint in self._completions for timed in at_endpoint]
         prompt_tokens = sum(completion.prompt_tokens for completion in completions)
         output_tokens = sum(completion.output_tokens for completion in completions)
         per_token = [tpot for completion in completions if (tpot := completion.tpot_s) is not None]
@@ -220,6 +258,7 @@ class _Level:
             output_tokens=output_tokens,
             without_usage=sum(not completion.usage for completion in completions),
             output_tokens_per_s=output_tokens / seconds,
+            steady_output_tokens_per_s=self._steady_rate(),
             total_tokens_per_s=(prompt_tokens + output_tokens) / seconds,
             requests_per_s=len(completions) / seconds,
             ttft_ms=Spread.of((completion.ttft_s for completion in completions), scale=1000),
@@ -230,7 +269,9 @@ class _Level:
             client=watch.client(),
             endpoints=tuple(
                 EndpointFigures(
-                    client.url, len(at_endpoint), sum(completion.output_tokens for completion in at_endpoint) / seconds
+                    client.url,
+                    len(at_endpoint),
+                    sum(timed.completion.output_tokens for timed in at_endpoint) / seconds,
                 )
                 for client, at_endpoint in zip(self._clients, self._completions, strict=True)
             ),

@@ -1,1 +1,1 @@
-"""Estimates the cost of a run by rehearsing it on a virtual clock."""
+"""The cost of a run before it: by arithmetic, and by rehearsing it on a virtual clock."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from explore_async.exploration.values import Event
+from explore_async.planning.expectation import wanted
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, rehearse
 from explore_async.serving.simulated.engine import Profile
@@ -60,27 +63,51 @@ class Plan:
         return warnings
 
 
-def plan(config: RecipeConfig, profile: Profile, engines: int, *, example_tokens: int) -> Plan:
-    """Rehearses the recipe with this number of equal engines. `example_tokens`: the mean length of an example."""
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The rehearsal so far. `share`: how far it is, 0 to 1. `seconds` of the run's own time."""
+
+    requests: int
+    share: float
+    seconds: float
+
+
+def plan(
+    config: RecipeConfig,
+    profile: Profile,
+    engines: int,
+    *,
+    example_tokens: int,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Plan:
+    """Rehearses the recipe with this number of equal engines. `example_tokens`: the mean length of an example. `report`
+    gets the progress after each request.
+    """
     slots = profile.slots * engines
     recipe = config.resolved(model=SIMULATED, slots=slots)
     fleet = Fleet([profile] * engines, seed=recipe.seed, example_tokens=example_tokens)
-    made = rehearse(recipe, fleet, most_requests=ENOUGH_REQUESTS)
+    aim = wanted(recipe)
+
+    def observe(made: Rehearsal, _events: Sequence[Event]) -> None:
+        share = max(len(made.steps) / ENOUGH_REQUESTS, made.kept / aim if aim else 0.0)
+        report(Progress(len(made.steps), min(1.0, share), made.steps[-1].committed_at))
+
+    made = rehearse(recipe, fleet, most_requests=ENOUGH_REQUESTS, observe=observe)
     return _extrapolated(made, recipe, engines, slots)
 
 
 def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> Plan:
     times, kept = 1.0, made.kept
     seconds = made.seconds
-    if not made.complete and (wanted := _wanted(recipe)):
+    if not made.complete and (aim := wanted(recipe)):
         half = len(made.steps) // 2
         later = made.steps[half:]
         gained = sum(step.kept for step in later)
         if gained:
-            more = max(0.0, (wanted - made.kept) / gained)  # in multiples of the second half
+            more = max(0.0, (aim - made.kept) / gained)  # in multiples of the second half
             seconds += more * (made.seconds - made.steps[half].committed_at)
             times = 1 + more * len(later) / len(made.steps)
-            kept = wanted
+            kept = aim
     busy = sum(first.running * (second.at - first.at) for first, second in pairwise(made.samples))
     return Plan(
         engines=engines,
@@ -96,13 +123,3 @@ def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> 
         explored_s=made.explored_at,
         busy=busy / (slots * made.seconds) if made.seconds else 0.0,
     )
-
-
-def _wanted(recipe: Recipe) -> int:
-    """Examples that the recipe asks for, with the largest possible tree."""
-    tasks, in_all = len(recipe.domains), 0
-    for depth in range(recipe.exploration.depth + 1):
-        cap = recipe.targets.cap_at(depth)
-        in_all += tasks * (recipe.targets.examples or 0 if cap is None else cap)
-        tasks *= recipe.exploration.breadth_at(depth)
-    return in_all if recipe.targets.examples is None else min(recipe.targets.examples, in_all)

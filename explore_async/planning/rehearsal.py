@@ -98,11 +98,12 @@ def rehearse(
     *,
     concurrency: int | None = None,
     most_requests: int | None = None,
-    observe: Callable[[Sequence[Event]], None] = lambda _: None,
+    observe: Callable[[Rehearsal, Sequence[Event]], None] = lambda _made, _events: None,
 ) -> Rehearsal:
     """Rehearses the run, or its first `most_requests`.
 
-    `concurrency`: of each engine; None lets the pool find it out. `observe` gets the events of each commit.
+    `concurrency`: of each engine; None lets the pool find it out. `observe` gets the record so far and the events of
+    each commit.
     """
     warm_up()  # no coroutine should wait for the disk
     recipe = recipe.model_copy(update={"model": MODEL, "models": {}})
@@ -115,7 +116,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
     fleet: Fleet,
     concurrency: int | None,
     most_requests: int | None,
-    observe: Callable[[Sequence[Event]], None],
+    observe: Callable[[Rehearsal, Sequence[Event]], None],
 ) -> Rehearsal:
     recipe = explorer.recipe
     made, now = Rehearsal(), asyncio.get_running_loop().time
@@ -130,7 +131,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
         assert isinstance(stored.outcome, Completion)
         made.steps.append(_step(request, stored.outcome, events, explorer.kept - made.kept, now()))
         made.kept = explorer.kept
-        observe(events)
+        observe(made, events)
         if not explorer.explored:
             made.explored_at = now()
         if len(made.steps) == most_requests:

@@ -31,8 +31,8 @@ def show(plan: Plan, profile: str, console: Console) -> None:
     table.add_row("requests", f"{plan.requests:,}" + _rehearsed(plan))
     table.add_row("prompt tokens", f"{plan.prompt_tokens:,}, of which cached {plan.cached_tokens:,}")
     table.add_row("completion tokens", f"{plan.answer_tokens:,}  ({plan.answer_tokens / plan.seconds:,.0f} a second)")
-    table.add_row("trees complete after", _time(plan.explored_s))
-    table.add_row("wall time", _time(plan.seconds))
+    table.add_row("trees complete after", duration(plan.explored_s))
+    table.add_row("wall time", duration(plan.seconds))
     table.add_row("GPU hours", f"{plan.gpu_hours:,.2f}")
     table.add_row("slots busy", f"{plan.busy:.0%}")
     console.print(table)
@@ -44,5 +44,5 @@ def _rehearsed(plan: Plan) -> str:
     return "" if plan.rehearsed == plan.requests else f"  ({plan.rehearsed:,} rehearsed, the rest extrapolated)"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))

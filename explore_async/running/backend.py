@@ -43,7 +43,9 @@ def check_operation(operation: Operation) -> None:
     }
     configured = [name for name, place in places.items() if place]
     if not configured:
-        raise ConfigError(f"no endpoint: give --endpoint URL, or {' or '.join(places)} in the config")
+        raise ConfigError(
+            f"no endpoint: give --endpoint URL, or {' or '.join(places)} in the config, or set OPENAI_BASE_URL"
+        )
     if len(configured) > 1:
         raise ConfigError(f"{' and '.join(configured)}: give only one of them")
 

@@ -48,6 +48,7 @@ async def run(
     A cancelled run can be resumed. Raises an ExploreError where the run cannot begin or go on.
     """
     _check_arguments(settings, mode, handle_signals=handle_signals)
+    _refuse_unfilled(settings)
     observer = observer if observer is not None else SilentObserver()
     if mode != "offline":
         check_operation(settings.operation)
@@ -79,6 +80,15 @@ async def run(
                 handle_signals=handle_signals,
                 tune_collector=tune_collector,
             ).to_end()
+
+
+def _refuse_unfilled(settings: RunSettings) -> None:
+    """Raises ConfigError where a text of `init` still stands in place of the user's own."""
+    if places := settings.places_to_fill():
+        raise ConfigError(
+            f"{', '.join(places)}: write your own text in place of REPLACE ME, or remove the entry "
+            "(prompts show these texts to the model)"
+        )
 
 
 def _read_known(against: Sequence[KnownTexts]) -> tuple[tuple[ResolvedKnownTexts, ...], list[tuple[str, str]]]:

@@ -10,7 +10,7 @@ from explore_async.running.observer import Snapshot
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
-from explore_async.running.tally import Tally
+from explore_async.running.tally import Tally, cut_advice
 from explore_async.settings.recipe import SIMULATED
 
 
@@ -62,7 +62,8 @@ class RunStatus:
                 f"the endpoints have room, but a window of {self._recipe.window} allows {self._backend.capacity} "
                 "requests at once: start a run with a wider --window"
             )
-        return "; ".join(endpoint.trouble for endpoint in pool.endpoints if endpoint.trouble)
+        at_endpoints = "; ".join(endpoint.trouble for endpoint in pool.endpoints if endpoint.trouble)
+        return at_endpoints or cut_advice(self._tally.requests, self._tally.cut)
 
     def stats(self, ending: Ending) -> RunStats:
         performer = None if self.performer is None else self.performer.statistics()

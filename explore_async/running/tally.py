@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeVar
 
+from explore_async.exploration.kinds import KINDS
 from explore_async.exploration.values import (
     Completion,
     Event,
@@ -21,6 +22,10 @@ from explore_async.exploration.values import (
 )
 from explore_async.settings.recipe import SIMULATED
 
+MANY_CUT = 0.05
+"""The share of a stage's completions that may be cut before it is told: some models never end now and then."""
+_A_FEW = 2
+
 _Key = TypeVar("_Key", int, str)
 
 
@@ -30,7 +35,17 @@ class RequestCounts:
 
     by_kind: Mapping[str, int]
     failed: Mapping[str, int]
-    cut_by_length: int
+    cut: Mapping[str, int]
+    """Completions that ended at their limit of tokens, by kind."""
+
+    @property
+    def cut_by_length(self) -> int:
+        return sum(self.cut.values())
+
+    @property
+    def cut_advice(self) -> str:
+        """The settings to change where many completions are cut at their limit of tokens; empty where few are."""
+        return cut_advice(self.by_kind, self.cut)
 
     @property
     def total(self) -> int:
@@ -127,7 +142,7 @@ class Tally:
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self.cut_by_length = 0
+        self.cut: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
         self.tasks: Counter[str] = Counter()
         self.tasks_by_depth: Counter[int] = Counter()
@@ -154,7 +169,7 @@ class Tally:
             self.tokens["prompt"] += outcome.prompt_tokens
             self.tokens["completion"] += outcome.completion_tokens
             self.tokens["cached"] += outcome.cached_tokens
-            self.cut_by_length += outcome.finish_reason == "length"
+            self.cut[request.kind] += outcome.finish_reason == "length"
             self.simulated |= outcome.model == SIMULATED
         for event in events:
             self._count(event)
@@ -190,7 +205,7 @@ class Tally:
     def counts(self, *, surplus: int) -> Counts:
         """The counts at this moment. `surplus`: examples read and not judged, as their tasks were full."""
         return Counts(
-            RequestCounts(_in_order(self.requests), _in_order(self.failures), self.cut_by_length),
+            RequestCounts(_in_order(self.requests), _in_order(self.failures), _in_order(+self.cut)),
             TokenCounts(self.tokens["prompt"], self.tokens["completion"], self.tokens["cached"]),
             TaskCounts(
                 _in_order(self.tasks),
@@ -201,6 +216,17 @@ class Tally:
             ),
             ExampleCounts(self.kept, _in_order(self.dropped), surplus),
         )
+
+
+def cut_advice(requests: Mapping[str, int], cut: Mapping[str, int]) -> str:
+    """Advice where more than a twentieth of the completions of a stage were cut. Both counts are by kind."""
+    for stage, setting in (("generation", "generation.per_request"), ("exploration", "exploration.step")):
+        kinds = [kind.name for kind in KINDS.values() if kind.sampling == stage]
+        number, were_cut = (sum(counts.get(kind, 0) for kind in kinds) for counts in (requests, cut))
+        if were_cut > max(_A_FEW, MANY_CUT * number):
+            limit = f"sampling.{stage}.max_tokens"
+            return f"{were_cut:,} of {number:,} completions were cut at {limit}: raise it, or lower {setting}"
+    return ""
 
 
 def _in_order(counts: Counter[_Key]) -> dict[_Key, int]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from explore_async.settings.base import Argument, Settings
+from explore_async.settings.base import Argument, FromText, Settings
 
 WINDOW_PER_FOUND_SLOT = 8
 """Least window for each request in flight, where the concurrency of an endpoint is found out. With less, one slow
@@ -15,6 +15,8 @@ completion leaves the servers idle.
 """
 ASSUMED_SLOTS = 256
 """Requests that an endpoint is assumed to process at once, where its concurrency is found out: vLLM's default."""
+OPENAI_API_KEY = "OPENAI_API_KEY"
+"""The variable of OpenAI's clients for a key. It goes to no endpoint that is not theirs or named for it."""
 _SHORTEST_KEY = 20
 
 NO_SECRETS = (
@@ -50,7 +52,7 @@ def _is_like_a_key(name: str) -> bool:
     return mixed and len(name) >= _SHORTEST_KEY
 
 
-class EndpointSettings(Settings):
+class EndpointSettings(FromText):
     """An endpoint that a run asks."""
 
     url: Annotated[str, AfterValidator(_http_url)]
@@ -69,11 +71,6 @@ class EndpointSettings(Settings):
     model: str | dict[str, str] | None = None
     """The name under which this endpoint serves the run's model, where it differs. Where the run has several models: a
     mapping from the run's names to the names at this endpoint; None means that the names are the same."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _url_alone(cls, data: Any) -> Any:
-        return {"url": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")
     def _one_key(self) -> EndpointSettings:

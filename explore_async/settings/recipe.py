@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 import orjson
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
-from explore_async.settings.base import Argument, Settings
+from explore_async.settings.base import Argument, FromText, Settings
 
 Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
 """The kind of a request: what it asks for."""
@@ -49,17 +49,12 @@ class SeedTask(Settings):
         return 1 + max(task.height for task in self.tasks) if self.tasks else 0
 
 
-class KnownTexts(Settings):
+class KnownTexts(FromText):
     """Data that new examples have to differ from: a file, a run directory or a data directory."""
 
     path: Argument
     """In a config file: relative to its folder."""
     field: Annotated[str, Field(min_length=1)] = "instruction"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _path_alone(cls, data: Any) -> Any:
-        return {"path": data} if isinstance(data, str) else data
 
 
 class ResolvedKnownTexts(KnownTexts):
@@ -91,25 +86,27 @@ class Domain(Settings):
             waiting += node.tasks
 
 
+_Breadth: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
+
+
+def _in_list(breadth: Any) -> Any:
+    return [breadth] if isinstance(breadth, int) else breadth
+
+
 class Exploration(Settings):
     """The shape of the trees."""
 
     depth: Annotated[int, Field(ge=0, le=10)] = 2
     """Levels below the root; 0 generates for the root alone (Self-Instruct)."""
-    breadth: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = (8, 6)
+    breadth: Annotated[
+        tuple[_Breadth, ...], BeforeValidator(_in_list, json_schema_input_type=_Breadth | tuple[_Breadth, ...])
+    ] = (8, 6)
     """Most children of a task, by its depth; the last value holds for all deeper tasks."""
     step: Annotated[int, Field(ge=1, le=50)] = 3
     """Most sub-tasks of one request."""
     attempts: Annotated[int, Field(ge=1, le=20)] = 2
     """A task gets no more sub-tasks after this many requests in a row brought nothing new."""
     order: Literal["depth_first", "breadth_first"] = "depth_first"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_breadth_for_all(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("breadth"), int):
-            return {**data, "breadth": [data["breadth"]]}
-        return data
 
     @model_validator(mode="after")
     def _some_breadth(self) -> Exploration:
@@ -126,7 +123,9 @@ class Generation(Settings):
     """Requests for examples."""
 
     per_request: Annotated[int, Field(ge=1, le=100)] = 10
+    """Examples in one request. sampling.generation.max_tokens has to hold them all."""
     demonstrations: Annotated[int, Field(ge=0, le=20)] = 2
+    """Examples that each prompt shows."""
     inputs: bool = True
     """True: examples may have an input beside the instruction. Small models do better without."""
     exhausted_after: Annotated[int, Field(ge=1)] = 3
@@ -213,23 +212,30 @@ class RecipeFields(Settings):
     """Also that of the run directory below runs/, so without a slash and not beginning with a dot."""
     description: str = ""
     seed: int = 0
+    """Another seed, another dataset."""
     model: str | None = None
     """The logical model; None takes the one that the endpoints serve at the first start."""
     models: dict[Kind, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
     """Other logical models, for some kinds of requests."""
     domains: Annotated[tuple[Domain, ...], Field(min_length=1)]
+    """Each is a tree of tasks."""
     against: tuple[KnownTexts, ...] = ()
+    """Data that a new example must not be a near-duplicate of: files, run directories, imported data."""
     language: Annotated[str, Field(min_length=1)] = "English"
+    """The language of the data: any."""
     answer_format: Literal["json", "text"] = "json"
+    """json: guided by a schema. text: plain text with markers, which takes fewer tokens."""
     exploration: Exploration = Exploration()
     generation: Generation = Generation()
     targets: Targets
     filters: Filters = Filters()
     sampling: Samplings = Samplings()
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+    """Goes to the server unchanged: settings of the chat template, options of the engine."""
     prompts: dict[Kind, str] = Field(default_factory=dict)
     """Template texts that replace the packaged ones. In a config file: the folder that holds them."""
     window: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = "auto"
+    """The most requests that are not yet committed. auto: 12 times the slots of all endpoints, at the first start."""
     lag: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")

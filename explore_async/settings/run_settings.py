@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any, Final
 
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import Recipe, RecipeFields, ResolvedKnownTexts
 
 WINDOW_PER_SLOT = 12
 LONGEST_LAG = 16
+REPLACE_ME: Final = "REPLACE ME"
+"""The beginning of a text in the config that `init` prints, where the user's own has to stand."""
 
 
 class RecipeConfig(RecipeFields):
@@ -38,3 +42,17 @@ class RunSettings(RecipeConfig):
     """The content of a config file: the recipe at the top level, the operation under its own key."""
 
     operation: Operation = Operation()
+
+    def places_to_fill(self) -> list[str]:
+        """The settings that still hold a text of `init` in place of the user's own, by their dotted names."""
+        return list(_placeholders(self.model_dump(include={"domains"}), ""))
+
+
+def _placeholders(value: Any, where: str) -> Iterator[str]:
+    match value:
+        case str() if value.startswith(REPLACE_ME):
+            yield where
+        case dict() | list() | tuple():
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            for name, part in parts:
+                yield from _placeholders(part, f"{where}.{name}" if where else str(name))

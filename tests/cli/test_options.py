@@ -11,7 +11,6 @@ from explore_async.cli import choices
 from explore_async.curation.exporting import ORIGINAL
 from explore_async.curation.sampling import METHODS
 from explore_async.curation.trainer_formats import SHAPES
-from explore_async.serving.simulated.engine import PROFILES
 from rouge_kernels import TOKENIZERS
 
 
@@ -20,7 +19,6 @@ from rouge_kernels import TOKENIZERS
     [
         (choices.Format, [*SHAPES, ORIGINAL]),
         (choices.Method, METHODS),
-        (choices.Profile, PROFILES),
         (choices.TokenizerName, TOKENIZERS),
     ],
 )

@@ -281,14 +281,6 @@ def test_a_folder_of_prompts_lies_beside_its_config(tmp_path: Path) -> None:
         config.load(path)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_the_template_holds_any_domain(domain: str) -> None:
-    """The printed config is YAML whose domain is the text that was typed, to the character."""
-    document = yaml.safe_load(config.template(domain))
-    assert document["domains"][0]["name"] == domain
-    RunSettings.model_validate(document)
-
-
 def test_annotations_are_looked_into() -> None:
     """The table above is found by types: a settings model hides behind a tuple, an Annotated or a None all the same."""
     found = {name for name in leaves(RunSettings) if name.count(".") > 1}

@@ -24,7 +24,7 @@ GAUGE = {"mean": float, "most": float}
 LEVEL = {
     "concurrency": int, "in_flight": int, "asked": int, "completed": int, "errors": dict, "first_errors": dict,
     "kinds": dict, "seconds": float, "prompt_tokens": int, "output_tokens": int, "without_usage": int,
-    "output_tokens_per_s": float, "total_tokens_per_s": float, "requests_per_s": float,
+    "output_tokens_per_s": float, "steady_output_tokens_per_s": float, "total_tokens_per_s": float, "requests_per_s": float,
     "ttft_ms": SPREAD, "tpot_ms": SPREAD, "itl_ms": SPREAD, "e2e_ms": SPREAD,
     "server": {"running": GAUGE, "waiting": GAUGE, "kv_usage": GAUGE, "preemptions": float, "prefix_hit_share": float},
     "client": {"cpu_share": float, "loop_lag_p99_ms": float},
@@ -36,7 +36,16 @@ DOCUMENT = {
     "simulated": bool, "config": str, "seed": int, "max_tokens": int,
     "levels": [LEVEL], "recommended_concurrency": int,
 }  # fmt: skip
-MAY_BE_NULL = {"server", "running", "waiting", "kv_usage", "prefix_hit_share", "max_tokens", "tpot_ms"}
+MAY_BE_NULL = {
+    "server",
+    "running",
+    "waiting",
+    "kv_usage",
+    "prefix_hit_share",
+    "max_tokens",
+    "tpot_ms",
+    "steady_output_tokens_per_s",
+}
 
 
 def check(value: Any, shape: Any, name: str = "") -> None:
@@ -91,7 +100,7 @@ async def test_the_command_measures_a_simulated_server(tmp_path):
     assert out.with_suffix(".svg").exists() or "matplotlib" in result.stderr
     assert (found["finished"], found["model"], found["seed"], found["max_tokens"]) == (True, "simulated", 5, 200)
     few, many = found["levels"]
-    for one, number in ((few, 4), (many, 32)):
+    for one, number in ((few, 6), (many, 48)):
         assert one["asked"] == one["completed"] == sum(one["kinds"].values()) == number
         assert one["errors"] == {}
         assert one["output_tokens_per_s"] == pytest.approx(one["output_tokens"] / one["seconds"])
@@ -108,23 +117,48 @@ async def test_the_command_measures_a_simulated_server(tmp_path):
 
 
 async def test_figures_are_those_of_the_servers_pace():
-    """8 completions of 40 tokens, 4 at a time, each of 0.1 s + 9 x 0.02 s: no time is less than the server took, the
+    """12 completions of 40 tokens, 4 at a time, each of 0.1 s + 9 x 0.02 s: no time is less than the server took, the
     times fit together, and two endpoints take even shares.
     """
     async with streaming(paced(0.1, 0.02, 10, 40)) as one, streaming(paced(0.1, 0.02, 10, 40)) as other:
         found = (await sweep(one)).levels[0]
         both = (await sweep(one, other, requests=12)).levels[0]
-    assert found.seconds > 2 * 0.27
-    assert found.output_tokens_per_s == pytest.approx(320 / found.seconds)
+    assert found.seconds > 3 * 0.27
+    assert found.output_tokens_per_s == pytest.approx(480 / found.seconds)
     assert found.ttft_ms.p50 > 98
     assert found.e2e_ms.p50 > 270
     streamed_ms = found.e2e_ms.mean - found.ttft_ms.mean
     assert found.tpot_ms.mean == pytest.approx(streamed_ms / 39)
     assert found.itl_ms.mean * 9 == pytest.approx(streamed_ms, rel=0.5)
     assert found.itl_ms.mean * 9 <= streamed_ms + 1e-6
-    assert [one.completed for one in both.endpoints] == [8, 8]
+    assert [one.completed for one in both.endpoints] == [12, 12]
     assert both.in_flight == 8
     assert found.server is None
+
+
+async def test_ramps_do_not_count():
+    """A level of 4 at a time, whose last request is alone for a long time: the whole rate sinks, the steady rate is that
+    of the time when all 4 were under way.
+    """
+    steady = paced(0.05, 0.02, 6, 30)
+    scripts = [steady] * 23 + [paced(3.0, 0.02, 6, 30)]
+    async with streaming(*[steady] * 3, *scripts) as url:  # three to warm up
+        found = (await sweep(url, requests=24)).levels[0]
+    assert found.completed == 24
+    assert found.output_tokens_per_s == pytest.approx(24 * 30 / found.seconds)
+    assert found.steady_output_tokens_per_s > 1.5 * found.output_tokens_per_s
+    assert found.steady_output_tokens_per_s < 4 * 30 / 0.15 * 1.2
+    assert found.rate == found.steady_output_tokens_per_s
+
+
+async def test_a_level_between_is_measured_last():
+    """Three levels of a server that is no faster with 16 than with 4 find one between the best and the one below it."""
+    async with streaming(paced(0.05, 0.01, 3, 9)) as url:
+        swept = await sweep(url, requests=6, concurrency=(1, 8), between=True)
+    levels = [level.concurrency for level in swept.levels]
+    assert levels == sorted(levels)
+    assert set(levels) >= {1, 8}
+    assert len(levels) <= 3
 
 
 async def test_what_the_engine_says_of_itself_is_read_while_the_level_is_whole():

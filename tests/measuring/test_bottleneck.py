@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explore_async.errors import ConfigError
-from explore_async.measuring.bottleneck import diagnose, recommended
+from explore_async.measuring.bottleneck import WORTH, advice, between, diagnose, recommended
 from explore_async.measuring.command import levels
 from explore_async.measuring.figures import ClientFigures, Gauge, LevelFigures, ServerFigures, Spread, percentile
 
@@ -45,7 +45,7 @@ def level(concurrency: int, rate: float, **changes) -> LevelFigures:
     whole = LevelFigures(
         concurrency=concurrency, in_flight=concurrency, asked=16, completed=16, errors={}, first_errors={}, kinds={},
         seconds=1.0, prompt_tokens=1, output_tokens=1, without_usage=0, output_tokens_per_s=rate,
-        total_tokens_per_s=rate, requests_per_s=1.0, ttft_ms=None, tpot_ms=None, itl_ms=None, e2e_ms=None,
+        steady_output_tokens_per_s=None, total_tokens_per_s=rate, requests_per_s=1.0, ttft_ms=None, tpot_ms=None, itl_ms=None, e2e_ms=None,
         server=CALM, client=IDLE, endpoints=(),
     )  # fmt: skip
     return replace(whole, **changes)
@@ -84,12 +84,60 @@ def test_a_level_without_answers_says_nothing():
 
 
 def test_the_lowest_level_that_gives_nearly_the_most_is_recommended():
-    """95 % of it; none where nothing was answered."""
+    """No other beats it by a tenth; none where nothing was answered. The steady rate counts, where there is one."""
     found = recommended([level(1, 100), level(4, 960), level(16, 1000), level(64, 400)])
     assert found is not None
     assert found.concurrency == 4
+    found = recommended([level(1, 100), level(4, 960, steady_output_tokens_per_s=800), level(16, 1000)])
+    assert found is not None
+    assert found.concurrency == 16
     assert recommended([level(1, 0, completed=0)]) is None
     assert recommended([]) is None
+
+
+@given(
+    st.lists(st.integers(1, 10_000), min_size=2, max_size=6),
+    st.lists(st.sampled_from([0.0, 0.2, 3.0]), min_size=6, max_size=6),
+)
+def test_no_two_lines_contradict_each_other(rates: list[int], waits: list[float]):
+    """The recommended level has no room below another; where requests wait there, the advice says so and names fewer; and
+    a level below it has room, or requests wait at it too.
+    """
+    found = [
+        level(4**power, rate, server=replace(CALM, running=Gauge(0.9 * 4**power, 4**power), waiting=Gauge(wait, 9)))
+        for power, (rate, wait) in enumerate(zip(rates, waits, strict=False))
+    ]
+    best = recommended(found)
+    assert best is not None
+    bottlenecks = {one.concurrency: verdict.bottleneck for one, verdict in zip(found, diagnose(found), strict=True)}
+    for one in found:
+        if one.concurrency < best.concurrency:
+            assert bottlenecks[one.concurrency] in {"room", "queue"}
+    assert max(rates) < WORTH * best.rate
+    line = advice(found)
+    assert f"--concurrency {best.concurrency}:" in line
+    assert ("some requests wait" in line) is (bottlenecks[best.concurrency] == "queue")
+    assert ("--most" in line) is (bottlenecks[best.concurrency] == "room")
+    if bottlenecks[best.concurrency] == "room":
+        assert best is found[-1]
+
+
+def test_a_level_between_is_measured_where_it_tells_more():
+    """A full engine runs a number of requests at once: that one, at each endpoint. Else the middle, by ratio. None where
+    the best is the lowest, has room, is near the one below, or was held back by this process.
+    """
+    full = replace(CALM, running=Gauge(40.0, 48.0), waiting=Gauge(16.0, 20.0))
+    assert between([level(1, 100), level(16, 1000), level(64, 2000, server=full), level(256, 2000, server=full)]) == 40
+    assert (
+        between([level(16, 1000), level(64, 2000, in_flight=128, server=replace(full, running=Gauge(80, 96)))] * 1)
+        == 40
+    )
+    assert between([level(16, 1000), level(64, 1990), level(256, 2000)]) == 32
+    assert between([level(16, 1000), level(64, 1001)]) is None
+    assert between([level(16, 1000), level(64, 3000)]) is None
+    assert between([level(40, 1000), level(64, 2000, server=full)]) is None
+    assert between([level(16, 1000), level(64, 2000, client=ClientFigures(0.95, 1.0)), level(256, 2000)]) is None
+    assert between([level(16, 0, completed=0)]) is None
 
 
 @pytest.mark.parametrize(

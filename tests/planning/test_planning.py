@@ -15,9 +15,10 @@ import pytest
 from explore_async.errors import EndpointError
 from explore_async.planning.clock import run_virtually
 from explore_async.planning.fleet import Fleet
-from explore_async.planning.plan import plan
+from explore_async.planning.plan import Progress, plan
 from explore_async.planning.rehearsal import rehearse
-from explore_async.serving.simulated.engine import PROFILES, Profile
+from explore_async.serving.simulated.engine import Profile
+from explore_async.serving.simulated.profiles import PROFILES
 from explore_async.settings.recipe import Recipe
 from explore_async.settings.run_settings import RecipeConfig
 
@@ -129,6 +130,15 @@ def test_the_command() -> None:
     refused = subprocess.run([*command, "--profile", "abacus"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert next(iter(PROFILES)) in refused.stderr
+
+
+def test_a_plan_tells_how_far_it_is() -> None:
+    """Requests and the run's own time grow, and the share ends at 1 where all examples are kept."""
+    seen: list[Progress] = []
+    made = plan(recipe_config(), SMALL, 1, example_tokens=50, report=seen.append)
+    assert [at.requests for at in seen] == list(range(1, made.rehearsed + 1))
+    assert all(before.seconds <= after.seconds and before.share <= after.share for before, after in pairwise(seen))
+    assert seen[-1].share == 1.0
 
 
 def test_an_answer_that_no_run_would_wait_for_is_told() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from support.cli import DERIVED, check_counts, config, derived, explore, finished, launch
+from support.cli import DERIVED, check_counts, config, derived, explore, filled, finished, launch
 from support.misbehaving import (
     CLOSED_AFTER_HEADERS,
     CLOSED_AT_ONCE,
@@ -406,7 +406,7 @@ async def test_dry_run_and_init(tmp_path: Path) -> None:
         assert word in shown.stdout
     assert not (tmp_path / "run").exists()
     printed = await explore("init", 'Cook: "slow" food')
-    (tmp_path / "mine.yaml").write_text(printed.stdout)
+    (tmp_path / "mine.yaml").write_text(filled(printed.stdout))
     async with SimulatedServer() as server:
         result = await explore(
             *("run", tmp_path / "mine.yaml", "--endpoint", server.url, "--out", tmp_path / "run"),

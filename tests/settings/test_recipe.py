@@ -98,16 +98,6 @@ def test_overrides_reach_everything(tmp_path: Path) -> None:
             config.load(str(path), [wrong])
 
 
-@pytest.mark.parametrize(
-    "domain", ["Cook", 'A "quoted" one: with colon', "用中文写作", "- dash", "two\nlines", "yes", "#"]
-)
-def test_the_template_takes_any_domain(tmp_path: Path, domain: str) -> None:
-    """`init` prints a config whose domain is what was typed, whatever YAML makes of such text."""
-    path = tmp_path / "c.yaml"
-    path.write_text(config.template(domain), encoding="utf-8")
-    assert config.load(str(path)).domains[0].name == domain
-
-
 def test_prompts_of_ones_own(tmp_path: Path) -> None:
     """A folder of templates becomes part of the recipe; a faulty one, or one that reaches for Python, is refused."""
     folder = tmp_path / "prompts"

@@ -134,6 +134,11 @@ def in_process(*arguments: str | Path) -> Finished:
     return Finished(*(ending.value.code or 0, *(one.buffer.getvalue().decode() for one in (stdout, stderr))))
 
 
+def filled(config: str) -> str:
+    """What `init` prints, as if a user had written a text of their own into each place."""
+    return config.replace("REPLACE ME: ", "Something about ")
+
+
 def derived(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in DERIVED}
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 
 from explore_async.errors import ConfigError
-from explore_async.settings.operation import EndpointSettings
+from explore_async.settings.operation import OPENAI_API_KEY, EndpointSettings
 
 SHORTEST_SECRET = 16
 """Characters. A model may write a shorter key ("EMPTY", "token-abc123") by chance."""
@@ -61,6 +61,8 @@ def key_advice(endpoint: EndpointSettings) -> str:
     """Advice for a key that was rejected."""
     if where := endpoint.api_key_file or endpoint.api_key_env:
         return f"Check the key in {where}"
+    if os.environ.get(OPENAI_API_KEY):
+        return f"{OPENAI_API_KEY} goes to OPENAI_BASE_URL alone: --api-key-env {OPENAI_API_KEY} sends it here, too"
     return "Name the variable that holds one in api_key_env, or the file in api_key_file"
 
 

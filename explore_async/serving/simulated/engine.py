@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
-from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +39,6 @@ class Profile:
         """
         step_s = self.step_s + requests * self.request_s
         return requests / (step_s + requests * prompt_tokens / answer_tokens * self.prefill_s)
-
-
-_H100_BYTES_PER_S: Final = 3.35e12 * 0.75
-_H100_FLOPS: Final = 990e12 * 0.5
-_H100_CACHE: Final = 0.9 * 80e9
-_ANCHOR_SLOTS: Final = 256
-
-
-def _h100(tokens_per_s: float, *, weights: float, active: float, kv_bytes: float) -> Profile:
-    """One H100 that makes `tokens_per_s` output tokens per second at 256 requests.
-
-    The rest is estimated: a single request waits for the active weights (billions of parameters, two bytes each, at
-    three quarters of the memory's speed), a prompt token takes two operations per parameter (at half the peak speed),
-    and the cache gets what the weights leave of nine tenths of 80 GB.
-    """
-    step_s = 2e9 * active / _H100_BYTES_PER_S
-    return Profile(
-        slots=_ANCHOR_SLOTS,
-        step_s=step_s,
-        request_s=1 / tokens_per_s - step_s / _ANCHOR_SLOTS,
-        prefill_s=2e9 * active / _H100_FLOPS,
-        kv_tokens=int((_H100_CACHE - 2e9 * weights) / kv_bytes),
-    )
-
-
-PROFILES: Final = {
-    # Output tokens/s per GPU as published by datatrove for vLLM 0.15; cache bytes per token from the models' shapes.
-    "h100-qwen3-0.6b": _h100(14_069, weights=0.6, active=0.6, kv_bytes=114_688),
-    "h100-qwen3-1.7b": _h100(12_313, weights=1.7, active=1.7, kv_bytes=114_688),
-    "h100-qwen3-4b": _h100(8_086, weights=4.0, active=4.0, kv_bytes=147_456),
-    "h100-qwen3-8b": _h100(6_443, weights=8.2, active=8.2, kv_bytes=147_456),
-    "h100-qwen3-14b": _h100(4_549, weights=7.4, active=7.4, kv_bytes=81_920),  # half of a pair of GPUs
-    "h100-qwen3-30b-a3b": _h100(5_310, weights=30.5, active=3.3, kv_bytes=98_304),
-    "h100-gpt-oss-20b": _h100(14_671, weights=6.9, active=1.2, kv_bytes=49_152),  # four bits a weight
-    "h100-gpt-oss-120b": _h100(6_117, weights=31.0, active=1.7, kv_bytes=73_728),
-}
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,177 @@
+"""The size of a run by arithmetic on the planned size of its trees, and what is odd about it. No model is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+
+from explore_async.exploration.allocation import level
+from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.play import play
+from explore_async.exploration.prompt_values import examples_to_ask_for
+from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.values import ChatRequest, Completion, Request
+from explore_async.settings.recipe import Domain, Generation, Recipe
+
+CHARACTERS_PER_TOKEN: Final = 4
+_TOKENS_PER_TASK: Final = 25
+_TOKENS_PER_EXAMPLE: Final = 110
+_MOST_REQUESTS: Final = 2_000
+_TOO_MANY: Final = 1.25
+"""Examples that the requests bring, as a multiple of those that are wanted: more is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Upper bounds: the size of a run if all completions are read whole and nothing is dropped. Tokens: estimates."""
+
+    tasks: int
+    examples: int
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    examples_asked_for: int
+    """Examples in all completions: more than `examples` where the last request of a task brings more than it needs."""
+    exploring_tokens: int
+    """Tokens of prompts and completions that no example comes from, or only examples beyond those wanted."""
+
+
+def expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
+    """The size of the run. `prompts`: a prompt of each kind, as `sample_prompts` makes them."""
+    counts = tasks_by_depth(recipe)
+    asks = sum(
+        count * -(-recipe.exploration.breadth_at(depth) // recipe.exploration.step)
+        for depth, count in enumerate(counts[:-1])
+    )
+    generates, brought = _asked(recipe, recipe.generation)
+    examples = wanted(recipe)
+    sizes: dict[str, int] = {"tasks": 0, "examples": 0}
+    for kind, chat_request in prompts.items():
+        sizes[KINDS[kind].brings] = _tokens(chat_request)  # of a backtrack, which follows the lookahead
+    named = (sum(counts) - counts[0]) * _TOKENS_PER_TASK
+    opening = examples_to_ask_for(recipe.generation, 0)
+    openings = sum(counts) * (sizes["examples"] + opening * _TOKENS_PER_EXAMPLE)
+    in_vain = openings * max(0.0, 1 - examples / (sum(counts) * opening))
+    return Expectation(
+        tasks=sum(counts),
+        examples=examples,
+        requests=asks + generates,
+        prompt_tokens=asks * sizes["tasks"] + generates * sizes["examples"],
+        completion_tokens=named + brought * _TOKENS_PER_EXAMPLE,
+        examples_asked_for=brought,
+        exploring_tokens=round(asks * sizes["tasks"] + named + in_vain),
+    )
+
+
+def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
+    """What a user would want to change before the run, with the setting that does it."""
+    found: list[str] = []
+    generation = recipe.generation
+    tokens = expected.prompt_tokens + expected.completion_tokens
+    if recipe.exploration.depth and expected.exploring_tokens > tokens / 2:
+        found.append(
+            f"the tree costs more than the data: about {expected.exploring_tokens:,} of {tokens:,} tokens explore "
+            f"{expected.tasks:,} tasks for {expected.examples:,} examples. Make it smaller (exploration.breadth, "
+            "exploration.depth), or raise the targets"
+        )
+    elif expected.examples_asked_for > _TOO_MANY * expected.examples:
+        found.append(
+            f"the requests bring {expected.examples_asked_for:,} examples where {expected.examples:,} are wanted, as "
+            f"each brings {generation.per_request} for one task: {_fewer(recipe)}"
+        )
+    each = max([_TOKENS_PER_EXAMPLE, *(_example_tokens(domain) for domain in recipe.domains)])
+    room = recipe.sampling.generation.max_tokens
+    if room is not None and room < each * generation.per_request:
+        found.append(
+            f"{room:,} tokens (sampling.generation.max_tokens) leave {room // generation.per_request:,} for each of "
+            f"the {generation.per_request} examples in a request, and an example takes about {each:,}: completions "
+            "are going to be cut. Lower generation.per_request or raise sampling.generation.max_tokens"
+        )
+    return found
+
+
+def tasks_by_depth(recipe: Recipe) -> list[int]:
+    """The most tasks of all trees at each depth."""
+    counts = [len(recipe.domains)]
+    for depth in range(recipe.exploration.depth):
+        counts.append(counts[-1] * recipe.exploration.breadth_at(depth))
+    return counts
+
+
+def wanted(recipe: Recipe) -> int:
+    """Examples that the recipe asks for, with the largest possible tree."""
+    total = recipe.targets.examples
+    counts = tasks_by_depth(recipe)
+    in_all = sum(count * quota for count, quota in zip(counts, _quotas(recipe, counts), strict=True))
+    return in_all if total is None else min(total, in_all)
+
+
+def _quotas(recipe: Recipe, counts: list[int]) -> list[int]:
+    """The examples of a task at each depth."""
+    total = recipe.targets.examples
+    caps = [recipe.targets.cap_at(depth) for depth in range(len(counts))]
+    if total is None:
+        return [cap or 0 for cap in caps]
+    height = level(total, zip(caps, counts, strict=True), at_most=False)
+    return [height if cap is None else min(cap, height) for cap in caps]
+
+
+def _asked(recipe: Recipe, generation: Generation) -> tuple[int, int]:
+    """Requests for examples, and the examples in their completions, with these settings of generation."""
+    opening, further = examples_to_ask_for(generation, 0), generation.per_request
+    counts = tasks_by_depth(recipe)
+    requests = brought = 0
+    for count, quota in zip(counts, _quotas(recipe, counts), strict=True):
+        more = max(0, -(-(quota - opening) // further))
+        requests += count * (1 + more)
+        brought += count * (opening + more * further)
+    return requests, brought
+
+
+def _fewer(recipe: Recipe) -> str:
+    """The setting with which the requests bring few examples too many."""
+    for per_request in range(recipe.generation.per_request - 1, 1, -1):
+        _, brought = _asked(recipe, recipe.generation.model_copy(update={"per_request": per_request}))
+        if brought < (1 + _TOO_MANY) / 2 * wanted(recipe):
+            return f"with generation.per_request: {per_request} they would bring {brought:,}"
+    return "lower generation.per_request, make the tree smaller (exploration.breadth), or raise the targets"
+
+
+def _example_tokens(domain: Domain) -> int:
+    """The mean tokens of the domain's own examples; 0 without any."""
+    lengths = [len(shown.instruction + shown.input + shown.output) for shown in domain.all_examples()]
+    return sum(lengths) // len(lengths) // CHARACTERS_PER_TOKEN if lengths else 0
+
+
+def _tokens(chat_request: ChatRequest) -> int:
+    return sum(len(message["content"]) for message in chat_request.messages) // CHARACTERS_PER_TOKEN
+
+
+def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
+    """The first prompt of each kind, in a run whose completions are made of numbered names."""
+    recipe = recipe.model_copy(update={"window": 1, "lag": 1})
+    render = PromptBook(recipe).render
+    prompts: dict[str, ChatRequest] = {}
+    kinds = sum(1 for kind in KINDS.values() if recipe.exploration.depth or kind.brings == "examples")
+    commits = play(Explorer(recipe), lambda request: Completion(_completion(recipe, request), "stop", 0, 0))
+    for request, _, _ in islice(commits, _MOST_REQUESTS):
+        if request.kind not in prompts:
+            prompts[request.kind] = render(request)
+        if len(prompts) == kinds:
+            break
+    return prompts
+
+
+def _completion(recipe: Recipe, request: Request) -> str:
+    count = int(request.prompt.values["count"])
+    if KINDS[request.kind].brings == "examples":
+        item: list[dict[str, Any]] = [{"instruction": "-", "input": "", "output": "-"}]
+        return orjson.dumps({"examples": item}).decode()
+    names = [f"(sub-task {request.task_id}.{request.turn}.{index} of this task)" for index in range(count)]
+    if recipe.answer_format == "text":
+        return "\n".join(f"### Name: {name}\n### Reason: -\n### End" for name in names)
+    return orjson.dumps({"tasks": [{"name": name, "reason": "-"} for name in names]}).decode()

@@ -1,0 +1,95 @@
+"""The size of a run by arithmetic, and what is said about an odd one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.scripted import Driven
+
+from explore_async.config.load import load, presets
+from explore_async.exploration.values import ChatRequest, Completion, ExampleKept, Request
+from explore_async.planning.expectation import expect, sample_prompts, warnings
+from explore_async.settings.recipe import Recipe
+from explore_async.settings.run_settings import RecipeConfig
+
+
+def recipe(**changes: Any) -> Recipe:
+    document = {"domains": [{"name": "Look after a garden"}], "targets": {"examples": 1000}, **changes}
+    return RecipeConfig.model_validate(document).resolved(model="m", slots=4)
+
+
+def told(**changes: Any) -> list[str]:
+    made = recipe(**changes)
+    return warnings(made, expect(made, sample_prompts(made)))
+
+
+def all_new(chat_request: ChatRequest, request: Request) -> Completion:
+    """A completion in which no name and no instruction is like another."""
+    count = int(request.prompt.values["count"])
+    phrases = [" ".join(f"w{chat_request.key[:12]}x{item}x{word}" for word in range(4)) for item in range(count)]
+    if request.kind == "generate":
+        document = {"examples": [{"instruction": phrase, "input": "", "output": phrase[::-1]} for phrase in phrases]}
+    else:
+        document = {"tasks": [{"name": phrase, "reason": ""} for phrase in phrases]}
+    return Completion(orjson.dumps(document).decode(), "stop", 1, 1)
+
+
+@settings(max_examples=12)
+@given(
+    depth=st.integers(0, 2), breadth=st.lists(st.integers(1, 3), min_size=1, max_size=2), step=st.integers(1, 4),
+    per_task=st.integers(1, 9), demonstrations=st.integers(0, 3), per_request=st.integers(1, 12),
+)  # fmt: skip
+def test_a_run_in_which_nothing_is_dropped_is_as_expected(
+    *, depth: int, breadth: list[int], step: int, per_task: int, demonstrations: int, per_request: int
+) -> None:
+    """Tasks, examples, requests and the examples in them are those of the real explorer, one request at a time."""
+    made = recipe(
+        exploration={"depth": depth, "breadth": breadth, "step": step}, targets={"per_task": per_task}, window=1, lag=1,
+        generation={"per_request": per_request, "demonstrations": demonstrations},
+    )  # fmt: skip
+    expected = expect(made, sample_prompts(made))
+    run = Driven(made, all_new).run()
+    assert expected.requests == len(run.commits)
+    assert expected.tasks == len({request.task_id for request in run.commits})
+    assert expected.examples == sum(isinstance(event, ExampleKept) for event in run.events)
+    asked_for = [request.prompt.values["count"] for request in run.commits if request.kind == "generate"]
+    assert expected.examples_asked_for == sum(asked_for)
+
+
+def test_the_presets_and_the_config_of_init_are_not_odd() -> None:
+    """Nothing is said about a config that the program itself ships: its settings fit one another."""
+    for name in presets():
+        made = load(name).resolved(model="m", slots=4)
+        assert warnings(made, expect(made, sample_prompts(made))) == [], name
+
+
+def test_a_tree_that_costs_more_than_the_data_is_told() -> None:
+    """57 tasks for 20 examples: most tokens explore. Without a tree, or with a target that fits it, nothing is said."""
+    (line,) = told(targets={"examples": 20}, generation={"per_request": 5})
+    assert "costs more than the data" in line
+    assert "57 tasks for 20 examples" in line
+    assert "exploration.breadth" in line
+    assert told(targets={"examples": 20}, generation={"per_request": 5}, exploration={"depth": 0}) == []
+
+
+def test_requests_that_bring_more_than_is_needed_are_told() -> None:
+    """18 examples of a task in requests for 3, 10 and 10 are a quarter too many; the advice names a number that helps."""
+    (line,) = told()
+    assert "1,311 examples where 1,000 are wanted" in line
+    number = int(re.search(r"generation.per_request: (\d+)", line)[1])
+    assert told(generation={"per_request": number}) == []
+
+
+def test_completions_that_have_no_room_are_told() -> None:
+    """A request for 5 examples in 300 tokens, and one whose own examples are long: both settings are named."""
+    small = {"generation": {"max_tokens": 300}}
+    (line,) = told(generation={"per_request": 5}, sampling=small)
+    assert "60 for each of the 5 examples" in line
+    assert "sampling.generation.max_tokens" in line
+    assert told(generation={"per_request": 1, "demonstrations": 0}, sampling=small) == []
+    long = {"name": "a", "examples": [{"instruction": "Tell it all", "output": "word " * 1000}]}
+    assert any("takes about 1,25" in line for line in told(domains=[long], generation={"per_request": 5}))
