@@ -258,7 +258,7 @@ def _check(options: DedupOptions, sources: Sequence[Source], outputs: Sequence[P
         raise ConfigError(f"{options.out}: given as --out and as --evidence")
     if options.against and options.group_by is not None:
         raise ConfigError("--against and --group-by exclude one another: known texts have no groups")
-    if options.evidence is not None and format_of(options.evidence) != Format(Kind.JSON_LINES, gzipped=False):
+    if options.evidence is not None and format_of(options.evidence) != Format(Kind.JSON_LINES):
         raise ConfigError(f"--evidence {options.evidence}: it is JSON lines and called .jsonl")
     for path in outputs:
         if path.exists() and any(path.samefile(source.path) for source in sources):

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from explore_async.curation.files.formats import JSON, Kind, format_of
+from explore_async.curation.files.formats import JSON, Kind, output_format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
 from explore_async.errors import ConfigError
@@ -17,7 +17,7 @@ _ROWS_AT_ONCE = 4096
 
 def check_conversion(sources: Sequence[Source], out: Path) -> None:
     """ConfigError where a row could not be written whole in the format of `out`."""
-    kind = format_of(out).kind
+    kind = output_format_of(out).kind
     for source in sources:
         if kind is Kind.TEXT and source.format.kind is not Kind.TEXT:
             raise ConfigError(f"{out}: a line of text cannot hold a row of {source.path}; write .jsonl")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from explore_async.errors import ConfigError
 
@@ -16,9 +17,13 @@ class Kind(Enum):
     JSON_LIST = "a JSON list"
     PARQUET = "Parquet"
     TEXT = "text"
+    CSV = "CSV"
+    TSV = "TSV"
 
 
+Compression: TypeAlias = Literal["gzip", "zstd"]
 JSON = (Kind.JSON_LINES, Kind.JSON_LIST)
+TABLES = (Kind.CSV, Kind.TSV)
 
 _KINDS = {
     ".jsonl": Kind.JSON_LINES,
@@ -26,22 +31,36 @@ _KINDS = {
     ".json": Kind.JSON_LIST,
     ".parquet": Kind.PARQUET,
     ".txt": Kind.TEXT,
+    ".csv": Kind.CSV,
+    ".tsv": Kind.TSV,
 }
+_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     kind: Kind
-    gzipped: bool
+    compression: Compression | None = None
 
 
 def format_of(path: Path) -> Format:
     """The format that the name gives; ConfigError where it gives no format."""
     name = path.name.lower()
-    gzipped = name.endswith(".gz")
-    kind = _KINDS.get(Path(name.removesuffix(".gz")).suffix)
-    if kind is None or (gzipped and kind is Kind.PARQUET):
+    compression = next((end for end in _COMPRESSIONS if name.endswith(end)), "")
+    kind = _KINDS.get(Path(name.removesuffix(compression)).suffix)
+    if kind is None or (compression and kind is Kind.PARQUET):
         raise ConfigError(
-            f"{path}: the name tells the format: .jsonl, .ndjson, .json or .txt, each also with .gz, or .parquet"
+            f"{path}: the name tells the format: .jsonl, .ndjson, .json, .csv, .tsv or .txt, each also with .gz or "
+            ".zst, or .parquet"
         )
-    return Format(kind, gzipped)
+    return Format(kind, _COMPRESSIONS.get(compression))
+
+
+def output_format_of(path: Path) -> Format:
+    """The same for a file to write; ConfigError for formats that are only read."""
+    form = format_of(path)
+    if form.kind in TABLES:
+        raise ConfigError(f"{path}: {form.kind.value} is only read; write .jsonl, .json or .parquet")
+    if form.compression == "zstd":
+        raise ConfigError(f"{path}: .zst is only read; write .gz")
+    return form

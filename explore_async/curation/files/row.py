@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import orjson
 
 from explore_async.curation.files.formats import JSON, Kind
-from explore_async.curation.files.json_list import NoListError
+from explore_async.curation.files.json_list import LONGEST, NoListError
 from explore_async.errors import DataError
 
 
@@ -53,6 +53,14 @@ def reading(path: Path) -> Iterator[None]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path}: a damaged or truncated gzip file: {error}") from error
     except NoListError as error:
-        raise DataError(f"{path}: not a JSON list (one object a line is called .jsonl): {error}") from error
+        raise DataError(f"{path}: not a JSON list: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or ' '.join(str(error).split())}") from error
+
+
+def bounded_lines(content: IO[bytes]) -> Iterator[bytes]:
+    """Lines of bounded length: a gzip of a few megabytes can hold a line that is larger than memory."""
+    while line := content.readline(LONGEST + 1):
+        if len(line) > LONGEST:
+            raise OSError(f"a line is longer than {LONGEST >> 20} MiB")
+        yield line

@@ -5,18 +5,20 @@ from __future__ import annotations
 import gzip
 import stat
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
+from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 import orjson
 
 from explore_async.curation.files.formats import Kind, format_of
 from explore_async.curation.files.json_list import LONGEST, list_elements
-from explore_async.curation.files.row import BadRow, Row, reading
-from explore_async.errors import DataError
+from explore_async.curation.files.row import BadRow, Row, bounded_lines, reading
+from explore_async.curation.files.tables import table_rows
+from explore_async.errors import ConfigError, DataError
 
 _CHUNK = 1 << 18
 
@@ -24,13 +26,15 @@ _CHUNK = 1 << 18
 class Source:
     """A file of rows. Owns it while it is read.
 
-    A line of text makes a row of one column, `text_column`. DataError where the file cannot be read, here or
-    later: missing, not a regular file, a damaged gzip or Parquet, not a JSON list. A fault of a single row is a BadRow.
+    A line of text makes a row of one column, `text_column`. A file called .json holds a list, JSON lines or one object.
+    DataError where the file cannot be read, here or later: missing, not a regular file, a damaged gzip or Parquet, not
+    a JSON list. A fault of a single row is a BadRow.
     """
 
     def __init__(self, path: Path, text_column: str = "text") -> None:
         self.path = path
         self.format = format_of(path)
+        self._kind = self.format.kind
         self._text_column = text_column
         self._file: IO[bytes] | None = None
         self._read = 0
@@ -47,7 +51,7 @@ class Source:
 
     def place(self, number: int) -> str:
         """A row's place in words."""
-        unit = "line" if self.format.kind in {Kind.JSON_LINES, Kind.TEXT} else "row"
+        unit = "line" if self._kind in {Kind.JSON_LINES, Kind.TEXT} else "row"
         return f"{self.path}, {unit} {number}"
 
     def __iter__(self) -> Iterator[Row | BadRow]:
@@ -59,33 +63,61 @@ class Source:
                 self._file, self._read = None, self.size
 
     def _rows(self, file: BufferedReader) -> Iterator[Row | BadRow]:
-        content = BufferedReader(gzip.GzipFile(fileobj=file)) if self.format.gzipped else file
-        if self.format.kind is not Kind.PARQUET and content.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
+        if self.format.compression is None:
+            yield from self._rows_of(file)
+            return
+        unpacked = gzip.GzipFile(fileobj=file) if self.format.compression == "gzip" else _zstd(file, self.path)
+        with BufferedReader(unpacked, _CHUNK) as content:
+            yield from self._rows_of(content)
+
+    def _rows_of(self, content: BufferedReader[Any]) -> Iterator[Row | BadRow]:
+        if self._kind is not Kind.PARQUET and content.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
             content.read(len(BOM_UTF8))  # some editors write it; it does not belong to the first row
         match self.format.kind:
             case Kind.JSON_LINES:
-                for number, line in enumerate(_lines(content), start=1):
-                    if line.strip():
-                        yield _json_row(number, Kind.JSON_LINES, line.removesuffix(b"\n"))
+                yield from _json_lines(enumerate(bounded_lines(content), start=1))
+            case Kind.JSON_LIST if content.peek(1).lstrip().startswith(b"{"):
+                yield from self._objects(content)
             case Kind.JSON_LIST:
                 for number, element in enumerate(list_elements(iter(partial(content.read, _CHUNK), b"")), start=1):
                     yield _json_row(number, Kind.JSON_LIST, element)
             case Kind.TEXT:
-                for number, line in enumerate(_lines(content), start=1):
+                for number, line in enumerate(bounded_lines(content), start=1):
                     yield _text_row(number, self._text_column, line.removesuffix(b"\n"))
+            case Kind.CSV | Kind.TSV:
+                yield from table_rows(content, self.format.kind, self.path)
             case Kind.PARQUET:
                 from explore_async.curation.files import parquet
 
-                for number, record in enumerate(parquet.records(file, self.path), start=1):
+                for number, record in enumerate(parquet.records(content, self.path), start=1):
                     yield Row(number, Kind.PARQUET, record)
 
+    def _objects(self, content: BufferedReader[Any]) -> Iterator[Row | BadRow]:
+        """JSON lines, or one object over several lines, in a file whose name promises a list."""
+        lines = enumerate(bounded_lines(content), start=1)
+        number, first = next((number, line) for number, line in lines if line.strip())
+        if first.rstrip().endswith(b"}"):
+            self._kind = Kind.JSON_LINES
+            yield from _json_lines(chain([(number, first)], lines))
+            return
+        rest = content.read(LONGEST + 1)
+        if len(rest) > LONGEST:
+            raise OSError(f"an object is longer than {LONGEST >> 20} MiB")
+        yield _json_row(1, Kind.JSON_LIST, (first + rest).strip())
 
-def _lines(content: IO[bytes]) -> Iterator[bytes]:
-    """Lines of bounded length: a gzip of a few megabytes can hold a line that is larger than memory."""
-    while line := content.readline(LONGEST + 1):
-        if len(line) > LONGEST:
-            raise OSError(f"a line is longer than {LONGEST >> 20} MiB")
-        yield line
+
+def _json_lines(lines: Iterable[tuple[int, bytes]]) -> Iterator[Row | BadRow]:
+    for number, line in lines:
+        if line.strip():
+            yield _json_row(number, Kind.JSON_LINES, line.removesuffix(b"\n"))
+
+
+def _zstd(file: IO[bytes], path: Path) -> RawIOBase:
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise ConfigError(f"{path}: .zst needs pyarrow: pip install 'explore-async[parquet]'") from error
+    return cast("RawIOBase", pa.CompressedInputStream(file, "zstd"))
 
 
 def _json_row(number: int, kind: Kind, raw: bytes) -> Row | BadRow:

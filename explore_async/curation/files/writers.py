@@ -10,7 +10,7 @@ from typing import IO, Any, Protocol, cast
 
 import orjson
 
-from explore_async.curation.files.formats import Kind, format_of
+from explore_async.curation.files.formats import Kind, output_format_of
 from explore_async.curation.files.row import Row
 from explore_async.errors import DataError
 from explore_async.storage.whole_files import storage_errors
@@ -69,9 +69,9 @@ class TextWriter:
 @contextmanager
 def writing(file: IO[bytes], path: Path, schema: Any = None) -> Iterator[RowWriter]:
     """A writer of the format that `path` promises; Parquet needs the schema. The same rows make the same bytes."""
-    form = format_of(path)
+    form = output_format_of(path)
     with storage_errors(path), ExitStack() as stack:
-        if form.gzipped:
+        if form.compression is not None:
             compressed = gzip.GzipFile(filename="", mode="wb", compresslevel=_COMPRESSION_LEVEL, fileobj=file, mtime=0)
             file = cast("IO[bytes]", stack.enter_context(compressed))
         yield stack.enter_context(closing(_writer(file, path, form.kind, schema)))
@@ -89,6 +89,8 @@ def _writer(file: IO[bytes], path: Path, kind: Kind, schema: Any) -> RowWriter:
             from explore_async.curation.files.parquet import ParquetWriter
 
             return ParquetWriter(file, path, schema)
+        case Kind.CSV | Kind.TSV:
+            raise AssertionError(kind)  # output_format_of lets none through
 
 
 def as_document(content: Any, place: Path | str) -> bytes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
+import io
 import json
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +19,9 @@ from explore_async.curation.files import json_list
 from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.curation.files.formats import Format, Kind, format_of
 from explore_async.curation.files.json_list import NoListError, list_elements
+from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
-from explore_async.errors import ConfigError
+from explore_async.errors import ConfigError, DataError
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(st.sampled_from('a"\\[]{},: \n\té'), max_size=6),
@@ -88,11 +92,13 @@ def test_a_list_never_fills_the_memory(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("a.jsonl", Format(Kind.JSON_LINES, False)),
-        ("a.b.NDJSON.gz", Format(Kind.JSON_LINES, True)),
-        ("a.json", Format(Kind.JSON_LIST, False)),
-        ("a.txt.gz", Format(Kind.TEXT, True)),
-        ("a.parquet", Format(Kind.PARQUET, False)),
+        ("a.jsonl", Format(Kind.JSON_LINES)),
+        ("a.b.NDJSON.gz", Format(Kind.JSON_LINES, "gzip")),
+        ("a.json", Format(Kind.JSON_LIST)),
+        ("a.txt.gz", Format(Kind.TEXT, "gzip")),
+        ("a.parquet", Format(Kind.PARQUET)),
+        ("a.csv.zst", Format(Kind.CSV, "zstd")),
+        ("a.TSV", Format(Kind.TSV)),
     ],
 )
 def test_the_name_tells_the_format(name, expected):
@@ -100,7 +106,9 @@ def test_the_name_tells_the_format(name, expected):
     assert format_of(Path(name)) == expected
 
 
-@pytest.mark.parametrize("name", ["a", "a.gz", "jsonl", "a.csv", "a.jsonl.zip", "a.parquet.gz", ".", "a.jsonl.gz.gz"])
+@pytest.mark.parametrize(
+    "name", ["a", "a.gz", "jsonl", "a.xlsx", "a.jsonl.zip", "a.parquet.gz", ".", "a.jsonl.gz.gz", "a.parquet.zst"]
+)
 def test_a_name_that_tells_no_format_is_refused(name):
     """No guessing."""
     with pytest.raises(ConfigError, match="the name tells the format"):
@@ -142,6 +150,80 @@ def test_groups_are_told_apart_by_type_too():
     assert len({group_of({"g": value}, "g") for value in values}) == len(values)
     with pytest.raises(FieldError, match="column g is a list"):
         group_of({"g": []}, "g")
+
+
+ROWS = [{"instruction": 'Say "a, b"\nnow', "output": "é\tx"}, {"instruction": "c", "output": ""}]
+
+
+def laid_out(rows: list[dict], layout: str) -> bytes:
+    """The rows as lines, an indented list, one indented object, or a table."""
+    match layout:
+        case "lines":
+            return b"\n" + b"\n".join(map(orjson.dumps, rows))
+        case "list":
+            return orjson.dumps(rows, option=orjson.OPT_INDENT_2)
+        case "object":
+            return b" \n" + orjson.dumps(rows[0], option=orjson.OPT_INDENT_2) + b"\n"
+    text = io.StringIO()
+    table = csv.DictWriter(text, ["instruction", "output"], delimiter="\t" if layout == "tsv" else ",")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue().encode()
+
+
+@pytest.mark.parametrize("compressed", ["", ".gz", ".zst"])
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [("a.json", "list"), ("a.json", "lines"), ("a.json", "object"), ("a.jsonl", "lines"), ("a.csv", "csv"), ("a.tsv", "tsv")],
+)  # fmt: skip
+def test_every_layout_holds_the_same_rows(tmp_path, name, layout, compressed):
+    """What a .json file holds is seen from its beginning; tables have quotes, line breaks and tabs; all compressed too."""
+    content = laid_out(ROWS, layout)
+    if compressed == ".zst":  # two frames, as tools that append to a file leave them
+        half = len(content) // 2
+        content = b"".join(pa.compress(part, "zstd", asbytes=True) for part in (content[:half], content[half:]))
+    path = tmp_path / (name + compressed)
+    path.write_bytes(gzip.compress(content) if compressed == ".gz" else content)
+    rows = list(Source(path))
+    assert [row.value for row in rows] == ROWS[: 1 if layout == "object" else None]
+    assert [orjson.loads(row.json_line()) for row in rows] == [row.value for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.csv", b"a,b\r\n1,2\r\n3\r\n\r\n\xff,4\r\n5,6\r\n", [{"a": "1", "b": "2"}, "1 values for 2 columns", "invalid UTF-8", {"a": "5", "b": "6"}]),
+        ("a.json", b'{"a": 1}\n{"a": \n{"a": 3}\n', [{"a": 1}, "invalid JSON", {"a": 3}]),
+        ("a.json", b'{"a":\n1,\n', ["invalid JSON"]),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_one_row(tmp_path, name, content, found):
+    """The rows around it are read."""
+    (tmp_path / name).write_bytes(content)
+    rows = list(Source(tmp_path / name))
+    assert len(rows) == len(found)
+    for row, expected in zip(rows, found, strict=True):
+        assert row.value == expected if isinstance(row, Row) else expected in row.fault
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"a,a\n1,2\n", "two columns are called 'a'"), (b"", "does not name the columns"), (b'a,b\n1,"2\n', "not CSV"), (b"\xff,b\n", "in UTF-8")],
+)  # fmt: skip
+def test_a_table_without_sense_is_refused(tmp_path, content, message):
+    """Names that are missing, doubled or no text; a quote that does not end."""
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        list(Source(tmp_path / "a.csv"))
+
+
+def test_a_damaged_zstd_file_is_named(tmp_path):
+    """Cut short, or something else."""
+    whole = pa.compress(b'{"a": 1}\n' * 99, "zstd", asbytes=True)
+    for content in (whole[:-5], b"nonsense"):
+        (tmp_path / "a.jsonl.zst").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.jsonl\.zst: "):
+            list(Source(tmp_path / "a.jsonl.zst"))
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.txt", "a.jsonl.gz", "a.txt.gz"])
