@@ -8,7 +8,9 @@ from typing import Literal, TypeAlias
 
 BadRow: TypeAlias = Literal["stop", "skip"]
 Engine: TypeAlias = Literal["auto", "vllm", "embedded", "simulated"]
-Format: TypeAlias = Literal["rows", "alpaca", "sharegpt", "messages", "prompt-completion", "explore-instruct"]
+Format: TypeAlias = Literal[
+    "rows", "alpaca", "sharegpt", "messages", "prompt-completion", "preference", "kto", "explore-instruct"
+]
 Method: TypeAlias = Literal["proportional", "uniform", "diverse"]
 Scope: TypeAlias = Literal["run", "domain", "task"]
 SplitBy: TypeAlias = Literal["example", "task"]

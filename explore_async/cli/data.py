@@ -50,11 +50,16 @@ def import_(
         result = import_data(source, out, columns=columns, skip_bad_rows=skips, on_progress=on_progress)
     for note in result.notes:
         say(note)
-    if result.bad_rows > len(result.notes):
-        say(f"… and {result.bad_rows - len(result.notes):,} more")
+    if result.unanswered:
+        say(f"{result.unanswered:,} of {result.examples:,} examples have no answer (--column output=NAME names it)")
     say(f"{result.examples:,} examples in {result.tasks:,} tasks: {out}; to explore further: {out / CONFIG}")
     if as_json:
-        counts = {"examples": result.examples, "tasks": result.tasks, "bad_rows": result.bad_rows}
+        counts = {
+            "examples": result.examples,
+            "tasks": result.tasks,
+            "bad_rows": result.bad_rows,
+            "unanswered": result.unanswered,
+        }
         print_json({"out": path_text(out), **counts})
     exit_if_empty(result.examples)
 
@@ -85,7 +90,7 @@ def export(  # noqa: PLR0917 - an option each
             seed=seed,
             license_name=license_name,
         )
-    _exported(result, out, as_json=as_json)
+    _exported(result, out, shape, as_json=as_json)
 
 
 def sample(  # noqa: PLR0917 - an option each
@@ -124,10 +129,10 @@ def sample(  # noqa: PLR0917 - an option each
             split_by=split_by,
             license_name=license_name,
         )
-    _exported(result, out, as_json=as_json, size=size)
+    _exported(result, out, shape, as_json=as_json, size=size)
 
 
-def _exported(result: ExportResult, out: Path, *, as_json: bool, size: int = 0) -> None:
+def _exported(result: ExportResult, out: Path, shape: str, *, as_json: bool, size: int = 0) -> None:
     held_out = f", {result.validation:,} for validation" if result.validation else ""
     notes = "".join(
         f"; {count:,} left out: {why}"
@@ -137,9 +142,24 @@ def _exported(result: ExportResult, out: Path, *, as_json: bool, size: int = 0) 
         )
         if count
     )
+    for note in result.notes:
+        say(note)
+    if result.cut:
+        say(
+            f"{result.cut:,} conversations are cut to what --format {shape} holds; messages holds all of them, "
+            "preference and kto also pairs and labels"
+        )
+    if result.unanswered:
+        say(f"{result.unanswered:,} examples have no answer")
     few = "" if result.available is None or result.available >= size else f" (only {result.available:,} available)"
     say(f"{result.train:,} examples{held_out} in {out}{few}{notes}")
-    document = {"out": path_text(out), "examples": result.train, "validation": result.validation}
+    document = {
+        "out": path_text(out),
+        "examples": result.train,
+        "validation": result.validation,
+        "cut": result.cut,
+        "unanswered": result.unanswered,
+    }
     left_out = {"near_validation": result.near_validation, "pruned_tasks": result.in_pruned_tasks}
     if as_json:
         print_json({**document, "left_out": left_out, "files": [path_text(path) for path in result.files]})

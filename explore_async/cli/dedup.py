@@ -13,11 +13,17 @@ from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, p
 
 def dedup(  # noqa: PLR0917 - an option each
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help=".jsonl, .json, .txt (each also .gz) or .parquet files")
+        list[Path],
+        typer.Argument(metavar="INPUT...", help=".jsonl, .json, .csv, .tsv, .txt (each also .gz, .zst) or .parquet"),
     ],
     out: Annotated[Path, typer.Option("--out", help="the file for the kept rows; its suffix decides the format")],
     fields: Annotated[
-        list[str] | None, typer.Option("--field", help="the field that is compared; repeatable (default: instruction)")
+        list[str] | None,
+        typer.Option(
+            "--field",
+            help="the field that is compared, or user-turns: all turns of a user in a conversation; repeatable "
+            "(default: instruction)",
+        ),
     ] = None,
     threshold: Annotated[
         float | None,

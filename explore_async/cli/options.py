@@ -62,7 +62,8 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="the shape of each example: rows, alpaca, sharegpt, messages, prompt-completion or explore-instruct",
+        help="the shape of each example: rows, alpaca, sharegpt, messages, prompt-completion, preference, kto or "
+        "explore-instruct",
     ),
 ]
 ColumnOption = Annotated[

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, printable_path, with_input
+from explore_async.curation.collections.conversations import conversation_of
 from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.common_options import Paths, as_names, as_paths, check_threshold, silent, tokenizer_named
@@ -71,7 +72,8 @@ def decontaminate_data(
     report, in it.
 
     `benchmarks`: files of rows, with the text in `fields`. An example, instruction and input together, is dropped where
-    its ROUGE-L F with a row is above `threshold`, or where it shares `ngram` tokens in sequence with a row.
+    its ROUGE-L F with a row is above `threshold`, or where it shares `ngram` tokens in sequence with a row. So is an
+    example of a conversation where any of its turns is or does.
     """
     if ngram < 1:
         raise ConfigError(f"--ngram {ngram}: it must be at least 1")
@@ -199,12 +201,20 @@ class _Benchmarks:
 
     def judged(self, batch: Sequence[ExampleRow]) -> Iterator[dict[str, Any] | None]:
         """For each example the row that it is too close to, or None."""
-        texts = [with_input(example) for example in batch]
+        texts: list[str] = []
+        ends: list[int] = []
+        for example in batch:
+            texts += _texts(example)
+            ends.append(len(texts))
         near, shared = self._near.look_up(texts), self._shared.find(texts)
-        for position, score, ngram in zip(near.nearest.tolist(), near.score.tolist(), shared, strict=True):
-            if position >= 0:
-                yield {"score": score, **self._place(position)}
-            elif ngram is not None:
+        nearest, scores = near.nearest.tolist(), near.score.tolist()
+        begin = 0
+        for end in ends:
+            of_example = range(begin, end)
+            begin = end
+            if (close := next((i for i in of_example if nearest[i] >= 0), None)) is not None:
+                yield {"score": scores[close], **self._place(nearest[close])}
+            elif (ngram := next((shared[i] for i in of_example if shared[i] is not None), None)) is not None:
                 yield {"ngram": ngram.ngram, **self._place(ngram.position)}
             else:
                 yield None
@@ -215,6 +225,15 @@ class _Benchmarks:
             "row": self._numbers[position],
             "text": self._texts[position],
         }
+
+
+def _texts(example: ExampleRow) -> list[str]:
+    """The instruction with the input, and all turns of a conversation."""
+    try:
+        conversation = conversation_of(example)
+    except FieldError:  # answers in an unknown form, which no turn is
+        conversation = None
+    return list(dict.fromkeys([with_input(example), *(() if conversation is None else conversation.texts)]))
 
 
 def _text(row: Row | BadRow, fields: Sequence[str]) -> str:

@@ -8,24 +8,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-import orjson
-
-from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow
+from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.originals import is_original, write_original
 from explore_async.curation.collections.run_data import is_run_data
 from explore_async.curation.data_card import make_card
-from explore_async.curation.files.fields import FieldError
-from explore_async.curation.files.formats import Kind, format_of
+from explore_async.curation.files.formats import Kind, output_format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.writers import RowWriter, writing
 from explore_async.curation.sampling import CAP, METHODS
-from explore_async.curation.selection import BATCH, Sample, Split, SplitBy, SplitName, batches, select
-from explore_async.curation.trainer_formats import SHAPES, Shape
+from explore_async.curation.selection import BATCH, Sample, Split, SplitBy, SplitName, select
+from explore_async.curation.shaping import Losses, noticed, schema_of, shaped
+from explore_async.curation.trainer_formats import SHAPES
 from explore_async.curation.training_script import FOR_SHAPES, training_script
-from explore_async.errors import ConfigError, DataError
+from explore_async.errors import ConfigError
 from explore_async.storage.whole_files import replacing, storage_errors
 
 ORIGINAL = "explore-instruct"
@@ -61,6 +59,12 @@ class ExportResult:
     available: int | None = None
     """Number of examples that a sample was drawn from; None without a sample."""
     files: tuple[Path, ...] = ()
+    cut: int = 0
+    """Conversations of which the format holds a part only."""
+    unanswered: int = 0
+    """Examples with an empty output."""
+    notes: tuple[str, ...] = ()
+    """What else was noticed in the source: its columns that no format of trainers takes."""
 
 
 def export_data(
@@ -155,20 +159,22 @@ def _write(options: ExportOptions) -> ExportResult:
     is_folder = not out.suffix or out.suffix[1:].isdecimal()  # v1.0 is a folder
     splits: tuple[SplitName, ...] = ("train", "validation") if options.split.share else ("train",)
     targets = _targets(out, splits, is_folder=is_folder)
-    kind = format_of(targets[0]).kind
+    kind = output_format_of(targets[0]).kind
     _check_place(options, is_folder=is_folder)
     if kind is Kind.TEXT:
         raise ConfigError(f"--out {out}: examples have several fields: .jsonl, .json or .parquet")
     selection = select(source, options.sample, options.split)
     shape = SHAPES[options.shape]
-    schema = _schema(options.shape, source, shape) if kind is Kind.PARQUET else None
+    schema = schema_of(options.shape, source, shape) if kind is Kind.PARQUET else None
     extras = _extras(options) if is_folder else {}
     files = [*targets, *(out / name for name in extras)]
     with _made(targets[0].parent), replacing([path.resolve() for path in files]) as opened:
         counts: dict[str, int] = {}
+        losses = Losses()
         for split, target, file in zip(splits, targets, opened, strict=False):
             with writing(file, target, schema) as writer:
-                counts[split] = _write_rows(writer, _shaped(selection.examples(split), source, shape))
+                examples = noticed(selection.examples(split), options.shape, losses)
+                counts[split] = _write_rows(writer, shaped(examples, source, shape, kind))
         if options.split.share and not counts["train"]:
             raise ConfigError(f"--validation {options.split.share}: no example is left to train on")
         result = ExportResult(
@@ -178,6 +184,9 @@ def _write(options: ExportOptions) -> ExportResult:
             in_pruned_tasks=selection.in_pruned_tasks,
             available=selection.available,
             files=tuple(files),
+            cut=losses.cut,
+            unanswered=losses.unanswered,
+            notes=() if options.shape == "rows" else tuple(source.notes),
         )
         for file, text_of_file in zip(opened[len(targets) :], extras.values(), strict=True):
             with storage_errors(out):
@@ -244,15 +253,6 @@ def _targets(out: Path, splits: Sequence[str], *, is_folder: bool) -> list[Path]
     return [out, *(out.with_name(f"{stem}.{split}{out.name[len(stem) :]}") for split in splits[1:])]
 
 
-def _shaped(examples: Iterator[ExampleRow], source: Collection, shape: Shape) -> Iterator[Row]:
-    for number, example in enumerate(examples, start=1):
-        try:
-            value = shape(example)
-            yield Row(number, Kind.JSON_LINES, value, orjson.dumps(value))
-        except (FieldError, TypeError) as error:
-            raise DataError(f"{source.path}, example {example['id']}: {error}") from error
-
-
 def _extras(options: ExportOptions) -> dict[str, Callable[[ExportResult], str]]:
     """The names of the texts that a folder holds beside the rows, each with a function that writes it."""
     sample, split = options.sample, options.split
@@ -276,30 +276,3 @@ def _extras(options: ExportOptions) -> dict[str, Callable[[ExportResult], str]]:
     if options.shape in FOR_SHAPES:
         extras[_SCRIPT] = lambda _: training_script(validated=split.share > 0)
     return extras
-
-
-def _schema(name: str, source: Collection, shape: Shape) -> Any:
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise ConfigError("Parquet needs pyarrow: pip install 'explore-async[parquet]'") from error
-    string = pa.string()
-    messages = pa.list_(pa.struct({"role": string, "content": string}))
-    columns: dict[str, dict[str, Any]] = {
-        "alpaca": {"instruction": string, "input": string, "output": string},
-        "sharegpt": {"id": string, "conversations": pa.list_(pa.struct({"from": string, "value": string}))},
-        "messages": {"messages": messages},
-        "prompt-completion": {"prompt": messages, "completion": messages},
-    }
-    if name in columns:
-        return pa.schema(columns[name])
-    if source.is_run:
-        return pa.schema({name: pa.list_(string) if name == "task_path" else string for name in OWN_COLUMNS})
-    from explore_async.curation.files import parquet
-
-    schema = None
-    for batch in batches(source.examples()):
-        with parquet.arrow_faults(source.path):
-            own = parquet.schema_of_values([shape(example) for example in batch])
-            schema = own if schema is None else parquet.common_schema(schema, own, widen=True)
-    return parquet.schema_of_values([]) if schema is None else schema

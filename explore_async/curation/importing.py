@@ -33,7 +33,11 @@ class ImportResult:
     bad_rows: int
     """Rows that were skipped."""
     notes: tuple[str, ...]
-    """The first few things that were skipped, each with its reason: bad rows, task files that are missing."""
+    """The first few things that were skipped, each with its reason: bad rows, task files that are missing; and columns
+    with text that no example uses.
+    """
+    unanswered: int = 0
+    """Examples with an empty output."""
 
 
 def import_data(
@@ -56,11 +60,12 @@ def import_data(
 
 def _import(source: Collection, out: Path, on_progress: Callable[[int], None]) -> ImportResult:
     shown: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
-    count = 0
+    count = unanswered = 0
     with writing_data(out, [source]) as directory:
         for example in source.examples():
             directory.keep(example)
             count += 1
+            unanswered += not example["output"].strip()
             if len(shown[example["task_id"]]) < SHOWN and example["instruction"].strip() and example["output"].strip():
                 shown[example["task_id"]].append({name: example[name] for name in ("instruction", "input", "output")})
             if count % _PROGRESS_EVERY == 0:
@@ -70,7 +75,7 @@ def _import(source: Collection, out: Path, on_progress: Callable[[int], None]) -
         directory.finish(trees, describe_origin("import", [source], {}), pruned=source.pruned)
         directory.text(CONFIG, _config(source.name, trees, shown, source.pruned))
     on_progress(count)
-    return ImportResult(out, sum(1 for root in trees for _ in below(root)), count, bad_rows, notes)
+    return ImportResult(out, sum(1 for root in trees for _ in below(root)), count, bad_rows, notes, unanswered)
 
 
 def _config(name: str, trees: Sequence[Node], shown: Mapping[str, list[dict[str, str]]], pruned: frozenset[str]) -> str:

@@ -1,17 +1,24 @@
 """The shapes in which trainers read an example. Pure.
 
 The user's turn is the instruction, with the input below it after an empty line where there is one; the assistant's turn
-is the output.
+is the output. An example of a conversation takes all its turns with it, and the tools and images beside them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
+import orjson
+
+from explore_async.curation.collections.conversations import Conversation, conversation_of
 from explore_async.curation.files.fields import FieldError, text_of
+from explore_async.curation.files.turns import Turn, assistant_turn, content_text, has_only_text, user_turn
 
 Shape: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
+_TOOLS = ("tools", "functions")
+_SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation", "function": "observation"}
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,34 +27,100 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _alpaca(row: Mapping[str, Any]) -> dict[str, Any]:
+    _without_preference(conversation_of(row), "alpaca")
     return {"instruction": text_of(row, ["instruction"]), "input": _input(row), "output": text_of(row, ["output"])}
 
 
 def _sharegpt(row: Mapping[str, Any]) -> dict[str, Any]:
-    turns = [{"from": "human", "value": _user_turn(row)}, {"from": "gpt", "value": text_of(row, ["output"])}]
-    return {"id": row.get("id"), "conversations": turns}
+    conversation = _talk(row)
+    _without_preference(conversation, "sharegpt")
+    turns = [said for turn in conversation.turns for said in _spoken(turn)]
+    return {"id": row.get("id"), "conversations": turns, **tools_as_text(conversation.carried)}
 
 
 def _messages(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"messages": [*_prompt(row), *_completion(row)]}
+    conversation = _talk(row)
+    _without_preference(conversation, "messages")
+    return {"messages": _written(conversation.turns), **conversation.carried}
 
 
 def _prompt_completion(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"prompt": _prompt(row), "completion": _completion(row)}
+    conversation = _talk(row)
+    _without_preference(conversation, "prompt-completion")
+    return _parts(conversation)
 
 
-def _prompt(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    return [{"role": "user", "content": _user_turn(row)}]
+def _preference(row: Mapping[str, Any]) -> dict[str, Any]:
+    conversation = _talk(row)
+    if conversation.rejected is None:
+        raise FieldError("it has no pair of answers (chosen, rejected), which --format preference writes")
+    prompt, chosen, rejected = map(_written, (conversation.prompt, conversation.completion, conversation.rejected))
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **conversation.carried}
 
 
-def _completion(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text_of(row, ["output"])}]
+def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
+    conversation = _talk(row)
+    if conversation.label is None:
+        raise FieldError("it has no label (true or false), which --format kto writes")
+    return {**_parts(conversation), "label": conversation.label}
 
 
-def _user_turn(row: Mapping[str, Any]) -> str:
-    text = _input(row)
-    instruction = text_of(row, ["instruction"])
-    return f"{instruction}\n\n{text}" if text else instruction
+def _talk(row: Mapping[str, Any]) -> Conversation:
+    """The example's conversation; the example alone where there is no other."""
+    instruction, output, given = text_of(row, ["instruction"]), text_of(row, ["output"]), _input(row)
+    asked = user_turn(f"{instruction}\n\n{given}" if given else instruction)
+    answers = [assistant_turn(output)] if output else []
+    return conversation_of(row) or Conversation((asked, *answers), 0, 1 if output else None)
+
+
+def _parts(conversation: Conversation) -> dict[str, Any]:
+    prompt, completion = _written(conversation.prompt), _written(conversation.completion)
+    return {"prompt": prompt, "completion": completion, **conversation.carried}
+
+
+def _written(turns: Iterable[Turn]) -> list[dict[str, Any]]:
+    return [turn.message for turn in turns]
+
+
+def _without_preference(conversation: Conversation | None, shape: str) -> None:
+    """Raises FieldError for an answer that is better or worse than another: the shape would only say that it is one."""
+    if conversation is not None and conversation.rejected is not None:
+        raise FieldError(
+            f"it is a pair of answers (chosen, rejected), and --format {shape} holds one; "
+            "--format preference or rows holds both"
+        )
+    if conversation is not None and conversation.label is not None:
+        raise FieldError(
+            f"its answer has a label (true or false), and --format {shape} has no place for it; "
+            "--format kto or rows has"
+        )
+
+
+def _spoken(turn: Turn) -> Iterator[dict[str, Any]]:
+    """The turn with from and value; calls of tools are a turn of their own."""
+    message = turn.message
+    calls = message.get("tool_calls")
+    more = {key: value for key, value in message.items() if key not in {"role", "content", "tool_calls"}}
+    role = str(message["role"])
+    text = content_text(message.get("content"))
+    if text or not calls:
+        yield {"from": _SPEAKERS.get(role, role), "value": text, **more}
+        more = {}
+    if calls:
+        functions = [_function(call) for call in calls]
+        value = orjson.dumps(functions[0] if len(functions) == 1 else functions).decode()
+        yield {"from": "function_call", "value": value, **more}
+
+
+def _function(call: Any) -> Any:
+    """A call as ShareGPT has it: the name and the arguments, these as a value and no text of JSON."""
+    if not isinstance(call, Mapping) or not isinstance(call.get("function"), Mapping):
+        return call
+    function = {**call["function"], **({"id": call["id"]} if call.get("id") is not None else {})}
+    if isinstance(function.get("arguments"), str):
+        with suppress(orjson.JSONDecodeError):
+            function["arguments"] = orjson.loads(function["arguments"])
+    return function
 
 
 def _input(row: Mapping[str, Any]) -> str:
@@ -64,5 +137,25 @@ SHAPES: dict[str, Shape] = {
     "sharegpt": _sharegpt,
     "messages": _messages,
     "prompt-completion": _prompt_completion,
+    "preference": _preference,
+    "kto": _labelled,
 }
-"""By the names that trainers use; messages and prompt-completion are TRL's conversational formats."""
+"""By the names that trainers use; the last four are TRL's conversational formats."""
+
+
+def is_cut(shape: str, row: Mapping[str, Any]) -> bool:
+    """True where the shape holds less than the conversation of the row."""
+    if shape in {"rows", "messages", "preference"} or (conversation := conversation_of(row)) is None:
+        return False
+    match shape:
+        case "alpaca":
+            return True
+        case "sharegpt":
+            return not all(map(has_only_text, conversation.turns))
+    return len(conversation.prompt) + len(conversation.completion) < len(conversation.turns)
+
+
+def tools_as_text(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the tools as JSON text, as they have no common type: each tool has parameters of its own."""
+    is_structure = {name for name in _TOOLS if isinstance(row.get(name), list | dict)}
+    return {name: orjson.dumps(value).decode() if name in is_structure else value for name, value in row.items()}

@@ -1,8 +1,8 @@
 """Instruction, input and output of a row, with any names of columns. Pure.
 
-Known names are instruction/input/output, prompt/completion (or response), question/answer, and conversations as
-`messages` (role, content) or `conversations` (from, value). Of a conversation the first exchange is taken; where there
-is more, or a system message at the beginning, the whole conversation stays among the other columns.
+Known names are instruction, prompt, question, query or problem; output, completion, response, answer or solution; input
+or context, passage and their like; and conversations (see `conversations`), whose example is their first answer and the
+user turn just before it. All that is more than one plain exchange stays among the other columns.
 """
 
 from __future__ import annotations
@@ -10,6 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from explore_async.curation.collections.conversations import (
+    ANSWERS,
+    OF_CONVERSATIONS,
+    QUESTIONS,
+    Conversation,
+    answer_of,
+    find_conversation,
+    pair_in,
+)
 from explore_async.curation.files.fields import FieldError, field_of, text_of
 from explore_async.errors import ConfigError
 
@@ -20,19 +29,20 @@ _PAIRS = (
     ("prompt", "completion"), ("prompt", "response"), ("prompt", "output"),
     ("question", "answer"), ("question", "response"), ("query", "response"),
 )  # fmt: skip
-_TALKS = (("messages", "role", "content"), ("conversations", "from", "value"), ("conversation", "role", "content"))
-_USERS = ("user", "human", "prompter")
-_ASSISTANTS = ("assistant", "gpt", "model", "chatgpt", "bot")
-_ONE_EXCHANGE = 2
+"""Columns that belong together, before any question is taken with any answer."""
+_INPUTS = ("input", "context", "passage", "document", "article", "background", "paragraph")
 
 
 class Exchange(NamedTuple):
-    """The texts of a row. `rest`: its other columns."""
+    """The texts of a row."""
 
     instruction: str
     input: str
     output: str
     rest: Mapping[str, Any]
+    """Its other columns."""
+    unused: Sequence[str] = ()
+    """The other columns with a text that is in no prompt and no answer."""
 
 
 def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
@@ -51,69 +61,107 @@ def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
 def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exchange]:
     """A function from a row to its texts; it raises FieldError.
 
-    `columns` maps our names to those of the file, which may be dotted paths.
+    `columns` maps our names to those of the file, which may be dotted paths; the others are guessed. A missing or empty
+    answer is an empty output.
     """
     named = {ours: theirs for ours, theirs in columns.items() if ours in TEXTS}
-    if not named:
-        return _guessed
+    task = columns.get(TASK)
+    whole = {"instruction", "output"} <= named.keys()
 
     def read(row: Mapping[str, Any]) -> Exchange:
-        instruction = text_of(row, [named.get("instruction", "instruction")])
-        output = text_of(row, [named.get("output", "output")])
-        input_name = named.get("input")
-        value = row.get("input") if input_name is None else field_of(row, input_name)
-        used = {"input", *(named.get(ours, ours).partition(".")[0] for ours in TEXTS)}
-        return Exchange(instruction, _optional(value, input_name or "input"), output, _without(row, used))
+        row = row if isinstance(row, dict) else dict(row)  # each look-up in a row of Parquet makes its value again
+        conversation = None if whole else find_conversation(row)
+        question, answer = _names(row)
+        used = {theirs for theirs in named.values() if theirs in row}
+        if "instruction" in named:
+            instruction = text_of(row, [named["instruction"]])
+        elif conversation is not None:
+            instruction = conversation.turns[conversation.question].text
+        elif question is not None:
+            instruction = text_of(row, [question])
+            used.add(question)
+        else:
+            raise _nothing(row)
+        if "output" in named:
+            output = _optional(field_of(row, named["output"]), named["output"])
+        elif conversation is not None:
+            output = "" if conversation.answer is None else conversation.turns[conversation.answer].text
+        elif (pair := pair_in(row)) is not None:
+            output = answer_of(row, pair[0])
+        elif answer is not None:
+            output = _optional(row[answer], answer)
+            used.add(answer)
+        else:
+            output = ""
+        if "input" in named:
+            given = _optional(field_of(row, named["input"]), named["input"])
+        elif conversation is not None:
+            given = ""
+        else:
+            given, inputs = _input(row, used)
+            used |= inputs
+        rest = _rest(row, used, conversation, is_example=not named.keys() & {"instruction", "output"})
+        texts = {instruction, given, output, ""}
+        known = {*OF_CONVERSATIONS, *named.values(), task, *(() if conversation is None else conversation.columns)}
+        unused = [name for name, value in rest.items() if name not in known and _is_other_text(value, texts)]
+        return Exchange(instruction, given, output, rest, unused)
 
     return read
 
 
-def _guessed(row: Mapping[str, Any]) -> Exchange:
-    for talk, role, content in _TALKS:
-        if isinstance(row.get(talk), list) and row[talk]:
-            return _first_exchange(row, talk, role, content)
-    for question, reply in _PAIRS:
-        if question in row and reply in row:
-            if isinstance(row[question], list) or isinstance(row[reply], list):
-                return _conversational(row, question, reply)
-            input_text = _optional(row.get("input"), "input")
-            used = {question, reply, "input"}
-            return Exchange(text_of(row, [question]), input_text, text_of(row, [reply]), _without(row, used))
+def exchange_of(row: Mapping[str, Any]) -> Exchange:
+    """The texts of a row with our own columns. Raises FieldError."""
+    instruction, output = (text_of(row, [name]) for name in ("instruction", "output"))
+    rest = {name: row[name] for name in row if name not in TEXTS}
+    return Exchange(instruction, _optional(row.get("input"), "input"), output, rest)
+
+
+def _names(row: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The columns with the question and with the answer."""
+    known = next((pair for pair in _PAIRS if pair[0] in row and pair[1] in row), None)
+    if known is not None:
+        return known
+    question, answer = (next((name for name in names if name in row), None) for names in (QUESTIONS, ANSWERS))
+    return question, answer
+
+
+def _input(row: Mapping[str, Any], used: set[str]) -> tuple[str, set[str]]:
+    """The first input with a text, and the columns that it was taken from: this one, and all without any."""
+    _optional(row.get("input"), "input")
+    values = {name: row[name] for name in _INPUTS if name in row and name not in used}
+    first = next((name for name, value in values.items() if isinstance(value, str) and value), None)
+    taken = {name for name, value in values.items() if name == first or value is None or value == ""}
+    return ("" if first is None else values[first]), taken
+
+
+def _rest(
+    row: Mapping[str, Any], used: set[str], conversation: Conversation | None, *, is_example: bool
+) -> dict[str, Any]:
+    """The other columns. Turns stay unless they are one plain exchange, which is the example."""
+    if conversation is None:
+        return {name: row[name] for name in row if name not in used}
+    if conversation.is_exchange and is_example:
+        used = {*used, *conversation.columns}
+    rest = {name: row[name] for name in row if name not in used}
+    if not rest.keys().isdisjoint({*conversation.columns} & {*TEXTS}):  # a column of ours has another form
+        rest = {name: value for name, value in rest.items() if name not in conversation.columns}
+        rest["messages"] = [turn.message for turn in conversation.turns]
+    return rest
+
+
+def _is_other_text(value: Any, texts: set[str]) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value not in texts
+
+
+def _nothing(row: Mapping[str, Any]) -> FieldError:
     columns = ", ".join(list(row)[:8]) or "nothing"
-    raise FieldError(
+    return FieldError(
         f"no instruction and output among its fields ({columns}); name them: "
         "--column instruction=FIELD --column output=FIELD"
     )
-
-
-def _first_exchange(row: Mapping[str, Any], talk: str, role: str, content: str) -> Exchange:
-    turns = row[talk]
-    if any(not isinstance(turn, Mapping) for turn in turns):
-        raise FieldError(f"field {talk} is not a list of objects")
-    question = next((turn for turn in turns if turn.get(role) in _USERS), None)
-    reply = next((turn for turn in turns if turn.get(role) in _ASSISTANTS), None)
-    if question is None or reply is None:
-        raise FieldError(f"field {talk} has no turn of a user and one of an assistant ({role})")
-    texts = [turn.get(content) for turn in (question, reply)]
-    for text in texts:
-        if not isinstance(text, str):
-            raise FieldError(f"field {talk}: {content} is not a text")
-    rest = _without(row, set() if len(turns) > _ONE_EXCHANGE else {talk})
-    return Exchange(str(texts[0]), "", str(texts[1]), rest)
-
-
-def _conversational(row: Mapping[str, Any], question: str, reply: str) -> Exchange:
-    """TRL's conversational prompt-completion: both are lists of messages."""
-    turns = [row[name] if isinstance(row[name], list) else [] for name in (question, reply)]
-    joined = {**_without(row, {question, reply}), "messages": [*turns[0], *turns[1]]}
-    return _first_exchange(joined, "messages", "role", "content")
 
 
 def _optional(value: Any, name: str) -> str:
     if value is not None and not isinstance(value, str):
         raise FieldError(f"field {name} is not a text")
     return value or ""
-
-
-def _without(row: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    return {name: row[name] for name in row if name not in names}

@@ -23,7 +23,7 @@ from explore_async.curation.collections.collection import (
     printable_path,
     recount,
 )
-from explore_async.curation.collections.columns import TASK, Exchange, make_reader
+from explore_async.curation.collections.columns import TASK, Exchange, exchange_of, make_reader
 from explore_async.curation.files.fields import FieldError, field_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
@@ -31,9 +31,8 @@ from explore_async.errors import DataError
 
 _TASK_ID = re.compile(TASK_ID)
 _THEIRS = "imported"
-
-
 _FAULTS_NAMED = 10
+_COLUMNS_NAMED = 8
 
 
 @dataclass
@@ -47,6 +46,8 @@ class PlainFile(ForeignCollection):
     skip_bad_rows: bool = False
     _bad_rows: int = field(default=0, init=False)
     _faults: list[str] = field(default_factory=list, init=False)
+    _unused: Counter[str] = field(default_factory=Counter, init=False)
+    """Rows with a text in a column that is in no prompt and no answer, by column."""
 
     @property
     def bad_rows(self) -> int:
@@ -54,7 +55,17 @@ class PlainFile(ForeignCollection):
 
     @property
     def notes(self) -> list[str]:
-        return [f"skipped: {fault}" for fault in self._faults]
+        notes = [f"skipped: {fault}" for fault in self._faults]
+        if self._bad_rows > len(self._faults):
+            notes.append(f"… and {self._bad_rows - len(self._faults):,} more")
+        if self._unused:
+            named = ", ".join(f"{name} ({rows:,})" for name, rows in self._unused.most_common(_COLUMNS_NAMED))
+            more = ", …" if len(self._unused) > _COLUMNS_NAMED else ""
+            notes.append(
+                f"columns with text that is in no prompt and no answer, with the number of rows: {named}{more}; "
+                "--column input=NAME makes one the input"
+            )
+        return notes
 
     @property
     def name(self) -> str:
@@ -96,6 +107,7 @@ class PlainFile(ForeignCollection):
         self._tasks.clear()
         self._bad_rows = 0
         self._faults.clear()
+        self._unused.clear()
         seen: set[str] = set()
         for row in self._source:
             try:
@@ -115,7 +127,9 @@ class PlainFile(ForeignCollection):
     def _example(self, row: Row | BadRow, read: Callable[[Mapping[str, Any]], Exchange]) -> ExampleRow:
         if isinstance(row, BadRow):
             raise FieldError(row.fault)
-        exchange = read(row.value)
+        is_ours = self._exported and "instruction" in row.value and "output" in row.value
+        exchange = exchange_of(row.value) if is_ours else read(row.value)
+        self._unused.update(exchange.unused)
         texts = {"instruction": exchange.instruction, "input": exchange.input, "output": exchange.output}
         if self._exported:
             if not _is_placed(row.value):

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from explore_async.curation.files.turns import TALKS, TurnError, user_texts
+
+USER_TURNS = "user-turns"
+"""As a field: the texts of all user turns of a row's conversation."""
 _COLUMNS_SHOWN = 8
 
 
@@ -13,7 +17,7 @@ class FieldError(ValueError):
 
 
 def text_of(value: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """The texts of these fields, joined by line breaks."""
+    """The texts of these fields, joined by line breaks; `user-turns` are those of all user turns of a conversation."""
     if len(fields) == 1 and isinstance(value.get(fields[0]), str):
         return str(value[fields[0]])  # nearly always
     texts = [(field, field_of(value, field)) for field in fields]
@@ -35,6 +39,8 @@ def field_of(value: Mapping[str, Any], name: str) -> Any:
     """The value of the column with this name, or else at the end of the dotted path: `messages.0.content`."""
     if name in value:
         return value[name]
+    if name == USER_TURNS:
+        return _user_turns(value)
     at: Any = value
     for part in name.split("."):
         if isinstance(at, Mapping) and part in at:
@@ -46,6 +52,16 @@ def field_of(value: Mapping[str, Any], name: str) -> Any:
             more = ", …" if len(columns) > _COLUMNS_SHOWN else ""
             raise FieldError(f"no field {name}; there is {', '.join(columns[:_COLUMNS_SHOWN]) or 'nothing'}{more}")
     return at
+
+
+def _user_turns(value: Mapping[str, Any]) -> str:
+    column = next((name for name in TALKS if value.get(name)), None)
+    if column is None:
+        raise FieldError(f"no conversation ({', '.join(TALKS)}) for {USER_TURNS}")
+    try:
+        return user_texts(value[column])
+    except TurnError as error:
+        raise FieldError(f"field {column} {error}") from error
 
 
 def _kind(value: object) -> str:

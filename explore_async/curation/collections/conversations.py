@@ -1,0 +1,302 @@
+"""The conversation that an example is part of, and its preferences, wherever a row keeps them. Pure.
+
+A conversation is in a column of turns (`messages`, `conversations`, ...), in a prompt and a completion of turns, or
+around an instruction: `system`, `history`. A preference is a pair of answers (`chosen`, `rejected`) or a `label`, true
+or false. The example of a conversation is its first answer and the user turn just before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from explore_async.curation.files.fields import FieldError
+from explore_async.curation.files.turns import (
+    TALKS,
+    Turn,
+    TurnError,
+    are_objects,
+    assistant_turn,
+    is_plain,
+    read_transcript,
+    read_turns,
+    system_turn,
+    user_turn,
+)
+
+QUESTIONS = ("instruction", "prompt", "question", "query", "problem")
+ANSWERS = ("output", "completion", "response", "answer", "solution", "chosen")
+_SURE_TALKS = TALKS[:3]
+"""The others are also names of something else: such columns are passed over where they are no turns."""
+_PAIRS = (("chosen", "rejected"), ("chosen_messages", "rejected_messages"))
+_SYSTEMS = ("system", "system_prompt", "system_message")
+_HISTORY = "history"
+_LABELS = ("label", "kto_tag")
+_CARRIED = ("tools", "functions", "images", "image", "videos", "audios")
+"""Columns that trainers read beside the turns."""
+OF_CONVERSATIONS = frozenset({
+    *TALKS, *_SYSTEMS, _HISTORY, *_LABELS, *_CARRIED, *(name for pair in _PAIRS for name in pair)
+})  # fmt: skip
+_MORE_THAN_AN_EXAMPLE = OF_CONVERSATIONS | {*QUESTIONS, *ANSWERS} - {"instruction", "output"}
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns with the place of the example among them."""
+
+    turns: tuple[Turn, ...]
+    question: int
+    answer: int | None
+    """None where no turn answers."""
+    split: int | None = None
+    """The turn with which the completion begins, where the row says so."""
+    rejected: tuple[Turn, ...] | None = None
+    """What follows the prompt in a rejected answer; None where there is no such answer."""
+    label: bool | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    """Columns with the turns."""
+
+    @property
+    def is_exchange(self) -> bool:
+        """True where one plain exchange is all that there is."""
+        parts = tuple(turn.part for turn in self.turns)
+        return parts == ("user", "assistant") and all(map(is_plain, self.turns)) and self.rejected is None
+
+    @property
+    def prompt(self) -> tuple[Turn, ...]:
+        return self.turns[: self._begin]
+
+    @property
+    def completion(self) -> tuple[Turn, ...]:
+        """The turns after the prompt as the row divides them, or the last turn of an assistant."""
+        return self.turns[self._begin :] if self.split is not None else self.turns[self._begin : self._begin + 1]
+
+    @property
+    def _begin(self) -> int:
+        if self.split is not None:
+            return self.split
+        last = (place for place in reversed(range(len(self.turns))) if self.turns[place].part in {"assistant", "call"})
+        return next(last, len(self.turns))
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of all turns, and of rejected ones."""
+        return [turn.text for turn in (*self.turns, *(self.rejected or ())) if turn.text]
+
+
+def find_conversation(row: Mapping[str, Any]) -> Conversation | None:
+    """The conversation in the turns of a row; None where it has no turns. Raises FieldError for turns that cannot be
+    read, or without a user.
+    """
+    found = _written(row)
+    if found is None:
+        return None
+    turns, split, rejected, columns = found
+    turns = _after_system(row, turns)
+    split = None if split is None else split + len(turns) - len(found[0])
+    question, answer = next(_exchanges(turns, split or 0), (None, None))
+    if question is None:
+        question, split = _unanswered(turns, columns), len(turns) if split is None else split
+    return Conversation(
+        tuple(turns), question, answer, split, None if rejected is None else tuple(rejected), columns=columns
+    )
+
+
+def conversation_of(example: Mapping[str, Any]) -> Conversation | None:
+    """The conversation that the example is part of; None where the example is all that there is.
+
+    Turns without the example's exchange, which a user has named by columns, are not its conversation. Raises FieldError
+    for answers that are neither texts nor turns.
+    """
+    if _MORE_THAN_AN_EXAMPLE.isdisjoint(example):
+        return None  # nearly always
+    label = next((label for name in _LABELS if (label := _label(example.get(name))) is not None), None)
+    carried = {name: example[name] for name in _CARRIED if example.get(name)}
+    try:
+        found = find_conversation(example)
+    except FieldError:
+        found = None
+    if found is not None and (located := _located(found, example)) is not None:
+        return replace(located, label=label, carried=carried)
+    around = _around(example)
+    is_all = around.is_exchange or (around.answer is None and len(around.turns) == 1)
+    if is_all and label is None and not carried:
+        return None
+    return replace(around, label=label, carried=carried)
+
+
+def answer_of(row: Mapping[str, Any], name: str) -> str:
+    """The answer in a column: a text, or a turn or turns with one. Raises FieldError."""
+    return next((turn.text for turn in _side(row[name], name) if turn.part == "assistant" and turn.text), "")
+
+
+def pair_in(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The columns with a chosen and a rejected answer, where the row has both."""
+    return next((pair for pair in _PAIRS if all(isinstance(row.get(name), str | list | dict) for name in pair)), None)
+
+
+_Written: TypeAlias = tuple[list[Turn], int | None, Sequence[Turn] | None, tuple[str, ...]]
+"""Turns, where the completion begins, the rejected turns, and the columns of these."""
+
+
+def _written(row: Mapping[str, Any]) -> _Written | None:
+    pair = pair_in(row)
+    sides = None if pair is None else [_side(row[name], name) for name in pair]
+    if pair is not None and sides is not None and all(any(turn.part == "user" for turn in side) for side in sides):
+        split = _common(*sides)
+        return sides[0], split, sides[1][split:], pair
+    for name in TALKS:
+        value = row.get(name)
+        if not value or not _may_be_turns(value):
+            continue
+        try:
+            turns = read_turns(value)
+        except TurnError as error:
+            if name not in _SURE_TALKS or isinstance(value, str):
+                continue
+            raise FieldError(f"field {name} {error}") from error
+        if sides is not None and pair is not None:
+            return [*turns, *sides[0]], len(turns), sides[1], (name, *pair)
+        return turns, None, None, (name,)
+    return _prompted(row, pair, sides)
+
+
+def _prompted(row: Mapping[str, Any], pair: tuple[str, str] | None, sides: list[list[Turn]] | None) -> _Written | None:
+    """A prompt and a completion, of which one at least has turns."""
+    asked, answered = _first(row, QUESTIONS), _first(row, [name for name in ANSWERS if name not in (pair or ())])
+    if asked is None or not any(_are_turns(row[name]) for name in (asked, answered) if name is not None):
+        return None
+    prompt = [user_turn(row[asked])] if isinstance(row[asked], str) else _side(row[asked], asked)
+    if pair is not None and sides is not None:
+        return [*prompt, *sides[0]], len(prompt), sides[1], (asked, *pair)
+    if answered is None or not row[answered]:
+        return prompt, len(prompt), None, (asked,)
+    return [*prompt, *_side(row[answered], answered)], len(prompt), None, (asked, answered)
+
+
+def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """The first of the columns that has turns, or else that is there."""
+    there = [name for name in names if name in row]
+    return next((name for name in there if _are_turns(row[name])), next(iter(there), None))
+
+
+def _are_turns(value: Any) -> bool:
+    """True for a turn, for a list of turns, and for a list of rounds of turns."""
+    if isinstance(value, Mapping):
+        return "role" in value or "from" in value
+    return are_objects(value) or (isinstance(value, list) and bool(value) and all(map(are_objects, value)))
+
+
+def _around(example: Mapping[str, Any]) -> Conversation:
+    """The turns around the example that stand in columns of their own."""
+    asked = str(example["instruction"])
+    given = str(example.get("input") or "")
+    history = _past(example.get(_HISTORY))
+    turns = _after_system(example, [*history, user_turn(f"{asked}\n\n{given}" if given else asked)])
+    split = len(turns)
+    output = str(example["output"])
+    rejected: Sequence[Turn] | None = None
+    completion = [assistant_turn(output)] if output else []
+    if (pair := pair_in(example)) is not None:
+        completion, rejected = (_after_user(_side(example[name], name)) for name in pair)
+    answer = split if completion else None
+    return Conversation((*turns, *completion), split - 1, answer, split, None if rejected is None else tuple(rejected))
+
+
+def _side(value: Any, name: str) -> list[Turn]:
+    """One of several answers: a text, a transcript, a turn or turns."""
+    if isinstance(value, str):
+        return read_transcript(value) or [assistant_turn(value)]
+    if not _are_turns(value):
+        raise FieldError(f"field {name} is neither a text nor a list of turns")
+    try:
+        return read_turns(value)
+    except TurnError as error:
+        raise FieldError(f"field {name} {error}") from error
+
+
+def _common(chosen: Sequence[Turn], rejected: Sequence[Turn]) -> int:
+    """The number of turns that both begin with, at most up to the last turn of a user."""
+    most = max(place for place, turn in enumerate(chosen) if turn.part == "user") + 1
+    pairs = enumerate(zip(chosen[:most], rejected, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(most, len(rejected)))
+
+
+def _after_user(turns: Sequence[Turn]) -> list[Turn]:
+    last = max((place for place, turn in enumerate(turns) if turn.part == "user"), default=-1)
+    return list(turns[last + 1 :])
+
+
+def _after_system(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
+    """The turns below the system prompt of a column, where they have none of their own."""
+    if turns and turns[0].part == "system":
+        return turns
+    prompts = (row.get(name) for name in _SYSTEMS)
+    system = next((text for text in prompts if isinstance(text, str) and text.strip()), None)
+    return turns if system is None else [system_turn(system), *turns]
+
+
+def _past(history: Any) -> list[Turn]:
+    try:
+        return read_turns(history) if history and _may_be_turns(history) else []
+    except TurnError:
+        return []
+
+
+def _may_be_turns(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
+
+
+def _exchanges(turns: Sequence[Turn], begin: int) -> Iterator[tuple[int, int]]:
+    """Each answer from `begin` on with the user turn before it; calls of tools only where nothing else answers."""
+    for part in ("assistant", "call"):
+        found = False
+        asked: int | None = None
+        for place, turn in enumerate(turns):
+            if turn.part == "user":
+                asked = place
+            elif asked is not None and place >= begin and turn.part == part and turn.text:
+                found = True
+                yield asked, place
+        if found:
+            return
+
+
+def _unanswered(turns: Sequence[Turn], columns: Sequence[str]) -> int:
+    """The last turn of a user; of several users' turns and nothing else the first."""
+    asked = [place for place, turn in enumerate(turns) if turn.part == "user"]
+    if not asked:
+        roles = ", ".join(dict.fromkeys(str(turn.message["role"]) for turn in turns)) or "none"
+        raise FieldError(f"field {columns[0]} has no turn of a user; its roles: {roles}")
+    return asked[-1] if any(turn.part in {"assistant", "call"} for turn in turns) else asked[0]
+
+
+def _located(found: Conversation, example: Mapping[str, Any]) -> Conversation | None:
+    """The conversation with the example's exchange; None where it has no such exchange."""
+    instruction, output = example["instruction"], example["output"]
+    if found.answer is None:
+        is_it = found.turns[found.question].text == instruction and not output
+        return _with_input(found, example.get("input")) if is_it else None
+    for question, answer in _exchanges(found.turns, found.split or 0):
+        if found.turns[question].text == instruction and found.turns[answer].text == output:
+            return _with_input(replace(found, question=question, answer=answer), example.get("input"))
+    return None
+
+
+def _with_input(found: Conversation, given: Any) -> Conversation:
+    """The conversation with the input, which a user has named by a column, below its question."""
+    if not given:
+        return found
+    asked = found.turns[found.question]
+    content = asked.message["content"]
+    below = f"{content}\n\n{given}" if isinstance(content, str) else [*(content or ()), {"type": "text", "text": given}]
+    turn = asked._replace(message={**asked.message, "content": below}, text=f"{asked.text}\n\n{given}")
+    return replace(found, turns=(*found.turns[: found.question], turn, *found.turns[found.question + 1 :]))
+
+
+def _label(value: Any) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().casefold())
+    return value if isinstance(value, bool) else None

@@ -1,0 +1,76 @@
+"""Rows of an export: examples in a shape of trainers, what the shape loses of them, and their types in Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow
+from explore_async.curation.files.fields import FieldError
+from explore_async.curation.files.formats import Kind
+from explore_async.curation.files.row import Row
+from explore_async.curation.selection import batches
+from explore_async.curation.trainer_formats import Shape, is_cut, tools_as_text
+from explore_async.errors import ConfigError, DataError
+
+
+@dataclass(slots=True)
+class Losses:
+    """Examples so far that the file holds in part, or that have no answer."""
+
+    cut: int = 0
+    unanswered: int = 0
+
+
+def noticed(examples: Iterator[ExampleRow], shape: str, losses: Losses) -> Iterator[ExampleRow]:
+    """The same examples; what the shape loses of them is counted in `losses`."""
+    for example in examples:
+        yield example  # one that cannot be read ends the export before it is counted
+        losses.cut += is_cut(shape, example)
+        losses.unanswered += not example["output"].strip()
+
+
+def shaped(examples: Iterator[ExampleRow], source: Collection, shape: Shape, kind: Kind) -> Iterator[Row]:
+    """Examples as rows of this kind of file. Raises DataError where the shape cannot hold one."""
+    for number, example in enumerate(examples, start=1):
+        try:
+            value = shape(example)
+            value = tools_as_text(value) if kind is Kind.PARQUET else value
+            yield Row(number, Kind.JSON_LINES, value, orjson.dumps(value))
+        except (FieldError, TypeError) as error:
+            raise DataError(f"{source.path}, example {example['id']}: {error}") from error
+
+
+def schema_of(name: str, source: Collection, shape: Shape) -> Any:
+    """The Arrow schema of all examples in this shape; for data from elsewhere by reading all of them."""
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise ConfigError("Parquet needs pyarrow: pip install 'explore-async[parquet]'") from error
+    string = pa.string()
+    messages = pa.list_(pa.struct({"role": string, "content": string}))
+    columns: dict[str, dict[str, Any]] = {
+        "alpaca": {"instruction": string, "input": string, "output": string},
+        "sharegpt": {"id": string, "conversations": pa.list_(pa.struct({"from": string, "value": string}))},
+        "messages": {"messages": messages},
+        "prompt-completion": {"prompt": messages, "completion": messages},
+        "preference": {"prompt": messages, "chosen": messages, "rejected": messages},
+        "kto": {"prompt": messages, "completion": messages, "label": pa.bool_()},
+    }
+    known = pa.schema(columns[name]) if name in columns else None
+    if known is not None and (source.is_run or name == "alpaca"):
+        return known
+    if source.is_run:
+        return pa.schema({name: pa.list_(string) if name == "task_path" else string for name in OWN_COLUMNS})
+    from explore_async.curation.files import parquet
+
+    schema = known
+    for batch in batches(source.examples()):
+        rows = [row.value for row in shaped(iter(batch), source, shape, Kind.PARQUET)]
+        with parquet.arrow_faults(source.path):
+            own = parquet.schema_of_values(rows)
+            schema = own if schema is None else parquet.common_schema(schema, own, widen=True)
+    return parquet.schema_of_values([]) if schema is None else schema

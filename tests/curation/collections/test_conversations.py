@@ -1,0 +1,337 @@
+"""Conversations and preferences: what a row says in any form is what every later command has, and what an export says."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.cli import Finished, in_process
+
+from explore_async.curation.collections.columns import make_reader
+from explore_async.curation.collections.conversations import conversation_of
+from explore_async.curation.dedup import dedup
+from explore_async.curation.files.fields import FieldError
+from explore_async.curation.trainer_formats import SHAPES, is_cut
+
+
+def said(role: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+CALL = {"type": "function", "function": {"name": "tides", "arguments": '{"port": "Brest"}'}}
+TOOLS = [{"type": "function", "function": {"name": "tides", "parameters": {"type": "object"}}}]
+SYSTEM, ASKED, ANSWERED = said("system", "Be brief."), said("user", "When is high tide?"), said("assistant", "At noon.")
+NEXT = [said("user", "And low tide?"), said("assistant", "At six.")]
+
+FORMS = {
+    "a greeting first": (
+        {"conversations": [{"from": "gpt", "value": "Hello!"}, {"from": "human", "value": "When is high tide?"}, {"from": "gpt", "value": "At noon."}]},
+        [said("assistant", "Hello!"), ASKED, ANSWERED],
+    ),
+    "two turns of a user": ({"messages": [said("user", "I sail."), ASKED, ANSWERED]}, [said("user", "I sail."), ASKED, ANSWERED]),
+    "system and more turns": ({"messages": [SYSTEM, ASKED, ANSWERED, *NEXT]}, [SYSTEM, ASKED, ANSWERED, *NEXT]),
+    "system of a column": ({"system": "Be brief.", "conversations": [ASKED, ANSWERED]}, [SYSTEM, ASKED, ANSWERED]),
+    "system beside a pair": ({"system_prompt": "Be brief.", "question": ASKED["content"], "response": "At noon."}, [SYSTEM, ASKED, ANSWERED]),
+    "history": (
+        {"instruction": ASKED["content"], "input": "", "output": "At noon.", "history": [["I sail.", "Good."]]},
+        [said("user", "I sail."), said("assistant", "Good."), ASKED, ANSWERED],
+    ),
+    "both sides in one object": (
+        {"conversation": [{"human": ASKED["content"], "assistant": "At noon."}, {"human": "And low tide?", "assistant": "At six."}]},
+        [ASKED, ANSWERED, *NEXT],
+    ),
+    "turns": ({"turns": [ASKED, ANSWERED, *NEXT]}, [ASKED, ANSWERED, *NEXT]),
+    "JSON in a cell": ({"messages": orjson.dumps([SYSTEM, ASKED, ANSWERED]).decode()}, [SYSTEM, ASKED, ANSWERED]),
+    "a prompt with history": (
+        {"prompt": [said("user", "I sail."), said("assistant", "Good."), ASKED], "completion": [ANSWERED]},
+        [said("user", "I sail."), said("assistant", "Good."), ASKED, ANSWERED],
+    ),
+    "parts": (
+        {"messages": [said("user", [{"type": "text", "text": ASKED["content"]}]), ANSWERED]},
+        [said("user", [{"type": "text", "text": ASKED["content"]}]), ANSWERED],
+    ),
+    "calls of tools": (
+        {"messages": [ASKED, said("assistant", None, tool_calls=[CALL]), said("tool", "12:00", tool_call_id="c"), ANSWERED]},
+        [ASKED, said("assistant", None, tool_calls=[CALL]), said("tool", "12:00", tool_call_id="c"), ANSWERED],
+    ),
+    "calls of tools in ShareGPT": (
+        {"conversations": [{"from": "human", "value": ASKED["content"]}, {"from": "function_call", "value": orjson.dumps(CALL["function"]).decode()}, {"from": "observation", "value": "12:00"}, {"from": "gpt", "value": "At noon."}]},
+        [ASKED, said("assistant", None, tool_calls=[CALL]), said("tool", "12:00"), ANSWERED],
+    ),
+    "a call that is no JSON": (
+        {"conversations": [{"from": "human", "value": ASKED["content"]}, {"from": "function_call", "value": "tides()"}, {"from": "observation", "value": "12:00"}, {"from": "gpt", "value": "At noon."}]},
+        [ASKED, said("assistant", "tides()"), said("tool", "12:00"), ANSWERED],
+    ),
+    "other keys of a turn": (
+        {"messages": [ASKED, {**ANSWERED, "weight": 0.5, "name": None}]},
+        [ASKED, {**ANSWERED, "weight": 0.5}],
+    ),
+}  # fmt: skip
+
+
+def imported(row: dict[str, Any], **columns: str) -> dict[str, Any]:
+    """The row as a command on data has it."""
+    found = make_reader(columns)(row)
+    texts = {"instruction": found.instruction, "input": found.input, "output": found.output}
+    return {"id": "0-0", "task_id": "0", "task_path": ["x"], **texts, **found.rest}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_example_is_an_answer_and_the_turn_before_it(form: str):
+    """In every form, and all turns are in an export; a format with one exchange says that it cuts."""
+    row, turns = FORMS[form]
+    example = imported(row)
+    assert (example["instruction"], example["input"], example["output"]) == ("When is high tide?", "", "At noon.")
+    assert SHAPES["messages"](example) == {"messages": turns}
+    assert is_cut("alpaca", example)
+    assert not is_cut("prompt-completion", example)
+    parts = SHAPES["prompt-completion"](example)
+    assert [*parts["prompt"], *parts["completion"]] == turns
+    assert [turn["role"] for turn in parts["completion"]] == ["assistant"]
+    again = imported(SHAPES["sharegpt"](example))
+    if form not in {"parts", "calls of tools", "calls of tools in ShareGPT"}:
+        assert SHAPES["messages"](again) == {"messages": turns}
+
+
+TEXT = st.text("ab \n", max_size=4).map(lambda text: f"x{text}")
+TURNS = st.lists(
+    st.one_of(
+        st.builds(said, st.sampled_from(["user", "assistant", "system", "tool"]), TEXT),
+        st.builds(said, st.just("assistant"), st.none(), tool_calls=st.just([CALL])),
+        st.builds(said, st.just("user"), TEXT, weight=st.integers(0, 1)),
+    ),
+    max_size=6,
+).map(lambda turns: [said("user", "First."), *turns])
+
+
+@given(TURNS, st.sampled_from(["messages", "conversations"]), st.booleans())
+def test_no_turn_is_lost_whatever_the_conversation(turns: list[dict], column: str, sharegpt: bool):
+    """Any order of roles: the turns of an export are those of the row; the example's turns stand in them in order, and
+    nothing but calls and their results stands between them.
+    """
+    names = {"user": "human", "assistant": "gpt"} if sharegpt else {}
+    keys = ("from", "value") if sharegpt else ("role", "content")
+    written = [
+        {
+            keys[0]: names.get(turn["role"], turn["role"]),
+            keys[1]: turn["content"],
+            **{k: v for k, v in turn.items() if k not in {"role", "content"}},
+        }
+        for turn in turns
+    ]
+    example = imported({column: written})
+    assert SHAPES["messages"](example) == {"messages": turns}
+    if (found := conversation_of(example)) is not None and found.answer is not None:
+        assert found.turns[found.question].text == example["instruction"]
+        assert found.turns[found.answer].text == example["output"]
+        between = found.turns[found.question + 1 : found.answer]
+        assert not any(turn.part == "user" for turn in between)
+        assert found.turns[found.answer].part == "call" or all(turn.part != "assistant" for turn in between)
+
+
+PAIRS = [
+    {"conversations": [{"from": "human", "value": "Name a sea."}], "chosen": {"from": "gpt", "value": "The Baltic."}, "rejected": {"from": "gpt", "value": "Rome."}},
+    {"prompt": "Name a sea.", "chosen": "The Baltic.", "rejected": "Rome."},
+    {"question": "Name a sea.", "chosen": "The Baltic.", "rejected": "Rome."},
+    {"prompt": [said("user", "Name a sea.")], "chosen": [said("assistant", "The Baltic.")], "rejected": [said("assistant", "Rome.")]},
+    {"prompt": "Name a sea.", "chosen": [said("user", "Name a sea."), said("assistant", "The Baltic.")], "rejected": [said("user", "Name a sea."), said("assistant", "Rome.")], "score": 2.5},
+    {"chosen": "\n\nHuman: Name a sea.\n\nAssistant: The Baltic.", "rejected": "\n\nHuman: Name a sea.\n\nAssistant: Rome."},
+    {"chosen_messages": [said("user", "Name a sea."), said("assistant", "The Baltic.")], "rejected_messages": [said("user", "Name a sea."), said("assistant", "Rome.")]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", PAIRS)
+def test_both_answers_of_a_pair_stay(row: dict[str, Any]):
+    """In every form that is in use; a format for single answers refuses it, and names the one that holds both."""
+    example = imported(row)
+    assert (example["instruction"], example["output"]) == ("Name a sea.", "The Baltic.")
+    assert SHAPES["preference"](example) == {
+        "prompt": [said("user", "Name a sea.")],
+        "chosen": [said("assistant", "The Baltic.")],
+        "rejected": [said("assistant", "Rome.")],
+    }
+    for shape in ("alpaca", "sharegpt", "messages", "prompt-completion"):
+        with pytest.raises(FieldError, match="--format preference"):
+            SHAPES[shape](example)
+    with pytest.raises(FieldError, match="no label"):
+        SHAPES["kto"](example)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [ASKED, ANSWERED], "label": False},
+        {"messages": [ASKED, ANSWERED], "kto_tag": False},
+        {"prompt": ASKED["content"], "completion": "At noon.", "label": "False"},
+        {"prompt": [ASKED], "completion": [ANSWERED], "label": False},
+    ],
+)
+def test_a_bad_answer_does_not_pass_for_a_good_one(row: dict[str, Any]):
+    """The label stays, and formats without a place for it refuse the example."""
+    example = imported(row)
+    assert SHAPES["kto"](example) == {"prompt": [ASKED], "completion": [ANSWERED], "label": False}
+    for shape in ("alpaca", "sharegpt", "messages", "prompt-completion"):
+        with pytest.raises(FieldError, match="--format kto"):
+            SHAPES[shape](example)
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "texts"),
+    [
+        ({"instruction": "a", "context": "b", "response": "c", "category": "d"}, {}, ("a", "b", "c")),
+        ({"question": "a", "passage": "b", "answer": "c"}, {}, ("a", "b", "c")),
+        ({"instruction": "a", "input": "", "context": "b", "response": "c"}, {}, ("a", "b", "c")),
+        ({"question": "a", "facts": "b", "answer": "c"}, {"input": "facts"}, ("a", "b", "c")),
+        ({"question": "a", "context": "b", "best": "c"}, {"output": "best"}, ("a", "b", "c")),
+        ({"ask": "a", "response": "c"}, {"instruction": "ask"}, ("a", "", "c")),
+        ({"problem": "a", "solution": "c"}, {}, ("a", "", "c")),
+        ({"question": "a"}, {}, ("a", "", "")),
+        ({"prompt": "a", "response": None}, {}, ("a", "", "")),
+        ({"turns": ["a", "Say it again."]}, {}, ("a", "", "")),
+        ({"messages": [said("user", "a")]}, {}, ("a", "", "")),
+        ({"messages": [said("user", "a"), said("assistant", "c")], "facts": "b"}, {"input": "facts"}, ("a", "b", "c")),
+    ],
+)
+def test_other_columns_are_found_or_named(row: dict, columns: dict[str, str], texts: tuple[str, str, str]):
+    """Passages are inputs, a named column leaves the others to be guessed, and a missing answer is an empty one."""
+    example = imported(row, **columns)
+    assert (example["instruction"], example["input"], example["output"]) == texts
+    user = {"role": "user", "content": "a\n\nb" if texts[1] else "a"}
+    assert SHAPES["messages"](example)["messages"][0] == user
+
+
+def test_a_named_path_takes_nothing_out_of_its_column():
+    """The rest of the conversation stays beside the example, and an export has it."""
+    row = {"conversation": [{"human": "a", "assistant": "b"}, {"human": "c", "assistant": "d"}], "k": 1}
+    example = imported(row, instruction="conversation.0.human", output="conversation.0.assistant")
+    assert {name: example[name] for name in row} == row
+    assert len(SHAPES["messages"](example)["messages"]) == 4
+    second = imported(row, instruction="conversation.1.human", output="conversation.1.assistant")
+    assert (second["instruction"], second["output"]) == ("c", "d")
+    other = imported({**row, "q": "e", "a": "f"}, instruction="q", output="a")
+    assert SHAPES["messages"](other) == {"messages": [said("user", "e"), said("assistant", "f")]}
+
+
+def test_near_duplicates_by_all_turns_of_a_user():
+    """A field that joins what the user said; in a file, and among values."""
+    rows = [
+        {"messages": [said("user", "Sort a list."), said("assistant", "Done."), said("user", "Now backwards.")]},
+        {"messages": [said("user", "Sort a list."), said("assistant", "Yes."), said("user", "Now backwards.")]},
+        {"messages": [said("user", "Sort a list."), said("assistant", "Done."), said("user", "Explain the steps to me.")]},
+    ]  # fmt: skip
+    assert dedup(rows, fields="user-turns").kept_indices == (0, 2)
+    assert dedup(rows, fields="messages.0.content").kept_indices == (0,)
+
+
+def ran(*arguments: str | Path) -> Finished:
+    result = in_process(*arguments)
+    assert result.code == 0, result.stderr
+    return Finished(result.code, result.stdout, " ".join(result.stderr.split()))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_conversations_pass_through_every_stage(tmp_path: Path):
+    """import, filter, sample, merge, decontaminate and export, also by way of Parquet: the same turns and tools."""
+    rows = [{**row, "tools": TOOLS, "n": n} for n, (row, _) in enumerate(FORMS.values())]
+    wanted = {n: {"messages": turns, "tools": TOOLS} for n, (_, turns) in enumerate(FORMS.values())}
+    for row, turns in zip(rows, wanted.values(), strict=True):  # else they are duplicates of one another
+        text = (
+            orjson.dumps([row, turns])
+            .decode()
+            .replace("When is high tide", f"When is high tide in port {row['n']}" * 3)
+        )
+        changed, changed_turns = orjson.loads(text)
+        row.update(changed)
+        turns.update(changed_turns)
+    (tmp_path / "talks.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    (tmp_path / "other.jsonl").write_bytes(orjson.dumps({"question": "Unrelated?", "answer": "Yes."}) + b"\n")
+    ran("import", tmp_path / "talks.jsonl", "--out", tmp_path / "a")
+    ran("filter", tmp_path / "a", "--out", tmp_path / "b", "--threshold", "0.99")
+    ran("merge", tmp_path / "b", tmp_path / "other.jsonl", "--out", tmp_path / "c", "--threshold", "0.99")
+    ran("decontaminate", tmp_path / "c", "--against", tmp_path / "other.jsonl", "--out", tmp_path / "d")
+    ran("sample", tmp_path / "d", "-n", "99", "--out", tmp_path / "e.jsonl")
+    kept = {row["n"]: row for row in lines(tmp_path / "e.jsonl")}
+    assert kept.keys() == wanted.keys()
+    said_of = ran("export", tmp_path / "e.jsonl", "--out", tmp_path / "f.jsonl", "--format", "messages")
+    assert "cut" not in said_of.stderr
+    ordered = [wanted[n] for n in kept]
+    assert lines(tmp_path / "f.jsonl") == ordered
+    plain = [n for n in kept if n != list(FORMS).index("parts")]
+    rows = [row for row in lines(tmp_path / "e.jsonl") if row["n"] in plain]  # a column of Parquet has one type
+    (tmp_path / "g.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    ran("export", tmp_path / "g.jsonl", "--out", tmp_path / "f.parquet", "--format", "messages")
+    for found, n in zip(pq.read_table(tmp_path / "f.parquet").to_pylist(), plain, strict=True):
+        assert orjson.loads(found["tools"]) == TOOLS
+        back = imported({"messages": found["messages"]})
+        assert SHAPES["messages"](back)["messages"] == wanted[n]["messages"]
+    cut = ran("export", tmp_path / "e.jsonl", "--out", tmp_path / "f.json", "--format", "alpaca", "--json")
+    assert cut.json["cut"] == len(rows) + 1
+    assert f"{len(rows) + 1} conversations are cut" in cut.stderr
+
+
+def test_contamination_is_looked_for_in_all_turns(tmp_path: Path):
+    """A later question, an answer, and a rejected answer that a benchmark has."""
+    benchmark = "Which of the four moons that Galileo saw is the largest one"
+    rows = [
+        {"messages": [said("user", "Hi"), said("assistant", "Hello."), said("user", benchmark), said("assistant", "c")]},
+        {"messages": [said("user", "Hi you"), said("assistant", "Hello."), said("user", "Ask me"), said("assistant", benchmark)]},
+        {"prompt": "Ask me something", "chosen": "No.", "rejected": benchmark},
+        {"prompt": "Say nothing", "completion": "No."},
+    ]  # fmt: skip
+    (tmp_path / "talks.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    (tmp_path / "benchmark.jsonl").write_bytes(orjson.dumps({"question": benchmark}) + b"\n")
+    found = ran(
+        *("decontaminate", tmp_path / "talks.jsonl", "--against", tmp_path / "benchmark.jsonl"),
+        *("--out", tmp_path / "out", "--json"),
+    )
+    assert (found.json["kept"], found.json["dropped"]) == (1, 3)
+
+
+def test_prompts_without_answers_can_be_worked_with(tmp_path: Path):
+    """Imported, filtered, sampled and analyzed; that they have no answers is counted and told."""
+    prompts = [f"Explain the {n}. rule of {topic}" for n in range(3) for topic in ("chess", "law", "grammar")]
+    (tmp_path / "asked.jsonl").write_bytes(b"".join(orjson.dumps({"prompt": text}) + b"\n" for text in prompts))
+    result = ran("import", tmp_path / "asked.jsonl", "--out", tmp_path / "data", "--json")
+    assert result.json["unanswered"] == len(prompts)
+    assert "9 of 9 examples have no answer" in result.stderr
+    ran("filter", tmp_path / "data", "--out", tmp_path / "kept", "--threshold", "0.9")
+    ran("sample", tmp_path / "kept", "-n", "4", "--out", tmp_path / "some.jsonl")
+    ran("analyze", tmp_path / "kept", "--out", tmp_path / "figures.json")
+    result = ran("export", tmp_path / "kept", "--out", tmp_path / "p.jsonl", "--format", "prompt-completion", "--json")
+    assert result.json["unanswered"] == result.json["examples"] > 0
+    assert all(row["completion"] == [] for row in lines(tmp_path / "p.jsonl"))
+
+
+def test_columns_that_no_example_uses_are_told(tmp_path: Path):
+    """By name and count, at the import and at an export to a format without them; they stay beside the examples."""
+    rows = [{"question": "q", "answer": "a", "hint": "h", "n": 1}, {"question": "r", "answer": "b", "hint": ""}]
+    with (tmp_path / "x.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, ["question", "answer", "hint", "n"])
+        table.writeheader()
+        table.writerows(rows)
+    (tmp_path / "x.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    for name in ("x.csv", "x.jsonl"):
+        result = ran("import", tmp_path / name, "--out", tmp_path / "data")
+        assert "hint (1)" in result.stderr
+        assert [row["hint"] for row in lines(tmp_path / "data" / "dataset.jsonl")] == ["h", ""]
+    assert "hint (1)" in ran("export", tmp_path / "x.jsonl", "--out", tmp_path / "y.json", "--format", "alpaca").stderr
+
+
+def test_a_pair_is_refused_by_name(tmp_path: Path):
+    """Code 5, the example, the format that holds it, and no file; that format writes it."""
+    (tmp_path / "x.jsonl").write_bytes(orjson.dumps(PAIRS[0]) + b"\n")
+    result = in_process("export", tmp_path / "x.jsonl", "--out", tmp_path / "y.jsonl", "--format", "messages")
+    assert result.code == 5
+    assert "example 0-0: it is a pair" in " ".join(result.stderr.split())
+    assert not (tmp_path / "y.jsonl").exists()
+    ran("export", tmp_path / "x.jsonl", "--out", tmp_path / "y.parquet", "--format", "preference")
+    assert pq.read_table(tmp_path / "y.parquet").to_pylist()[0]["rejected"] == [said("assistant", "Rome.")]
