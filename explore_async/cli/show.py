@@ -135,6 +135,7 @@ def _show_request(stored: StoredRequest, console: Console) -> None:
         _print(console, printable(message["role"]), message["content"], whole=True)
     outcome = stored.outcome
     if isinstance(outcome, Completion):
+        _print(console, "reasoning", outcome.reasoning, whole=True)
         _print(console, "completion", outcome.text, whole=True)
         tokens = f"{outcome.prompt_tokens} read ({outcome.cached_tokens} cached), {outcome.completion_tokens} written"
         _print(console, "tokens", f"{tokens}, in {outcome.latency_s:.1f} s at {outcome.endpoint}")

@@ -10,7 +10,7 @@ from explore_async.doctor.findings import Check, Findings
 from explore_async.errors import DamagedStore, NewerFormat, StorageError
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.directory import RunDirectory
-from explore_async.storage.rows import COLUMNS, FORMAT, DamagedRow, read_key, read_row
+from explore_async.storage.rows import DamagedRow, read_key, read_row
 from explore_async.storage.salvage import has_whole_rows, is_half_mended
 from explore_async.storage.schema import database_errors, open_reading
 
@@ -52,7 +52,7 @@ def check_completions(directory: RunDirectory, findings: Findings, report: Repor
         return None
     if faults:
         findings.wrong(check, f"damaged: {'; '.join(faults)}", _REPAIR, mends=True)
-    elif version != FORMAT:
+    elif version == 1:
         says = f"format {version}: {count:,} completions, without checksums"
         findings.note(check, says, "the next run, or --repair, adds the checksums", mends=True)
     else:
@@ -66,9 +66,9 @@ def _read_all(path: Path, report: Report, *, still: bool) -> tuple[int, int, lis
     with database_errors(path):
         connection, columns = open_reading(path, still=still)
         with closing(connection):
-            version = FORMAT if columns == COLUMNS else 1
             if not columns:
-                return version, 0, []
+                return 1, 0, []
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             lines = [row[0].decode() for row in connection.execute("PRAGMA integrity_check(3)")]
     faults = [] if lines == ["ok"] else lines
     count, damaged = 0, []

@@ -108,7 +108,11 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A model's response. `latency_s`: of the attempt that succeeded. `model`, `endpoint`: which of them responded."""
+    """A model's response. `latency_s`: of the attempt that succeeded. `model`, `endpoint`: which of them responded.
+
+    `reasoning`: what the server told apart as the model's thoughts; others are in the text, as the model marked them.
+    `reasoning_tokens`: the part of `completion_tokens` that the server counts as thoughts, 0 where it does not say.
+    """
 
     text: str
     finish_reason: str
@@ -118,6 +122,8 @@ class Completion:
     model: str = ""
     endpoint: str = ""
     latency_s: float = 0.0
+    reasoning: str = ""
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

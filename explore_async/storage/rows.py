@@ -14,11 +14,12 @@ import orjson
 
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Outcome, Request
 
-FORMAT = 2
+FORMAT = 3
+"""1 has no checksums. 3 has the table of 2, and completions with the model's reasoning, which version 2 cannot read."""
 COLUMNS = "key, ordinal, kind, task_id, failed, question, outcome, checksum"
 COLUMNS_OF_1 = COLUMNS.removesuffix(", checksum")
-_VERSION = f"outcomes-{FORMAT}".encode()
-"""Part of every checksum, so that no row of another format passes as one of this format."""
+_VERSION = b"outcomes-2"
+"""The table's format. Part of every checksum, so that no row of another table passes as one of this table."""
 _COLUMNS_OF_1 = 7
 
 Row: TypeAlias = tuple[Any, ...]

@@ -64,7 +64,9 @@ def repair_advice(path: Path) -> str:
 
 
 def open_writing(path: Path, *, durability: str) -> sqlite3.Connection:
-    """Opens the database for writing; creates it where it is missing, and upgrades format 1. Raises StorageError."""
+    """Opens the database for writing. One that is missing is created, one of an earlier format upgraded. Raises
+    StorageError.
+    """
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         if path.stat().st_size == 0:

@@ -132,6 +132,7 @@ def _exchange(stored: StoredRequest) -> dict[str, Any]:
     if isinstance(outcome, Completion):
         answer = {
             "text": outcome.text[:LONGEST_SHOWN],
+            "reasoning": outcome.reasoning[:LONGEST_SHOWN],
             "prompt_tokens": outcome.prompt_tokens,
             "completion_tokens": outcome.completion_tokens,
             "cached_tokens": outcome.cached_tokens,

@@ -157,6 +157,7 @@ async function evidence(row) {
   else add("instruction", decision.instruction ?? decision.excerpt);
   if (found.nearest) add(`nearest, ROUGE-L ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);
   for (const message of found.request?.messages || []) add(`prompt, ${message.role}`, message.content, true);
+  if (found.answer?.reasoning) add("reasoning", found.answer.reasoning, true);
   if (found.answer) { add("raw completion", found.answer.text, true); add("completed by", `${found.answer.model} at ${found.answer.endpoint} in ${number(found.answer.seconds, 1)} s; ${number(found.answer.prompt_tokens)} tokens read (${number(found.answer.cached_tokens)} cached), ${number(found.answer.completion_tokens)} written`); }
   if (found.failure) add("failed", `${found.failure.kind}: ${found.failure.detail}`, true);
   $("evidence").replaceChildren(shown);

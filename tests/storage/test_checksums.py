@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from support.unprivileged import without_override
 from explore_async.errors import DamagedStore, StorageError
 from explore_async.exploration.values import ChatRequest, Completion, Failure, Outcome, Prompt, Request
 from explore_async.storage.completions import CompletionStore, StoredReader, read_stored
-from explore_async.storage.rows import is_whole, make_row, read_outcome
+from explore_async.storage.rows import checksum, is_whole, make_row, read_outcome, read_row
 
 QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
 COLUMNS = ("key", "ordinal", "kind", "task_id", "failed", "question", "outcome", "checksum")
@@ -90,7 +91,7 @@ async def test_a_changed_row_is_an_error_that_names_it(
 async def test_a_store_of_format_1_is_brought_up_to_date(
     tmp_path: Path, finished_run: Path, in_this_process: None
 ) -> None:
-    """Its answers come out as they were, the file is that of format 2 afterwards, and checksums guard it."""
+    """Its answers come out as they were, the file is that of format 3 afterwards, and checksums guard it."""
     old = tmp_path / "completions.sqlite"
     shutil.copy(finished_run / "completions.sqlite", old)
     async with CompletionStore(finished_run / "completions.sqlite") as store:
@@ -100,13 +101,50 @@ async def test_a_store_of_format_1_is_brought_up_to_date(
         assert reader.get_many([one.key for one in expected]) == {one.key: one for one in expected}
     async with CompletionStore(old) as store:
         assert await store.all() == expected
-    assert version(old) == 2
+    assert version(old) == 3
     with StoredReader(old) as reader:
         assert all(len(row) == 8 and is_whole(row) for row in reader.rows())
 
 
+async def test_a_store_of_format_2_goes_on_with_reasoning(
+    tmp_path: Path, finished_run: Path, in_this_process: None
+) -> None:
+    """What it holds comes out as it was, without reasoning; the next opening makes it format 3, rows untouched, and
+    what models think is stored beside it, outside the key. Earlier versions then say that the file is newer.
+    """
+    path = tmp_path / "completions.sqlite"
+    shutil.copy(finished_run / "completions.sqlite", path)
+    with StoredReader(path) as reader:
+        expected = {row.key: row for row in map(read_row, reader.rows())}
+    as_format_2(path)
+    with StoredReader(path) as reader:
+        assert reader.get_many(list(expected)[:50]) == dict(list(expected.items())[:50])
+    assert version(path) == 2
+    request = Request(10**6, 10**6, "generate", "0", 0, Prompt("generate", {}), 1)
+    question = ChatRequest("m", ({"role": "user", "content": "a"},), {}, 1)
+    thinking = Completion("b", "stop", 1, 9, reasoning="first this,\nthen that", reasoning_tokens=7)
+    async with CompletionStore(path) as store:
+        await store.put(question.key, request, question, thinking)
+        assert await store.get_many([question.key, *expected]) == {
+            question.key: thinking, **{key: row.outcome for key, row in expected.items()},
+        }  # fmt: skip
+    assert version(path) == 3
+
+
+def as_format_2(database: Path) -> None:
+    """Makes of a store what the version before reasoning wrote: completions without these fields."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for *fields, _ in connection.execute("SELECT * FROM outcomes").fetchall():
+            outcome = {name: value for name, value in orjson.loads(fields[6]).items() if "reasoning" not in name}
+            fields[6] = orjson.dumps(outcome)
+            connection.execute(
+                "UPDATE outcomes SET outcome = ?, checksum = ? WHERE key = ?", (fields[6], checksum(*fields), fields[0])
+            )
+        connection.execute("PRAGMA user_version=2")
+
+
 def test_killed_while_it_is_brought_up_to_date(tmp_path: Path, finished_run: Path) -> None:
-    """kill -9 at several instants of the upgrade leaves format 1 or format 2, whole; the next opening completes it."""
+    """kill -9 at several instants of the upgrade leaves format 1 or format 3, whole; the next opening completes it."""
     old = tmp_path / "completions.sqlite"
     shutil.copy(finished_run / "completions.sqlite", old)
     with closing(sqlite3.connect(old)) as database, database:
@@ -141,10 +179,10 @@ open_writing(Path({str(old)!r}), durability="normal")
                 process.communicate(b"\n")
         seen.append(version(old))
         with StoredReader(old) as reader:
-            assert sum(is_whole(row) and len(row) == 6 + seen[-1] for row in reader.rows()) == rows
+            assert sum(is_whole(row) and len(row) == {1: 7, 3: 8}[seen[-1]] for row in reader.rows()) == rows
     assert seen[0] == 1
     assert seen == sorted(seen)
-    assert seen[-1] == 2
+    assert seen[-1] == 3
 
 
 def test_no_room_to_bring_it_up_to_date(tmp_path: Path, finished_run: Path, in_this_process: None) -> None:
@@ -173,7 +211,7 @@ def test_no_room_to_bring_it_up_to_date(tmp_path: Path, finished_run: Path, in_t
         with StoredReader(old) as reader:
             assert list(reader.rows()) == before
     asyncio.run(opened())
-    assert version(old) == 2
+    assert version(old) == 3
 
 
 def test_an_old_run_goes_on(tmp_path: Path, finished_run: Path, url: str, in_this_process: None) -> None:
@@ -185,7 +223,7 @@ def test_an_old_run_goes_on(tmp_path: Path, finished_run: Path, url: str, in_thi
     again = go_on(path, "http://127.0.0.1:9", "--json")
     assert again.code == 0
     assert again.json["this_time"]["asked"] == 0
-    assert version(path / "completions.sqlite") == 2
+    assert version(path / "completions.sqlite") == 3
 
 
 @pytest.mark.parametrize(("number", "log"), [(1, None), (2, b"")])
@@ -217,11 +255,11 @@ async def test_a_format_of_the_future_is_not_guessed_at(
     path = tmp_path / "completions.sqlite"
     shutil.copy(finished_run / "completions.sqlite", path)
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version=3")
+        database.execute("PRAGMA user_version=4")
     before = path.read_bytes()
-    with pytest.raises(StorageError, match="written in format 3, this version of explore_async reads 2"):
+    with pytest.raises(StorageError, match="written in format 4, this version of explore_async reads 3"):
         read_stored(path, "k")
-    with pytest.raises(StorageError, match="written in format 3, this version of explore_async reads 2"):
+    with pytest.raises(StorageError, match="written in format 4, this version of explore_async reads 3"):
         async with CompletionStore(path):
             pass
     assert path.read_bytes() == before

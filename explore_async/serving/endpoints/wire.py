@@ -24,6 +24,9 @@ MOST_TOKENS = 2**24
 """Of one completion; a greater count is taken as 0. The sums of what some servers report would not fit into a file."""
 _LONGEST_NAME = 500
 
+_REASONING: Final = ("reasoning", "reasoning_content", "thinking")
+"""Names of a message's field with thoughts: vLLM of today, most others, Ollama."""
+_REASONING_PARTS: Final = {"thinking", "reasoning"}
 _OVERFLOW_CODES: Final[Mapping[str, str]] = {
     "context_length_exceeded": "OpenAI, as code",
     "exceed_context_size_error": "llama.cpp, as type",
@@ -106,6 +109,11 @@ def read_completion(document: Any, *, served_model: str, endpoint: str, latency_
         else _name(document.get("model"), served_model),
         endpoint=endpoint,
         latency_s=latency_s,
+        reasoning=_reasoning_of(choice["message"]),
+        reasoning_tokens=_count(
+            _mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")  # OpenAI, vLLM
+            or usage.get("reasoning_tokens")  # SGLang
+        ),
     )
 
 
@@ -120,6 +128,25 @@ def _text_of(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str | Non
     if content is None and choice.get("finish_reason") == "length":
         return ""  # it thought until the limit, and would do so again
     return content if isinstance(content, str) else None
+
+
+def _reasoning_of(message: Mapping[str, Any]) -> str:
+    """The model's thoughts where the server tells them apart, under one of the names in use, or as parts of a list."""
+    for name in _REASONING:
+        if (thoughts := message.get(name)) and isinstance(thoughts, str):
+            return thoughts
+    content = message.get("content")
+    if not isinstance(content, list):
+        return ""
+    parts = [part for part in content if isinstance(part, dict) and part.get("type") in _REASONING_PARTS]
+    return "\n".join(_part_text(part.get(str(part["type"])) or part.get("text")) for part in parts)
+
+
+def _part_text(value: Any) -> str:
+    """The text of a part: as it is (Anthropic), or in parts of its own (Mistral)."""
+    if isinstance(value, list):
+        return "".join(_part_text(part.get("text")) for part in value if isinstance(part, dict))
+    return value if isinstance(value, str) else ""
 
 
 def _name(value: object, otherwise: str) -> str:
