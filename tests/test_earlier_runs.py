@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tarfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from blockbuster import BlockBuster
 from earlier_runs.make import COMMANDS, digests
 from support.cli import in_process
+
+from explore_async.storage.rows import checksum
 
 ARCHIVES = sorted((Path(__file__).parent / "earlier_runs").glob("*.tar.xz"))
 
@@ -64,6 +68,39 @@ def test_a_finished_run_replays_without_an_endpoint(earlier):
     assert digests(earlier / "run") == expected_of(earlier)["files"]["run"]
     if earlier.name != "two-domains":  # whose data of `against` lies elsewhere now, which the doctor rightly says
         assert in_process("doctor", earlier / "run").code == 0
+
+
+def test_a_run_keeps_the_reader_that_it_began_with(tmp_path):
+    """LaTeX with one backslash stays what the earlier reader made of it when the run goes on, so that no byte changes;
+    `reparse` reads the same completions as they were meant.
+    """
+    with tarfile.open(Path(__file__).parent / "earlier_runs" / "mathematics.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder = tmp_path / "mathematics"
+    with closing(sqlite3.connect(folder / "run" / "completions.sqlite")) as store, store:
+        for *fields, _ in store.execute("SELECT * FROM outcomes WHERE kind = 'generate'").fetchall():
+            outcome = orjson.loads(fields[6])
+            outcome["text"] = outcome["text"].replace('"output":"', r'"output":"\frac{1}{2} \times 2. ')
+            fields[6] = orjson.dumps(outcome)
+            store.execute(
+                "UPDATE outcomes SET outcome = ?, checksum = ? WHERE key = ?", (fields[6], checksum(*fields), fields[0])
+            )
+    for name in ("dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json"):
+        (folder / "run" / name).unlink()
+    run(folder, "--offline")
+    outputs = _outputs(folder / "run")
+    assert outputs
+    assert all(output.startswith("rac{1}{2} \times 2.") for output in outputs)
+    assert orjson.loads((folder / "run" / "config.json").read_bytes())["recipe"]["meaning"] == 2
+    assert in_process("doctor", folder / "run").code == 0
+    assert in_process("reparse", folder / "run", "--out", tmp_path / "again").code == 0
+    again = _outputs(tmp_path / "again")
+    assert len(again) >= len(outputs)
+    assert all(output.startswith(r"\frac{1}{2} \times 2.") for output in again)
+
+
+def _outputs(folder: Path) -> list[str]:
+    return [orjson.loads(line)["output"] for line in (folder / "dataset.jsonl").read_bytes().splitlines()]
 
 
 @pytest.mark.parametrize("output", COMMANDS)

@@ -120,6 +120,9 @@ def _table(stats: RunStats) -> Table:
         "tokens",
         f"{tokens.prompt:,} read ({tokens.cached:,} from the prefix cache), {tokens.completion:,} written",
     )
+    if thoughts := stats.reasoning.completions:
+        known = f", {stats.reasoning.tokens:,} tokens of those written" if stats.reasoning.tokens else ""
+        table.add_row("reasoning", f"in {thoughts:,} completions, {stats.reasoning.characters:,} characters{known}")
     for endpoint in stats.endpoints.endpoints if stats.endpoints is not None else ():
         if trouble := endpoint.trouble or (requests.failed and endpoint.last_error):
             table.add_row("trouble", escape(printable(trouble, _LONGEST_TEXT)))

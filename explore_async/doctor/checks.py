@@ -16,7 +16,7 @@ from explore_async.doctor.completions import Report, check_completions
 from explore_async.doctor.findings import DERIVED_FILES, Check, Findings
 from explore_async.doctor.replaying import Replay, compare
 from explore_async.errors import ExploreError, NewerFormat, StorageError
-from explore_async.settings.recipe import MEANING, Recipe
+from explore_async.settings.recipe import MEANING, MEANINGS, Recipe
 from explore_async.storage.checkpoint import StaleCheckpoint, check_begins, read
 from explore_async.storage.completions import StoredReader, read_contents
 from explore_async.storage.directory import WRITTEN_WHOLE, RunDirectory
@@ -132,7 +132,7 @@ def _derived(directory: RunDirectory, findings: Findings, found: Examination, re
     if found.recipe is None or found.completions is None:
         findings.note(Check.DERIVED, "not compared: the recipe and the completions have to be mended first")
         return
-    if found.recipe.meaning != MEANING:
+    if found.recipe.meaning not in MEANINGS:
         says = f"not compared: version {found.recipe.meaning} of the rules made them, this is {MEANING}"
         findings.note(Check.DERIVED, says)
         return

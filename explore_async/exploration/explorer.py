@@ -142,7 +142,7 @@ class Explorer:
             events.append(RequestFailed(request.task_id, request.kind, request.ordinal, outcome))
         else:
             self.tokens += outcome.prompt_tokens + outcome.completion_tokens
-            items = kind.parse(outcome, self.recipe.answer_format)
+            items = kind.parse(outcome, self.recipe.answer_format, self.recipe.meaning)
         if kind.brings == "tasks":
             self._take_tasks(task, request, items, events)
         else:

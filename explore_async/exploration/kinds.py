@@ -52,7 +52,8 @@ class RequestKind:
     """Every name that a template may use, with a value to try it on."""
     schema: Callable[[int, bool], AnswerSchema]
     """The schema of a completion with at most this number of items, with or without inputs."""
-    parse: Callable[[Completion, Format], Sequence[Item]]
+    parse: Callable[[Completion, Format, int], Sequence[Item]]
+    """The items of a completion in a format, by a version of the rules (`settings.recipe.MEANING`)."""
 
 
 _TEMPLATES: Final = files("explore_async.exploration") / "templates"

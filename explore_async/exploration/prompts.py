@@ -61,7 +61,10 @@ class PromptBook:
         )
         environment.filters["as_json"] = _as_json
         environment.globals.update(
-            language=recipe.language, answer_format=recipe.answer_format, inputs=recipe.generation.inputs
+            language=recipe.language,
+            answer_format=recipe.answer_format,
+            inputs=recipe.generation.inputs,
+            meaning=recipe.meaning,  # runs that began with earlier prompts go on with them
         )
         self._templates = {kind.name: self._compiled(environment, kind) for kind in KINDS.values()}
         self._sampling = {kind.name: getattr(recipe.sampling, kind.sampling).body() for kind in KINDS.values()}

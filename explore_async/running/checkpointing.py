@@ -30,7 +30,7 @@ class StartingPoint:
 
     @staticmethod
     def new(recipe: Recipe, known: Sequence[tuple[str, str]]) -> StartingPoint:
-        return StartingPoint(Explorer(recipe, known), Tally())
+        return StartingPoint(Explorer(recipe, known), Tally(recipe.answer_format))
 
 
 def from_checkpoint(

@@ -18,6 +18,7 @@ from explore_async.exploration.kinds import KINDS
 from explore_async.exploration.parsing import Format, Unreadable
 from explore_async.exploration.values import Event, ExampleDropped, Failure, Request
 from explore_async.running.driver import StoredOutcome
+from explore_async.settings.recipe import MEANING
 
 JUDGED: Final = 200
 """Requests it looks back at: more than a healthy run wastes in a row, and few enough to have paid for."""
@@ -42,9 +43,9 @@ class Breaker:
     nothing; at 1 it never does. `path` of the run is for the message.
     """
 
-    def __init__(self, share: float, answer_format: Format, path: Path) -> None:
+    def __init__(self, share: float, answer_format: Format, path: Path, *, meaning: int = MEANING) -> None:
         self._share = share
-        self._format = answer_format
+        self._reading = (answer_format, meaning)
         self._path = path
         self._recent: deque[_Fault | None] = deque(maxlen=JUDGED)
 
@@ -68,7 +69,7 @@ class Breaker:
         kind = KINDS[request.kind]
         if kind.brings != "examples" or not any(_is_unreadable(event) for event in events):
             return None
-        items = kind.parse(outcome, self._format)  # again, as examples that are read and wait lead to no event
+        items = kind.parse(outcome, *self._reading)  # again, as examples that are read and wait lead to no event
         if not all(isinstance(item, Unreadable) for item in items):
             return None
         reason = next(item.reason for item in items if isinstance(item, Unreadable))

@@ -1,4 +1,4 @@
-"""The decisions of the first start of a run, which hold for all later ones: its model, its window and its lag."""
+"""The decisions of the first start of a run, which hold for all later ones: its model, window, lag and rules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from explore_async.exploration.kinds import KINDS
 from explore_async.running.backend import BackendFactory
-from explore_async.settings.recipe import Recipe, ResolvedKnownTexts
+from explore_async.settings.recipe import MEANING, MEANINGS, Recipe, ResolvedKnownTexts
 from explore_async.settings.run_settings import RunSettings
 
 
@@ -24,6 +24,7 @@ async def resolve(
     offline: bool,
 ) -> Recipe:
     """The recipe with its model, window and lag: as in the config, else as in the directory, else as the endpoints say.
+    The rules that it is read by are those of the directory, else those of today.
 
     `previous`: the recipe of the directory, None at a first start. `against`: the known texts with their digests.
     """
@@ -32,7 +33,8 @@ async def resolve(
         if config.window == "auto":
             lag = config.lag if config.lag is not None else previous.lag
             config = config.model_copy(update={"window": previous.window, "lag": lag})
-        return config.resolved(model=previous.model, slots=1, against=against)
+        meaning = previous.meaning if previous.meaning in MEANINGS else MEANING
+        return config.resolved(model=previous.model, slots=1, against=against, meaning=meaning)
     model = await _model(settings, new_backend, offline=offline)
     return settings.resolved(model=model, slots=new_backend().slots, against=against)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from explore_async import __version__
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM
 from explore_async.running.own_time import OwnTimeFigures
-from explore_async.running.tally import Counts, ExampleCounts, RequestCounts, TaskCounts, TokenCounts
+from explore_async.running.tally import Counts, ExampleCounts, ReasoningCounts, RequestCounts, TaskCounts, TokenCounts
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import Kind
 
@@ -57,6 +57,10 @@ class RunStats:
     @property
     def tokens(self) -> TokenCounts:
         return self.counts.tokens
+
+    @property
+    def reasoning(self) -> ReasoningCounts:
+        return self.counts.reasoning
 
     @property
     def tasks(self) -> TaskCounts:

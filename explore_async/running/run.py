@@ -69,7 +69,7 @@ class Run:
         self._places = [directory.check_place, self._records.check_places]
         self._checkpoints: CheckpointWriter | None = None
         self._live = LiveFile(directory.live)
-        self._breaker = Breaker(operation.failure_rate, recipe.answer_format, directory.path)
+        self._breaker = Breaker(operation.failure_rate, recipe.answer_format, directory.path, meaning=recipe.meaning)
 
     async def to_end(self) -> RunResult:
         """Drives the run to its end, and leaves its files closed and complete up to the last commit."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeVar
 
 from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.parsing import Format, thoughts_of
 from explore_async.exploration.values import (
     Completion,
     Event,
@@ -66,6 +67,17 @@ class TokenCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningCounts:
+    """Completions that the model thought before, and the length of its thoughts. `tokens`: of those servers that tell;
+    they are part of the tokens of the completions.
+    """
+
+    completions: int
+    characters: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskCounts:
     """Tasks: those of the trees by origin and by depth, the dropped ones by the reason."""
 
@@ -107,6 +119,7 @@ class Counts:
 
     requests: RequestCounts
     tokens: TokenCounts
+    reasoning: ReasoningCounts
     tasks: TaskCounts
     examples: ExampleCounts
 
@@ -120,6 +133,7 @@ class Counts:
                 "cut_by_length": requests.cut_by_length,
             },
             "tokens": asdict(self.tokens) if requests.total > requests.total_failed else {},
+            **({"reasoning": asdict(self.reasoning)} if self.reasoning.completions else {}),
             "tasks": {
                 **_with_total(tasks.by_origin),
                 "by_depth": {str(depth): count for depth, count in tasks.by_depth.items()},
@@ -139,11 +153,13 @@ class Counts:
 class Tally:
     """Owns the counts. Takes in every commit, in order; knows no clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_format: Format = "json") -> None:
+        self.answer_format: Format = answer_format
         self.requests: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.cut: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
+        self.reasoning: Counter[str] = Counter()
         self.tasks: Counter[str] = Counter()
         self.tasks_by_depth: Counter[int] = Counter()
         self.tasks_dropped: Counter[str] = Counter()
@@ -169,6 +185,8 @@ class Tally:
             self.tokens["prompt"] += outcome.prompt_tokens
             self.tokens["completion"] += outcome.completion_tokens
             self.tokens["cached"] += outcome.cached_tokens
+            if thoughts := thoughts_of(outcome, self.answer_format):
+                self.reasoning.update(completions=1, characters=len(thoughts), tokens=outcome.reasoning_tokens)
             self.cut[request.kind] += outcome.finish_reason == "length"
             self.simulated |= outcome.model == SIMULATED
         for event in events:
@@ -207,6 +225,7 @@ class Tally:
         return Counts(
             RequestCounts(_in_order(self.requests), _in_order(self.failures), _in_order(+self.cut)),
             TokenCounts(self.tokens["prompt"], self.tokens["completion"], self.tokens["cached"]),
+            ReasoningCounts(*(self.reasoning[name] for name in ("completions", "characters", "tokens"))),
             TaskCounts(
                 _in_order(self.tasks),
                 _in_order(self.tasks_by_depth),

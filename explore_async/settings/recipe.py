@@ -18,8 +18,10 @@ from explore_async.settings.base import Argument, FromText, Settings
 Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
 """The kind of a request: what it asks for."""
 
-MEANING = 2
+MEANING = 3
 """Version of the rules: raise it when parsing, filtering or exploring makes other data of the same completions."""
+MEANINGS = range(2, MEANING + 1)
+"""The versions that this version of explore_async still follows: a run goes on by the rules that it began with."""
 
 SIMULATED = "simulated"
 """The model name of a simulated server. Everything made with it is labelled, so that no user takes it for data."""

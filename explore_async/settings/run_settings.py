@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from explore_async.settings.operation import Operation
-from explore_async.settings.recipe import Recipe, RecipeFields, ResolvedKnownTexts
+from explore_async.settings.recipe import MEANING, Recipe, RecipeFields, ResolvedKnownTexts
 
 WINDOW_PER_SLOT = 12
 LONGEST_LAG = 16
@@ -18,12 +18,19 @@ REPLACE_ME: Final = "REPLACE ME"
 class RecipeConfig(RecipeFields):
     """The recipe as a user writes it. The model, the window and the lag may be left open."""
 
-    def resolved(self, *, model: str, slots: int, against: tuple[ResolvedKnownTexts, ...] | None = None) -> Recipe:
+    def resolved(
+        self,
+        *,
+        model: str,
+        slots: int,
+        against: tuple[ResolvedKnownTexts, ...] | None = None,
+        meaning: int = MEANING,
+    ) -> Recipe:
         """The recipe with the decisions of the first start: model, window, lag, digests of known texts.
 
         `model`: taken where the config names none. `slots`: requests that the servers process at once; an automatic
         window is a multiple of them. `against`: the known texts with their digests; None leaves the digests out, for a
-        recipe that is not run.
+        recipe that is not run. `meaning`: the version of the rules.
         """
         window = max(WINDOW_PER_SLOT * slots, 1) if self.window == "auto" else self.window
         fields = {name: getattr(self, name) for name in RecipeFields.model_fields}
@@ -34,6 +41,7 @@ class RecipeConfig(RecipeFields):
             "window": window,
             "lag": self.lag if self.lag is not None else max(1, min(LONGEST_LAG, math.ceil(window / 4))),
             "against": against,
+            "meaning": meaning,
         }
         return Recipe.model_validate({**fields, **decided})
 

@@ -18,7 +18,6 @@ from explore_async.exploration.parsing import (
     parse_examples,
     parse_tasks,
     tasks_schema,
-    without_reasoning,
 )
 from explore_async.exploration.values import Completion
 
@@ -130,17 +129,40 @@ def test_a_name_that_is_none(name: str) -> None:
     assert item.reason == "missing_field"
 
 
-@pytest.mark.parametrize("nothing", ["N/A", "n/a.", "None", "null", "<noinput>", "(none)", "-", "无", "", "  "])
+NEVER_INPUTS = ["N/A", "n/a.", "<noinput>", "(none)", "", "  "]
+PERHAPS_INPUTS = ["Na", "None", "null", "NIL", "-", "无"]
+
+
+def in_text(draft: ExampleDraft) -> str:
+    return f"### Instruction: {draft.instruction}\n### Input: {draft.input}\n### Output: {draft.output}\n### End"
+
+
+@pytest.mark.parametrize("nothing", NEVER_INPUTS)
 def test_inputs_that_mean_nothing(nothing: str) -> None:
     """The ways in which models say "no input" are an empty input; an output that says the same stays."""
-    (item,) = drafts_of(document([ExampleDraft("Answer", nothing, "None")]))
-    assert item == ExampleDraft("Answer", "", "None")
+    written = ExampleDraft("Answer", nothing, "None")
+    assert drafts_of(document([written])) == drafts_of(in_text(written), "text") == [ExampleDraft("Answer", "", "None")]
+
+
+@pytest.mark.parametrize("text", PERHAPS_INPUTS)
+def test_a_string_is_what_it_says(text: str) -> None:
+    """Sodium, a keyword, a sign or a character is an input in a JSON string, where an empty one is written ""; in plain
+    text, where nothing else says it, the same word means that there is no input, and so does null in JSON.
+    """
+    written = ExampleDraft("Explain this", text, "x")
+    assert drafts_of(document([written])) == [written]
+    assert drafts_of(in_text(written), "text") == [ExampleDraft("Explain this", "", "x")]
+    assert drafts_of('{"instruction": "Explain this", "input": null, "output": "x"}') == [
+        ExampleDraft("Explain this", "", "x")
+    ]
 
 
 @pytest.mark.parametrize("text", ["Nonesuch", "NA is the symbol of sodium", "0", "null and void"])
-def test_inputs_that_mean_something(text: str) -> None:
-    """Words that only begin like "no input" stay."""
-    assert drafts_of(document([ExampleDraft("Answer", text, "x")])) == [ExampleDraft("Answer", text, "x")]
+@pytest.mark.parametrize("answer_format", ["json", "text"])
+def test_inputs_that_mean_something(text: str, answer_format: str) -> None:
+    """Words that only begin like "no input" stay, in both formats."""
+    written = ExampleDraft("Answer", text, "x")
+    assert drafts_of(document([written]) if answer_format == "json" else in_text(written), answer_format) == [written]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +172,7 @@ def test_inputs_that_mean_something(text: str) -> None:
         ('{"notes": ["x"], "examples": [{"instruction": "a", "output": "b"}]}', [ExampleDraft("a", "", "b")]),
         ('{"examples": {"instruction": "a", "output": "b"}}', [ExampleDraft("a", "", "b")]),
         ('{"data": [{"instruction": "a", "output": 1.5}]}', [ExampleDraft("a", "", "1.5")]),
+        ('{"instruction": "a", "input": {"n": 1}, "output": [{"m": [2]}, {}]}', [ExampleDraft("a", '{"n":1}', '{"m":[2]}')]),
         ('{"instruction": "a", "output": true}\n{"instruction": "b", "output": 0}', [ExampleDraft("a", "", "true"), ExampleDraft("b", "", "0")]),
     ],
 )  # fmt: skip
@@ -175,27 +198,46 @@ def test_an_item_beside_good_ones_has_its_own_reason() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "rest"),
-    [
-        ("<think>a</think>b", "b"),
-        ("a</think>b", "b"),
-        ("a<think>b", "a"),
-        ("<THINKING>a\n</thinking>\nb<reasoning>c</reasoning>d", "\nbd"),
-        ("<think>a <think> b</think>c", "c"),
-        ("a < b and <b>bold</b>", "a < b and <b>bold</b>"),
-    ],
-)
-def test_thinking_is_no_answer(text: str, rest: str) -> None:
-    """Reasoning is cut out whether closed, open at the end, or opened before the text began; other tags stay."""
-    assert without_reasoning(text) == rest
+@pytest.mark.parametrize("reason", ["length", "content_filter", "abort", "error", "", "tool_calls"])
+def test_a_last_item_is_whole_only_where_the_model_ended_it(reason: str) -> None:
+    """In plain text the item without its end mark is taken where the model stopped by itself, else it is truncated,
+    whatever the reason; one with its end mark, or with another behind it, is taken always.
+    """
+    first, last = (
+        "### Instruction: Name a tree.\n### Output: Oak.",
+        "### Instruction: Describe the sea.\n### Output: Wi",
+    )
+    oak, sea = ExampleDraft("Name a tree.", "", "Oak."), ExampleDraft("Describe the sea.", "", "Wi")
+    for end in ("\n### End\n", "\n"):
+        assert drafts_of(first + end + last, "text", "stop") == [oak, sea]
+        read = drafts_of(first + end + last, "text", reason)
+        assert read[0] == oak
+        assert reasons(read) == ["truncated"]
+    assert drafts_of(f"{first}\n### End\n{last}\n### End", "text", reason) == [oak, sea]
 
 
-def test_an_answer_that_is_all_thought_is_truncated() -> None:
-    """A completion that is cut in its reasoning has one reason and no item, even if the reasoning holds an item."""
-    items = drafts_of(f"<think>maybe {document(HARD)}", finish_reason="length")
-    assert reasons(items) == ["truncated"]
-    assert len(items) == 1
+CONTEST = "# Sum\nAdd two numbers.\n## Input\nTwo integers.\n### Input\n3 4\n### Output: seven\n## Output:\nTheir sum."
+
+
+@pytest.mark.parametrize("end", ["\n### End", ""])
+def test_headings_of_an_output_stay(end: str) -> None:
+    """Headings with another number of #, and fields that were there already, are text; the next item is one of its own,
+    with as many # as it likes.
+    """
+    text = f"### Instruction: Write a problem.\n### Input:\n### Output: {CONTEST}{end}\n### Instruction: B\n### Output: b\n### End\n## Instruction: C\n## Output: c"
+    assert drafts_of(text, "text") == [
+        ExampleDraft("Write a problem.", "", CONTEST), ExampleDraft("B", "", "b"), ExampleDraft("C", "", "c"),
+    ]  # fmt: skip
+
+
+headings = st.sampled_from(["# A", "## Input", "## End", "#### Output: x", "### Input", "### Output", "plain", ""])
+
+
+@given(st.lists(headings, max_size=6))
+def test_any_headings_of_an_output_stay(lines: list[str]) -> None:
+    """Whatever headings an output has, but for the marker of its own end: no line of it is lost, no item is made of it."""
+    written = ExampleDraft("Write a page.", "", "\n".join(["Page", *lines, "last"]))
+    assert drafts_of(in_text(written), "text") == [written]
 
 
 @given(st.text(st.characters()), st.sampled_from(["json", "text"]), st.sampled_from(["stop", "length"]))

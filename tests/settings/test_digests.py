@@ -1,4 +1,4 @@
-"""Recipes of today have the digests and the JSON that they had before: directories of earlier versions go on."""
+"""Recipes have the digests and the JSON that they had under earlier rules: directories of earlier versions go on."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def digests(recipe: Recipe) -> tuple[str, str]:
 @pytest.mark.parametrize("name", sorted({*config.presets()} - {config.TEMPLATE}))
 def test_a_preset_keeps_its_digest(name: str) -> None:
     """A run that began with a preset goes on with it."""
-    assert digests(config.load(name).resolved(model="m", slots=4)) == FROZEN_PRESETS[name]
+    assert digests(config.load(name).resolved(model="m", slots=4, meaning=2)) == FROZEN_PRESETS[name]
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_config_keeps_its_digest(name: str) -> None:
     """From the shortest config to one that sets nearly everything; a recipe that was written down loads as it was."""
-    recipe = RunSettings.model_validate(OWN[name]).resolved(model="m", slots=4)
+    recipe = RunSettings.model_validate(OWN[name]).resolved(model="m", slots=4, meaning=2)
     assert digests(recipe) == FROZEN_OWN[name]
     assert Recipe.model_validate(orjson.loads(orjson.dumps(recipe.model_dump(mode="json")))) == recipe
 
@@ -92,4 +92,6 @@ def test_known_texts_keep_their_digest(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({**OWN["small"], "against": known}))
     settings = config.load(str(path))
     against, _ = read_known(settings.against)
-    assert settings.resolved(model="m", slots=4, against=against).digest == "40bcc506aedfa660d4b0350d870c4e57"
+    assert (
+        settings.resolved(model="m", slots=4, against=against, meaning=2).digest == "40bcc506aedfa660d4b0350d870c4e57"
+    )

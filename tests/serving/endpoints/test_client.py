@@ -155,6 +155,48 @@ async def test_what_was_thought_is_not_what_was_said(message, text, finish_reaso
     assert (completion.text, completion.finish_reason) == (text, finish_reason)
 
 
+@pytest.mark.parametrize(
+    ("message", "reasoning"),
+    [
+        ({"content": "yes", "reasoning_content": "Let me\nthink"}, "Let me\nthink"),
+        ({"content": "yes", "reasoning": "think", "reasoning_content": "think"}, "think"),
+        ({"content": "yes", "reasoning": None, "thinking": "think"}, "think"),
+        ({"content": [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "yes"}]}, "a"),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+                    {"type": "reasoning", "text": "c"},
+                    {"type": "text", "text": "yes"},
+                ]
+            },
+            "ab\nc",
+        ),
+        ({"content": "yes", "reasoning": {"effort": "high"}}, ""),
+        ({"content": "yes"}, ""),
+    ],
+)
+async def test_thoughts_are_kept_beside_the_text(message, reasoning):
+    """Under each name that servers give them, and in parts; what is no text is none."""
+    choice = {"message": message, "finish_reason": "stop"}
+    completion = await ask_misbehaving(bad.Behaviour(body=bad.answer(choices=[choice])))
+    assert (completion.text, completion.reasoning) == ("yes", reasoning)
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 7}}, 7),
+        ({"completion_tokens": 9, "reasoning_tokens": 5}, 5),
+        ({"completion_tokens": 9, "completion_tokens_details": None}, 0),
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": -7}}, 0),
+    ],
+)
+async def test_tokens_of_thoughts(usage, tokens):
+    """As OpenAI, vLLM and SGLang count them; a count that makes no sense is 0."""
+    assert (await ask_misbehaving(bad.Behaviour(body=bad.answer(usage=usage)))).reasoning_tokens == tokens
+
+
 async def test_half_characters_are_replaced():
     """A surrogate alone becomes U+FFFD, a pair stays a character, an escaped backslash before one stays what it was."""
     body = bad.answer("?").replace(b'"?"', rb'"\ud83d \ud83d\ude00 \\ud83d \udc00\ud83d\ude00"')

@@ -1,0 +1,111 @@
+"""Reads items from JSON: whole documents, and what is whole in others, amid words, fenced or cut."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import orjson
+
+from explore_async.exploration import thoughts
+from explore_async.exploration.items import ItemForm, Reading, Unreadable, beginning, excerpt
+from explore_async.exploration.json_escapes import as_meant
+
+_TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+("?+)|[{}]', re.DOTALL)  # possessive: else 100 bytes a character
+"""A string, which may lack its end: then the group is empty; or a brace."""
+_BEGINS: Final = re.compile(r'[^"{}]{0,300}+(?:\{\s*+"\w++"\s*+:|\{\s*+\})')
+"""What follows thoughts: words, then the beginning of an object. Within a string its quotation mark has an escape."""
+_HAS_CONTROL: Final = re.compile(r"[\x00-\x1f]")
+_CONTROL: Final = dict.fromkeys(range(0x20)) | {ord("\n"): "\\n", ord("\t"): "\\t"}
+"""Line breaks and tabs within a string, which models write and JSON forbids, get escapes; other controls go."""
+
+
+def read_items(text: str, form: ItemForm) -> Reading:
+    """The items of a completion, and the thoughts around them. A text that is a document as a whole holds none."""
+    if (document := _document(text)) is not None:
+        return Reading(_listed(document, form), "")
+    parts = thoughts.split(text, _strings)
+    document = _document(parts.answer) if parts.answer != text else None
+    items = _salvaged(parts.answer, form) if document is None else _listed(document, form)
+    return Reading(items, parts.thoughts)
+
+
+def without_thoughts(text: str) -> str:
+    """The text without thoughts; as it is where it is a document as a whole."""
+    return text if _document(text) is not None else thoughts.split(text, _strings).answer
+
+
+def _document(text: str) -> Any:
+    """The document, an object or a list, that is the whole text, fenced or not; else None."""
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```"):
+        text = text[text.find("\n") + 1 : -3].strip()
+    if not text.startswith(("{", "[")):
+        return None
+    try:
+        return _loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _loads(source: str) -> Any:
+    """Parses JSON as it was meant. Raises orjson.JSONDecodeError."""
+    source = as_meant(source)
+    try:
+        return orjson.loads(source)
+    except orjson.JSONDecodeError:
+        if not _HAS_CONTROL.search(source):
+            raise
+        return orjson.loads(_TOKEN.sub(lambda token: token[0].translate(_CONTROL), source))
+
+
+def _strings(text: str, position: int, until: int) -> Iterator[thoughts.Span]:
+    """The strings of the objects from `position` on, as far as no answer begins within: there they were no strings."""
+    first = text.find("{", position, until)
+    if first < 0:
+        return
+    for token in _TOKEN.finditer(text, first):
+        start, end = token.span()
+        if token[0] in "{}":
+            continue
+        for mark in thoughts.marks(text, start, end):
+            if thoughts.is_closing(mark) and _BEGINS.match(text, mark.end()):
+                yield start, mark.start()
+                return
+        yield start, end
+
+
+def _listed(document: object, form: ItemForm) -> Iterator[Mapping[str, Any] | Unreadable]:
+    """The items of a whole document: a list, an object holding one, or a single item."""
+    if isinstance(document, Mapping) and form.fields[0] not in {str(name).casefold().strip() for name in document}:
+        lists = [value for value in document.values() if isinstance(value, list)]
+        document = document.get(form.plural) or (lists[0] if lists else document)
+    for item in document if isinstance(document, list) else [document]:
+        if isinstance(item, Mapping):
+            yield item
+        else:
+            yield Unreadable("unparsable", excerpt(item))
+
+
+def _salvaged(text: str, form: ItemForm) -> Iterator[Mapping[str, Any] | Unreadable]:
+    """The whole objects in a text that is not a whole document, in one pass; then the item that was cut."""
+    open_objects: list[int] = []
+    last_item = -1
+    for match in _TOKEN.finditer(text, max(text.find("{"), 0)):  # quotation marks before it belong to prose
+        mark = match[0]
+        if mark == "{":
+            open_objects.append(match.start())
+        elif mark == "}" and open_objects:
+            start = open_objects.pop()
+            if start < last_item:  # the object around items that are read already
+                continue
+            last_item = start
+            try:
+                yield from _listed(_loads(text[start : match.end()]), form)
+            except orjson.JSONDecodeError:
+                yield Unreadable("unparsable", beginning(text[start : match.end()]))
+        elif not match[1] and mark != "}":  # a string without an end: nothing behind it can be trusted
+            break
+    if open_objects and open_objects[-1] > last_item >= 0:  # the caller reports a text without any object
+        yield Unreadable("unparsable", beginning(text[open_objects[-1] :]))
