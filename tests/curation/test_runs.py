@@ -24,9 +24,9 @@ def lines(path: Path) -> list[dict]:
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
-async def made(folder: Path, *more: str) -> Path:
+async def made(folder: Path, *more: str, duplicate_share: float = 0.3) -> Path:
     """A finished run before a server that is then gone."""
-    async with SimulatedServer(64, Latency(0.005, 0.5), duplicate_share=0.3) as server:
+    async with SimulatedServer(64, Latency(0.005, 0.5), duplicate_share=duplicate_share) as server:
         result = await explore("run", config(folder), "--endpoint", server.url, "--out", folder / "run", *more)
     assert result.code == 0, result.stderr
     return folder / "run"
@@ -78,7 +78,7 @@ async def test_reparsing_with_the_same_parser_finds_no_less(tmp_path: Path):
     """What the run kept is there again, and what it had no more room for; whatever the run dropped for its quality is
     dropped for the same reason.
     """
-    run = await made(tmp_path)
+    run = await made(tmp_path, duplicate_share=0.6)
     result = await explore("reparse", run, "--out", tmp_path / "again", "--json")
     assert result.code == 0, result.stderr
     assert result.json["kept"] >= result.json["before"] == 100
