@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from support.cli import config, explore
 
 from explore_async.running.tally import cut_advice
+from explore_async.serving.simulated.server import SimulatedServer
 
 
 @pytest.mark.parametrize(
@@ -31,3 +35,16 @@ def test_settings_that_cut_completions_are_named(
         assert advice.startswith(
             f"{sum(cut.values()) if len(cut) == 1 or 'exploration' in setting else cut['generate']}"
         )
+
+
+async def test_a_run_says_that_its_completions_are_cut(tmp_path: Path) -> None:
+    """With room for half an example the summary names the setting, and stats.json counts what was cut."""
+    limits = ("--set", "sampling.generation.max_tokens=30", "--set", "operation.failure_rate=1", "--max-examples", "10")
+    async with SimulatedServer() as server:
+        result = await explore(
+            "run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", *limits, "--json"
+        )
+    requests = result.json["requests"]
+    assert requests["cut_by_length"] > 2
+    said = " ".join(result.stderr.split())
+    assert f"{requests['cut_by_length']} of {requests['generate']} completions were cut at sampling.generation" in said
