@@ -12,8 +12,8 @@ from explore_async.settings.recipe import Generation, Recipe
 ABOUT: Final = ("domain", "description", "task", "reason")
 """The names of the values that every prompt has."""
 
-GLOBALS: Final = ("language", "answer_format", "inputs")
-"""The names of the settings that every template can use."""
+GLOBALS: Final = ("language", "answer_format", "inputs", "meaning")
+"""The names of the values that every template can use, beside those of a prompt: see `of_recipe`."""
 
 EXPLAINED: Final[Mapping[str, str]] = {
     "domain": "the name of the domain",
@@ -30,6 +30,7 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "language": "the setting `language`",
     "answer_format": "json or text: the form that completions are read in",
     "inputs": "true when examples may have an input",
+    "meaning": "the version of the program's rules that the run goes by",
 }
 """An explanation of every value that a template may use, for users who write their own."""
 
@@ -54,6 +55,16 @@ class TaskView(Protocol):
 
     def explored(self) -> tuple[tuple[int, str], ...]:
         """The level (0: children) and the name of every task below it, parents first."""
+
+
+def of_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The values that are equal in all prompts of a run (`GLOBALS`)."""
+    return {
+        "language": recipe.language,
+        "answer_format": recipe.answer_format,
+        "inputs": recipe.generation.inputs,
+        "meaning": recipe.meaning,  # runs that began with earlier prompts go on with them
+    }
 
 
 def about(recipe: Recipe, task: TaskView) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import KINDS, RequestKind
 from explore_async.exploration.parsing import tasks_schema
+from explore_async.exploration.prompt_values import GLOBALS, of_recipe
 from explore_async.exploration.values import ChatRequest, Demonstration, Message, Prompt, Request
 from explore_async.settings.recipe import Recipe
 
@@ -60,12 +61,7 @@ class PromptBook:
             undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False
         )
         environment.filters["as_json"] = _as_json
-        environment.globals.update(
-            language=recipe.language,
-            answer_format=recipe.answer_format,
-            inputs=recipe.generation.inputs,
-            meaning=recipe.meaning,  # runs that began with earlier prompts go on with them
-        )
+        environment.globals.update(of_recipe(recipe))
         self._templates = {kind.name: self._compiled(environment, kind) for kind in KINDS.values()}
         self._sampling = {kind.name: getattr(recipe.sampling, kind.sampling).body() for kind in KINDS.values()}
 
@@ -81,7 +77,7 @@ class PromptBook:
                 template.render(kind.trial)
                 template.render({name: type(value)() for name, value in kind.trial.items()} | {"count": 1})
             except _FAULTS as error:
-                known = ", ".join(sorted([*kind.trial, "language", "answer_format", "inputs"]))
+                known = ", ".join(sorted([*kind.trial, *GLOBALS]))
                 fault = str(error) or "it asks for more memory than there is"
                 raise ConfigError(f"prompts: {kind.name}.j2, part [{role}]: {fault} (names to use: {known})") from error
             used = find_undeclared_variables(environment.parse(text))

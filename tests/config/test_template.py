@@ -13,7 +13,7 @@ from support.cli import filled, in_process
 from explore_async.config.load import load
 from explore_async.config.template import prompt_files, run_name, template
 from explore_async.exploration.kinds import KINDS
-from explore_async.exploration.prompt_values import EXPLAINED, GLOBALS
+from explore_async.exploration.prompt_values import EXPLAINED, GLOBALS, of_recipe
 from explore_async.exploration.prompts import PromptBook
 from explore_async.planning.expectation import sample_prompts
 from explore_async.settings.run_settings import RunSettings
@@ -94,6 +94,7 @@ def test_every_value_of_a_template_is_explained() -> None:
     """Each name that a template may use has an explanation, and none that is unknown; a written template names exactly
     those that may stand in it.
     """
+    assert set(of_recipe(load("quickstart").resolved(model="m", slots=4))) == set(GLOBALS)
     assert set(EXPLAINED) == {name for kind in KINDS.values() for name in kind.trial} | set(GLOBALS)
     for kind in KINDS.values():
         text = prompt_files()[f"{kind.name}.j2"]
