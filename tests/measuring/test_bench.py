@@ -242,10 +242,12 @@ async def test_an_interrupted_sweep_shows_what_it_has(tmp_path):
         (("http://127.0.0.1:9", "--out", "no-such-folder/x.json"), 4, "no such folder"),
         (("http://127.0.0.1:9", "--api-key-env", "NO_SUCH_KEY"), 2, "NO_SUCH_KEY"),
         (("http://127.0.0.1:9", "http://127.0.0.1:9/v1"), 2, "twice"),
+        (("--config", "quickstart"), 2, "name an endpoint"),
     ],
 )
 def test_bad_input_has_its_code(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, told: str):
     """With a message that says what to do."""
     monkeypatch.setattr(availability, "CONNECT_PATIENCE_S", 0.2)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     result = in_process("bench", *arguments)
     assert (result.code, told in result.stderr) == (code, True), result.stderr
