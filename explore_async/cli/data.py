@@ -18,6 +18,7 @@ from explore_async.cli.options import (
     FormatOption,
     JsonOption,
     LicenseOption,
+    ReasoningOption,
     RunArgument,
     SourceArgument,
     SplitOption,
@@ -73,6 +74,7 @@ def export(  # noqa: PLR0917 - an option each
     split_by: SplitOption = "example",
     seed: Annotated[int, typer.Option(help="a different seed gives a different split")] = 0,
     license_name: LicenseOption = "other",
+    reasoning: ReasoningOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write examples in the format of a training framework, or as a folder for `datasets.load_dataset`."""
@@ -89,8 +91,9 @@ def export(  # noqa: PLR0917 - an option each
             split_by=split_by,
             seed=seed,
             license_name=license_name,
+            reasoning=reasoning,
         )
-    _exported(result, out, shape, as_json=as_json)
+    _exported(result, out, shape, as_json=as_json, reasoning=reasoning)
 
 
 def sample(  # noqa: PLR0917 - an option each
@@ -109,6 +112,7 @@ def sample(  # noqa: PLR0917 - an option each
     validation: ValidationOption = 0.0,
     split_by: SplitOption = "example",
     license_name: LicenseOption = "other",
+    reasoning: ReasoningOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw a number of examples, a share from each task, none from pruned tasks."""
@@ -128,11 +132,12 @@ def sample(  # noqa: PLR0917 - an option each
             validation=validation,
             split_by=split_by,
             license_name=license_name,
+            reasoning=reasoning,
         )
-    _exported(result, out, shape, as_json=as_json, size=size)
+    _exported(result, out, shape, as_json=as_json, size=size, reasoning=reasoning)
 
 
-def _exported(result: ExportResult, out: Path, shape: str, *, as_json: bool, size: int = 0) -> None:
+def _exported(result: ExportResult, out: Path, shape: str, *, as_json: bool, reasoning: bool, size: int = 0) -> None:
     held_out = f", {result.validation:,} for validation" if result.validation else ""
     notes = "".join(
         f"; {count:,} left out: {why}"
@@ -151,6 +156,8 @@ def _exported(result: ExportResult, out: Path, shape: str, *, as_json: bool, siz
         )
     if result.unanswered:
         say(f"{result.unanswered:,} examples have no answer")
+    if reasoning:
+        say(f"{result.reasoning:,} examples have reasoning; those of one completion have the same")
     few = "" if result.available is None or result.available >= size else f" (only {result.available:,} available)"
     say(f"{result.train:,} examples{held_out} in {out}{few}{notes}")
     document = {
@@ -159,6 +166,7 @@ def _exported(result: ExportResult, out: Path, shape: str, *, as_json: bool, siz
         "validation": result.validation,
         "cut": result.cut,
         "unanswered": result.unanswered,
+        **({"reasoning": result.reasoning} if reasoning else {}),
     }
     left_out = {"near_validation": result.near_validation, "pruned_tasks": result.in_pruned_tasks}
     if as_json:

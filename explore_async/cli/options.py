@@ -78,6 +78,12 @@ ValidationOption = Annotated[
     float, typer.Option(min=0, max=1, help="the share of examples that is held out for validation")
 ]
 SplitOption = Annotated[SplitBy, typer.Option("--split-by", help="hold out single examples or whole tasks")]
+ReasoningOption = Annotated[
+    bool,
+    typer.Option(
+        "--reasoning", help="with what the model thought, as reasoning_content (rows, messages, prompt-completion)"
+    ),
+]
 LicenseOption = Annotated[str, typer.Option("--license", metavar="ID", help="the license that the dataset card names")]
 ThresholdOption = Annotated[
     float, typer.Option(min=0, max=1, help="a text with a ROUGE-L F above this is a near-duplicate of another text")

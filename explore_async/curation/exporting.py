@@ -18,10 +18,11 @@ from explore_async.curation.data_card import make_card
 from explore_async.curation.files.formats import Kind, output_format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.writers import RowWriter, writing
+from explore_async.curation.reasoning import with_reasoning
 from explore_async.curation.sampling import CAP, METHODS
 from explore_async.curation.selection import BATCH, Sample, Split, SplitBy, SplitName, select
 from explore_async.curation.shaping import Losses, noticed, schema_of, shaped
-from explore_async.curation.trainer_formats import SHAPES
+from explore_async.curation.trainer_formats import SHAPES, WITH_REASONING
 from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError
 from explore_async.storage.whole_files import replacing, storage_errors
@@ -44,6 +45,7 @@ class ExportOptions:
     sample: Sample | None
     split: Split
     license_name: str
+    reasoning: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class ExportResult:
     """Conversations of which the format holds a part only."""
     unanswered: int = 0
     """Examples with an empty output."""
+    reasoning: int = 0
+    """Examples with the reasoning of their completion, where it was asked for."""
     notes: tuple[str, ...] = ()
     """What else was noticed in the source: its columns that no format of trainers takes."""
 
@@ -77,19 +81,28 @@ def export_data(
     split_by: str = "example",
     seed: int = 0,
     license_name: str = "other",
+    reasoning: bool = False,
 ) -> ExportResult:
     """Writes all examples but those of pruned tasks; the files appear whole or not at all.
 
     `out` is a file (.jsonl, .json, .parquet), or without a suffix a folder with Parquet and a card. `shape`: a format
     of trainers, one of SHAPES, or ORIGINAL. `validation`: the share of examples to hold out, single ones or whole tasks
     by `split_by`; training examples with a ROUGE-L F above SPLIT_THRESHOLD with one of these are left out. `columns`
-    maps our names (instruction, input, output, task) to those of a file of rows.
+    maps our names (instruction, input, output, task) to those of a file of rows. `reasoning`: with what the model
+    thought before the completion of an example, as `reasoning_content` of the row or of the assistant's message.
 
     Raises ConfigError for options that do not fit, DataError for a fault in the source, StorageError for what cannot be
     written.
     """
     split = Split(validation, _split_by(split_by), seed)
-    return _export(source, Path(out), columns, shape=shape, sample=None, split=split, license_name=license_name)
+    return _export(
+        *(source, Path(out), columns),
+        shape=shape,
+        sample=None,
+        split=split,
+        license_name=license_name,
+        reasoning=reasoning,
+    )
 
 
 def sample_data(
@@ -105,6 +118,7 @@ def sample_data(
     validation: float = 0.0,
     split_by: str = "example",
     license_name: str = "other",
+    reasoning: bool = False,
 ) -> ExportResult:
     """Writes a sample of `size` examples, all where there are fewer; equal seeds give equal samples.
 
@@ -117,7 +131,14 @@ def sample_data(
         raise ConfigError(f"--method {method}: it must be one of {', '.join(METHODS)}")
     sample = Sample(size, next(known for known in METHODS if known == method), cap, seed)
     split = Split(validation, _split_by(split_by), seed)
-    return _export(source, Path(out), columns, shape=shape, sample=sample, split=split, license_name=license_name)
+    return _export(
+        *(source, Path(out), columns),
+        shape=shape,
+        sample=sample,
+        split=split,
+        license_name=license_name,
+        reasoning=reasoning,
+    )
 
 
 def _split_by(text: str) -> SplitBy:
@@ -135,7 +156,10 @@ def _export(
     sample: Sample | None,
     split: Split,
     license_name: str,
+    reasoning: bool,
 ) -> ExportResult:
+    if reasoning and shape not in WITH_REASONING:
+        raise ConfigError(f"--reasoning: --format {shape} has no place for it; {', '.join(WITH_REASONING)} have one")
     if shape == ORIGINAL:
         if out.suffix:
             raise ConfigError(f"--out {out}: --format {ORIGINAL} makes a folder; give a name without a suffix")
@@ -150,7 +174,15 @@ def _export(
         raise ConfigError(f"--validation {split.share}: it must be a share, from 0 to below 1")
     collection = collection_of(source, columns)
     return _write(
-        ExportOptions(source=collection, out=out, shape=shape, sample=sample, split=split, license_name=license_name)
+        ExportOptions(
+            source=collection,
+            out=out,
+            shape=shape,
+            sample=sample,
+            split=split,
+            license_name=license_name,
+            reasoning=reasoning,
+        )
     )
 
 
@@ -165,7 +197,7 @@ def _write(options: ExportOptions) -> ExportResult:
         raise ConfigError(f"--out {out}: examples have several fields: .jsonl, .json or .parquet")
     selection = select(source, options.sample, options.split)
     shape = SHAPES[options.shape]
-    schema = schema_of(options.shape, source, shape) if kind is Kind.PARQUET else None
+    schema = schema_of(options.shape, source, shape, reasoning=options.reasoning) if kind is Kind.PARQUET else None
     extras = _extras(options) if is_folder else {}
     files = [*targets, *(out / name for name in extras)]
     with _made(targets[0].parent), replacing([path.resolve() for path in files]) as opened:
@@ -173,8 +205,11 @@ def _write(options: ExportOptions) -> ExportResult:
         losses = Losses()
         for split, target, file in zip(splits, targets, opened, strict=False):
             with writing(file, target, schema) as writer:
-                examples = noticed(selection.examples(split), options.shape, losses)
-                counts[split] = _write_rows(writer, shaped(examples, source, shape, kind))
+                examples = selection.examples(split)
+                if options.reasoning:
+                    examples = with_reasoning(examples, source)
+                rows = shaped(noticed(examples, options.shape, losses), source, shape, kind)
+                counts[split] = _write_rows(writer, rows)
         if options.split.share and not counts["train"]:
             raise ConfigError(f"--validation {options.split.share}: no example is left to train on")
         result = ExportResult(
@@ -186,6 +221,7 @@ def _write(options: ExportOptions) -> ExportResult:
             files=tuple(files),
             cut=losses.cut,
             unanswered=losses.unanswered,
+            reasoning=losses.reasoning,
             notes=() if options.shape == "rows" else tuple(source.notes),
         )
         for file, text_of_file in zip(opened[len(targets) :], extras.values(), strict=True):

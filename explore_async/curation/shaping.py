@@ -13,16 +13,17 @@ from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.formats import Kind
 from explore_async.curation.files.row import Row
 from explore_async.curation.selection import batches
-from explore_async.curation.trainer_formats import Shape, is_cut, tools_as_text
+from explore_async.curation.trainer_formats import REASONING, Shape, is_cut, tools_as_text
 from explore_async.errors import ConfigError, DataError
 
 
 @dataclass(slots=True)
 class Losses:
-    """Examples so far that the file holds in part, or that have no answer."""
+    """Examples so far that the file holds in part, that have no answer, and that have reasoning."""
 
     cut: int = 0
     unanswered: int = 0
+    reasoning: int = 0
 
 
 def noticed(examples: Iterator[ExampleRow], shape: str, losses: Losses) -> Iterator[ExampleRow]:
@@ -31,6 +32,7 @@ def noticed(examples: Iterator[ExampleRow], shape: str, losses: Losses) -> Itera
         yield example  # one that cannot be read ends the export before it is counted
         losses.cut += is_cut(shape, example)
         losses.unanswered += not example["output"].strip()
+        losses.reasoning += REASONING in example
 
 
 def shaped(examples: Iterator[ExampleRow], source: Collection, shape: Shape, kind: Kind) -> Iterator[Row]:
@@ -44,14 +46,17 @@ def shaped(examples: Iterator[ExampleRow], source: Collection, shape: Shape, kin
             raise DataError(f"{source.path}, example {example['id']}: {error}") from error
 
 
-def schema_of(name: str, source: Collection, shape: Shape) -> Any:
-    """The Arrow schema of all examples in this shape; for data from elsewhere by reading all of them."""
+def schema_of(name: str, source: Collection, shape: Shape, *, reasoning: bool = False) -> Any:
+    """The Arrow schema of all examples in this shape, with reasoning or without; for data from elsewhere by reading all
+    of them.
+    """
     try:
         import pyarrow as pa
     except ImportError as error:
         raise ConfigError("Parquet needs pyarrow: pip install 'explore-async[parquet]'") from error
     string = pa.string()
-    messages = pa.list_(pa.struct({"role": string, "content": string}))
+    more = {REASONING: string} if reasoning else {}
+    messages = pa.list_(pa.struct({"role": string, "content": string, **more}))
     columns: dict[str, dict[str, Any]] = {
         "alpaca": {"instruction": string, "input": string, "output": string},
         "sharegpt": {"id": string, "conversations": pa.list_(pa.struct({"from": string, "value": string}))},
@@ -64,10 +69,11 @@ def schema_of(name: str, source: Collection, shape: Shape) -> Any:
     if known is not None and (source.is_run or name == "alpaca"):
         return known
     if source.is_run:
-        return pa.schema({name: pa.list_(string) if name == "task_path" else string for name in OWN_COLUMNS})
+        own_columns = {name: pa.list_(string) if name == "task_path" else string for name in OWN_COLUMNS}
+        return pa.schema({**own_columns, **more})
     from explore_async.curation.files import parquet
 
-    schema = known
+    schema = known if known is not None or not more else pa.schema(more)
     for batch in batches(source.examples()):
         rows = [row.value for row in shaped(iter(batch), source, shape, Kind.PARQUET)]
         with parquet.arrow_faults(source.path):

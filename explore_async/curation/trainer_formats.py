@@ -17,6 +17,10 @@ from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.turns import Turn, assistant_turn, content_text, has_only_text, user_turn
 
 Shape: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
+REASONING = "reasoning_content"
+"""The key of a row, and of a message, with what the model thought before."""
+WITH_REASONING = ("rows", "messages", "prompt-completion")
+"""The shapes that have a place for it."""
 _TOOLS = ("tools", "functions")
 _SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation", "function": "observation"}
 
@@ -69,8 +73,13 @@ def _talk(row: Mapping[str, Any]) -> Conversation:
     """The example's conversation; the example alone where there is no other."""
     instruction, output, given = text_of(row, ["instruction"]), text_of(row, ["output"]), _input(row)
     asked = user_turn(f"{instruction}\n\n{given}" if given else instruction)
-    answers = [assistant_turn(output)] if output else []
+    answers = [_answer(output, row.get(REASONING))] if output else []
     return conversation_of(row) or Conversation((asked, *answers), 0, 1 if output else None)
+
+
+def _answer(output: str, reasoning: Any) -> Turn:
+    turn = assistant_turn(output)
+    return turn._replace(message={**turn.message, REASONING: reasoning}) if isinstance(reasoning, str) else turn
 
 
 def _parts(conversation: Conversation) -> dict[str, Any]:

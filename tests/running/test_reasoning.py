@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import orjson
+import pyarrow.parquet
 from support.cli import check_counts, config, derived, explore
 from support.misbehaving import Behaviour, MisbehavingServer, answer, sensible
 
@@ -66,3 +67,41 @@ async def test_thoughts_change_no_byte_and_are_kept(tmp_path: Path):
     evidence = await asyncio.to_thread(reading.exchange, run, key)
     assert evidence["answer"]["reasoning"] == whole
     assert "reasoning" not in orjson.loads((tmp_path / "plain" / "run" / "stats.json").read_bytes())
+
+
+async def test_thoughts_are_exported_on_request(tmp_path: Path):
+    """Each example has those of its own completion, in each format that has a place for them, also after a filter; else
+    there are none, and the other formats say so.
+    """
+
+    def by_seed(body: dict, ordinal: int) -> Behaviour:
+        message = {"content": sensible(body), "reasoning": f"thought {body['seed']}"}
+        return Behaviour(body=answer(choices=[{"message": message, "finish_reason": "stop"}]))
+
+    run = await made(tmp_path / "runs", by_seed)
+    async with CompletionStore(run / "completions.sqlite") as store:
+        thoughts = {row.key: row.outcome.reasoning for row in await store.all()}
+    await explore("filter", run, "--out", tmp_path / "filtered", "--threshold", "0.9")
+    for source in (run, tmp_path / "filtered"):
+        examples = {row["output"]: row for row in lines(source / "dataset.jsonl")}
+        wanted = {output: thoughts[row["request"]] for output, row in examples.items()}
+        for shape, of in (("messages", "messages"), ("prompt-completion", "completion"), ("rows", None)):
+            for out in (tmp_path / "out.jsonl", tmp_path / "out.parquet"):
+                result = await explore("export", source, "--format", shape, "--out", out, "--reasoning", "--json")
+                assert result.json["reasoning"] == len(examples), result.stderr
+                rows = lines(out) if out.suffix == ".jsonl" else pyarrow.parquet.read_table(out).to_pylist()
+                answers = [row[of][-1] if of else row for row in rows]
+                assert {one["content" if of else "output"]: one["reasoning_content"] for one in answers} == wanted
+    await explore("export", run, "--format", "messages", "--out", tmp_path / "plain.jsonl")
+    assert b"reasoning" not in (tmp_path / "plain.jsonl").read_bytes()
+    refused = await explore("export", run, "--format", "alpaca", "--out", tmp_path / "no.jsonl", "--reasoning")
+    assert refused.code == 2
+    assert "--format alpaca has no place for it; rows, messages, prompt-completion have one" in refused.stderr
+    (run / "completions.sqlite").unlink()
+    gone = await explore("export", run, "--format", "messages", "--out", tmp_path / "no.jsonl", "--reasoning")
+    assert gone.code == 5
+    assert "there are no stored completions" in gone.stderr
+
+
+def lines(path: Path) -> list[dict]:
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
