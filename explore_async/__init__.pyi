@@ -25,6 +25,7 @@ from explore_async.curation.importing import ImportResult as ImportResult
 from explore_async.curation.importing import import_data as import_data
 from explore_async.curation.pruning import PruneResult as PruneResult
 from explore_async.curation.pruning import prune_data
+from explore_async.curation.publishing import push_data
 from explore_async.errors import ConfigError as ConfigError
 from explore_async.errors import ContextOverflow as ContextOverflow
 from explore_async.errors import DamagedStore as DamagedStore
@@ -88,5 +89,6 @@ filter = filter_data
 merge = merge_data
 reparse = reparse_run
 prune = prune_data
+push = push_data
 
 __version__: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,10 @@ from support.cli import RECIPE, config, explore, in_process
 from explore_async.cli.progress import RunProgress
 from explore_async.config import yaml_text
 from explore_async.config.endpoints_file import read_endpoints
+from explore_async.curation.card_text import escape
 from explore_async.curation.collections.originals import OriginalFolder, write_original
 from explore_async.curation.collections.run_data import RunData
-from explore_async.curation.data_card import escape, make_card
+from explore_async.curation.data_card import CardOptions, make_card
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
@@ -631,17 +634,21 @@ def test_what_a_card_quotes_is_text(tmp_path: Path) -> None:
     stats = {"examples": {"read": 1, "kept": 1, "dropped": reasons}, "tasks": {"total": 1, "with_examples": 1}, "requests": {"total": 1}}  # fmt: skip
     recipe = {"name": evil, "description": f"# {evil}", "model": evil, "sampling": {evil: {evil: 1}}, "language": evil}
     run = run_of(tmp_path / "run", node={"name": evil, "reason": evil}, recipe=recipe, stats=stats)
-    made = make_card(RunData.read(run), splits={"train": "t"}, exported=1, shape="rows", license_name="mit", how="all")
+    options = CardOptions(
+        splits={"train": "t"}, exported=1, shape="rows", license_name="mit", how="all", shown=[{evil: [evil], "id": evil}],
+        repository=evil, model_revision=evil, has_script=True, marked=Counter({"good": 1}),
+    )  # fmt: skip
+    made = make_card(RunData.read(run), options)
     _, header, *_ = made.split("---\n")
     assert yaml.safe_load(header)["pretty_name"] == evil
     assert yaml.safe_load(header)["license"] == "mit"
-    before, _, fenced = made.partition("## Making it again")
-    body = before[before.index("---\n\n") + 5 :]
-    for mark in ("<script", "<b>", "![b]", "[a]", "\u202e"):
+    body = re.sub(r"^(`{3,})\w+\n.*?^\1$", "", made[made.index("---\n\n") + 5 :], flags=re.MULTILINE | re.DOTALL)
+    assert "`````" not in body
+    for mark in ("<script", "<b>", "![b]", "[a]"):
         assert mark not in body
-    assert "\u202e" not in fenced
+    assert "\u202e" not in made
     for line in body.splitlines():
-        assert line.count("|") - line.count("\\|") in {0, 3, 5}, line
+        assert line.count("|") - line.count("\\|") in {0, 3, 4, 5}, line
     for start in ("# h", "- item", "+ x", "1. one", "2) two", "=== "):
         assert escape(start)[0] == "\\" or escape(start)[1] == "\\"
 

@@ -11,6 +11,7 @@ Engine: TypeAlias = Literal["auto", "vllm", "embedded", "simulated"]
 Format: TypeAlias = Literal[
     "rows", "alpaca", "sharegpt", "messages", "prompt-completion", "preference", "kto", "explore-instruct"
 ]
+Marked: TypeAlias = Literal["not-bad", "good", "any"]
 Method: TypeAlias = Literal["proportional", "uniform", "diverse"]
 Scope: TypeAlias = Literal["run", "domain", "task"]
 SplitBy: TypeAlias = Literal["example", "task"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explore_async.cli.choices import Method, Scope
+from explore_async.cli.choices import Format, Method, Scope
 from explore_async.cli.options import (
     BadRowOption,
     ColumnOption,
@@ -17,7 +17,12 @@ from explore_async.cli.options import (
     FilterSetOption,
     FormatOption,
     JsonOption,
+    KeepOption,
     LicenseOption,
+    MarkedOption,
+    ModelRevisionOption,
+    PublicOption,
+    PushOption,
     ReasoningOption,
     RunArgument,
     SourceArgument,
@@ -27,6 +32,7 @@ from explore_async.cli.options import (
     ValidationOption,
 )
 from explore_async.cli.output import all_or_nothing, counting, exit_if_empty, path_text, print_json, say
+from explore_async.errors import ConfigError
 
 if TYPE_CHECKING:
     from explore_async.curation.exporting import ExportResult
@@ -73,7 +79,12 @@ def export(  # noqa: PLR0917 - an option each
     validation: ValidationOption = 0.0,
     split_by: SplitOption = "example",
     seed: Annotated[int, typer.Option(help="a different seed gives a different split")] = 0,
+    marked: MarkedOption = "not-bad",
+    keep: KeepOption = None,
     license_name: LicenseOption = "other",
+    model_revision: ModelRevisionOption = "",
+    push: PushOption = None,
+    public: PublicOption = False,
     reasoning: ReasoningOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,6 +92,7 @@ def export(  # noqa: PLR0917 - an option each
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.exporting import export_data
 
+    _check_push(out, push, shape)
     with all_or_nothing():
         result = export_data(
             source,
@@ -90,10 +102,14 @@ def export(  # noqa: PLR0917 - an option each
             validation=validation,
             split_by=split_by,
             seed=seed,
+            marked=marked,
+            keep=keep or (),
             license_name=license_name,
+            model_revision=model_revision,
+            repository=push or "",
             reasoning=reasoning,
         )
-    _exported(result, out, shape, as_json=as_json, reasoning=reasoning)
+    _exported(result, out, shape, push=push, public=public, as_json=as_json, reasoning=reasoning)
 
 
 def sample(  # noqa: PLR0917 - an option each
@@ -111,7 +127,12 @@ def sample(  # noqa: PLR0917 - an option each
     column: ColumnOption = None,
     validation: ValidationOption = 0.0,
     split_by: SplitOption = "example",
+    marked: MarkedOption = "not-bad",
+    keep: KeepOption = None,
     license_name: LicenseOption = "other",
+    model_revision: ModelRevisionOption = "",
+    push: PushOption = None,
+    public: PublicOption = False,
     reasoning: ReasoningOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -119,6 +140,7 @@ def sample(  # noqa: PLR0917 - an option each
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.exporting import sample_data
 
+    _check_push(out, push, shape)
     with all_or_nothing():
         result = sample_data(
             source,
@@ -131,19 +153,44 @@ def sample(  # noqa: PLR0917 - an option each
             columns=parse_columns(column or ()),
             validation=validation,
             split_by=split_by,
+            marked=marked,
+            keep=keep or (),
             license_name=license_name,
+            model_revision=model_revision,
+            repository=push or "",
             reasoning=reasoning,
         )
-    _exported(result, out, shape, as_json=as_json, size=size, reasoning=reasoning)
+    _exported(result, out, shape, push=push, public=public, as_json=as_json, size=size, reasoning=reasoning)
 
 
-def _exported(result: ExportResult, out: Path, shape: str, *, as_json: bool, reasoning: bool, size: int = 0) -> None:
+def _check_push(out: Path, push: str | None, shape: Format) -> None:
+    from explore_async.curation.exporting import ORIGINAL
+    from explore_async.curation.publishing import check_push
+
+    if push is not None:
+        if shape == ORIGINAL:
+            raise ConfigError(f"--push: --format {ORIGINAL} makes no data card; take another format")
+        check_push(out, push)
+
+
+def _exported(
+    result: ExportResult,
+    out: Path,
+    shape: str,
+    *,
+    push: str | None,
+    public: bool,
+    as_json: bool,
+    reasoning: bool,
+    size: int = 0,
+) -> None:
     held_out = f", {result.validation:,} for validation" if result.validation else ""
     notes = "".join(
         f"; {count:,} left out: {why}"
         for count, why in (
             (result.near_validation, "too near to the validation set"),
             (result.in_pruned_tasks, "in pruned tasks"),
+            (result.by_mark, "by the marks of readers"),
         )
         if count
     )
@@ -168,7 +215,16 @@ def _exported(result: ExportResult, out: Path, shape: str, *, as_json: bool, rea
         "unanswered": result.unanswered,
         **({"reasoning": result.reasoning} if reasoning else {}),
     }
-    left_out = {"near_validation": result.near_validation, "pruned_tasks": result.in_pruned_tasks}
+    if push is not None and result.train:
+        from explore_async.curation.publishing import push_data
+
+        document["url"] = push_data(out, push, public=public)
+        say(f"pushed to {document['url']}")
+    left_out = {
+        "near_validation": result.near_validation,
+        "pruned_tasks": result.in_pruned_tasks,
+        "marked": result.by_mark,
+    }
     if as_json:
         print_json({**document, "left_out": left_out, "files": [path_text(path) for path in result.files]})
     exit_if_empty(result.train)

@@ -11,7 +11,7 @@ import typer
 from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, TokenizerOption
 from explore_async.cli.output import all_or_nothing, print_json, say
 from explore_async.cli.signals import terminable
-from explore_async.errors import EXIT_UNHEALTHY
+from explore_async.errors import EXIT_UNHEALTHY, ConfigError
 
 
 def analyze(  # noqa: PLR0917 - an option each
@@ -99,15 +99,38 @@ def tree(
 def show(
     path: RunArgument,
     item_id: Annotated[
-        str, typer.Argument(metavar="ID", help="the id of a task or an example, or the key of a request")
-    ],
+        str | None, typer.Argument(metavar="ID", help="the id of a task or an example, or the key of a request")
+    ] = None,
+    dropped: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="list what was dropped for this reason, for example duplicate; or all"),
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show a task or an example with its evidence: the verdict, the nearest example, the prompt and the completion."""
-    from explore_async.cli.show import show
+    """Show a task or an example with its evidence, or list what was dropped.
+
+    The evidence is the verdict, the nearest example, the prompt and the completion.
+    """
+    from explore_async.cli.show import dropped_document, show, show_document, show_dropped
     from explore_async.curation.collections.run_data import RunData
     from explore_async.terminal.console import StdoutConsole
 
-    show(RunData.read(path), item_id, StdoutConsole())
+    if (item_id is None) == (dropped is None):
+        raise ConfigError("give either an ID or --dropped REASON: `show RUN 0.3-7.2`, `show RUN --dropped duplicate`")
+    run = RunData.read(path)
+    if item_id is not None:
+        if as_json:
+            print_json(show_document(run, item_id))
+        else:
+            show(run, item_id, StdoutConsole())
+        return
+    document = dropped_document(run, None if dropped == "all" else dropped)
+    if as_json:
+        print_json(document)
+    else:
+        show_dropped(run, document, StdoutConsole())
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in document["counts"].items())
+    say(f"{len(document['dropped']):,} shown; everything that was dropped: {counts or 'nothing'}")
 
 
 def stats(path: RunArgument) -> None:

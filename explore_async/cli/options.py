@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from explore_async.cli.choices import BadRow, Format, SplitBy, TokenizerName
+from explore_async.cli.choices import BadRow, Format, Marked, SplitBy, TokenizerName
 from explore_async.errors import ConfigError
 
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file or the name of a preset")]
@@ -84,7 +84,24 @@ ReasoningOption = Annotated[
         "--reasoning", help="with what the model thought, as reasoning_content (rows, messages, prompt-completion)"
     ),
 ]
+ModelRevisionOption = Annotated[
+    str, typer.Option("--model-revision", metavar="REVISION", help="the revision of the model, for the dataset card")
+]
+PushOption = Annotated[
+    str | None,
+    typer.Option("--push", metavar="OWNER/NAME", help="upload the folder to this repository, with huggingface_hub"),
+]
+PublicOption = Annotated[bool, typer.Option("--public", help="a repository that --push makes is public")]
 LicenseOption = Annotated[str, typer.Option("--license", metavar="ID", help="the license that the dataset card names")]
+MarkedOption = Annotated[
+    Marked, typer.Option(help="by the marks that you gave in the view: leave bad ones out, take only good ones, or any")
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep", metavar="COLUMN", help="keep this column of the source in each row: id, task_path, …; repeatable"
+    ),
+]
 ThresholdOption = Annotated[
     float, typer.Option(min=0, max=1, help="a text with a ROUGE-L F above this is a near-duplicate of another text")
 ]

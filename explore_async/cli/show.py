@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -12,16 +13,23 @@ from rich.tree import Tree
 
 from explore_async.curation.collections.collection import below
 from explore_async.curation.collections.documents import Decision, check
-from explore_async.curation.collections.evidence import find_evidence, find_request
+from explore_async.curation.collections.evidence import (
+    EvidenceRows,
+    evidence_document,
+    find_dropped,
+    find_evidence,
+    find_request,
+    request_document,
+)
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
 from explore_async.exploration.kinds import label_of
 from explore_async.exploration.values import Completion
 from explore_async.storage.rows import StoredRequest
-from explore_async.terminal.text import printable
+from explore_async.terminal.text import printable, printable_lines
 
 _LONGEST_NAME = 100
-_LONGEST_VALUE = 10_000
+_LONGEST_EXCERPT = 300
 _EXAMPLE_FIELDS = ("id", "task_path", "instruction", "input", "output")
 
 
@@ -64,34 +72,81 @@ def show(run: RunData, item_id: str, console: Console) -> None:
     """Prints a task or an example by its id, with the decision, its reason, the prompt and the completion; or a request
     by its key. Raises DataError where the run has none of them.
     """
+    with _damage(run, item_id):
+        evidence = _find(run, item_id)
+        if isinstance(evidence, StoredRequest):
+            _show_request(evidence, console)
+            return
+        decision = evidence.decision
+        if decision is None:
+            rows = _task(evidence.task) if evidence.example is None else _taken_over(evidence.example)
+        else:
+            check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {item_id}")
+            subject = _task(evidence.task) if decision["what"] == "task" else _example(decision, evidence.example)
+            rows = chain(subject, _decision(decision, evidence.nearest))
+        for name, value in rows:
+            _print(console, name, value)
+        if evidence.mark is not None:
+            _print(console, "marked", ": ".join(filter(None, (evidence.mark.mark, evidence.mark.note))))
+        if evidence.stored is not None:
+            _show_request(evidence.stored, console)
+
+
+def show_document(run: RunData, item_id: str) -> dict[str, Any]:
+    """The same for JSON."""
+    with _damage(run, item_id):
+        evidence = _find(run, item_id)
+        return (
+            request_document(evidence) if isinstance(evidence, StoredRequest) else evidence_document(evidence, item_id)
+        )
+
+
+def dropped_document(run: RunData, reason: str | None) -> dict[str, Any]:
+    """All that was dropped for this reason, None for any, and the number of each reason; for JSON."""
+    with _damage(run, "what was dropped"):
+        dropped = find_dropped(run, reason)
+        return {"dropped": dropped.rows, "counts": dropped.counts}
+
+
+def show_dropped(run: RunData, document: Mapping[str, Any], console: Console) -> None:
+    """Prints what was dropped: the text, the reason, and the nearest text where there is one."""
+    with _damage(run, "what was dropped"):
+        for row in document["dropped"]:
+            _show_dropped(row, console)
+
+
+def _show_dropped(row: Mapping[str, Any], console: Console) -> None:
+    head = Text(printable(str(row.get("id") or row.get("task_id") or row.get("parent") or "")), style="dim")
+    console.print(head + Text(f"  {row['what']}, {_reason(row)}", style="bold"), soft_wrap=True)
+    text = row.get("instruction") or row.get("name") or row.get("excerpt") or ""
+    console.print(Text(f"  {printable(text, _LONGEST_EXCERPT)}"), soft_wrap=True)
+    if near := row.get("text") or row.get("nearest_text"):
+        console.print(Text(f"  near: {printable(near, _LONGEST_EXCERPT)}", style="dim"), soft_wrap=True)
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    nearest = row.get("nearest") or (f"{row['benchmark']}, row {row.get('row')}" if "benchmark" in row else None)
+    score = f", ROUGE-L F {row['score']:.3f}" if "score" in row else ""
+    return printable(f"{row['reason']}{score}{f' with {nearest}' if nearest else ''}")
+
+
+@contextmanager
+def _damage(run: RunData, what: str) -> Iterator[None]:
+    """Names evidence that has another form than a run writes."""
     try:
-        _show(run, item_id, console)
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{run.path}: the evidence of {item_id} is damaged or not from a run: {error!r}") from error
+        raise DataError(f"{run.path}: the evidence of {what} is damaged or not from a run: {error!r}") from error
 
 
-def _show(run: RunData, item_id: str, console: Console) -> None:
-    evidence = find_evidence(run, item_id)
+def _find(run: RunData, item_id: str) -> EvidenceRows | StoredRequest:
+    evidence = find_evidence(run, item_id) or (find_request(run, item_id) if run.is_run else None)
     if evidence is None:
-        stored = find_request(run, item_id) if run.is_run else None
-        if stored is None:
-            raise DataError(
-                f"{run.path}: no task and no example has the id {item_id!r}, and no request has this key; "
-                "`explore-async tree` lists the tasks, and each line of dataset.jsonl and decisions.jsonl has an id"
-            )
-        _show_request(stored, console)
-        return
-    decision = evidence.decision
-    if decision is None:
-        rows = _task(evidence.task) if evidence.example is None else _taken_over(evidence.example)
-    else:
-        check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {item_id}")
-        subject = _task(evidence.task) if decision["what"] == "task" else _example(decision, evidence.example)
-        rows = chain(subject, _decision(decision, evidence.nearest))
-    for name, value in rows:
-        _print(console, name, value)
-    if evidence.stored is not None:
-        _show_request(evidence.stored, console)
+        raise DataError(
+            f"{run.path}: no task and no example has the id {item_id!r}, and no request has this key; "
+            "`explore-async tree` lists the tasks, and each line of dataset.jsonl and decisions.jsonl has an id"
+        )
+    return evidence
 
 
 def _taken_over(example: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -132,23 +187,23 @@ def _show_request(stored: StoredRequest, console: Console) -> None:
     """The prompt and the completion, or the failure."""
     _print(console, "request", f"{stored.key} ({stored.kind})")
     for message in stored.question["messages"]:
-        _print(console, printable(message["role"]), message["content"], whole=True)
+        _print(console, printable(message["role"]), message["content"], below=True)
     outcome = stored.outcome
     if isinstance(outcome, Completion):
-        _print(console, "reasoning", outcome.reasoning, whole=True)
-        _print(console, "completion", outcome.text, whole=True)
+        _print(console, "reasoning", outcome.reasoning, below=True)
+        _print(console, "completion", outcome.text, below=True)
         tokens = f"{outcome.prompt_tokens} read ({outcome.cached_tokens} cached), {outcome.completion_tokens} written"
         _print(console, "tokens", f"{tokens}, in {outcome.latency_s:.1f} s at {outcome.endpoint}")
     else:
-        _print(console, "failed", f"{outcome.kind}: {outcome.detail}", whole=True)
+        _print(console, "failed", f"{outcome.kind}: {outcome.detail}", below=True)
 
 
-def _print(console: Console, name: str, value: Any, *, whole: bool = False) -> None:
-    """Prints a name and its value. `whole` keeps the line breaks; control characters are always replaced."""
+def _print(console: Console, name: str, value: Any, *, below: bool = False) -> None:
+    """Prints a name and its value, with the line breaks and the indentation of the value. A value of several lines
+    stands below its name; `below` puts one line there too.
+    """
     if value in (None, ""):
         return
-    if whole:
-        body = "".join(f"\n  {printable(line, most=len(line) + 1)}" for line in str(value).split("\n"))
-    else:
-        body = f"  {printable(str(value), _LONGEST_VALUE)}"
+    lines = printable_lines(str(value))
+    body = "".join(f"\n  {line}" for line in lines) if below or len(lines) > 1 else f"  {lines[0]}"
     console.print(Text(name, style="bold") + Text(body, style="not bold"), soft_wrap=True)

@@ -1,181 +1,205 @@
-"""The card of an exported data set: README.md with a YAML header, as hubs of data sets read it. Pure.
-
-Names of tasks come from a model: the card escapes them, so that they are nothing but text.
-"""
+"""The card of an exported data set: README.md with a YAML header, as hubs of data sets read it. Pure."""
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from explore_async.curation.card_facts import citation, covering, dates, done, figures, limitations, making, models
+from explore_async.curation.card_text import escape, fenced, json_block, section, table, yaml_text
 from explore_async.curation.collections.collection import Collection, below
+from explore_async.curation.language_codes import language_code
 from explore_async.errors import DataError
 
 _TASKS_LISTED = 500
-_MARKS = re.compile(r"([\\`*_\[\]|~$!])")
-_BLOCKS = re.compile(r"^(\d+(?=[.)])|(?=[#+=-]))")
-"""Beginnings that make a line a heading, a list or a rule."""
+_LONGEST_SHOWN = 1_500
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_COLUMNS = {
+    "id": "id of the example",
+    "task_id": "id of its task: the path in the tree, by numbers",
+    "task_path": "names of the tasks from the root of the tree to its own",
+    "instruction": "the instruction",
+    "input": "the input that the instruction is about; may be empty",
+    "output": "the answer",
+    "request": "digest of the request that the example came from",
+    "messages": "the conversation, for a chat template",
+    "conversations": "the conversation, in the form of ShareGPT",
+    "prompt": "the conversation up to the answer",
+    "completion": "the answer, which is trained on",
+    "mark": "good or bad, where a reader has said so",
+    "mark_note": "the reason of the reader",
+    "source": "the name of the data set that the example was merged from",
+    "source_id": "its id there",
+}
 
 
-def make_card(
-    source: Collection, *, splits: Mapping[str, str], exported: int, shape: str, license_name: str, how: str
-) -> str:
-    """The text of the card.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardOptions:
+    """The facts of an export that its source cannot tell."""
 
-    `splits`: the file of each split, relative to the card; `how`: the selection of the examples, in words.
-    """
-    recipe = source.recipe
-    header: dict[str, Any] = {
-        "license": license_name,
-        "pretty_name": source.name,
-        "task_categories": ["text-generation"],
-        "size_categories": [next((size for most, size in _SIZES if exported < most), "n>1M")],
-        "tags": ["synthetic", "instruction-tuning", "explore-instruct"] if recipe else ["instruction-tuning"],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": path} for split, path in splits.items()],
-            }
-        ],
-    }
-    if str(recipe.get("language", "")).casefold() == "english":
-        header["language"] = ["en"]
+    splits: Mapping[str, str]
+    """The file of each split, relative to the card."""
+    exported: int
+    shape: str
+    license_name: str
+    how: str
+    """The selection of the examples, in words."""
+    shown: Sequence[Mapping[str, Any]]
+    """Rows to show."""
+    repository: str
+    """The name to load the data by: of a repository, or of the folder."""
+    model_revision: str
+    has_script: bool
+    marked: Counter[str]
+    """Number of exported examples with each mark."""
+
+
+def make_card(source: Collection, options: CardOptions) -> str:
+    """The text of the card. Raises DataError for figures in a form that no run or analysis writes."""
     try:
-        parts = [f"---\n{_yaml(header)}---\n", *_body(source, exported, shape, how)]
+        parts = [f"---\n{yaml_text(_header(source, options))}---\n", *_body(source, options)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{source.path}: its figures are not in the form that a run or `analyze` writes: {error!r}"
         ) from error
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
-def _body(source: Collection, exported: int, shape: str, how: str) -> Iterator[str]:
+def _header(source: Collection, options: CardOptions) -> dict[str, Any]:
+    recipe = source.recipe
+    header: dict[str, Any] = {
+        "license": options.license_name,
+        "pretty_name": source.name,
+        "task_categories": ["text-generation"],
+        "size_categories": [next((size for most, size in _SIZES if options.exported < most), "n>1M")],
+        "tags": ["synthetic", "instruction-tuning", "explore-instruct"] if recipe else ["instruction-tuning"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": path} for split, path in options.splits.items()],
+            }
+        ],
+    }
+    if recipe:
+        header |= {"language_creators": ["machine-generated"], "source_datasets": ["original"]}
+    if code := language_code(str(recipe.get("language", ""))):
+        header["language"] = [code]
+    return header
+
+
+def _body(source: Collection, options: CardOptions) -> Iterator[str]:
     recipe = source.recipe
     yield f"# {escape(source.name)}\n"
     if source.is_simulated:
         yield "**Written by a simulated server, without any model: for practice, never for training.**\n"
     if recipe.get("description"):
         yield f"{escape(recipe['description'])}\n"
-    yield f"{exported:,} examples, {how}, in the format `{shape}`.\n"
+    yield f"{options.exported:,} examples, {options.how}, in the format `{options.shape}`.\n"
     if recipe:
+        language = f" in {escape(recipe['language'])}" if recipe.get("language") else ""
+        when = f" ({days})" if (days := dates(source)) else ""
         yield (
-            "They were written by a language model that explored its domain as a tree of tasks "
-            "([Explore-Instruct](https://arxiv.org/abs/2310.09168)), with explore_async "
-            f"{escape(source.config.get('explore_async', ''))}. They have not been checked by people.\n"
+            f"They were written{language} by {escape(models(recipe) or 'a language model')}{when}, which explored its "
+            "domain as a tree of tasks ([Explore-Instruct](https://arxiv.org/abs/2310.09168)), with explore_async "
+            f"{escape(source.config.get('explore_async', ''))}.\n"
         )
-        yield from _table("How it was made", _making(recipe, source.config))
-        yield from _table("What came of it", _figures(source.stats))
+    yield from section("Examples", map(json_block, map(_shortened, options.shown)))
+    yield from section("Columns", _columns(options.shown))
+    yield from section("How to load it", _loading(options))
+    if recipe:
+        yield from section("How it was made", table(making(source, options.model_revision)))
+        yield from section("What came of it", table(figures(source.stats)))
     if coverage := source.coverage:
-        yield from _table("What it covers", _covering(coverage))
+        yield from section("What it covers", table(covering(coverage)))
     if source.config and not source.is_run:
-        yield from _table("What was done since", _done(source.config))
+        yield from section("What was done since", table(done(source.config)))
+    yield from section("Limitations", limitations(source, options.exported, options.marked))
+    yield from section("Citation", citation(source))
+    yield from section("Tasks", _tasks(source))
+    if recipe:
+        yield from section("Making it again", _again(recipe))
+
+
+def _shortened(value: Any) -> Any:
+    """A value of JSON whose long texts end early."""
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]} […]"
+    if isinstance(value, Mapping):
+        return {str(name): _shortened(item) for name, item in value.items()}
+    return [_shortened(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _columns(shown: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    kinds: dict[str, str] = {}
+    for row in shown:
+        kinds |= {name: _kind(value) for name, value in row.items() if value is not None or name not in kinds}
+    if kinds:
+        yield "| column | type | content |\n|---|---|---|"
+        yield from (
+            f"| {escape(name)} | {kind} | {_COLUMNS.get(name, 'as in its source')} |" for name, kind in kinds.items()
+        )
+        yield ""
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null or a text"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "number"
+        case str():
+            return "text"
+        case list() | tuple():
+            inner = next((item for item in value if item is not None), None)
+            return f"list of {_kind(inner)}" if inner is not None else "list"
+        case Mapping():
+            return f"object ({', '.join(escape(name) for name in value)})"
+    return "other"
+
+
+def _loading(options: CardOptions) -> Iterator[str]:
+    call = f"load_dataset({options.repository!r}, split={next(iter(options.splits))!r})"
+    yield fenced(f"from datasets import load_dataset\n\ndata = {call}\nprint(data[0])", "python")
+    if options.has_script:
+        yield (
+            "`train.py` fine-tunes a model on it with TRL, with the settings of the Explore-Instruct paper. First it "
+            "says how many examples are too long.\n"
+        )
+
+
+def _tasks(source: Collection) -> Iterator[str]:
     nodes = [node for root in source.trees() for node in below(root)]
     rows = [
         (escape("  " * node["depth"] + node["name"]), escape(node["origin"]), node["kept"], node["dropped"])
         for node in nodes
         if node["id"] not in source.pruned
     ]
-    yield "## Tasks\n"
     yield "| task | by | kept | dropped |\n|---|---|---:|---:|"
     yield from (f"| {name} | {origin} | {kept} | {dropped} |" for name, origin, kept, dropped in rows[:_TASKS_LISTED])
     if len(rows) > _TASKS_LISTED:
-        yield f"\n… and {len(rows) - _TASKS_LISTED} more; all are in tree.json."
+        yield f"\n… and {len(rows) - _TASKS_LISTED} more."
     if len(rows) < len(nodes):
         yield f"\n{len(nodes) - len(rows)} tasks whose names repeat others were pruned."
-    if not recipe:
-        return
-    yield "\n## Making it again\n"
+    yield ""
+
+
+def _again(recipe: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "The data is a function of the recipe and the model's completions: `explore-async run` with the recipe below "
         "makes it again, byte for byte where the completions are the same.\n"
     )
-    recipe_text = _yaml(recipe)
-    fence = "`" * max([3, *(len(run_of) + 1 for run_of in re.findall(r"`+", recipe_text))])
-    yield f"{fence}yaml\n{recipe_text}{fence}"
+    yield fenced(yaml_text(_published(recipe)), "yaml")
 
 
-def _done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    yield "by", data.get("made_by")
-    yield "of", ", ".join(str(source.get("name")) for source in data.get("sources", []))
-    filters = (data.get("settings") or {}).get("filters") or {}
-    if filters:
-        yield "near-duplicates", f"ROUGE-L F above {filters['threshold']}, within the same {filters['scope']}"
-    counts = data.get("examples") or {}
-    yield "kept", f"{counts.get('kept', 0):,}"
-    for reason, count in (counts.get("dropped") or {}).items():
-        if reason != "total":
-            yield f"dropped: {reason}", f"{count:,}"
+def _published(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without the folders of this machine."""
+    against = [_named(one) if isinstance(one, Mapping) else one for one in recipe.get("against") or []]
+    return {**recipe, **({"against": against} if against else {})}
 
 
-def _covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Figures of all kept examples, before any sample."""
-    chao1, unseen = coverage["chao1"], coverage["unseen_mass"]
-    yield "examples", f"{coverage['examples']:,}"
-    yield "unique pairs of verb and noun", f"{coverage['unique']:,}"
-    yield "occurrences of a pair", f"{coverage['mean_occurrences']:.2f} ± {coverage['std_occurrences']:.2f}"
-    if chao1 is not None:
-        interval = f"{chao1['low']:,.0f} – {chao1['high']:,.0f}"
-        yield "pairs in all, at least (Chao1)", f"{chao1['value']:,.0f} (95 %: {interval})"
-        yield "chance that the next pair is new (Good–Turing)", f"{unseen['value']:.1%}"
-    yield "ROUGE-L with the nearest other, mean", f"{coverage['overlap_nearest']:.3f}"
-    yield "with a near-duplicate (ROUGE-L above 0.7)", f"{coverage['near_duplicates']:.1%}"
-
-
-def _making(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    yield "model", ", ".join(dict.fromkeys([recipe.get("model") or "", *(recipe.get("models") or {}).values()]))
-    for kind, sampling in (recipe.get("sampling") or {}).items():
-        yield f"sampling, {kind}", ", ".join(f"{name} {value}" for name, value in sampling.items() if value != [])
-    yield "seed", recipe.get("seed")
-    yield "prompts", "the recipe's own" if recipe.get("prompts") else "explore_async's"
-    exploration, filters = recipe.get("exploration") or {}, recipe.get("filters") or {}
-    yield "tree", f"depth {exploration.get('depth')}, breadth {exploration.get('breadth')}"
-    yield (
-        "near-duplicates",
-        f"ROUGE-L F above {filters.get('threshold')} with an earlier instruction of the same {filters.get('scope')}",
-    )
-    yield "digest of the recipe", config.get("digest")
-
-
-def _figures(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    examples, tasks, tokens = (stats.get(name) or {} for name in ("examples", "tasks", "tokens"))
-    if not examples:
-        return
-    yield "examples read", f"{examples['read']:,}"
-    yield "kept", f"{examples['kept']:,}"
-    for reason, count in examples["dropped"].items():
-        if reason != "total":
-            yield f"dropped: {reason}", f"{count:,}"
-    yield "tasks", f"{tasks['total']:,}, {tasks['with_examples']:,} of them with examples"
-    yield "requests", f"{stats['requests']['total']:,}"
-    yield "tokens", f"{tokens.get('prompt', 0):,} read, {tokens.get('completion', 0):,} written"
-    yield "time", f"{stats.get('seconds_this_time', 0):,.0f} s since its last start"
-
-
-def _table(title: str, rows: Iterator[tuple[str, Any]]) -> Iterator[str]:
-    listed = [(name, escape(str(value))) for name, value in rows if value not in (None, "")]
-    if listed:
-        yield f"## {title}\n"
-        yield "| | |\n|---|---|"
-        yield from (f"| {escape(name)} | {value} |" for name, value in listed)
-        yield ""
-
-
-def _yaml(document: Mapping[str, Any]) -> str:
-    """YAML with letters as they are, unless some of them change the direction of text."""
-    plain = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    if all(c.isprintable() or c == "\n" for c in plain):
-        return plain
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=False)
-
-
-def escape(value: object) -> str:
-    """One line of plain text: Markdown and HTML are escaped, leading spaces stay."""
-    line = "".join(c if c.isprintable() else " " for c in str(value))
-    indent = len(line) - len(line.lstrip(" "))
-    escaped = _MARKS.sub(r"\\\1", html.escape(line.strip(" "), quote=False))
-    return "&nbsp;" * indent + _BLOCKS.sub(r"\1\\", escaped)
+def _named(known: Mapping[str, Any]) -> dict[str, Any]:
+    return {**known, "path": str(known.get("path", "")).rstrip("/").rpartition("/")[2]}

@@ -4,35 +4,52 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from explore_async.curation.collections.collection import Collection
+from explore_async.curation.collections.collection import Collection, printable_path
 from explore_async.curation.collections.open import DataSource, collection_of
-from explore_async.curation.collections.originals import is_original, write_original
-from explore_async.curation.collections.run_data import is_run_data
-from explore_async.curation.data_card import make_card
+from explore_async.curation.collections.originals import write_original
+from explore_async.curation.data_card import CardOptions, make_card
+from explore_async.curation.export_files import (
+    CARD,
+    SCRIPT,
+    TRAIN,
+    VALIDATION,
+    check_place,
+    is_folder_name,
+    made,
+    targets,
+)
 from explore_async.curation.files.formats import Kind, output_format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.writers import RowWriter, writing
 from explore_async.curation.reasoning import with_reasoning
 from explore_async.curation.sampling import CAP, METHODS
-from explore_async.curation.selection import BATCH, Sample, Split, SplitBy, SplitName, select
-from explore_async.curation.shaping import Losses, noticed, schema_of, shaped
+from explore_async.curation.selection import (
+    BATCH,
+    Marked,
+    Sample,
+    Selection,
+    Split,
+    SplitBy,
+    SplitName,
+    left_out_by_mark,
+    select,
+)
+from explore_async.curation.shaping import Losses, kept_columns, noticed, schema_of, shaped, with_more
 from explore_async.curation.trainer_formats import SHAPES, WITH_REASONING
 from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError
 from explore_async.storage.whole_files import replacing, storage_errors
 
+_SHOWN = 3
+_MOST_HELD = 64
+"""Rows that a card shows, and that are held to choose them from."""
 ORIGINAL = "explore-instruct"
 """The format of the published Explore-Instruct code: a folder with a file for each task."""
-_CARD = "README.md"
-_TRAIN = "data/train.parquet"
-_VALIDATION = "data/validation.parquet"
-_SCRIPT = "train.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +61,14 @@ class ExportOptions:
     shape: str
     sample: Sample | None
     split: Split
+    marked: Marked
+    keep: tuple[str, ...]
+    """Columns of the source that each row has beside those of its format."""
     license_name: str
     reasoning: bool
+    model_revision: str
+    repository: str
+    """The name by which others load the data; empty if it stays here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +81,8 @@ class ExportResult:
     """Left out of training, because they are too near to an example of validation."""
     in_pruned_tasks: int = 0
     """Left out, because their task is pruned."""
+    by_mark: int = 0
+    """Left out, because of the mark of a reader."""
     available: int | None = None
     """Number of examples that a sample was drawn from; None without a sample."""
     files: tuple[Path, ...] = ()
@@ -80,16 +105,23 @@ def export_data(
     validation: float = 0.0,
     split_by: str = "example",
     seed: int = 0,
+    marked: str = "not-bad",
+    keep: Sequence[str] = (),
     license_name: str = "other",
     reasoning: bool = False,
+    model_revision: str = "",
+    repository: str = "",
 ) -> ExportResult:
-    """Writes all examples but those of pruned tasks; the files appear whole or not at all.
+    """Writes all examples but those of pruned tasks and those marked bad; the files appear whole or not at all.
 
     `out` is a file (.jsonl, .json, .parquet), or without a suffix a folder with Parquet and a card. `shape`: a format
     of trainers, one of SHAPES, or ORIGINAL. `validation`: the share of examples to hold out, single ones or whole tasks
-    by `split_by`; training examples with a ROUGE-L F above SPLIT_THRESHOLD with one of these are left out. `columns`
-    maps our names (instruction, input, output, task) to those of a file of rows. `reasoning`: with what the model
-    thought before the completion of an example, as `reasoning_content` of the row or of the assistant's message.
+    by `split_by`; training examples with a ROUGE-L F above SPLIT_THRESHOLD with one of these are left out. `marked`:
+    "good" takes only examples that a reader marked so, "any" takes bad ones too. `keep`: columns of the source (id,
+    task_path, …) that each row has beside those of its format. For the card of a folder are `license_name`,
+    `model_revision`, and `repository` (owner/name), by which others load the data. `columns` maps our names
+    (instruction, input, output, task) to those of a file of rows. `reasoning`: with what the model thought before the
+    completion of an example, as `reasoning_content` of the row or of the assistant's message.
 
     Raises ConfigError for options that do not fit, DataError for a fault in the source, StorageError for what cannot be
     written.
@@ -97,12 +129,9 @@ def export_data(
     split = Split(validation, _split_by(split_by), seed)
     return _export(
         *(source, Path(out), columns),
-        shape=shape,
-        sample=None,
-        split=split,
-        license_name=license_name,
-        reasoning=reasoning,
-    )
+        shape=shape, sample=None, split=split, marked=marked, keep=keep,
+        license_name=license_name, model_revision=model_revision, repository=repository, reasoning=reasoning,
+    )  # fmt: skip
 
 
 def sample_data(
@@ -117,8 +146,12 @@ def sample_data(
     columns: Mapping[str, str] | None = None,
     validation: float = 0.0,
     split_by: str = "example",
+    marked: str = "not-bad",
+    keep: Sequence[str] = (),
     license_name: str = "other",
     reasoning: bool = False,
+    model_revision: str = "",
+    repository: str = "",
 ) -> ExportResult:
     """Writes a sample of `size` examples, all where there are fewer; equal seeds give equal samples.
 
@@ -133,18 +166,22 @@ def sample_data(
     split = Split(validation, _split_by(split_by), seed)
     return _export(
         *(source, Path(out), columns),
-        shape=shape,
-        sample=sample,
-        split=split,
-        license_name=license_name,
-        reasoning=reasoning,
-    )
+        shape=shape, sample=sample, split=split, marked=marked, keep=keep,
+        license_name=license_name, model_revision=model_revision, repository=repository, reasoning=reasoning,
+    )  # fmt: skip
 
 
 def _split_by(text: str) -> SplitBy:
     if text not in get_args(SplitBy):
         raise ConfigError(f"--split-by {text}: it must be example or task")
     return "task" if text == "task" else "example"
+
+
+def _marked(text: str) -> Marked:
+    known: tuple[Marked, ...] = get_args(Marked)
+    if text not in known:
+        raise ConfigError(f"--marked {text}: it must be one of {', '.join(known)}")
+    return next(name for name in known if name == text)
 
 
 def _export(
@@ -155,17 +192,25 @@ def _export(
     shape: str,
     sample: Sample | None,
     split: Split,
+    marked: str,
+    keep: Sequence[str],
     license_name: str,
+    model_revision: str,
+    repository: str,
     reasoning: bool,
 ) -> ExportResult:
+    wanted = _marked(marked)
     if reasoning and shape not in WITH_REASONING:
         raise ConfigError(f"--reasoning: --format {shape} has no place for it; {', '.join(WITH_REASONING)} have one")
     if shape == ORIGINAL:
         if out.suffix:
             raise ConfigError(f"--out {out}: --format {ORIGINAL} makes a folder; give a name without a suffix")
-        if sample is not None or split.share:
-            raise ConfigError(f"--format {ORIGINAL} writes the whole tree: no sample and no split")
-        return ExportResult(train=write_original(collection_of(source, columns), out), files=(out,))
+        if sample is not None or split.share or keep:
+            raise ConfigError(f"--format {ORIGINAL} writes the whole tree as it is: no sample, no split, no --keep")
+        collection = collection_of(source, columns)
+        by_mark = frozenset(left_out_by_mark(collection, wanted))
+        written = write_original(collection, out, without=by_mark)
+        return ExportResult(train=written, by_mark=len(by_mark), files=(out,))
     if shape not in SHAPES:
         raise ConfigError(f"--format {shape}: it must be one of {', '.join(SHAPES)}, {ORIGINAL}")
     if not license_name.strip() or not license_name.isprintable():
@@ -180,7 +225,11 @@ def _export(
             shape=shape,
             sample=sample,
             split=split,
+            marked=wanted,
+            keep=kept_columns(collection, keep),
             license_name=license_name,
+            model_revision=model_revision,
+            repository=repository,
             reasoning=reasoning,
         )
     )
@@ -188,28 +237,32 @@ def _export(
 
 def _write(options: ExportOptions) -> ExportResult:
     out, source = options.out, options.source
-    is_folder = not out.suffix or out.suffix[1:].isdecimal()  # v1.0 is a folder
+    is_folder = is_folder_name(out)
     splits: tuple[SplitName, ...] = ("train", "validation") if options.split.share else ("train",)
-    targets = _targets(out, splits, is_folder=is_folder)
-    kind = output_format_of(targets[0]).kind
-    _check_place(options, is_folder=is_folder)
+    places = targets(out, splits, is_folder=is_folder)
+    kind = output_format_of(places[0]).kind
+    check_place(out, source.path, is_folder=is_folder, has_validation=bool(options.split.share))
     if kind is Kind.TEXT:
         raise ConfigError(f"--out {out}: examples have several fields: .jsonl, .json or .parquet")
-    selection = select(source, options.sample, options.split)
-    shape = SHAPES[options.shape]
-    schema = schema_of(options.shape, source, shape, reasoning=options.reasoning) if kind is Kind.PARQUET else None
-    extras = _extras(options) if is_folder else {}
-    files = [*targets, *(out / name for name in extras)]
-    with _made(targets[0].parent), replacing([path.resolve() for path in files]) as opened:
+    selection = select(source, options.sample, options.split, options.marked)
+    shape = with_more(SHAPES[options.shape], options.keep, source.marks)
+    schema = (
+        schema_of(options.shape, source, shape, options.keep, reasoning=options.reasoning)
+        if kind is Kind.PARQUET
+        else None
+    )
+    extras = _extras(options, selection) if is_folder else {}
+    files = [*places, *(out / name for name in extras)]
+    with made(places[0].parent), replacing([path.resolve() for path in files]) as opened:
         counts: dict[str, int] = {}
-        losses = Losses()
-        for split, target, file in zip(splits, targets, opened, strict=False):
+        losses, shown = Losses(), ShownRows()
+        for split, target, file in zip(splits, places, opened, strict=False):
             with writing(file, target, schema) as writer:
                 examples = selection.examples(split)
                 if options.reasoning:
                     examples = with_reasoning(examples, source)
                 rows = shaped(noticed(examples, options.shape, losses), source, shape, kind)
-                counts[split] = _write_rows(writer, rows)
+                counts[split] = _write_rows(writer, rows, shown)
         if options.split.share and not counts["train"]:
             raise ConfigError(f"--validation {options.split.share}: no example is left to train on")
         result = ExportResult(
@@ -217,6 +270,7 @@ def _write(options: ExportOptions) -> ExportResult:
             validation=counts.get("validation", 0),
             near_validation=len(selection.near_validation),
             in_pruned_tasks=selection.in_pruned_tasks,
+            by_mark=len(selection.by_mark),
             available=selection.available,
             files=tuple(files),
             cut=losses.cut,
@@ -224,91 +278,76 @@ def _write(options: ExportOptions) -> ExportResult:
             reasoning=losses.reasoning,
             notes=() if options.shape == "rows" else tuple(source.notes),
         )
-        for file, text_of_file in zip(opened[len(targets) :], extras.values(), strict=True):
+        for file, text_of_file in zip(opened[len(places) :], extras.values(), strict=True):
             with storage_errors(out):
-                file.write(text_of_file(result).encode())
+                file.write(text_of_file(result, shown).encode())
     if is_folder and not options.split.share:
         with storage_errors(out):  # an earlier export held out examples that are in training now
-            (out / _VALIDATION).unlink(missing_ok=True)
+            (out / VALIDATION).unlink(missing_ok=True)
     return result
 
 
-def _write_rows(writer: RowWriter, rows: Iterator[Row]) -> int:
+def _write_rows(writer: RowWriter, rows: Iterator[Row], shown: ShownRows) -> int:
     count = 0
     while batch := list(islice(rows, BATCH)):
         writer.write(batch)
+        shown.take(batch)
         count += len(batch)
     return count
 
 
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Makes the folder; if the work fails, the folders that were made for it are removed."""
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            for path in new:
-                path.rmdir()
-        raise
+class ShownRows:
+    """Some of the rows that it takes, spread evenly over all of them, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._rows: list[Mapping[str, Any]] = []
+        self._every = 1
+        self._taken = 0
+
+    def take(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if self._taken % self._every == 0:
+                self._rows.append(row.value)
+                if len(self._rows) > _MOST_HELD:
+                    self._rows = self._rows[::2]
+                    self._every *= 2
+            self._taken += 1
+
+    def some(self) -> list[Mapping[str, Any]]:
+        """A few of them, in their order: the first one and others far from it."""
+        return self._rows[:: -(-len(self._rows) // _SHOWN)] if self._rows else []
 
 
-def _check_place(options: ExportOptions, *, is_folder: bool) -> None:
-    """Raises ConfigError where something other than an earlier export would be written over."""
-    out, source = options.out, options.source.path
-    with storage_errors(out):
-        if source.is_file() and out.exists() and out.samefile(source):
-            raise ConfigError(f"--out {out}: it is the source")
-        around = next((path for path in (out, *out.resolve().parents) if path.is_dir() and _is_data(path)), None)
-        if around is not None:
-            raise ConfigError(f"--out {out}: {around} is a run or data directory; write elsewhere")
-        if is_folder and out.exists():
-            there = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
-            inside = {f"data/{path.name}" for path in (out / "data").iterdir()} if (out / "data").is_dir() else set()
-            if foreign := sorted((there | inside) - {_CARD, _SCRIPT, "data", _TRAIN, _VALIDATION}):
-                raise ConfigError(f"--out {out}: {foreign[0]} in it is not from an export; choose another folder")
-            if there and _CARD in there and "data" not in there:
-                raise ConfigError(f"--out {out}: the {_CARD} in it is not from an export; choose another folder")
-        stale = None if is_folder else _targets(out, ("train", "validation"), is_folder=False)[1]
-        if stale is not None and not options.split.share and stale.exists():
-            raise ConfigError(f"{stale}: an earlier export held it out, and this one does not; remove it first")
-
-
-def _is_data(path: Path) -> bool:
-    return is_run_data(path) or is_original(path)
-
-
-def _targets(out: Path, splits: Sequence[str], *, is_folder: bool) -> list[Path]:
-    if is_folder:
-        return [out / "data" / f"{split}.parquet" for split in splits]
-    plain = out.name.removesuffix(".gz")
-    stem = Path(plain).stem
-    return [out, *(out.with_name(f"{stem}.{split}{out.name[len(stem) :]}") for split in splits[1:])]
-
-
-def _extras(options: ExportOptions) -> dict[str, Callable[[ExportResult], str]]:
+def _extras(options: ExportOptions, selection: Selection) -> dict[str, Callable[[ExportResult, ShownRows], str]]:
     """The names of the texts that a folder holds beside the rows, each with a function that writes it."""
     sample, split = options.sample, options.split
+    has_script = options.shape in FOR_SHAPES
 
-    def readme(result: ExportResult) -> str:
+    def card(result: ExportResult, shown: ShownRows) -> str:
         how = "all that were kept" if sample is None else f"a {sample.method} sample (seed {sample.seed})"
-        splits = {"train": _TRAIN}
+        splits = {"train": TRAIN}
         if split.share:
             how += f"; split by {split.by}, {result.near_validation:,} too near to validation left out"
-            splits["validation"] = _VALIDATION
+            splits["validation"] = VALIDATION
+        if result.by_mark:
+            how += f"; {result.by_mark:,} left out by the marks of readers"
         return make_card(
             options.source,
-            splits=splits,
-            exported=result.train + result.validation,
-            shape=options.shape,
-            license_name=options.license_name,
-            how=how,
+            CardOptions(
+                splits=splits,
+                exported=result.train + result.validation,
+                shape=options.shape,
+                license_name=options.license_name,
+                how=how,
+                shown=shown.some(),
+                repository=options.repository or printable_path(options.out.resolve().name),
+                model_revision=options.model_revision,
+                has_script=has_script,
+                marked=selection.count_marks(),
+            ),
         )
 
-    extras: dict[str, Callable[[ExportResult], str]] = {_CARD: readme}
-    if options.shape in FOR_SHAPES:
-        extras[_SCRIPT] = lambda _: training_script(validated=split.share > 0)
+    extras: dict[str, Callable[[ExportResult, ShownRows], str]] = {CARD: card}
+    if has_script:
+        extras[SCRIPT] = lambda _result, _shown: training_script(validated=split.share > 0)
     return extras

@@ -4,18 +4,22 @@ written, so that each later reading of the source finds the same.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, TypeAlias
 
-from explore_async.curation.collections.collection import Collection, ExampleRow, with_input
+from explore_async.curation.collections.collection import Collection, ExampleRow, Mark, with_input
+from explore_async.curation.collections.marks import mark_of
 from explore_async.curation.sampling import Method, draw_sample, farthest_first, hold_out
 from explore_async.errors import ConfigError
 from rouge_kernels import TOKENIZERS, DedupIndex
 
 SplitBy: TypeAlias = Literal["example", "task"]
 SplitName: TypeAlias = Literal["train", "validation"]
+Marked: TypeAlias = Literal["not-bad", "good", "any"]
+"""The examples that an export takes, by the marks of readers."""
 SPLIT_THRESHOLD = 0.7
 """ROUGE-L F with a validation example above which an example is left out of training."""
 BATCH = 4096
@@ -52,12 +56,16 @@ class Selection:
     """Ids that are left out of training, because their instructions are too near to one of validation."""
     in_pruned_tasks: int
     """Number of examples that are left out because their task is pruned."""
+    by_mark: frozenset[str]
+    """Ids that are left out because of their mark."""
     available: int | None
     """Number of examples that a sample was drawn from; None without a sample."""
 
     def split_of(self, example: ExampleRow) -> SplitName | None:
         """None for an example that is left out."""
-        if example["task_id"] in self.source.pruned or (self.sample is not None and example["id"] not in self.sample):
+        if example["task_id"] in self.source.pruned or example["id"] in self.by_mark:
+            return None
+        if self.sample is not None and example["id"] not in self.sample:
             return None
         if example["id"] in self.validation:
             return "validation"
@@ -66,31 +74,50 @@ class Selection:
     def examples(self, split: SplitName) -> Iterator[ExampleRow]:
         return (example for example in self.source.examples() if self.split_of(example) == split)
 
+    def count_marks(self) -> Counter[str]:
+        """Number of the examples that are taken with each mark."""
+        if not (marks := self.source.marks):
+            return Counter()
+        found = (mark_of(example, marks) for example in self.source.examples() if self.split_of(example) is not None)
+        return Counter(mark.mark for mark in found if mark is not None)
 
-def select(source: Collection, sample: Sample | None, split: Split) -> Selection:
+
+def select(source: Collection, sample: Sample | None, split: Split, marked: Marked) -> Selection:
     """Reads the source once for each thing to decide. Holds ids, and the texts of a diverse sample or of validation.
 
     Raises ConfigError where the share is too small for one validation example.
     """
     pruned = source.pruned
     in_pruned_tasks = sum(example["task_id"] in pruned for example in source.examples()) if pruned else 0
-    chosen, available = None, None
+    by_mark = frozenset(left_out_by_mark(source, marked))
+    taken = Selection(source, None, frozenset(), frozenset(), in_pruned_tasks, by_mark, None)
     if sample is not None:
-        chosen, available = _sampled(_unpruned(source), sample)
-    all_training = Selection(source, chosen, frozenset(), frozenset(), in_pruned_tasks, available)
+        chosen, available = _sampled(taken.examples("train"), sample)
+        taken = replace(taken, sample=chosen, available=available)
     if not split.share:
-        return all_training
-    ids = ((str(example["id"]), str(example["task_id"])) for example in all_training.examples("train"))
+        return taken
+    ids = ((str(example["id"]), str(example["task_id"])) for example in taken.examples("train"))
     validation = frozenset(hold_out(ids, split.share, split.by, split.seed))
     if not validation:
         raise ConfigError(f"--validation {split.share}: there are too few examples to hold one out")
-    parted = Selection(source, chosen, validation, frozenset(), in_pruned_tasks, available)
-    return Selection(source, chosen, validation, frozenset(_near(parted)), in_pruned_tasks, available)
+    parted = replace(taken, validation=validation)
+    return replace(parted, near_validation=frozenset(_near(parted)))
 
 
-def _unpruned(source: Collection) -> Iterator[ExampleRow]:
-    pruned = source.pruned
-    return (example for example in source.examples() if example["task_id"] not in pruned)
+def left_out_by_mark(source: Collection, marked: Marked) -> Iterator[str]:
+    """Ids of the examples outside of pruned tasks that are not taken because of their mark."""
+    marks, pruned = source.marks, source.pruned
+    if marked == "any" or (marked == "not-bad" and not marks):
+        return
+    for example in source.examples():
+        if example["task_id"] not in pruned and not _is_wanted(mark_of(example, marks), marked):
+            yield example["id"]
+
+
+def _is_wanted(mark: Mark | None, marked: Marked) -> bool:
+    if marked == "good":
+        return mark is not None and mark.mark == "good"
+    return mark is None or mark.mark != "bad"
 
 
 def _near(selection: Selection) -> Iterator[str]:

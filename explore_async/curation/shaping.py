@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow
+from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow, Marks
+from explore_async.curation.collections.marks import MARK_COLUMNS, with_mark
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.formats import Kind
 from explore_async.curation.files.row import Row
@@ -46,9 +47,35 @@ def shaped(examples: Iterator[ExampleRow], source: Collection, shape: Shape, kin
             raise DataError(f"{source.path}, example {example['id']}: {error}") from error
 
 
-def schema_of(name: str, source: Collection, shape: Shape, *, reasoning: bool = False) -> Any:
-    """The Arrow schema of all examples in this shape, with reasoning or without; for data from elsewhere by reading all
-    of them.
+def kept_columns(source: Collection, keep: Sequence[str]) -> tuple[str, ...]:
+    """The columns to keep. Raises ConfigError for one that no example has."""
+    missing = set(keep) - {*OWN_COLUMNS, *MARK_COLUMNS}
+    seen: dict[str, None] = dict.fromkeys(OWN_COLUMNS)
+    if missing:
+        for example in source.examples():
+            seen |= dict.fromkeys(example)
+            if not (missing := missing - example.keys()):
+                break
+    if missing:
+        raise ConfigError(f"--keep {min(missing)}: no example has this column; there are {', '.join(seen)}")
+    return tuple(dict.fromkeys(keep))
+
+
+def with_more(shape: Shape, keep: Sequence[str], marks: Marks) -> Shape:
+    """The shape with the columns to keep and the marks beside it."""
+    if not keep and not marks:
+        return shape
+
+    def shape_with_more(example: Mapping[str, Any]) -> dict[str, Any]:
+        marked = with_mark(dict(example), marks) if marks else example
+        return {**{name: marked.get(name) for name in keep}, **shape(marked)}
+
+    return shape_with_more
+
+
+def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] = (), *, reasoning: bool = False) -> Any:
+    """The Arrow schema of all examples in this shape, with the columns to `keep`, with reasoning or without; for data
+    from elsewhere by reading all of them.
     """
     try:
         import pyarrow as pa
@@ -65,12 +92,15 @@ def schema_of(name: str, source: Collection, shape: Shape, *, reasoning: bool = 
         "preference": {"prompt": messages, "chosen": messages, "rejected": messages},
         "kto": {"prompt": messages, "completion": messages, "label": pa.bool_()},
     }
-    known = pa.schema(columns[name]) if name in columns else None
-    if known is not None and (source.is_run or name == "alpaca"):
-        return known
+    ours = {name: pa.list_(string) if name == "task_path" else string for name in (*OWN_COLUMNS, *MARK_COLUMNS)}
     if source.is_run:
-        own_columns = {name: pa.list_(string) if name == "task_path" else string for name in OWN_COLUMNS}
-        return pa.schema({**own_columns, **more})
+        columns["rows"] = {**{name: ours[name] for name in OWN_COLUMNS}, **more}
+        if source.marks:
+            columns["rows"] |= {name: ours[name] for name in MARK_COLUMNS}
+    kept = {name: ours[name] for name in keep if name in ours}
+    known = pa.schema({**kept, **columns[name]}) if name in columns else None
+    if known is not None and len(kept) == len(keep) and (source.is_run or name == "alpaca"):
+        return known
     from explore_async.curation.files import parquet
 
     schema = known if known is not None or not more else pa.schema(more)

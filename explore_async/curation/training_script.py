@@ -6,23 +6,29 @@ FOR_SHAPES = ("messages", "prompt-completion")
 """The shapes that TRL's SFTTrainer takes as they are."""
 
 _SCRIPT = '''\
-"""Fine-tune a model on the data beside this file: pip install "trl>=1.0", then
+"""Fine-tune a chat model on the data beside this file: pip install "trl[peft]>=1.0", then
 
     python train.py --model_name_or_path MODEL --output_dir OUT
+    python train.py --model_name_or_path MODEL --only_count true      # says what is too long, and trains nothing
+    python train.py --model_name_or_path MODEL --output_dir OUT --use_peft true --learning_rate 2e-4
 
 Every option of TRL's SFTConfig and ModelConfig can be given; --help lists them. The defaults below are those of the
 Explore-Instruct paper (learning rate 2e-5, batches of 128, 3 epochs, 512 tokens, cosine with a warm-up of 3 %).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from datasets import load_dataset
-from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser
+from transformers import AutoTokenizer
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_kbit_device_map, get_peft_config
+from trl import get_quantization_config
 
 
 @dataclass
 class Training(SFTConfig):
+    output_dir: str = "trained"
     learning_rate: float = 2e-5
     num_train_epochs: float = 3
     per_device_train_batch_size: int = 8
@@ -31,16 +37,73 @@ class Training(SFTConfig):
     lr_scheduler_type: str = "cosine"
     warmup_steps: float = 0.03  # below 1: a share of all steps
     eval_strategy: str = "no"
+    bf16: bool = torch.cuda.is_available()
+    only_count: bool = field(default=False, metadata={"help": "Say what is too long for max_length, and stop."})
+
+
+def count_tokens(row, tokenizer):
+    """Tokens of a row up to its last answer, and of all of it."""
+    messages = row["messages"] if "messages" in row else [*row["prompt"], *row["completion"]]
+    at = len(row["prompt"]) if "prompt" in row else len(messages) - 1
+
+    def tokens(part, prompting):
+        text = tokenizer.apply_chat_template(
+            part, tools=row.get("tools"), tokenize=False, add_generation_prompt=prompting
+        )
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return tokens(messages[:at], True), tokens(messages, False)
+
+
+def report_cuts(counts, max_length):
+    """A text on the rows that are longer than max_length."""
+    total = len(counts)
+    cut = sum(whole > max_length for _, whole in counts)
+    lost = sum(prompt >= max_length for prompt, _ in counts)
+    if not cut:
+        return f"All {total:,} rows fit into max_length {max_length:,}."
+    lines = [
+        f"{cut:,} of {total:,} rows are longer than max_length {max_length:,}. Their end is cut off, and with it the",
+        "mark that ends the answer, so that the model does not learn to stop there.",
+    ]
+    if lost:
+        lines.append(f"{lost:,} of them have no token of their answer left: nothing is learned from these.")
+    longest, length, others = max(whole for _, whole in counts), max_length, []
+    while length < longest:
+        length *= 2
+        others.append(f"--max_length {length} cuts {sum(whole > length for _, whole in counts):,}")
+    return "\\n".join([*lines, f"The longest row has {longest:,} tokens: {', '.join(others)}."])
 
 
 if __name__ == "__main__":
     training, model = TrlParser((Training, ModelConfig)).parse_args_and_config()
     data = load_dataset(str(Path(__file__).parent))
+    template = training.chat_template_path or model.model_name_or_path
+    trust, revision = model.trust_remote_code, None if training.chat_template_path else model.model_revision
+    tokenizer = AutoTokenizer.from_pretrained(template, revision=revision, trust_remote_code=trust)
+    if tokenizer.chat_template is None:
+        raise SystemExit(f"{template} has no chat template: take a chat model, or give --chat_template_path CHAT_MODEL")
+    if training.max_length is not None:
+        for name, rows in data.items():
+            counts = [count_tokens(row, tokenizer) for row in rows]
+            print(f"{name}: {report_cuts(counts, training.max_length)}", flush=True)
+    if training.only_count:
+        raise SystemExit(0)
+    quantization = get_quantization_config(model)
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "trust_remote_code": model.trust_remote_code,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        **({} if quantization is None else {"quantization_config": quantization, "device_map": get_kbit_device_map()}),
+        **(training.model_init_kwargs or {}),
+    }
     trainer = SFTTrainer(
         model=model.model_name_or_path,
         args=training,
         train_dataset=data["train"],
         eval_dataset=data.get("validation"),
+        peft_config=get_peft_config(model),
     )
     trainer.train()
     trainer.save_model(training.output_dir)

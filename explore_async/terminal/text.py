@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from unicodedata import category
 
 _EXCERPT = 160
 _USER_INFO = re.compile(r"://\S*@")
@@ -14,6 +15,12 @@ def printable(text: str, most: int = _EXCERPT) -> str:
     """The text as one line of at most `most` characters, without characters that control a terminal."""
     line = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def printable_lines(text: str) -> list[str]:
+    """The lines of the text with their indentation, without characters that control a terminal."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return ["".join(c if c.isprintable() or c == "\t" or category(c) == "Zs" else "�" for c in line) for line in lines]
 
 
 def message(text: str) -> str:

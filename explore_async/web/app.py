@@ -1,7 +1,7 @@
-"""`explore-async view`: a read-only web server on loopback, for the page and its data.
+"""`explore-async view`: a web server on loopback, for the page and its data. It writes nothing but marks.
 
 The page gets texts as JSON and puts them into text nodes. A request that names another host than this machine gets an
-error, so that no web page elsewhere can read runs through a host name that points here.
+error, so that no web page elsewhere can read runs through a host name that points here. Only the page itself can mark.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 
+from explore_async.curation.collections.collection import MarkName
 from explore_async.curation.collections.open import runs_inside
 from explore_async.curation.collections.run_data import RunData, is_run_data
 from explore_async.errors import ConfigError, DataError, ExploreError
@@ -27,6 +28,7 @@ from explore_async.web import reading
 _POLL_INTERVAL_S = 1.0
 _PING_EVERY = 15
 _LONGEST_NUMBER = 15
+_LONGEST_NOTE = 2_000
 _HOSTS = {"localhost", "127.0.0.1", "::1"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -36,12 +38,18 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_REPORT_POLICY = (
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""A report has scripts, and its directory may come from elsewhere: its origin is none, and it can read nothing here."""
 _FILES = {
     "/": ("view.html", "text/html"),
     "/view.js": ("view.js", "text/javascript"),
     "/view.css": ("view.css", "text/css"),
 }
 _LISTS: dict[str, reading.ListName] = {"kept": "kept", "dropped": "dropped", "failed": "failed"}
+_MARKS: tuple[MarkName | None, ...] = ("good", "bad", None)
 _PATHS: web.AppKey[list[Path]] = web.AppKey("paths", list)
 _RUNS: web.AppKey[list[Path]] = web.AppKey("runs", list)
 
@@ -63,6 +71,8 @@ def application(paths: Sequence[Path]) -> web.Application:
     app.router.add_get("/api/runs/{number}/events", _events)
     app.router.add_get("/api/runs/{number}/examples", _examples)
     app.router.add_get("/api/runs/{number}/evidence", _evidence)
+    app.router.add_get("/api/runs/{number}/report", _report)
+    app.router.add_post("/api/runs/{number}/marks", _mark)
     return app
 
 
@@ -122,7 +132,7 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         response = web.json_response({"error": f"the files of this run cannot be read: {error!r}"}, status=404)
     if not response.prepared:
-        response.headers.update(_HEADERS)
+        response.headers.update({**_HEADERS, **response.headers})
     return response
 
 
@@ -184,17 +194,13 @@ async def _examples(request: web.Request) -> web.Response:
     offset, what = _number(query.get("offset", "0")), query.get("what", "kept")
     if offset is None:
         raise _BadQuery("offset is not a number of bytes")
-    if what not in _LISTS:
-        raise _BadQuery(f"what has to be one of {', '.join(_LISTS)}")
-    document = await asyncio.to_thread(
-        reading.list_rows,
-        _run_of(request),
-        _LISTS[what],
-        task=query.get("task", ""),
-        query=query.get("query", ""),
-        offset=offset,
-    )
-    return _json(document)
+    if what not in {*_LISTS, "marked"}:
+        raise _BadQuery(f"what has to be one of {', '.join(_LISTS)}, marked")
+    read: Callable[..., dict[str, Any]] = reading.list_marked
+    if what != "marked":
+        read = partial(reading.list_rows, what=_LISTS[what])
+    task, words = query.get("task", ""), query.get("query", "")
+    return _json(await asyncio.to_thread(read, _run_of(request), task=task, query=words, offset=offset))
 
 
 async def _evidence(request: web.Request) -> web.Response:
@@ -202,6 +208,29 @@ async def _evidence(request: web.Request) -> web.Response:
     if "request" in query:
         return _json(await asyncio.to_thread(reading.exchange, run, query["request"]))
     return _json(await asyncio.to_thread(reading.evidence, run, query.get("id", "")))
+
+
+async def _report(request: web.Request) -> web.StreamResponse:
+    """The page about the coverage of the run."""
+    file = _run_of(request) / reading.REPORT_FILE
+    if not await asyncio.to_thread(file.is_file):
+        raise DataError("this run has no report")
+    return web.FileResponse(file, headers={**_HEADERS, "Content-Security-Policy": _REPORT_POLICY})
+
+
+async def _mark(request: web.Request) -> web.Response:
+    """Marks an example. A page from elsewhere cannot: browsers do not let it send JSON here, and name its origin."""
+    origin = request.headers.get("Origin")
+    if request.content_type != "application/json" or (origin and urlsplit(origin).netloc != request.host):
+        return web.json_response({"error": "only the page of this view can mark"}, status=403)
+    try:
+        document = orjson.loads(await request.read())
+        example_id, name, note = document["id"], document["mark"], document["note"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise _BadQuery(f"a mark has id, mark and note: {error}") from error
+    if not (isinstance(example_id, str) and isinstance(note, str) and len(note) <= _LONGEST_NOTE and name in _MARKS):
+        raise _BadQuery(f"mark has to be good, bad or null, and note a text of at most {_LONGEST_NOTE} characters")
+    return _json(await asyncio.to_thread(reading.mark, _run_of(request), example_id, name, note))
 
 
 def _state_or_error(run: Path) -> bytes:

@@ -1,12 +1,13 @@
 """Reads what the view shows of a run from its files, in bounded time and memory however large the run is.
 
 Lists are read from an offset in bytes on, for at most `MOST_SECONDS`, and name the offset of the next part: a search
-through a million lines comes in parts, so that the first ones show at once.
+through a million lines comes in parts, so that the first ones show at once, and a list follows a run that appends.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,14 +15,22 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from explore_async.curation.collections.collection import below
-from explore_async.curation.collections.evidence import EvidenceRows, find_evidence, find_request, whole_lines
+from explore_async.curation.collections.collection import MarkName, Marks, below
+from explore_async.curation.collections.evidence import (
+    evidence_document,
+    find_decision,
+    find_evidence,
+    find_example,
+    find_request,
+    request_document,
+    whole_lines,
+)
+from explore_async.curation.collections.marks import MARKS_FILE, mark_of, read_marks, write_mark
 from explore_async.curation.collections.run_data import RunData
 from explore_async.errors import DataError
-from explore_async.exploration.values import Completion
-from explore_async.storage.rows import StoredRequest
 
 LIVE_FILE = "live.json"
+REPORT_FILE = "report.html"
 MOST_SECONDS = 0.4
 MOST_LISTED = 50
 LONGEST_LISTED = 600
@@ -33,7 +42,7 @@ _CACHED_RUNS = 16
 
 Stamp: TypeAlias = tuple[int, int]
 """Time of the last change of a file, in ns, and its size in bytes."""
-ListName = Literal["kept", "dropped", "failed"]
+ListName: TypeAlias = Literal["kept", "dropped", "failed"]
 
 
 def state(path: Path) -> dict[str, Any]:
@@ -55,7 +64,28 @@ def state(path: Path) -> dict[str, Any]:
         "live": live,
         "stats": _counts(run.stats),
         "tree": nodes,
+        "marks": Counter(mark.mark for mark in _marks(path).values()),
+        "has_report": (path / REPORT_FILE).is_file(),
     }
+
+
+def mark(path: Path, example_id: str, name: MarkName | None, note: str) -> dict[str, Any]:
+    """Marks an example, kept or dropped; None takes its mark back. DataError where there is no such example."""
+    run = RunData.read(path)
+    example = find_example(run, example_id) or find_decision(run, example_id) or {}
+    if not isinstance(example.get("instruction"), str):
+        raise DataError(f"no example has the id {example_id}")
+    write_mark(path, example, name, note)
+    return {"mark": name, "note": note if name is not None else ""}
+
+
+def _marks(path: Path) -> Marks:
+    return _marks_at(path, _stamp(path / MARKS_FILE))
+
+
+@lru_cache(maxsize=_CACHED_RUNS)
+def _marks_at(path: Path, _stamp: Stamp) -> Marks:
+    return read_marks(path)
 
 
 @lru_cache(maxsize=_CACHED_RUNS)
@@ -71,23 +101,26 @@ def _nodes(path: Path, _stamp: Stamp) -> list[dict[str, Any]]:
 
 def version(path: Path) -> tuple[Stamp, ...]:
     """A value that changes whenever a file that `state` reads changes."""
-    names = ("tree.json", "stats.json", LIVE_FILE, "config.json", "data.json")
+    names = ("tree.json", "stats.json", LIVE_FILE, "config.json", "data.json", MARKS_FILE, REPORT_FILE)
     return tuple(_stamp(path / name) for name in names)
 
 
 def list_rows(path: Path, what: ListName, *, task: str, query: str, offset: int) -> dict[str, Any]:
     """Kept examples, dropped items or failed requests from `offset` on, of a task and those below it, that contain
-    `query`.
+    `query`. `next` is the offset of what comes after them; `done` is true where nothing does yet.
     """
     file = path / ("dataset.jsonl" if what == "kept" else "decisions.jsonl")
+    marks = _marks(path)
     wanted = query.casefold()
     rows: list[dict[str, Any]] = []
     ends = time.monotonic() + MOST_SECONDS
-    end = None
+    end, done = offset, True
     for start, line in whole_lines(file, offset):
+        end = start
         if len(rows) >= MOST_LISTED or time.monotonic() > ends:
-            end = start
+            done = False
             break
+        end = start + len(line)
         if task and f'"{task}'.encode() not in line:
             continue  # so that most lines need no parsing
         try:
@@ -95,9 +128,24 @@ def list_rows(path: Path, what: ListName, *, task: str, query: str, offset: int)
         except orjson.JSONDecodeError:
             continue  # the run is writing this line
         if _is(what, row) and _is_of(row, task) and _holds(row, wanted):
-            rows.append(_short(row) | _hit(row, wanted))
-    size = file.stat().st_size if file.is_file() else 0
-    return {"rows": rows, "next": end, "searched": (end if end is not None else size), "of": size}
+            rows.append(_short(row) | _hit(row, wanted) | _mark(row, marks))
+    return {"rows": rows, "next": end, "done": done, "of": file.stat().st_size if file.is_file() else 0}
+
+
+def list_marked(path: Path, *, task: str, query: str, offset: int) -> dict[str, Any]:
+    """The same for examples with a mark, in the order of their marks; offsets count examples."""
+    rows = [
+        {"id": key, "task_id": one.task_id, "instruction": one.instruction, "mark": one.mark, "mark_note": one.note}
+        for key, one in _marks(path).items()
+    ]
+    found = [row for row in rows if _is_of(row, task) and _holds(row, query.casefold())]
+    end = min(len(found), offset + MOST_LISTED)
+    return {
+        "rows": [_short(row) for row in found[offset:end]],
+        "next": end,
+        "done": end == len(found),
+        "of": len(found),
+    }
 
 
 def evidence(path: Path, wanted: str) -> dict[str, Any]:
@@ -105,17 +153,10 @@ def evidence(path: Path, wanted: str) -> dict[str, Any]:
 
     DataError where there is no such id.
     """
-    run = RunData.read(path)
-    rows = find_evidence(run, wanted)
+    rows = find_evidence(RunData.read(path), wanted)
     if rows is None:
         raise DataError(f"no task and no example has the id {wanted}")
-    decision = _taken_over(rows, wanted) if rows.decision is None else rows.decision
-    shown: dict[str, Any] = {"decision": decision}
-    if decision.get("what") == "example":
-        shown["example"] = rows.example
-    if isinstance(nearest := decision.get("nearest"), str):
-        shown["nearest"] = rows.nearest or {"id": nearest}
-    return shown | ({} if rows.stored is None else _exchange(rows.stored))
+    return _bounded(evidence_document(rows, wanted))
 
 
 def exchange(path: Path, key: str) -> dict[str, Any]:
@@ -123,34 +164,16 @@ def exchange(path: Path, key: str) -> dict[str, Any]:
     stored = find_request(RunData.read(path), key)
     if stored is None:
         raise DataError(f"no outcome is stored for the request {key}")
-    return _exchange(stored)
+    return _bounded(request_document(stored))
 
 
-def _exchange(stored: StoredRequest) -> dict[str, Any]:
-    request = {"key": stored.key, "kind": stored.kind, "messages": stored.question.get("messages", [])}
-    outcome = stored.outcome
-    if isinstance(outcome, Completion):
-        answer = {
-            "text": outcome.text[:LONGEST_SHOWN],
-            "reasoning": outcome.reasoning[:LONGEST_SHOWN],
-            "prompt_tokens": outcome.prompt_tokens,
-            "completion_tokens": outcome.completion_tokens,
-            "cached_tokens": outcome.cached_tokens,
-            "seconds": round(outcome.latency_s, 2),
-            "endpoint": outcome.endpoint,
-            "model": outcome.model,
-        }
-        return {"request": request, "answer": answer}
-    failure = {"kind": outcome.kind, "detail": outcome.detail, "attempts": outcome.attempts}
-    return {"request": request, "failure": failure}
-
-
-def _taken_over(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
-    """In place of the decision on a task or an example that came from elsewhere."""
-    decision = {"id": wanted, "kept": True, "reason": "taken over"}
-    if rows.task is not None:
-        return {**decision, "what": "task", "name": rows.task["name"]}
-    return {**decision, "what": "example"}
+def _bounded(document: dict[str, Any]) -> dict[str, Any]:
+    """The evidence as far as a page shows it: the beginning of each text of a completion, and no tree below a task."""
+    document.pop("task", None)
+    if "completion" in document:
+        texts = document["completion"].items()
+        document["completion"] = {k: v[:LONGEST_SHOWN] if isinstance(v, str) else v for k, v in texts}
+    return document
 
 
 def _live(path: Path) -> dict[str, Any]:
@@ -204,6 +227,11 @@ def _hit(row: Mapping[str, Any], wanted: str) -> dict[str, Any]:
             around = text[max(0, at - _CONTEXT_CHARACTERS) : at + len(wanted) + _CONTEXT_CHARACTERS]
             return {"found": {"field": name, "text": around}}
     return {}
+
+
+def _mark(row: Mapping[str, Any], marks: Marks) -> dict[str, Any]:
+    found = mark_of(row, marks)
+    return {} if found is None else {"mark": found.mark, "mark_note": found.note}
 
 
 def _short(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,40 +5,46 @@ const el = (name, text, attributes = {}) => { const element = document.createEle
 const plain = (text) => String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 const number = (value, digits = 0) => value == null ? "–" : Number(value).toLocaleString("en", { maximumFractionDigits: digits });
 const of = (what) => `api/runs/${$("runs").value}/${what}`;
-let events = null, selected = "", next = null, asked = 0, looked = 0, rates = [], tasks = [];
+const MOST_FOLLOWED = 500;  // entries that a list grows to by itself while a run goes on
+let events = null, selected = "", next = 0, done = false, loading = false, asked = 0, looked = 0, rates = [], tasks = [], now = null;
 
-async function get(path) {
-  const response = await fetch(path);
-  const body = await response.json();
-  if (!response.ok) throw new Error(body.error || response.statusText);
-  return body;
+async function get(path, body) {
+  const response = await fetch(path, body ? { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {});
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error || response.statusText);
+  return answer;
 }
 
 async function start() {
   await runs();
   $("runs").addEventListener("change", open);
-  $("runs").addEventListener("focus", () => runs().catch(() => {}));  // new runs may have appeared
+  setInterval(() => { if (document.activeElement !== $("runs")) runs().catch(() => {}); }, 5000);  // new runs may have appeared
   open();
 }
 
+let known = "";
 async function runs() {
   const found = await get("api/runs"), chosen = $("runs").value;
+  if (known === JSON.stringify(found)) return;
+  known = JSON.stringify(found);
   $("runs").replaceChildren(...found.map((run, index) => el("option", `${run.name} (${run.path})${run.error ? ": cannot be read" : ""}`, { value: index })));
   if (chosen) $("runs").value = chosen;
 }
 
 function open() {
   if (events) events.close();
-  selected = ""; rates = []; looked++;
+  selected = ""; rates = []; now = null; looked++;
+  $("report").hidden = true;
+  $("report").href = of("report");
   $("evidence").replaceChildren(el("p", "Choose an example or a task.", { class: "soft" }));
   events = new EventSource(of("events"));
   let first = true;
   events.onmessage = (event) => {
-    const before = tasks.length;
-    const state = JSON.parse(event.data);
+    const state = JSON.parse(event.data), marks = JSON.stringify(now?.marks);
     if (state.error) { $("status").textContent = plain(state.error); return; }
     show(state);
-    if (first || (state.live.on && !before)) list();
+    if (first || ($("what").value === "marked" && marks !== JSON.stringify(state.marks))) list();
+    else follow();
     first = false;
   };
   events.onerror = () => { $("status").textContent = "the view has been stopped; start it again with: explore-async view"; };
@@ -62,6 +68,8 @@ function line(values) {
 
 function show(state) {
   const live = state.live, stats = state.stats;
+  now = state;
+  $("report").hidden = !state.has_report;
   document.title = `${plain(state.name)} – explore_async`;
   $("simulated").hidden = !state.simulated;
   $("trouble").hidden = !(live.on && live.trouble);
@@ -69,23 +77,26 @@ function show(state) {
   $("status").textContent = live.on ? `running for ${number(live.elapsed_s)} s` : state.ending ? `ended: ${plain(state.ending)}` : "not running";
   const kept = live.on ? live.kept : stats.examples?.kept ?? state.tree.reduce((sum, task) => sum + task.kept, 0);
   const dropped = live.on ? live.dropped : stats.examples?.dropped.total ?? state.tree.reduce((sum, task) => sum + task.dropped, 0);
-  const shown = [figure(state.target ? `of ${number(state.target)} examples kept` : "examples kept", number(kept)), figure("dropped", number(dropped)), figure("tasks", number(state.tree.length))];
+  const boxes = [figure(state.target ? `of ${number(state.target)} examples kept` : "examples kept", number(kept)), figure("dropped", number(dropped)), figure("tasks", number(state.tree.length))];
   if (live.on) {
     rates.push(live.tokens_per_s); rates = rates.slice(-120);
     const speed = figure("output tokens/s", number(live.tokens_per_s)); speed.append(line(rates));
-    shown.push(speed, figure(`of ${number(live.capacity)} in flight`, number(live.in_flight)));
-    if (live.engines) shown.push(figure("servers", live.engines.replace(/^servers: /, "")));
-  } else if (stats.tokens) shown.push(figure("tokens read", number(stats.tokens.prompt)), figure("tokens written", number(stats.tokens.completion)), figure("requests", number(stats.requests?.total)));
+    boxes.push(speed, figure(`of ${number(live.capacity)} in flight`, number(live.in_flight)));
+    if (live.engines) boxes.push(figure("servers", live.engines.replace(/^servers: /, "")));
+  } else if (stats.tokens) boxes.push(figure("tokens read", number(stats.tokens.prompt)), figure("tokens written", number(stats.tokens.completion)), figure("requests", number(stats.requests?.total)));
   const reasons = Object.entries((live.on ? live.reasons : stats.examples?.dropped) || {}).filter(([name]) => name !== "total");
-  if (reasons.length) shown.push(figure("why dropped", reasons.map(([name, count]) => `${name} ${number(count)}`).join(", ")));
-  $("figures").replaceChildren(...shown);
+  if (reasons.length) boxes.push(figure("why dropped", reasons.map(([name, count]) => `${name} ${number(count)}`).join(", ")));
+  const marks = Object.entries(state.marks);
+  if (marks.length) boxes.push(figure("marked", marks.map(([name, count]) => `${name} ${number(count)}`).join(", ")));
+  $("figures").replaceChildren(...boxes);
   tasks = state.tree;
   tree();
+  count();
 }
 
 function tree() {
   const focused = document.activeElement?.dataset?.task;
-  const items = [{ id: "", name: "all", depth: -1, kept: tasks.reduce((sum, task) => sum + task.kept, 0), dropped: tasks.reduce((sum, task) => sum + task.dropped, 0), origin: "" }, ...tasks].map((task) => {
+  const items = [{ id: "", name: "all", depth: -1, kept: total("kept", ""), dropped: total("dropped", ""), origin: "" }, ...tasks].map((task) => {
     const item = el("li", null, { role: "treeitem", tabindex: task.id === selected ? "0" : "-1", "aria-selected": String(task.id === selected), "aria-level": task.depth + 2 });
     item.dataset.task = task.id;
     item.style.paddingLeft = `${6 + 16 * (task.depth + 1)}px`;
@@ -94,6 +105,12 @@ function tree() {
   });
   $("tree").replaceChildren(...items);
   if (focused != null) items.find((item) => item.dataset.task === focused)?.focus();
+}
+
+// The kept or dropped examples of a task and those below it; of all tasks by the newest counts of the run.
+function total(what, task) {
+  if (!task && now?.live.on) return now.live[what];
+  return tasks.filter((one) => !task || one.id === task || one.id.startsWith(`${task}.`)).reduce((sum, one) => sum + one[what], 0);
 }
 
 function choose(item) {
@@ -112,34 +129,96 @@ $("tree").addEventListener("keydown", (event) => {
   if ((event.key === "Enter" || event.key === " ") && at >= 0) { event.preventDefault(); choose(items[at]); }
 });
 
-async function list(more = false) {
+async function list(more = false, most = 50) {
   const mine = ++asked;
-  if (!more) { next = 0; $("list").replaceChildren(); }
+  if (!more) { next = 0; done = false; $("list").replaceChildren(); }
   $("more").hidden = true;
+  loading = true;
   let rows = 0;
   while (mine === asked) {
     const query = new URLSearchParams({ what: $("what").value, task: selected, query: $("query").value, offset: next });
     let found;
-    try { found = await get(of(`examples?${query}`)); } catch (error) { $("found").textContent = plain(error.message); return; }
+    try { found = await get(of(`examples?${query}`)); } catch (error) { if (mine === asked) { $("found").textContent = plain(error.message); loading = false; } return; }
     if (mine !== asked) return;
-    for (const row of found.rows) $("list").append(entry(row));
-    rows += found.rows.length; next = found.next;
-    $("found").textContent = `${number($("list").children.length)} shown` + (next == null ? ", the end" : ` of the first ${number(100 * found.searched / Math.max(1, found.of))} %`);
-    if (next == null || rows >= 50) break;
+    if (found.of < next) return list();  // the run began its files anew
+    $("list").append(...found.rows.map(entry));
+    rows += found.rows.length; next = found.next; done = found.done;
+    count(found.of);
+    if (done || rows >= most) break;
   }
-  $("more").hidden = next == null;
+  loading = false;
+  $("more").hidden = done;
+}
+
+// A list that was read to its end goes on with what a run appends.
+function follow() {
+  if (!done || loading) return;
+  const room = MOST_FOLLOWED - $("list").children.length;
+  if (room > 0) list(true, room); else $("more").hidden = false;
+}
+
+function count(size) {
+  const what = $("what").value, listed = number($("list").children.length);
+  const all = $("query").value || !["kept", "dropped"].includes(what) ? null : total(what, selected);
+  if (all != null) $("found").textContent = `${listed} of ${number(Math.max(all, $("list").children.length))} ${what}`;
+  else if (done) $("found").textContent = `${listed} found`;
+  else if (size) $("found").textContent = `${listed} found in the first ${number(100 * next / size)} %`;
 }
 
 function entry(row) {
   const item = el("li"), button = el("button", null, { type: "button" });
+  if (row.id) item.dataset.example = row.id;
   const text = row.instruction ?? row.excerpt ?? row.name ?? row.reason;
   button.append(el("span", text || "(empty)"));
   if (row.found) button.append(el("small", `${row.found.field}: … ${row.found.text} …`, { class: "hit" }));
   const about = row.task_path ? row.task_path.slice(-1)[0] : row.task_id ?? row.parent ?? "";
   button.append(el("small", [row.id ?? row.what, row.kept === false ? row.reason : null, row.score != null ? `ROUGE-L ${number(row.score, 3)}` : null, about].filter(Boolean).join(" · ")));
+  if (row.mark) button.append(marked(row.mark, row.mark_note));
   if (row.id || row.request) button.addEventListener("click", () => evidence(row)); else button.disabled = true;
   item.append(button);
   return item;
+}
+
+const marked = (mark, note) => el("small", `marked ${mark}${note ? `: ${note}` : ""}`, { class: mark });
+
+// A text with its code in monospace: what stands between fences or backticks, or all of it where its lines are code.
+function prose(text) {
+  const parts = document.createDocumentFragment();
+  String(text).split(/^ {0,3}(```|~~~)[^\n]*\n([\s\S]*?)(?:^ {0,3}\1[ \t]*(?:\n|$)|$(?![\s\S]))/m).forEach((part, index) => {
+    if (index % 3 === 2) parts.append(el("code", part.replace(/\n$/, ""), { class: "block" }));
+    else if (index % 3 === 0 && isCode(part)) parts.append(el("code", part, { class: "block" }));
+    else if (index % 3 === 0) part.split(/(?<!`)(`)(?!`)([^`\n]+)`(?!`)/).forEach((piece, at) => { if (at % 3 === 2) parts.append(el("code", piece)); else if (at % 3 === 0 && piece) parts.append(plain(piece)); });
+  });
+  return parts;
+}
+
+// True where at least two lines, and half of all, look like code. Lists and tables are not code.
+function isCode(text) {
+  const lines = text.split("\n").filter((line) => line.trim());
+  const code = lines.filter((line) => !/^\s*([-*+•|]|\d+[.)])\s/.test(line) && (/^(\t| {2,})\S/.test(line) || /[;{}]\s*$/.test(line) || /^\s*(def|class|import|from|return|for|while|if|elif|else|try|except|function|const|let|var|public|private|#include|SELECT|FROM|WHERE|INSERT|UPDATE)\b.*[:;({,)"'>]/.test(line) || /^\s*<\/?[a-z][^>]*>/i.test(line) || /^\s*[\w.[\]]+ ?[-+*/]?= ?\S/.test(line)));
+  return code.length >= 2 && code.length * 2 >= lines.length;
+}
+
+// Buttons to mark an example as good or bad, and a note; the keys g and b do the same.
+function markForm(row, mark, note) {
+  const form = el("form", null, { id: "mark", "aria-label": "Mark" });
+  const text = el("input", null, { type: "text", "aria-label": "Note", placeholder: "Note", maxlength: "2000" });
+  text.value = note;
+  const buttons = ["good", "bad"].map((name) => el("button", name === "good" ? "Good" : "Bad", { type: "button", value: name, "aria-pressed": String(name === mark), title: `Key ${name[0]}` }));
+  const save = async (wanted) => {
+    let saved;
+    try { saved = await get(of("marks"), { id: row.id, mark: wanted, note: text.value }); } catch (error) { hint.textContent = plain(error.message); return; }
+    mark = saved.mark;
+    hint.textContent = mark ? "saved" : "";
+    for (const button of buttons) button.setAttribute("aria-pressed", String(button.value === mark));
+    for (const item of $("list").children) if (item.dataset.example === row.id) { const button = item.firstChild; button.querySelector("small.good, small.bad")?.remove(); if (mark) button.append(marked(mark, saved.note)); }
+  };
+  const hint = el("small", "", { class: "soft", role: "status" });
+  for (const button of buttons) button.addEventListener("click", () => save(button.value === mark ? null : button.value));
+  text.addEventListener("change", () => { if (mark) save(mark); });
+  form.addEventListener("submit", (event) => { event.preventDefault(); if (mark) save(mark); else hint.textContent = "choose Good or Bad"; });
+  form.append(...buttons, text, hint);
+  return form;
 }
 
 async function evidence(row) {
@@ -148,20 +227,33 @@ async function evidence(row) {
   try { found = await get(of(`evidence?${new URLSearchParams(row.id ? { id: row.id } : { request: row.request })}`)); } catch (error) { if (mine === looked) $("evidence").replaceChildren(el("p", error.message, { class: "soft" })); return; }
   if (mine !== looked) return;  // another item was chosen meanwhile
   const shown = el("dl");
-  const add = (name, text, long) => { if (text == null || text === "") return; shown.append(el("dt", name), el("dd", text, long ? { class: "long" } : {})); };
+  const add = (name, text, long) => { if (text == null || text === "") return; const value = el("dd", null, long ? { class: "long" } : {}); value.append(prose(text)); shown.append(el("dt", name), value); };
+  const raw = (name, text) => { const value = el("dd", null, { class: "long" }); value.append(el("code", text, { class: "whole" })); shown.append(el("dt", name), value); };
   const decision = found.decision ?? row, example = found.example;
   shown.append(el("dt", "decision"), el("dd", `${decision.kept ? "kept" : decision.what === "failure" ? "failed" : "dropped"}: ${decision.reason}`, { class: decision.kept ? "kept" : "dropped" }));
   if (row.id) add(decision.what, row.id); else add(decision.parent ? "below task" : "of task", decision.parent ?? decision.task_id);
   add("name", decision.name);
-  if (example) { add("task", example.task_path.join(" > ")); add("instruction", example.instruction); add("input", example.input, true); add("output", example.output, true); }
+  if (example) { add("task", example.task_path.join(" > ")); add("instruction", example.instruction, example.instruction.length > 300); add("input", example.input, true); add("output", example.output, true); }
   else add("instruction", decision.instruction ?? decision.excerpt);
   if (found.nearest) add(`nearest, ROUGE-L ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);
   for (const message of found.request?.messages || []) add(`prompt, ${message.role}`, message.content, true);
-  if (found.answer?.reasoning) add("reasoning", found.answer.reasoning, true);
-  if (found.answer) { add("raw completion", found.answer.text, true); add("completed by", `${found.answer.model} at ${found.answer.endpoint} in ${number(found.answer.seconds, 1)} s; ${number(found.answer.prompt_tokens)} tokens read (${number(found.answer.cached_tokens)} cached), ${number(found.answer.completion_tokens)} written`); }
+  const completion = found.completion;
+  if (completion?.reasoning) add("reasoning", completion.reasoning, true);
+  if (completion) { raw("raw completion", completion.text); add("completed by", `${completion.model} at ${completion.endpoint} in ${number(completion.latency_s, 1)} s; ${number(completion.prompt_tokens)} tokens read (${number(completion.cached_tokens)} cached), ${number(completion.completion_tokens)} written`); }
   if (found.failure) add("failed", `${found.failure.kind}: ${found.failure.detail}`, true);
   $("evidence").replaceChildren(shown);
+  if (decision.what === "example" && row.id) $("evidence").prepend(markForm(row, found.mark?.mark ?? null, found.mark?.note ?? ""));
 }
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  const button = { g: "good", b: "bad" }[event.key];
+  if (button) document.querySelector(`#mark button[value=${button}]`)?.click();
+});
+$("list").addEventListener("keydown", (event) => {
+  const item = document.activeElement.closest("#list li"), to = { ArrowDown: item?.nextElementSibling, ArrowUp: item?.previousElementSibling }[event.key];
+  if (to) { event.preventDefault(); to.firstChild.focus(); to.firstChild.click(); }
+});
 
 $("search").addEventListener("submit", (event) => { event.preventDefault(); list(); });
 $("what").addEventListener("change", () => list());

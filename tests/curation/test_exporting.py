@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import orjson
@@ -13,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.cli import in_process
 
-from explore_async.curation.data_card import escape
+from explore_async.curation.card_text import escape
+from explore_async.curation.collections.marks import write_mark
 from explore_async.curation.sampling import METHODS, draw_sample, quotas
 from explore_async.curation.trainer_formats import SHAPES
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion, Prompt, Request
 from explore_async.storage.completions import CompletionStore
 
+OF_ONE_ANSWER = [shape for shape in SHAPES if shape not in {"preference", "kto"}]
 HOSTILE = "<script>alert(1)</script> | [x](javascript:alert(1)) `a` ![i](http://h/i.png)"
 
 
@@ -64,8 +67,91 @@ def exported(run_path: Path, out: Path, *more: str) -> list[dict[str, object]]:
     return [orjson.loads(line) for line in out.read_bytes().splitlines()]
 
 
+def mark(run_path: Path, number: int, name: str, note: str = "") -> None:
+    write_mark(run_path, EXAMPLES[number], name, note)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("shape", OF_ONE_ANSWER)
+def test_ids_and_tasks_on_request(run_path: Path, tmp_path: Path, shape: str, suffix: str):
+    """--keep puts columns of the source beside those of the format, in every format."""
+    kept = ("id", "task_path", "mark")
+    found = exported(run_path, tmp_path / f"out{suffix}", "--format", shape, *(f"--keep={name}" for name in kept))
+    assert found == [{**{name: one.get(name) for name in kept}, **SHAPES[shape](one)} for one in EXAMPLES]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_other_columns_are_kept_too(tmp_path: Path, suffix: str):
+    """Columns of data from elsewhere, with their types; a column that no example has is an error that names those."""
+    rows = [{"instruction": f"Do {n}", "output": "x", "year": 2000 + n, "tags": ["a"]} for n in range(5)]
+    source = tmp_path / "rows.jsonl"
+    source.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    kept = ("--format", "messages", "--keep", "year", "--keep", "tags")
+    found = exported(source, tmp_path / f"out{suffix}", *kept)
+    assert [(one["year"], one["tags"]) for one in found] == [(row["year"], ["a"]) for row in rows]
+    result = in_process("export", source, "--out", tmp_path / "no.jsonl", "--keep", "odd")
+    assert result.code == 2
+    assert "year, tags" in " ".join(result.stderr.split())
+    assert not (tmp_path / "no.jsonl").exists()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_marks_are_exported(run_path: Path, tmp_path: Path, suffix: str):
+    """What is marked bad is left out and counted, unless any is wanted; rows have the mark and its note. A mark that was
+    given to another text counts for nothing.
+    """
+    mark(run_path, 1, "bad", "too easy")
+    mark(run_path, 2, "good", "a fine one")
+    mark(run_path, 3, "bad")
+    mark(run_path, 3, "good")
+    write_mark(run_path, {**EXAMPLES[4], "instruction": "Another text of an earlier recipe"}, "bad")
+    marks = {1: ("bad", "too easy"), 2: ("good", "a fine one"), 3: ("good", "")}
+    expected = [
+        {**one, "mark": marks.get(n, (None, None))[0], "mark_note": marks.get(n, (None, None))[1]}
+        for n, one in enumerate(EXAMPLES)
+    ]
+    assert exported(run_path, tmp_path / f"any{suffix}", "--marked", "any") == expected
+    assert exported(run_path, tmp_path / f"out{suffix}") == [row for row in expected if row["mark"] != "bad"]
+    assert exported(run_path, tmp_path / f"good{suffix}", "--marked", "good") == expected[2:4]
+    result = in_process("export", run_path, "--out", tmp_path / f"m{suffix}", "--format", "messages", "--json")
+    assert (result.json["examples"], result.json["left_out"]["marked"]) == (29, 1)
+    assert in_process("sample", run_path, "--out", tmp_path / f"s{suffix}", "-n", "30", "--json").json["examples"] == 29
+    shown = in_process("show", run_path, EXAMPLES[1]["id"]).stdout
+    assert "marked  bad: too easy" in shown
+
+
+def test_marks_stay_with_their_examples(run_path: Path, tmp_path: Path):
+    """Through the commands that write data directories, with new ids too; and when such a directory is written again,
+    also those that were given there.
+    """
+    mark(run_path, 1, "bad", "too easy")
+    mark(run_path, 2, "good")
+    (tmp_path / "rows.jsonl").write_bytes(b'{"instruction": "Something else entirely", "output": "x"}\n')
+    for command in (["import", run_path], ["filter", run_path, "--threshold", "1"], ["merge", tmp_path / "rows.jsonl", run_path, "--threshold", "1"]):  # fmt: skip
+        out = tmp_path / str(command[0])
+        assert in_process(*command, "--out", out).code == 0
+        rows = {row["instruction"]: row for row in exported(out, tmp_path / "out.jsonl", "--marked", "any")}
+        assert [rows[f"Do thing {n}"]["mark"] for n in (0, 1, 2)] == [None, "bad", "good"]
+        assert rows["Do thing 1"]["mark_note"] == "too easy"
+    write_mark(tmp_path / "import", EXAMPLES[5], "bad")
+    assert in_process("import", run_path, "--out", tmp_path / "import").code == 0
+    again = exported(tmp_path / "import", tmp_path / "out.jsonl", "--marked", "any")
+    assert [row["mark"] for row in again[:6]] == [None, "bad", "good", None, None, "bad"]
+
+
+@pytest.mark.parametrize("line", [b"{nonsense", b'{"id": "0.1-1", "mark": "odd", "note": "", "task_id": "0", "instruction": "x"}'])  # fmt: skip
+def test_a_line_that_is_no_mark_is_named(run_path: Path, tmp_path: Path, line: bytes):
+    """An edited file of marks is never passed over: they decide what is exported."""
+    mark(run_path, 1, "bad")
+    with (run_path / "marks.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    result = in_process("export", run_path, "--out", tmp_path / "x.jsonl")
+    assert result.code == 5
+    assert "marks.jsonl, line 2" in " ".join(result.stderr.split())
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape not in {"preference", "kto"}])
+@pytest.mark.parametrize("shape", OF_ONE_ANSWER)
 def test_every_format_holds_every_example(run_path: Path, tmp_path: Path, shape: str, suffix: str):
     """In each shape and each kind of file: all examples, in their order, and nothing else."""
     found = exported(run_path, tmp_path / f"out{suffix}", "--format", shape)
@@ -82,6 +168,10 @@ def test_the_shapes_say_what_the_example_says():
     assert SHAPES["alpaca"]({**row, "input": None}) == {"instruction": "Do thing 1", "input": "", "output": "Done 1."}
 
 
+def without_fences(body: str) -> str:
+    return re.sub(r"^(`{3,})\w*\n.*?^\1$", "", body, flags=re.MULTILINE | re.DOTALL)
+
+
 def test_a_folder_has_a_card_in_which_nothing_acts(run_path: Path, tmp_path: Path):
     """The header is YAML that names the rows and the license; hostile names are text, in table cells of their own."""
     assert in_process("export", run_path, "--out", tmp_path / "data set", "--license", "cc-by-4.0").code == 0
@@ -91,12 +181,83 @@ def test_a_folder_has_a_card_in_which_nothing_acts(run_path: Path, tmp_path: Pat
     assert header["license"] == "cc-by-4.0"
     (files,) = header["configs"][0]["data_files"]
     assert pq.read_table(tmp_path / "data set" / files["path"]).num_rows == 30
-    prose = body.split("```")[0]
+    prose = without_fences(body)
     assert "<script" not in prose
     rows = [line for line in prose.splitlines() if "javascript" in line and line.startswith("|")]
     assert len(rows) == 3
     assert all(row.replace(r"\|", "").count("|") == 5 for row in rows)
     assert r"\[x\](javascript" in rows[0]
+
+
+def card_of(out: Path) -> tuple[dict, str]:
+    _, header, body = (out / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(header), body
+
+
+def test_a_card_can_be_published_as_it_is(run_path: Path, tmp_path: Path):
+    """It shows rows of the data, every column, how to load it, its limits, a citation, the dates, the model with its
+    revision and the engines with their versions; and nothing of the folders of this machine.
+    """
+    config = orjson.loads((run_path / "config.json").read_bytes())
+    config["recipe"] |= {
+        "language": "German",
+        "against": [{"path": "/home/someone/secret/known.jsonl", "digest": "ab"}],
+    }
+    endpoints = [{"url": "http://gpu1:8000/v1", "engines": ["vllm 0.11.0"]}, {"url": "http://gpu2/v1", "engines": ["vllm 0.12.1"]}]  # fmt: skip
+    starts = {"starts": 2, "begin": "2026-11-24T22:10:00Z", "end": "2026-11-26T01:00:00Z", "seconds": 90.5, "endpoints": endpoints}  # fmt: skip
+    (run_path / "config.json").write_bytes(orjson.dumps(config))
+    (run_path / "stats.json").write_bytes(orjson.dumps({"all_starts": starts}))
+    out = tmp_path / "rivers"
+    assert in_process("export", run_path, "--out", out, "--format", "messages", "--keep", "id", "--model-revision", "abc123").code == 0  # fmt: skip
+    header, body = card_of(out)
+    assert header["language"] == ["de"]
+    rows = pq.read_table(out / "data/train.parquet").to_pylist()
+    shown = [orjson.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", body, re.MULTILINE | re.DOTALL)]
+    assert len(shown) == 3
+    assert all(row in rows for row in shown)
+    assert "| id | text | id of the example |" in body
+    assert "| messages | list of object (role, content) |" in body
+    assert "load_dataset('rivers', split='train')" in body
+    assert "`train.py`" in body
+    assert "vllm 0.11.0, vllm 0.12.1" in body
+    assert "2026-11-24 to 2026-11-26" in body
+    assert "abc123" in body
+    assert "in German by m (2026-11-24 to 2026-11-26)" in body
+    assert re.search(r"@misc\{test,\n  title = \{test\},\n  year  = \{2026\}", body)
+    assert "@inproceedings{wan2023exploreinstruct" in body
+    assert "Nobody has checked these examples" in body
+    assert "not compared with any benchmark" in body
+    assert "someone" not in body
+    assert "known.jsonl" in body
+    assert str(tmp_path) not in body
+
+    mark(run_path, 1, "bad", "too easy")
+    mark(run_path, 2, "good")
+    assert in_process("filter", run_path, "--threshold", "1", "--out", tmp_path / "stricter").code == 0
+    assert in_process("export", tmp_path / "stricter", "--out", out).code == 0
+    header, body = card_of(out)
+    assert "Readers have marked 1 of the 29 examples (1 as good)" in body
+    assert "1 left out by the marks of readers" in body
+    assert "vllm 0.12.1" in body  # data that a command made knows the run that it came from
+    assert "| mark | text |" in body or "| mark | null or a text |" in body
+
+
+def test_rows_of_a_card_are_spread_and_short(tmp_path: Path):
+    """Of many rows it shows some from the beginning, the middle and the end; of a long text the beginning. What a row
+    holds stays within its fence.
+    """
+    rows = [{"instruction": f"Name river {n}", "output": f"``` {HOSTILE} " * 200} for n in range(1000)]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    assert in_process("export", tmp_path / "rows.jsonl", "--out", tmp_path / "out", "--format", "alpaca").code == 0
+    _, body = card_of(tmp_path / "out")
+    blocks = re.findall(r"^(````+)json\n(.*?)^\1$", body, re.MULTILINE | re.DOTALL)
+    numbers = [int(orjson.loads(block)["instruction"].split()[-1]) for _, block in blocks]
+    assert numbers[0] == 0
+    assert numbers[1] > 200
+    assert numbers[2] > 500
+    assert len(body) < 20_000
+    assert "<script" not in without_fences(body)
+    assert "A language model wrote" not in body  # nothing is claimed of data from elsewhere
 
 
 @given(st.text())

@@ -65,7 +65,7 @@ async def test_thoughts_change_no_byte_and_are_kept(tmp_path: Path):
     shown = await explore("show", run, key)
     assert "reasoning\n  First the roses,\n  then the birds." in shown.stdout
     evidence = await asyncio.to_thread(reading.exchange, run, key)
-    assert evidence["answer"]["reasoning"] == whole
+    assert evidence["completion"]["reasoning"] == whole
     assert "reasoning" not in orjson.loads((tmp_path / "plain" / "run" / "stats.json").read_bytes())
 
 

@@ -129,6 +129,19 @@ def test_the_report(browser: Browser, tmp_path: Path, beside: InThread) -> None:
     assert "compare" in page.inner_text("#pairs").lower() or page.locator("#sunbursts svg").count() >= 2
     watched.check()
 
+    assert beside.run(explore("import", tmp_path / "theirs", "--out", tmp_path / "data")).code == 0
+    (tmp_path / "r.html").rename(tmp_path / "data" / "report.html")
+    view = serving([tmp_path / "data"], 0)
+    watched = Watched(browser)
+    watched.page.goto(beside.run(view.__aenter__()))
+    with watched.page.expect_popup() as opened:
+        watched.page.get_by_role("link", name="Report").click()
+    opened.value.wait_for_selector("body[data-ready=yes]")  # it works in its sandbox
+    assert opened.value.evaluate("origin") == "null"
+    opened.value.close()
+    watched.check()
+    beside.run(view.__aexit__(None, None, None))
+
 
 def test_a_hostile_data_set_is_text(browser: Browser, tmp_path: Path, beside: InThread) -> None:
     """Script tags, handlers and links do nothing; bidi controls and escapes are marks; a megabyte does not hang it."""
@@ -162,6 +175,7 @@ def test_the_view_of_a_live_run(browser: Browser, tmp_path: Path, beside: InThre
     first = page.evaluate(kept)
     page.wait_for_function(f"() => {kept} > {first}", timeout=300_000)
     page.wait_for_selector("#tree li[data-task='0']", timeout=300_000)
+    page.wait_for_function("() => document.querySelector('#found').textContent === '100 of 100 kept'", timeout=300_000)
     page.locator("#tree li").first.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
@@ -199,5 +213,53 @@ def test_the_view_of_hostile_data(browser: Browser, tmp_path: Path, beside: InTh
     page.wait_for_function("() => document.querySelector('#evidence').innerText.includes('onmouseover')")
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= 400")
+    watched.check()
+    beside.run(view.__aexit__(None, None, None))
+
+
+CODE = "def add(a, b):\n    if a:\n        return a + b\n    return b"
+
+
+def test_marks_and_code(browser: Browser, tmp_path: Path, beside: InThread) -> None:
+    """An example is marked by mouse and by keyboard, with a note that is only text, and stays so after a reload. Code is
+    in monospace with its indentation, between fences or not; lists and prose are not.
+    """
+    outputs = [CODE, f"Do this:\n```python\n{CODE}\n```\nDone with `add`.", "- one\n- two\n  - three\n- four"]
+    rows = [{"instruction": f"Write part {n} of it", "output": output} for n, output in enumerate(outputs)]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    assert beside.run(explore("import", tmp_path / "rows.jsonl", "--out", tmp_path / "data")).code == 0
+    view = serving([tmp_path / "data"], 0)
+    watched = Watched(browser)
+    page = watched.page
+    page.goto(beside.run(view.__aenter__()))
+    page.locator("#list li button").first.click()
+    page.wait_for_selector("#evidence code.block")
+    assert page.locator("#evidence code.block").inner_text() == CODE
+    assert "mono" in page.locator("#evidence code.block").evaluate("one => getComputedStyle(one).fontFamily")
+    page.get_by_label("Note").fill("<img src=x onerror='window.hit=1'>")
+    page.get_by_role("button", name="Bad").click()
+    page.wait_for_selector("#list small.bad")
+    page.locator("#list li button").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("() => document.querySelectorAll('#evidence code').length === 2")
+    assert page.locator("#evidence code.block").inner_text() == CODE
+    assert page.locator("#evidence code:not(.block)").inner_text() == "add"
+    page.keyboard.press("g")
+    page.wait_for_selector("#list small.good")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("() => document.querySelector('#evidence').innerText.includes('three')")
+    assert page.locator("#evidence code").count() == 0
+    page.keyboard.press("g")
+    page.wait_for_selector("#mark button[aria-pressed=true]")
+    page.keyboard.press("g")  # again takes it back
+    page.wait_for_function("() => document.querySelectorAll('#list small.good').length === 1")
+    page.wait_for_function("() => document.querySelector('#figures').innerText.includes('bad 1, good 1')")
+    page.reload()
+    page.wait_for_selector("#list small.bad")
+    assert "<img src=x" in page.locator("#list small.bad").inner_text()
+    page.select_option("#what", "marked")
+    page.wait_for_function("() => document.querySelectorAll('#list li').length === 2")
+    page.locator("#list li button").first.click()
+    page.wait_for_selector("#mark button[value=bad][aria-pressed=true]")
     watched.check()
     beside.run(view.__aexit__(None, None, None))

@@ -1,4 +1,4 @@
-"""The view shows a run over HTTP, to this machine only, and changes nothing."""
+"""The view shows a run over HTTP, to this machine only, and writes nothing but marks."""
 
 from __future__ import annotations
 
@@ -49,12 +49,11 @@ async def test_everything_of_a_finished_run(tmp_path: Path) -> None:
         assert state["simulated"] is True
         assert sum(task["kept"] for task in state["tree"]) == 100
         for what, expected in (("kept", kept), ("dropped", dropped)):
-            found, offset = [], 0
-            while offset is not None:
-                piece = await get(session, f"{url}/api/runs/0/examples", what=what, offset=offset)
+            found, piece = [], {"next": 0, "done": False}
+            while not piece["done"]:
+                piece = await get(session, f"{url}/api/runs/0/examples", what=what, offset=piece["next"])
                 assert len(piece["rows"]) <= reading.MOST_LISTED
                 found += piece["rows"]
-                offset = piece["next"]
             assert found == expected
         word = kept[7]["instruction"].split()[2].upper()
         found = await get(session, f"{url}/api/runs/0/examples", query=word)
@@ -73,7 +72,7 @@ async def test_everything_of_a_finished_run(tmp_path: Path) -> None:
         evidence = await get(session, f"{url}/api/runs/0/evidence", id=duplicate["id"])
         assert evidence["decision"] == duplicate
         assert evidence["nearest"]["id"] == duplicate["nearest"]
-        assert evidence["answer"]["text"]
+        assert evidence["completion"]["text"]
         assert evidence["request"]["messages"]
     assert derived(run) == before
 
@@ -98,7 +97,9 @@ async def test_failures_with_what_was_asked(tmp_path: Path) -> None:
         assert evidence["request"]["messages"]
         dropped = (await get(session, f"{url}/api/runs/0/examples", what="dropped"))["rows"]
         unread = next(row for row in dropped if row["id"] is None)
-        assert "odd" in (await get(session, f"{url}/api/runs/0/evidence", request=unread["request"]))["answer"]["text"]
+        assert (
+            "odd" in (await get(session, f"{url}/api/runs/0/evidence", request=unread["request"]))["completion"]["text"]
+        )
         async with session.get(f"{url}/api/runs/0/evidence", params={"request": "none"}) as response:
             assert response.status == 404
 
@@ -131,6 +132,88 @@ async def test_only_this_machine_and_nothing_but_reading(tmp_path: Path) -> None
         async with session.get(url) as response:
             assert "default-src 'none'" in response.headers["Content-Security-Policy"]
             assert "http://" not in (await response.text()).replace("http://www.w3.org", "")
+
+
+async def test_marks_are_kept_beside_the_run(tmp_path: Path) -> None:
+    """A mark with its note stays in lists, evidence and figures until it is taken back; kept and dropped examples can be
+    marked; the files of the run stay as they are.
+    """
+    run = await made(tmp_path)
+    before = derived(run)
+    kept = orjson.loads((run / "dataset.jsonl").read_bytes().splitlines()[3])
+    lines = map(orjson.loads, (run / "decisions.jsonl").read_bytes().splitlines())
+    dropped = next(one for one in lines if one["what"] == "example" and not one["kept"])
+    async with serving([run], 0) as url, aiohttp.ClientSession() as session:
+
+        async def mark(example_id: str, name: str | None, note: str = "") -> None:
+            document = {"id": example_id, "mark": name, "note": note}
+            async with session.post(f"{url}/api/runs/0/marks", json=document) as response:
+                assert response.status == 200, await response.text()
+                assert await response.json() == {"mark": name, "note": note if name else ""}
+
+        await mark(kept["id"], "good")
+        await mark(kept["id"], "bad", "nobody asks\nthis")
+        await mark(dropped["id"], "good")
+        assert (await get(session, f"{url}/api/runs/0/state"))["marks"] == {"bad": 1, "good": 1}
+        marked = await get(session, f"{url}/api/runs/0/examples", what="marked")
+        assert [(one["id"], one["mark"], one["mark_note"]) for one in marked["rows"]] == [
+            (kept["id"], "bad", "nobody asks\nthis"), (dropped["id"], "good", ""),
+        ]  # fmt: skip
+        below = await get(session, f"{url}/api/runs/0/examples", what="marked", task=kept["task_id"], query="ASKS")
+        assert [one["id"] for one in below["rows"]] == [kept["id"]]
+        (found,) = [one for one in (await get(session, f"{url}/api/runs/0/examples"))["rows"] if "mark" in one]
+        assert found == {**kept, "mark": "bad", "mark_note": "nobody asks\nthis"}
+        evidence = await get(session, f"{url}/api/runs/0/evidence", id=kept["id"])
+        assert evidence["mark"] == {"mark": "bad", "note": "nobody asks\nthis"}
+        await mark(kept["id"], None)
+        assert "mark" not in await get(session, f"{url}/api/runs/0/evidence", id=kept["id"])
+        assert (await get(session, f"{url}/api/runs/0/state"))["marks"] == {"good": 1}
+    assert derived(run) == before
+
+
+async def test_only_the_page_itself_marks(tmp_path: Path) -> None:
+    """A page from elsewhere cannot: its origin is refused, and so is what a form could send. Odd marks are errors, and
+    there is no mark afterwards.
+    """
+    run = await made(tmp_path)
+    kept = orjson.loads((run / "dataset.jsonl").read_bytes().splitlines()[0])
+    good = {"id": kept["id"], "mark": "good", "note": ""}
+    async with serving([run], 0) as url, aiohttp.ClientSession() as session:
+        for headers in (
+            {"Content-Type": "application/json", "Origin": "http://evil.example"},
+            {"Content-Type": "application/json", "Origin": "null"},
+            {"Content-Type": "text/plain"},
+            {"Content-Type": "application/x-www-form-urlencoded", "Origin": url},
+            {"Content-Type": "application/json", "Host": "evil.example"},
+        ):
+            async with session.post(f"{url}/api/runs/0/marks", data=orjson.dumps(good), headers=headers) as response:
+                assert response.status == 403
+        for document, status in (
+            ({**good, "mark": "odd"}, 400), ({**good, "mark": ["good"]}, 400), ({**good, "note": 5}, 400),
+            ({**good, "note": "x" * 3000}, 400), ({"id": "0-0.0"}, 400), ([1], 400), ({**good, "id": "9-9"}, 404),
+        ):  # fmt: skip
+            async with session.post(f"{url}/api/runs/0/marks", json=document) as response:
+                assert (response.status, bool((await response.json())["error"])) == (status, True)
+    assert not (run / "marks.jsonl").exists()
+
+
+async def test_the_report_is_linked_and_reads_nothing(tmp_path: Path) -> None:
+    """As soon as there is a report the state says so; it is served in a sandbox without an origin."""
+    run = await made(tmp_path)
+    async with serving([run], 0) as url, aiohttp.ClientSession() as session:
+        assert (await get(session, f"{url}/api/runs/0/state"))["has_report"] is False
+        async with session.get(f"{url}/api/runs/0/report") as response:
+            assert response.status == 404
+        before = await asyncio.to_thread(reading.version, run)
+        (run / "report.html").write_text("<p>coverage</p>")
+        assert await asyncio.to_thread(reading.version, run) != before
+        assert (await get(session, f"{url}/api/runs/0/state"))["has_report"] is True
+        async with session.get(f"{url}/api/runs/0/report") as response:
+            assert await response.text() == "<p>coverage</p>"
+            policy = response.headers["Content-Security-Policy"]
+    assert policy.startswith("sandbox allow-scripts")
+    assert "allow-same-origin" not in policy
+    assert "connect-src" not in policy  # so that default-src 'none' holds for it
 
 
 async def test_a_run_is_seen_growing(tmp_path: Path) -> None:
@@ -223,12 +306,16 @@ def test_a_search_through_much_comes_in_pieces(tmp_path: Path, monkeypatch: pyte
     wanted = orjson.dumps({**row, "id": "0-1.0", "instruction": "the needle"}, option=orjson.OPT_APPEND_NEWLINE)
     (tmp_path / "dataset.jsonl").write_bytes(filler + wanted + wanted[:20])
     found: list[dict] = []
-    offset: int | None = 0
+    piece: dict = {"next": 0, "done": False}
     pieces = 0
-    while offset is not None:
-        piece = reading.list_rows(tmp_path, "kept", task="", query="needle", offset=offset)
+    while not piece["done"]:
+        piece = reading.list_rows(tmp_path, "kept", task="", query="needle", offset=piece["next"])
         found += piece["rows"]
-        offset, pieces = piece["next"], pieces + 1
+        pieces += 1
     assert [one["id"] for one in found] == ["0-1.0"]
     assert pieces > 1
+    with (tmp_path / "dataset.jsonl").open("ab") as file:
+        file.write(wanted[20:])
+    (more,) = reading.list_rows(tmp_path, "kept", task="", query="needle", offset=piece["next"])["rows"]
+    assert more["id"] == "0-1.0"  # a list goes on where it ended, with the line that was half there
     assert threading.active_count() < 20

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 Node: TypeAlias = Mapping[str, Any]
 ExampleRow: TypeAlias = dict[str, Any]
@@ -25,6 +26,23 @@ OWN_COLUMNS = ("id", "task_id", "task_path", "instruction", "input", "output", "
 
 DEEPEST = 100
 """Levels of a tree below its root. Writers of JSON fail at about 250 levels."""
+
+
+MarkName: TypeAlias = Literal["good", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A reader's verdict on an example. `instruction`: the text that was marked; `note`: the reason, may be empty."""
+
+    mark: MarkName
+    note: str
+    task_id: str
+    instruction: str
+
+
+Marks: TypeAlias = Mapping[str, Mark]
+"""By the id of the example."""
 
 
 class Collection(Protocol):
@@ -73,6 +91,10 @@ class Collection(Protocol):
         """Ids of the tasks that `prune` took out."""
 
     @property
+    def marks(self) -> Marks:
+        """The marks that readers gave to examples."""
+
+    @property
     def bad_rows(self) -> int:
         """Number of rows that the last reading of the examples skipped."""
 
@@ -100,6 +122,10 @@ class ForeignCollection:
     @property
     def pruned(self) -> frozenset[str]:
         return frozenset()
+
+    @property
+    def marks(self) -> Marks:
+        return {}
 
     @property
     def bad_rows(self) -> int:

@@ -16,7 +16,16 @@ from typing import IO, Any
 import orjson
 
 from explore_async import __version__
-from explore_async.curation.collections.collection import Collection, ExampleRow, Node, below, printable_path, recount
+from explore_async.curation.collections.collection import (
+    Collection,
+    ExampleRow,
+    Marks,
+    Node,
+    below,
+    printable_path,
+    recount,
+)
+from explore_async.curation.collections.marks import MARKS_FILE, mark_lines, read_marks
 from explore_async.curation.collections.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE
 from explore_async.curation.files.writers import as_document
 from explore_async.errors import ConfigError, DataError
@@ -24,15 +33,21 @@ from explore_async.storage.whole_files import replacing_directory, storage_error
 
 _OWN_FILES = {
     *(DATA_FILE, PRUNED_FILE, "dataset.jsonl", "tree.json", "decisions.jsonl"),
-    *(COVERAGE_FILE, "explore.yaml", "contamination.json"),
+    *(COVERAGE_FILE, MARKS_FILE, "explore.yaml", "contamination.json"),
 }
 
 
 class DataDirectory:
-    """Owns the files while they are written. `keep` and `drop` count for the tree."""
+    """Owns the files while they are written. `keep` and `drop` count for the tree.
 
-    def __init__(self, folder: Path, sources: Sequence[Collection]) -> None:
+    Marks of the sources stay with the examples that are kept. `marks`: those of the directory that this one replaces;
+    none of them is lost.
+    """
+
+    def __init__(self, folder: Path, sources: Sequence[Collection], marks: Marks) -> None:
         self._folder = folder
+        self._marks = dict(marks)
+        self._marks_of_sources = {(k, m.instruction): m for source in sources for k, m in source.marks.items()}
         self._sources = sources
         self._dataset: IO[bytes] = (folder / "dataset.jsonl").open("wb")
         self._decisions: IO[bytes] | None = None
@@ -48,6 +63,10 @@ class DataDirectory:
             where = f"{self._paths}: example {example['id']}, column {column}"
             raise DataError(f"{where}: JSON has no form for it; leave the column out") from error
         self._dataset.write(line)
+        if self._marks_of_sources:
+            marked = (str(example.get("source_id", example["id"])), example["instruction"])
+            if (mark := self._marks_of_sources.get(marked)) is not None:
+                self._marks.setdefault(example["id"], mark)
         self.kept[example["task_id"]] += 1
 
     def drop(self, task_id: str, reason: str) -> None:
@@ -87,6 +106,8 @@ class DataDirectory:
         }
         document = {"format": DATA_FORMAT, "explore_async": __version__, **description, "examples": counts}
         self.document(DATA_FILE, document)
+        if self._marks:
+            (self._folder / MARKS_FILE).write_bytes(mark_lines(self._marks))
 
     def close(self) -> None:
         for file in (self._dataset, self._decisions):
@@ -119,7 +140,7 @@ def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirec
         _check_free(out)
         out.resolve().parent.mkdir(parents=True, exist_ok=True)
     with replacing_directory(out.resolve()) as partial, storage_errors(out):
-        directory = DataDirectory(partial, sources)
+        directory = DataDirectory(partial, sources, read_marks(out))
         try:
             yield directory
         finally:
@@ -139,9 +160,22 @@ def describe_origin(made_by: str, sources: Sequence[Collection], settings: Mappi
     if len(sources) == 1:
         if only.recipe:
             description["recipe"] = only.recipe
+        if made := made_by_whom(only):
+            description["made"] = made
         if only.completions is not None:
             description["run"] = printable_path(only.completions.parent.resolve())
     return description
+
+
+def made_by_whom(source: Collection) -> dict[str, Any]:
+    """The time of the run that the examples came from, and the engines that served its model, as far as they are known:
+    begin, end, engines.
+    """
+    starts = source.stats.get("all_starts")
+    if not starts:
+        return dict(source.config.get("made") or {})
+    engines = dict.fromkeys(engine for endpoint in starts["endpoints"] for engine in endpoint["engines"])
+    return {"begin": starts["begin"], "end": starts["end"], "engines": list(engines)}
 
 
 def _in_json(value: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -87,6 +87,12 @@ class _Settings(Document):
     filters: _Filters | None = None
 
 
+class _Made(Document):
+    begin: str = ""
+    end: str = ""
+    engines: list[str] = []
+
+
 class Origin(Document):
     """config.json of a run, data.json of other data."""
 
@@ -96,6 +102,7 @@ class Origin(Document):
     examples: _Written | None = None
     sources: list[_Source] = []
     settings: _Settings | None = None
+    made: _Made | None = None
 
 
 class _Examples(Document):
@@ -118,12 +125,25 @@ class _Tokens(Document):
     completion: Count = 0
 
 
+class _Endpoint(Document):
+    engines: list[str]
+
+
+class _AllStarts(Document):
+    starts: Count
+    begin: str
+    end: str
+    seconds: float
+    endpoints: list[_Endpoint]
+
+
 class Stats(Document):
     examples: _Examples | None = None
     tasks: _Tasks | None = None
     requests: _Requests | None = None
     tokens: _Tokens | None = None
     seconds_this_time: float = 0.0
+    all_starts: _AllStarts | None = None
 
 
 class _Pruned(Document):
@@ -167,6 +187,16 @@ class Decision(Document):
     ngram: str = ""
     row: int = 0
     text: str = ""
+
+
+class MarkLine(Document):
+    """A line of marks.jsonl. `mark` is null where a mark was taken back."""
+
+    id: str
+    mark: Literal["good", "bad"] | None
+    note: str
+    task_id: str
+    instruction: str
 
 
 def check(document: Mapping[str, Any], model: type[Document], place: Path | str) -> None:

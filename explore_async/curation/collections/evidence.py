@@ -6,15 +6,18 @@ unfinished line is passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from explore_async.curation.collections.collection import Collection, ExampleRow, Node, below
+from explore_async.curation.collections.collection import Collection, ExampleRow, Mark, Node, below
+from explore_async.curation.collections.marks import mark_of
 from explore_async.curation.files.row import reading
+from explore_async.exploration.values import Completion
 from explore_async.storage.completions import read_stored
 from explore_async.storage.rows import StoredRequest
 
@@ -29,6 +32,8 @@ class EvidenceRows:
     nearest: ExampleRow | None
     stored: StoredRequest | None
     """The request with its outcome, where the run still has them."""
+    mark: Mark | None
+    """The mark that a reader gave to the example."""
 
 
 def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
@@ -40,17 +45,87 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
     if decision is not None:
         nearest, key = decision.get("nearest"), decision.get("request")
         is_task = decision.get("what") == "task"
+        example = None if is_task else find_example(source, wanted)
         return EvidenceRows(
             decision,
             task=find_task(source, wanted) if is_task else None,
-            example=None if is_task else find_example(source, wanted),
+            example=example,
             nearest=find_example(source, nearest) if isinstance(nearest, str) else None,
             stored=find_request(source, key) if isinstance(key, str) else None,
+            mark=mark_of(example or decision, source.marks),
         )
     if source.is_run:
         return None
     task, example = find_task(source, wanted), find_example(source, wanted)
-    return None if task is None and example is None else EvidenceRows(None, task, example, None, None)
+    if task is None and example is None:
+        return None
+    return EvidenceRows(None, task, example, None, None, mark=mark_of(example or {}, source.marks))
+
+
+def evidence_document(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
+    """The evidence of the task or example with this id, for JSON: decision, task, example, nearest, mark, and the
+    request with its completion or failure, as far as they are known.
+    """
+    nearest = None if rows.decision is None else rows.decision.get("nearest")
+    parts: dict[str, Any] = {
+        "decision": _taken_over(rows, wanted) if rows.decision is None else rows.decision,
+        "task": rows.task,
+        "example": rows.example,
+        "nearest": rows.nearest or ({"id": nearest} if isinstance(nearest, str) else None),
+        "mark": None if rows.mark is None else {"mark": rows.mark.mark, "note": rows.mark.note},
+    }
+    known = {name: part for name, part in parts.items() if part is not None}
+    return known if rows.stored is None else known | request_document(rows.stored)
+
+
+def request_document(stored: StoredRequest) -> dict[str, Any]:
+    """A request and its completion or failure, for JSON."""
+    request = {
+        "key": stored.key,
+        "kind": stored.kind,
+        "task_id": stored.task_id,
+        "messages": stored.question.get("messages", []),
+    }
+    outcome = "completion" if isinstance(stored.outcome, Completion) else "failure"
+    return {"request": request, outcome: asdict(stored.outcome)}
+
+
+def _taken_over(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
+    """In place of the decision on a task or an example that came from elsewhere."""
+    decision = {"id": wanted, "kept": True, "reason": "taken over"}
+    if rows.task is not None:
+        return {"what": "task", **decision, "name": rows.task["name"]}
+    return {"what": "example", **decision}
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedRows:
+    """Decisions on what was dropped, in their order; each has `nearest_text` where its nearest text is known."""
+
+    rows: Sequence[Mapping[str, Any]]
+    counts: Mapping[str, int]
+    """Everything that was dropped, by its reason."""
+
+
+def find_dropped(source: Collection, reason: str | None) -> DroppedRows:
+    """The tasks and examples that were dropped for this reason; None for any reason."""
+    counts: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    texts: dict[str, str] = {}
+    for row in _all_rows(source.path / "decisions.jsonl"):
+        if row.get("kept") is False:
+            counts[str(row.get("reason"))] += 1
+            if reason in {None, row.get("reason")}:
+                rows.append(row)
+        elif row.get("what") == "task":
+            texts[row["id"]] = row.get("name", "")
+    nearest = {row["nearest"] for row in rows if isinstance(row.get("nearest"), str)}
+    if nearest:
+        for example in _all_rows(source.path / "dataset.jsonl"):
+            if example.get("id") in nearest:
+                texts[example["id"]] = example.get("instruction", "")
+    known = [{**row, "nearest_text": texts[row["nearest"]]} if row.get("nearest") in texts else row for row in rows]
+    return DroppedRows(known, dict(counts.most_common()))
 
 
 def find_request(source: Collection, key: str) -> StoredRequest | None:
@@ -75,9 +150,13 @@ def find_decision(source: Collection, wanted: str) -> Mapping[str, Any] | None:
 
 def _rows(file: Path, wanted: str) -> Iterator[dict[str, Any]]:
     """The rows that may have this id."""
-    mark = orjson.dumps(wanted)
+    return _all_rows(file, orjson.dumps(wanted))
+
+
+def _all_rows(file: Path, part: bytes = b"") -> Iterator[dict[str, Any]]:
+    """The rows whose line has this part."""
     for _, line in whole_lines(file):
-        if mark in line:
+        if part in line:
             try:
                 row = orjson.loads(line)
             except orjson.JSONDecodeError:

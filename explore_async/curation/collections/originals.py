@@ -157,9 +157,9 @@ class OriginalFolder(ForeignCollection):
         return Path(named.replace("\\", "/")).name
 
 
-def write_original(collection: Collection, folder: Path) -> int:
+def write_original(collection: Collection, folder: Path, *, without: frozenset[str] = frozenset()) -> int:
     """Writes all tasks and examples as such a folder, and returns the number of examples. Raises ConfigError where
-    something else is in its place.
+    something else is in its place. `without`: ids of examples that are left out.
     """
     trees = collection.trees()
     if len(trees) != 1:
@@ -170,7 +170,8 @@ def write_original(collection: Collection, folder: Path) -> int:
     names = _file_names(root)
     by_task: dict[str, list[dict[str, Any]]] = {}
     for example in collection.examples():
-        by_task.setdefault(example["task_id"], []).append(_theirs(example))
+        if example["id"] not in without:
+            by_task.setdefault(example["task_id"], []).append(_theirs(example))
     if strangers := sorted(by_task.keys() - names.keys()):
         raise DataError(f"{collection.path}: examples of task {strangers[0]}, which is not in the tree")
     documents: dict[str, Any] = {TREE: _tree_document(root, names)}

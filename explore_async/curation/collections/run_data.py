@@ -15,8 +15,17 @@ from typing import Any
 
 import orjson
 
-from explore_async.curation.collections.collection import DEEPEST, TASK_ID, ExampleRow, Node, below, printable_path
+from explore_async.curation.collections.collection import (
+    DEEPEST,
+    TASK_ID,
+    ExampleRow,
+    Marks,
+    Node,
+    below,
+    printable_path,
+)
 from explore_async.curation.collections.documents import Coverage, Document, Origin, PrunedTasks, Stats, Trees, check
+from explore_async.curation.collections.marks import read_marks
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
 from explore_async.errors import DataError
@@ -99,6 +108,10 @@ class RunData:
         if document["tasks"] != sum(1 for root in self.trees() for _ in below(root)):
             raise DataError(f"{path}: the tree has other tasks than when it was pruned; run explore-async prune again")
         return frozenset(task["id"] for task in document["pruned"])
+
+    @cached_property
+    def marks(self) -> Marks:
+        return read_marks(self.path)
 
     @property
     def coverage_file(self) -> Path:

@@ -1,0 +1,162 @@
+"""The facts that a data card states: how the data was made, what came of it, its limitations, and a citation. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from explore_async.curation.card_text import escape, fenced
+from explore_async.curation.collections.collection import Collection
+from explore_async.curation.collections.data_directory import made_by_whom
+from explore_async.serving.servers.registry import REGISTRY
+
+_PAPER = """\
+@inproceedings{wan2023exploreinstruct,
+  title     = {Explore-Instruct: Enhancing Domain-Specific Instruction Coverage through Active Exploration},
+  author    = {Wan, Fanqi and Huang, Xinting and Yang, Tao and Quan, Xiaojun and Bi, Wei and Shi, Shuming},
+  booktitle = {Proceedings of the 2023 Conference on Empirical Methods in Natural Language Processing},
+  year      = {2023},
+  eprint    = {2310.09168}
+}"""
+
+
+def making(source: Collection, model_revision: str) -> Iterator[tuple[str, Any]]:
+    recipe, config = source.recipe, source.config
+    yield "model", models(recipe)
+    yield "revision of the model", model_revision or _pinned_file(source)
+    yield "engine", ", ".join(made_by_whom(source).get("engines", ()))
+    yield "date", dates(source)
+    for kind, sampling in (recipe.get("sampling") or {}).items():
+        given = {name: value for name, value in sampling.items() if value not in ([], None)}
+        yield f"sampling, {kind}", ", ".join(f"{name} {value}" for name, value in given.items())
+    yield "seed", recipe.get("seed")
+    yield "prompts", "the recipe's own" if recipe.get("prompts") else "explore_async's"
+    exploration, filters = recipe.get("exploration") or {}, recipe.get("filters") or {}
+    yield "tree", f"depth {exploration.get('depth')}, breadth {exploration.get('breadth')}"
+    yield (
+        "near-duplicates",
+        f"ROUGE-L F above {filters.get('threshold')} with an earlier instruction of the same {filters.get('scope')}",
+    )
+    yield "digest of the recipe", config.get("digest")
+
+
+def models(recipe: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, dict.fromkeys([recipe.get("model") or "", *(recipe.get("models") or {}).values()])))
+
+
+def _pinned_file(source: Collection) -> str:
+    """The file of a model that the run itself served from its registry; empty for others."""
+    operation = source.config.get("operation") or {}
+    model = REGISTRY.get(str(source.recipe.get("model")))
+    own_server = bool(operation) and not operation.get("endpoints") and not operation.get("endpoints_file")
+    return f"{model.file}, SHA-256 {model.sha256}" if model is not None and own_server else ""
+
+
+def dates(source: Collection) -> str:
+    """The first and the last day of the run; empty where it was made before runs noted them."""
+    made = made_by_whom(source)
+    days = [str(made[name])[: len("2026-01-01")] for name in ("begin", "end") if made.get(name)]
+    return " to ".join(dict.fromkeys(days))
+
+
+def figures(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    examples, tasks, tokens = (stats.get(name) or {} for name in ("examples", "tasks", "tokens"))
+    if not examples:
+        return
+    yield "examples read", f"{examples['read']:,}"
+    yield "kept", f"{examples['kept']:,}"
+    for reason, count in examples["dropped"].items():
+        if reason != "total":
+            yield f"dropped: {reason}", f"{count:,}"
+    yield "tasks", f"{tasks['total']:,}, {tasks['with_examples']:,} of them with examples"
+    yield "requests", f"{stats['requests']['total']:,}"
+    yield "tokens", f"{tokens.get('prompt', 0):,} read, {tokens.get('completion', 0):,} written"
+    if starts := stats.get("all_starts"):
+        yield "time", f"{starts['seconds']:,.0f} s in {starts['starts']:,} starts"
+    else:
+        yield "time", f"{stats.get('seconds_this_time', 0):,.0f} s since its last start"
+
+
+def covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Figures of all kept examples, before any sample."""
+    chao1, unseen = coverage["chao1"], coverage["unseen_mass"]
+    yield "examples", f"{coverage['examples']:,}"
+    yield "unique pairs of verb and noun", f"{coverage['unique']:,}"
+    yield "occurrences of a pair", f"{coverage['mean_occurrences']:.2f} ± {coverage['std_occurrences']:.2f}"
+    if chao1 is not None:
+        interval = f"{chao1['low']:,.0f} – {chao1['high']:,.0f}"
+        yield "pairs in all, at least (Chao1)", f"{chao1['value']:,.0f} (95 %: {interval})"
+        yield "chance that the next pair is new (Good–Turing)", f"{unseen['value']:.1%}"
+    yield "ROUGE-L with the nearest other, mean", f"{coverage['overlap_nearest']:.3f}"
+    yield "with a near-duplicate (ROUGE-L above 0.7)", f"{coverage['near_duplicates']:.1%}"
+
+
+def done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "by", data.get("made_by")
+    yield "of", ", ".join(str(source.get("name")) for source in data.get("sources", []))
+    filters = (data.get("settings") or {}).get("filters") or {}
+    if filters:
+        yield "near-duplicates", f"ROUGE-L F above {filters['threshold']}, within the same {filters['scope']}"
+    counts = data.get("examples") or {}
+    yield "kept", f"{counts.get('kept', 0):,}"
+    for reason, count in (counts.get("dropped") or {}).items():
+        if reason != "total":
+            yield f"dropped: {reason}", f"{count:,}"
+
+
+def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iterator[str]:
+    """What a user of the data should know. `marked`: number of the exported examples with each mark of a reader."""
+    recipe = source.recipe
+    if recipe:
+        yield "- A language model wrote these texts. They can be wrong, biased or outdated, or miss the question."
+    if marked:
+        counts = ", ".join(f"{count:,} as {name}" for name, count in marked.items())
+        yield (
+            f"- Readers have marked {marked.total():,} of the {exported:,} examples ({counts}). Nobody has checked "
+            "the others."
+        )
+    else:
+        yield "- Nobody has checked these examples."
+    if recipe:
+        yield (
+            "- The tasks are those that the model thought of, and the recipe sets their shares. They say nothing about "
+            "what people ask."
+        )
+        yield (
+            "- Near-duplicates were found by the words that instructions share in the same order (ROUGE-L). "
+            "Paraphrases in other words are still there."
+        )
+        if not (recipe.get("filters") or {}).get("language"):
+            yield "- The prompts name the language of the texts. It was not checked."
+    if source.config.get("made_by") == "decontaminate":
+        names = ", ".join(escape(name) for name in (source.config.get("settings") or {}).get("benchmarks", ()))
+        yield f"- The examples were compared with these benchmarks and no others: {names}."
+    elif source.is_run:
+        yield "- The examples were not compared with any benchmark."
+    if recipe:
+        yield f"- The terms of {escape(models(recipe) or 'the model')} apply to its texts, beside the license above."
+    yield ""
+
+
+def citation(source: Collection) -> Iterator[str]:
+    """Entries for BibTeX: the data, and the method."""
+    recipe = source.recipe
+    if not recipe:
+        return
+    made_with = f"explore_async {source.config.get('explore_async', '')}".rstrip()
+    fields = {
+        "title": source.name,
+        "year": dates(source)[-len("2026-01-01") :][: len("2026")],
+        "note": f"Written by {models(recipe) or 'a language model'}, with {made_with}",
+    }
+    lines = [f"  {name:<5} = {{{_bibtex(value)}}}" for name, value in fields.items() if value]
+    key = re.sub(r"[^a-z0-9]+", "", source.name.casefold()) or "dataset"
+    yield fenced(",\n".join([f"@misc{{{key}", *lines]) + f"\n}}\n\n{_PAPER}", "bibtex")
+
+
+def _bibtex(text: str) -> str:
+    """One line without characters that end a field or begin a command."""
+    line = "".join(c if c.isprintable() and c not in "{}\\" else " " for c in text)
+    return re.sub(r"([%&#_$])", r"\\\1", line)

@@ -1,0 +1,70 @@
+"""The files of an export: their names, the folder that is made for them, and what may be written over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from explore_async.curation.collections.originals import is_original
+from explore_async.curation.collections.run_data import is_run_data
+from explore_async.errors import ConfigError
+from explore_async.storage.whole_files import storage_errors
+
+CARD = "README.md"
+TRAIN = "data/train.parquet"
+VALIDATION = "data/validation.parquet"
+SCRIPT = "train.py"
+
+
+def is_folder_name(out: Path) -> bool:
+    """True where an export of this name is a folder."""
+    return not out.suffix or out.suffix[1:].isdecimal()  # v1.0 is a folder
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Makes the folder; if the work fails, the folders that were made for it are removed."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
+
+
+def targets(out: Path, splits: Sequence[str], *, is_folder: bool) -> list[Path]:
+    """The file of each split."""
+    if is_folder:
+        return [out / "data" / f"{split}.parquet" for split in splits]
+    plain = out.name.removesuffix(".gz")
+    stem = Path(plain).stem
+    return [out, *(out.with_name(f"{stem}.{split}{out.name[len(stem) :]}") for split in splits[1:])]
+
+
+def check_place(out: Path, source: Path, *, is_folder: bool, has_validation: bool) -> None:
+    """Raises ConfigError where something other than an earlier export would be written over."""
+    with storage_errors(out):
+        if source.is_file() and out.exists() and out.samefile(source):
+            raise ConfigError(f"--out {out}: it is the source")
+        around = next((path for path in (out, *out.resolve().parents) if path.is_dir() and _is_data(path)), None)
+        if around is not None:
+            raise ConfigError(f"--out {out}: {around} is a run or data directory; write elsewhere")
+        if is_folder and out.exists():
+            there = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+            inside = {f"data/{path.name}" for path in (out / "data").iterdir()} if (out / "data").is_dir() else set()
+            if foreign := sorted((there | inside) - {CARD, SCRIPT, "data", TRAIN, VALIDATION}):
+                raise ConfigError(f"--out {out}: {foreign[0]} in it is not from an export; choose another folder")
+            if there and CARD in there and "data" not in there:
+                raise ConfigError(f"--out {out}: the {CARD} in it is not from an export; choose another folder")
+        stale = None if is_folder else targets(out, ("train", "validation"), is_folder=False)[1]
+        if stale is not None and not has_validation and stale.exists():
+            raise ConfigError(f"{stale}: an earlier export held it out, and this one does not; remove it first")
+
+
+def _is_data(path: Path) -> bool:
+    return is_run_data(path) or is_original(path)

@@ -1,0 +1,136 @@
+"""`show` prints evidence as it is: code keeps its indentation, JSON has all of it, what was dropped is listed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.cli import in_process
+
+from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion, Prompt, Request
+from explore_async.storage.completions import CompletionStore
+from explore_async.terminal.text import printable_lines
+
+CODE = "def double(x):\n    if x:\n\t\treturn 2 * x  # \u202etwice\n\n    return 0"
+DROPPED = [
+    {"what": "example", "id": "0-0.1", "task_id": "0", "instruction": "Write one", "kept": False, "reason": "duplicate", "score": 0.8, "nearest": "0-0.0", "request": "ab"},
+    {"what": "example", "id": None, "task_id": "0", "excerpt": "odd", "kept": False, "reason": "unreadable", "request": "ab"},
+    {"what": "task", "id": None, "parent": "0", "name": "Root again", "kept": False, "reason": "duplicate", "score": 0.75, "nearest": "0", "request": None},
+]  # fmt: skip
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    """A run directory with an example of code, and what was dropped beside it."""
+    node = {
+        "id": "0",
+        "name": "Root",
+        "reason": "",
+        "origin": "seed",
+        "depth": 0,
+        "kept": 1,
+        "dropped": 2,
+        "answers": 1,
+    }
+    example = {"id": "0-0.0", "task_id": "0", "task_path": ["Root"], "instruction": "Write it", "input": "", "output": CODE, "request": "ab"}  # fmt: skip
+    evidence = {"kept": True, "reason": "accepted", "request": "ab"}
+    decisions = [
+        {"what": "task", "id": "0", "parent": None, "name": "Root", "origin": "seed", **evidence},
+        {"what": "example", "id": "0-0.0", "task_id": "0", **evidence},
+        *DROPPED,
+    ]
+    for name, document in {
+        "config.json": {"recipe": {"name": "test"}},
+        "tree.json": {"trees": [{**node, "exhausted": False, "children": []}]},
+    }.items():
+        (tmp_path / name).write_bytes(orjson.dumps(document))
+    for name, lines in (("dataset.jsonl", [example]), ("decisions.jsonl", decisions)):
+        (tmp_path / name).write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+
+    async def store() -> None:
+        request = Request(1, 1, "generate", "0", 0, Prompt("generate", {}), 0)
+        question = ChatRequest("m", ({"role": "user", "content": "Write\n  code"},), {}, 0, AnswerSchema("a", {}))
+        async with CompletionStore(tmp_path / "completions.sqlite") as completions:
+            await completions.put("ab", request, question, Completion(CODE, "stop", 5, 7))
+
+    asyncio.run(store())
+    return tmp_path
+
+
+def test_code_keeps_its_indentation(run_path: Path) -> None:
+    """Output, prompt and completion have the line breaks and the indentation that the model wrote, and no control."""
+    shown = in_process("show", run_path, "0-0.0").stdout
+    for _ in range(2):  # the output of the example, then the completion
+        at = shown.index("  def double(x):\n      if x:\n")
+        shown = shown[at + 1 :]
+    assert "return 2 * x  # \ufffdtwice\n  \n      return 0" in shown
+    assert "Write\n    code" in in_process("show", run_path, "ab").stdout
+    assert "\u202e" not in shown
+
+
+def test_all_of_it_as_json(run_path: Path) -> None:
+    """One object: the decision, the example, the request with its prompt, the completion; for a task its node."""
+    found = in_process("show", run_path, "0-0.0", "--json").json
+    assert found["decision"]["reason"] == "accepted"
+    assert found["example"]["output"] == CODE
+    assert found["request"]["messages"] == [{"role": "user", "content": "Write\n  code"}]
+    assert (found["completion"]["text"], found["completion"]["finish_reason"]) == (CODE, "stop")
+    assert in_process("show", run_path, "ab", "--json").json == {
+        name: found[name] for name in ("request", "completion")
+    }
+    assert in_process("show", run_path, "0", "--json").json["task"]["name"] == "Root"
+    near = in_process("show", run_path, "0-0.1", "--json").json
+    assert near["nearest"]["output"] == CODE
+    assert "example" not in near
+
+
+def test_what_was_dropped_is_listed(run_path: Path) -> None:
+    """Of one reason, or all: each text with the text that it is near to, tasks too; and how many each reason dropped."""
+    shown = in_process("show", run_path, "--dropped", "duplicate")
+    assert shown.code == 0
+    assert shown.stdout.splitlines() == [
+        "0-0.1  example, duplicate, ROUGE-L F 0.800 with 0-0.0", "  Write one", "  near: Write it",
+        "0  task, duplicate, ROUGE-L F 0.750 with 0", "  Root again", "  near: Root",
+    ]  # fmt: skip
+    assert "2 shown" in shown.stderr
+    assert "duplicate 2, unreadable 1" in shown.stderr
+    every = in_process("show", run_path, "--dropped", "all", "--json").json
+    assert [{**row, "nearest_text": None} for row in every["dropped"]] == [
+        {**row, "nearest_text": None} for row in DROPPED
+    ]
+    assert every["counts"] == {"duplicate": 2, "unreadable": 1}
+    nothing = in_process("show", run_path, "--dropped", "odd")
+    assert (nothing.code, nothing.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["0", "--dropped", "all"]])
+def test_an_id_or_a_list(run_path: Path, arguments: list[str]) -> None:
+    """Neither, or both, is an error of usage that says what to give."""
+    result = in_process("show", run_path, *arguments)
+    assert result.code == 2
+    assert "--dropped" in result.stderr
+
+
+@pytest.mark.parametrize("damage", [{"score": "much"}, {"nearest": ["0"]}, {"what": 5, "reason": None}, {"name": 7}])
+def test_edited_lines_are_named(run_path: Path, damage: dict) -> None:
+    """A line in another form than a run writes is an error that names the directory, or is shown; never a traceback."""
+    line = {"what": "task", "id": None, "name": "x", "kept": False, "reason": "duplicate", **damage}
+    with (run_path / "decisions.jsonl").open("ab") as file:
+        file.write(orjson.dumps(line) + b"\n")
+    result = in_process("show", run_path, "--dropped", "all")
+    assert result.code in {0, 5}
+    assert result.code == 0 or str(run_path) in result.stderr.replace("\n", "")
+
+
+@given(st.text())
+def test_lines_cannot_control_a_terminal(text: str) -> None:
+    """Nothing but printable characters, spaces and tabs; printable text stays as it is."""
+    lines = printable_lines(text)
+    assert all(c.isprintable() or c.isspace() for line in lines for c in line)
+    assert not any(c in "\n\r\v\f\x1b\x85\u2028\u2029\u202e" for line in lines for c in line)
+    if all(c.isprintable() or c in "\n\t" for c in text):
+        assert "\n".join(lines) == text
