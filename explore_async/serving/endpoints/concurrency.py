@@ -2,8 +2,8 @@
 
 Too few leave slots idle; too many only lengthen the engine's queue. So `AutoLimit` wants a few requests waiting at a
 full engine, prefers too many to too few, and goes down at once to the number that it has seen. For engines without
-metrics it uses the tokens per second that they make. A rejection (429, 503) halves either limit, because the server
-asks for that.
+metrics it uses the tokens per second that they make. Rejections (429, 503) halve either limit, because the server asks
+for that; but one now and then comes at any load, and would otherwise hold the limit down for ever.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ CAUTIOUS_GROWTH: Final = 1.1
 CAUTIOUS_S: Final = 20.0
 """Seconds after a preemption or a rejection in which the limit grows by small steps."""
 _REJECTIONS_APART_S: Final = 1.0
+TOLERATED: Final = 0.02
+"""Share of rejected requests that says nothing about the number in flight."""
+_TOO_MANY: Final = 2.0
+_MOST_EXCESS: Final = 3.0
 
 
 class Limit(Protocol):
@@ -50,12 +54,34 @@ class Limit(Protocol):
 
 
 @dataclass(slots=True, eq=False)
+class Rejections:
+    """Decides when rejections mean that too many requests are in flight: when they are more than the tolerated share of
+    all. Those of a burst, of a second, count once.
+    """
+
+    _excess: float = 0.0
+    """Rejections beyond the tolerated share, up to a bound: what was long ago counts no more."""
+    _cut_at: float = float("-inf")
+
+    def answered(self) -> None:
+        self._excess = max(0.0, self._excess - TOLERATED)
+
+    def is_too_many(self, now: float) -> bool:
+        """Counts a rejection. Returns True when the limit has to come down."""
+        self._excess = min(_MOST_EXCESS, self._excess + 1)
+        if self._excess < _TOO_MANY or now - self._cut_at <= _REJECTIONS_APART_S:
+            return False
+        self._cut_at = now
+        return True
+
+
+@dataclass(slots=True, eq=False)
 class FixedLimit:
     """A declared number. A burst of rejections halves it once; every completion adds a part of 1 back."""
 
     most: int
     _now: float = field(init=False)
-    _cut_at: float = float("-inf")
+    _rejections: Rejections = field(default_factory=Rejections)
 
     def __post_init__(self) -> None:
         self._now = float(self.most)
@@ -65,12 +91,12 @@ class FixedLimit:
         return int(self._now)
 
     def rejected(self, now: float) -> None:
-        if now - self._cut_at > _REJECTIONS_APART_S:
-            self._cut_at = now
+        if self._rejections.is_too_many(now):
             self._now = max(1.0, self._now / 2)
 
     def answered(self, now: float, tokens: int) -> None:
         del now, tokens
+        self._rejections.answered()
         self._now = min(self.most, self._now + 1 / self._now)
 
     def read(self, now: float, in_flight: int, metrics: EngineMetrics | None) -> None:
@@ -86,7 +112,7 @@ class AutoLimit:
     _climb: Climb = field(init=False)
     _preemptions: float | None = None
     _cautious_until: float = float("-inf")
-    _cut_at: float = float("-inf")
+    _rejections: Rejections = field(default_factory=Rejections)
 
     def __post_init__(self) -> None:
         self._now = float(min(FIRST_LIMIT, self.most))
@@ -97,14 +123,14 @@ class AutoLimit:
         return max(1, min(self.most, int(self._now)))
 
     def rejected(self, now: float) -> None:
-        self._cautious_until = now + CAUTIOUS_S
-        if now - self._cut_at > _REJECTIONS_APART_S:
-            self._cut_at = now
+        if self._rejections.is_too_many(now):
+            self._cautious_until = now + CAUTIOUS_S
             self._set(self._now / 2)
             self._climb = Climb()
 
     def answered(self, now: float, tokens: int) -> None:
         del now
+        self._rejections.answered()
         self._climb.answered(tokens)
 
     def read(self, now: float, in_flight: int, metrics: EngineMetrics | None) -> None:

@@ -25,8 +25,18 @@ def reading(engine: Engine) -> EngineMetrics:
 class Client:
     """Keeps as many requests in flight as the limit allows, all the time."""
 
-    def __init__(self, limit: Limit, profile: Profile, *, metrics: bool = True, tokens: int = 300) -> None:
+    def __init__(
+        self,
+        limit: Limit,
+        profile: Profile,
+        *,
+        metrics: bool = True,
+        tokens: int = 300,
+        rejects: Callable[[Client], bool] = lambda _: False,
+    ) -> None:
         self.limit = limit
+        self.rejects = rejects
+        self.rejected = 0
         self.engine = Engine(profile)
         self.metrics = metrics
         self.rng = random.Random(1)
@@ -44,6 +54,10 @@ class Client:
                 for one in self.engine.advance(now):
                     self.limit.answered(now, self.in_flight.pop(one.number))
                 while len(self.in_flight) < self.limit.value:
+                    if self.rejects(self):
+                        self.rejected += 1
+                        self.limit.rejected(now)
+                        break  # a rejected request waits
                     tokens = min(8 * self.mean, round(self.rng.lognormvariate(math.log(self.mean), 0.5)))
                     number = next(self.numbers)
                     self.in_flight[number] = tokens
@@ -119,6 +133,34 @@ def test_without_metrics_the_slope_of_tokens_leads(slots: int) -> None:
     assert client.limit.value < 16 * slots
 
 
+QUICK = Profile(slots=256, step_s=0.008, request_s=0.0, prefill_s=0.00003, kv_tokens=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("limit", "metrics"), [(AutoLimit(10_000), True), (AutoLimit(10_000), False), (FixedLimit(280), True)]
+)
+def test_one_failing_request_in_a_thousand_does_not_hold_it_down(limit: Limit, metrics: bool) -> None:
+    """A server that rejects one of a thousand at any load, some of each two seconds, keeps as full as one that rejects
+    none.
+    """
+    undisturbed = Client(type(limit)(limit.most), QUICK, metrics=metrics, tokens=100)
+    client = Client(limit, QUICK, metrics=metrics, tokens=100, rejects=lambda client: client.rng.random() < 0.001)
+    for one in (undisturbed, client):
+        one.run(60)
+    assert client.rejected >= 10
+    assert client.share(20, 60, 256) > 0.98 * undisturbed.share(20, 60, 256)
+
+
+def test_rejections_by_a_full_server_bring_it_down() -> None:
+    """A gateway that takes a hundred at once and rejects the rest: most of them are in flight, and few are rejected."""
+    client = Client(AutoLimit(10_000), QUICK, tokens=100, rejects=lambda client: len(client.in_flight) >= 100)
+    client.run(20)
+    before, asked = client.rejected, next(client.numbers)
+    client.run(80)
+    assert client.share(20, 80, 100) > 0.65
+    assert client.rejected - before < 0.05 * (next(client.numbers) - asked)
+
+
 @pytest.mark.parametrize("make", [FixedLimit, AutoLimit])
 def test_a_burst_of_refusals_halves_it_once(make: Callable[[int], Limit]) -> None:
     """Many refusals within a second are one; a later one counts again; it never falls below one."""
@@ -132,9 +174,11 @@ def test_a_burst_of_refusals_halves_it_once(make: Callable[[int], Limit]) -> Non
 
 
 def test_answers_earn_a_fixed_limit_back() -> None:
-    """After a refusal as many answers as the limit win about one slot; never more than was given."""
+    """After refusals as many answers as the limit win about one slot; never more than was given."""
     limit = FixedLimit(8)
     limit.rejected(0)
+    limit.rejected(0)
+    assert limit.value == 4
     for _ in range(60):
         limit.answered(1, 10)
     assert limit.value == 8
