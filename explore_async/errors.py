@@ -3,12 +3,14 @@
 ExploreError
 ├─ ConfigError               unknown or invalid setting; resume with another config            exit 2
 ├─ EndpointError             at the HTTP boundary: endpoint, status, whether to retry          exit 6
-│  ├─ EndpointUnavailable       connection ended, 5xx, a response without a text: retried
+│  ├─ EndpointUnavailable       connection ended, 5xx, a response that cannot be read: retried
 │  │  ├─ ConnectionFailed          nothing was sent: retried, and never the fault of the request
-│  │  └─ AttemptTimedOut           no whole response by the deadline: retried with a longer one
+│  │  ├─ AttemptTimedOut           no whole response by the deadline: retried with a longer one
+│  │  ├─ NoText                    thoughts, tool calls or an event stream instead of a text: retried
+│  │  └─ CacheFull                 no room left while the completion was written: retried
 │  ├─ RateLimited               429, or 503 with Retry-After: retried later
 │  └─ RequestRejected           other 4xx: final
-│     └─ ContextOverflow           prompt longer than the model: final for this request only
+│     └─ ContextOverflow           prompt and completion do not fit: final for this request only
 ├─ ServerError               a local server did not start or died; carries the tail of its log exit 3
 ├─ StorageError              the run directory cannot be used, or an output cannot be written  exit 4
 │  ├─ DamagedStore              stored data is not as it was written: `doctor --repair`
@@ -57,6 +59,18 @@ class AttemptTimedOut(EndpointUnavailable):
     """The response was not complete at the attempt's deadline; the next attempt may get a longer one."""
 
 
+class NoText(EndpointUnavailable):
+    """The endpoint answered 200 without a text. `instead`: what it has in its place; see serving.endpoints.wire."""
+
+    def __init__(self, message: str, *, instead: str, endpoint: str = "", status: int | None = None) -> None:
+        super().__init__(message, endpoint=endpoint, status=status)
+        self.instead = instead
+
+
+class CacheFull(EndpointUnavailable):
+    """The engine had no room left while it wrote the completion; requests beside it may have taken the room."""
+
+
 class RateLimited(EndpointError):
     """The endpoint asks to send later. `retry_after` is in seconds, None when it names no time."""
 
@@ -72,7 +86,7 @@ class RequestRejected(EndpointError):
 
 
 class ContextOverflow(RequestRejected):
-    """The prompt does not fit the model's context. Not a fault of the run."""
+    """Prompt and completion do not fit into the model's context. Not a fault of the run."""
 
 
 class ServerError(ExploreError):

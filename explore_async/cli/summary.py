@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -13,6 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from explore_async.exploration.kinds import KINDS, label_of
+from explore_async.running.cures import FITTING, RETRY_FAILED
 from explore_async.running.result import RunResult, RunStats
 from explore_async.terminal.text import printable
 
@@ -41,9 +42,9 @@ def show(result: RunResult, console: Console) -> None:
     if stats.simulated:
         console.print(Text("The texts are made up by a simulated server: do not train on them.", style="bold yellow"))
     console.print(Text(f"Ended: {_ENDINGS.get(result.ending, result.ending)}."))
-    if (failed := stats.requests.total_failed) and stats.ending in {"target", "complete"}:
-        again = "the same command with --set operation.retry_failed=true sends them again"
-        console.print(Text(f"{failed} requests failed for good, and their examples are missing: {again}."))
+    if stats.ending in {"target", "complete"}:
+        for failures in _failures(stats.requests.failed):
+            console.print(Text(failures))
     if advice := stats.requests.cut_advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]} (`run --adopt` takes the change over).", style="yellow"))
     if not result.kept:
@@ -130,6 +131,20 @@ def _table(stats: RunStats) -> Table:
     again = f", {replayed} completions replayed" if replayed else ""
     table.add_row("time", f"{stats.seconds:,.0f} s in this process{again}")
     return table
+
+
+def _failures(failed: Mapping[str, int]) -> Iterator[str]:
+    """What failed for good, and what helps against it."""
+    if overflows := failed.get("context_overflow", 0):
+        yield (
+            f"{overflows} requests did not fit into the model's context, and their examples are missing. {FITTING}; "
+            f"the same command with {RETRY_FAILED} then sends them again."
+        )
+    if others := sum(failed.values()) - overflows:
+        yield (
+            f"{others} requests failed for good, and their examples are missing: the same command with {RETRY_FAILED} "
+            "sends them again."
+        )
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:

@@ -16,13 +16,12 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from explore_async.errors import ConfigError
+from explore_async.exploration import prompt_values
 from explore_async.exploration.kinds import KINDS, RequestKind
-from explore_async.exploration.parsing import tasks_schema
 from explore_async.exploration.prompt_values import GLOBALS, of_recipe
-from explore_async.exploration.values import ChatRequest, Demonstration, Message, Prompt, Request
+from explore_async.exploration.values import ChatRequest, Demonstration, Form, Message, Prompt, Request, Task
 from explore_async.settings.recipe import Recipe
 
-_FORM_TOKENS = 8
 _PART = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
 
 _FAULTS = (
@@ -50,6 +49,37 @@ class _Part:
 
     def text(self, values: Mapping[str, Any]) -> str:
         return self.template.render(values).strip() if self.constant is None else self.constant
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """The root task of a domain before anything is explored; see prompt_values.TaskView."""
+
+    recipe: Recipe
+    domain: int
+
+    @property
+    def task(self) -> Task:
+        return Task(str(self.domain), self.recipe.domains[self.domain].name, "", None, 0, "seed")
+
+    @property
+    def demonstrations(self) -> tuple[Demonstration, ...]:
+        shown = self.recipe.domains[self.domain].examples[: self.recipe.generation.demonstrations]
+        return tuple(Demonstration(one.instruction, one.input, one.output) for one in shown)
+
+    @property
+    def room(self) -> int:
+        return self.recipe.exploration.breadth_at(0)
+
+    def child_names(self) -> tuple[str, ...]:
+        return ()
+
+    def explored(self) -> tuple[tuple[int, str], ...]:
+        return ()
+
+
+def _length(request: ChatRequest) -> int:
+    return sum(len(message["content"]) for message in request.messages)
 
 
 class PromptBook:
@@ -98,22 +128,29 @@ class PromptBook:
             messages=self.messages(request.prompt),
             sampling=self._sampling[kind.name],
             seed=request.seed,
+            sends_seed=recipe.seed is not None,
             answer_schema=kind.schema(count, recipe.generation.inputs) if recipe.answer_format == "json" else None,
             extra_body=recipe.extra_body,
         )
 
-    def forms(self) -> tuple[ChatRequest, ...]:
-        """For each model a small request in the form of the real ones: their roles, schema and extra fields."""
-        recipe = self._recipe
-        by_model: dict[str, ChatRequest] = {}
-        for kind in KINDS:
-            model = recipe.model_of(kind)
-            by_model[model] = ChatRequest(
-                model=model,
-                messages=tuple({"role": part.role, "content": "Say yes."} for part in self._templates[kind]),
-                sampling={**self._sampling[kind], "max_tokens": _FORM_TOKENS},
-                seed=0,
-                answer_schema=tasks_schema(1) if recipe.answer_format == "json" else None,
-                extra_body=recipe.extra_body,
-            )
-        return tuple(by_model.values())
+    def forms(self) -> tuple[Form, ...]:
+        """The forms of the run's requests: for each model, sampling, schema and order of roles the longest of the
+        requests that the run begins with.
+        """
+        forms: dict[tuple[object, ...], Form] = {}
+        for kind in KINDS.values():
+            if kind.brings == "tasks" and self._recipe.exploration.depth == 0:
+                continue
+            for domain in range(len(self._recipe.domains)):
+                form = Form(self.render(self._first_request(kind, domain)), kind.sampling)
+                roles = tuple(message["role"] for message in form.request.messages)
+                group = (form.request.model, kind.sampling, kind.brings, roles)
+                if group not in forms or _length(form.request) > _length(forms[group].request):
+                    forms[group] = form
+        return tuple(forms.values())
+
+    def _first_request(self, kind: RequestKind, domain: int) -> Request:
+        """A request about the root task of a domain, with as many items as any."""
+        root = _Root(self._recipe, domain)
+        values = {**prompt_values.about(self._recipe, root), **kind.fill(self._recipe, root, 1)}
+        return Request(0, 0, kind.name, root.task.id, 1, Prompt(kind.name, values), seed=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -90,10 +90,22 @@ class ChatRequest:
     seed: int
     answer_schema: AnswerSchema | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    sends_seed: bool = True
+    """False: the seed only tells requests with the same messages apart, and no server sees it."""
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of the completion; None leaves it to the server."""
+        return self.sampling.get("max_completion_tokens") or self.sampling.get("max_tokens")
+
+    def limited(self, tokens: int) -> ChatRequest:
+        """The same with at most this number of tokens; one that leaves its limit to the server stays as it is."""
+        name = next((name for name in ("max_completion_tokens", "max_tokens") if name in self.sampling), None)
+        return self if name is None else replace(self, sampling={**self.sampling, name: tokens})
 
     @property
     def key(self) -> str:
-        """Digest of all that the model sees: equal keys, equal requests. 32 hex digits."""
+        """Digest of all that the model sees, and of the seed: equal keys, equal requests. 32 hex digits."""
         schema = self.answer_schema
         content = {
             "model": self.model,
@@ -104,6 +116,16 @@ class ChatRequest:
             "seed": self.seed,
         }
         return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One of the first requests of a run, for a check whether an endpoint can serve requests like it. `sampling`: the
+    part of the recipe's `sampling` that it has ("generation").
+    """
+
+    request: ChatRequest
+    sampling: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ a run, and exploration and generation have the shares of a run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import orjson
@@ -41,17 +41,11 @@ class BenchRequest:
 def limited(config: RecipeConfig, max_tokens: int) -> RecipeConfig:
     """The recipe with this limit for completions of every kind."""
     sampling = config.sampling
-    limit = {"max_tokens": max_tokens}
-    return config.model_copy(
-        update={
-            "sampling": sampling.model_copy(
-                update={
-                    "exploration": sampling.exploration.model_copy(update=limit),
-                    "generation": sampling.generation.model_copy(update=limit),
-                }
-            )
-        }
-    )
+    limits = {
+        "exploration": sampling.exploration.limited(max_tokens),
+        "generation": sampling.generation.limited(max_tokens),
+    }
+    return config.model_copy(update={"sampling": sampling.model_copy(update=limits)})
 
 
 def bench_requests(config: RecipeConfig, number: int, *, seed: int) -> list[BenchRequest]:
@@ -79,13 +73,14 @@ def of_each_kind(config: RecipeConfig, *, seed: int) -> list[BenchRequest]:
 
 def _first_requests(config: RecipeConfig, seed: int) -> list[BenchRequest]:
     """The first requests of a run, in the order of their commits."""
+    sends_seed = config.seed is not None
     config = config.model_copy(update={"seed": seed, "window": "auto", "lag": None})
     recipe = config.resolved(model="measured", slots=_SLOTS)
     book, model = PromptBook(recipe), SimulatedModel(seed=seed, duplicate_share=0.0)
     requests: list[BenchRequest] = []
 
     def answer(request: Request) -> Completion:
-        chat_request = book.render(request)
+        chat_request = replace(book.render(request), sends_seed=sends_seed)
         requests.append(BenchRequest(request.kind, chat_request))
         body = orjson.loads(wire.chat_body(chat_request, recipe.model, None))
         text, finish_reason, tokens = model.complete(body, bytes.fromhex(chat_request.key))

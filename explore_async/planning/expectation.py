@@ -84,7 +84,7 @@ def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
             f"each brings {generation.per_request} for one task: {_fewer(recipe)}"
         )
     each = max([_TOKENS_PER_EXAMPLE, *(_example_tokens(domain) for domain in recipe.domains)])
-    room = recipe.sampling.generation.max_tokens
+    room = recipe.sampling.generation.limit
     if room is not None and room < each * generation.per_request:
         found.append(
             f"{room:,} tokens (sampling.generation.max_tokens) leave {room // generation.per_request:,} for each of "

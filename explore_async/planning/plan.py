@@ -85,7 +85,7 @@ def plan(
     """
     slots = profile.slots * engines
     recipe = config.resolved(model=SIMULATED, slots=slots)
-    fleet = Fleet([profile] * engines, seed=recipe.seed, example_tokens=example_tokens)
+    fleet = Fleet([profile] * engines, seed=recipe.seed or 0, example_tokens=example_tokens)
     aim = wanted(recipe)
 
     def observe(made: Rehearsal, _events: Sequence[Event]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from explore_async.config.endpoints_file import changes, read_endpoints
 from explore_async.errors import ConfigError
-from explore_async.exploration.values import ChatRequest, Outcome
+from explore_async.exploration.values import ChatRequest, Form, Outcome
 from explore_async.serving.endpoints.open_files import available_sockets, require_sockets
 from explore_async.serving.endpoints.pool import MOST_IN_FLIGHT, EndpointPool
 from explore_async.serving.endpoints.values import PoolStatistics, declared_concurrency
@@ -62,7 +62,7 @@ class Backend:
         operation: Operation,
         *,
         models: Sequence[str],
-        forms: Sequence[ChatRequest],
+        forms: Sequence[Form],
         window: int | None,
         server_log: Path,
         report: Callable[[str], None],
@@ -119,7 +119,7 @@ class Backend:
                 pool = EndpointPool(
                     endpoints,
                     models=self._models,
-                    probes=self._forms,
+                    forms=self._forms,
                     retries=self._operation.retries,
                     stall_s=self._operation.stall_s,
                     most_in_flight=self._most_in_flight(endpoints),
@@ -224,9 +224,7 @@ class BackendFactory:
         self._report_fetch = report_fetch
         self._served: str | None = None
 
-    def __call__(
-        self, models: Sequence[str] = (), forms: Sequence[ChatRequest] = (), window: int | None = None
-    ) -> Backend:
+    def __call__(self, models: Sequence[str] = (), forms: Sequence[Form] = (), window: int | None = None) -> Backend:
         return Backend(
             self._operation,
             models=models,

@@ -1,5 +1,5 @@
 """The circuit breaker: it ends a run that pays for nothing, as nearly all of the latest requests failed or brought
-nothing readable.
+nothing readable, or as the first requests of a kind all failed for one reason.
 
 Only requests of this start count, not replayed ones. So a run that was ended by it can go on for as many requests as
 the decision takes, whether or not the cause is gone. It changes no byte: commits stay commits.
@@ -15,27 +15,26 @@ from typing import Final
 
 from explore_async.errors import EndpointError
 from explore_async.exploration.kinds import KINDS
-from explore_async.exploration.parsing import Format, Unreadable
+from explore_async.exploration.parsing import Unreadable
 from explore_async.exploration.values import Event, ExampleDropped, Failure, Request
+from explore_async.running.cures import RETRY_FAILED, Cures
 from explore_async.running.driver import StoredOutcome
-from explore_async.settings.recipe import MEANING
+from explore_async.settings.recipe import Recipe
 
 JUDGED: Final = 200
 """Requests it looks back at: more than a healthy run wastes in a row, and few enough to have paid for."""
-_EXCERPT: Final = 160
-_ADVICE: Final = {
-    "truncated": "Completions are cut off before an example ends: raise sampling.generation.max_tokens (--adopt)",
-    "context_overflow": "Prompts are longer than the server takes: give it a larger context",
-    "unparsable": "Does the model follow the format, and the server its chat template? See answer_format",
-}
-_FAILURES: Final = {"rejected", "repeated", "context_overflow"}
-_ADVICE_ON_FAILURES: Final = "; --set operation.retry_failed=true asks again what failed"
+FIRST: Final = 10
+"""Requests of a kind that may fail from the beginning: a server that refuses so many refuses all of them."""
+_EXCERPT: Final = 240
 
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
     reason: str
     detail: str
+    cure: str
+    retry: bool = False
+    """True where the same request may succeed when it is asked again."""
 
 
 class Breaker:
@@ -43,11 +42,14 @@ class Breaker:
     nothing; at 1 it never does. `path` of the run is for the message.
     """
 
-    def __init__(self, share: float, answer_format: Format, path: Path, *, meaning: int = MEANING) -> None:
+    def __init__(self, share: float, recipe: Recipe, path: Path) -> None:
         self._share = share
-        self._reading = (answer_format, meaning)
+        self._reading = (recipe.answer_format, recipe.meaning)
+        self._cures = Cures(recipe)
         self._path = path
         self._recent: deque[_Fault | None] = deque(maxlen=JUDGED)
+        self._first: dict[str, list[str]] = {kind: [] for kind in KINDS}
+        """Reasons of the failures that the requests of a kind began with; a kind that had a completion is left out."""
 
     def note(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> None:
         """Counts a committed request. Raises EndpointError where too many brought nothing."""
@@ -55,17 +57,31 @@ class Breaker:
             return
         fault = self._fault(request, stored, events)
         self._recent.append(fault)
-        if fault is None or len(self._recent) < JUDGED:
+        if not isinstance(stored.outcome, Failure):
+            self._first.pop(request.kind, None)
+        if fault is None:
+            return
+        self._judge_first(request.kind, fault, stored.key)
+        if len(self._recent) < JUDGED:
             return
         reasons = Counter(recent.reason for recent in self._recent if recent is not None)
         if reasons.total() > self._share * JUDGED:
-            raise EndpointError(self._message(reasons, fault, stored.key))
+            begins = f"{reasons.total()} of the last {JUDGED} requests failed or brought nothing readable"
+            raise EndpointError(self._message(begins, reasons, fault, stored.key))
+
+    def _judge_first(self, kind: str, fault: _Fault, key: str) -> None:
+        if (first := self._first.get(kind)) is None or self._share == 1:
+            return
+        first.append(fault.reason)
+        if len(first) == FIRST and len(set(first)) == 1:
+            begins = f"the first {FIRST} requests of the kind {kind} all failed"
+            raise EndpointError(self._message(begins, Counter(first), fault, key))
 
     def _fault(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> _Fault | None:
         """A completion about sub-tasks may well bring none; one of examples has to hold a readable example."""
         outcome = stored.outcome
         if isinstance(outcome, Failure):
-            return _Fault(outcome.kind, outcome.detail)
+            return _failed(outcome, self._cures.of_overflow(request.kind))
         kind = KINDS[request.kind]
         if kind.brings != "examples" or not any(_is_unreadable(event) for event in events):
             return None
@@ -73,18 +89,30 @@ class Breaker:
         if not all(isinstance(item, Unreadable) for item in items):
             return None
         reason = next(item.reason for item in items if isinstance(item, Unreadable))
-        return _Fault(reason, f"{outcome.endpoint} said {_shortened(outcome.text)!r}")
+        cure = "Does the model follow the format, and the server its chat template? See answer_format"
+        if reason == "truncated":
+            cure = self._cures.of_cut(request.kind, outcome)
+        return _Fault(reason, f"{outcome.endpoint} said {_shortened(outcome.text)!r}", cure)
 
-    def _message(self, reasons: Counter[str], latest: _Fault, key: str) -> str:
+    def _message(self, begins: str, reasons: Counter[str], latest: _Fault, key: str) -> str:
         most_often, times = reasons.most_common(1)[0]
-        advice = _ADVICE.get(most_often, "Look at the server's log")
+        recent = (fault for fault in self._recent if fault is not None and fault.reason == most_often)
+        fault = next(recent, latest)
+        again = f"; {RETRY_FAILED} asks again what failed" if fault.retry else ""
         return (
-            f"{reasons.total()} of the last {JUDGED} requests failed or brought nothing readable, most often "
-            f"{most_often} ({times}). The latest ({latest.reason}): {_shortened(latest.detail)}. Prompt and completion "
-            f"are shown by explore-async show {self._path} {key}. {advice}. The same command goes on from here"
-            f"{_ADVICE_ON_FAILURES if most_often in _FAILURES else ''}; --fresh starts over and sets this run aside; "
+            f"{begins}, most often {most_often} ({times}). The latest ({latest.reason}): {_shortened(latest.detail)}. "
+            f"Prompt and completion are shown by explore-async show {self._path} {key}. {fault.cure}. The same command "
+            f"goes on from here{again}; --fresh starts over and sets this run aside; "
             "--set operation.failure_rate=1 goes on regardless"
         )
+
+
+def _failed(failure: Failure, cure_of_overflow: str) -> _Fault:
+    if failure.kind == "context_overflow":
+        return _Fault(failure.kind, failure.detail, cure_of_overflow)
+    words = "The server's words say what it rejects: change that, in the recipe or at the server"
+    cure = "Look at the server's log" if failure.kind == "repeated" else words
+    return _Fault(failure.kind, failure.detail, cure, retry=True)
 
 
 def _is_unreadable(event: Event) -> bool:

@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import Event, Request
+from explore_async.exploration.values import Event, Failure, Request
 from explore_async.running.backend import Backend
 from explore_async.running.checkpointing import CheckpointWriter, StartingPoint
 from explore_async.running.circuit_breaker import Breaker
+from explore_async.running.cures import Cures
 from explore_async.running.driver import RunStopped, StoredOutcome, drive
 from explore_async.running.live import LiveFile
 from explore_async.running.observer import Observer
@@ -69,7 +70,8 @@ class Run:
         self._places = [directory.check_place, self._records.check_places]
         self._checkpoints: CheckpointWriter | None = None
         self._live = LiveFile(directory.live)
-        self._breaker = Breaker(operation.failure_rate, recipe.answer_format, directory.path, meaning=recipe.meaning)
+        self._overflow_told = False
+        self._breaker = Breaker(operation.failure_rate, recipe, directory.path)
 
     async def to_end(self) -> RunResult:
         """Drives the run to its end, and leaves its files closed and complete up to the last commit."""
@@ -156,7 +158,16 @@ class Run:
         self._tally.commit(request, stored.outcome, events)
         self._records.write(events, stored.key)
         self._observer.committed(events)
+        if stored.new and isinstance(stored.outcome, Failure):
+            self._tell_first(request, stored.outcome)
         self._breaker.note(request, stored, events)
+
+    def _tell_first(self, request: Request, failure: Failure) -> None:
+        """Tells at once what helps against requests that do not fit, while few are refused."""
+        if failure.kind == "context_overflow" and not self._overflow_told:
+            self._overflow_told = True
+            cure = Cures(self._recipe).of_overflow(request.kind)
+            self._observer.phase(f"a request of the kind {request.kind} is refused: {failure.detail}. {cure}")
 
     async def _keep_tree(self) -> None:
         """Writes the tree so far, for a user who looks. Not in a replay, when a fuller tree is on the disk already."""

@@ -182,22 +182,43 @@ class Filters(Settings):
     banned_words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
-class Sampling(Settings):
-    """Sampling parameters of the requests of one stage."""
+def _is_none(value: object) -> bool:
+    """For a field that recipes of earlier versions do not have: where it is None, it changes neither them nor their
+    digests.
+    """
+    return value is None
 
-    temperature: Annotated[float, Field(ge=0, le=5)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Annotated[int, Field(ge=1)] = 1024
+
+class Sampling(Settings):
+    """Sampling parameters of the requests of one stage. What is None is not sent: some servers refuse a field."""
+
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
+    max_tokens: Annotated[int, Field(ge=1)] | None = 1024
+    max_completion_tokens: Annotated[int | None, Field(ge=1, exclude_if=_is_none)] = None
+    """Sent instead of `max_tokens` where it is given: some servers know only this name of the limit."""
     stop: tuple[str, ...] = ()
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of a completion; None leaves it to the server."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def limited(self, tokens: int) -> Self:
+        """The same with this limit."""
+        name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        return self.model_copy(update={name: tokens})
 
     def body(self) -> dict[str, Any]:
         """The fields as the chat completions format has them."""
         fields: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
+            "max_tokens": self.max_tokens if self.max_completion_tokens is None else None,
+            "max_completion_tokens": self.max_completion_tokens,
+            "stop": list(self.stop) or None,
         }
-        return {**fields, "stop": list(self.stop)} if self.stop else fields
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Samplings(Settings):
@@ -213,8 +234,8 @@ class RecipeFields(Settings):
     name: Annotated[str, Field(pattern=r"^[^/\x00.][^/\x00]*$", max_length=100)] = "run"
     """Also that of the run directory below runs/, so without a slash and not beginning with a dot."""
     description: str = ""
-    seed: int = 0
-    """Another seed, another dataset."""
+    seed: int | None = 0
+    """Another seed, another dataset. null: drawn as always, and no seed is sent, for servers that refuse one."""
     model: str | None = None
     """The logical model; None takes the one that the endpoints serve at the first start."""
     models: dict[Kind, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)

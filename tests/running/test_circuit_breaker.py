@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import orjson
@@ -16,8 +19,8 @@ from support.scripted import Driven, answer, recipe
 from support.server_faults import Disturbed
 
 from explore_async.errors import EndpointError
-from explore_async.exploration.values import ChatRequest, Event, Failure, Outcome, Request
-from explore_async.running.circuit_breaker import JUDGED, Breaker
+from explore_async.exploration.values import ChatRequest, Completion, Event, Failure, Outcome, Request
+from explore_async.running.circuit_breaker import FIRST, JUDGED, Breaker
 from explore_async.running.driver import StoredOutcome
 
 pytestmark = pytest.mark.timeout(180)
@@ -31,7 +34,7 @@ class Guarded(Driven):
     def __init__(self, share: float, bad, new=lambda _: True, **changes: object) -> None:
         self.bad, self.new = bad, new
         super().__init__(recipe(**{"targets": {"examples": 3000}, "generation": PATIENT, **changes}), self.said)
-        self.breaker = Breaker(share, "json", Path("runs/x"))
+        self.breaker = Breaker(share, self.recipe, Path("runs/x"))
 
     def said(self, chat_request: ChatRequest, request: Request) -> Outcome:
         good = answer(chat_request, request)
@@ -89,6 +92,67 @@ def test_it_can_be_switched_off_and_a_replay_never_trips_it(changes: dict) -> No
     )
     guarded.run()
     assert len(guarded.commits) > JUDGED
+
+
+def test_the_first_refusals_of_a_kind_end_it_with_the_cure() -> None:
+    """Where nothing of a kind is served, ten requests of it are enough, among as many good ones of another kind; one
+    completion of the kind, or another reason, and the rule of the latest 200 holds.
+    """
+
+    def guarded(outcome: Callable[[int], Outcome | None], share: float = 0.9) -> Guarded:
+        numbers = count()
+
+        def said(chat_request: ChatRequest, request: Request) -> Outcome:
+            good = answer(chat_request, request)
+            return good if request.kind != "generate" else outcome(next(numbers)) or good
+
+        sampling = {"generation": {"max_tokens": 4096}}
+        run = Guarded(share, lambda _: False, sampling=sampling, generation={"per_request": 3, "exhausted_after": 100})
+        run.outcome = said
+        return run
+
+    overflow = Failure("context_overflow", "http://h/v1 answered 400: maximum context length is 4096", 1)
+    run = guarded(lambda _: overflow)
+    with pytest.raises(EndpointError, match=r"lower sampling\.generation\.max_tokens \(now 4096\)") as caught:
+        run.run()
+    assert sum(request.kind == "generate" for request in run.commits) == FIRST
+    assert "maximum context length is 4096" in str(caught.value)
+    assert "asks again what failed" not in str(caught.value)
+    rejected = guarded(lambda _: Failure("rejected", "no", 1))
+    with pytest.raises(
+        EndpointError, match=r"the first 10 requests of the kind generate.*retry_failed=true asks again"
+    ):
+        rejected.run()
+    for outcome, share in (
+        (lambda number: None if number == 3 else overflow, 0.9),
+        (lambda number: overflow if number % 2 else Failure("repeated", "no", 5), 0.9),
+        (lambda _: overflow, 1.0),
+    ):
+        run = guarded(outcome, share)
+        with suppress(EndpointError):
+            run.run()
+        assert sum(request.kind == "generate" for request in run.commits) > JUDGED / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "cure"),
+    [
+        ('{"examples": [{"instruction": "Say wh', 900, r"raise sampling\.generation\.max_tokens \(now 900\)"),
+        ('{"examples": [{"instruction": "Say wh', 300, "serve the model with a longer context"),
+        ("", 900, "The model thinks until its limit.*enable_thinking"),
+    ],
+)
+def test_the_advice_on_cut_completions_can_help(text: str, tokens: int, cure: str) -> None:
+    """A completion that ends at the limit needs a higher one; one that ends before it, a longer context; one without a
+    text, less thinking.
+    """
+    sampling = {"generation": {"max_tokens": 900}}
+    run = Guarded(0.5, lambda _: False, sampling=sampling, generation=PATIENT)
+    run.outcome = lambda chat_request, request: (
+        Completion(text, "length", 10, tokens) if request.kind == "generate" else answer(chat_request, request)
+    )
+    with pytest.raises(EndpointError, match=cure):
+        run.run()
 
 
 def test_poor_answers_do_not_trip_it() -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
-from support.cli import check_counts, derived
-from support.misbehaving import Behaviour, answer
-from support.ordeals import SLACK_S, STOP_S, fails, interrupted, run_to_end, undisturbed
-from support.server_faults import FAULTS, ODDITIES, Disturbed
+from support.cli import check_counts, derived, explore
+from support.misbehaving import Behaviour, MisbehavingServer, answer, error, sensible
+from support.ordeals import SLACK_S, STOP_S, command, fails, interrupted, run_to_end, undisturbed
+from support.server_faults import FAULTS, ODDITIES, Disturbed, is_probe
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -87,6 +89,36 @@ async def test_a_fault_for_ever_ends_the_run(tmp_path: Path, whole: dict[str, by
     async with Disturbed(lambda *_: []) as server:
         assert (await run_to_end(tmp_path, server.url)).code == 0
     assert derived(tmp_path / "run") == whole
+
+
+CONTEXT = [{"id": "m", "owned_by": "vllm", "max_model_len": 4096}]
+
+
+async def test_a_run_that_cannot_fit_ends_before_it_costs_anything(tmp_path: Path) -> None:
+    """The server tells its context: the run is refused with both numbers, and leaves no directory that another config would
+    have to take over. It tells nothing: the first refusals end the run, with the same cure, and what it advises helps.
+    """
+    tells = Behaviour(body=orjson.dumps({"data": CONTEXT}))
+    usage = {"prompt_tokens": 300, "completion_tokens": 1}
+
+    def refuses(body: dict[str, Any], _: int) -> Behaviour:
+        if body.get("max_tokens", 4096) > 3500:
+            return error(400, "prompt and max_tokens are beyond the maximum context length")
+        return Behaviour(body=answer("{}" if is_probe(body) else sensible(body), usage=usage))
+
+    async with MisbehavingServer(refuses, catalogue=lambda *_: tells) as server:
+        refused = await explore(*command(tmp_path, server.url))
+    assert refused.code == 6, refused.stderr
+    for word in ("4096 tokens", "need 4396", "sampling.generation.max_tokens", server.url):
+        assert word in refused.json["error"]
+    assert not (tmp_path / "run" / "config.json").exists()
+    async with MisbehavingServer(refuses) as server:
+        ended = await explore(*command(tmp_path, server.url))
+        assert ended.code == 6, ended.stderr
+        assert "lower sampling.generation.max_tokens (now 4096)" in ended.json["error"]
+        assert sum("examples" in str(body) for body in server.bodies) < 50
+        lower = ("--adopt", "--set", "sampling.generation.max_tokens=2000")
+        assert (await explore(*command(tmp_path, server.url, *lower))).code == 0
 
 
 @pytest.mark.parametrize("state", ["connecting", "asked after", "hanging", "429 for ten years"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 import yaml
 
 from explore_async.config import load as config
 from explore_async.errors import ConfigError
 from explore_async.exploration.prompts import PromptBook
+from explore_async.settings.recipe import Recipe
 from explore_async.settings.run_settings import RunSettings
 
 
@@ -34,6 +36,38 @@ def test_the_papers_settings(name: str) -> None:
 
 
 BASE = {"domains": [{"name": "a"}], "targets": {"examples": 5}}
+
+
+@pytest.mark.parametrize(
+    ("sampling", "sent"),
+    [
+        ({}, {"temperature": 1.0, "top_p": 1.0, "max_tokens": 1024}),
+        ({"temperature": None, "top_p": None}, {"max_tokens": 1024}),
+        ({"max_tokens": None, "stop": ["\n"]}, {"temperature": 1.0, "top_p": 1.0, "stop": ["\n"]}),
+        ({"max_completion_tokens": 9}, {"temperature": 1.0, "top_p": 1.0, "max_completion_tokens": 9}),
+        ({"max_tokens": 7, "max_completion_tokens": None, "top_p": None}, {"temperature": 1.0, "max_tokens": 7}),
+    ],
+)
+def test_what_is_null_is_left_out(sampling: dict, sent: dict) -> None:
+    """The body has the values that are given, and one name for the limit. A recipe that is written down loads as it was,
+    and only one that has the new name is another than before.
+    """
+    recipe = RunSettings.model_validate({**BASE, "sampling": {"generation": sampling}}).resolved(model="m", slots=1)
+    assert recipe.sampling.generation.body() == sent
+    assert recipe.sampling.generation.limit == sent.get("max_tokens", sent.get("max_completion_tokens"))
+    document = orjson.loads(orjson.dumps(recipe.model_dump(mode="json")))
+    assert Recipe.model_validate(document) == recipe
+    assert ("max_completion_tokens" in document["sampling"]["generation"]) == ("max_completion_tokens" in sent)
+
+
+def test_without_a_seed_the_run_draws_as_ever_and_sends_none() -> None:
+    """`seed: null` is a recipe like any other; its requests are told apart by numbers that no server sees."""
+    recipe = RunSettings.model_validate({**BASE, "seed": None}).resolved(model="m", slots=1)
+    assert Recipe.model_validate(orjson.loads(orjson.dumps(recipe.model_dump(mode="json")))) == recipe
+    assert not any(form.request.sends_seed for form in PromptBook(recipe).forms())
+    again = RunSettings.model_validate(BASE).resolved(model="m", slots=1)
+    assert all(form.request.sends_seed for form in PromptBook(again).forms())
+    assert recipe.digest != again.digest
 
 
 @pytest.mark.parametrize(

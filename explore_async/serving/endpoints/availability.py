@@ -10,11 +10,19 @@ import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
 
-from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable, RateLimited, RequestRejected
-from explore_async.exploration.values import ChatRequest
-from explore_async.serving.endpoints.compatibility import PROBE_TIMEOUT_S, check_compatibility
+from explore_async.errors import (
+    ConfigError,
+    ConnectionFailed,
+    EndpointError,
+    EndpointUnavailable,
+    RateLimited,
+    RequestRejected,
+)
+from explore_async.exploration.values import Form
+from explore_async.serving.endpoints.compatibility import PROBE_TIMEOUT_S, AnswersNothing, check_compatibility
 from explore_async.serving.endpoints.credentials import key_advice
 from explore_async.serving.endpoints.endpoint import Endpoint
+from explore_async.serving.endpoints.faults import cure_of
 from explore_async.serving.endpoints.slot_queue import SlotQueue
 from explore_async.serving.endpoints.wire import ServedModel
 from explore_async.settings.operation import Retries
@@ -22,6 +30,8 @@ from explore_async.settings.operation import Retries
 CONNECT_PATIENCE_S = 3.0
 _CONNECT_PAUSE_S = 0.5
 _NAMES_SHOWN = 20
+_BARREN_TRIPS = 3
+"""An endpoint may come back so often without a completion in between."""
 PRIORITY_ENGINES = {"vllm", "simulator"}
 """Engines (`owned_by` in /models) that support the field `priority`; others may reject a body with it."""
 
@@ -31,7 +41,7 @@ _NO_CATALOGUE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 
 class Availability:
     """`endpoints` is the pool's own list. `models` are the logical models of the run, empty to take the only model that
-    is served; `connected` holds them after `connect`. `probes` are requests that an endpoint must be able to serve.
+    is served; `connected` holds them after `connect`. An endpoint must be able to serve requests of all `forms`.
     """
 
     def __init__(
@@ -40,7 +50,7 @@ class Availability:
         slots: SlotQueue,
         *,
         models: Sequence[str],
-        probes: Sequence[ChatRequest],
+        forms: Sequence[Form],
         retries: Retries,
         stall_s: float,
     ) -> None:
@@ -48,7 +58,7 @@ class Availability:
         self._endpoints = endpoints
         self._slots = slots
         self._models = tuple(models)
-        self._forms = probes
+        self._forms = forms
         self._retries = retries
         self._stall_s = stall_s
         self._connecting = asyncio.Lock()
@@ -66,7 +76,9 @@ class Availability:
                         self._start_recovery(endpoint)
                     else:
                         admissions.append(self._admit_or_recover(endpoint, catalogue))
-                await asyncio.gather(*admissions)
+                errors = await asyncio.gather(*admissions)
+                if errors and all(isinstance(error, AnswersNothing) for error in errors):
+                    raise EndpointError(str(errors[0]), endpoint=self._endpoints[0].url)
                 self._check_all_served()
                 self.connected = self._models
             return self.connected
@@ -100,12 +112,32 @@ class Availability:
         deadline = loop.time() + CONNECT_PATIENCE_S
         while True:
             try:
-                return await _catalogue(endpoint)
+                return await self._catalogue(endpoint)
             except (EndpointUnavailable, RateLimited) as error:
                 if loop.time() >= deadline:
                     endpoint.note_error(error)
                     return error
             await asyncio.sleep(_CONNECT_PAUSE_S)
+
+    async def _catalogue(self, endpoint: Endpoint) -> list[ServedModel] | None:
+        """Models that it serves, None when it lists none: then the name that the user gave is simply asked for.
+
+        A /models that fails is no more than a missing one where there is such a name, and a check by a request.
+        """
+        is_named = bool(self._forms) if self._models else endpoint.settings.model is not None
+        try:
+            return await endpoint.client.catalogue() or None
+        except ConnectionFailed:
+            raise
+        except (EndpointUnavailable, RateLimited):
+            if is_named:
+                return None
+            raise
+        except RequestRejected as error:
+            if is_named or error.status in _NO_CATALOGUE:
+                return None
+            advice = key_advice(endpoint.settings) if error.status in _KEY_REJECTED else "Check the URL"
+            raise EndpointError(f"{error}. {advice}", endpoint=endpoint.url, status=error.status) from error
 
     def _resolve_models(self, catalogues: Sequence[list[ServedModel] | EndpointError | None]) -> tuple[str, ...]:
         errors = [catalogue for catalogue in catalogues if isinstance(catalogue, EndpointError)]
@@ -124,7 +156,7 @@ class Availability:
                 return (named,)
             if named is not None and len(named) == 1:
                 return tuple(named)
-            if isinstance(catalogue, list) and len(catalogue) == 1:
+            if isinstance(catalogue, list) and len(catalogue) == 1 and not catalogue[0].is_wildcard:
                 return (catalogue[0].name,)
         listed = sorted({model.name for catalogue in catalogues if isinstance(catalogue, list) for model in catalogue})
         if not listed:
@@ -134,22 +166,29 @@ class Availability:
             )
         raise EndpointError(f"Name a model with --model; the endpoints serve {shorten_list(listed)}")
 
-    async def _admit_or_recover(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> None:
+    async def _admit_or_recover(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> EndpointError | None:
+        """The error that makes it count as out, None when it is admitted."""
         try:
             await self._admit(endpoint, catalogue)
         except (EndpointUnavailable, RateLimited) as error:
             endpoint.note_error(error)
             self._start_recovery(endpoint)
+            return error
+        return None
 
     async def _admit(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> None:
         """Lets the endpoint get requests. Raises EndpointError when it does not serve what the run needs."""
         endpoint.served = self._served_of(endpoint, catalogue)
         if catalogue is not None:
-            owners = {model.owner for model in catalogue if model.name in endpoint.served.values()}
-            endpoint.supports_priority = owners <= PRIORITY_ENGINES
-        for probe in self._forms:
-            if endpoint.serves(probe.model):
-                await check_compatibility(endpoint, probe, timeout_s=min(PROBE_TIMEOUT_S, self._stall_s))
+            listed = {model.name: model for model in catalogue}
+            owners = {listed[name].owner for name in endpoint.served.values() if name in listed}
+            endpoint.supports_priority = bool(owners) and owners <= PRIORITY_ENGINES
+            contexts = {model: listed[name].context_tokens for model, name in endpoint.served.items() if name in listed}
+            endpoint.context_tokens = {model: tokens for model, tokens in contexts.items() if tokens is not None}
+        for form in self._forms:
+            if endpoint.serves(form.request.model):
+                timeout_s = min(PROBE_TIMEOUT_S, self._stall_s)
+                await check_compatibility(endpoint, form, self._retries, timeout_s=timeout_s)
         endpoint.mark_healthy(asyncio.get_running_loop().time())
 
     def _served_of(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> dict[str, str]:
@@ -163,8 +202,11 @@ class Availability:
                 )
             named = {self._models[0]: named}
         wanted = {model: (named or {}).get(model, model) for model in self._models if named is None or model in named}
-        listed = wanted.values() if catalogue is None else {model.name for model in catalogue}
-        served = {model: name for model, name in wanted.items() if name in listed}
+        served = {
+            model: name
+            for model, name in wanted.items()
+            if catalogue is None or any(entry.covers(name) for entry in catalogue)
+        }
         if not served or (named is not None and len(served) < len(wanted)):
             if named is not None and not wanted:
                 raise EndpointError(
@@ -173,7 +215,7 @@ class Availability:
                     endpoint=endpoint.url,
                 )
             missing = ", ".join(repr(name) for name in (wanted or named or {}).values() if name not in served.values())
-            names = shorten_list(sorted(listed)) or "nothing"
+            names = shorten_list(sorted(entry.name for entry in catalogue or ())) or "nothing"
             raise EndpointError(
                 f"{endpoint.url} does not serve {missing}; it serves {names}. "
                 "Name a model of this list with --model, or as this endpoint's `model`",
@@ -202,8 +244,9 @@ class Availability:
                 await asyncio.sleep(endpoint.cool_down_s(self._retries))
             at_once = False
             try:
-                catalogue = await _catalogue(endpoint)
+                catalogue = await self._catalogue(endpoint)
                 await self._admit(endpoint, catalogue)
+                self._check_answers(endpoint)
             except (EndpointUnavailable, RateLimited) as error:
                 endpoint.note_error(error)
             except (EndpointError, ConfigError) as error:
@@ -214,6 +257,17 @@ class Availability:
                 return
             else:
                 return
+
+    def _check_answers(self, endpoint: Endpoint) -> None:
+        """Raises EndpointError where the check passes again and again, and no request of the run ever does."""
+        if self._forms and endpoint.barren_trips >= _BARREN_TRIPS and endpoint.lasting_fault is not None:
+            fault = endpoint.lasting_fault
+            raise EndpointError(
+                f"{fault}. So it answers all requests of the run, though not the small one that checks it. "
+                f"{cure_of(fault)}",
+                endpoint=endpoint.url,
+                status=fault.status,
+            )
 
     def _end_recovery(self, recovery: asyncio.Task[None]) -> None:
         self._recoveries.discard(recovery)
@@ -229,15 +283,3 @@ def shorten_list(names: Sequence[str]) -> str:
     """The first names and the number of the others: gateways serve hundreds."""
     shown = ", ".join(names[:_NAMES_SHOWN])
     return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
-
-
-async def _catalogue(endpoint: Endpoint) -> list[ServedModel] | None:
-    try:
-        return await endpoint.client.catalogue()
-    except RequestRejected as error:
-        if error.status in _NO_CATALOGUE:
-            return None
-        advice = "Check the URL"
-        if error.status in _KEY_REJECTED:
-            advice = key_advice(endpoint.settings)
-        raise EndpointError(f"{error}. {advice}", endpoint=endpoint.url, status=error.status) from error

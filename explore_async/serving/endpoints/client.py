@@ -20,10 +20,12 @@ import orjson
 
 from explore_async.errors import (
     AttemptTimedOut,
+    CacheFull,
     ConnectionFailed,
     ContextOverflow,
     EndpointError,
     EndpointUnavailable,
+    NoText,
     RateLimited,
     RequestRejected,
 )
@@ -37,13 +39,23 @@ from explore_async.settings.operation import EndpointSettings
 MAX_BODY_BYTES = 16 * 2**20
 """A body larger than this, after decompression, is nonsense (or a bomb)."""
 READ_BUFFER_BYTES = 2 * 2**20  # aiohttp's 64 KiB made vLLM's own benchmark ten times slower on long completions
-CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 60.0
+"""For a connection: where a thousand are made at once, a server's backlog is full, and the system tries again after 1,
+3, 7, 15 and 31 s.
+"""
+PAGE_TIMEOUT_S = 10.0
+"""For /models and /metrics."""
 EXCERPT_CHARACTERS = 300
 
 _PATIENCE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 _FINAL = range(300, 500)
 """Statuses that no retry changes."""
 _KEY_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+_INSTEAD: dict[wire.Absence, str] = {
+    "thoughts": "thoughts",
+    "tool calls": "tool calls",
+    "event stream": "a stream of events, though none was asked for,",
+}
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -97,7 +109,7 @@ class EndpointClient:
 
     async def catalogue(self) -> list[wire.ServedModel]:
         """Models that GET /models lists. Raises RequestRejected with status 404 or 405 where there is no such page."""
-        document, _ = await self._exchange("GET", "/models", None, timeout_s=CONNECT_TIMEOUT_S)
+        document, _ = await self._exchange("GET", "/models", None, timeout_s=PAGE_TIMEOUT_S)
         catalogue = wire.read_catalogue(document)
         if catalogue is None:
             raise EndpointUnavailable(
@@ -109,7 +121,7 @@ class EndpointClient:
         """The engine's /metrics page, beside /v1; None when there is no page that is understood."""
         root = re.sub(r"/v\d+\w*$", "", self.url)
         try:
-            _, page = await self._send("GET", f"{root}/metrics", None, timeout_s=CONNECT_TIMEOUT_S)
+            _, page = await self._send("GET", f"{root}/metrics", None, timeout_s=PAGE_TIMEOUT_S)
         except RequestRejected:
             return None
         return read_metrics(page.decode(errors="replace"))
@@ -119,7 +131,8 @@ class EndpointClient:
     ) -> Completion:
         """One attempt. `served_model` is this endpoint's name for the model; `timeout_s`, if given, covers all of it.
 
-        A 200 without a text raises EndpointUnavailable, since a retry may help; an empty text is a completion.
+        A 200 without a text raises EndpointUnavailable (NoText where what is there instead is known), since a retry may
+        help; an empty text is a completion.
         """
         body = wire.chat_body(request, served_model, priority)
         started = time.perf_counter()
@@ -127,8 +140,7 @@ class EndpointClient:
         latency_s = time.perf_counter() - started
         completion = wire.read_completion(document, served_model=served_model, endpoint=self.url, latency_s=latency_s)
         if completion is None:
-            message = f"{self.url} answered 200 without a text: {self.excerpt(raw)}"
-            raise EndpointUnavailable(message, endpoint=self.url, status=200)
+            raise self._no_text(wire.absence(document), raw)
         return completion
 
     async def stream(self, body: bytes, *, timeout_s: float) -> AsyncGenerator[bytes]:
@@ -156,9 +168,19 @@ class EndpointClient:
         try:
             return wire.read_json(raw), raw
         except orjson.JSONDecodeError:
+            if wire.is_event_stream(raw):
+                raise self._no_text("event stream", raw) from None
             raise EndpointUnavailable(
                 f"{self.url} answered {status} without JSON: {self.excerpt(raw)}", endpoint=self.url, status=status
             ) from None
+
+    def _no_text(self, instead: wire.Absence | None, raw: bytes) -> EndpointError:
+        if instead is not None:
+            message = f"{self.url} answered 200 with {_INSTEAD[instead]} instead of a text: {self.excerpt(raw)}"
+            return NoText(message, instead=instead, endpoint=self.url, status=200)
+        message = f"{self.url} answered 200 without a text: {self.excerpt(raw)}"
+        kind = ContextOverflow if wire.is_overflow(raw) else EndpointUnavailable  # gateways say errors with a 200, too
+        return kind(message, endpoint=self.url, status=200)
 
     async def _send(self, method: str, url: str, body: bytes | None, *, timeout_s: float | None) -> tuple[int, bytes]:
         """Status and body of a 200; all else is raised as an error of ours."""
@@ -210,18 +232,19 @@ class EndpointClient:
         message = f"{self.url} answered {status}: {self.excerpt(raw) or 'nothing'}"
         if location := headers.get("Location"):
             message += f" (it points to {self.excerpt(location.encode(errors='replace'))})"
+        if status >= HTTPStatus.BAD_REQUEST and status not in _KEY_REJECTED and wire.is_overflow(raw):
+            return ContextOverflow(message, endpoint=self.url, status=status)
         retry_after = wire.retry_after(headers.get("Retry-After"))
         if status == HTTPStatus.TOO_MANY_REQUESTS or (
             status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
         ):
             return RateLimited(message, endpoint=self.url, status=status, retry_after=retry_after)
         if status not in _FINAL or status in _PATIENCE:
-            return EndpointUnavailable(message, endpoint=self.url, status=status)
+            kind = CacheFull if wire.is_full_cache(raw) else EndpointUnavailable
+            return kind(message, endpoint=self.url, status=status)
         if status in _KEY_REJECTED:
             which = "the key was rejected" if "Authorization" in self._headers else "no key was sent"
             message = f"{self.url} answered {status}, {which}: {self.excerpt(raw)}"
-        elif status == HTTPStatus.BAD_REQUEST and wire.is_overflow(raw):
-            return ContextOverflow(message, endpoint=self.url, status=status)
         return RequestRejected(message, endpoint=self.url, status=status)
 
     def excerpt(self, raw: bytes) -> str:

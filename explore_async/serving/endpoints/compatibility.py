@@ -1,57 +1,209 @@
 """Check that an endpoint can serve requests of the recipe's form, before it gets a request of the run.
 
 Answer format, roles of the messages and extra fields of the body are part of the data's identity. An endpoint that
-cannot serve them is excluded; the requests are not adapted to it.
+cannot serve them is excluded; the requests are not adapted to it. A fault that comes now and then is no reason to
+exclude it: only a fault of every attempt is.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
 from http import HTTPStatus
 
-from explore_async.errors import EndpointError, EndpointUnavailable, RequestRejected
+from explore_async.errors import (
+    AttemptTimedOut,
+    ContextOverflow,
+    EndpointError,
+    EndpointUnavailable,
+    NoText,
+    RequestRejected,
+)
 from explore_async.exploration.parsing import without_reasoning
-from explore_async.exploration.values import ChatRequest
+from explore_async.exploration.values import ChatRequest, Completion, Form
 from explore_async.serving.endpoints.credentials import key_advice
 from explore_async.serving.endpoints.endpoint import Endpoint
-from explore_async.serving.endpoints.faults import fatal_error, rejects_every_request
+from explore_async.serving.endpoints.faults import cure_of, fatal_error, may_last, rejects_every_request
+from explore_async.settings.operation import Retries
 
 PROBE_TIMEOUT_S = 120.0
+_PROBE_TOKENS = 8
+_TRIES = 3
 _KEY_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _EXCERPT = 60
+_MOST_TEMPLATE_TOKENS = 100
+"""That a chat template may add to a message. A message itself has at most as many tokens as bytes."""
+_ADVISED_SHARE = 0.75
+"""Of the room that the first prompts leave: later ones show examples and sub-tasks."""
 
 
-async def check_compatibility(endpoint: Endpoint, probe: ChatRequest, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
-    """`probe` is a small request in the form of the run's requests. A model may think before it writes its text.
+class AnswersNothing(EndpointUnavailable):
+    """The endpoint answers 500 to the plainest request as well: the form of the run's requests is not the cause."""
 
-    Raises EndpointError when the endpoint cannot serve it; EndpointUnavailable or RateLimited when the endpoint does
-    not answer now.
+
+async def check_compatibility(
+    endpoint: Endpoint, form: Form, retries: Retries, *, timeout_s: float = PROBE_TIMEOUT_S
+) -> None:
+    """Sends small requests in the form of the run's requests, and compares the context with what these need.
+
+    Raises EndpointError when the endpoint cannot serve them, with the reason and what to change; EndpointUnavailable or
+    RateLimited when the endpoint does not answer now.
     """
-    try:
-        completion = await endpoint.client.ask(probe, served_model=endpoint.name_of(probe.model), timeout_s=timeout_s)
-    except EndpointUnavailable as error:
-        if error.status == HTTPStatus.OK:
-            return  # no text yet: the model thinks
-        raise
-    except RequestRejected as error:
-        if error.status in _KEY_REJECTED:
-            raise EndpointError(
-                f"{error}. {key_advice(endpoint.settings)}", endpoint=endpoint.url, status=error.status
-            ) from error
-        if rejects_every_request(error):
-            raise fatal_error(error) from error
-        raise EndpointError(
-            f"{endpoint.url} rejects requests in the form of this recipe ({_describe(probe)}): {error}. "
-            f"Change the recipe, or leave this endpoint out",
-            endpoint=endpoint.url,
-            status=error.status,
-        ) from error
-    text = without_reasoning(completion.text).lstrip()
-    if probe.answer_schema is not None and text and not text.startswith("{"):
-        raise EndpointError(
-            f"{endpoint.url} accepts a JSON schema but does not follow it: its text should be an object and begins "
-            f"with {text[:_EXCERPT]!r}. Set answer_format: text, or leave this endpoint out",
-            endpoint=endpoint.url,
+    await _Check(endpoint, form, retries, timeout_s).run()
+
+
+class _Check:
+    def __init__(self, endpoint: Endpoint, form: Form, retries: Retries, timeout_s: float) -> None:
+        self._endpoint = endpoint
+        self._url = endpoint.url
+        self._form = form
+        self._request = form.request
+        self._limit_name = (
+            f"sampling.{form.sampling}."
+            f"{'max_completion_tokens' if 'max_completion_tokens' in form.request.sampling else 'max_tokens'}"
         )
+        self._retries = retries
+        self._timeout_s = timeout_s
+
+    async def run(self) -> None:
+        short = tuple({**message, "content": "Say yes."} for message in self._request.messages)
+        probe = replace(self._request, messages=short)
+        completion = await self._answer(probe.limited(_PROBE_TOKENS))
+        await self._check_context()
+        if _is_thought(completion):
+            completion = await self._after_thinking(probe)
+        text = without_reasoning(completion.text).lstrip()
+        if probe.answer_schema is not None and text and not text.startswith("{"):
+            raise self._error(
+                f"{self._url} accepts a JSON schema but does not follow it: its text should be an object and begins "
+                f"with {text[:_EXCERPT]!r}. Set answer_format: text, or leave this endpoint out"
+            )
+
+    async def _check_context(self) -> None:
+        """Compares the context, where the endpoint tells it, with the longest of the run's first prompts and the limit
+        of its completion. The tokens of that prompt are counted by the endpoint, where there is doubt that it fits.
+        """
+        context, limit = self._endpoint.context_tokens.get(self._request.model), self._request.limit
+        if context is None or limit is None or _most_tokens(self._request) + limit <= context:
+            return
+        try:
+            prompt = (await self._ask(self._request.limited(1))).prompt_tokens
+        except ContextOverflow:
+            prompt = context
+        except RequestRejected as error:
+            raise self._refusal(error) from error
+        except NoText:
+            prompt = 0
+        prompt = prompt or sum(len(message["content"]) for message in self._request.messages) // 4
+        if prompt + limit <= context:
+            return
+        longer = "serve the model with a longer context (vLLM: --max-model-len)"
+        room = int(_ADVISED_SHARE * (context - prompt))
+        cure = f"Lower {self._limit_name} to {room} or less, or {longer}" if room > 0 else longer.capitalize()
+        raise self._error(
+            f"{self._url}: the context of {self._endpoint.name_of(self._request.model)!r} is {context} tokens, and "
+            f"the run's requests need {prompt + limit} and more: {prompt} for a first prompt and {limit} for its "
+            f"completion ({self._limit_name}). {cure}"
+        )
+
+    async def _after_thinking(self, probe: ChatRequest) -> Completion:
+        """The completion with the run's own limit, since the model thinks first."""
+        for turn in range(1, _TRIES):
+            try:
+                completion = await self._answer(replace(probe, seed=turn * _TRIES))
+            except AttemptTimedOut:
+                return Completion("", "", 0, 0)  # a slow one; the run's own deadlines will tell
+            if not _is_thought(completion):
+                return completion
+        raise self._error(
+            f"{self._url} reaches the limit of {self._limit_name} ({probe.limit or 'its own'}) while it thinks, even "
+            "about the smallest request, and writes no text. Raise the limit, or have it think less: extra_body: "
+            "{chat_template_kwargs: {enable_thinking: false}} or {thinking_token_budget: 500} with vLLM"
+        )
+
+    async def _answer(self, probe: ChatRequest) -> Completion:
+        """The first completion of several attempts. Raises the reason where there is none."""
+        for attempt in range(_TRIES):
+            try:
+                return await self._ask(replace(probe, seed=probe.seed + attempt))
+            except RequestRejected as error:
+                raise self._refusal(error) from error
+            except EndpointUnavailable as error:
+                if not may_last(error):
+                    raise
+                fault = error
+            if attempt < _TRIES - 1:
+                await asyncio.sleep(min(self._retries.longest_wait_s, self._retries.first_wait_s * 2**attempt))
+        if fault.status == HTTPStatus.OK:
+            raise self._error(f"{fault}. So it answers every request of this run's form. {cure_of(fault)}") from fault
+        raise await self._cause(probe, fault) from fault
+
+    def _refusal(self, error: RequestRejected) -> EndpointError:
+        if error.status in _KEY_REJECTED:
+            return self._error(f"{error}. {key_advice(self._endpoint.settings)}", error.status)
+        if rejects_every_request(error):
+            return fatal_error(error)
+        if isinstance(error, ContextOverflow):
+            cure = f"Lower {self._limit_name} ({self._request.limit}), or serve the model with a longer context"
+            return self._error(f"{error}. {cure}", error.status)
+        return self._error(
+            f"{self._url} rejects requests in the form of this recipe ({_describe(self._request)}): {error}. "
+            f"Change the recipe, or leave this endpoint out",
+            error.status,
+        )
+
+    async def _cause(self, probe: ChatRequest, fault: EndpointUnavailable) -> EndpointError:
+        """The part of the form that the endpoint answers with 500, found by leaving out one after another."""
+        said = f"{fault}. So it answers every request of this run's form ({_describe(probe)})"
+        plain = ChatRequest(probe.model, probe.messages[-1:], {}, 0, sends_seed=False)
+        if not await self._serves(plain):
+            message = f"{said}, and a plain request as well: look at the server's log"
+            return AnswersNothing(message, endpoint=self._url, status=fault.status)
+        for part, without, cure in _parts(probe):
+            if await self._serves(without):
+                return self._error(f"{said}, but not without {part}. {cure}, or leave this endpoint out", fault.status)
+        return self._error(f"{said}, and serves a plain one. Change the recipe, or leave it out", fault.status)
+
+    async def _serves(self, probe: ChatRequest) -> bool:
+        try:
+            await self._ask(probe)
+        except (EndpointUnavailable, RequestRejected):
+            return False
+        return True
+
+    async def _ask(self, probe: ChatRequest) -> Completion:
+        served_model = self._endpoint.name_of(probe.model)
+        return await self._endpoint.client.ask(probe, served_model=served_model, timeout_s=self._timeout_s)
+
+    def _error(self, message: str, status: int | None = None) -> EndpointError:
+        return EndpointError(message, endpoint=self._url, status=status)
+
+
+def _is_thought(completion: Completion) -> bool:
+    """True for a completion that reached its limit before there was a text."""
+    return completion.finish_reason == "length" and not without_reasoning(completion.text).strip()
+
+
+def _most_tokens(request: ChatRequest) -> int:
+    return sum(len(message["content"].encode()) + _MOST_TEMPLATE_TOKENS for message in request.messages)
+
+
+def _parts(probe: ChatRequest) -> Iterator[tuple[str, ChatRequest, str]]:
+    """Parts of the form with their name, the request without the part, and the setting that leaves it out."""
+    if probe.answer_schema is not None:
+        yield "the JSON schema", replace(probe, answer_schema=None), "Set answer_format: text"
+    for name in probe.extra_body:
+        body = {other: value for other, value in probe.extra_body.items() if other != name}
+        yield f"{name!r} of extra_body", replace(probe, extra_body=body), "Leave it out"
+    if len(probe.messages) > 1:
+        roles = replace(probe, messages=probe.messages[-1:])
+        yield "the system message", roles, "Set prompts to a folder with templates that have no [system] part"
+    if probe.sends_seed:
+        yield "the seed", replace(probe, sends_seed=False), "Set seed: null"
+    for name in probe.sampling:
+        left = {other: value for other, value in probe.sampling.items() if other != name}
+        yield f"{name!r} of sampling", replace(probe, sampling=left), "Set it to null"
 
 
 def _describe(probe: ChatRequest) -> str:

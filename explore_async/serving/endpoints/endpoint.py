@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from explore_async.errors import AttemptTimedOut, EndpointError, ExploreError
+from explore_async.errors import AttemptTimedOut, EndpointError, EndpointUnavailable, ExploreError
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints.concurrency import READING_S, AutoLimit, FixedLimit, Limit
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics
@@ -57,6 +57,8 @@ class Endpoint:
     settings: EndpointSettings
     most: int = 1_000_000
     served: dict[str, str] = field(default_factory=dict)
+    context_tokens: dict[str, int] = field(default_factory=dict)
+    """The context of each of these models, where the endpoint tells it."""
     supports_priority: bool = False
     healthy: bool = False
     healthy_since: float = 0.0
@@ -70,6 +72,10 @@ class Endpoint:
     engine_tokens_per_s: float | None = None
     faults_in_a_row: int = 0
     trips: int = 0
+    barren_trips: int = 0
+    """Trips by faults that may last, since a request of the run was answered."""
+    lasting_fault: EndpointUnavailable | None = None
+    """The latest of these faults."""
     tokens_per_s: float | None = None
     excluded: bool = False
     """Out for the whole run: it rejects every request."""
@@ -155,8 +161,7 @@ class Endpoint:
         At the end of a run there may be no other request that shows it. The canary keeps schema and sampling, so that
         a request is not the cause when every request like it fails; when the canary fails too, it proves nothing.
         """
-        sampling = {**request.sampling, "max_tokens": 1}
-        canary = replace(request, messages=({"role": "user", "content": "Say yes."},), sampling=sampling)
+        canary = replace(request, messages=({"role": "user", "content": "Say yes."},)).limited(1)
         await self.rates.wait_for_request()
         try:
             await self.client.ask(canary, served_model=self.name_of(request.model), timeout_s=SHORTEST_DEADLINE_S)
@@ -168,13 +173,13 @@ class Endpoint:
 
     def deadline_s(self, request: ChatRequest, timeouts: int) -> float:
         """Seconds for an attempt: several times a completion of full length here, doubled after each timeout."""
-        tokens = request.sampling.get("max_tokens") or request.sampling.get("max_completion_tokens")
-        expected_s = (tokens or ASSUMED_MAX_TOKENS) / (self.tokens_per_s or ASSUMED_TOKENS_PER_S)
+        expected_s = (request.limit or ASSUMED_MAX_TOKENS) / (self.tokens_per_s or ASSUMED_TOKENS_PER_S)
         return float(max(SHORTEST_DEADLINE_S, DEADLINE_FACTOR * expected_s) * 2.0 ** min(timeouts, LARGEST_EXPONENT))
 
     def _note_answer(self, completion: Completion) -> None:
         now = asyncio.get_running_loop().time()
         self._note_success()
+        self.barren_trips = 0
         self.limit.answered(now, completion.completion_tokens)
         self.rates.spend(completion.prompt_tokens + completion.completion_tokens, now)
         self.prompt_tokens += completion.prompt_tokens
@@ -229,10 +234,14 @@ class Endpoint:
 
     # The circuit breaker.
 
-    def note_fault(self) -> bool:
-        """Counts a fault. Returns True when there were too many in a row."""
+    def note_fault(self, lasting: EndpointUnavailable | None) -> bool:
+        """Counts a fault, `lasting` where it may last. Returns True when there were too many in a row."""
         self.faults_in_a_row += 1
-        return self.faults_in_a_row >= FAULTS_IN_A_ROW
+        is_out = self.faults_in_a_row >= FAULTS_IN_A_ROW
+        if lasting is not None:
+            self.lasting_fault = lasting
+            self.barren_trips += is_out and self.healthy
+        return is_out
 
     def trip(self, attempt_started: float) -> bool:
         """Opens the circuit. Returns True only for the first attempt that fails in an outage."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Final
 
-from explore_async.errors import ContextOverflow, EndpointError, RequestRejected
+from explore_async.errors import CacheFull, ContextOverflow, EndpointError, EndpointUnavailable, NoText, RequestRejected
 from explore_async.exploration.values import Failure
 from explore_async.serving.endpoints.endpoint import Endpoint
 
@@ -21,6 +22,23 @@ _FATAL = {
     HTTPStatus.NOT_FOUND,
     HTTPStatus.METHOD_NOT_ALLOWED,
 }
+
+_CURES: Final = {
+    "thoughts": (
+        "Name the model's reasoning parser when the server is started (vLLM: --reasoning-parser), or switch thinking "
+        "off, with extra_body: {chat_template_kwargs: {enable_thinking: false}} for example; where a JSON schema sends "
+        "the text among the thoughts, set answer_format: text"
+    ),
+    "tool calls": (
+        "Nobody offered it a tool: start the server without a tool parser and without tools of its own "
+        "(vLLM: --tool-call-parser, --enable-auto-tool-choice), or set extra_body: {tool_choice: none}"
+    ),
+    "event stream": (
+        "Set up the gateway so that it does not stream where `stream` is false, or name the server behind it as "
+        "endpoint"
+    ),
+}
+"""What helps against each `instead` of a NoText that lasts."""
 
 
 @dataclass(slots=True)
@@ -63,6 +81,20 @@ def rejects_every_request(error: RequestRejected) -> bool:
     return error.status in _FATAL
 
 
+def may_last(error: EndpointUnavailable) -> bool:
+    """True for a fault that may lie in how the server is set up: a 200 without a text, or 500. Others pass."""
+    return error.status in {HTTPStatus.OK, HTTPStatus.INTERNAL_SERVER_ERROR}
+
+
+def cure_of(error: EndpointUnavailable) -> str:
+    """Advice for a fault that lasts."""
+    if isinstance(error, NoText):
+        return _CURES[error.instead]
+    if error.status == HTTPStatus.OK:
+        return "Is this the URL of an OpenAI-compatible server?"
+    return "Look at the server's log"
+
+
 def fatal_error(error: RequestRejected) -> EndpointError:
     """The error to raise when every other request would be rejected as well."""
     return EndpointError(
@@ -77,6 +109,11 @@ def failure_of(error: RequestRejected, attempts: int) -> Failure:
     if rejects_every_request(error):
         raise fatal_error(error) from error
     return Failure("context_overflow" if isinstance(error, ContextOverflow) else "rejected", str(error), attempts)
+
+
+def repeated_failure(error: EndpointUnavailable, attempts: int) -> Failure:
+    """The Failure of a request that is the cause of its faults."""
+    return Failure("context_overflow" if isinstance(error, CacheFull) else "repeated", str(error), attempts)
 
 
 def check_canary(error: EndpointError | None) -> None:

@@ -28,11 +28,18 @@ from explore_async.errors import (
     RateLimited,
     RequestRejected,
 )
-from explore_async.exploration.values import ChatRequest, Failure, Outcome
+from explore_async.exploration.values import ChatRequest, Failure, Form, Outcome
 from explore_async.serving.endpoints.availability import Availability, shorten_list
 from explore_async.serving.endpoints.concurrency import READING_S
 from explore_async.serving.endpoints.endpoint import Client, Endpoint
-from explore_async.serving.endpoints.faults import FaultHistory, check_canary, failure_of, rejects_every_request
+from explore_async.serving.endpoints.faults import (
+    FaultHistory,
+    check_canary,
+    failure_of,
+    may_last,
+    rejects_every_request,
+    repeated_failure,
+)
 from explore_async.serving.endpoints.slot_queue import SlotQueue
 from explore_async.serving.endpoints.values import PoolStatistics, backoff_s, declared_concurrency, normalise_url
 from explore_async.settings.operation import EndpointSettings, Retries
@@ -56,14 +63,14 @@ class EndpointPool:
         endpoints: Sequence[EndpointSettings],
         *,
         models: Sequence[str] = (),
-        probes: Sequence[ChatRequest] = (),
+        forms: Sequence[Form] = (),
         retries: Retries | None = None,
         stall_s: float = 600.0,
         most_in_flight: int = MOST_IN_FLIGHT,
         open_clients: Callable[[AsyncExitStack], Awaitable[OpenClient]] = _over_http,
     ) -> None:
-        """`models`: the logical models; empty to take the only model that is served. `probes`: small requests that an
-        endpoint must be able to serve before it gets others. `most_in_flight`: requests that may be in flight at the
+        """`models`: the logical models; empty to take the only model that is served. `forms`: of the requests; an
+        endpoint must be able to serve them before it gets any. `most_in_flight`: requests that may be in flight at the
         endpoints with concurrency `auto`, all together. `open_clients` returns the function that opens clients.
         """
         urls = [normalise_url(endpoint.url) for endpoint in endpoints]
@@ -82,7 +89,7 @@ class EndpointPool:
         self._open_client: OpenClient | None = None
         self._slots = SlotQueue(self._endpoints, most_in_flight)
         self._availability = Availability(
-            self._endpoints, self._slots, models=models, probes=probes, retries=self._retries, stall_s=stall_s
+            self._endpoints, self._slots, models=models, forms=forms, retries=self._retries, stall_s=stall_s
         )
         self._stopping = asyncio.Event()
         self._asking = 0
@@ -281,11 +288,12 @@ class EndpointPool:
         if isinstance(error, ConnectionFailed):
             self._availability.take_out(endpoint, started)
             return 0.0
-        if endpoint.note_fault():
+        assert isinstance(error, EndpointUnavailable)
+        if endpoint.note_fault(error if may_last(error) else None):
             self._availability.take_out(endpoint, started)
         faults.timeouts += isinstance(error, AttemptTimedOut)
         if error.status != HTTPStatus.SERVICE_UNAVAILABLE:  # 503 is about the server's state, not the request
             faults.record(endpoint)
         if faults.shows_request_is_cause(self._retries.attempts):
-            return Failure("repeated", str(error), faults.attempts)
+            return repeated_failure(error, faults.attempts)
         return wait_s

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from fnmatch import fnmatchcase
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
@@ -23,22 +24,55 @@ from explore_async.settings.recipe import SIMULATED
 MOST_TOKENS = 2**24
 """Of one completion; a greater count is taken as 0. The sums of what some servers report would not fit into a file."""
 _LONGEST_NAME = 500
+_LONGEST_ERROR = 4096
 
 _REASONING: Final = ("reasoning", "reasoning_content", "thinking")
 """Names of a message's field with thoughts: vLLM of today, most others, Ollama."""
 _REASONING_PARTS: Final = {"thinking", "reasoning"}
 _OVERFLOW_CODES: Final[Mapping[str, str]] = {
-    "context_length_exceeded": "OpenAI, as code",
+    "context_length_exceeded": "OpenAI, Groq, llama-cpp-python, as code",
     "exceed_context_size_error": "llama.cpp, as type",
 }
-"""Codes and types of an error that say: the prompt is longer than the model's context."""
+"""Codes and types of an error that say: prompt and completion do not fit into the model's context."""
 _OVERFLOW_PHRASES: Final[Mapping[str, str]] = {
-    "maximum context length": "vLLM, SGLang",
+    "maximum context length": "vLLM, SGLang, Mistral, DeepSeek, OpenRouter",
     "maximum model length": "vLLM's V1 engine",
+    "max_model_len": "vLLM, of max_tokens alone",
+    "longer than the model's context length": "SGLang, of the prompt",
+    "exceeds the maximum allowed length": "SGLang, of the prompt",
+    "tokens + `max_new_tokens` must be": "TGI, Together",
+    "tokens + max_new_tokens must be": "TGI",
+    "`inputs` must have less than": "TGI, of the prompt",
+    "`max_new_tokens` must be <=": "TGI, of max_tokens alone",
+    "contextwindowexceedederror": "LiteLLM, before the words of what is behind it",
+    "exceed context limit": "Anthropic",
+    "prompt is too long": "Anthropic, Fireworks",
+    "input is too long for requested model": "Bedrock",
+    "exceeds the maximum number of tokens allowed": "Gemini",
+    "exceeds the context window": "OpenAI",
+    "maximum prompt length is": "xAI",
+    "reduce the length of the messages or completion": "Groq, Cerebras",
+    "exceeds the available context size": "llama.cpp",
+    "exceed context window of": "llama-cpp-python",
+    "greater than the context length": "LM Studio",
+    "loaded with context length of only": "LM Studio, earlier",
+    "truncate prompt with n_keep": "LM Studio",
+    "exceeds the context length": "Ollama",
+    "exceeds maximum sequence length": "TensorRT-LLM",
+    "exceed max_seq_len": "TensorRT-LLM",
+    "request too large for": "OpenAI and Groq: more tokens than their limit of a minute",
     "context_length_exceeded": "gateways that repeat OpenAI's code in their message",
     "exceed_context_size": "gateways that repeat llama.cpp's type in their message",
 }
 """The same in the messages of servers that have no code for it, in lower case."""
+_FULL_CACHE: Final = "context size has been exceeded"
+"""llama.cpp while it writes, with status 500: requests that share its cache have filled it together."""
+_CONTEXT_FIELDS: Final = ("max_model_len", "context_length", "context_window", "max_context_length")
+"""Names of a model's context in /models: of vLLM and SGLang, OpenRouter and Together, Groq, Mistral. That of llama.cpp
+is left out: it ends a completion there instead of refusing the request.
+"""
+Absence: TypeAlias = Literal["thoughts", "tool calls", "event stream"]
+"""The response of a server that writes no text, because of the way it is set up."""
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
@@ -47,10 +81,21 @@ _ESCAPE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """An entry of /models. `owner` shows which engine it is ("vllm")."""
+    """An entry of /models. `owner` shows which engine it is ("vllm"). `context_tokens`: the most tokens of prompt and
+    completion together, None where the server does not tell it.
+    """
 
     name: str
     owner: str = ""
+    context_tokens: int | None = None
+
+    @property
+    def is_wildcard(self) -> bool:
+        """True for a pattern ("*", "openai/*"): a gateway lists it for names that it passes on."""
+        return "*" in self.name
+
+    def covers(self, name: str) -> bool:
+        return fnmatchcase(name, self.name) if self.is_wildcard else name == self.name
 
 
 def chat_body(request: ChatRequest, served_model: str, priority: int | None) -> bytes:
@@ -63,9 +108,10 @@ def chat_fields(request: ChatRequest, served_model: str, priority: int | None) -
         **request.extra_body,
         "model": served_model,
         "messages": request.messages,
-        "seed": request.seed,
         "stream": False,
     }
+    if request.sends_seed:
+        body["seed"] = request.seed
     if (schema := request.answer_schema) is not None:
         definition = {"name": schema.name, "schema": schema.schema, "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": definition}
@@ -89,7 +135,7 @@ def read_json(raw: bytes) -> Any:
 
 
 def read_completion(document: Any, *, served_model: str, endpoint: str, latency_s: float) -> Completion | None:
-    """The completion, None when there is no text; an empty text is a text. Of several choices the first counts."""
+    """The completion, None when there is no text (`absence` says why). Of several choices the first counts."""
     try:
         choice = document["choices"][0]
         text = _text_of(choice, choice["message"])
@@ -125,9 +171,30 @@ def _text_of(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str | Non
         content = "".join(text for text in texts if isinstance(text, str)) if texts else None
     if content is None:
         content = message.get("refusal")
-    if content is None and choice.get("finish_reason") == "length":
+    if (content is None or content == "") and choice.get("finish_reason") == "length":
         return ""  # it thought until the limit, and would do so again
+    if content == "" and _instead(message) is not None:
+        return None
     return content if isinstance(content, str) else None
+
+
+def absence(document: Any) -> Absence | None:
+    """The response of a 200 that has no text, None where it is another than these."""
+    try:
+        return _instead(_mapping(document["choices"][0]["message"]))
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def is_event_stream(raw: bytes) -> bool:
+    """True when a body is a stream of events, whatever its content type says."""
+    return raw.lstrip()[:6].startswith((b"data:", b"event:", b": "))
+
+
+def _instead(message: Mapping[str, Any]) -> Absence | None:
+    if message.get("tool_calls") or message.get("function_call"):
+        return "tool calls"
+    return "thoughts" if _reasoning_of(message) or message.get("reasoning_details") else None
 
 
 def _reasoning_of(message: Mapping[str, Any]) -> str:
@@ -154,23 +221,32 @@ def _name(value: object, otherwise: str) -> str:
 
 
 def read_catalogue(document: Any) -> list[ServedModel] | None:
-    """The listed models, None when it is not a list of models."""
+    """The listed models, None when it is not a list of models. A list that is null is empty."""
     try:
         return [
-            ServedModel(entry["id"], _name(entry.get("owned_by"), ""))
-            for entry in document["data"]
+            ServedModel(entry["id"], _name(entry.get("owned_by"), ""), _context_tokens(entry))
+            for entry in document["data"] or ()
             if isinstance(entry["id"], str)
         ]
     except (KeyError, TypeError, AttributeError):
         return None
 
 
+def _context_tokens(entry: Mapping[str, Any]) -> int | None:
+    return next((count for name in _CONTEXT_FIELDS if (count := _count(entry.get(name)))), None)
+
+
 def is_overflow(raw: bytes) -> bool:
-    """True when the body of a 400 says that the prompt is too long for the model."""
+    """True when an error says that prompt and completion do not fit into the model's context."""
     message, codes = _read_error(raw)
     return any(code in _OVERFLOW_CODES for code in codes) or any(
         phrase in message.lower() for phrase in _OVERFLOW_PHRASES
     )
+
+
+def is_full_cache(raw: bytes) -> bool:
+    """True when an error says that there was no room left while the completion was written."""
+    return _FULL_CACHE in _read_error(raw)[0].lower()
 
 
 def retry_after(value: str | None) -> float | None:
@@ -198,13 +274,17 @@ def _count(value: Any) -> int:
 
 
 def _read_error(raw: bytes) -> tuple[str, list[str]]:
-    """Message, and code and type, of an error: the object under "error" (OpenAI) or the body itself (older vLLM)."""
+    """Message, and code and type, of an error: the object under "error" (OpenAI; Gemini puts it into a list), the body
+    itself (older vLLM), "detail" (FastAPI), or a text.
+    """
     try:
-        body = _mapping(orjson.loads(raw))
+        body = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return "", []
+        return raw[:_LONGEST_ERROR].decode(errors="replace"), []
+    body = _mapping(body[0] if isinstance(body, list) and body else body)
     error = body.get("error", body)
     if isinstance(error, str):
         return error, []
-    message, *codes = (_mapping(error).get(part) for part in ("message", "code", "type"))
-    return message if isinstance(message, str) else "", [code for code in codes if isinstance(code, str)]
+    message, detail, *codes = (_mapping(error).get(part) for part in ("message", "detail", "code", "type"))
+    said = next((text for text in (message, detail) if isinstance(text, str)), "")
+    return said, [code for code in codes if isinstance(code, str)]

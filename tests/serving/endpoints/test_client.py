@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import resource
 import socket
 import time
 import traceback
 from email.utils import formatdate
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,11 +18,13 @@ from support import misbehaving as bad
 
 from explore_async.errors import (
     AttemptTimedOut,
+    CacheFull,
     ConfigError,
     ConnectionFailed,
     ContextOverflow,
     EndpointError,
     EndpointUnavailable,
+    NoText,
     RateLimited,
     RequestRejected,
 )
@@ -197,6 +202,177 @@ async def test_tokens_of_thoughts(usage, tokens):
     assert (await ask_misbehaving(bad.Behaviour(body=bad.answer(usage=usage)))).reasoning_tokens == tokens
 
 
+@pytest.mark.parametrize(
+    ("body", "instead"),
+    [
+        (
+            bad.answer(None, choices=[{"message": {"content": None, "reasoning": "Hm"}, "finish_reason": "stop"}]),
+            "thoughts",
+        ),
+        (bad.answer("", choices=[{"message": {"content": "", "reasoning_content": "Hm"}}]), "thoughts"),
+        (bad.answer([{"type": "thinking", "thinking": "Hm"}]), "thoughts"),
+        (bad.answer("", choices=[{"message": {"content": "", "tool_calls": [{"id": "1"}]}}]), "tool calls"),
+        (bad.answer(None, choices=[{"message": {"content": None, "tool_calls": [{"id": "1"}]}}]), "tool calls"),
+        (b'data: {"choices": [{"delta": {"content": "fi"}}]}\n\ndata: [DONE]\n\n', "event stream"),
+        (b": keep alive\n\ndata: [DONE]\n\n", "event stream"),
+    ],
+)
+async def test_what_is_there_instead_of_a_text_is_known(body, instead):
+    """It may happen now and then, so it is a fault that is retried; where it lasts, it tells what to change."""
+    with pytest.raises(NoText) as caught:
+        await ask_misbehaving(bad.Behaviour(body=body))
+    assert caught.value.instead == instead
+
+
+OVERFLOWS = {
+    "vLLM": (
+        400,
+        {"error": {"message": "This model's maximum context length is 9 tokens, but you asked for 12", "code": 400}},
+    ),
+    "vLLM, earlier": (
+        400,
+        {"object": "error", "message": "'max_tokens' is too large. This model's maximum context length is"},
+    ),
+    "vLLM, max_tokens alone": (400, {"error": {"message": "max_tokens=12 cannot be greater than max_model_len=9"}}),
+    "vLLM, V1 engine": (400, {"error": {"message": "The prompt (12) is longer than the maximum model length of 9"}}),
+    "SGLang": (
+        400,
+        {"message": "Requested token count exceeds the model's maximum context length of 9 tokens", "code": 400},
+    ),
+    "SGLang, prompt": (400, {"message": "The input (12 tokens) is longer than the model's context length (9 tokens)."}),
+    "SGLang, no truncation": (400, {"error": "Input length (12 tokens) exceeds the maximum allowed length (9 tokens)"}),
+    "TGI": (
+        422,
+        {
+            "error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 9",
+            "error_type": "validation",
+        },
+    ),
+    "TGI, prompt": (422, {"error": "Input validation error: `inputs` must have less than 9 tokens. Given: 12"}),
+    "TGI, in a 200": (200, {"error": "Input validation error: inputs tokens + max_new_tokens must be <= 9"}),
+    "Together": (
+        400,
+        {
+            "error": {
+                "message": "`inputs` tokens + `max_new_tokens` must be <= 9. Given: 12",
+                "type": "invalid_request_error",
+            }
+        },
+    ),
+    "LiteLLM": (
+        400,
+        {
+            "error": {
+                "message": "litellm.ContextWindowExceededError: OpenAIException - too long",
+                "type": None,
+                "code": "400",
+            }
+        },
+    ),
+    "LiteLLM, Anthropic": (
+        400,
+        {
+            "error": {
+                "message": 'litellm.BadRequestError: b\'{"message": "prompt is too long: 12 tokens > 9 maximum"}\''
+            }
+        },
+    ),
+    "Groq": (
+        400,
+        {
+            "error": {
+                "message": "Please reduce the length of the messages or completion.",
+                "code": "context_length_exceeded",
+            }
+        },
+    ),
+    "Groq, a minute's tokens": (
+        413,
+        {"error": {"message": "Request too large for model `m` on tokens per minute: Limit 9", "type": "tokens"}},
+    ),
+    "OpenAI, a minute's tokens": (429, {"error": {"message": "Request too large for m on tokens per min: Limit 9"}}),
+    "Cerebras": (400, {"message": "Please reduce the length of the messages or completion. Current length is 12"}),
+    "llama.cpp": (
+        400,
+        {
+            "error": {
+                "code": 400,
+                "message": "request (12 tokens) exceeds",
+                "type": "exceed_context_size_error",
+                "n_ctx": 9,
+            }
+        },
+    ),
+    "llama.cpp, earlier": (
+        500,
+        {"error": {"code": 500, "message": "the request exceeds the available context size", "type": "server_error"}},
+    ),
+    "llama-cpp-python": (500, {"error": {"message": "Requested tokens (12) exceed context window of 9"}}),
+    "LM Studio": (
+        400,
+        {"error": "Trying to keep the first 12 tokens. However, the model is loaded with context length of only 9"},
+    ),
+    "LM Studio, later": (400, {"error": "Cannot truncate prompt with n_keep (12) >= n_ctx (9)"}),
+    "Ollama": (
+        400,
+        {"error": {"message": "the input length exceeds the context length", "type": "invalid_request_error"}},
+    ),
+    "Gemini": (
+        400,
+        [{"error": {"message": "The input token count (12) exceeds the maximum number of tokens allowed (9)"}}],
+    ),
+    "FastAPI": (400, {"detail": "This model's maximum context length is 9 tokens"}),
+    "plain text": (400, "maximum context length is 9"),
+}
+NO_OVERFLOWS = {
+    "a value": (400, {"error": {"message": "max_tokens must be at least 1, got -1"}}),
+    "a field": (422, {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}),
+    "a schema": (400, {"error": {"message": "The schema is too large for the grammar compiler"}}),
+    "a rate": (413, {"error": {"message": "Body exceeds 1 MiB"}}),
+}
+
+
+@pytest.mark.parametrize("bodies", [OVERFLOWS, NO_OVERFLOWS])
+async def test_overflow_is_known_in_the_words_and_codes_of_many_servers(bodies):
+    """Whatever the status, the place and the words, it is final for the request; other rejections are not taken for it."""
+    script = [
+        bad.Behaviour(status, body.encode() if isinstance(body, str) else orjson.dumps(body))
+        for status, body in bodies.values()
+    ]
+    raised = {}
+    async with bad.MisbehavingServer(script) as server, open_session() as session:
+        client = EndpointClient(server.url, session=session)
+        for name in bodies:
+            with pytest.raises(EndpointError) as caught:
+                await client.ask(REQUEST, served_model="m", timeout_s=5)
+            raised[name] = type(caught.value)
+    assert set(raised.values()) == {ContextOverflow if bodies is OVERFLOWS else RequestRejected}, raised
+
+
+async def test_a_cache_that_others_filled_is_no_fault_of_the_request_alone():
+    """llama.cpp breaks off a completion when all its slots have filled the cache together: retried, and known."""
+    with pytest.raises(CacheFull):
+        await ask_misbehaving(bad.error(500, "Context size has been exceeded.", type="server_error"))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "sends_seed"),
+    [({"max_completion_tokens": 9, "top_p": 0.5}, True), ({"max_tokens": 9}, False), ({}, False)],
+)
+async def test_what_is_null_is_not_sent(sampling, sends_seed):
+    """Neither a value of sampling nor the seed; the seed tells requests apart all the same."""
+    request = dataclasses.replace(REQUEST, sampling=sampling, sends_seed=sends_seed)
+    async with bad.MisbehavingServer() as server:
+        await ask(server.url, request)
+        await ask(server.url, request.limited(1))
+    fields = {"model", "messages", "stream", *sampling, *(["seed"] if sends_seed else [])}
+    assert [body.keys() for body in server.bodies] == [fields, fields]
+    assert request.key != dataclasses.replace(request, seed=8).key
+    assert request.key == dataclasses.replace(request, sends_seed=True).key
+    for name in ("max_tokens", "max_completion_tokens"):
+        assert server.bodies[1].get(name) == (1 if name in sampling else None)
+
+
 async def test_half_characters_are_replaced():
     """A surrogate alone becomes U+FFFD, a pair stays a character, an escaped backslash before one stays what it was."""
     body = bad.answer("?").replace(b'"?"', rb'"\ud83d \ud83d\ude00 \\ud83d \udc00\ud83d\ude00"')
@@ -302,15 +478,23 @@ async def test_an_echoed_key_is_masked():
 
 
 async def test_models_are_listed_with_what_the_engine_tells():
-    """Names, the engine, and the context length where vLLM gives it."""
-    listing = b'{"data": [{"id": "a", "owned_by": "vllm", "max_model_len": 4096}, {"id": "b"}]}'
+    """Names, the engine, and the context where it is told, under the name that OpenRouter and others give it, too. That
+    of llama.cpp is none: it cuts a completion there, and refuses nothing.
+    """
+    listing = (
+        b'{"data": [{"id": "a", "owned_by": "vllm", "max_model_len": 4096}, {"id": "b"}, {"id": "c", "context_length": 9},'
+        b'{"id": "d", "meta": {"n_ctx": 512}}, {"id": "e", "context_window": "many"}]}'
+    )
     async with (
         bad.MisbehavingServer(catalogue=lambda *_: bad.Behaviour(body=listing)) as server,
         open_session() as session,
     ):
         client = EndpointClient(server.url, session=session)
-        assert await client.models() == ["a", "b"]
-        assert await client.catalogue() == [ServedModel("a", "vllm"), ServedModel("b")]
+        assert await client.models() == ["a", "b", "c", "d", "e"]
+        assert await client.catalogue() == [
+            *(ServedModel("a", "vllm", 4096), ServedModel("b"), ServedModel("c", context_tokens=9)),
+            *(ServedModel("d"), ServedModel("e")),
+        ]
         assert "Authorization" not in "".join(server.heads)
 
 
@@ -368,3 +552,22 @@ async def test_the_key_is_not_in_the_repr():
     """What a debugger or a log would show of a client is its URL."""
     async with open_session() as session:
         assert KEY not in repr(EndpointClient("http://h", session=session, api_key=KEY))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_two_thousand_connections_at_once():
+    """A server with the usual backlog that accepts nothing for twenty seconds, and then all: every request arrives. With
+    ten seconds for a connection nearly all of them fail.
+    """
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        listening.setblocking(False)
+        async with bad.MisbehavingServer() as server, open_session() as session:
+            client = EndpointClient(f"http://127.0.0.1:{listening.getsockname()[1]}", session=session)
+            asking = [asyncio.create_task(client.ask(REQUEST, served_model="m", timeout_s=None)) for _ in range(2000)]
+            await asyncio.sleep(20)
+            accepting = await asyncio.start_server(server._serve, sock=listening)
+            outcomes = await asyncio.gather(*asking, return_exceptions=True)
+            accepting.close()
+    assert [outcome for outcome in outcomes if isinstance(outcome, BaseException)] == []

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import orjson
 import pytest
 from support import misbehaving as bad
 from support.endpoints import endpoint
-from support.scripted import recipe
+from support.misbehaving import Script
+from support.scripted import Driven, recipe
 
 from explore_async.errors import ConfigError, EndpointError
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion
+from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion, Form
 from explore_async.serving.endpoints import availability as availability_module
 from explore_async.serving.endpoints.pool import EndpointPool
 from explore_async.settings.operation import Retries
 
 QUICK = Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
 USER = ({"role": "user", "content": "Say yes."},)
-PROBE = ChatRequest("m", USER, {"max_tokens": 8}, 0, AnswerSchema("tasks", {"type": "object"}))
+SYSTEM = ({"role": "system", "content": "You write tasks. " * 40},)
+FORM = Form(
+    ChatRequest(
+        "m",
+        SYSTEM + USER,
+        {"temperature": 0.8, "max_tokens": 900},
+        0,
+        AnswerSchema("tasks", {"type": "object"}),
+        {"top_k": 5},
+    ),
+    "generation",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +49,7 @@ def asked(server: bad.MisbehavingServer) -> set[str]:
 
 
 def ready(server: bad.MisbehavingServer) -> EndpointPool:
-    return EndpointPool([endpoint(server.url)], models=("m",), probes=[PROBE], retries=QUICK, stall_s=30)
+    return EndpointPool([endpoint(server.url)], models=("m",), forms=[FORM], retries=QUICK, stall_s=30)
 
 
 async def ask_both(pool: EndpointPool, count: int = 20) -> None:
@@ -124,6 +138,198 @@ async def test_an_endpoint_that_can_is_taken(first):
         assert isinstance(await pool.ask(ChatRequest("m", USER, {}, 1), priority=0), Completion)
 
 
+THOUGHTS = {"role": "assistant", "content": None, "reasoning_content": '{"tasks": []}'}
+
+
+def says(message: dict[str, Any], finish_reason: str = "stop") -> bad.Behaviour:
+    return bad.Behaviour(body=bad.answer(choices=[{"message": message, "finish_reason": finish_reason}]))
+
+
+SET_UP_WRONG = {
+    "thoughts": (says(THOUGHTS), "thoughts instead of a text.*--reasoning-parser.*answer_format: text"),
+    "thoughts and nothing": (says({**THOUGHTS, "content": ""}), "thoughts instead of a text.*enable_thinking"),
+    "tool calls": (
+        says({"content": None, "tool_calls": [{"id": "1"}]}),
+        "tool calls instead of a text.*tool_choice: none",
+    ),
+    "event stream": (
+        bad.Behaviour(body=b'data: {"choices": []}\n\n', headers={"Content-Type": "text/event-stream"}),
+        "a stream of events.*gateway",
+    ),
+    "another page": (bad.INVALID_JSON, "URL of an OpenAI-compatible server"),
+}
+
+
+@pytest.mark.parametrize("name", SET_UP_WRONG)
+async def test_a_server_that_is_set_up_wrong_is_told_at_the_start(name):
+    """It answers all requests with something else than a text: after three attempts the error says with what, and what
+    to change. Two such responses are no reason to do without an endpoint.
+    """
+    behaviour, message = SET_UP_WRONG[name]
+    async with bad.MisbehavingServer(lambda *_: behaviour) as server, ready(server) as pool:
+        with pytest.raises(EndpointError, match=message):
+            await pool.connect()
+        assert len(server.bodies) == 3
+        assert len({body["seed"] for body in server.bodies}) == 3
+    now_and_then = [behaviour, behaviour, bad.Behaviour(body=bad.answer("{}"))]
+    async with bad.MisbehavingServer(now_and_then) as server, ready(server) as pool:
+        assert await pool.connect() == ("m",)
+
+
+async def test_a_model_that_thinks_gets_the_runs_own_limit():
+    """Eight tokens are too few for a model that thinks first: it is asked again with the limit of the run. One that thinks
+    until this limit as well is refused with what helps.
+    """
+
+    def thinks(tokens: int) -> Script:
+        cut = says(THOUGHTS, "length")
+        return lambda body, _: cut if body["max_tokens"] < tokens else bad.Behaviour(body=bad.answer("{}"))
+
+    async with bad.MisbehavingServer(thinks(900)) as server, ready(server) as pool:
+        assert await pool.connect() == ("m",)
+        assert [body["max_tokens"] for body in server.bodies] == [8, 900]
+    async with bad.MisbehavingServer(thinks(901)) as server, ready(server) as pool:
+        with pytest.raises(
+            EndpointError, match=r"sampling\.generation\.max_tokens \(900\) while it thinks.*thinking_token"
+        ):
+            await pool.connect()
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (lambda body: "response_format" in body, "not without the JSON schema. Set answer_format: text"),
+        (lambda body: "top_k" in body, "not without 'top_k' of extra_body"),
+        (lambda body: len(body["messages"]) > 1, "not without the system message"),
+        (lambda body: "seed" in body, "not without the seed. Set seed: null"),
+        (lambda body: "temperature" in body, "not without 'temperature' of sampling. Set it to null"),
+        (lambda _: True, "and a plain request as well: look at the server's log"),
+    ],
+)
+async def test_the_part_of_the_form_that_breaks_a_server_is_named(part, message):
+    """A server that answers 500 to a part of the form: found by leaving out one part after another."""
+    script = lambda body, _: bad.INTERNAL if part(body) else bad.Behaviour(body=bad.answer("{}"))  # noqa: E731
+    async with bad.MisbehavingServer(script) as server, ready(server) as pool:
+        with pytest.raises(EndpointError, match=f"boom.*{message}"):
+            await pool.connect()
+
+
+async def test_a_server_that_breaks_at_everything_waits_for_its_turn_beside_another():
+    """Its own trouble is no fault of the recipe: the run begins with the other one."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.INTERNAL) as broken,
+        bad.MisbehavingServer(lambda *_: bad.Behaviour(body=bad.answer("{}"))) as fine,
+        EndpointPool(
+            [endpoint(broken.url), endpoint(fine.url)], models=("m",), forms=[FORM], retries=QUICK, stall_s=30
+        ) as pool,
+    ):
+        assert await pool.connect() == ("m",)
+        assert [one.healthy for one in pool.statistics().endpoints] == [False, True]
+
+
+@pytest.mark.parametrize("fault", [bad.INTERNAL, SET_UP_WRONG["tool calls"][0]])
+async def test_a_server_that_passes_the_check_and_serves_nothing_is_told_soon(fault):
+    """Its check is answered and none of the run's requests is: after three returns the error says so."""
+    script = lambda body, _: bad.Behaviour(body=bad.answer("{}")) if "yes" in str(body["messages"]) else fault  # noqa: E731
+    patient = Retries(attempts=100, first_wait_s=0.01, longest_wait_s=0.02)
+    async with (
+        bad.MisbehavingServer(script) as server,
+        EndpointPool([endpoint(server.url)], models=("m",), forms=[FORM], retries=patient, stall_s=600) as pool,
+    ):
+        await pool.connect()
+        questions = [ChatRequest("m", ({"role": "user", "content": "Go on."},), {}, seed) for seed in range(20)]
+        async with asyncio.timeout(60):
+            with pytest.raises(EndpointError, match="So it answers all requests of the run, though not the small one"):
+                await asyncio.gather(*(pool.ask(one, priority=0) for one in questions))
+
+
+def with_context(tokens: object, prompt_tokens: int, field: str = "max_model_len") -> bad.MisbehavingServer:
+    entry = {"id": "m", "owned_by": "vllm", field: tokens}
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": 1}
+    return bad.MisbehavingServer(
+        lambda *_: bad.Behaviour(body=bad.answer("{}", usage=usage)),
+        catalogue=lambda *_: bad.Behaviour(body=orjson.dumps({"data": [entry]})),
+    )
+
+
+@pytest.mark.parametrize("field", ["max_model_len", "context_length", "context_window"])
+async def test_a_context_that_is_too_small_is_refused_with_both_numbers(field):
+    """Before the run asks anything: what the model takes, what the requests need, and what to lower or to raise."""
+    async with with_context(1000, 250, field) as server, ready(server) as pool:
+        with pytest.raises(EndpointError, match=r"context of 'm' is 1000 tokens") as caught:
+            await pool.connect()
+        assert [body["max_tokens"] for body in server.bodies] == [8, 1]  # the check, and the prompt to count its tokens
+    for word in (
+        server.url,
+        "need 1150",
+        "250 for a first prompt",
+        "900",
+        "Lower sampling.generation.max_tokens to 562",
+    ):
+        assert word in str(caught.value)
+    async with with_context(200, 250) as server, ready(server) as pool:
+        with pytest.raises(EndpointError, match="Serve the model with a longer context") as caught:
+            await pool.connect()
+        assert "Lower" not in str(caught.value)
+
+
+@pytest.mark.parametrize("context", [1150, 10**6, None, 0, "4096"])
+async def test_a_context_that_suffices_or_is_not_told_is_no_reason_to_refuse(context):
+    """To the token; and where it cannot be too small, its tokens are not even counted."""
+    async with with_context(context, 250) as server, ready(server) as pool:
+        assert await pool.connect() == ("m",)
+        assert [body["max_tokens"] for body in server.bodies] == ([8, 1] if context == 1150 else [8])
+
+
+@pytest.mark.parametrize(
+    "catalogue",
+    [
+        bad.models(),
+        bad.Behaviour(body=b'{"data": null}'),
+        bad.Behaviour(body=b"null"),
+        bad.INVALID_JSON,
+        bad.INTERNAL,
+        bad.UNAVAILABLE,
+        bad.RATE_LIMITED,
+        bad.error(403, "this key may not list models"),
+        bad.error(400),
+        bad.CLOSED_AT_ONCE,
+        bad.models("*", owner="openai"),
+        bad.models("openai/*", "m*", owner="openai"),
+    ],
+)
+async def test_a_list_of_models_does_not_overrule_a_name(catalogue):
+    """One that is empty, missing, failing or a wildcard: the name that the user gave is asked for, without a priority,
+    which the engine may not know.
+    """
+    script = lambda *_: bad.Behaviour(body=bad.answer("{}"))  # noqa: E731
+    async with bad.MisbehavingServer(script, catalogue=lambda *_: catalogue) as server, ready(server) as pool:
+        assert await pool.connect() == ("m",)
+        assert isinstance(await pool.ask(ChatRequest("m", USER, {}, 1), priority=5), Completion)
+    assert asked(server) == {"m"}
+    assert "priority" not in server.bodies[-1]
+
+
+async def test_a_wildcard_names_no_model():
+    """Where the user gave no name, a pattern is no name either; and one that does not cover a name does not serve it."""
+    async with serving("*") as server, EndpointPool([endpoint(server.url)], retries=QUICK, stall_s=30) as pool:
+        with pytest.raises(EndpointError, match=r"Name a model with --model; the endpoints serve \*"):
+            await pool.connect()
+    async with serving("openai/*") as server, ready(server) as pool:
+        with pytest.raises(EndpointError, match=r"does not serve 'm'; it serves openai/\*"):
+            await pool.connect()
+
+
+async def test_a_key_that_is_rejected_is_told_by_the_check():
+    """Where /models is closed to a key, the check shows whether the key itself is wrong."""
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.KEY_REFUSED, catalogue=lambda *_: bad.KEY_REFUSED) as server,
+        ready(server) as pool,
+    ):
+        with pytest.raises(EndpointError, match=r"no key was sent.*api_key_env"):
+            await pool.connect()
+
+
 async def test_one_that_joins_a_run_and_cannot_serve_it_gets_nothing():
     """It is left out and its error kept, and the run goes on with the others."""
     async with (
@@ -142,13 +348,25 @@ async def test_one_that_joins_a_run_and_cannot_serve_it_gets_nothing():
     assert len(prosaic.bodies) == 1
 
 
-def test_the_form_has_what_the_runs_requests_have():
-    """For each model one form, with the roles, schema and extra fields of its templates; it costs a few tokens."""
+def test_the_forms_are_those_of_the_runs_first_requests():
+    """For each model and each schema one form, as the run sends it: with its prompt, sampling and extra fields. Of several
+    domains the longest prompt; where nothing is explored, none about sub-tasks.
+    """
     changed = recipe(models={"generate": "small"}, extra_body={"top_k": 5})
     forms = PromptBook(changed).forms()
-    assert [form.model for form in forms] == ["scripted", "small"]
+    assert [(form.request.model, form.sampling) for form in forms] == [
+        ("scripted", "exploration"),
+        ("small", "generation"),
+    ]
+    driven = Driven(recipe(models={"generate": "small"}, extra_body={"top_k": 5}, targets={"examples": 9}))
+    driven.run()
+    rendered = [driven.book.render(request) for request in driven.issued]
     for form in forms:
-        assert [message["role"] for message in form.messages] == ["system", "user"]
-        assert form.answer_schema is not None
-        assert form.extra_body == {"top_k": 5}
-        assert form.sampling["max_tokens"] <= 8
+        assert any(
+            (one.model, one.sampling, one.answer_schema, one.extra_body)
+            == (form.request.model, form.request.sampling, form.request.answer_schema, {"top_k": 5})
+            for one in rendered
+        )
+    domains = [{"name": "Short"}, {"name": "Long", "description": "much " * 50}, {"name": "Short too"}]
+    assert all("much" in str(form.request.messages) for form in PromptBook(recipe(domains=domains)).forms())
+    assert [form.sampling for form in PromptBook(recipe(exploration={"depth": 0})).forms()] == ["generation"]

@@ -197,7 +197,7 @@ async def test_a_poison_request_that_is_the_last_one_fails_too():
         return bad.INTERNAL if said(body) == "poison" else bad.OK
 
     async with bad.MisbehavingServer(script) as server, connected(server) as pool:
-        outcome = await pool.ask(request("poison", temperature=1.0), priority=0)
+        outcome = await pool.ask(request("poison", temperature=1.0, max_tokens=50), priority=0)
         assert isinstance(outcome, Failure)
         assert outcome.kind == "repeated"
         canaries = [body for body in server.bodies if said(body) != "poison"]
