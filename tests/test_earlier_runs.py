@@ -70,6 +70,15 @@ def test_a_finished_run_replays_without_an_endpoint(earlier):
         assert in_process("doctor", earlier / "run").code == 0
 
 
+def test_a_run_without_its_recipe_goes_on_by_the_rules_that_it_began_with(earlier):
+    """Where config.json is lost, --adopt with the same config uses every stored completion, and asks no endpoint."""
+    before = orjson.loads((earlier / "run" / "config.json").read_bytes())["digest"]
+    (earlier / "run" / "config.json").unlink()
+    run(earlier, "--adopt", "--endpoint", "http://127.0.0.1:1/v1")
+    assert digests(earlier / "run") == expected_of(earlier)["files"]["run"]
+    assert orjson.loads((earlier / "run" / "config.json").read_bytes())["digest"] == before
+
+
 def test_a_run_keeps_the_reader_that_it_began_with(tmp_path):
     """LaTeX with one backslash stays what the earlier reader made of it when the run goes on, so that no byte changes;
     `reparse` reads the same completions as they were meant.

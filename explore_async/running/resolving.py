@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
+
 from explore_async.exploration.kinds import KINDS
 from explore_async.running.backend import BackendFactory
 from explore_async.settings.recipe import MEANING, MEANINGS, Recipe, ResolvedKnownTexts
@@ -37,6 +39,18 @@ async def resolve(
         return config.resolved(model=previous.model, slots=1, against=against, meaning=meaning)
     model = await _model(settings, new_backend, offline=offline)
     return settings.resolved(model=model, slots=new_backend().slots, against=against)
+
+
+def as_it_began(recipe: Recipe, tree: Path) -> Recipe:
+    """The recipe with the rules that its run began with, as the digest in tree.json tells; `recipe` itself where that
+    names another, or nothing.
+    """
+    try:
+        digest = orjson.loads(tree.read_bytes())["digest"]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        return recipe
+    by_rules = (recipe.model_copy(update={"meaning": meaning}) for meaning in MEANINGS)
+    return next((known for known in by_rules if known.digest == digest), recipe)
 
 
 async def _model(settings: RunSettings, new_backend: BackendFactory, *, offline: bool) -> str:

@@ -15,7 +15,7 @@ from explore_async.exploration.prompts import PromptBook
 from explore_async.running.backend import BackendFactory, check_operation
 from explore_async.running.checkpointing import StartingPoint, from_checkpoint
 from explore_async.running.observer import Observer, SilentObserver
-from explore_async.running.resolving import needs_served_model, resolve
+from explore_async.running.resolving import as_it_began, needs_served_model, resolve
 from explore_async.running.result import RunResult
 from explore_async.running.run import Run
 from explore_async.running.warm_up import compilation_noticed
@@ -267,7 +267,8 @@ async def _derive_again(start: _Start, contents: _Contents) -> _Decision:
 
 async def _take_completions(start: _Start, _contents: _Contents) -> _Decision:
     """The stored completions may be all that the recipe needs, so no endpoint has to respond."""
-    return _Decision(await start.resolved(None), is_new=True)
+    recipe = as_it_began(await start.resolved(None), RunDirectory(start.path).tree)
+    return _Decision(recipe, is_new=True)
 
 
 async def _refuse_lost(_start: _Start, contents: _Contents) -> NoReturn:
