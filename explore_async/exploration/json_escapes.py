@@ -40,7 +40,10 @@ _WITH_BRACES: Final = frozenset({"tag", "text", "norm", "num"})
 _MAY_BE_WRONG: Final = re.compile(
     rf'\\(?:[^"\\/nt]|(?:{"|".join(sorted(_ONLY_COMMANDS | _PERHAPS_COMMANDS))})(?![A-Za-z]))'
 )
+_COMMAND: Final = re.compile(r"[A-Za-z]{2}|[A-Za-z][^A-Za-z&\s\\]|[()\[{}]")
+"""What follows the two backslashes of a command that is written properly; before a space they end a row of a matrix."""
 _SPACE: Final = re.compile(r"\s|\\[nt]|&|\"|\Z")
+_SINGLE_BEGIN: Final = re.compile(r"(?<!\\)\\begin\b")
 
 
 def as_meant(source: str) -> str:
@@ -53,7 +56,7 @@ def as_meant(source: str) -> str:
     for escape in _ESCAPE.finditer(source):
         first, name = escape[1], escape[1] + escape[2]
         if first == "\\":
-            double = double or not _SPACE.match(source, escape.end(1))
+            double = double or bool(_COMMAND.match(source, escape.end(1)))
         elif not _is_plain(first, name):
             single = single or first not in "nt" or name in _ONLY_COMMANDS
     return _STRING.sub(lambda string: _mended(string[0], single=single, double=double), source)
@@ -63,6 +66,7 @@ def _mended(string: str, *, single: bool, double: bool) -> str:
     """`single`, `double`: commands elsewhere in the document have one backslash, two, or some one and some two."""
     if "\\" not in string:
         return string
+    has_rows = _SINGLE_BEGIN.search(string) is not None
     in_line = [span.span() for span in _IN_LINE.finditer(string)] if single or double or "$" in string else []
 
     def mended(escape: re.Match[str]) -> str:
@@ -70,8 +74,9 @@ def _mended(string: str, *, single: bool, double: bool) -> str:
         if _is_plain(first, name):
             return whole.removeprefix("\\") if first == "'" else whole
         if first == "\\":
-            ends_row = single and not double and _SPACE.match(string, escape.end(1))
-            return f"\\\\{whole}" if ends_row else whole
+            behind = escape.end(1)
+            ends_row = has_rows or (single and not double and _SPACE.match(string, behind))
+            return f"\\\\{whole}" if ends_row and not _COMMAND.match(string, behind) else whole
         if first in "nt":
             is_command = name in _ONLY_COMMANDS or (
                 name in _PERHAPS_COMMANDS
