@@ -19,7 +19,10 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 @dataclass(slots=True)
 class DataSample:
-    """`examples` are taken from `total`; `verbs_nouns` has the verb and noun of each."""
+    """The examples of a data set that are analyzed.
+
+    `examples` are taken from `total`; `verbs_nouns` has the verb and noun of each.
+    """
 
     collection: Collection
     examples: list[ExampleRow] = field(default_factory=list)

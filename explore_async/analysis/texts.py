@@ -89,7 +89,9 @@ def _identifier() -> Any:
 
 
 def scripts(examples: Sequence[ExampleRow]) -> Counter[str]:
-    """Examples by the script of most letters of the instruction: Latin, Cyrillic, CJK and so on."""
+    """Counts the examples of each script (Latin, Cyrillic, CJK and so on), the one that most of the instruction's
+    letters are in.
+    """
     return Counter(_script(example["instruction"]) for example in examples)
 
 

@@ -243,7 +243,7 @@ def _write(options: ExportOptions) -> ExportResult:
     kind = output_format_of(places[0]).kind
     check_place(out, source.path, is_folder=is_folder, has_validation=bool(options.split.share))
     if kind is Kind.TEXT:
-        raise ConfigError(f"--out {out}: examples have several fields: .jsonl, .json or .parquet")
+        raise ConfigError(f"--out {out}: its suffix must be .jsonl, .json or .parquet")
     selection = select(source, options.sample, options.split, options.marked)
     shape = with_more(SHAPES[options.shape], options.keep, source.marks)
     schema = (

@@ -12,7 +12,10 @@ from typing import Final, NamedTuple
 
 
 class Row(NamedTuple):
-    """`language` is that of the text ("any": in every language), `pattern` a regular expression."""
+    """A pattern by which a filter drops texts.
+
+    `language` is that of the text ("any": in every language), `pattern` a regular expression.
+    """
 
     language: str
     pattern: str

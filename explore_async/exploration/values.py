@@ -28,7 +28,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """`request_ordinal`: of the request whose completion held it."""
+    """An example that was kept. `request_ordinal`: of the request whose completion held it."""
 
     id: str
     task_id: str
@@ -210,7 +210,10 @@ class ExampleKept:
 
 @dataclass(frozen=True, slots=True)
 class ExampleDropped:
-    """`example` is None for an item of a completion that could not be read; `excerpt` then shows it."""
+    """An example, or an item that could not be read as one, was dropped.
+
+    `example` is None for an item of a completion that could not be read; `excerpt` then shows it.
+    """
 
     task_id: str
     request_ordinal: int

@@ -47,7 +47,9 @@ _SEEDS = 2**31
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepPlan:
-    """`concurrency` rises. `requests`: the least of a level. After `seconds` a level sends no more of them.
+    """The levels of a measurement, and how long each lasts.
+
+    `concurrency` rises. `requests`: the least of a level. After `seconds` a level sends no more of them.
 
     `between`: another level is measured at the end, below the one that is best.
     """

@@ -152,7 +152,7 @@ def _tokens(chat_request: ChatRequest) -> int:
 
 
 def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
-    """The first prompt of each kind, in a run whose completions are made of numbered names."""
+    """The first prompt of each kind, from a run played with made-up completions; no model is asked."""
     recipe = recipe.model_copy(update={"window": 1, "lag": 1})
     render = PromptBook(recipe).render
     prompts: dict[str, ChatRequest] = {}

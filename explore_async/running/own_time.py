@@ -42,7 +42,10 @@ class OwnTimeFigures:
 
 
 class OwnTime:
-    """`measure` runs beside a run; its parts count their time through `of`."""
+    """Counts the time that a run spends in its own code.
+
+    `measure` runs beside a run; its parts count their time through `of`.
+    """
 
     def __init__(self) -> None:
         self._lags: deque[float] = deque(maxlen=_LAGS_KEPT)

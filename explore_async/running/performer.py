@@ -69,7 +69,10 @@ class PerformerStatistics:
 
 @dataclass(slots=True, eq=False)
 class _RequestInFlight:
-    """`attempts` are its coroutines: one, or two after the head of the line took too long."""
+    """A request between its first attempt and its outcome.
+
+    `attempts` are its coroutines: one, or two after the head of the line took too long.
+    """
 
     request: Request
     key: str

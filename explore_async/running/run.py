@@ -163,7 +163,7 @@ class Run:
         self._breaker.note(request, stored, events)
 
     def _tell_first(self, request: Request, failure: Failure) -> None:
-        """Tells at once what helps against requests that do not fit, while few are refused."""
+        """The first requests that are too long for the context: says what helps, before many are refused."""
         if failure.kind == "context_overflow" and not self._overflow_told:
             self._overflow_told = True
             cure = Cures(self._recipe).of_overflow(request.kind)

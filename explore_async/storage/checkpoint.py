@@ -31,8 +31,10 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """`digest`: of the recipe. `answers`: the last row of the store when it was written. `dataset`, `decisions`: the
-    ends of these files at that time. `tally` and `explorer`: the states of these two.
+    """The state of a run, from which the next start goes on.
+
+    `digest`: of the recipe. `answers`: the last row of the store when it was written. `dataset`, `decisions`: the ends
+    of these files at that time. `tally` and `explorer`: the states of these two.
     """
 
     digest: str

@@ -23,7 +23,10 @@ _UNFINISHED, _COPY, _MENDED, _ASIDE = ".mending", ".mending-copy", ".mended", ".
 
 @dataclass(frozen=True, slots=True)
 class SalvageResult:
-    """`lost`: completions that the file still names and no longer holds. It may have held others that nothing names."""
+    """The rows that a salvage saved and lost.
+
+    `lost`: completions that the file still names and no longer holds. It may have held others that nothing names.
+    """
 
     saved: int
     lost: int

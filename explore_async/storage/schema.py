@@ -98,7 +98,7 @@ def _upgrade(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commits all of the block or nothing. SQLite itself rolls back where the disk is full."""
+    """Commits all writes of the block or none. On a full disk SQLite has rolled them back already."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -34,7 +34,10 @@ class Corpus(NamedTuple):
 
 
 class Lanes(NamedTuple):
-    """A block and the facts about its queries, with an entry for each lane in use."""
+    """A block of queries that are compared with one text at a time, a lane of the processor's registers for each.
+
+    The arrays have an entry for each query.
+    """
 
     block: Block
     lengths: npt.NDArray[np.int64]

@@ -40,7 +40,10 @@ _TEXTS = ("id", "task_id", "instruction", "input", "output")
 
 @dataclass(frozen=True)
 class RunData:
-    """`config` is the content of config.json or data.json; `stats` of stats.json, empty while the run goes on."""
+    """A run or imported data, read from its directory.
+
+    `config` is the content of config.json or data.json; `stats` of stats.json, empty while the run goes on.
+    """
 
     path: Path
     config: dict[str, Any]

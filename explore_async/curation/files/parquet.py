@@ -47,7 +47,9 @@ class Record(Mapping[str, Any]):
 
 
 def records(file: IO[bytes], path: Path) -> Iterator[Record]:
-    """The rows of an open file. Every value is checked first: Arrow trusts its files, and would crash on some."""
+    """The rows of an open file. Every value is checked before it is read: a damaged file would crash Arrow, which
+    checks nothing.
+    """
     with arrow_faults(path):
         parquet = pq.ParquetFile(file)
         _check_names(parquet.schema_arrow, path)

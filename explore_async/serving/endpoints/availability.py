@@ -40,7 +40,9 @@ _NO_CATALOGUE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 
 
 class Availability:
-    """`endpoints` is the pool's own list. `models` are the logical models of the run, empty to take the only model that
+    """Finds out which endpoints can be used, and checks those again that could not.
+
+    `endpoints` is the pool's own list. `models` are the logical models of the run, empty to take the only model that
     is served; `connected` holds them after `connect`. An endpoint must be able to serve requests of all `forms`.
     """
 

@@ -38,7 +38,10 @@ _MOST_EXCESS: Final = 3.0
 
 
 class Limit(Protocol):
-    """`value` is the most requests in flight, at least 1. It learns from all that happens and decides nothing else."""
+    """How many requests an endpoint may have in flight.
+
+    `value` is that number, at least 1. It learns from all that happens and decides nothing else.
+    """
 
     @property
     def value(self) -> int: ...

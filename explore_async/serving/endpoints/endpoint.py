@@ -51,7 +51,10 @@ class Client(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Endpoint:
-    """`most` bounds an automatic limit; `served` has the endpoint's own name for each logical model that it serves."""
+    """The state of one endpoint, and its attempts.
+
+    `most` bounds an automatic limit; `served` has the endpoint's own name for each logical model that it serves.
+    """
 
     client: Client
     settings: EndpointSettings

@@ -18,7 +18,9 @@ ABOUT_EQUAL = 0.9
 
 
 class SlotQueue:
-    """`endpoints` is the pool's own list. Once `closed_by` is set, all waiting and all new requests get that error.
+    """Requests that wait for a free slot at an endpoint, soonest due first.
+
+    `endpoints` is the pool's own list. Once `closed_by` is set, all waiting and all new requests get that error.
 
     `most`: requests that may be in flight at the endpoints with concurrency `auto`, all together.
     """

@@ -29,8 +29,10 @@ def declared_concurrency(endpoints: Iterable[EndpointSettings]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatistics:
-    """`retries` counts the attempts that were not the first of their request. `left`: the endpoints file no longer
-    lists it. `limit` is the most requests in flight now.
+    """The figures of one endpoint at one moment.
+
+    `retries` counts the attempts that were not the first of their request. `left`: the endpoints file no longer lists
+    it. `limit` is the most requests in flight now.
 
     The engine's metrics are None when it has none: `running` and `waiting` requests (of all clients), `kv_usage` and
     `prefix_hits` as shares, `tokens_per_s` that it makes.
@@ -66,7 +68,9 @@ class EndpointStatistics:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatistics:
-    """`asking` counts all requests without an outcome: in flight, waiting for a slot, or between two attempts.
+    """The figures of all endpoints together at one moment.
+
+    `asking` counts all requests without an outcome: in flight, waiting for a slot, or between two attempts.
 
     `held_back`: endpoints with free slots get no more requests, because of the limit for all of them together.
     """

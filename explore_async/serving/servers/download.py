@@ -29,7 +29,10 @@ _MESSAGE_LINES = 4
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` bytes. `what` names the model, the source it is taken from, and the reason for this source."""
+    """How far a download is.
+
+    `done` of `total` bytes. `what` names the model, the source it is taken from, and the reason for this source.
+    """
 
     what: str
     done: int

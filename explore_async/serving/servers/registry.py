@@ -27,7 +27,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`size` and `sha256` are those of the whole file; the parts joined in order give it."""
+    """A model that can be fetched.
+
+    `size` and `sha256` are those of the whole file; the parts joined in order give it.
+    """
 
     name: str
     file: str

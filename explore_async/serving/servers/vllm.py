@@ -67,8 +67,8 @@ def vllm_command(settings: ServerSettings, name: str, port: int) -> list[str]:
 
 
 def check_args(args: Sequence[str]) -> None:
-    """Raises ConfigError for a key in the arguments, which every process list shows, and for a server that other
-    machines can use without a key.
+    """Raises ConfigError for arguments that hold an API key (every process list shows arguments), and for a server that
+    other machines can use without one.
     """
     flags = [argument.partition("=")[0].replace("_", "-") for argument in args]
     if "--api-key" in flags:

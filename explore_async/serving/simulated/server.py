@@ -35,7 +35,10 @@ STREAM_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class SimulatorStatistics:
-    """`counts_by_digest`: how often each request came, by the digest of its body without the priority."""
+    """What the server has received so far.
+
+    `counts_by_digest`: how often each request came, by the digest of its body without the priority.
+    """
 
     requests: int
     in_flight: int
