@@ -314,7 +314,7 @@ def test_the_published_proportions():
 @pytest.mark.parametrize(
     "refused",
     [
-        (["export", "RUN", "--out", "x.txt"], 2, "examples have several fields"),
+        (["export", "RUN", "--out", "x.txt"], 2, "its suffix must be .jsonl"),
         (["export", "RUN", "--out", "x.jsonl", "--format", "odd"], 2, "one of 'rows', 'alpaca'"),
         (["export", "RUN/dataset.jsonl", "--out", "RUN/dataset.jsonl"], 2, "it is the source"),
         (["export", "missing", "--out", "x.jsonl"], 5, "no such run directory or file"),
