@@ -198,8 +198,7 @@ def _exported(
         say(note)
     if result.cut:
         say(
-            f"{result.cut:,} conversations are cut to what --format {shape} holds; messages holds all of them, "
-            "preference and kto also pairs and labels"
+            f"--format {shape} cuts {result.cut:,} examples to a part of their conversation; messages and rows keep all"
         )
     if result.unanswered:
         say(f"{result.unanswered:,} examples have no answer")

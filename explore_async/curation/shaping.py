@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.formats import Kind
 from explore_async.curation.files.row import Row
 from explore_async.curation.selection import batches
-from explore_async.curation.trainer_formats import REASONING, Shape, is_cut, tools_as_text
+from explore_async.curation.trainer_formats import REASONING, Shape, calls_as_text, is_cut
 from explore_async.errors import ConfigError, DataError
 
 
@@ -41,7 +42,7 @@ def shaped(examples: Iterator[ExampleRow], source: Collection, shape: Shape, kin
     for number, example in enumerate(examples, start=1):
         try:
             value = shape(example)
-            value = tools_as_text(value) if kind is Kind.PARQUET else value
+            value = calls_as_text(value) if kind is Kind.PARQUET else value
             yield Row(number, Kind.JSON_LINES, value, orjson.dumps(value))
         except (FieldError, TypeError) as error:
             raise DataError(f"{source.path}, example {example['id']}: {error}") from error
@@ -103,10 +104,15 @@ def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] =
         return known
     from explore_async.curation.files import parquet
 
-    schema = known if known is not None or not more else pa.schema(more)
-    for batch in batches(source.examples()):
-        rows = [row.value for row in shaped(iter(batch), source, shape, Kind.PARQUET)]
-        with parquet.arrow_faults(source.path):
-            own = parquet.schema_of_values(rows)
+    schema = None
+    try:
+        for batch in batches(source.examples()):
+            own = parquet.schema_of_values([row.value for row in shaped(iter(batch), source, shape, Kind.PARQUET)])
             schema = own if schema is None else parquet.common_schema(schema, own, widen=True)
-    return parquet.schema_of_values([]) if schema is None else schema
+    except (pa.ArrowException, OverflowError) as error:
+        fault = " ".join(str(error).split())
+        raise DataError(f"{source.path}: {fault}; a column of Parquet has one type, .jsonl holds any") from error
+    expected = pa.schema(more) if known is None else known
+    with suppress(pa.ArrowException):  # contents that are lists of parts
+        return expected if schema is None else parquet.common_schema(expected, schema, widen=True)
+    return schema

@@ -57,7 +57,9 @@ def _prompt_completion(row: Mapping[str, Any]) -> dict[str, Any]:
 def _preference(row: Mapping[str, Any]) -> dict[str, Any]:
     conversation = _talk(row)
     if conversation.rejected is None:
-        raise FieldError("it has no pair of answers (chosen, rejected), which --format preference writes")
+        raise FieldError(
+            "it has no pair of answers (chosen, rejected), as --format preference needs; rows takes any example"
+        )
     prompt, chosen, rejected = map(_written, (conversation.prompt, conversation.completion, conversation.rejected))
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **conversation.carried}
 
@@ -65,7 +67,7 @@ def _preference(row: Mapping[str, Any]) -> dict[str, Any]:
 def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
     conversation = _talk(row)
     if conversation.label is None:
-        raise FieldError("it has no label (true or false), which --format kto writes")
+        raise FieldError("it has no label (true or false), as --format kto needs; rows takes any example")
     return {**_parts(conversation), "label": conversation.label}
 
 
@@ -108,8 +110,9 @@ def _without_preference(conversation: Conversation | None, shape: str) -> None:
 def _spoken(turn: Turn) -> Iterator[dict[str, Any]]:
     """The turn with from and value; calls of tools are a turn of their own."""
     message = turn.message
-    calls = message.get("tool_calls")
-    more = {key: value for key, value in message.items() if key not in {"role", "content", "tool_calls"}}
+    calls = message.get("tool_calls") if isinstance(message.get("tool_calls"), list) else None
+    own = {"role", "content", *(() if calls is None else ("tool_calls",))}
+    more = {key: value for key, value in message.items() if key not in own}
     role = str(message["role"])
     text = content_text(message.get("content"))
     if text or not calls:
@@ -158,13 +161,39 @@ def is_cut(shape: str, row: Mapping[str, Any]) -> bool:
         return False
     match shape:
         case "alpaca":
-            return True
+            return bool(conversation.carried) or not (conversation.is_exchange or conversation.is_prompt)
         case "sharegpt":
             return not all(map(has_only_text, conversation.turns))
     return len(conversation.prompt) + len(conversation.completion) < len(conversation.turns)
 
 
 def tools_as_text(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with the tools as JSON text, as they have no common type: each tool has parameters of its own."""
+    """The same with the tools as JSON text: each tool has parameters of its own, and so they have no common type."""
     is_structure = {name for name in _TOOLS if isinstance(row.get(name), list | dict)}
     return {name: orjson.dumps(value).decode() if name in is_structure else value for name, value in row.items()}
+
+
+def calls_as_text(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with tools, and arguments of their calls in any turn, as JSON text, for columns of one type."""
+    return {name: _calls_as_text(value) for name, value in tools_as_text(row).items()}
+
+
+def _calls_as_text(value: Any) -> Any:
+    """A list of turns, or any other value as it is."""
+    if not isinstance(value, list):
+        return value
+    return [
+        {**turn, "tool_calls": list(map(_call_as_text, turn["tool_calls"]))}
+        if isinstance(turn, Mapping) and isinstance(turn.get("tool_calls"), list)
+        else turn
+        for turn in value
+    ]
+
+
+def _call_as_text(call: Any) -> Any:
+    if not isinstance(call, Mapping) or not isinstance(call.get("function"), Mapping):
+        return call
+    arguments = call["function"].get("arguments")
+    if arguments is None or isinstance(arguments, str):
+        return call
+    return {**call, "function": {**call["function"], "arguments": orjson.dumps(arguments).decode()}}

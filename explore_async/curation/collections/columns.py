@@ -65,7 +65,7 @@ def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exc
     answer is an empty output.
     """
     named = {ours: theirs for ours, theirs in columns.items() if ours in TEXTS}
-    task = columns.get(TASK)
+    known = {*OF_CONVERSATIONS, *columns.values()}
     whole = {"instruction", "output"} <= named.keys()
 
     def read(row: Mapping[str, Any]) -> Exchange:
@@ -101,9 +101,12 @@ def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exc
             given, inputs = _input(row, used)
             used |= inputs
         rest = _rest(row, used, conversation, is_example=not named.keys() & {"instruction", "output"})
-        texts = {instruction, given, output, ""}
-        known = {*OF_CONVERSATIONS, *named.values(), task, *(() if conversation is None else conversation.columns)}
-        unused = [name for name, value in rest.items() if name not in known and _is_other_text(value, texts)]
+        if not rest:
+            return Exchange(instruction, given, output, rest)  # nearly always
+        texts = {instruction, given, output}
+        columns = () if conversation is None else conversation.columns
+        others = [name for name in rest if name not in known and name not in columns]
+        unused = [name for name in others if _is_other_text(name, rest[name], texts)]
         return Exchange(instruction, given, output, rest, unused)
 
     return read
@@ -129,7 +132,7 @@ def _input(row: Mapping[str, Any], used: set[str]) -> tuple[str, set[str]]:
     """The first input with a text, and the columns that it was taken from: this one, and all without any."""
     _optional(row.get("input"), "input")
     values = {name: row[name] for name in _INPUTS if name in row and name not in used}
-    first = next((name for name, value in values.items() if isinstance(value, str) and value), None)
+    first = next((name for name, value in values.items() if value and isinstance(value, str)), None)
     taken = {name for name, value in values.items() if name == first or value is None or value == ""}
     return ("" if first is None else values[first]), taken
 
@@ -149,8 +152,10 @@ def _rest(
     return rest
 
 
-def _is_other_text(value: Any, texts: set[str]) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and value not in texts
+def _is_other_text(name: str, value: Any, texts: set[str]) -> bool:
+    """True for a text that is neither one of the example's nor an id."""
+    is_id = name.lower() in {"id", "uuid"} or name.lower().endswith("_id")
+    return isinstance(value, str) and bool(value.strip()) and value not in texts and not is_id
 
 
 def _nothing(row: Mapping[str, Any]) -> FieldError:

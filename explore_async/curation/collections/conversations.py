@@ -8,8 +8,8 @@ or false. The example of a conversation is its first answer and the user turn ju
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.turns import (
@@ -38,11 +38,11 @@ _CARRIED = ("tools", "functions", "images", "image", "videos", "audios")
 OF_CONVERSATIONS = frozenset({
     *TALKS, *_SYSTEMS, _HISTORY, *_LABELS, *_CARRIED, *(name for pair in _PAIRS for name in pair)
 })  # fmt: skip
+_OF_TURNS = frozenset({*TALKS, *(name for pair in _PAIRS for name in pair)})
 _MORE_THAN_AN_EXAMPLE = OF_CONVERSATIONS | {*QUESTIONS, *ANSWERS} - {"instruction", "output"}
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(NamedTuple):  # quicker to make than a dataclass, and an export makes one for each example
     """Turns with the place of the example among them."""
 
     turns: tuple[Turn, ...]
@@ -54,7 +54,7 @@ class Conversation:
     rejected: tuple[Turn, ...] | None = None
     """What follows the prompt in a rejected answer; None where there is no such answer."""
     label: bool | None = None
-    carried: Mapping[str, Any] = field(default_factory=dict)
+    carried: Mapping[str, Any] = MappingProxyType({})
     columns: tuple[str, ...] = ()
     """Columns with the turns."""
 
@@ -63,6 +63,13 @@ class Conversation:
         """True where one plain exchange is all that there is."""
         parts = tuple(turn.part for turn in self.turns)
         return parts == ("user", "assistant") and all(map(is_plain, self.turns)) and self.rejected is None
+
+    @property
+    def is_prompt(self) -> bool:
+        """True where a plain question without an answer is all that there is."""
+        return (
+            len(self.turns) == 1 and self.turns[0].part == "user" and is_plain(self.turns[0]) and self.rejected is None
+        )
 
     @property
     def prompt(self) -> tuple[Turn, ...]:
@@ -90,6 +97,8 @@ def find_conversation(row: Mapping[str, Any]) -> Conversation | None:
     """The conversation in the turns of a row; None where it has no turns. Raises FieldError for turns that cannot be
     read, or without a user.
     """
+    if _OF_TURNS.isdisjoint(row) and not any(isinstance(value, list | dict) for value in row.values()):
+        return None  # nearly always
     found = _written(row)
     if found is None:
         return None
@@ -119,12 +128,11 @@ def conversation_of(example: Mapping[str, Any]) -> Conversation | None:
     except FieldError:
         found = None
     if found is not None and (located := _located(found, example)) is not None:
-        return replace(located, label=label, carried=carried)
+        return located._replace(label=label, carried=carried)
     around = _around(example)
-    is_all = around.is_exchange or (around.answer is None and len(around.turns) == 1)
-    if is_all and label is None and not carried:
+    if (around.is_exchange or around.is_prompt) and label is None and not carried:
         return None
-    return replace(around, label=label, carried=carried)
+    return around._replace(label=label, carried=carried)
 
 
 def answer_of(row: Mapping[str, Any], name: str) -> str:
@@ -171,6 +179,8 @@ def _prompted(row: Mapping[str, Any], pair: tuple[str, str] | None, sides: list[
     prompt = [user_turn(row[asked])] if isinstance(row[asked], str) else _side(row[asked], asked)
     if pair is not None and sides is not None:
         return [*prompt, *sides[0]], len(prompt), sides[1], (asked, *pair)
+    if prompt[-1].part == "assistant" and not (answered and _are_turns(row[answered])):
+        return prompt, None, None, (asked,)  # a conversation in a column of prompts
     if answered is None or not row[answered]:
         return prompt, len(prompt), None, (asked,)
     return [*prompt, *_side(row[answered], answered)], len(prompt), None, (asked, answered)
@@ -281,7 +291,7 @@ def _located(found: Conversation, example: Mapping[str, Any]) -> Conversation | 
         return _with_input(found, example.get("input")) if is_it else None
     for question, answer in _exchanges(found.turns, found.split or 0):
         if found.turns[question].text == instruction and found.turns[answer].text == output:
-            return _with_input(replace(found, question=question, answer=answer), example.get("input"))
+            return _with_input(found._replace(question=question, answer=answer), example.get("input"))
     return None
 
 
@@ -293,7 +303,7 @@ def _with_input(found: Conversation, given: Any) -> Conversation:
     content = asked.message["content"]
     below = f"{content}\n\n{given}" if isinstance(content, str) else [*(content or ()), {"type": "text", "text": given}]
     turn = asked._replace(message={**asked.message, "content": below}, text=f"{asked.text}\n\n{given}")
-    return replace(found, turns=(*found.turns[: found.question], turn, *found.turns[found.question + 1 :]))
+    return found._replace(turns=(*found.turns[: found.question], turn, *found.turns[found.question + 1 :]))
 
 
 def _label(value: Any) -> bool | None:

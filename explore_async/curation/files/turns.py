@@ -48,6 +48,8 @@ _PROTOCOL = ("system", "developer", "user", "assistant", "tool", "function")
 """Roles of the chat protocol, which stay as they are."""
 _USER_KEYS = ("user", "human", "question", "query", "instruction", "prompt", "input")
 _ASSISTANT_KEYS = ("assistant", "gpt", "bot", "answer", "response", "output", "completion")
+_CALL_KINDS = {"tool_call", "tool_use"}
+_RESULT_KINDS = {"tool_result", "tool_response"}
 _PAIR = 2
 _SPEAKER = re.compile(r"\n\n(Human|Assistant): ?")
 
@@ -63,6 +65,8 @@ def read_turns(value: Any) -> list[Turn]:
     turns = [turn for element in value for turn in _turns(element)]
     if any(isinstance(element, str) for element in value) and not all(isinstance(element, str) for element in value):
         raise TurnError("is not a list of objects")
+    if not turns:
+        raise TurnError("has no turns")
     return [_with_calls(turn, after) for turn, after in zip(turns, [*turns[1:], None], strict=True)]
 
 
@@ -148,8 +152,11 @@ def _turns(element: Any) -> Iterator[Turn]:
     more = {k: v for k, v in element.items() if k not in {role_key, content_key} and v is not None}
     calls = _calls(content) if part == "call" else None
     message = {"role": name, "content": None if calls else content, **more, **({"tool_calls": calls} if calls else {})}
-    if message.get("tool_calls") or message.get("function_call"):
-        part = "call" if part == "assistant" else part
+    kinds = _kinds(content)
+    if part == "assistant" and (message.get("tool_calls") or message.get("function_call") or kinds & _CALL_KINDS):
+        part = "call"
+    elif part == "user" and kinds and kinds <= _RESULT_KINDS:
+        part = "tool"
     yield Turn(part, content_text(content, content_key or "content") or _text_of_calls(message), message)
 
 
@@ -195,7 +202,7 @@ def _text_of_part(part: Any) -> str | None:
     """None for a part that is no text, such as an image."""
     if isinstance(part, str):
         return part
-    if not isinstance(part, Mapping) or part.get("type", "text") not in {"text", "input_text", "output_text"}:
+    if not isinstance(part, Mapping) or str(part.get("type", "text")) not in {"text", "input_text", "output_text"}:
         return None
     return next((part[key] for key in ("text", "value", "content") if isinstance(part.get(key), str)), None)
 
@@ -221,8 +228,16 @@ def _calls(content: Any) -> list[dict[str, Any]] | None:
     ]
 
 
+def _kinds(content: Any) -> set[str]:
+    """The types of the parts of a content."""
+    parts = content if isinstance(content, list) else ()
+    return {str(part.get("type", "text")) for part in parts if isinstance(part, Mapping)}
+
+
 def _text_of_calls(message: Mapping[str, Any]) -> str:
-    calls = message.get("tool_calls") or message.get("function_call")
+    content = message["content"]
+    parts = [part for part in content if _kinds([part]) & _CALL_KINDS] if isinstance(content, list) else None
+    calls = message.get("tool_calls") or message.get("function_call") or parts
     try:
         return orjson.dumps(calls).decode() if calls else ""
     except TypeError:  # a value of Parquet that JSON has no form for

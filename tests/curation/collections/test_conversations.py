@@ -17,7 +17,7 @@ from explore_async.curation.collections.columns import make_reader
 from explore_async.curation.collections.conversations import conversation_of
 from explore_async.curation.dedup import dedup
 from explore_async.curation.files.fields import FieldError
-from explore_async.curation.trainer_formats import SHAPES, is_cut
+from explore_async.curation.trainer_formats import SHAPES, calls_as_text, is_cut
 
 
 def said(role: str, content: Any, **more: Any) -> dict[str, Any]:
@@ -68,6 +68,15 @@ FORMS = {
         {"conversations": [{"from": "human", "value": ASKED["content"]}, {"from": "function_call", "value": "tides()"}, {"from": "observation", "value": "12:00"}, {"from": "gpt", "value": "At noon."}]},
         [ASKED, said("assistant", "tides()"), said("tool", "12:00"), ANSWERED],
     ),
+    "calls among parts": (
+        {"messages": [ASKED, said("assistant", [{"type": "tool_use", "name": "tides"}]), said("user", [{"type": "tool_result", "content": "12:00"}]), ANSWERED]},
+        [ASKED, said("assistant", [{"type": "tool_use", "name": "tides"}]), said("user", [{"type": "tool_result", "content": "12:00"}]), ANSWERED],
+    ),
+    "rounds of turns": ({"question": [[SYSTEM, ASKED], [ANSWERED]]}, [SYSTEM, ASKED, ANSWERED]),
+    "arguments as values": (
+        {"messages": [ASKED, said("assistant", None, tool_calls=[{"type": "function", "function": {"name": "tides", "arguments": {"day": 1}}}]), said("tool", "12:00"), ANSWERED]},
+        [ASKED, said("assistant", None, tool_calls=[{"type": "function", "function": {"name": "tides", "arguments": {"day": 1}}}]), said("tool", "12:00"), ANSWERED],
+    ),
     "other keys of a turn": (
         {"messages": [ASKED, {**ANSWERED, "weight": 0.5, "name": None}]},
         [ASKED, {**ANSWERED, "weight": 0.5}],
@@ -95,7 +104,7 @@ def test_the_example_is_an_answer_and_the_turn_before_it(form: str):
     assert [*parts["prompt"], *parts["completion"]] == turns
     assert [turn["role"] for turn in parts["completion"]] == ["assistant"]
     again = imported(SHAPES["sharegpt"](example))
-    if form not in {"parts", "calls of tools", "calls of tools in ShareGPT"}:
+    if not is_cut("sharegpt", example) and form not in {"parts", "calls of tools", "calls of tools in ShareGPT"}:
         assert SHAPES["messages"](again) == {"messages": turns}
 
 
@@ -265,17 +274,21 @@ def test_conversations_pass_through_every_stage(tmp_path: Path):
     assert "cut" not in said_of.stderr
     ordered = [wanted[n] for n in kept]
     assert lines(tmp_path / "f.jsonl") == ordered
-    plain = [n for n in kept if n != list(FORMS).index("parts")]
+    forms = list(FORMS)
+    plain = [n for n in kept if forms[n] not in {"parts", "calls among parts"}]
     rows = [row for row in lines(tmp_path / "e.jsonl") if row["n"] in plain]  # a column of Parquet has one type
     (tmp_path / "g.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     ran("export", tmp_path / "g.jsonl", "--out", tmp_path / "f.parquet", "--format", "messages")
     for found, n in zip(pq.read_table(tmp_path / "f.parquet").to_pylist(), plain, strict=True):
         assert orjson.loads(found["tools"]) == TOOLS
-        back = imported({"messages": found["messages"]})
-        assert SHAPES["messages"](back)["messages"] == wanted[n]["messages"]
+        back = SHAPES["messages"](imported({"messages": found["messages"]}))["messages"]
+        assert back == calls_as_text(wanted[n])["messages"]
+    mixed = in_process("export", tmp_path / "e.jsonl", "--out", tmp_path / "m.parquet", "--format", "messages")
+    assert mixed.code == 5
+    assert ".jsonl holds any" in " ".join(mixed.stderr.split())
     cut = ran("export", tmp_path / "e.jsonl", "--out", tmp_path / "f.json", "--format", "alpaca", "--json")
-    assert cut.json["cut"] == len(rows) + 1
-    assert f"{len(rows) + 1} conversations are cut" in cut.stderr
+    assert cut.json["cut"] == len(FORMS)
+    assert f"--format alpaca cuts {len(FORMS)} examples" in cut.stderr
 
 
 def test_contamination_is_looked_for_in_all_turns(tmp_path: Path):
