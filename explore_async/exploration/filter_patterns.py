@@ -112,6 +112,69 @@ POINTERS_AT_INPUT: Final = (
 PARTS_OF_POINTERS: Final = ("follow", "ven", "prov", "below", "above", "以下", "给定", "下面", "下列")
 """A text without any of these, in lower case, points at nothing. To look for them is much quicker than the patterns."""
 
+TEXTS_BEHIND_POINTERS: Final = (
+    # what follows a pointer and is itself the text or the data
+    Row("any", r"[\[({][^\])}\n]*\d", "Sort the following array in ascending order [3, 6,1,8]."),
+    Row("any", r"\d\s*[-+*/=^<>]\s*\w|\w\s*[-+*/=^<>]\s*\d", "Construct a loop for 10 + 2n"),
+    Row(
+        "English",
+        r"\b(?:number|equation|expression|amount|integer|value|decimal|fraction|year|temperature|date)s?\b"
+        r"[^.?!\n]{0,20}?\d",
+        "Convert the following octal number 560 to its binary form.",
+    ),
+    Row("any", r"\s[-–—]\s(?:\S+\s+){2}\S", "Explain the following two facts - a llama and a lemur have teeth."),
+    Row(
+        "English",
+        r"^\W*(?:day|week|weekend|month|year|morning|afternoon|evening|night|season|decade|century)\b",
+        " day, with three lectures",
+    ),
+    # another sentence, which does not say how to do it
+    Row(
+        "English",
+        r"[.?!]\s+(?!(?:use|make|write|keep|be|include|provide|explain|give|your|please|do|don['’]t|limit|ensure|add|then"
+        r"|and|also|describe|mention|answer|output|return|format|show|try|avoid|identify|state|list|choose|select|you|it"
+        r"|the (?:summary|answer|output|result|response|text|translation))\b)(?:[^\W\d]\S*\s+){2}\S",
+        "Is the following sentence true or false? Humans can breathe underwater.",
+    ),
+    Row(
+        "Chinese",
+        r"[。？！](?!请|用|使|不|要|并|以|写|给)[^。？！\n]{6,}",
+        "判断以下句子的对错？人类可以在水下自由呼吸。",
+    ),
+)
+
+WRITERS_OF_CODE: Final = (
+    # in code, "the given list" is a parameter
+    Row(
+        "English",
+        r"\b(?:function|program|script|method|algorithm|macro|query|regex|regular expression|subroutine)\b",
+        "Create a function that reverses",
+    ),
+    Row("Chinese", r"函数|程序|脚本|算法|正则", "写一个函数"),
+)
+PARAMETERS: Final = (
+    Row("English", r"\b(?:given|provided)\b", "the given"),
+    Row("Chinese", r"给定", "给定的文本"),
+)
+
+LINES_OF_LETTERS: Final = (
+    # end in a comma, and need nothing more
+    Row(
+        "English",
+        r"(?:dear|hello|hi|hey|best|kind|warm|yours?|sincerely|regards|thanks|thank you|cheers|love|with)\b"
+        r"[^.!?:\n]*(?:\b[A-Za-z]{1,4}\.[^.!?:\n]*)?,",
+        "Dear Dr. Smith,",
+    ),
+    Row("any", r".*[)\]}\"'],", 'print ("%d" %arr[i]),'),  # code, in a list or a call
+    Row("any", r".*[)\]}\"']\s*:", "if x is greater than 0 (or y is):"),
+)
+
+REQUESTS_THAT_MAY_CHANGE_NOTHING: Final = (
+    Row("English", r"\bpunctuat", "Punctuate this sentence"),
+    Row("English", r"\b(?:arrange|rank|sort|order)\b", "Rank these cities by size"),
+    Row("Chinese", r"排序|排列|标点", "按大小排序"),
+)
+
 REQUESTS_FOR_THE_REST: Final = (
     Row("English", r"\b(?:complet|continu|finish|fill)", "Continue the story"),
     Row("Chinese", r"续|补", "续写这个故事"),
@@ -127,6 +190,18 @@ REQUESTS_FOR_A_COPY: Final = (
 )
 
 
+REQUESTS_FOR_ANOTHER_LANGUAGE: Final = (
+    Row(
+        "any", r"\b(?:translat|tradu[cizt]|übersetz|vertaa?l|överset|oversæt|oversett|tłumacz|přelo)", "Übersetze das."
+    ),
+    Row("any", r"\b(?:engl|angl|ingl[eéê]s|ingilizce|angiel|englan|engels)", "Écris une phrase en anglais."),
+    Row("any", r"\b(?:german|deutsch|français|french|spanish|español|chinese|chinesisch|latein)", "Say it in German."),
+    Row("any", r"перев[её]|переклад|англ[ио]|немец|иностранн", "Переведи на английский."),
+    Row("any", r"翻译|翻譯|翻訳|译成|英文|英语|英語|日文|日语|法语|德语|번역|영어", "翻译成英文"),
+    Row("any", r"ترجم|الإنجليزية|الانجليزية|انگلیسی|अनुवाद|अंग्रेज|dịch|tiếng anh|terjemah|çevir", "ترجم هذه الجملة"),
+)
+
+
 def compiled(rows: Sequence[Row], *, before: str = "", after: str = "") -> re.Pattern[str]:
     """A pattern that matches wherever one of the rows does, between `before` and `after`."""
     return re.compile(f"{before}(?:{'|'.join(f'(?:{row.pattern})' for row in rows)}){after}", re.IGNORECASE)
@@ -138,4 +213,10 @@ STAND_IN: Final = compiled(STAND_INS)
 NO_ANSWER: Final = compiled(NO_ANSWERS, before=r"^\W*", after=r"\W*$")
 POINTER_AT_INPUT: Final = compiled(POINTERS_AT_INPUT)
 ASKS_FOR_THE_REST: Final = compiled(REQUESTS_FOR_THE_REST)
+TEXT_BEHIND_POINTER: Final = compiled(TEXTS_BEHIND_POINTERS)
+WRITES_CODE: Final = compiled(WRITERS_OF_CODE)
+PARAMETER: Final = compiled(PARAMETERS)
+LINE_OF_A_LETTER: Final = compiled(LINES_OF_LETTERS, before=r"^\W*", after=r"$")
+MAY_CHANGE_NOTHING: Final = compiled(REQUESTS_THAT_MAY_CHANGE_NOTHING)
 ASKS_FOR_A_COPY: Final = compiled(REQUESTS_FOR_A_COPY)
+ASKS_FOR_ANOTHER_LANGUAGE: Final = compiled(REQUESTS_FOR_ANOTHER_LANGUAGE)

@@ -37,7 +37,9 @@ class ExampleJudge:
         seeds = [[example.instruction for example in domain.all_examples()] for domain in recipe.domains]
         self.corpora = Corpora(recipe.filters, recipe.tokenizer, seeds, known)
         self._allocation = allocation
-        self._reason_to_drop = quality_check(recipe.filters, TOKENIZERS[recipe.tokenizer])
+        self._reason_to_drop = quality_check(
+            recipe.filters, TOKENIZERS[recipe.tokenizer], language=recipe.language, meaning=recipe.meaning
+        )
         self._with_waiting: dict[int, TaskState] = {}
 
     def take(

@@ -9,31 +9,46 @@ from explore_async.exploration.filter_patterns import (
     ASKS_FOR_A_COPY,
     ASKS_FOR_THE_REST,
     GAP_IN_BRACKETS,
+    LINE_OF_A_LETTER,
+    MAY_CHANGE_NOTHING,
     NO_ANSWER,
+    PARAMETER,
     PARTS_OF_POINTERS,
     PARTS_OF_STAND_INS,
     POINTER_AT_INPUT,
     REFUSAL,
     STAND_IN,
+    TEXT_BEHIND_POINTER,
+    WRITES_CODE,
 )
+from explore_async.exploration.language_check import language_check
 from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Demonstration
-from explore_async.settings.recipe import Filters
-from rouge_kernels import Tokenizer
+from explore_async.settings.recipe import MEANING, Filters
+from rouge_kernels import TOKENIZERS, Tokenizer
 
 _UNFINISHED = re.compile(r"(?:[,:(\[{、，：；（]|(?<!\d)(?<!\d, )(?:\.\.\.|…))\s*$")  # code ends in ";", numbers go on…
 _LONGEST_ENDING = 8
 _SHORT = 5  # words: answers like "yes" or a label are the same for many questions
 _AT_THE_ENDS = " .!?。！？\"'“”"
+_EXCUSES = 3
+"""The version of the rules since which texts that real data showed to be sound are not dropped."""
+_CUT = ("...", "…")
 _LETTER = r"[^\W\u2e80-\u9fff]"  # of a script that puts spaces between words; Chinese and Japanese do not
 
 
 def quality_check(
-    filters: Filters, tokenize: Tokenizer
+    filters: Filters, tokenize: Tokenizer, *, language: str = "English", meaning: int = MEANING
 ) -> Callable[[ExampleDraft, Sequence[Demonstration]], str | None]:
     """A function that returns the reason to drop a draft, or None, given the draft and the demonstrations of its
     prompt.
+
+    `language`: that of the recipe; `meaning`: its version of the rules. Raises ConfigError where the filters check a
+    language that cannot be told from others.
     """
+    is_in_other_language = language_check(language) if filters.language else None
+    excuses = meaning >= _EXCUSES
+    count = _words_of_any_script if excuses else _words_seen
     banned = (
         re.compile(
             rf"(?<!{_LETTER})(?:" + "|".join(map(re.escape, filters.banned_words)) + rf")(?!{_LETTER})",
@@ -45,9 +60,10 @@ def quality_check(
 
     def reason_to_drop(draft: ExampleDraft, shown: Sequence[Demonstration]) -> str | None:
         instruction, output = tokenize(draft.instruction), tokenize(draft.output)
-        if len(instruction) < filters.min_instruction_words or len(output) < filters.min_output_words:
+        words_of_instruction, words_of_output = count(draft.instruction, instruction), count(draft.output, output)
+        if words_of_instruction < filters.min_instruction_words or words_of_output < filters.min_output_words:
             return "too_short"
-        if len(instruction) > filters.max_instruction_words or len(output) > filters.max_output_words:
+        if words_of_instruction > filters.max_instruction_words or words_of_output > filters.max_output_words:
             return "too_long"
         if _repetition(output) > filters.max_repetition and not ASKS_FOR_A_COPY.search(draft.instruction):
             return "repetitive"
@@ -55,20 +71,33 @@ def quality_check(
             return "refusal"
         if filters.placeholders and any(map(_has_placeholder, (draft.input, draft.output, draft.instruction))):
             return "placeholder"
-        if filters.placeholders and _is_unfinished(draft):
+        if filters.placeholders and _is_unfinished(draft) and not (excuses and _is_meant_so(draft)):
             return "unfinished"
-        if filters.missing_inputs and not draft.input and _lacks_input(draft.instruction):
+        if filters.missing_inputs and not draft.input and _lacks_input(draft.instruction, excuses=excuses):
             return "missing_input"
         if filters.copies and (
-            _copies(draft)
+            (_copies(draft) and not (excuses and MAY_CHANGE_NOTHING.search(draft.instruction)))
             or (len(output) > _SHORT and any(draft.output == demonstration.output for demonstration in shown))
         ):
             return "copied"
         if banned is not None and any(map(banned.search, (draft.instruction, draft.input, draft.output))):
             return "banned_word"
+        if is_in_other_language is not None and is_in_other_language(draft):
+            return "other_language"
         return None
 
     return reason_to_drop
+
+
+def _words_seen(_text: str, words: Sequence[str]) -> int:
+    return len(words)
+
+
+def _words_of_any_script(text: str, words: Sequence[str]) -> int:
+    """The number of words, also of those that the tokenizer does not see; 1 for signs such as an emoji."""
+    if text.isascii():
+        return len(words) or bool(text.strip())
+    return len(TOKENIZERS["unicode"](text)) or bool(text.strip())
 
 
 def _repetition(words: Sequence[str]) -> float:
@@ -93,14 +122,32 @@ def _is_unfinished(draft: ExampleDraft) -> bool:
     return cut_input or _UNFINISHED.search(draft.output.rstrip()[-_LONGEST_ENDING:]) is not None
 
 
-def _lacks_input(instruction: str) -> bool:
-    """True when the instruction points at a missing text: no quotation, no line break, nothing behind a colon."""
+def _is_meant_so(draft: ExampleDraft) -> bool:
+    """True when an ending that looks cut is asked for or belongs to the kind of text: a letter, code, a series."""
+    given, output = draft.input.rstrip(), draft.output.rstrip()
+    if given.endswith(_CUT):
+        stem = given.rstrip(".… ")
+        return stem[-1:].isdigit() or stem.casefold() in output.casefold()
+    if output.endswith(_CUT):
+        return any(sign in f"{draft.instruction} {given}".casefold() for sign in (*_CUT, "ellips", "省略号"))
+    return LINE_OF_A_LETTER.search(output.rpartition("\n")[2]) is not None
+
+
+def _lacks_input(instruction: str, *, excuses: bool) -> bool:
+    """True when the instruction points at a missing text: no quotation, no line break, nothing behind a colon. With
+    `excuses` also no data, no other sentence that is the text, and no parameter of code.
+    """
     low = instruction.lower()
     pointing = POINTER_AT_INPUT.search(instruction) if any(part in low for part in PARTS_OF_POINTERS) else None
     if pointing is None:
         return False
     rest = instruction[pointing.end() :]
-    return not re.search(r"[\"“'‘「『\n].+|[:：]\s*\S.+", rest, re.DOTALL)
+    if re.search(r"[\"“'‘「『\n].+|[:：]\s*\S.+", rest, re.DOTALL):
+        return False
+    if not excuses:
+        return True
+    is_parameter = PARAMETER.search(pointing.group()) and WRITES_CODE.search(instruction[: pointing.start()])
+    return not is_parameter and TEXT_BEHIND_POINTER.search(rest) is None
 
 
 def _copies(draft: ExampleDraft) -> bool:

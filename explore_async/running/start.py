@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
 from explore_async.errors import ConfigError, StorageError
+from explore_async.exploration.language_check import language_check
 from explore_async.exploration.prompts import PromptBook
 from explore_async.running.backend import BackendFactory, check_operation
 from explore_async.running.checkpointing import StartingPoint, from_checkpoint
@@ -63,6 +64,8 @@ async def run(
         decision = await _INSIDE[mode].of(contents)(start, contents)
         recipe = decision.recipe
         prompts = PromptBook(recipe)  # finds a faulty template before anything is written
+        if recipe.filters.language:
+            language_check(recipe.language)  # and a language that cannot be checked
         async with start.new_backend(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
             if decision.connect_first:
                 await backend.connect()  # the directory stays as it is where the run cannot go on

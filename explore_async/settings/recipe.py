@@ -23,6 +23,9 @@ MEANING = 3
 MEANINGS = range(2, MEANING + 1)
 """The versions that this version of explore_async still follows: a run goes on by the rules that it began with."""
 
+_TODAYS_UNICODE = 3
+"""The version of the rules that brought the `unicode` tokenizer of today."""
+
 SIMULATED = "simulated"
 """The model name of a simulated server. Everything made with it is labelled, so that no user takes it for data."""
 
@@ -179,6 +182,9 @@ class Filters(Settings):
     placeholders: bool = True
     missing_inputs: bool = True
     copies: bool = True
+    language: Annotated[bool, Field(exclude_if=lambda checked: not checked)] = False
+    """True drops examples that are clearly in another language than the recipe's. Left out of the recipe's JSON where
+    it is off, so that recipes from before it keep their digest."""
     banned_words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
@@ -187,6 +193,13 @@ def _is_none(value: object) -> bool:
     digests.
     """
     return value is None
+
+
+def tokenizer_for(setting: str, language: str, meaning: int = MEANING) -> str:
+    """The name of the tokenizer that a recipe with this setting and this language has, by this version of the rules."""
+    is_english = language.casefold() in {"english", "en"}
+    name = setting if setting != "auto" else "rouge" if is_english else "unicode"
+    return "unicode-1" if name == "unicode" and meaning < _TODAYS_UNICODE else name
 
 
 class Sampling(Settings):
@@ -298,10 +311,9 @@ class RecipeFields(Settings):
         return tuple(dict.fromkeys(name for kind in kinds if (name := self.model_of(kind))))
 
     @property
-    def tokenizer(self) -> Literal["rouge", "unicode"]:
-        if self.filters.tokenizer != "auto":
-            return self.filters.tokenizer
-        return "rouge" if self.language.casefold() in {"english", "en"} else "unicode"
+    def tokenizer(self) -> str:
+        """The name of the tokenizer among those of `rouge_kernels`."""
+        return tokenizer_for(self.filters.tokenizer, self.language)
 
 
 class _Rules(Settings):
@@ -319,6 +331,10 @@ class Recipe(RecipeFields, _Rules):
     against: tuple[ResolvedKnownTexts, ...] = ()
     window: Annotated[int, Field(ge=1)]
     lag: Annotated[int, Field(ge=1)]
+
+    @property
+    def tokenizer(self) -> str:
+        return tokenizer_for(self.filters.tokenizer, self.language, self.meaning)
 
     @property
     def digest(self) -> str:

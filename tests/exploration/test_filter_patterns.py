@@ -14,6 +14,12 @@ TABLES = {
     "stand-ins": (patterns.STAND_INS, patterns.STAND_IN, "", ""),
     "no answers": (patterns.NO_ANSWERS, patterns.NO_ANSWER, r"^\W*", r"\W*$"),
     "pointers": (patterns.POINTERS_AT_INPUT, patterns.POINTER_AT_INPUT, "", ""),
+    "texts behind pointers": (patterns.TEXTS_BEHIND_POINTERS, patterns.TEXT_BEHIND_POINTER, "", ""),
+    "code": (patterns.WRITERS_OF_CODE, patterns.WRITES_CODE, "", ""),
+    "parameters": (patterns.PARAMETERS, patterns.PARAMETER, "", ""),
+    "letters": (patterns.LINES_OF_LETTERS, patterns.LINE_OF_A_LETTER, r"^\W*", r"$"),
+    "no change": (patterns.REQUESTS_THAT_MAY_CHANGE_NOTHING, patterns.MAY_CHANGE_NOTHING, "", ""),
+    "another language": (patterns.REQUESTS_FOR_ANOTHER_LANGUAGE, patterns.ASKS_FOR_ANOTHER_LANGUAGE, "", ""),
     "the rest": (patterns.REQUESTS_FOR_THE_REST, patterns.ASKS_FOR_THE_REST, "", ""),
     "a copy": (patterns.REQUESTS_FOR_A_COPY, patterns.ASKS_FOR_A_COPY, "", ""),
 }

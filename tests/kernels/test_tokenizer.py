@@ -40,6 +40,11 @@ def test_rouge_tokens_equal_rouge_score_for_every_character():
         ("snake_case co\u00adop", ["snake", "case", "coop"]),
         ("one\u200btwo", ["one", "two"]),
         ("葛\U000e0100飾", ["葛", "飾"]),
+        ("İSTANBUL'DA IŞIK", ["istanbul", "da", "işik"]),
+        ("istanbul'da ışık", ["istanbul", "da", "işik"]),
+        ("كِتَابٌ جَمِيلٌ جــدا", ["كتاب", "جميل", "جدا"]),
+        ("أُكْتُبْ سُؤَالًا", ["أكتب", "سؤالا"]),
+        ("שָׁלוֹם", ["שלום"]),
         ("\ud800 —…", []),
         ("", []),
     ],
@@ -47,6 +52,13 @@ def test_rouge_tokens_equal_rouge_score_for_every_character():
 def test_words_of_other_scripts(text, tokens):
     """Each script gets the words that its readers expect; Han, Hiragana and Katakana characters are tokens."""
     assert words(text) == tokens
+
+
+def test_the_first_version_keeps_vowel_signs_and_dots():
+    """Data of earlier runs is judged by the tokens of then."""
+    first = TOKENIZERS["unicode-1"]
+    assert first("كِتَابٌ İ ı") == ["كِتَابٌ", "i̇", "ı"]
+    assert first("Straße 用Python3写") == words("Straße 用Python3写")
 
 
 @given(st.text())
