@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,7 +29,8 @@ from rouge_kernels.within import LONGEST, pairs_within
 SHARED = 256
 """Texts. Only batches of at least this size start threads; for smaller batches threads cost more than they save."""
 AT_ONCE = 1 << 14
-"""Tokens of the texts that all threads compare with the index and each other before the index keeps any of them."""
+"""Tokens of the texts that a kernel judges in one call. All threads compare them with the index and each other before
+the index keeps any of them; and a signal such as Ctrl-C waits no longer than for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,14 +109,13 @@ class DedupIndex:
         """Find the duplicates of kept texts among these, and keep none. `kept` is true for texts that could be kept."""
         encoded, findings = self._encode(texts), _empty_findings(len(texts))
         threads = min(threads or processors(), 1 + len(texts) // SHARED)
+        portions = list(_portions(encoded.starts))
         if threads == 1:
-            self._look_up(encoded, 0, len(texts), findings)
+            for begin, end in portions:
+                self._look_up(encoded, begin, end, findings)
         else:
-            cuts = np.linspace(0, len(texts), threads + 1).astype(int).tolist()
-            with ThreadPoolExecutor(threads) as pool:
-                for share in [
-                    pool.submit(self._look_up, encoded, begin, end, findings) for begin, end in pairwise(cuts)
-                ]:
+            with _started(threads) as pool:
+                for share in [pool.submit(self._look_up, encoded, begin, end, findings) for begin, end in portions]:
                     share.result()
         return Admission(kept=findings.nearest < 0, nearest=findings.nearest, lcs=findings.lcs, score=findings.score)
 
@@ -122,7 +123,7 @@ class DedupIndex:
         encoded, findings = self._encode(texts), _empty_findings(len(texts))
         with wrapping():
             if threads > 1 and len(texts) >= SHARED and np.diff(encoded.starts).max() <= LONGEST:
-                with ThreadPoolExecutor(threads) as pool:
+                with _started(threads) as pool:
                     for first, last in _portions(encoded.starts):
                         part = Texts(encoded.ids, encoded.starts[first : last + 1])
                         own = Findings(
@@ -135,13 +136,16 @@ class DedupIndex:
 
     def _take_in_turn(self, texts: Texts, findings: Findings, *, anyway: bool) -> None:
         begin = 0
-        while begin < len(texts):
-            size, begin = search.admit(
-                *(texts.ids, texts.starts, begin, self._rule, self._corpus, self._postings.table, self._rows),
-                *(findings, len(self), anyway),
-            )
-            self._texts.extend_to(size)
-            self._make_room(texts, begin)
+        for _, last in _portions(texts.starts):
+            part = texts.starts[: last + 1]
+            while begin < last:
+                size, begin = search.admit(
+                    *(texts.ids, part, begin, self._rule, self._corpus, self._postings.table, self._rows),
+                    *(findings, len(self), anyway),
+                )
+                self._texts.extend_to(size)
+                if begin < last:
+                    self._make_room(texts, begin)
 
     def _take_together(self, part: Texts, findings: Findings, pool: ThreadPoolExecutor, threads: int) -> None:
         """Look for duplicates among the kept texts and within the part on all threads, and then decide in order."""
@@ -184,14 +188,17 @@ class DedupIndex:
         parts = [np.empty((0, 3), dtype=np.int64)]
         begin = 0
         with wrapping():
-            while begin < len(texts):
-                size, begin, pairs = search.pair_up(
-                    *(encoded.ids, encoded.starts, begin, self._rule, self._corpus, self._postings.table, self._rows),
-                    len(self),
-                )
-                parts.append(pairs)
-                self._texts.extend_to(size)
-                self._make_room(encoded, begin)
+            for _, last in _portions(encoded.starts):
+                part = encoded.starts[: last + 1]
+                while begin < last:
+                    size, begin, pairs = search.pair_up(
+                        *(encoded.ids, part, begin, self._rule, self._corpus, self._postings.table, self._rows),
+                        len(self),
+                    )
+                    parts.append(pairs)
+                    self._texts.extend_to(size)
+                    if begin < last:
+                        self._make_room(encoded, begin)
         return np.concatenate(parts)
 
     def nearest(self, positions: Positions | None = None, *, threads: int | None = None) -> Nearest:
@@ -215,6 +222,16 @@ class DedupIndex:
         self._signatures = grown(self._signatures, len(self) + len(texts))
         self._rows = grown(self._rows, len(self._vocabulary))
         return encoded
+
+
+@contextmanager
+def _started(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that end with what they do when an exception comes, such as Ctrl-C, and begin nothing else."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _empty_findings(count: int) -> Findings:

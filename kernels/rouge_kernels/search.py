@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rouge_kernels._jit import jit
 from rouge_kernels.bounds import least_lcs
 from rouge_kernels.candidates import find_candidates
-from rouge_kernels.lcs import mark, marked_lcs, unmark
+from rouge_kernels.lcs import WORD, mark, marked_lcs, unmark
 from rouge_kernels.placement import keys_at_most, post_text
 from rouge_kernels.postings import Table, has_room
 from rouge_kernels.query import Corpus, Query, Rule, allocate_scratch, prepare
@@ -216,6 +216,8 @@ def _choose(
     """Write the candidate with the highest F, the earliest of equals, if it is nearer than the known duplicate."""
     if len(candidates) == 0:
         return
+    if len(text) > WORD:  # a long text meets the same candidate under many keys, and each comparison is dear
+        candidates.sort()
     masks = mark(text, rows)
     state = np.empty(masks.shape[1], dtype=np.uint64)
     before = -1
