@@ -15,13 +15,12 @@ from explore_async.analysis.document import MOST_READ, AnalysisOptions, make_doc
 from explore_async.analysis.figures import draw_figures
 from explore_async.analysis.report import make_page
 from explore_async.analysis.result import Analysis
-from explore_async.analysis.verb_noun import ENGLISH
 from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, open_collection, runs_inside
 from explore_async.curation.collections.originals import is_original
 from explore_async.curation.collections.run_data import is_run_data
-from explore_async.curation.common_options import tokenizer_named
+from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError, StorageError
 from explore_async.storage.whole_files import replacing, storage_errors, write_json
 from rouge_kernels import warm_up
@@ -45,6 +44,7 @@ def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, An
                 "examples": document["examples"],
                 "examined": document["examined"],
                 **{name: pairs[name] for name in ("unique", "mean_occurrences", "std_occurrences", "with_pair")},
+                "pairs_left_out": pairs["left_out"],
                 **{name: pairs[name] for name in ("chao1", "unseen_mass", "entropy_bits")},
                 "overlap_nearest": overlap["greatest"]["mean"],
                 "overlap_all": overlap["mean"]["mean"],
@@ -72,7 +72,7 @@ def analyze_data(
     out: str | os.PathLike[str] | None = None,
     figures: str | os.PathLike[str] | None = None,
     spacy_model: str | None = None,
-    tokenizer: str = "rouge",
+    tokenizer: str = "auto",
     most: int = MOST_READ,
     columns: Mapping[str, str] | None = None,
     on_progress: Callable[[str], None] = _silent,
@@ -80,18 +80,20 @@ def analyze_data(
     """Measures the coverage of one data set, or of several side by side. A folder of runs counts as all of them.
 
     Writes a page with pictures (`report`, .html), all figures (`out`, .json) and pictures for a paper (`figures`, a
-    folder) where they are wanted. `spacy_model`: an installed model or a folder, English if None. Of a larger data set
-    `most` examples are examined. `columns` maps our names to those of files of rows. `on_progress` gets the name of the
-    step that begins.
+    folder) where they are wanted. `spacy_model`: an installed model or a folder; None takes for each data set the one
+    for its language, and leaves the figures of verbs and nouns out where there is none. `tokenizer`: rouge, unicode, or
+    auto: that of the run, else the one that the letters call for. Of a larger data set `most` examples are examined.
+    `columns` maps our names to those of files of rows. `on_progress` gets the name of the step that begins.
 
     Raises ConfigError for options that do not fit and for packages that are missing (the extra `analysis`), DataError
     for a fault in the data and where there is no example, StorageError for what cannot be written.
     """
-    tokenizer_named(tokenizer)
+    check_tokenizer(tokenizer)
     files = OutputFiles(*(None if path is None else Path(path) for path in (report, out, figures)))
     _check_places(files, [source.path if isinstance(source, DataSet) else Path(source) for source in sources])
     collections = [collection for source in sources for collection in _collections(source, columns)]
-    options = AnalysisOptions(spacy_model=spacy_model or ENGLISH, tokenizer=tokenizer, most_read=most)
+    tokenizer = tokenizer_of(tokenizer, collections)
+    options = AnalysisOptions(spacy_model=spacy_model, tokenizer=tokenizer, most_read=most)
     on_progress("loading")
     warm_up()
     document = make_document(collections, options, on_progress=on_progress)

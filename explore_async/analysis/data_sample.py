@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from explore_async.analysis.overlap import BINS, ByTask, Overlap
+from explore_async.analysis.parsers import Parser
 from explore_async.analysis.verb_noun import VerbNoun
 from explore_async.curation.collections.collection import Collection, ExampleRow
 
@@ -28,6 +29,7 @@ class DataSample:
     examples: list[ExampleRow] = field(default_factory=list)
     total: int = 0
     verbs_nouns: list[VerbNoun] = field(default_factory=list)
+    parser: Parser = field(default_factory=lambda: Parser(None))
     overlap: Overlap | None = None
     by_task: ByTask | None = None
 

@@ -20,7 +20,8 @@ from explore_async.analysis import texts, tree
 from explore_async.analysis.cost import cost_curve
 from explore_async.analysis.data_sample import NEAR, DataSample, distribution, read
 from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefy, unseen_mass
-from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
+from explore_async.analysis.parsers import parser_for
+from explore_async.analysis.verb_noun import verbs_and_nouns
 from explore_async.curation.collections.collection import Collection, printable_path
 
 MOST_READ = 200_000
@@ -36,7 +37,8 @@ _ESTIMATES = {"unseen_mass": unseen_mass, "chao1": chao1, "entropy_bits": entrop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisOptions:
-    spacy_model: str = ENGLISH
+    spacy_model: str | None = None
+    """None takes for each data set the model for its language."""
     tokenizer: str = "rouge"
     processes: int | None = None
     most_read: int = MOST_READ
@@ -74,7 +76,7 @@ def make_document(
     _name_apart(documents)
     return {
         "explore_async": __version__,
-        "spacy_model": options.spacy_model,
+        "spacy_model": ", ".join(dict.fromkeys(sample.parser.model for sample in sets if sample.parser.model)),
         "tokenizer": options.tokenizer,
         "sets": documents,
         "across": across,
@@ -97,12 +99,17 @@ class _Clock:
 
 
 def _parse(sample: DataSample, options: AnalysisOptions, on_progress: Callable[[str], None]) -> None:
+    sample.parser = parser_for(sample.collection, sample.texts, options.spacy_model)
+    if sample.parser.model is None:
+        sample.verbs_nouns = [(None, None)] * len(sample.examples)
+        return
+
     def parsing(count: int) -> None:
         on_progress(f"{sample.collection.name}: {count:,} of {len(sample.examples):,} instructions parsed")
 
     parsing(0)
     sample.verbs_nouns = list(
-        verbs_and_nouns(sample.texts, options.spacy_model, processes=options.processes, on_progress=parsing)
+        verbs_and_nouns(sample.texts, sample.parser.model, processes=options.processes, on_progress=parsing)
     )
 
 
@@ -138,6 +145,8 @@ def _verb_noun(sample: DataSample) -> dict[str, Any]:
     verbs = Counter(verb for verb, _ in sample.pairs)
     tokens = sum(counts)
     return {
+        "model": sample.parser.model,
+        "left_out": sample.parser.left_out,
         "with_pair": tokens,
         "without_pair": len(sample.examples) - tokens,
         "unique": len(pairs),
@@ -221,12 +230,15 @@ def _across(sample: DataSample, other: DataSample, options: AnalysisOptions) -> 
 
 
 def _compared_at(sets: Sequence[DataSample]) -> dict[str, Any] | None:
-    """Unique pairs of each data set in a random part of the same size, that of the smallest; None for one data set."""
-    counts = [list(Counter(sample.pairs).values()) for sample in sets]
-    size = min(map(sum, counts), default=0)
-    if len(sets) < 2 or not size:  # noqa: PLR2004
+    """Unique pairs of each data set in a random part of the same size, that of the smallest; None for one data set. A
+    data set that is not parsed has None.
+    """
+    counts = [None if sample.parser.model is None else list(Counter(sample.pairs).values()) for sample in sets]
+    sizes = [sum(of_set) for of_set in counts if of_set is not None]
+    size = min(sizes, default=0)
+    if len(sizes) < 2 or not size:  # noqa: PLR2004
         return None
-    return {"size": size, "unique": [asdict(rarefy(of_set, size)) for of_set in counts]}
+    return {"size": size, "unique": [None if of_set is None else asdict(rarefy(of_set, size)) for of_set in counts]}
 
 
 def _name_apart(documents: Sequence[dict[str, Any]]) -> None:

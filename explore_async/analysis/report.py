@@ -5,7 +5,7 @@ All data goes into the page as JSON, and from there into text nodes: nothing in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -17,6 +17,7 @@ from explore_async.errors import ConfigError
 from explore_async.terminal.text import printable
 
 _LONGEST_NAME = 40
+_NONE = "–"
 
 
 def make_page(document: Mapping[str, Any]) -> str:
@@ -44,6 +45,15 @@ def make_table(document: Mapping[str, Any]) -> Table:
     return shown
 
 
+def notes(document: Mapping[str, Any]) -> list[str]:
+    """Sentences about what is left out of the table."""
+    return [
+        f"{data['name']}: no verb-noun figures: {data['verb_noun']['left_out']}"
+        for data in document["sets"]
+        if data["verb_noun"]["left_out"]
+    ]
+
+
 def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     sets = document["sets"]
 
@@ -52,15 +62,23 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
     yield line("examples", *(f"{data['examples']:,}" for data in sets))
     yield line("tasks", *(f"{len(data['tasks']):,}" for data in sets))
-    yield line("unique pairs of verb and noun", *(f"{data['verb_noun']['unique']:,}" for data in sets))
+    pairs = [None if data["verb_noun"]["left_out"] else data["verb_noun"] for data in sets]
+
+    def of_pairs(name: str, show: Callable[[Mapping[str, Any]], str]) -> tuple[str, ...]:
+        return line(name, *(_NONE if of_set is None else show(of_set) for of_set in pairs))
+
+    yield of_pairs("unique pairs of verb and noun", lambda of_set: f"{of_set['unique']:,}")
     if (at := document["compared_at"]) is not None:
-        values = (f"{point['kinds']:,.1f} ± {point['error']:.1f}" for point in at["unique"])
+        points = at["unique"]
+        values = (_NONE if point is None else f"{point['kinds']:,.1f} ± {point['error']:.1f}" for point in points)
         yield line(f"  in {at['size']:,} with a pair", *values)
-    pairs = [data["verb_noun"] for data in sets]
-    mean = (f"{of_set['mean_occurrences']:.2f} ± {of_set['std_occurrences']:.2f}" for of_set in pairs)
-    yield line("occurrences of a pair", *mean)
-    without = (f"{data['verb_noun']['without_pair'] / max(1, data['examined']):.1%}" for data in sets)
-    yield line("without a pair", *without)
+    yield of_pairs(
+        "occurrences of a pair", lambda of_set: f"{of_set['mean_occurrences']:.2f} ± {of_set['std_occurrences']:.2f}"
+    )
+    yield of_pairs(
+        "without a pair",
+        lambda of_set: f"{of_set['without_pair'] / max(1, of_set['without_pair'] + of_set['with_pair']):.1%}",
+    )
     for name, key, form in (
         ("pairs, seen or not (Chao1)", "chao1", "{:,.0f}"),
         ("next pair is new (Good-Turing)", "unseen_mass", "{:.1%}"),
@@ -84,7 +102,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _interval(estimate: Mapping[str, float] | None, form: str) -> str:
     if estimate is None:  # too few pairs
-        return "–"
+        return _NONE
     return f"{form.format(estimate['value'])} ({form.format(estimate['low'])}-{form.format(estimate['high'])})"
 
 

@@ -21,6 +21,8 @@ class SetFigures:
     examined: int
     """Examples that were measured: all, or a part of a larger data set."""
     tasks: int
+    pairs_left_out: str | None
+    """The reason why the instructions were not parsed, so that figures of pairs are 0 or None; None if they were."""
     unique_pairs: int
     """Different pairs of a root verb and its object."""
     with_pair: int
@@ -66,6 +68,7 @@ def _figures(of_set: Mapping[str, Any]) -> SetFigures:
         examples=of_set["examples"],
         examined=of_set["examined"],
         tasks=len(of_set["tasks"]),
+        pairs_left_out=pairs["left_out"],
         unique_pairs=pairs["unique"],
         with_pair=pairs["with_pair"],
         mean_occurrences=pairs["mean_occurrences"],

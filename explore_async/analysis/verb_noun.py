@@ -125,4 +125,9 @@ def _verb_and_object(root: Any) -> VerbNoun:
             return None, None
         word = below
     noun = next((child for child in word.children if child.dep_ in _OBJECTS and child.pos_ == "NOUN"), None)
-    return word.lemma_, None if noun is None else noun.lemma_
+    return _lemma(word), None if noun is None else _lemma(noun)
+
+
+def _lemma(word: Any) -> str:
+    """Languages without inflection have no lemmas."""
+    return str(word.lemma_ or word.text)

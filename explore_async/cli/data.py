@@ -12,6 +12,7 @@ from explore_async.cli.choices import Format, Method, Scope
 from explore_async.cli.options import (
     BadRowOption,
     ColumnOption,
+    ComparedFieldOption,
     DataDirectoryOption,
     DataFileOption,
     FilterSetOption,
@@ -232,7 +233,7 @@ def _exported(
 def prune(
     source: RunArgument,
     threshold: ThresholdOption = 0.7,
-    tokenizer: TokenizerOption = "rouge",
+    tokenizer: TokenizerOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Mark tasks whose names are near-duplicates. Their examples are no longer exported, sampled or merged."""
@@ -258,6 +259,7 @@ def filter_(  # noqa: PLR0917 - an option each
         Scope | None, typer.Option(help="compare within the whole run, within a domain or within a task")
     ] = None,
     settings: FilterSetOption = None,
+    fields: ComparedFieldOption = None,
     column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -269,7 +271,14 @@ def filter_(  # noqa: PLR0917 - an option each
     changes, columns = assignments(settings or ()), parse_columns(column or ())
     with counting("examples judged") as on_progress:
         result = filter_data(
-            source, out, threshold=threshold, scope=scope, settings=changes, columns=columns, on_progress=on_progress
+            source,
+            out,
+            threshold=threshold,
+            scope=scope,
+            settings=changes,
+            fields=fields,
+            columns=columns,
+            on_progress=on_progress,
         )
     _filtered(result, as_json=as_json)
 
@@ -292,7 +301,8 @@ def merge(  # noqa: PLR0917 - an option each
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="an instruction with a ROUGE-L F above this is dropped")
     ] = 0.7,
-    tokenizer: TokenizerOption = "rouge",
+    tokenizer: TokenizerOption = "auto",
+    fields: ComparedFieldOption = None,
     column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -303,7 +313,13 @@ def merge(  # noqa: PLR0917 - an option each
     columns = parse_columns(column or ())
     with counting("examples judged") as on_progress:
         result = merge_data(
-            sources, out, threshold=threshold, tokenizer=tokenizer, columns=columns, on_progress=on_progress
+            sources,
+            out,
+            threshold=threshold,
+            tokenizer=tokenizer,
+            fields=fields,
+            columns=columns,
+            on_progress=on_progress,
         )
     _filtered(result, as_json=as_json)
 
@@ -311,12 +327,20 @@ def merge(  # noqa: PLR0917 - an option each
 def _filtered(result: FilterResult, *, as_json: bool) -> None:
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(result.dropped.items()))
     say(
-        f"{result.kept:,} of {result.candidates:,} examples kept ({result.before:,} before): {result.out}"
-        + (f"; dropped: {dropped}" if dropped else "")
+        f"{result.kept:,} of {result.candidates:,} examples kept ({result.before:,} before), compared by "
+        f"{' and '.join(result.fields)}: {result.out}" + (f"; dropped: {dropped}" if dropped else "")
     )
+    if result.other_inputs:
+        say(
+            f"{result.other_inputs:,} of those dropped have an input, which was not compared; "
+            "--field instruction --field input compares both"
+        )
+    if result.note is not None:
+        say(result.note)
     if as_json:
         counts = {"before": result.before, "candidates": result.candidates, "kept": result.kept}
-        print_json({"out": path_text(result.out), **counts, "dropped": dict(result.dropped)})
+        how = {"fields": result.fields, "tokenizer": result.tokenizer, "dropped_with_input": result.other_inputs}
+        print_json({"out": path_text(result.out), **counts, "dropped": dict(result.dropped), **how})
     exit_if_empty(result.kept)
 
 
@@ -329,14 +353,15 @@ def decontaminate(  # noqa: PLR0917 - an option each
     benchmark_fields: Annotated[
         list[str] | None,
         typer.Option(
-            "--benchmark-field", help="the field of the benchmark that is compared; repeatable (default: question)"
+            "--benchmark-field",
+            help="the field of a benchmark that is compared, FILE=FIELD for one file; repeatable (default: question)",
         ),
     ] = None,
     threshold: ThresholdOption = 0.7,
     ngram: Annotated[
         int, typer.Option(min=1, help="drop an example that has this number of consecutive tokens in common")
     ] = 13,
-    tokenizer: TokenizerOption = "rouge",
+    tokenizer: TokenizerOption = "auto",
     column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -361,7 +386,9 @@ def decontaminate(  # noqa: PLR0917 - an option each
         f"{result.kept:,} examples kept, {result.dropped:,} dropped ({result.by_rouge:,} by ROUGE-L, "
         f"{result.by_ngram:,} by {ngram} consecutive tokens): {out}; the report is {result.report}"
     )
+    if result.note is not None:
+        say(result.note)
     if as_json:
         counts = {"kept": result.kept, "dropped": result.dropped, "by_benchmark": dict(result.by_benchmark)}
-        print_json({"out": path_text(out), **counts})
+        print_json({"out": path_text(out), **counts, "tokenizer": result.tokenizer})
     exit_if_empty(result.kept)

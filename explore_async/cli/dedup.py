@@ -21,15 +21,15 @@ def dedup(  # noqa: PLR0917 - an option each
         list[str] | None,
         typer.Option(
             "--field",
-            help="the field that is compared, or user-turns: all turns of a user in a conversation; repeatable "
-            "(default: instruction)",
+            help="the field that is compared, or user-turns: all turns of a user in a conversation; FILE=FIELD is for one "
+            "file; repeatable (default: instruction)",
         ),
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="a row with a ROUGE-L F above this is a near-duplicate (default: 0.7)"),
     ] = None,
-    tokenizer: TokenizerOption = "rouge",
+    tokenizer: TokenizerOption = "auto",
     group_by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="compare only rows that have the same value in this column")
     ] = None,
@@ -46,7 +46,8 @@ def dedup(  # noqa: PLR0917 - an option each
     against_fields: Annotated[
         list[str] | None,
         typer.Option(
-            "--against-field", help="the field that is compared in those files; repeatable (default: as --field)"
+            "--against-field",
+            help="the field that is compared in those files, FILE=FIELD for one; repeatable (default: as --field)",
         ),
     ] = None,
     on_bad_row: BadRowOption = "stop",
@@ -82,6 +83,8 @@ def dedup(  # noqa: PLR0917 - an option each
             "dropped": counts.dropped,
             "bad": counts.bad,
             "against": counts.against,
+            "against_bad": counts.against_bad,
+            "tokenizer": counts.tokenizer,
             "bad_rows": counts.bad_rows,
             "seconds": round(counts.seconds, 3),
             "rows_per_s": round(counts.rows / max(counts.seconds, 1e-9), 1),

@@ -26,11 +26,18 @@ def show(counts: DedupCounts, reporter: Reporter) -> None:
     """The counts at the end, and the first bad rows by name."""
     for line in counts.bad_rows:
         reporter.say(f"skipped: {line}")
-    if counts.bad > len(counts.bad_rows):
-        reporter.say(f"… and {counts.bad - len(counts.bad_rows):,} more")
+    bad = counts.bad + counts.against_bad
+    if bad > len(counts.bad_rows):
+        reporter.say(f"… and {bad - len(counts.bad_rows):,} more")
+    if counts.against_bad:
+        reporter.say(
+            f"{counts.against_bad:,} rows of --against are not compared with, beside {counts.against:,} that are"
+        )
+    if counts.note is not None:
+        reporter.say(counts.note)
     reporter.say(
         f"{counts.rows:,} rows read: {counts.kept:,} kept, {counts.dropped:,} dropped, {counts.bad:,} bad "
-        f"({counts.seconds:,.1f} s, {_rows_per_s(counts):,.0f} rows/s)"
+        f"({counts.seconds:,.1f} s, {_rows_per_s(counts):,.0f} rows/s; tokenizer {counts.tokenizer})"
     )
 
 

@@ -29,16 +29,16 @@ def analyze(  # noqa: PLR0917 - an option each
         Path | None, typer.Option(metavar="FOLDER", help="write pictures for a paper, as SVG and PNG")
     ] = None,
     spacy_model: Annotated[
-        str | None, typer.Option(help="a spaCy model for another language: an installed name or a folder")
+        str | None, typer.Option(help="a spaCy model, by name or folder (default: the installed one for the language)")
     ] = None,
-    tokenizer: TokenizerOption = "rouge",
+    tokenizer: TokenizerOption = "auto",
     most: Annotated[int, typer.Option(min=1, help="the most examples of a dataset that are examined")] = 200_000,
     column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the coverage of data: verb-noun pairs, overlap, an estimate of the missing part, and the cost."""
     from explore_async.analysis.command import analyze_data
-    from explore_async.analysis.report import make_table
+    from explore_async.analysis.report import make_table, notes
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.terminal.console import StdoutConsole
     from explore_async.terminal.reporter import Reporter
@@ -57,6 +57,8 @@ def analyze(  # noqa: PLR0917 - an option each
         )
     if not as_json:
         StdoutConsole().print(make_table(analysis.document))
+    for note in notes(analysis.document):
+        say(note)
     for path in analysis.files:
         say(str(path))
     if as_json:

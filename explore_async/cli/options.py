@@ -105,7 +105,18 @@ KeepOption = Annotated[
 ThresholdOption = Annotated[
     float, typer.Option(min=0, max=1, help="a text with a ROUGE-L F above this is a near-duplicate of another text")
 ]
-TokenizerOption = Annotated[TokenizerName, typer.Option(help="rouge for English, unicode for any script")]
+TokenizerOption = Annotated[
+    TokenizerName,
+    typer.Option(help="rouge for English, unicode for any script; auto: as the run, else by the letters of the texts"),
+]
+ComparedFieldOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        metavar="instruction|input|output",
+        help="the fields that are compared, together; repeatable (default: instruction; of files also the input)",
+    ),
+]
 BadRowOption = Annotated[BadRow, typer.Option("--on-bad-row", help="stop at a row that cannot be read, or skip it")]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line of stdout")]

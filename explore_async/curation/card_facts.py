@@ -83,8 +83,9 @@ def covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Figures of all kept examples, before any sample."""
     chao1, unseen = coverage["chao1"], coverage["unseen_mass"]
     yield "examples", f"{coverage['examples']:,}"
-    yield "unique pairs of verb and noun", f"{coverage['unique']:,}"
-    yield "occurrences of a pair", f"{coverage['mean_occurrences']:.2f} ± {coverage['std_occurrences']:.2f}"
+    if not coverage.get("pairs_left_out"):
+        yield "unique pairs of verb and noun", f"{coverage['unique']:,}"
+        yield "occurrences of a pair", f"{coverage['mean_occurrences']:.2f} ± {coverage['std_occurrences']:.2f}"
     if chao1 is not None:
         interval = f"{chao1['low']:,.0f} – {chao1['high']:,.0f}"
         yield "pairs in all, at least (Chao1)", f"{chao1['value']:,.0f} (95 %: {interval})"

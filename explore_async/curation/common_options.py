@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,6 +25,44 @@ def as_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:
     if not listed:
         raise ConfigError(f"{option}: give at least one")
     return listed
+
+
+def fields_of_files(names: Sequence[str], paths: Sequence[Path], option: str) -> list[tuple[str, ...]]:
+    """The fields of each file: those that are named for it as FILE=FIELD, else those that are named for all files.
+
+    FILE is the path or the name of the file. Raises ConfigError, with the option, where a file is left without a field.
+    """
+    for_all = not_for_one(names, paths)
+    found = []
+    for path in paths:
+        own = [field for name in names if (field := _names_file(name, path)) is not None]
+        if not own and not for_all:
+            raise ConfigError(f"{option}: no field for {path}; give {option} FIELD for all files, or {path.name}=FIELD")
+        found.append(tuple(own or for_all))
+    return found
+
+
+def not_for_one(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """The names of fields that are not given for one of these files alone."""
+    return [name for name in names if not any(_names_file(name, path) for path in paths)]
+
+
+def _names_file(name: str, path: Path) -> str | None:
+    """The field that `name` gives for this file; None where it gives none."""
+    for file in (str(path), path.name):
+        if name.startswith(f"{file}=") and len(name) > len(file) + 1:
+            return name.removeprefix(f"{file}=")
+    return None
+
+
+def nothing_to_compare(path: Path, rows: int, fields: Sequence[str], tokenizer: str, option: str) -> str:
+    """The message about a file of known texts none of which can be compared, so that everything would pass."""
+    if not rows:
+        return f"{path}: it has no rows"
+    return (
+        f"{path}: none of its {rows:,} rows has a text to compare in {', '.join(fields)} ({option} names the field, "
+        f"--tokenizer the letters that count: {tokenizer} here)"
+    )
 
 
 def check_threshold(threshold: float) -> None:

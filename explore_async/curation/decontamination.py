@@ -6,7 +6,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,24 @@ from explore_async.curation.collections.collection import Collection, ExampleRow
 from explore_async.curation.collections.conversations import conversation_of
 from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
 from explore_async.curation.collections.open import DataSource, collection_of
-from explore_async.curation.common_options import Paths, as_names, as_paths, check_threshold, silent, tokenizer_named
+from explore_async.curation.common_options import (
+    Paths,
+    as_names,
+    as_paths,
+    check_threshold,
+    nothing_to_compare,
+    silent,
+)
+from explore_async.curation.compared_rows import ComparedFile, open_files
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.row import BadRow, Row
-from explore_async.curation.files.source import Source
 from explore_async.curation.ngrams import NgramIndex
+from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import TOKENIZERS, DedupIndex
 
 REPORT = "contamination.json"
+_OPTION = "--benchmark-field"
 _BATCH = 8192
 _LONGEST_SHOWN = 500
 
@@ -50,6 +59,10 @@ class DecontaminationResult:
     """Dropped for a sequence of tokens in common."""
     by_benchmark: Mapping[str, int]
     """Dropped examples by the name of the benchmark's file that they are close to; 0 is left out."""
+    tokenizer: str
+    """The tokenizer that the texts were compared by."""
+    note: str | None = None
+    """Says that many examples were compared by little of what they hold; None where this is not so."""
 
     @property
     def dropped(self) -> int:
@@ -64,21 +77,26 @@ def decontaminate_data(
     fields: str | Sequence[str] = ("question",),
     threshold: float = 0.7,
     ngram: int = 13,
-    tokenizer: str = "rouge",
+    tokenizer: str = "auto",
     columns: Mapping[str, str] | None = None,
     on_progress: Callable[[int], None] = silent,
 ) -> DecontaminationResult:
     """Writes a data directory with the examples that are not close to a row of a benchmark, and contamination.json, the
     report, in it.
 
-    `benchmarks`: files of rows, with the text in `fields`. An example, instruction and input together, is dropped where
-    its ROUGE-L F with a row is above `threshold`, or where it shares `ngram` tokens in sequence with a row. So is an
-    example of a conversation where any of its turns is or does.
+    `benchmarks`: files of rows, with the text in `fields`; a field of one file alone is written FILE=FIELD. An example,
+    instruction and input together, is dropped where its ROUGE-L F with a row is above `threshold`, or where it shares
+    `ngram` tokens in sequence with a row. So is an example of a conversation where any of its turns is or does.
+    `tokenizer`: rouge, unicode, or auto: that of the run that the examples came from, else the one that their letters
+    call for.
+
+    Raises ConfigError for options that do not fit, DataError for a fault in the data or a benchmark without any text to
+    compare with.
     """
     if ngram < 1:
         raise ConfigError(f"--ngram {ngram}: it must be at least 1")
     check_threshold(threshold)
-    tokenizer_named(tokenizer)
+    check_tokenizer(tokenizer)
     if not (paths := as_paths(benchmarks)):
         raise ConfigError("benchmarks: give at least one file")
     options = DecontaminationOptions(
@@ -104,8 +122,9 @@ class _Tally:
 def _decontaminate(
     source: Collection, out: Path, options: DecontaminationOptions, on_progress: Callable[[int], None]
 ) -> DecontaminationResult:
+    options = replace(options, tokenizer=tokenizer_of(options.tokenizer, [source], with_input))
     benchmarks = _Benchmarks(options)
-    tally = _Tally()
+    tally, unseen = _Tally(), UnseenLetters(options.tokenizer)
     settings: dict[str, Any] = {
         "benchmarks": [printable_path(path.name) for path in options.benchmarks],
         "fields": list(options.fields),
@@ -116,6 +135,7 @@ def _decontaminate(
     with writing_data(out, [source]) as directory:
         waiting, judged = source.examples(), 0
         while batch := list(islice(waiting, _BATCH)):
+            unseen.count([with_input(example) for example in batch])
             for example, evidence in zip(batch, benchmarks.judged(batch), strict=True):
                 _write(example, evidence, directory, tally)
             judged += len(batch)
@@ -139,7 +159,8 @@ def _decontaminate(
             },
         )
     by_benchmark = dict(tally.by_benchmark)
-    return DecontaminationResult(out, out / REPORT, tally.kept, tally.by_rouge, tally.by_ngram, by_benchmark)
+    counts = (tally.kept, tally.by_rouge, tally.by_ngram, by_benchmark)
+    return DecontaminationResult(out, out / REPORT, *counts, options.tokenizer, unseen.note())
 
 
 def _write(example: ExampleRow, evidence: Mapping[str, Any] | None, directory: DataDirectory, tally: _Tally) -> None:
@@ -176,27 +197,28 @@ class _Benchmarks:
         self._shared = NgramIndex(options.ngram, tokenizer)
         self._texts: list[str] = []
         self.rows: Counter[str] = Counter()
-        for number, path in enumerate(options.benchmarks):
-            rows = self._rows(Source(path, text_column=options.fields[0]), options.fields, number)
+        for number, file in enumerate(open_files(options.benchmarks, options.fields, _OPTION)):
+            tokens = self._near.tokens
+            rows = self._rows(file, number)
             while batch := list(islice(rows, _BATCH)):
                 self._near.add(batch)
                 self._shared.add(batch)
                 self._texts += (text[:_LONGEST_SHOWN] for text in batch)
-            if not self.rows[self._names[number]]:
-                raise DataError(f"{path}: it has no rows")
+            if self._near.tokens == tokens:
+                count = self.rows[self._names[number]]
+                raise DataError(nothing_to_compare(file.rows.path, count, file.fields, options.tokenizer, _OPTION))
         self._shared.build()
 
-    def _rows(self, source: Source, fields: Sequence[str], file: int) -> Iterator[str]:
-        for row in source:
+    def _rows(self, file: ComparedFile, number: int) -> Iterator[str]:
+        for row in file.rows:
             try:
-                text = _text(row, fields)
+                text = _text(row, file.fields)
             except FieldError as error:
-                raise DataError(
-                    f"{source.place(row.number)}: {error} (--benchmark-field names the field to read)"
-                ) from error
-            self._files.append(file)
+                place = file.rows.place(row.number)
+                raise DataError(f"{place}: {error} ({_OPTION} names the field to read)") from error
+            self._files.append(number)
             self._numbers.append(row.number)
-            self.rows[self._names[file]] += 1
+            self.rows[self._names[number]] += 1
             yield text
 
     def judged(self, batch: Sequence[ExampleRow]) -> Iterator[dict[str, Any] | None]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from explore_async.curation.common_options import as_names, check_threshold, tokenizer_named
 from explore_async.curation.files.fields import FieldError, group_of, text_of
+from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of_sources
 from explore_async.errors import ConfigError, DataError
 from rouge_kernels import IDENTICAL, Admission, DedupIndex
 
@@ -50,7 +51,7 @@ def dedup(
     threshold: float | None = 0.7,
     *,
     fields: str | Sequence[str] = ("instruction",),
-    tokenizer: str = "rouge",
+    tokenizer: str = "auto",
     group_by: str | None = None,
     against: Iterable[str] = (),
 ) -> DedupResult[Item]:
@@ -60,8 +61,9 @@ def dedup(
     or an object with such attributes, as the examples of a data set.
 
     A threshold of None drops only texts with the same tokens. `group_by`: a column; rows are compared within equal
-    values only. `against`: texts that count as kept before the first item. Raises ConfigError for the options,
-    DataError for a row without the fields.
+    values only. `against`: texts that count as kept before the first item. `tokenizer`: rouge, unicode, or auto, which
+    takes the one that the letters of the texts call for. Raises ConfigError for the options, DataError for a row
+    without the fields.
 
     >>> result = dedup(["Plant a tree.", "Plant a tree, please.", "Sing a song."])
     >>> result.kept
@@ -75,9 +77,10 @@ def dedup(
     known = [against] if isinstance(against, str) else list(against)
     if known and group_by is not None:
         raise ConfigError("against and group_by exclude one another: known texts have no groups")
-    new_index = index_factory(threshold, tokenizer)
+    check_tokenizer(tokenizer)
     listed = list(items)
     texts, groups = _texts_and_groups(listed, fields, group_by)
+    new_index = index_factory(threshold, tokenizer_of_sources(tokenizer, [texts, known]))
     nearest, score = (
         _nearest(new_index, texts, known) if group_by is None else _nearest_of_group(new_index, texts, groups)
     )

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 from threading import Timer
 from typing import Protocol
 
-from explore_async.curation.common_options import Paths, as_names, as_paths
+from explore_async.curation.common_options import Paths, as_names, as_paths, not_for_one, nothing_to_compare
+from explore_async.curation.compared_rows import ComparedFile, batches_of, one_ahead, open_files
 from explore_async.curation.dedup import BATCH, GroupedIndex, index_factory
-from explore_async.curation.dedup_evidence import PlacedText, writing_evidence
+from explore_async.curation.dedup_evidence import EvidenceWriter, writing_evidence
 from explore_async.curation.files.conversion import check_conversion, parquet_schema
-from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.curation.files.formats import Format, Kind, format_of
-from explore_async.curation.files.row import BadRow, Row
-from explore_async.curation.files.source import Source
 from explore_async.curation.files.writers import writing
+from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, tokenizer_of_sources
 from explore_async.errors import ConfigError, DataError
 from explore_async.storage.whole_files import replacing
-from rouge_kernels import warm_up
+from rouge_kernels import DedupIndex, warm_up
 
 _BAD_ROWS_NAMED = 10
 _SECONDS_BEFORE_NOTICE = 3.0
@@ -38,7 +36,7 @@ class DedupOptions:
     out: Path
     fields: Sequence[str] = ("instruction",)
     threshold: float | None = 0.7
-    tokenizer: str = "rouge"
+    tokenizer: str = "auto"
     group_by: str | None = None
     evidence: Path | None = None
     skip_bad_rows: bool = False
@@ -59,6 +57,12 @@ class DedupCounts:
     seconds: float = 0.0
     against: int = 0
     """Texts that counted as kept before the first row."""
+    against_bad: int = 0
+    """Rows beside these that could not be read, and were skipped."""
+    tokenizer: str = ""
+    """The tokenizer that the texts were compared by."""
+    note: str | None = None
+    """Says that many texts were compared by little of what they hold; None where this is not so."""
 
     @property
     def rows(self) -> int:
@@ -88,33 +92,13 @@ class SilentObserver:
         pass
 
 
-@dataclass(slots=True)
-class _Batch:
-    """Rows that can be compared, an entry of each list for each row; and the faults of rows that cannot."""
-
-    rows: list[Row] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    sources: list[int] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-    position: int = 0
-    """Bytes of all inputs that were read by its end."""
-
-    def placed(self, files_before: int = 0) -> list[PlacedText]:
-        """Each text with its place; `files_before`: number of files that are counted before these."""
-        return [
-            PlacedText(source + files_before, row.number, text)
-            for source, row, text in zip(self.sources, self.rows, self.texts, strict=True)
-        ]
-
-
 def dedup_files(
     inputs: Paths,
     out: str | os.PathLike[str],
     *,
     fields: str | Sequence[str] = ("instruction",),
     threshold: float | None = 0.7,
-    tokenizer: str = "rouge",
+    tokenizer: str = "auto",
     group_by: str | None = None,
     evidence: str | os.PathLike[str] | None = None,
     skip_bad_rows: bool = False,
@@ -127,10 +111,12 @@ def dedup_files(
 
     A threshold of None drops only rows whose texts have the same tokens. `group_by`: a column; rows are compared within
     equal values only. `against`: files whose texts, in `against_fields` (None: the same as `fields`), count as kept
-    before the first row; they are not written.
+    before the first row; they are not written. A field for one file alone is written FILE=FIELD. `tokenizer`: rouge,
+    unicode, or auto, which takes the one that the letters of the first texts call for.
 
-    Raises ConfigError for options that do not fit, DataError for a fault in the inputs, StorageError for what cannot be
-    written. All that can be checked before the first row is checked before it.
+    Raises ConfigError for options that do not fit, DataError for a fault in the inputs or a file of `against` without
+    any text to compare with, StorageError for what cannot be written. All that can be checked before the first row is
+    checked before it.
     """
     if not (paths := as_paths(inputs)):
         raise ConfigError("inputs: give at least one file")
@@ -151,15 +137,20 @@ def dedup_files(
 
 def _dedup(options: DedupOptions, observer: DedupObserver, batch_rows: int) -> DedupCounts:
     began = time.monotonic()
-    new_index = index_factory(options.threshold, options.tokenizer)
-    sources = [Source(path, text_column=options.fields[0]) for path in options.inputs]
+    check_tokenizer(options.tokenizer)
+    index_factory(options.threshold, "rouge")  # checks the threshold before any file is read
+    sources = open_files(options.inputs, options.fields, "--field")
     outputs = [options.out] if options.evidence is None else [options.out, options.evidence]
-    known_fields = options.against_fields or options.fields
-    known = [Source(path, text_column=known_fields[0]) for path in options.against]
+    names = options.against_fields or not_for_one(options.fields, options.inputs)
+    known = open_files(options.against, names, "--against-field")
     _check(options, [*sources, *known], outputs)
-    check_conversion(sources, options.out)
-    schema = parquet_schema(sources) if format_of(options.out).kind is Kind.PARQUET else None
-    counts = DedupCounts()
+    check_conversion([source.rows for source in sources], options.out)
+    is_parquet = format_of(options.out).kind is Kind.PARQUET
+    schema = parquet_schema([source.rows for source in sources]) if is_parquet else None
+    tokenizer = tokenizer_of_sources(options.tokenizer, [source.texts() for source in (*sources, *known)])
+    new_index = index_factory(options.threshold, tokenizer)
+    unseen = UnseenLetters(tokenizer)
+    counts = DedupCounts(tokenizer=tokenizer)
     with ExitStack() as stack:
         files = stack.enter_context(replacing([path.resolve() for path in outputs]))
         writer = stack.enter_context(writing(files[0], options.out, schema))
@@ -168,17 +159,13 @@ def _dedup(options: DedupOptions, observer: DedupObserver, batch_rows: int) -> D
             paths = [*options.inputs, *options.against]
             evidence = stack.enter_context(writing_evidence(files[1], options.evidence, paths))
         _load_kernels(observer)
-        observer.began(sum(source.size for source in sources))
+        observer.began(sum(source.rows.size for source in sources))
         whole, grouped = new_index(), GroupedIndex(new_index)
-        for batch in _one_ahead(_batches(replace(options, fields=known_fields), known, batch_rows)):
-            whole.add(batch.texts)
-            if evidence is not None:
-                evidence.remember(batch.placed(len(options.inputs)))
-            counts = replace(
-                counts, against=counts.against + len(batch.texts), bad_rows=_first(counts.bad_rows, batch.faults)
-            )
-        for batch in _one_ahead(_batches(options, sources, batch_rows)):
+        for number, source in enumerate(known):
+            counts = _add(source, len(sources) + number, options, whole, evidence, counts, batch_rows)
+        for batch in one_ahead(batches_of(sources, options.group_by, batch_rows, skip_bad_rows=options.skip_bad_rows)):
             is_grouped = options.group_by is not None
+            unseen.count(batch.texts)
             admission = grouped.admit(batch.texts, batch.groups) if is_grouped else whole.admit(batch.texts)
             kept = list(compress(batch.rows, admission.kept.tolist()))
             writer.write(kept)
@@ -193,7 +180,34 @@ def _dedup(options: DedupOptions, observer: DedupObserver, batch_rows: int) -> D
                 seconds=time.monotonic() - began,
             )
             observer.advanced(counts, batch.position)
-    return replace(counts, seconds=time.monotonic() - began)
+    return replace(counts, seconds=time.monotonic() - began, note=unseen.note())
+
+
+def _add(  # noqa: PLR0917 - the parts of one loop
+    source: ComparedFile,
+    number: int,
+    options: DedupOptions,
+    index: DedupIndex,
+    evidence: EvidenceWriter | None,
+    counts: DedupCounts,
+    batch_rows: int,
+) -> DedupCounts:
+    """Adds the texts of a file of `against`. Raises DataError where none of them can be compared."""
+    before, tokens = counts, index.tokens
+    for batch in one_ahead(batches_of([source], options.group_by, batch_rows, skip_bad_rows=options.skip_bad_rows)):
+        index.add(batch.texts)
+        if evidence is not None:
+            evidence.remember(batch.placed(number))
+        counts = replace(
+            counts,
+            against=counts.against + len(batch.texts),
+            against_bad=counts.against_bad + len(batch.faults),
+            bad_rows=_first(counts.bad_rows, batch.faults),
+        )
+    if index.tokens == tokens:
+        rows = counts.against - before.against + counts.against_bad - before.against_bad
+        raise DataError(nothing_to_compare(source.rows.path, rows, source.fields, counts.tokenizer, "--against-field"))
+    return counts
 
 
 def _first(named: tuple[str, ...], faults: Sequence[str]) -> tuple[str, ...]:
@@ -210,49 +224,7 @@ def _load_kernels(observer: DedupObserver) -> None:
         notice.cancel()
 
 
-def _one_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
-    """Read the next batch while this one is judged, which mostly happens outside of Python."""
-    with ThreadPoolExecutor(1, "read") as pool:
-        ahead = pool.submit(next, batches, None)
-        while (batch := ahead.result()) is not None:
-            ahead = pool.submit(next, batches, None)
-            yield batch
-
-
-def _batches(options: DedupOptions, sources: Sequence[Source], size: int) -> Iterator[_Batch]:
-    """The rows of all files in order. A bad row is a DataError, or is counted where bad rows are skipped."""
-    batch = _Batch()
-    for number, source in enumerate(sources):
-        for row in source:
-            try:
-                text, group = _compared(row, options)
-            except FieldError as error:
-                fault = f"{source.place(row.number)}: {error}"
-                if not options.skip_bad_rows:
-                    raise DataError(f"{fault} (--on-bad-row skip goes on without such rows)") from error
-                batch.faults.append(fault)
-            else:
-                assert isinstance(row, Row)
-                batch.rows.append(row)
-                batch.texts.append(text)
-                batch.groups.append(group)
-                batch.sources.append(number)
-            if len(batch.rows) + len(batch.faults) >= size:
-                batch.position = sum(source.position for source in sources)
-                yield batch
-                batch = _Batch()
-    batch.position = sum(source.size for source in sources)
-    yield batch
-
-
-def _compared(row: Row | BadRow, options: DedupOptions) -> tuple[str, str]:
-    """The row's text and its group."""
-    if isinstance(row, BadRow):
-        raise FieldError(row.fault)
-    return text_of(row.value, options.fields), "" if options.group_by is None else group_of(row.value, options.group_by)
-
-
-def _check(options: DedupOptions, sources: Sequence[Source], outputs: Sequence[Path]) -> None:
+def _check(options: DedupOptions, sources: Sequence[ComparedFile], outputs: Sequence[Path]) -> None:
     """No output is an input or the other output; lines of text are not asked for more than one field."""
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise ConfigError(f"{options.out}: given as --out and as --evidence")
@@ -261,8 +233,8 @@ def _check(options: DedupOptions, sources: Sequence[Source], outputs: Sequence[P
     if options.evidence is not None and format_of(options.evidence) != Format(Kind.JSON_LINES):
         raise ConfigError(f"--evidence {options.evidence}: it is JSON lines and called .jsonl")
     for path in outputs:
-        if path.exists() and any(path.samefile(source.path) for source in sources):
+        if path.exists() and any(path.samefile(source.rows.path) for source in sources):
             raise ConfigError(f"{path}: an input cannot be an output as well")
     for source in sources:
-        if source.format.kind is Kind.TEXT and (len(options.fields) > 1 or options.group_by is not None):
-            raise ConfigError(f"{source.path}: a line of text has one field: no second --field, no --group-by")
+        if source.rows.format.kind is Kind.TEXT and (len(source.fields) > 1 or options.group_by is not None):
+            raise ConfigError(f"{source.rows.path}: a line of text has one field: no second --field, no --group-by")

@@ -208,9 +208,10 @@ def _export(
         if sample is not None or split.share or keep:
             raise ConfigError(f"--format {ORIGINAL} writes the whole tree as it is: no sample, no split, no --keep")
         collection = collection_of(source, columns)
-        by_mark = frozenset(left_out_by_mark(collection, wanted))
-        written = write_original(collection, out, without=by_mark)
-        return ExportResult(train=written, by_mark=len(by_mark), files=(out,))
+        written = write_original(collection, out, without=frozenset(left_out_by_mark(collection, wanted)))
+        return ExportResult(
+            train=written.examples, in_pruned_tasks=written.in_pruned_tasks, by_mark=written.left_out, files=(out,)
+        )
     if shape not in SHAPES:
         raise ConfigError(f"--format {shape}: it must be one of {', '.join(SHAPES)}, {ORIGINAL}")
     if not license_name.strip() or not license_name.isprintable():

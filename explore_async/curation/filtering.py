@@ -17,17 +17,20 @@ from pydantic import ValidationError
 
 from explore_async.curation.candidates import Candidate, read_candidates
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node
+from explore_async.curation.collections.columns import TEXTS
 from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
-from explore_async.curation.common_options import check_threshold, silent, tokenizer_named
+from explore_async.curation.common_options import as_names, check_threshold, silent
+from explore_async.curation.tokenizers import AUTO, UnseenLetters, check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.corpus import Corpora
+from explore_async.exploration.languages import language_of_texts
 from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.values import Demonstration, Verdict
-from explore_async.settings.recipe import Filters
+from explore_async.settings.recipe import MEANING, Filters
 from rouge_kernels import TOKENIZERS
 
 BATCH = 8192
@@ -58,6 +61,14 @@ class FilterResult:
     kept: int
     dropped: Mapping[str, int]
     """By reason."""
+    fields: tuple[str, ...]
+    """The fields of an example that were compared, together."""
+    tokenizer: str
+    """The tokenizer that they were compared by."""
+    other_inputs: int = 0
+    """Examples dropped as duplicates that have an input, which was not compared."""
+    note: str | None = None
+    """Says that many examples were compared by little of what they hold; None where this is not so."""
 
 
 def filter_data(
@@ -67,19 +78,23 @@ def filter_data(
     threshold: float | None = None,
     scope: str | None = None,
     settings: Filters | Mapping[str, Any] | None = None,
+    fields: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     on_progress: Callable[[int], None] = silent,
 ) -> FilterResult:
     """Judges all examples again, of a run also those that it dropped, and writes a data directory with the kept ones.
 
     The filters are those of the source's recipe, or ROUGE-L alone for other data, with the changes in `settings` (names
-    of `filters:` in a config). `threshold`: ROUGE-L F above which an instruction is dropped; `scope`: run, domain or
-    task, within which instructions are compared. `on_progress` gets the number of examples judged so far.
+    of `filters:` in a config). `threshold`: ROUGE-L F above which an example is dropped; `scope`: run, domain or task,
+    within which examples are compared. `fields`: those of instruction, input and output that are compared, together;
+    None is the instruction, as in a run, and for files from elsewhere instruction and input. `on_progress` gets the
+    number of examples judged so far.
     """
     named = {"threshold": threshold, "scope": scope}
     given = settings.model_dump(exclude_unset=True) if isinstance(settings, Filters) else settings or {}
     changes = {**given, **{name: value for name, value in named.items() if value is not None}}
-    return _filter(collection_of(source, columns), Path(out), changes, "filter", on_progress)
+    named_fields = _named_fields(fields)
+    return _filter(collection_of(source, columns), Path(out), changes, "filter", on_progress, named_fields)
 
 
 def reparse_run(
@@ -100,40 +115,98 @@ def merge_data(
     out: str | os.PathLike[str],
     *,
     threshold: float = 0.7,
-    tokenizer: str = "rouge",
+    tokenizer: str = "auto",
+    fields: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     on_progress: Callable[[int], None] = silent,
 ) -> FilterResult:
     """Writes one data directory: the trees side by side, and the examples that are not near-duplicates of earlier ones,
-    each with its source and the id that it had there. `columns` are for files of rows.
+    each with its source and the id that it had there. `columns` are for files of rows. `tokenizer`: rouge, unicode, or
+    auto: that of the runs that the examples came from, else the one that their letters call for. `fields`: as in
+    `filter_data`.
     """
     if isinstance(sources, str | os.PathLike | DataSet) or len(sources) < 2:  # noqa: PLR2004 - two or more
         raise ConfigError("merge needs two or more sources")
-    tokenizer_named(tokenizer)
+    check_tokenizer(tokenizer)
     check_threshold(threshold)
+    named_fields = _named_fields(fields)
     collections = [
         collection_of(source, None if isinstance(source, DataSet) or Path(source).is_dir() else columns)
         for source in sources
     ]
     filters = ROUGE_ONLY.model_copy(update={"threshold": threshold, "tokenizer": tokenizer})
-    return _merge(collections, Path(out), filters, on_progress)
+    return _merge(collections, Path(out), filters, named_fields, on_progress)
 
 
-def _filter(
-    source: Collection, out: Path, changes: Mapping[str, Any], made_by: str, on_progress: Callable[[int], None]
+def _filter(  # noqa: PLR0917 - what the two commands differ in
+    source: Collection,
+    out: Path,
+    changes: Mapping[str, Any],
+    made_by: str,
+    on_progress: Callable[[int], None],
+    named_fields: tuple[str, ...] | None = None,
 ) -> FilterResult:
     filters = _filters_of(source, changes)
-    seeds = _seeds(source)
+    fields = named_fields or _fields_by_rule([source])
+    compared = _text_of(fields)
+    choice = filters.tokenizer if "tokenizer" in changes else AUTO  # else the recipe decides, by its own rules
+    tokenizer = tokenizer_of(choice, [source], compared)
     with writing_data(out, [source]) as directory:
-        judge = Judge(filters, _tokenizer(source, filters), seeds, directory)
+        judge = Judge(
+            filters,
+            tokenizer,
+            _seeds(source, compared),
+            directory,
+            compared,
+            language=_language(source) if filters.language else "",
+            meaning=source.recipe.get("meaning", MEANING) if made_by == "filter" else MEANING,
+        )
         trees = source.trees()
         for batch in _batches(read_candidates(source)):
             judge.take(batch)
             on_progress(judge.judged)
-        description = describe_origin(made_by, [source], {"filters": filters.model_dump(mode="json")})
+        settings = {"filters": filters.model_dump(mode="json"), "fields": list(fields), "tokenizer": tokenizer}
+        description = describe_origin(made_by, [source], settings)
         directory.finish(trees, description, pruned=source.pruned)
         before = sum(_kept(root) for root in trees)
-        return FilterResult(out, before, judge.judged, directory.kept.total(), dict(directory.reasons))
+        return _result(out, before, judge, fields)
+
+
+def _result(out: Path, before: int, judge: Judge, fields: tuple[str, ...]) -> FilterResult:
+    directory = judge.directory
+    return FilterResult(
+        out,
+        before,
+        judge.judged,
+        directory.kept.total(),
+        dict(directory.reasons),
+        fields=fields,
+        tokenizer=judge.tokenizer,
+        other_inputs=0 if "input" in fields else judge.duplicates_with_input,
+        note=judge.unseen.note(),
+    )
+
+
+def _named_fields(fields: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if fields is None:
+        return None
+    named = as_names(fields, "--field")
+    if unknown := [name for name in named if name not in TEXTS]:
+        raise ConfigError(f"--field {unknown[0]}: examples are compared by {', '.join(TEXTS)}")
+    return named
+
+
+def _fields_by_rule(sources: Sequence[Collection]) -> tuple[str, ...]:
+    """The rule of Explore-Instruct, which compares instructions, for its data and for ours. Elsewhere one instruction
+    may have many inputs.
+    """
+    follow_it = all(source.recipe or any("original" in root for root in source.trees()) for source in sources)
+    return ("instruction",) if follow_it else ("instruction", "input")
+
+
+def _text_of(fields: Sequence[str]) -> Callable[[Mapping[str, Any]], str]:
+    """A function from an example to the text that is compared."""
+    return lambda example: "\n".join(text for name in fields if (text := example.get(name)))
 
 
 def _filters_of(source: Collection, changes: Mapping[str, Any]) -> Filters:
@@ -147,13 +220,20 @@ def _filters_of(source: Collection, changes: Mapping[str, Any]) -> Filters:
 
 
 def _merge(
-    sources: Sequence[Collection], out: Path, filters: Filters, on_progress: Callable[[int], None]
+    sources: Sequence[Collection],
+    out: Path,
+    filters: Filters,
+    named_fields: tuple[str, ...] | None,
+    on_progress: Callable[[int], None],
 ) -> FilterResult:
+    fields = named_fields or _fields_by_rule(sources)
+    compared = _text_of(fields)
+    tokenizer = tokenizer_of(filters.tokenizer, sources, compared)
     names = _distinct([source.name for source in sources])
     with writing_data(out, sources) as directory:
         all_trees = [source.trees() for source in sources]
         no_seeds: list[list[str]] = [[] for trees in all_trees for _ in trees]
-        judge = Judge(filters, _tokenizer(sources[0], filters), no_seeds, directory)
+        judge = Judge(filters, tokenizer, no_seeds, directory, compared)
         forest: list[Node] = []
         for source, name, trees in zip(sources, names, all_trees, strict=True):
             numbers = {root["id"]: str(len(forest) + index) for index, root in enumerate(trees)}
@@ -162,28 +242,39 @@ def _merge(
                 judge.take(batch)
                 on_progress(judge.judged)
         settings = {"filters": filters.model_dump(mode="json"), "names": names}
+        settings |= {"fields": list(fields), "tokenizer": tokenizer}
         directory.finish(forest, describe_origin("merge", sources, settings))
-        return FilterResult(out, judge.judged, judge.judged, directory.kept.total(), dict(directory.reasons))
+        return _result(out, judge.judged, judge, fields)
 
 
 @dataclass(slots=True)
 class Judge:
-    """Owns the corpora of kept instructions, and writes every candidate to the directory with its verdict."""
+    """Owns the corpora of kept texts, and writes every candidate to the directory with its verdict.
+
+    `compared`: the text of an example that is compared with those of others.
+    """
 
     filters: Filters
     tokenizer: str
     seeds: Sequence[Sequence[str]]
     directory: DataDirectory
+    compared: Callable[[ExampleRow], str]
+    language: str = "English"
+    meaning: int = MEANING
     judged: int = 0
+    duplicates_with_input: int = 0
+    unseen: UnseenLetters = field(init=False)
     _corpora: Corpora = field(init=False)
     _judges_quality: bool = field(init=False)
     _reason: Callable[[ExampleDraft, Sequence[Demonstration]], str | None] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.unseen = UnseenLetters(self.tokenizer)
         self._corpora = Corpora(self.filters, self.tokenizer, self.seeds)
         compared = {"threshold", "task_threshold", "scope", "tokenizer"}
         self._judges_quality = self.filters.model_dump(exclude=compared) != ROUGE_ONLY.model_dump(exclude=compared)
-        self._reason = quality_check(self.filters, TOKENIZERS[self.tokenizer])
+        tokenize = TOKENIZERS[self.tokenizer]
+        self._reason = quality_check(self.filters, tokenize, language=self.language, meaning=self.meaning)
 
     def take(self, batch: Sequence[Candidate]) -> None:
         verdicts = [self._quality(candidate) for candidate in batch]
@@ -192,7 +283,8 @@ class Judge:
             if verdict is None:
                 groups.setdefault(id(self._corpora.of(candidate.task_id)), []).append(position)
         for members in groups.values():
-            texts = [(str(example["instruction"]), str(example["id"])) for _, example in _of(batch, members)]
+            texts = [(self.compared(example), str(example["id"])) for _, example in _of(batch, members)]
+            self.unseen.count([text for text, _ in texts])
             admitted = self._corpora.of(batch[members[0]].task_id).admit_all(texts)
             for position, verdict in zip(members, admitted, strict=True):
                 verdicts[position] = verdict
@@ -217,6 +309,8 @@ class Judge:
             self.directory.keep(candidate.example)
         else:
             self.directory.drop(candidate.task_id, verdict.reason)
+            if candidate.example is not None and verdict.nearest is not None:
+                self.duplicates_with_input += bool(candidate.example["input"])
         line: dict[str, Any] = {"what": "example", "id": None, "task_id": candidate.task_id}
         if candidate.example is None:
             line["excerpt"] = candidate.excerpt
@@ -243,19 +337,21 @@ def _batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
         yield batch
 
 
-def _seeds(source: Collection) -> list[list[str]]:
-    """The seed instructions of each domain, which a run's examples are compared with too."""
+def _language(source: Collection) -> str:
+    """That of the recipe; of other data the language of most texts. Raises ConfigError where it is not clear."""
+    if language := source.recipe.get("language"):
+        return str(language)
+    of_most = language_of_texts(f"{example['instruction']}\n{example['output']}" for example in source.examples())
+    if of_most is None:
+        raise ConfigError(f"filters.language: {source.path} has no recipe, and its texts are in no one language")
+    return of_most.name
+
+
+def _seeds(source: Collection, compared: Callable[[ExampleRow], str]) -> list[list[str]]:
+    """The texts of the seed examples of each domain, which a run's examples are compared with too."""
     domains = source.recipe.get("domains", [])
-    seeds = [[seed["instruction"] for seed in domain.get("examples", [])] for domain in domains]
+    seeds = [[compared(seed) for seed in domain.get("examples", [])] for domain in domains]
     return seeds or [[] for _ in source.trees()]
-
-
-def _tokenizer(source: Collection, filters: Filters) -> str:
-    """The tokenizer that a run with this recipe uses."""
-    if filters.tokenizer != "auto":
-        return filters.tokenizer
-    language = source.recipe.get("language", "English")
-    return "rouge" if str(language).casefold() in {"english", "en"} else "unicode"
 
 
 def _kept(node: Node) -> int:

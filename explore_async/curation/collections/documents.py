@@ -45,6 +45,7 @@ class Trees(Document):
 
 class _Seed(Document):
     instruction: str
+    input: str = ""
 
 
 class _Domain(Document):
@@ -59,6 +60,7 @@ class _Recipe(Document):
     name: str = ""
     description: str = ""
     language: str = ""
+    meaning: Count = 0
     model: str | None = None
     models: dict[str, str] | None = None
     answer_format: str = ""
@@ -163,6 +165,7 @@ class _Estimate(Document):
 
 class Coverage(Document):
     examples: Count
+    pairs_left_out: str | None = None
     unique: Count
     mean_occurrences: float
     std_occurrences: float

@@ -1,7 +1,9 @@
 """Folders of the published Explore-Instruct code: tree_meta_info.json and a JSON file for each task.
 
-In such a folder two tasks with the same name share a file, which the later task has overwritten; the examples then
-belong to the first of them. Folders that we write have a file for each task.
+A task has a raw name, as the model wrote it, and a name that a number keeps apart from others. The raw name is that of
+our node, which is shown, prompted with and judged, as in their code; the other names its file and stands in their list
+of pruned tasks. Where two tasks have the same name all the same, they share a file, which the later task has
+overwritten; the examples then belong to the first of them. Folders that we write have a name and a file for each task.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,6 +26,7 @@ from explore_async.curation.collections.collection import (
     ForeignCollection,
     Node,
     below,
+    by_level,
     new_node,
 )
 from explore_async.curation.files.writers import as_document
@@ -53,7 +56,7 @@ class OriginalFolder(ForeignCollection):
 
     @property
     def name(self) -> str:
-        return str(self._tree["name"])
+        return _their_name(self._bare)
 
     @cached_property
     def _tree(self) -> dict[str, Any]:
@@ -76,6 +79,7 @@ class OriginalFolder(ForeignCollection):
         name, children = theirs.get("task_name"), theirs.get("children") or []
         if not isinstance(name, str) or not name:
             raise DataError(f"{where}: field task_name is missing or not a text")
+        raw = theirs.get("raw_task_name")
         if task_id.count(".") > DEEPEST:
             raise DataError(f"{where}: more than {DEEPEST} levels deep")
         if not isinstance(children, list):
@@ -85,7 +89,8 @@ class OriginalFolder(ForeignCollection):
             raise DataError(f"{where}: field reason is not a text")
         origin = "seed" if task_id == "0" else "lookahead"
         own = {key: value for key, value in theirs.items() if key != "children"}
-        node = new_node(task_id, name, reason=reason, origin=origin, original=own)
+        shown = raw if isinstance(raw, str) and raw.strip() else name
+        node = new_node(task_id, shown, reason=reason, origin=origin, original=own)
         node["children"] = [self._node(child, f"{task_id}.{index}") for index, child in enumerate(children)]
         return node
 
@@ -98,7 +103,7 @@ class OriginalFolder(ForeignCollection):
         names = _loaded(path)
         if not isinstance(names, list):
             raise DataError(f"{path}: not a list of names")
-        last = {node["name"]: node["id"] for node in below(self._bare)}
+        last = {_their_name(node): node["id"] for node in below(self._bare)}
         return frozenset(last[name] for name in names if isinstance(name, str) and name in last)
 
     def trees(self) -> Sequence[Node]:
@@ -153,13 +158,21 @@ class OriginalFolder(ForeignCollection):
     def _named(node: Node) -> str:
         named = node["original"].get("config_filename")
         if not isinstance(named, str) or not named:
-            named = f"{node['name']}.json"
+            named = f"{_their_name(node)}.json"
         return Path(named.replace("\\", "/")).name
 
 
-def write_original(collection: Collection, folder: Path, *, without: frozenset[str] = frozenset()) -> int:
-    """Writes all tasks and examples as such a folder, and returns the number of examples. Raises ConfigError where
-    something else is in its place. `without`: ids of examples that are left out.
+class WrittenFolder(NamedTuple):
+    """Numbers of examples: written, left out with their pruned task, and left out because they were named."""
+
+    examples: int
+    in_pruned_tasks: int
+    left_out: int
+
+
+def write_original(collection: Collection, folder: Path, *, without: frozenset[str] = frozenset()) -> WrittenFolder:
+    """Writes all tasks as such a folder, with the examples of those that are not pruned. Raises ConfigError where something
+    else is in its place. `without`: ids of examples that are left out.
     """
     trees = collection.trees()
     if len(trees) != 1:
@@ -167,35 +180,60 @@ def write_original(collection: Collection, folder: Path, *, without: frozenset[s
     if folder.exists() and not is_original(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"--out {folder}: it exists, and is not a folder of this kind; choose another")
     (root,) = trees
-    names = _file_names(root)
+    pruned, in_pruned_tasks, left_out = collection.pruned, 0, 0
+    task_names = _task_names(root)
+    names = _file_names(root, task_names)
     by_task: dict[str, list[dict[str, Any]]] = {}
     for example in collection.examples():
-        if example["id"] not in without:
+        if example["task_id"] in pruned:
+            in_pruned_tasks += 1
+        elif example["id"] in without:
+            left_out += 1
+        else:
             by_task.setdefault(example["task_id"], []).append(_theirs(example))
     if strangers := sorted(by_task.keys() - names.keys()):
         raise DataError(f"{collection.path}: examples of task {strangers[0]}, which is not in the tree")
-    documents: dict[str, Any] = {TREE: _tree_document(root, names)}
+    documents: dict[str, Any] = {TREE: _tree_document(root, task_names, names)}
     for node in below(root):
-        fields = {**node.get("original_file", {}), **_fields(node, names)}
+        fields = {**node.get("original_file", {}), **_fields(node, task_names, names)}
         documents[names[node["id"]]] = {**fields, "examples": by_task.get(node["id"], [])}
-    if collection.pruned:
-        documents[PRUNED] = [node["name"] for node in below(root) if node["id"] in collection.pruned]
+    documents[PRUNED] = [task_names[node["id"]] for node in by_level(root) if node["id"] in pruned]
     contents = [as_document(document, collection.path).removesuffix(b"\n") for document in documents.values()]
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing([(folder / name).resolve() for name in documents]) as files:
         for file, content in zip(files, contents, strict=True):
             file.write(content)
-    return sum(map(len, by_task.values()))
+    return WrittenFolder(sum(map(len, by_task.values())), in_pruned_tasks, left_out)
 
 
-def _file_names(root: Node) -> dict[str, str]:
+def _their_name(node: Node) -> str:
+    """The name that keeps the task apart from others; a node of ours has none of its own."""
+    named = node.get("original", {}).get("task_name")
+    return named if isinstance(named, str) and named else str(node["name"])
+
+
+def _task_names(root: Node) -> dict[str, str]:
+    """A name for each task, different from all others: the name that it was imported with, where it had one."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for node in sorted(below(root), key=lambda node: "task_name" not in node.get("original", {})):
+        name = distinct = _their_name(node)
+        number = 0
+        while distinct in taken:
+            distinct, number = f"{name}_{number}", number + 1
+        taken.add(distinct)
+        names[node["id"]] = distinct
+    return names
+
+
+def _file_names(root: Node, task_names: Mapping[str, str]) -> dict[str, str]:
     """A file name for each task, different from all others: the name that it was imported with, where it had one."""
     names: dict[str, str] = {}
     taken = {TREE.casefold(), PRUNED.casefold()}
     for node in below(root):
         named = node.get("original", {}).get("config_filename")
-        stem = _stem(named) if isinstance(named, str) and named else re.sub(r"[^\w -]+", "_", node["name"])
+        stem = _stem(named) if isinstance(named, str) and named else re.sub(r"[^\w -]+", "_", task_names[node["id"]])
         stem = stem.encode("utf-8", "replace")[:_LONGEST_FILE_NAME].decode(errors="ignore")
         name = f"{stem}.json"
         if name.casefold() in taken:
@@ -211,19 +249,20 @@ def _stem(named: str) -> str:
     return "".join(c if c.isprintable() else "_" for c in stem)
 
 
-def _fields(node: Node, names: Mapping[str, str]) -> dict[str, Any]:
+def _fields(node: Node, task_names: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Any]:
     original = node.get("original", {})
     ours = {
         "raw_task_name": original.get("raw_task_name", node["name"]),
-        "task_name": node["name"],
+        "task_name": task_names[node["id"]],
         "config_filename": names[node["id"]],
         "reason": node["reason"],
     }
     return {**original, **ours}
 
 
-def _tree_document(node: Node, names: Mapping[str, str]) -> dict[str, Any]:
-    return {**_fields(node, names), "children": [_tree_document(child, names) for child in node["children"]]}
+def _tree_document(node: Node, task_names: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Any]:
+    children = [_tree_document(child, task_names, names) for child in node["children"]]
+    return {**_fields(node, task_names, names), "children": children}
 
 
 def _theirs(example: ExampleRow) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""The spaCy model that parses a data set: that of its language, or none. A parser of another language finds pairs that
+are not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Final
+
+from explore_async.analysis.verb_noun import ENGLISH
+from explore_async.curation.collections.collection import Collection
+from explore_async.curation.tokenizers import tokenizer_of_texts
+from explore_async.exploration.language_table import Language
+from explore_async.exploration.languages import language_named, language_of_texts
+
+_PARSED: Final = (
+    *("ca", "zh", "hr", "da", "nl", "en", "fi", "fr", "de", "el", "it", "ja"),
+    *("ko", "lt", "nb", "pl", "pt", "ro", "ru", "sl", "es", "sv", "uk"),
+)
+"""Codes of the languages that spaCy has models with a parser for."""
+_SIZES: Final = ("sm", "md", "lg", "trf")
+
+
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """`model`: the name of an installed spaCy model; None where the data is not parsed, for the reason `left_out`."""
+
+    model: str | None
+    left_out: str | None = None
+
+
+def parser_for(collection: Collection, texts: Sequence[str], chosen: str | None) -> Parser:
+    """The chosen model; where none is chosen, the installed one for the language of the recipe, else of the texts."""
+    if chosen is not None:
+        return Parser(chosen)
+    setting = str(collection.recipe.get("language") or "")
+    language = language_named(setting) if setting else language_of_texts(texts)
+    if language is None:
+        if not setting and tokenizer_of_texts(texts) == "rouge":
+            return Parser(ENGLISH)
+        which = f"of {setting}, a language that is not known here" if setting else "in no one language"
+        return Parser(None, f"the texts are {which}; --spacy-model names a parser for them")
+    if language.code == "en":
+        return Parser(ENGLISH)
+    names = list(_models(language))
+    installed = next((name for name in names if find_spec(name) is not None), None)
+    if installed is not None:
+        return Parser(installed)
+    if not names:
+        return Parser(None, f"the texts are in {language.name}, which spaCy has no parser for")
+    return Parser(
+        None,
+        f"the texts are in {language.name}, and no spaCy model for it is installed "
+        f"(python -m spacy download {names[0]}, or --spacy-model)",
+    )
+
+
+def _models(language: Language) -> Iterator[str]:
+    """The names of spaCy's models for the language, the smallest first."""
+    if language.code in _PARSED:
+        kind = "web" if language.code in {"en", "zh"} else "news"
+        yield from (f"{language.code}_core_{kind}_{size}" for size in _SIZES)
