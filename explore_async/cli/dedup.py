@@ -21,8 +21,8 @@ def dedup(  # noqa: PLR0917 - an option each
         list[str] | None,
         typer.Option(
             "--field",
-            help="the field that is compared, or user-turns: all turns of a user in a conversation; FILE=FIELD is for one "
-            "file; repeatable (default: instruction)",
+            help="the field that is compared, or user-turns: all turns of a user in a conversation; FILE=FIELD is for "
+            "one file; repeatable (default: instruction)",
         ),
     ] = None,
     threshold: Annotated[
