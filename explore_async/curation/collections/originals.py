@@ -171,8 +171,8 @@ class WrittenFolder(NamedTuple):
 
 
 def write_original(collection: Collection, folder: Path, *, without: frozenset[str] = frozenset()) -> WrittenFolder:
-    """Writes all tasks as such a folder, with the examples of those that are not pruned. Raises ConfigError where something
-    else is in its place. `without`: ids of examples that are left out.
+    """Writes all tasks as such a folder, with the examples of those that are not pruned. Raises ConfigError where
+    something else is in its place. `without`: ids of examples that are left out.
     """
     trees = collection.trees()
     if len(trees) != 1:
