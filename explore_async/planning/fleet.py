@@ -43,6 +43,10 @@ class ModelledClient:
     async def metrics(self) -> EngineMetrics:
         return self.pace.metrics()
 
+    async def version(self, engine: str) -> str:
+        del engine
+        return ""
+
     async def ask(
         self, request: ChatRequest, *, served_model: str, timeout_s: float | None, priority: int | None = None
     ) -> Completion:

@@ -185,6 +185,9 @@ class Availability:
             listed = {model.name: model for model in catalogue}
             owners = {listed[name].owner for name in endpoint.served.values() if name in listed}
             endpoint.supports_priority = bool(owners) and owners <= PRIORITY_ENGINES
+            if len(owners) == 1:
+                (owner,) = owners
+                endpoint.engine = f"{owner} {await endpoint.client.version(owner)}".strip()
             contexts = {model: listed[name].context_tokens for model, name in endpoint.served.items() if name in listed}
             endpoint.context_tokens = {model: tokens for model, tokens in contexts.items() if tokens is not None}
         for form in self._forms:

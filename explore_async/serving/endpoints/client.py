@@ -45,6 +45,7 @@ CONNECT_TIMEOUT_S = 60.0
 """
 PAGE_TIMEOUT_S = 10.0
 """For /models and /metrics."""
+VERSION_TIMEOUT_S = 3.0
 EXCERPT_CHARACTERS = 300
 
 _PATIENCE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
@@ -125,6 +126,19 @@ class EndpointClient:
         except RequestRejected:
             return None
         return read_metrics(page.decode(errors="replace"))
+
+    async def version(self, engine: str) -> str:
+        """The version of the engine, asked where an engine of this name (`owned_by` in /models) tells it, beside /v1;
+        empty where it does not.
+        """
+        if (page := wire.VERSION_PAGES.get(engine)) is None:
+            return ""
+        root = re.sub(r"/v\d+\w*$", "", self.url)
+        try:
+            _, raw = await self._send("GET", root + page, None, timeout_s=VERSION_TIMEOUT_S)
+        except EndpointError:
+            return ""
+        return wire.read_version(raw)
 
     async def ask(
         self, request: ChatRequest, *, served_model: str, timeout_s: float | None, priority: int | None = None

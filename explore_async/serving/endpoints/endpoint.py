@@ -44,6 +44,8 @@ class Client(Protocol):
 
     async def metrics(self) -> EngineMetrics | None: ...
 
+    async def version(self, engine: str) -> str: ...
+
     async def ask(
         self, request: ChatRequest, *, served_model: str, timeout_s: float | None, priority: int | None = None
     ) -> Completion: ...
@@ -63,6 +65,8 @@ class Endpoint:
     context_tokens: dict[str, int] = field(default_factory=dict)
     """The context of each of these models, where the endpoint tells it."""
     supports_priority: bool = False
+    engine: str = ""
+    """Name and version of the engine, as far as it says."""
     healthy: bool = False
     healthy_since: float = 0.0
     paused_until: float = 0.0
@@ -280,6 +284,7 @@ class Endpoint:
             completion_tokens=self.completion_tokens,
             cached_tokens=self.cached_tokens,
             last_error=self.last_error,
+            engine=self.engine,
             **self._engine_statistics(),
         )
 

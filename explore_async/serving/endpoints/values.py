@@ -32,7 +32,7 @@ class EndpointStatistics:
     """The figures of one endpoint at one moment.
 
     `retries` counts the attempts that were not the first of their request. `left`: the endpoints file no longer lists
-    it. `limit` is the most requests in flight now.
+    it. `limit` is the most requests in flight now. `engine`: its name and version, as far as it says.
 
     The engine's metrics are None when it has none: `running` and `waiting` requests (of all clients), `kv_usage` and
     `prefix_hits` as shares, `tokens_per_s` that it makes.
@@ -51,6 +51,7 @@ class EndpointStatistics:
     completion_tokens: int
     cached_tokens: int
     last_error: str
+    engine: str = ""
     running: int | None = None
     waiting: int | None = None
     kv_usage: float | None = None

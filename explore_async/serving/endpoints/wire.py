@@ -25,6 +25,15 @@ MOST_TOKENS = 2**24
 """Of one completion; a greater count is taken as 0. The sums of what some servers report would not fit into a file."""
 _LONGEST_NAME = 500
 _LONGEST_ERROR = 4096
+_LONGEST_VERSION = 60
+VERSION_PAGES: Final[Mapping[str, str]] = {
+    "vllm": "/version",
+    "simulator": "/version",
+    "sglang": "/get_server_info",
+    "llamacpp": "/props",
+}
+"""The page beside /v1 that has the version, by the engine's name in /models."""
+_VERSION_FIELDS: Final = ("version", "build_info")
 
 _REASONING: Final = ("reasoning", "reasoning_content", "thinking")
 """Names of a message's field with thoughts: vLLM of today, most others, Ollama."""
@@ -234,6 +243,15 @@ def read_catalogue(document: Any) -> list[ServedModel] | None:
 
 def _context_tokens(entry: Mapping[str, Any]) -> int | None:
     return next((count for name in _CONTEXT_FIELDS if (count := _count(entry.get(name)))), None)
+
+
+def read_version(raw: bytes) -> str:
+    """The version on a page of VERSION_PAGES, empty where there is none."""
+    try:
+        document = _mapping(read_json(raw))
+    except orjson.JSONDecodeError:
+        return ""
+    return next((_name(document.get(name), "")[:_LONGEST_VERSION] for name in _VERSION_FIELDS if name in document), "")
 
 
 def is_overflow(raw: bytes) -> bool:

@@ -32,7 +32,7 @@ from explore_async.exploration.values import AnswerSchema, ChatRequest
 from explore_async.serving.endpoints import client as client_module
 from explore_async.serving.endpoints.client import EndpointClient, open_session
 from explore_async.serving.endpoints.values import normalise_url
-from explore_async.serving.endpoints.wire import ServedModel, retry_after
+from explore_async.serving.endpoints.wire import ServedModel, read_version, retry_after
 
 KEY = "sk-secret-0123456789"
 REQUEST = ChatRequest("logical", ({"role": "user", "content": "Hello"},), {"temperature": 0.5, "max_tokens": 64}, 7)
@@ -571,3 +571,18 @@ async def test_two_thousand_connections_at_once():
             outcomes = await asyncio.gather(*asking, return_exceptions=True)
             accepting.close()
     assert [outcome for outcome in outcomes if isinstance(outcome, BaseException)] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "version"),
+    [
+        (b'{"version": "0.32.0"}', "0.32.0"),  # vLLM
+        (b'{"build_info": "b6123-abc", "chat_template": "x"}', "b6123-abc"),  # llama.cpp
+        (b'{"version": 7}', ""),
+        (b"[]", ""),
+        (b"not found", ""),
+    ],
+)
+def test_versions_of_engines(page: bytes, version: str) -> None:
+    """The version on the pages of engines; none on others."""
+    assert read_version(page) == version
