@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -130,15 +131,17 @@ def open_reading(path: Path, *, still: bool = False) -> tuple[sqlite3.Connection
     """Opens the database for reading, also beside a writer or without permission to write. Texts come as bytes.
 
     Returns the connection and the names of the columns, none where it is empty. still: no other process writes
-    meanwhile, so SQLite need not put files of its own beside it. Raises StorageError for a format that this version
-    does not read, else SQLite's errors.
+    meanwhile, so SQLite need not put files of its own beside it. Where it does, the connection that is closed last
+    removes them, which one that may only read cannot; but what a killed run left in its log stays where it is. Raises
+    StorageError for a format that this version does not read, else SQLite's errors.
     """
     place = path.resolve()
     if not place.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    uri = f"{place.as_uri()}?{'immutable=1' if _whole(place, still=still) else 'mode=ro'}"
-    connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    mode = "immutable=1" if _whole(place, still=still) else "mode=ro" if still or _has_lost_log(place) else "mode=rw"
+    connection = sqlite3.connect(f"{place.as_uri()}?{mode}", uri=True, check_same_thread=False)
     try:
+        connection.execute("PRAGMA query_only=ON")
         version = check_format(connection, path)
     except BaseException:
         connection.close()
@@ -149,9 +152,31 @@ def open_reading(path: Path, *, still: bool = False) -> tuple[sqlite3.Connection
 
 def _whole(place: Path, *, still: bool) -> bool:
     """True where this file holds everything, and stays as it is while it is read."""
-    log = place.with_name(f"{place.name}-wal")
     still = still or not os.access(place.parent, os.W_OK) or _is_at_rest_elsewhere(place)
-    return still and not (log.exists() and log.stat().st_size)
+    return still and not _has_log(place)
+
+
+def _has_log(place: Path) -> bool:
+    log = place.with_name(f"{place.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def _has_lost_log(place: Path) -> bool:
+    """True where a killed process has left completions in its log: no process holds the lock of the directory."""
+    if not _has_log(place):
+        return False
+    try:
+        lock = os.open(place.with_name(".lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(lock)
 
 
 def _is_at_rest_elsewhere(place: Path) -> bool:

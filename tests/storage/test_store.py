@@ -8,12 +8,14 @@ import fcntl
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
+from blockbuster import BlockBuster
 from hypothesis import given
 from hypothesis import strategies as st
 from support.cli import environment
@@ -26,6 +28,7 @@ from explore_async.storage.completions import CompletionStore, StoredReader
 from explore_async.storage.derived import DerivedFile
 from explore_async.storage.digested import differences, refuse_other
 from explore_async.storage.directory import RunDirectory
+from explore_async.storage.rows import make_row
 from explore_async.storage.whole_files import write_json
 
 QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
@@ -262,3 +265,50 @@ def test_files_that_are_no_runs_are_not_replaced(tmp_path: Path, name: str) -> N
         RunDirectory(tmp_path).refuse_foreign()
     (tmp_path / "config.json").write_text("{}")
     RunDirectory(tmp_path).refuse_foreign()
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def test_readers_leave_no_files_beside_a_store(tmp_path: Path, blockbuster: BlockBuster) -> None:
+    """Neither of a store at rest, nor of one whose writer ends while they read; the lock says if a run is on."""
+    blockbuster.deactivate()  # readers are no part of the loop
+    directory = RunDirectory(tmp_path)
+    with directory:
+        async with CompletionStore(directory.completions) as store:
+            await store.put("key", request(1), QUESTION, completion("because"))
+            with StoredReader(directory.completions) as reader:
+                assert list(reader.get_many(["key"])) == ["key"]
+        with StoredReader(directory.completions) as reader:
+            assert list(reader.get_many(["key"])) == ["key"]
+            assert len(list(reader.rows())) == 1
+        assert names(tmp_path) == {".lock", "completions.sqlite"}
+        async with CompletionStore(directory.completions) as store:
+            await store.put("another", request(2), QUESTION, completion("so"))
+            last = StoredReader(directory.completions)
+            last.__enter__()
+        assert len(last.get_many(["key", "another"])) == 2
+        last.__exit__(None, None, None)
+        assert names(tmp_path) == {".lock", "completions.sqlite"}
+    with StoredReader(directory.completions) as reader:
+        assert len(reader.get_many(["key", "another"])) == 2
+
+
+def test_readers_leave_the_log_of_a_killed_run(tmp_path: Path) -> None:
+    """What is only in there is read, and stays there: the next start takes it in."""
+    path = tmp_path / "completions.sqlite"
+    (tmp_path / ".lock").touch()
+    row = make_row("key", request(1), QUESTION, completion("because"))
+    killed = (
+        "import ast, os, pathlib, sys\nfrom explore_async.storage.schema import open_writing\n"
+        "connection = open_writing(pathlib.Path(sys.argv[1]), durability='normal')\n"
+        "connection.execute('INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)', ast.literal_eval(sys.argv[2]))\n"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(path), repr(row)], env=environment(), check=True)
+    log = path.with_name("completions.sqlite-wal")
+    before = path.read_bytes(), log.read_bytes()
+    with StoredReader(path) as reader:
+        assert list(reader.get_many(["key"])) == ["key"]
+    assert (path.read_bytes(), log.read_bytes()) == before
