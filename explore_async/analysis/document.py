@@ -64,8 +64,7 @@ def make_document(
         on_progress(f"{collection.name}: comparing {len(sample.examples):,} instructions with one another")
         sample.overlap, sample.by_task = overlaps.within(sample.texts, options.tokenizer, tasks=sample.tasks)
         clock.note("overlap")
-        on_progress(f"{collection.name}: counting")
-        documents.append(_document(sample, options))
+        documents.append(_document(sample, options, on_progress))
         clock.note("figures")
     across = []
     for (i, first), (j, second) in combinations(enumerate(sets), 2):
@@ -113,8 +112,14 @@ def _parse(sample: DataSample, options: AnalysisOptions, on_progress: Callable[[
     )
 
 
-def _document(sample: DataSample, options: AnalysisOptions) -> dict[str, Any]:
+def _document(sample: DataSample, options: AnalysisOptions, on_progress: Callable[[str], None]) -> dict[str, Any]:
     collection, examples = sample.collection, sample.examples
+
+    def identifying(count: int) -> None:
+        of = min(len(examples), texts.MOST_IDENTIFIED)
+        on_progress(f"{collection.name}: languages of {count:,} of {of:,} examples identified")
+
+    on_progress(f"{collection.name}: counting")
     is_whole = len(examples) == sample.total
     tasks = tree.tasks(sample)
     return {
@@ -131,7 +136,7 @@ def _document(sample: DataSample, options: AnalysisOptions) -> dict[str, Any]:
         },
         "filters": dict(texts.quality(examples, options.tokenizer).most_common()),
         "scripts": dict(texts.scripts(examples).most_common()),
-        "languages": dict(texts.languages(examples).most_common()),
+        "languages": dict(texts.languages(examples, identifying).most_common()),
         "tasks": tasks,
         "levels": tree.levels(sample, tasks),
         "cost": cost_curve(collection, sample.verbs_nouns) if is_whole else [],

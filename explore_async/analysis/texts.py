@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from explore_async.analysis.data_sample import NEAR, QUANTILES, DataSample, spread
 from explore_async.curation.collections.collection import ExampleRow
+from explore_async.curation.common_options import silent
 from explore_async.errors import ConfigError
 from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.quality_filters import quality_check
@@ -23,6 +24,7 @@ MOST_IDENTIFIED = 20_000
 UNSURE = "und"
 """ISO 639's code for a language that is not determined."""
 _SURE = 0.5
+_REPORTED_EVERY = 500
 _LONGEST_IDENTIFIED = 600
 
 
@@ -65,14 +67,17 @@ def quality(examples: Sequence[ExampleRow], tokenizer: str) -> Counter[str]:
     return Counter(reason for reason in reasons if reason is not None)
 
 
-def languages(examples: Sequence[ExampleRow]) -> Counter[str]:
+def languages(examples: Sequence[ExampleRow], on_progress: Callable[[int], None] = silent) -> Counter[str]:
     """Examples by the language (ISO 639) of instruction and output together; UNSURE where it is not clear.
 
-    By py3langid: naive Bayes over byte n-grams (Lui and Baldwin 2012).
+    By py3langid: naive Bayes over byte n-grams (Lui and Baldwin 2012). `on_progress` gets the number of examples so
+    far.
     """
     classify = _identifier().classify
     counts: Counter[str] = Counter()
-    for example in spread(examples, len(examples), MOST_IDENTIFIED):
+    for number, example in enumerate(spread(examples, len(examples), MOST_IDENTIFIED)):
+        if number % _REPORTED_EVERY == 0:
+            on_progress(number)
         text = f"{example['instruction'][:_LONGEST_IDENTIFIED]}\n{example['output'][:_LONGEST_IDENTIFIED]}"
         language, chance = classify(text)
         counts[language if chance >= _SURE else UNSURE] += 1

@@ -12,6 +12,7 @@ from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, Tok
 from explore_async.cli.output import all_or_nothing, print_json, say
 from explore_async.cli.signals import terminable
 from explore_async.errors import EXIT_UNHEALTHY, ConfigError
+from explore_async.web import PORT
 
 
 def analyze(  # noqa: PLR0917 - an option each
@@ -69,21 +70,23 @@ def view(
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="RUN...", help="run directories or a folder of runs (default: runs)")
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port")] = 8400,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port")] = PORT,
     open_it: Annotated[bool, typer.Option("--open", help="open the view in the browser")] = False,
+    inherited: Annotated[int | None, typer.Option("--socket", hidden=True)] = None,
 ) -> None:
     """Show runs in the browser, during a run and afterwards. Only for this machine, and only for reading."""
     import asyncio
 
     from explore_async.web.app import view
-    from explore_async.web.view_process import open_browser
+    from explore_async.web.view_process import from_elsewhere, open_browser
 
     def announce(url: str) -> None:
-        say(f"view at {url} (Ctrl-C stops)")
+        if inherited is None:
+            say(f"view at {url} (Ctrl-C stops){from_elsewhere(url)}")
         if open_it:
             open_browser(url)
 
-    asyncio.run(view(runs or [Path("runs")], port=port, announce=announce))
+    asyncio.run(view(runs or [Path("runs")], port=port, announce=announce, inherited=inherited))
 
 
 def tree(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
+from explore_async.cli import run_panel
 from explore_async.exploration.values import Event, ExampleKept, TaskAdded
-from explore_async.running.observer import RunInProgress, Snapshot
+from explore_async.running.observer import RunInProgress, Snapshot, Steps, duration
 from explore_async.settings.recipe import Recipe
 from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
@@ -25,30 +25,40 @@ if TYPE_CHECKING:
 
 
 _MIB = 1 << 20
+_LONGEST_PATH = 10_000
+_NEWS_SHOWN_S = 30.0
+"""A line on what has happened stays in the panel for this long."""
 
 
 class RunProgress:
     """Observes a run and shows it. Enter it around the run."""
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+    def __init__(self, console: Console, directory: Path, *, quiet: bool = False) -> None:
+        self._where = printable(str(directory), _LONGEST_PATH)
         self._phase = ""
-        self._phase_began = time.monotonic()
+        self._phase_began = self._began = time.monotonic()
         self._run: RunInProgress | None = None
-        self._target: int | None = None
+        self._state: list[RenderableType] = []
+        """As of the latest second: the panel is drawn in a thread of its own, where the run must not be looked at."""
         self._latest: ExampleKept | None = None
         self._fetched: FetchProgress | None = None
         self._names: dict[str, str] = {}
-        self._rates: list[tuple[float, int]] = []
+        self._spinner = Spinner("dots")
         self._reporter = Reporter(console, quiet=quiet, display=self._panel)
 
     def __enter__(self) -> Self:
         self._reporter.__enter__()
+        self._reporter.say(f"writing to {self._where}")
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._reporter.__exit__(exc_type, exc, traceback)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._reporter.say(text)
 
     def phase(self, text: str) -> None:
         self._phase, self._phase_began, self._fetched = text, time.monotonic(), None
@@ -61,10 +71,10 @@ class RunProgress:
         )
 
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
-        self._run, self._target = run, recipe.targets.examples
-        self.phase(
-            f"exploring {', '.join(domain.name for domain in recipe.domains)} with {', '.join(recipe.wanted_models)}"
-        )
+        self._run, self._began = run, time.monotonic()
+        self._show(run.snapshot())
+        domains = ", ".join(domain.name for domain in recipe.domains)
+        self.phase(f"domains: {domains}; models: {', '.join(recipe.wanted_models)}")
 
     def committed(self, events: Sequence[Event]) -> None:
         first = self._latest is None
@@ -75,81 +85,30 @@ class RunProgress:
                 self._latest = event
         if self._latest is not None and first:
             self._reporter.phase(f"first example: {printable(self._latest.example.instruction)}")
-        self.tick()
 
     def tick(self) -> None:
         if self._run is not None:
-            self._reporter.update(self._line)
+            snapshot = self._run.snapshot()
+            self._show(snapshot)
+            self._reporter.update(snapshot.line)
 
-    def _line(self) -> str:
-        assert self._run is not None
-        snapshot = self._run.snapshot()
-        tally = snapshot.tally
-        of = f" of {self._target}" if self._target else ""
-        rate, left = self._pace(snapshot)
-        return (
-            f"{snapshot.elapsed_s:,.0f} s: {tally.tasks.total()} tasks, {tally.kept}{of} examples kept, "
-            f"{tally.dropped.total()} dropped, {rate:,.0f} tokens/s, "
-            f"{snapshot.in_flight} in flight{f', about {left} left' if left else ''}"
-            f"{f'; {snapshot.engines}' if snapshot.engines else ''}"
-            f"{f'; {snapshot.trouble}' if snapshot.trouble else ''}"
-        )
-
-    def _pace(self, snapshot: Snapshot) -> tuple[float, str]:
-        """Completion tokens per second over the last minute, and the remaining time at this pace."""
-        now = snapshot.elapsed_s
-        self._rates.append((now, snapshot.tally.tokens["completion"]))
-        self._rates = [entry for entry in self._rates if entry[0] >= now - 60]
-        then, tokens = self._rates[0]
-        span = now - then
-        if span <= 0:
-            return 0.0, ""
-        rate = (snapshot.tally.tokens["completion"] - tokens) / span
-        pace = snapshot.tally.kept / now if now else 0.0
-        left = (self._target - snapshot.tally.kept) / pace if self._target and pace else None
-        return rate, "" if left is None else _duration(left)
+    def _show(self, snapshot: Snapshot) -> None:
+        head = self._head(snapshot.phase, self._began)
+        news = []
+        if self._phase not in snapshot.trouble and time.monotonic() - self._phase_began < _NEWS_SHOWN_S:
+            news.append(Text(printable(self._phase), style="dim"))
+        self._state = [head, *run_panel.parts(snapshot, self._reporter.console.width), *news]
 
     def _panel(self) -> Panel:
-        waited = time.monotonic() - self._phase_began
-        head = Spinner("dots", Text(f" {printable(self._phase)}  ({waited:,.0f} s)"))
-        parts: list[Spinner | Table | Progress | Text] = [head]
+        lines = list(self._state) or [self._head(self._phase, self._phase_began)]
         if self._fetched is not None:
-            parts.append(_bar(self._fetched.what, self._fetched.done, self._fetched.total, unit=_MIB, of="MiB"))
-        if self._run is not None:
-            snapshot = self._run.snapshot()
-            tally = snapshot.tally
-            rate, left = self._pace(snapshot)
-            if self._target is not None:
-                parts.append(_bar("examples kept", tally.kept, self._target, unit=1, of=""))
-            table = Table.grid(padding=(0, 2))
-            table.add_row(
-                f"tasks {tally.tasks.total()}" + ("" if snapshot.explored else " so far"),
-                f"kept {tally.kept}",
-                f"dropped {tally.dropped.total()}",
-                f"{rate:,.0f} tokens/s",
-                f"in flight {snapshot.in_flight}/{snapshot.capacity}",
-                f"about {left} left" if left else "",
-            )
-            parts.append(table)
-            if snapshot.engines:
-                parts.append(Text(printable(snapshot.engines), style="dim"))
-            if snapshot.trouble:
-                parts.append(Text(printable(snapshot.trouble), style="yellow"))
+            fetched = self._fetched
+            lines.append(run_panel.bar([Steps(fetched.done // _MIB, fetched.total // _MIB, f"{fetched.what}, MiB")]))
         if self._latest is not None:
             example = self._latest.example
-            parts.append(Text(printable(f"{self._names.get(example.task_id, '')}: {example.instruction}"), style="dim"))
-        return Panel(Group(*parts), title="explore_async", title_align="left")
+            lines.append(Text(printable(f"{self._names.get(example.task_id, '')}: {example.instruction}"), style="dim"))
+        return Panel(Group(*lines), title=Text(f"explore_async: {self._where}"), title_align="left")
 
-
-def _bar(what: str, done: int, total: int, *, unit: int, of: str) -> Progress:
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
-    bar.add_task(what, total=total, completed=done, count=f"{done / unit:,.0f} of {total / unit:,.0f} {of}")
-    return bar
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    def _head(self, text: str, since: float) -> Spinner:
+        self._spinner.update(text=Text(f" {printable(text)}  ({duration(time.monotonic() - since)})"))
+        return self._spinner

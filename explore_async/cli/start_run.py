@@ -32,11 +32,13 @@ def start_run(
     _check_path(directory)
     console = StderrConsole()
     with ExitStack() as stack:
-        observer: Observer = stack.enter_context(RunProgress(console, quiet=quiet))
+        progress = stack.enter_context(RunProgress(console, directory, quiet=quiet))
+        observer: Observer = progress
         if view:
-            from explore_async.web.view_process import ViewBeside
+            from explore_async.web.view_process import ViewBeside, from_elsewhere
 
-            observer = stack.enter_context(ViewBeside(observer, directory))
+            observer = beside = stack.enter_context(ViewBeside(progress, directory))
+            progress.say(f"view at {beside.url}{from_elsewhere(beside.url)}")
         try:
             result = asyncio.run(
                 run(settings, directory, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
@@ -67,6 +69,7 @@ def _write_report(result: RunResult, settings: RunSettings, *, quiet: bool) -> N
     try:
         with terminable(), Reporter(quiet=quiet) as reporter:
             model = settings.operation.spacy_model
+            reporter.phase(f"the data is complete; writing {REPORT} (Ctrl-C leaves it out)")
             path = report_of_run(result.directory, settings.tokenizer, model, reporter.update)
     except ExploreError as error:
         reporter.say(f"no {REPORT}: {error}")

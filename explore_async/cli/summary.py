@@ -14,7 +14,9 @@ from rich.tree import Tree
 
 from explore_async.exploration.kinds import KINDS, label_of
 from explore_async.running.cures import FITTING, RETRY_FAILED
+from explore_async.running.observer import duration
 from explore_async.running.result import RunResult, RunStats
+from explore_async.serving.endpoints.values import EndpointStatistics
 from explore_async.terminal.text import printable
 
 _ENDINGS = {
@@ -28,6 +30,7 @@ _ENDINGS = {
 }
 _TASKS_SHOWN = 40
 _EXAMPLES_SHOWN = 3
+_ENDPOINTS_SHOWN = 8
 _LONGEST_TEXT = 400
 _LONGEST_PATH = 10_000
 
@@ -54,6 +57,7 @@ def show(result: RunResult, console: Console) -> None:
         ("tree.json", "the tree of tasks"),
         ("decisions.jsonl", "the reason why each task and example was kept or dropped"),
         ("stats.json", "these numbers and more"),
+        ("run.log", "what happened, with times"),
     ):
         path = printable(str(result.directory / name), _LONGEST_PATH)
         console.print(Text(f"  {path}", style="bold") + Text(f"  {content}"), soft_wrap=True)
@@ -124,12 +128,17 @@ def _table(stats: RunStats) -> Table:
     if thoughts := stats.reasoning.completions:
         known = f", {stats.reasoning.tokens:,} tokens of those written" if stats.reasoning.tokens else ""
         table.add_row("reasoning", f"in {thoughts:,} completions, {stats.reasoning.characters:,} characters{known}")
-    for endpoint in stats.endpoints.endpoints if stats.endpoints is not None else ():
+    endpoints = stats.endpoints.endpoints if stats.endpoints is not None else ()
+    for endpoint in endpoints[:_ENDPOINTS_SHOWN]:
+        table.add_row("endpoint", escape(printable(_endpoint(endpoint, stats), _LONGEST_TEXT)))
+    if more := len(endpoints[_ENDPOINTS_SHOWN:]):
+        table.add_row("", f"and {more} more endpoints")
+    for endpoint in endpoints:
         if trouble := endpoint.trouble or (requests.failed and endpoint.last_error):
             table.add_row("trouble", escape(printable(trouble, _LONGEST_TEXT)))
     replayed = stats.this_time.replayed if stats.this_time is not None else 0
     again = f", {replayed} completions replayed" if replayed else ""
-    table.add_row("time", f"{stats.seconds:,.0f} s in this process{again}")
+    table.add_row("time", f"{duration(stats.seconds)} in this process{again}{_all_starts(stats)}")
     return table
 
 
@@ -145,6 +154,22 @@ def _failures(failed: Mapping[str, int]) -> Iterator[str]:
             f"{others} requests failed for good, and their examples are missing: the same command with {RETRY_FAILED} "
             "sends them again."
         )
+
+
+def _endpoint(endpoint: EndpointStatistics, stats: RunStats) -> str:
+    words = [f"{endpoint.answered:,} completions"]
+    if (latency := stats.latencies.get(endpoint.url)) is not None:
+        words.append(f"{latency.p50:.3g} s each (90 % within {latency.p90:.3g} s)")
+    if endpoint.failed_attempts:
+        words.append(f"{endpoint.failed_attempts:,} attempts failed")
+    return f"{endpoint.url}: {', '.join(words)}"
+
+
+def _all_starts(stats: RunStats) -> str:
+    total = stats.all_starts
+    if total is None or total.starts <= 1:
+        return ""
+    return f"; {duration(total.seconds)} in all {total.starts} starts, which asked for {total.asked:,} completions"
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:

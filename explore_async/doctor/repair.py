@@ -18,6 +18,7 @@ from explore_async.running.backend import Backend
 from explore_async.running.checkpointing import StartingPoint
 from explore_async.running.observer import RunInProgress
 from explore_async.running.run import Run
+from explore_async.running.run_log import RunLog
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.directory import RunDirectory
@@ -84,17 +85,19 @@ async def _derive(directory: RunDirectory, recipe: Recipe, report: Report) -> No
     start = await asyncio.to_thread(StartingPoint.new, recipe, known)
     operation = Operation()
     backend = Backend(operation, models=(), forms=(), window=None, server_log=directory.log, report=report)
+    log = RunLog(_ProgressObserver(report), directory.run_log)
     run = Run(
         start,
         operation,
         directory,
         backend=backend,
-        observer=_ProgressObserver(report),
+        observer=log,
         offline=True,
         handle_signals=True,
         tune_collector=True,
     )
-    result = await run.to_end()
+    with log.kept():
+        result = await run.to_end()
     if result.ending in {"interrupted", "terminated"}:
         raise KeyboardInterrupt
 

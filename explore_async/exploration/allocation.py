@@ -110,6 +110,21 @@ class Allocation:
         self.level = level(max(0, total - self._kept_by_exhausted), groups, at_most=not explored)
         return self.level > before
 
+    def wanted(self, planned: Sequence[int]) -> int:
+        """The examples that all tasks together may keep, the planned ones included: the target, or less where caps and
+        exhausted tasks allow less.
+        """
+        total = self._targets.examples
+        room = self._kept_by_exhausted
+        for depth, count in enumerate(planned):
+            cap = self._targets.cap_at(depth)
+            left = count - self._exhausted_at.get(depth, 0)
+            if cap is None and left:
+                assert total is not None
+                return total
+            room += (cap or 0) * left
+        return room if total is None else min(room, total)
+
     def quota(self, account: Account) -> int:
         """The most examples this task may have at the moment."""
         if self._targets.examples is None:

@@ -93,6 +93,16 @@ class Explorer:
     def kept(self) -> int:
         return self._allocation.kept
 
+    @property
+    def planned_tasks(self) -> int:
+        """The number of tasks that the trees are going to have; an upper bound while they grow."""
+        return sum(self._planned())
+
+    @property
+    def wanted(self) -> int:
+        """The number of examples that the run is going to keep, as far as quotas decide; smaller as tasks run dry."""
+        return self._allocation.wanted(self._planned())
+
     def seed_events(self) -> list[Event]:
         """The events that precede the first request."""
         return list(self._seed_events)
@@ -222,8 +232,10 @@ class Explorer:
         return TaskAdded(node.task, request_ordinal)
 
     def _replan(self) -> bool:
-        planned = [sum(depths) for depths in zip(*(tree.planned() for tree in self._trees), strict=True)]
-        return self._allocation.plan(planned, explored=self.explored)
+        return self._allocation.plan(self._planned(), explored=self.explored)
+
+    def _planned(self) -> list[int]:
+        return [sum(depths) for depths in zip(*(tree.planned() for tree in self._trees), strict=True)]
 
     def _stop_where_due(self) -> None:
         budget = self.recipe.targets.token_budget

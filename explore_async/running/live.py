@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from pathlib import Path
 from typing import Any
 
 from explore_async.running.observer import Snapshot
 from explore_async.storage.whole_files import write_json
-
-_RATE_OVER_S = 10.0
 
 
 class LiveFile:
@@ -17,27 +14,26 @@ class LiveFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._written: deque[tuple[float, int]] = deque()
 
     def document(self, snapshot: Snapshot, *, simulated: bool) -> dict[str, Any]:
         tally = snapshot.tally
-        now, tokens = snapshot.elapsed_s, tally.tokens["completion"]
-        self._written.append((now, tokens))
-        while now - self._written[0][0] > _RATE_OVER_S:
-            self._written.popleft()
-        then, before = self._written[0]
         return {
             "on": True,
-            "elapsed_s": round(now, 1),
+            "elapsed_s": round(snapshot.elapsed_s, 1),
+            "phase": snapshot.phase,
+            "steps": snapshot.steps,
+            "left_s": None if snapshot.left_s is None else round(snapshot.left_s, 1),
             "kept": tally.kept,
             "dropped": tally.dropped.total(),
             "reasons": dict(tally.dropped.most_common()),
             "tasks": tally.tasks.total(),
             "tokens": dict(tally.tokens),
-            "tokens_per_s": round((tokens - before) / (now - then), 1) if now > then else 0.0,
+            "answers_per_s": round(snapshot.answers_per_s, 2),
+            "tokens_per_s": round(snapshot.tokens_per_s, 1),
             "in_flight": snapshot.in_flight,
             "capacity": snapshot.capacity,
             "explored": snapshot.explored,
+            "endpoints": snapshot.endpoints,
             "engines": snapshot.engines,
             "trouble": snapshot.trouble,
             "simulated": simulated,

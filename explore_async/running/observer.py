@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from explore_async.exploration.values import Event
+from explore_async.running.endpoint_status import EndpointStatus
 from explore_async.running.own_time import OwnTimeFigures
 from explore_async.running.performer import PerformerStatistics
 from explore_async.running.tally import Tally
@@ -16,7 +17,27 @@ if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress
 
 
+Phase = Literal["replaying", "exploring", "generating", "stopping"]
+"""replaying: stored completions lead to the state that they led to before, and nothing is asked. exploring: trees grow,
+while examples are generated beside it. generating: the trees are complete.
+"""
+
+
 @dataclass(frozen=True, slots=True)
+class Steps:
+    """How far a phase is."""
+
+    done: int
+    of: int
+    what: str
+    """The things that are counted, in the plural."""
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.done / self.of) if self.of else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A run at one moment."""
 
@@ -25,8 +46,20 @@ class Snapshot:
     capacity: int
     """Most requests in flight at the moment."""
     elapsed_s: float
+    phase: Phase
+    steps: Steps
+    """How far the phase is: stored completions, tasks or examples."""
+    left_s: float | None
+    """Seconds until the run has what it goes for, at the pace of the last minute; None while that is not known."""
     explored: bool
     """True when the trees are complete."""
+    wanted: int
+    """Examples that the run goes for; smaller as tasks run dry."""
+    answers_per_s: float
+    tokens_per_s: float
+    """Completion tokens. Both are of the last minute, and without stored completions."""
+    endpoints: tuple[EndpointStatus, ...]
+    """Empty before they are connected."""
     trouble: str
     """Trouble with the endpoints at the moment; empty where there is none."""
     engines: str
@@ -34,6 +67,34 @@ class Snapshot:
     in_flight: int
     """Requests at the endpoints."""
     own_time: OwnTimeFigures
+
+    def line(self) -> str:
+        """The state in a line."""
+        tally, steps = self.tally, self.steps
+        of = f" of {self.wanted:,}" if self.wanted and self.phase != "replaying" else ""
+        how_far = "" if steps.what == "examples kept" else f" ({steps.done:,} of {steps.of:,} {steps.what})"
+        parts = [
+            f"{self.phase}{how_far}",
+            f"{tally.tasks.total():,} tasks",
+            f"{tally.kept:,}{of} examples kept",
+            f"{tally.dropped.total():,} dropped",
+            f"{self.answers_per_s:,.1f} completions/s",
+            f"{self.tokens_per_s:,.0f} tokens/s",
+            f"{self.in_flight:,} in flight",
+            self.faults,
+            f"about {duration(self.left_s)} left" if self.left_s is not None else "",
+        ]
+        return "; ".join(
+            part for part in (", ".join(part for part in parts if part), self.engines, self.trouble) if part
+        )
+
+    @property
+    def faults(self) -> str:
+        """Attempts that failed and requests that failed for good, in a few words; empty where there are none."""
+        failed = sum(endpoint.failed_attempts for endpoint in self.endpoints)
+        for_good = self.tally.failures.total()
+        words = [f"{failed:,} attempts failed"] if failed else []
+        return ", ".join([*words, *([f"{for_good:,} requests failed for good"] if for_good else [])])
 
 
 class RunInProgress(Protocol):
@@ -46,7 +107,7 @@ class Observer(Protocol):
     """Hears of a run's steps. Its methods are called on the event loop: they must be quick, and must not raise."""
 
     def phase(self, text: str) -> None:
-        """A new phase of the run begins, or something happens that a user wants to know."""
+        """A step begins, or something happens that a user wants to know."""
 
     def fetching(self, progress: Progress) -> None:
         """A model is downloaded, this far by now."""
@@ -73,3 +134,12 @@ class SilentObserver:
     def committed(self, events: Sequence[Event]) -> None: ...
 
     def tick(self) -> None: ...
+
+
+def duration(seconds: float) -> str:
+    """The time in words."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -16,6 +16,7 @@ from typing import Protocol
 from explore_async.errors import EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion, Outcome, Request
 from explore_async.running.driver import RunStopped, StoredOutcome
+from explore_async.running.endpoint_speeds import EndpointSpeeds
 from explore_async.running.latencies import Latencies
 from explore_async.running.own_time import OwnTime
 from explore_async.running.read_ahead import LookUp, OutcomeReader, ReadAhead
@@ -58,13 +59,16 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PerformerStatistics:
-    """A snapshot. `replayed` outcomes were stored already, `asked` ones were not; `in_flight` is now."""
+    """A snapshot. `replayed` outcomes were stored already, `asked` ones were not. `in_flight` is now; `pending`
+    requests have no outcome and are not asked, `waiting` ones have an outcome and wait for their commit.
+    """
 
     replayed: int
     asked: int
     asked_twice: int
     in_flight: int
     pending: int
+    waiting: int
 
 
 @dataclass(slots=True, eq=False)
@@ -103,6 +107,7 @@ class Performer:
         self._backend = backend
         self._own_time = own_time
         self._look_every_s = min(1.0, first_deadline_s / 4)
+        self.speeds = EndpointSpeeds()
         self._latencies = Latencies(first_deadline_s)
         self._read_ahead = ReadAhead(store, render, self._take_look_up, own_time)
         self._outcomes: dict[int, asyncio.Future[StoredOutcome | None]] = {}
@@ -199,8 +204,9 @@ class Performer:
         return stored
 
     def statistics(self) -> PerformerStatistics:
-        pending = len(self._pending) + len(self._read_ahead)
-        return PerformerStatistics(self._replayed, self._asked, self._asked_twice, len(self._in_flight), pending)
+        pending, in_flight = len(self._pending) + len(self._read_ahead), len(self._in_flight)
+        waiting = max(0, len(self._outcomes) - pending - in_flight)
+        return PerformerStatistics(self._replayed, self._asked, self._asked_twice, in_flight, pending, waiting)
 
     def _is_over(self) -> bool:
         """True when commits have gone on for long enough after a stop: thousands may be stored and not committed."""
@@ -249,6 +255,7 @@ class Performer:
             if self._pending and not connected:
                 await self._backend.connect()
                 connected = True
+                self.speeds.begin(asyncio.get_running_loop().time())
             set_off = 0
             while self._pending and not self._stopping and len(self._in_flight) < self._backend.capacity:
                 _, ordinal, key, request = heapq.heappop(self._pending)
@@ -303,6 +310,7 @@ class Performer:
         self._to_ask.set()
         if isinstance(outcome, Completion):
             self._latencies.note(request.kind, outcome.latency_s)
+            self.speeds.note(outcome, chat_request.model, asyncio.get_running_loop().time())
         await self._store.put(flying.key, request, chat_request, outcome)
         self._unstored.discard(request.ordinal)
         self._resolve(request.ordinal, StoredOutcome(flying.key, outcome, new=True))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from explore_async import __version__
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, EXIT_SIGTERM
+from explore_async.running.endpoint_speeds import LatencyFigures
 from explore_async.running.own_time import OwnTimeFigures
+from explore_async.running.starts import Total
 from explore_async.running.tally import Counts, ExampleCounts, ReasoningCounts, RequestCounts, TaskCounts, TokenCounts
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import Kind
@@ -32,7 +34,9 @@ class RequestsThisTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStats:
-    """The statistics of a run. `counts` are of all its starts, the times and the endpoints of this one."""
+    """The statistics of a run. `counts` and `all_starts` are of all its starts, the times and the endpoints of this
+    one.
+    """
 
     digest: str
     """Digest of the recipe, in hexadecimal."""
@@ -43,12 +47,19 @@ class RunStats:
     """True when a simulated server made any of the data."""
     ending: Ending
     counts: Counts
+    begin: str
+    """Of this start, in UTC, as ISO 8601 has it; `end` likewise."""
+    end: str
     seconds: float
     own_time: OwnTimeFigures
     this_time: RequestsThisTime | None
     """None where the run ended before it looked for any completion."""
     endpoints: PoolStatistics | None
     """None where nothing was asked."""
+    latencies: Mapping[str, LatencyFigures]
+    """Of the completions of this start, by the URL of the endpoint."""
+    all_starts: Total | None
+    """Times, hosts, and what was asked of which endpoint; None where the run ended before it looked."""
 
     @property
     def requests(self) -> RequestCounts:
@@ -70,6 +81,14 @@ class RunStats:
     def examples(self) -> ExampleCounts:
         return self.counts.examples
 
+    def line(self) -> str:
+        """The end of the run in a line."""
+        failed = f", {self.requests.total_failed:,} requests failed for good" if self.requests.total_failed else ""
+        return (
+            f"ended after {self.seconds:,.0f} s ({self.ending}): {self.tasks.total:,} tasks, "
+            f"{self.examples.kept:,} examples kept, {self.examples.total_dropped:,} dropped{failed}"
+        )
+
     def document(self) -> dict[str, Any]:
         """The content of stats.json, for orjson."""
         document = {
@@ -80,13 +99,21 @@ class RunStats:
             **({"models": self.models} if self.models else {}),
             "ending": self.ending,
             **self.counts.document(),
+            "begin": self.begin,
+            "end": self.end,
             "seconds_this_time": self.seconds,
             "own_time": self.own_time,
         }
         if self.this_time is not None:
             document["this_time"] = self.this_time
         if self.endpoints is not None:
-            document["endpoints"] = self.endpoints
+            endpoints = [
+                {**asdict(endpoint), "latency_s": self.latencies.get(endpoint.url)}
+                for endpoint in self.endpoints.endpoints
+            ]
+            document["endpoints"] = {**asdict(self.endpoints), "endpoints": endpoints}
+        if self.all_starts is not None:
+            document["all_starts"] = self.all_starts.document()
         return document
 
 

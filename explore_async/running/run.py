@@ -15,12 +15,13 @@ from explore_async.running.circuit_breaker import Breaker
 from explore_async.running.cures import Cures
 from explore_async.running.driver import RunStopped, StoredOutcome, drive
 from explore_async.running.live import LiveFile
-from explore_async.running.observer import Observer
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer
 from explore_async.running.records import Records
 from explore_async.running.result import FINISHED, Ending, RunResult
+from explore_async.running.run_log import RunLog
 from explore_async.running.signals import stopped_by_signals
+from explore_async.running.starts import History, Start
 from explore_async.running.status import RunStatus
 from explore_async.running.task_group import task_group
 from explore_async.running.warm_up import compilation_noticed, seldom_collected
@@ -30,7 +31,7 @@ from explore_async.storage.directory import RunDirectory
 from explore_async.storage.whole_files import write_json
 from rouge_kernels import warm_up
 
-_SECONDS_BETWEEN_TREES = 5.0
+_SECONDS_BETWEEN_STATES = 5.0
 
 
 class Run:
@@ -43,7 +44,7 @@ class Run:
         directory: RunDirectory,
         *,
         backend: Backend,
-        observer: Observer,
+        observer: RunLog,
         offline: bool,
         handle_signals: bool = False,
         tune_collector: bool = False,
@@ -61,11 +62,14 @@ class Run:
         self._handle_signals = handle_signals
         self._tune_collector = tune_collector
         self._own_time = OwnTime()
-        self._status = RunStatus(start.explorer, start.tally, backend, self._own_time)
+        self._status = RunStatus(
+            start.explorer, start.tally, backend, self._own_time, wall_time_s=operation.wall_time_s
+        )
+        self._history: History | None = None
         self._ending: Ending | None = None
         self._main: asyncio.Task[Any] | None = None
         self._performer: Performer | None = None
-        self._writing_tree: asyncio.Task[None] | None = None
+        self._writing_state: asyncio.Task[None] | None = None
         self._records = Records(directory, start.marks)
         self._places = [directory.check_place, self._records.check_places]
         self._checkpoints: CheckpointWriter | None = None
@@ -76,12 +80,15 @@ class Run:
     async def to_end(self) -> RunResult:
         """Drives the run to its end, and leaves its files closed and complete up to the last commit."""
         self._main = asyncio.current_task()
+        self._observer.open()
         records = self._records
         complete = False
         try:
             async with CompletionStore(self._directory.completions, durability=self._operation.durability) as store:
                 self._places.append(store.check_place)
                 held = await store.contents()
+                self._status.stored = held.last_row
+                self._history = await asyncio.to_thread(History, self._directory.starts, stored=held.last_row)
                 if self._operation.retry_failed and held.failures:
                     self._observer.phase(f"{held.failures} failed requests will be sent again")
                     await asyncio.to_thread(records.start_over)  # first: killed in between, all is derived again
@@ -105,15 +112,18 @@ class Run:
                 await self._checkpoints.close()
             await records.close(complete=complete)
             await asyncio.to_thread(self._live.end)
-            if self._writing_tree is not None:  # else an older tree could replace the last one
-                await asyncio.wait([self._writing_tree])
+            if self._writing_state is not None:  # else an older state could replace the last one
+                await asyncio.wait([self._writing_state])
             self._check_places()
-            stats = self._status.stats(self._ending or "error")
+            start = self._status.start(self._ending or "error")
+            total = None if self._history is None else self._history.total(start)
+            stats = self._status.stats(self._ending or "error", total)
             if not (records.replaying and self._directory.tree.exists() and self._directory.stats.exists()):
-                write_json(
-                    self._directory.tree, self._tree()
-                )  # after an interrupted replay, the files that are there hold more
+                # after an interrupted replay, the files that are there hold more
+                write_json(self._directory.tree, self._tree())
                 write_json(self._directory.stats, stats.document())
+            if self._history is not None:
+                self._history.write(start)
         return RunResult(self._directory.path, stats)
 
     async def _get_ready(self, *, is_new: bool) -> None:
@@ -134,7 +144,7 @@ class Run:
                     for coroutine in (
                         self._records.keep_writing(),
                         checkpoints.keep_writing(),
-                        self._keep_tree(),
+                        self._keep_state(),
                         self._keep_observing(),
                         self._own_time.measure(),
                     )
@@ -145,6 +155,7 @@ class Run:
                     beside.append(group.create_task(self._keep_time(self._operation.wall_time_s)))
                 try:
                     await drive(self._explorer, performer, self._publish, self._own_time)
+                    self._tell_changes()  # of the last second
                     self._ending = self._explorer.stopped or "complete"
                 except RunStopped:
                     self._ending = self._ending or "offline"
@@ -169,22 +180,34 @@ class Run:
             cure = Cures(self._recipe).of_overflow(request.kind)
             self._observer.phase(f"a request of the kind {request.kind} is refused: {failure.detail}. {cure}")
 
-    async def _keep_tree(self) -> None:
-        """Writes the tree so far, for a user who looks. Not in a replay, when a fuller tree is on the disk already."""
+    async def _keep_state(self) -> None:
+        """Writes the tree and the history so far, for a user who looks, and for the case of a kill."""
         while True:
-            await asyncio.sleep(_SECONDS_BETWEEN_TREES)
-            if not self._records.replaying:
-                writing = asyncio.to_thread(write_json, self._directory.tree, self._tree())
-                self._writing_tree = asyncio.create_task(writing)
-                await asyncio.shield(self._writing_tree)
+            await asyncio.sleep(_SECONDS_BETWEEN_STATES)
+            tree = None if self._records.replaying else self._tree()  # in a replay a fuller one is on the disk already
+            writing = asyncio.to_thread(self._write_state, tree, self._status.start(None))
+            self._writing_state = asyncio.create_task(writing)
+            await asyncio.shield(self._writing_state)
+
+    def _write_state(self, tree: dict[str, Any] | None, start: Start | None) -> None:
+        if tree is not None:
+            write_json(self._directory.tree, tree)
+        if self._history is not None:
+            self._history.write(start)
 
     async def _keep_observing(self) -> None:
         while True:
+            self._tell_changes()
             self._observer.tick()
             await asyncio.to_thread(self._check_places)
             document = self._live.document(self._status.snapshot(), simulated=self._tally.simulated)
             await asyncio.to_thread(self._live.write, document)
+            await self._observer.flush()
             await asyncio.sleep(1)
+
+    def _tell_changes(self) -> None:
+        for change in self._status.changes():
+            self._observer.phase(change)
 
     def _check_places(self) -> None:
         """Raises StorageError where a file that is being written is no longer the file of its name."""
@@ -201,6 +224,7 @@ class Run:
         """
         if self._ending is None:
             self._ending = ending
+            self._status.stopping = True
             self._observer.phase(
                 "stopping: completions that arrive shortly are still stored; a second signal stops at once"
             )

@@ -19,6 +19,7 @@ from explore_async.running.observer import Observer, SilentObserver
 from explore_async.running.resolving import as_it_began, needs_served_model, resolve
 from explore_async.running.result import RunResult
 from explore_async.running.run import Run
+from explore_async.running.run_log import RunLog
 from explore_async.running.warm_up import compilation_noticed
 from explore_async.settings.recipe import KnownTexts, Recipe, ResolvedKnownTexts
 from explore_async.settings.run_settings import RunSettings
@@ -50,13 +51,29 @@ async def run(
     """
     _check_arguments(settings, mode, handle_signals=handle_signals)
     _refuse_unfilled(settings)
-    observer = observer if observer is not None else SilentObserver()
     if mode != "offline":
         check_operation(settings.operation)
     path = Path(directory)
+    log = RunLog(observer if observer is not None else SilentObserver(), RunDirectory(path).run_log)
+    with log.kept():
+        switches = _Switches(handle_signals=handle_signals, tune_collector=tune_collector)
+        result = await _run(settings, path, mode, log, switches)
+        log.say(result.stats.line())
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Switches:
+    """What a run may do with its process."""
+
+    handle_signals: bool
+    tune_collector: bool
+
+
+async def _run(settings: RunSettings, path: Path, mode: Mode, log: RunLog, switches: _Switches) -> RunResult:
     exists = path.exists()  # noqa: ASYNC240 - nothing else runs yet
     against, known = await asyncio.to_thread(_read_known, settings.against)
-    start = _Start(settings, path, mode, observer, against)
+    start = _Start(settings, path, mode, log, against)
     await _BEFORE[mode].of(exists=exists)(start)
     RunDirectory(path).refuse_foreign()
     with RunDirectory(path) as entered:
@@ -74,14 +91,14 @@ async def run(
             if settings.operation.retry_failed and contents.held.failures:
                 entered.checkpoint.unlink(missing_ok=True)  # everything is going to be derived again
             return await Run(
-                await _starting_point(recipe, known, entered, contents.held, observer),
+                await _starting_point(recipe, known, entered, contents.held, log),
                 settings.operation,
                 entered,
                 backend=backend,
-                observer=observer,
+                observer=log,
                 offline=start.offline,
-                handle_signals=handle_signals,
-                tune_collector=tune_collector,
+                handle_signals=switches.handle_signals,
+                tune_collector=switches.tune_collector,
             ).to_end()
 
 

@@ -2,54 +2,151 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
 
 from explore_async.exploration.explorer import Explorer
+from explore_async.exploration.kinds import KINDS
 from explore_async.running.backend import Backend
-from explore_async.running.observer import Snapshot
+from explore_async.running.endpoint_speeds import EndpointSpeeds
+from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
+from explore_async.running.observer import Phase, Snapshot, Steps
 from explore_async.running.own_time import OwnTime
-from explore_async.running.performer import Performer
+from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
+from explore_async.running.starts import Start, Total, now_in_utc
 from explore_async.running.tally import Tally, cut_advice
+from explore_async.running.time_left import Work, time_left_s
+from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import SIMULATED
 
 
 class RunStatus:
     """Reads the parts of a run and changes none of them. Its clock begins with it."""
 
-    def __init__(self, explorer: Explorer, tally: Tally, backend: Backend, own_time: OwnTime) -> None:
+    def __init__(
+        self,
+        explorer: Explorer,
+        tally: Tally,
+        backend: Backend,
+        own_time: OwnTime,
+        *,
+        wall_time_s: float | None = None,
+    ) -> None:
         self._explorer = explorer
         self._recipe = explorer.recipe
         self._digest = explorer.recipe.digest  # takes some milliseconds where there are many seeds
         self._tally = tally
         self._backend = backend
         self._own_time = own_time
+        self._wall_time_s = wall_time_s
+        self._begin = now_in_utc()
         self._began = time.monotonic()
+        self._now = asyncio.get_running_loop().time
+        self._changes = EndpointChanges()
+        self._told: Phase | None = None
         self.performer: Performer | None = None
         """None until the store of completions is open."""
+        self.stored = 0
+        """Outcomes that were stored when this start began."""
+        self.stopping = False
 
     @property
     def digest(self) -> str:
         return self._digest
 
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def _speeds(self) -> EndpointSpeeds:
+        assert self.performer is not None
+        return self.performer.speeds
+
+    def changes(self) -> Iterator[str]:
+        """Lines on what has changed since the call before: the phase, the states of endpoints. Called every second."""
+        assert self.performer is not None
+        phase = self._phase(self.performer.statistics())
+        if phase != self._told:
+            self._told = phase
+            yield from self._news(phase)
+        now = self._now()
+        if (pool := self._backend.statistics()) is not None:
+            for endpoint in pool.endpoints:
+                if not endpoint.in_flight:
+                    self._speeds.idle(endpoint.url, now)
+            yield from self._changes.of(statuses(pool, self._speeds, now), now)
+
+    def _news(self, phase: Phase) -> Iterator[str]:
+        if phase == "replaying":
+            yield f"{self.stored:,} stored completions are replayed; nothing is asked meanwhile"
+        elif phase == "exploring":
+            yield f"exploring: at most {self._explorer.planned_tasks:,} tasks"
+        elif phase == "generating":
+            yield f"the trees are complete: {self._tally.tasks.total():,} tasks; generating"
+
     def snapshot(self) -> Snapshot:
         assert self.performer is not None
-        pool = self._backend.statistics()
-        performer = self.performer.statistics()
+        now = self._now()
+        pool, performer = self._backend.statistics(), self.performer.statistics()
+        endpoints = () if pool is None else statuses(pool, self._speeds, now)
+        rate = self._speeds.rate(now)
+        phase = self._phase(performer)
         return Snapshot(
             tally=self._tally,
             performer=performer,
             capacity=self._backend.capacity,
-            elapsed_s=time.monotonic() - self._began,
+            elapsed_s=self._elapsed_s,
+            phase=phase,
+            steps=self._steps(phase),
+            left_s=self._left_s(performer, rate.answers_per_s),
             explored=self._explorer.explored,
-            trouble=self._trouble(),
+            wanted=self._explorer.wanted,
+            answers_per_s=rate.answers_per_s,
+            tokens_per_s=rate.tokens_per_s,
+            endpoints=endpoints,
+            trouble=self._trouble(pool, endpoints),
             engines="" if pool is None else pool.engines,
             in_flight=performer.in_flight if pool is None else pool.in_flight,
             own_time=self._own_time.figures(),
         )
 
-    def _trouble(self) -> str:
-        pool = self._backend.statistics()
+    def _phase(self, performer: PerformerStatistics) -> Phase:
+        if self.stopping:
+            return "stopping"
+        if self.stored and not performer.asked:
+            return "replaying"
+        return "generating" if self._explorer.explored else "exploring"
+
+    def _steps(self, phase: Phase) -> Steps:
+        if phase == "replaying":
+            return Steps(self._tally.requests.total(), self.stored, "stored completions")
+        if phase == "exploring":
+            return Steps(self._tally.tasks.total(), self._explorer.planned_tasks, "tasks")
+        return Steps(self._tally.kept, self._explorer.wanted, "examples kept")
+
+    def _left_s(self, performer: PerformerStatistics, answers_per_s: float) -> float | None:
+        budget = self._recipe.targets.token_budget
+        work = Work(
+            committed=self._tally.requests.total(),
+            generated=sum(count for kind, count in self._tally.requests.items() if KINDS[kind].brings == "examples"),
+            waiting=performer.waiting,
+            kept=self._tally.kept,
+            wanted=self._explorer.wanted,
+            per_request=self._recipe.generation.per_request,
+            in_flight=performer.in_flight,
+            tokens=self._explorer.tokens,
+            token_budget=budget,
+        )
+        left_s = time_left_s(work, answers_per_s)
+        if self._wall_time_s is None:
+            return left_s
+        until_s = max(0.0, self._wall_time_s - self._elapsed_s)
+        return until_s if left_s is None else min(left_s, until_s)
+
+    def _trouble(self, pool: PoolStatistics | None, endpoints: tuple[EndpointStatus, ...]) -> str:
         if pool is None:
             return ""
         if self._own_time.is_late:
@@ -62,11 +159,35 @@ class RunStatus:
                 f"the endpoints have room, but a window of {self._recipe.window} allows {self._backend.capacity} "
                 "requests at once: start a run with a wider --window"
             )
-        at_endpoints = "; ".join(endpoint.trouble for endpoint in pool.endpoints if endpoint.trouble)
+        at_endpoints = "; ".join(endpoint.trouble for endpoint in endpoints if endpoint.trouble)
         return at_endpoints or cut_advice(self._tally.requests, self._tally.cut)
 
-    def stats(self, ending: Ending) -> RunStats:
+    def start(self, ending: Ending | None) -> Start | None:
+        """This start so far, for the history of the run; None where it asked for nothing."""
         performer = None if self.performer is None else self.performer.statistics()
+        pool = self._backend.statistics()
+        if performer is None or pool is None or not performer.asked:
+            return None
+        latencies = {endpoint.url: self._speeds.latencies(endpoint.url) for endpoint in pool.endpoints}
+        return Start.now(
+            begin=self._begin,
+            seconds=self._elapsed_s,
+            ending=ending,
+            replayed=performer.replayed,
+            asked=performer.asked,
+            asked_twice=performer.asked_twice,
+            pool=pool,
+            latencies=latencies,
+        )
+
+    def stats(self, ending: Ending, total: Total | None) -> RunStats:
+        """`total`: over all starts."""
+        performer = None if self.performer is None else self.performer.statistics()
+        pool = self._backend.statistics()
+        latencies = {}
+        if pool is not None and performer is not None:
+            figures = {endpoint.url: self._speeds.latencies(endpoint.url).figures() for endpoint in pool.endpoints}
+            latencies = {url: of_url for url, of_url in figures.items() if of_url is not None}
         return RunStats(
             digest=self._digest,
             model=self._recipe.model,
@@ -74,10 +195,14 @@ class RunStatus:
             simulated=self._tally.simulated or SIMULATED in self._recipe.wanted_models,
             ending=ending,
             counts=self._tally.counts(surplus=self._explorer.surplus()),
-            seconds=round(time.monotonic() - self._began, 3),
+            begin=self._begin,
+            end=now_in_utc(),
+            seconds=round(self._elapsed_s, 3),
             own_time=self._own_time.figures(),
             this_time=None
             if performer is None
             else RequestsThisTime(performer.replayed, performer.asked, performer.asked_twice),
-            endpoints=self._backend.statistics(),
+            endpoints=pool,
+            latencies=latencies,
+            all_starts=total,
         )

@@ -21,7 +21,7 @@ from explore_async.storage.whole_files import check_regular, write_json
 
 FORMAT = 1
 _DERIVED = ("checkpoint.json", "dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
-WRITTEN_WHOLE = ("config.json", "tree.json", "stats.json", "live.json", "checkpoint.json")
+WRITTEN_WHOLE = ("config.json", "tree.json", "stats.json", "live.json", "checkpoint.json", "starts.json")
 """Written beside their place and put there by renaming: a process killed in between leaves an unfinished file."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -67,7 +67,7 @@ class RunDirectory:
         """Leaves neither a lock nor a directory that was made for it where no run has begun."""
         if self._lock is not None:
             with suppress(OSError):
-                if self._made and self._is_here(self._lock) and not self._is_run():
+                if self._made and self._is_here(self._lock) and not self.is_run:
                     self._made[0].unlink()
                     for folder in self._made[1:]:
                         folder.rmdir()
@@ -112,7 +112,8 @@ class RunDirectory:
             "completions are where it went; move it back, and the same command goes on from there"
         )
 
-    def _is_run(self) -> bool:
+    @property
+    def is_run(self) -> bool:
         # os.path, which says False where this user may not look
         return os.path.exists(self.config) or os.path.exists(self.completions)  # noqa: PTH110
 
@@ -153,6 +154,14 @@ class RunDirectory:
     @property
     def config(self) -> Path:
         return self.path / "config.json"
+
+    @property
+    def starts(self) -> Path:
+        return self.path / "starts.json"
+
+    @property
+    def run_log(self) -> Path:
+        return self.path / "run.log"
 
     @property
     def log(self) -> Path:
@@ -198,7 +207,7 @@ class RunDirectory:
         """Raises StorageError where there is no run, but a file that a run would replace. Call it before the directory
         is entered, so that no lock is left among the files of another program.
         """
-        if self._is_run():
+        if self.is_run:
             return
         if foreign := [name for name in _DERIVED if os.path.exists(self.path / name)]:  # noqa: PTH110
             raise StorageError(
@@ -238,7 +247,7 @@ class RunDirectory:
             raise StorageError(
                 f"{self.path}: this process works in there; call it from another directory to start over"
             )
-        if not self._is_run() and any(file.name != ".lock" for file in path.iterdir()):
+        if not self.is_run and any(file.name != ".lock" for file in path.iterdir()):
             raise StorageError(f"{self.path}: this is no run directory; choose another with --out")
         number = 1
         while (aside := path.parent / f"{path.name}.{number}").exists():

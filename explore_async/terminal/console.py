@@ -30,7 +30,8 @@ class StdoutConsole(Console):
 
 
 class StderrConsole(Console):
-    """Writes to stderr as long as stderr takes it; after that it writes nothing, and nothing fails.
+    """Writes to stderr as long as stderr takes it; after that it writes nothing, and nothing fails. A terminal gets
+    wrapped lines, a file or a pipe gets whole lines.
 
     The reader may leave, as after `2>&1 | head`, the terminal may be closed, the disk may be full: a message is never
     worth the work.
@@ -38,6 +39,8 @@ class StderrConsole(Console):
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__(file=cast(IO[str], _LastingStderr()), quiet=quiet)
+        if not self.is_terminal:
+            self.width = _WIDTH_OF_A_FILE
 
 
 class _LastingStderr(io.TextIOBase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -17,11 +18,14 @@ from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.text import printable
 
 SECONDS_BETWEEN_LINES = 10.0
+_OFTEN_FOR_S = 120.0
+_LESS_OFTEN = 6
 _LONGEST_LINE = 10_000
 
 
 class Reporter:
-    """Shows work on stderr: live on a terminal, with a line every 10 s elsewhere, and not at all when quiet.
+    """Shows work on stderr: live on a terminal, by lines with their times elsewhere, and not at all when quiet. A state
+    is a line every 10 s, and after two minutes every minute.
 
     Enter it around the work. `display` draws the live part; without it there is a spinner, or a bar once a total is
     known.
@@ -36,7 +40,7 @@ class Reporter:
     ) -> None:
         self.console = console or StderrConsole()
         self.quiet = quiet
-        self._last_line = time.monotonic()
+        self._began = self._last_line = time.monotonic()
         self._spinner = Spinner("dots")
         self._bar = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
@@ -63,7 +67,8 @@ class Reporter:
         """A line that stays, unless quiet."""
         if not self.quiet:
             self._last_line = time.monotonic()
-            self.console.print(Text(printable(text, _LONGEST_LINE)), soft_wrap=True)
+            now = "" if self.console.is_terminal else f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  "
+            self.console.print(Text(now + printable(text, _LONGEST_LINE)), soft_wrap=True)
 
     def phase(self, text: str) -> None:
         """The name of the work that begins now: in the live display, or a line of its own."""
@@ -73,14 +78,19 @@ class Reporter:
             self.say(text)
 
     def update(self, text: str | Callable[[], str], *, done: int = 0, total: int | None = None) -> None:
-        """The state of the work: in the live display, or a line where the last one is 10 s old. A function is called
+        """The state of the work: in the live display, or a line where the last one is old enough. A function is called
         only where its text is shown.
         """
         if self._live.is_started:
             self._show(text, done, total)
-        elif not self.quiet and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+        elif not self.quiet and time.monotonic() - self._last_line >= self._seconds_between_lines:
             line = text if isinstance(text, str) else text()
             self.say(f"{done / total:.0%}: {line}" if total else line)
+
+    @property
+    def _seconds_between_lines(self) -> float:
+        is_long = time.monotonic() - self._began > _OFTEN_FOR_S
+        return SECONDS_BETWEEN_LINES * (_LESS_OFTEN if is_long else 1)
 
     def _show(self, text: str | Callable[[], str], done: int = 0, total: int | None = None) -> None:
         if self._draws_itself:

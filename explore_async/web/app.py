@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib.resources import files
@@ -26,6 +28,7 @@ from explore_async.errors import ConfigError, DataError, ExploreError
 from explore_async.web import reading
 
 _POLL_INTERVAL_S = 1.0
+_PARENT_CHECKED_EVERY_S = 1.0
 _PING_EVERY = 15
 _LONGEST_NUMBER = 15
 _LONGEST_NOTE = 2_000
@@ -77,34 +80,46 @@ def application(paths: Sequence[Path]) -> web.Application:
 
 
 @contextlib.asynccontextmanager
-async def serving(paths: Sequence[Path], port: int) -> Any:
-    """Serves while entered, and yields the URL. Raises ConfigError where the port is in use."""
+async def serving(paths: Sequence[Path], port: int, listening: socket.socket | None = None) -> Any:
+    """Serves while entered, and yields the URL: at this port, or at a socket that listens already. Raises ConfigError
+    where the port is in use.
+    """
     app = await asyncio.to_thread(application, paths)
     # handler_cancellation: a closed connection ends its stream of events
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", port)
+        site: web.BaseSite = web.TCPSite(runner, "127.0.0.1", port)
+        if listening is not None:
+            site = web.SockSite(runner, listening)
         try:
             await site.start()
         except OSError as error:
             raise ConfigError(f"--port {port}: {error.strerror or error}") from error
-        assert site._server is not None  # noqa: SLF001 - aiohttp exposes a port of its own choice nowhere else
         (address, *_) = runner.addresses
         yield f"http://{address[0]}:{address[1]}"
     finally:
         await runner.cleanup()
 
 
-async def view(paths: Sequence[Path], *, port: int, announce: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM. `announce` gets the URL."""
+async def view(
+    paths: Sequence[Path], *, port: int, announce: Callable[[str], None], inherited: int | None = None
+) -> None:
+    """Serves until SIGINT or SIGTERM. `announce` gets the URL.
+
+    `inherited`: the number of a listening socket that the parent process has opened. The view then ends with it.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with serving(paths, port) as url:
+    listening = None if inherited is None else socket.socket(fileno=inherited)
+    async with serving(paths, port, listening) as url:
         announce(url)
-        await stop.wait()
+        parent = os.getppid()
+        while not stop.is_set() and (listening is None or os.getppid() == parent):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _PARENT_CHECKED_EVERY_S)
 
 
 def runs_in(paths: Sequence[Path]) -> list[Path]:

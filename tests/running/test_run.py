@@ -474,7 +474,7 @@ async def test_a_slow_write_of_the_tree_never_lands_on_the_last(tmp_path: Path, 
         landed.append(begun[-1])
 
     monkeypatch.setattr(run_module, "write_json", slowly)
-    monkeypatch.setattr(run_module, "_SECONDS_BETWEEN_TREES", 0.1)
+    monkeypatch.setattr(run_module, "_SECONDS_BETWEEN_STATES", 0.1)
     async with SimulatedServer(64, Latency(0.02)) as server:
         settings = load(str(config(tmp_path)), operation={"endpoints": [{"url": server.url}]})
         result = await run_to_end(settings, tmp_path / "run")

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 from rich.console import Console
@@ -24,6 +25,13 @@ def output(of: Reporter) -> str:
     return of.console.file.getvalue()
 
 
+def without_time(line: str) -> str:
+    """The text of a line; it must begin with its time."""
+    time, text = line.split("  ", 1)
+    datetime.strptime(time, "%Y-%m-%d %H:%M:%S").astimezone()
+    return text
+
+
 def work(reporter: Reporter) -> None:
     with reporter:
         reporter.phase("reading")
@@ -37,11 +45,13 @@ def work(reporter: Reporter) -> None:
     [(float("inf"), ["reading", "all rows are read"]), (0.0, ["reading", "50%: 1 rows", "100%: 2 rows", "all rows are read"])],
 )  # fmt: skip
 def test_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch, seconds: float, lines: list[str]) -> None:
-    """Phases and results are lines at once; the state is a line where the last line is old enough."""
+    """Phases and results are lines at once; the state is a line where the last line is old enough. Each begins with its
+    time.
+    """
     monkeypatch.setattr(reporter_module, "SECONDS_BETWEEN_LINES", seconds)
     reporter = Reporter(console())
     work(reporter)
-    assert output(reporter).splitlines() == lines
+    assert [without_time(line) for line in output(reporter).splitlines()] == lines
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -25,7 +25,7 @@ from torture.trial import Ground, Row, Trial, stored_in
 _LATENCY_S = 0.02
 _EXIT_STORAGE = 4
 _GROWING = ("dataset.jsonl", "decisions.jsonl")
-_REWRITTEN = ("tree.json", "stats.json", "live.json", "checkpoint.json")
+_REWRITTEN = ("tree.json", "stats.json", "live.json", "checkpoint.json", "starts.json")
 
 
 def cuts(ground: Ground, rng: random.Random, times: int, *, images: int = 3) -> Row:

@@ -18,7 +18,7 @@ from support.cli import DERIVED, RECIPE, config, derived
 
 from torture.processes import Life, Phase, Server
 
-_WHOLE_OR_NOT = ("config.json", "tree.json", "stats.json", "live.json")
+_WHOLE_OR_NOT = ("config.json", "tree.json", "stats.json", "live.json", "starts.json")
 _GROWING = ("dataset.jsonl", "decisions.jsonl")
 
 

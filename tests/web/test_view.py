@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
+import signal
+import socket
 import threading
 from pathlib import Path
 
@@ -15,9 +19,11 @@ from support.misbehaving import answer
 from support.waiting import until
 
 from explore_async.errors import DataError
+from explore_async.running.observer import SilentObserver
 from explore_async.serving.simulated.server import Latency, SimulatedServer
-from explore_async.web import reading
+from explore_async.web import PORT, reading, view_process
 from explore_async.web.app import runs_in, serving
+from explore_async.web.view_process import ViewBeside, from_elsewhere
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -319,3 +325,49 @@ def test_a_search_through_much_comes_in_pieces(tmp_path: Path, monkeypatch: pyte
     (more,) = reading.list_rows(tmp_path, "kept", task="", query="needle", offset=piece["next"])["rows"]
     assert more["id"] == "0-1.0"  # a list goes on where it ended, with the line that was half there
     assert threading.active_count() < 20
+
+
+async def test_a_run_shows_itself(tmp_path: Path) -> None:
+    """`run --view` says its address, where the run is seen while it is on, and takes a free port where another process
+    has the usual one. The view ends with its run, even when that is killed.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.1", PORT)))
+        await seen_at_another_port(tmp_path)
+
+
+async def seen_at_another_port(tmp_path: Path) -> None:
+    async with SimulatedServer(4, Latency(0.3)) as server, aiohttp.ClientSession() as session:
+        process = await launch("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--view")
+        assert process.stderr is not None
+        said = b""
+        while not (address := re.search(rb"view at (http://127.0.0.1:(\d+))\n", said)):
+            part = await process.stderr.read(1000)
+            assert part, said
+            said += part
+        url = address[1].decode()
+        assert int(address[2]) != PORT
+        state = await get(session, f"{url}/api/runs/0/state")
+        assert state["path"] == str(tmp_path / "run")
+        process.send_signal(signal.SIGKILL)
+        await finished(process)
+
+    def is_gone() -> bool:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", int(address[2]))):
+            return False
+        return True
+
+    await until(is_gone)
+
+
+def test_the_usual_port_of_a_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken where it is free, so that it can be forwarded before the run begins."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr(view_process, "PORT", port)
+    with ViewBeside(SilentObserver(), tmp_path) as first, ViewBeside(SilentObserver(), tmp_path) as second:
+        assert first.url == f"http://127.0.0.1:{port}"
+        assert second.url != first.url
+    monkeypatch.setenv("SSH_CONNECTION", "1 2 3 4")
+    assert f"ssh -L {port}:127.0.0.1:{port} " in from_elsewhere(f"http://127.0.0.1:{port}")

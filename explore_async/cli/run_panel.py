@@ -1,0 +1,90 @@
+"""The live panel of a run: its phase with a bar, its rates, its endpoints, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from explore_async.running.endpoint_status import EndpointStatus, State
+from explore_async.running.observer import Snapshot, Steps, duration
+from explore_async.terminal.text import printable
+
+_ENDPOINTS_SHOWN = 8
+_WIDE = 100
+_COLOURS: dict[State, str] = {"ok": "green", "slow": "yellow", "silent": "yellow", "out": "red", "left": "dim"}
+_URGENT: Sequence[State] = ("out", "silent", "slow", "ok", "left")
+
+
+def parts(snapshot: Snapshot, columns: int) -> Iterator[RenderableType]:
+    """The lines of the panel below its head, on a terminal of so many columns."""
+    bars = [snapshot.steps]
+    if snapshot.phase == "exploring":
+        bars.append(Steps(snapshot.tally.kept, snapshot.wanted, "examples kept"))
+    yield bar(bars)
+    yield Text(_state(snapshot))
+    if snapshot.faults:
+        yield Text(snapshot.faults, style="yellow")
+    if snapshot.endpoints:
+        yield endpoint_table(snapshot.endpoints, is_wide=columns >= _WIDE)
+    if snapshot.engines:
+        yield Text(printable(snapshot.engines), style="dim")
+    if snapshot.trouble:
+        yield Text(printable(snapshot.trouble, 1_000), style="yellow")
+
+
+def _state(snapshot: Snapshot) -> str:
+    tally = snapshot.tally
+    words = (
+        f"{tally.tasks.total():,} tasks{'' if snapshot.explored else ' so far'}",
+        f"{tally.kept:,} kept",
+        f"{tally.dropped.total():,} dropped",
+        f"{snapshot.answers_per_s:,.1f} completions/s",
+        f"{snapshot.tokens_per_s:,.0f} tokens/s",
+        f"{snapshot.in_flight:,} of {snapshot.capacity:,} in flight",
+        f"about {duration(snapshot.left_s)} left" if snapshot.left_s is not None else "",
+    )
+    return "  ".join(word for word in words if word)
+
+
+def bar(steps: Sequence[Steps]) -> Progress:
+    """A bar for each, below one another."""
+    progress = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    for step in steps:
+        count = f"{step.done:,} of {step.of:,}"
+        progress.add_task(step.what, total=max(step.of, 1), completed=min(step.done, step.of), count=count)
+    return progress
+
+
+def endpoint_table(endpoints: Sequence[EndpointStatus], *, is_wide: bool) -> Table:
+    """A row for each endpoint; of very many, those in trouble first, and the number of the others."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("endpoint", "state"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    for name in ("tokens/s", *(("completions/s",) if is_wide else ()), "s each", "in flight", "failed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    shown = list(endpoints)
+    if len(endpoints) > _ENDPOINTS_SHOWN:
+        shown = sorted(endpoints, key=lambda endpoint: _URGENT.index(endpoint.state))[:_ENDPOINTS_SHOWN]
+    for endpoint in shown:
+        table.add_row(
+            printable(endpoint.url),
+            Text(_state_of(endpoint), style=_COLOURS[endpoint.state]),
+            f"{endpoint.tokens_per_s:,.0f}",
+            *([f"{endpoint.answers_per_s:,.1f}"] if is_wide else []),
+            "" if endpoint.latency_s is None else f"{endpoint.latency_s.p50:,.1f}",
+            f"{endpoint.in_flight:,} of {endpoint.limit:,}",
+            f"{endpoint.failed_attempts:,}",
+        )
+    if more := len(endpoints) - len(shown):
+        table.add_row(Text(f"and {more} more", style="dim"))
+    return table
+
+
+def _state_of(endpoint: EndpointStatus) -> str:
+    if endpoint.state == "slow":
+        return f"{endpoint.slower:.1f}× slower"
+    return endpoint.state

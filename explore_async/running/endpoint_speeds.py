@@ -1,0 +1,196 @@
+"""The speed of each endpoint, by the completions that it has brought at this start."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil, exp, log
+from statistics import median
+
+from explore_async.exploration.values import Completion
+
+RATE_OVER_S = 60.0
+_LATEST = 50
+_JUDGED_FROM = 5
+_SILENT_FROM_S = 30.0
+_SILENT_FROM_P90 = 3.0
+_STEP = log(1.05)
+_SHORTEST_S = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyFigures:
+    """Seconds from sending a request to its whole completion. The quantiles are exact to 5 %."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+class LatencyCounts:
+    """Latencies of any number of completions, counted in steps of 5 %, so that those of several starts add up."""
+
+    def __init__(self, counts: Mapping[int, int] | None = None, total_s: float = 0.0, longest_s: float = 0.0) -> None:
+        self.counts = Counter(counts or {})
+        self.total_s = total_s
+        self.longest_s = longest_s
+
+    def note(self, seconds: float) -> None:
+        self.counts[ceil(log(max(seconds, _SHORTEST_S)) / _STEP)] += 1
+        self.total_s += seconds
+        self.longest_s = max(self.longest_s, seconds)
+
+    def add(self, other: LatencyCounts) -> None:
+        self.counts.update(other.counts)
+        self.total_s += other.total_s
+        self.longest_s = max(self.longest_s, other.longest_s)
+
+    def figures(self) -> LatencyFigures | None:
+        """None where there is no completion."""
+        if not (number := self.counts.total()):
+            return None
+        quantiles = (self._quantile(share * number) for share in (0.5, 0.9, 0.99))
+        rounded = (round(seconds, 4) for seconds in (self.total_s / number, *quantiles, self.longest_s))
+        return LatencyFigures(*rounded)
+
+    def _quantile(self, rank: float) -> float:
+        below = 0
+        for step in sorted(self.counts):
+            below += self.counts[step]
+            if below >= rank:
+                return min(exp(step * _STEP), self.longest_s)
+        return self.longest_s
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Means over the last minute, or since the first request where that is less ago."""
+
+    answers_per_s: float = 0.0
+    tokens_per_s: float = 0.0
+    """Completion tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One endpoint at one moment."""
+
+    rate: Rate = Rate()
+    latency_s: LatencyFigures | None = None
+    """None before its first completion."""
+    slower: float | None = None
+    """How many times as long as at the other endpoints of the same models a token takes; None where too few
+    completions tell.
+    """
+    silent_s: float | None = None
+    """Seconds since its latest completion, where that is much longer than the others take; else None."""
+
+
+@dataclass(slots=True)
+class _Second:
+    at: int
+    answers: int = 0
+    tokens: int = 0
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    models: set[str] = field(default_factory=set)
+    latencies: LatencyCounts = field(default_factory=LatencyCounts)
+    seconds: deque[_Second] = field(default_factory=deque)
+    latest: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_LATEST))
+
+    def note(self, completion: Completion, now: float) -> None:
+        second = int(now)
+        if not self.seconds or self.seconds[-1].at != second:
+            self.seconds.append(_Second(second))
+            while self.seconds[0].at < now - RATE_OVER_S:
+                self.seconds.popleft()
+        self.seconds[-1].answers += 1
+        self.seconds[-1].tokens += completion.completion_tokens
+        self.latest.append((completion.latency_s, completion.completion_tokens))
+        self.latencies.note(completion.latency_s)
+
+    def rate(self, now: float, span_s: float) -> Rate:
+        recent = [second for second in self.seconds if second.at >= now - RATE_OVER_S]
+        return Rate(sum(second.answers for second in recent) / span_s, sum(second.tokens for second in recent) / span_s)
+
+    @property
+    def seconds_per_token(self) -> float | None:
+        """Of the latest completions; None where they are too few. One whose tokens are not counted has one token."""
+        if len(self.latest) < _JUDGED_FROM:
+            return None
+        return sum(seconds for seconds, _ in self.latest) / sum(max(1, tokens) for _, tokens in self.latest)
+
+
+class EndpointSpeeds:
+    """Owns the figures. `now` is always a time of the event loop, in seconds."""
+
+    def __init__(self) -> None:
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._began: float | None = None
+        self._owes_since: dict[str, float] = {}
+
+    def begin(self, now: float) -> None:
+        """The first request is about to be sent."""
+        self._began = now
+
+    def note(self, completion: Completion, model: str, now: float) -> None:
+        """Takes in a completion. `model`: the logical model of its request."""
+        endpoint = self._endpoints.setdefault(completion.endpoint, _Endpoint())
+        endpoint.models.add(model)
+        endpoint.note(completion, now)
+        self._owes_since[completion.endpoint] = now
+
+    def idle(self, url: str, now: float) -> None:
+        """The endpoint holds no request at the moment, so it owes no completion."""
+        self._owes_since[url] = now
+
+    def rate(self, now: float) -> Rate:
+        """Of all endpoints together."""
+        rates = [endpoint.rate(now, self._span_s(now)) for endpoint in self._endpoints.values()]
+        return Rate(sum(rate.answers_per_s for rate in rates), sum(rate.tokens_per_s for rate in rates))
+
+    def latencies(self, url: str) -> LatencyCounts:
+        """A copy."""
+        copy = LatencyCounts()
+        if url in self._endpoints:
+            copy.add(self._endpoints[url].latencies)
+        return copy
+
+    def of(self, urls: Sequence[str], now: float) -> list[Speed]:
+        """The speeds of these endpoints."""
+        figures = {url: endpoint.latencies.figures() for url, endpoint in self._endpoints.items()}
+        return [
+            Speed(
+                rate=self._endpoints[url].rate(now, self._span_s(now)) if url in self._endpoints else Rate(),
+                latency_s=figures.get(url),
+                slower=self._slower(url),
+                silent_s=self._silent_s(url, now, figures),
+            )
+            for url in urls
+        ]
+
+    def _span_s(self, now: float) -> float:
+        return min(RATE_OVER_S, max(1.0, now - (now if self._began is None else self._began)))
+
+    def _slower(self, url: str) -> float | None:
+        endpoint = self._endpoints.get(url)
+        if endpoint is None or (own := endpoint.seconds_per_token) is None:
+            return None
+        others = [
+            other.seconds_per_token
+            for other in self._endpoints.values()
+            if other is not endpoint and other.models == endpoint.models
+        ]
+        known = [seconds for seconds in others if seconds]
+        return own / median(known) if known else None
+
+    def _silent_s(self, url: str, now: float, figures: Mapping[str, LatencyFigures | None]) -> float | None:
+        silent_s = now - self._owes_since.get(url, now if self._began is None else self._began)
+        usual_s = max((other.p90 for name, other in figures.items() if name != url and other is not None), default=None)
+        is_long = usual_s is not None and silent_s > max(_SILENT_FROM_S, _SILENT_FROM_P90 * usual_s)
+        return silent_s if is_long else None

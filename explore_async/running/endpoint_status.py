@@ -1,0 +1,104 @@
+"""The state of each endpoint in words: one that is out, slow or silent is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from explore_async.running.endpoint_speeds import EndpointSpeeds, LatencyFigures, Speed
+from explore_async.serving.endpoints.values import EndpointStatistics, PoolStatistics
+
+State = Literal["ok", "slow", "silent", "out", "left"]
+"""ok: it brings completions. slow: a token takes several times as long as at the others. silent: it holds requests and
+has brought none for long, while others have. out: it gets no requests at the moment. left: the endpoints file no longer
+lists it.
+"""
+
+SLOW_FROM = 3.0
+"""Times as long as at the others."""
+_SECONDS_BETWEEN_CHANGES = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """An endpoint at one moment. Rates are of the last minute; the counts are of this start."""
+
+    url: str
+    state: State
+    trouble: str
+    """Empty where there is none."""
+    answers_per_s: float
+    tokens_per_s: float
+    """Completion tokens."""
+    latency_s: LatencyFigures | None
+    """None before its first completion."""
+    slower: float | None
+    """How many times as long as at the others a token takes; None where that is not known."""
+    in_flight: int
+    limit: int
+    """Most requests in flight now."""
+    answered: int
+    retries: int
+    failed_attempts: int
+    engine: str
+    """Name and version of the engine; empty where it does not say."""
+
+
+def statuses(pool: PoolStatistics, speeds: EndpointSpeeds, now: float) -> tuple[EndpointStatus, ...]:
+    """The endpoints in the order of the settings. `now`: time of the event loop, in seconds."""
+    found = speeds.of([endpoint.url for endpoint in pool.endpoints], now)
+    return tuple(_status(endpoint, speed) for endpoint, speed in zip(pool.endpoints, found, strict=True))
+
+
+def _status(endpoint: EndpointStatistics, speed: Speed) -> EndpointStatus:
+    state, trouble = _state(endpoint, speed)
+    return EndpointStatus(
+        url=endpoint.url,
+        state=state,
+        trouble=trouble,
+        answers_per_s=round(speed.rate.answers_per_s, 3),
+        tokens_per_s=round(speed.rate.tokens_per_s, 1),
+        latency_s=speed.latency_s,
+        slower=None if speed.slower is None else round(speed.slower, 2),
+        in_flight=endpoint.in_flight,
+        limit=endpoint.limit,
+        answered=endpoint.answered,
+        retries=endpoint.retries,
+        failed_attempts=endpoint.failed_attempts,
+        engine=endpoint.engine,
+    )
+
+
+def _state(endpoint: EndpointStatistics, speed: Speed) -> tuple[State, str]:
+    if endpoint.left:
+        return "left", ""
+    if not endpoint.healthy:
+        return "out", endpoint.trouble
+    if speed.silent_s is not None:
+        return "silent", f"{endpoint.url} has brought no completion for {speed.silent_s:,.0f} s, while others have"
+    if speed.slower is not None and speed.slower >= SLOW_FROM:
+        return "slow", f"{endpoint.url} is slow: a token takes {speed.slower:.1f} times as long there as at the others"
+    return "ok", endpoint.trouble
+
+
+class EndpointChanges:
+    """Notices when an endpoint comes to another state. One that changes all the time is reported now and then."""
+
+    def __init__(self) -> None:
+        self._reported: dict[str, State] = {}
+        self._reported_at: dict[str, float] = {}
+
+    def of(self, endpoints: Sequence[EndpointStatus], now: float) -> Iterator[str]:
+        """A line for each endpoint whose state is another than the one reported before."""
+        for endpoint in endpoints:
+            before = self._reported.setdefault(endpoint.url, "ok")
+            if endpoint.state == before:
+                continue
+            if now - self._reported_at.get(endpoint.url, float("-inf")) < _SECONDS_BETWEEN_CHANGES:
+                continue
+            self._reported[endpoint.url], self._reported_at[endpoint.url] = endpoint.state, now
+            if endpoint.trouble:
+                yield endpoint.trouble
+            elif endpoint.state == "ok":
+                yield f"{endpoint.url} {'is back' if before == 'out' else 'is no longer ' + before}"

@@ -1,0 +1,127 @@
+"""Speeds and states of endpoints: each is named when it is slow, silent or out, and only then."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explore_async.exploration.values import Completion
+from explore_async.running.endpoint_speeds import EndpointSpeeds, LatencyCounts
+from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
+from explore_async.serving.endpoints.values import EndpointStatistics, PoolStatistics
+
+SECONDS = st.floats(min_value=0.001, max_value=10_000)
+
+
+def completion(url: str, seconds: float, tokens: int = 100) -> Completion:
+    return Completion("text", "stop", 10, tokens, model="m", endpoint=url, latency_s=seconds)
+
+
+def endpoint(url: str, *, healthy: bool = True, in_flight: int = 1, **changes: object) -> EndpointStatistics:
+    values = {
+        "url": url, "healthy": healthy, "left": False, "limit": 8, "in_flight": in_flight, "peak_in_flight": 8, "answered": 9,
+        "failed_attempts": 0, "retries": 0, "prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0, "last_error": "",
+    }  # fmt: skip
+    return EndpointStatistics(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def seen(speeds: EndpointSpeeds, now: float, *endpoints: EndpointStatistics) -> tuple[EndpointStatus, ...]:
+    return statuses(PoolStatistics.of(endpoints, asking=0, failures=0, held_back=False), speeds, now)
+
+
+@given(st.lists(SECONDS, min_size=1), st.lists(SECONDS))
+def test_quantiles_of_any_number_of_latencies(first: list[float], second: list[float]) -> None:
+    """They are those of the sorted latencies, at most 5 % above them; two counts add up to that of all latencies."""
+    counts, more = LatencyCounts(), LatencyCounts()
+    for seconds in first:
+        counts.note(seconds)
+    for seconds in second:
+        more.note(seconds)
+    counts.add(more)
+    figures = counts.figures()
+    assert figures is not None
+    latencies = sorted([*first, *second])
+    assert figures.max == pytest.approx(latencies[-1], abs=1e-4)
+    assert figures.mean == pytest.approx(sum(latencies) / len(latencies), rel=1e-6, abs=1e-4)
+    for share, found in ((0.5, figures.p50), (0.9, figures.p90), (0.99, figures.p99)):
+        rank = max(0, -int(-share * len(latencies) // 1) - 1)  # the least latency that this share does not exceed
+        assert latencies[rank] * 0.999 - 1e-4 <= found <= latencies[rank] * 1.051 + 1e-4
+
+
+def test_rates_are_of_the_last_minute() -> None:
+    """Each endpoint has its own completions and tokens per second; the sum is that of all; old ones are forgotten."""
+    speeds = EndpointSpeeds()
+    speeds.begin(1000.0)
+    assert speeds.rate(1000.0).tokens_per_s == 0
+    for second in range(100):
+        speeds.note(completion("a", 1.0, tokens=50), "m", 1000.0 + second)
+        if second < 30:
+            speeds.note(completion("b", 1.0, tokens=10), "m", 1000.0 + second)
+    a, b = seen(speeds, 1099.5, endpoint("a"), endpoint("b"))
+    assert a.answers_per_s == pytest.approx(1, rel=0.05)
+    assert a.tokens_per_s == pytest.approx(50, rel=0.05)
+    assert b.answers_per_s == b.tokens_per_s == 0
+    assert speeds.rate(1099.5).tokens_per_s == pytest.approx(a.tokens_per_s, rel=0.01)
+    early = EndpointSpeeds()
+    early.begin(0.0)
+    for second in range(10):
+        early.note(completion("a", 1.0), "m", float(second))
+    assert early.rate(10.0).answers_per_s == pytest.approx(1)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.5, 3.5, 6.0])
+def test_an_endpoint_that_is_three_times_slower_is_named(factor: float) -> None:
+    """By the time of a token, whatever the lengths of its completions are; the others stay ok. Endpoints of another
+    model are no measure.
+    """
+    speeds = EndpointSpeeds()
+    speeds.begin(0.0)
+    for number in range(30):
+        for url in ("a", "b"):
+            speeds.note(completion(url, 2.0 + number % 3, tokens=100 * (2 + number % 3)), "m", float(number))
+        speeds.note(completion("c", factor, tokens=100), "m", float(number))
+        speeds.note(completion("large", 20.0, tokens=100), "another", float(number))
+    found = seen(speeds, 30.0, *(endpoint(url) for url in ("a", "b", "c", "large")))
+    states = [one.state for one in found]
+    assert states == ["ok", "ok", "slow" if factor > 3 else "ok", "ok"]
+    assert found[2].slower == pytest.approx(factor)
+    assert ("c is slow" in found[2].trouble) == (factor > 3)
+
+
+def test_an_endpoint_that_holds_requests_and_brings_nothing_is_named() -> None:
+    """After 30 s and three times the usual time, where others bring completions; one without a request is not, nor is
+    one whose completions take as long as everybody's.
+    """
+    speeds = EndpointSpeeds()
+    speeds.begin(0.0)
+    for second in range(25):
+        speeds.note(completion("a", 1.0), "m", float(second))
+    both = endpoint("a"), endpoint("b")
+    assert [one.state for one in seen(speeds, 25.0, *both)] == ["ok", "ok"]
+    speeds.note(completion("a", 1.0), "m", 31.0)
+    assert [one.state for one in seen(speeds, 31.0, *both)] == ["ok", "silent"]
+    speeds.idle("b", 40.0)
+    assert [one.state for one in seen(speeds, 41.0, *both)] == ["ok", "ok"]
+    slow = EndpointSpeeds()
+    slow.begin(0.0)
+    for _ in range(5):
+        slow.note(completion("a", 100.0), "m", 100.0)
+    assert [one.state for one in seen(slow, 101.0, *both)] == ["ok", "ok"]
+
+
+def test_each_change_of_state_is_told_once() -> None:
+    """An endpoint that goes out and comes back has a line for each; one that does so all the time has few."""
+    speeds, changes = EndpointSpeeds(), EndpointChanges()
+    error = "http://b cannot be reached: Connection refused"
+
+    def told(now: float, *, healthy: bool) -> list[str]:
+        found = seen(speeds, now, endpoint("http://a"), endpoint("http://b", healthy=healthy, last_error=error))
+        return list(changes.of(found, now))
+
+    assert told(0, healthy=True) == []
+    assert told(1, healthy=False) == ["http://b is out: it cannot be reached: Connection refused"]
+    assert told(2, healthy=False) == []
+    assert told(20, healthy=True) == ["http://b is back"]
+    flapping = [line for second in range(21, 81) for line in told(second, healthy=bool(second % 2))]
+    assert 1 <= len(flapping) <= 6
