@@ -141,18 +141,19 @@ def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iter
     yield ""
 
 
-def citation(source: Collection) -> Iterator[str]:
-    """Entries for BibTeX: the data, and the method."""
+def citation(source: Collection, owner: str) -> Iterator[str]:
+    """Entries for BibTeX: the data, and the method. `owner`: of its repository; may be empty."""
     recipe = source.recipe
     if not recipe:
         return
     made_with = f"explore_async {source.config.get('explore_async', '')}".rstrip()
     fields = {
+        "author": owner,
         "title": source.name,
         "year": dates(source)[-len("2026-01-01") :][: len("2026")],
         "note": f"Written by {models(recipe) or 'a language model'}, with {made_with}",
     }
-    lines = [f"  {name:<5} = {{{_bibtex(value)}}}" for name, value in fields.items() if value]
+    lines = [f"  {name:<6} = {{{_bibtex(value)}}}" for name, value in fields.items() if value]
     key = re.sub(r"[^a-z0-9]+", "", source.name.casefold()) or "dataset"
     yield fenced(",\n".join([f"@misc{{{key}", *lines]) + f"\n}}\n\n{_PAPER}", "bibtex")
 

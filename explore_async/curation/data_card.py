@@ -116,7 +116,7 @@ def _body(source: Collection, options: CardOptions) -> Iterator[str]:
     if source.config and not source.is_run:
         yield from section("What was done since", table(done(source.config)))
     yield from section("Limitations", limitations(source, options.exported, options.marked))
-    yield from section("Citation", citation(source))
+    yield from section("Citation", citation(source, options.repository.rpartition("/")[0]))
     yield from section("Tasks", _tasks(source))
     if recipe:
         yield from section("Making it again", _again(recipe))

@@ -183,11 +183,11 @@ const marked = (mark, note) => el("small", `marked ${mark}${note ? `: ${note}` :
 
 // A text with its code in monospace: what stands between fences or backticks, or all of it where its lines are code.
 function prose(text) {
-  const parts = document.createDocumentFragment();
-  String(text).split(/^ {0,3}(```|~~~)[^\n]*\n([\s\S]*?)(?:^ {0,3}\1[ \t]*(?:\n|$)|$(?![\s\S]))/m).forEach((part, index) => {
+  const parts = document.createDocumentFragment(), trimmed = (part, all) => all.length > 1 ? part.replace(/^\n+|\n+$/g, "") : part;
+  String(text).split(/^ {0,3}(```|~~~)[^\n]*\n([\s\S]*?)(?:^ {0,3}\1[ \t]*(?:\n|$)|$(?![\s\S]))/m).forEach((part, index, all) => {
     if (index % 3 === 2) parts.append(el("code", part.replace(/\n$/, ""), { class: "block" }));
     else if (index % 3 === 0 && isCode(part)) parts.append(el("code", part, { class: "block" }));
-    else if (index % 3 === 0) part.split(/(?<!`)(`)(?!`)([^`\n]+)`(?!`)/).forEach((piece, at) => { if (at % 3 === 2) parts.append(el("code", piece)); else if (at % 3 === 0 && piece) parts.append(plain(piece)); });
+    else if (index % 3 === 0) trimmed(part, all).split(/(?<!`)(`)(?!`)([^`\n]+)`(?!`)/).forEach((piece, at) => { if (at % 3 === 2) parts.append(el("code", piece)); else if (at % 3 === 0 && piece) parts.append(plain(piece)); });
   });
   return parts;
 }

@@ -223,7 +223,7 @@ def test_a_card_can_be_published_as_it_is(run_path: Path, tmp_path: Path):
     assert "2026-11-24 to 2026-11-26" in body
     assert "abc123" in body
     assert "in German by m (2026-11-24 to 2026-11-26)" in body
-    assert re.search(r"@misc\{test,\n  title = \{test\},\n  year  = \{2026\}", body)
+    assert re.search(r"@misc\{test,\n  title  = \{test\},\n  year   = \{2026\}", body)
     assert "@inproceedings{wan2023exploreinstruct" in body
     assert "Nobody has checked these examples" in body
     assert "not compared with any benchmark" in body

@@ -35,6 +35,37 @@ async def made(folder: Path) -> Path:
     return folder / "run"
 
 
+def written(folder: Path) -> Path:
+    """A run directory with one example."""
+    node = {
+        "id": "0",
+        "name": "Root",
+        "reason": "",
+        "origin": "seed",
+        "depth": 0,
+        "kept": 1,
+        "dropped": 0,
+        "answers": 1,
+    }
+    example = {
+        "id": "0-0.0",
+        "task_id": "0",
+        "task_path": ["Root"],
+        "instruction": "Say so",
+        "input": "",
+        "output": "x",
+    }
+    decision = {"what": "example", "id": "0-0.0", "task_id": "0", "kept": True, "reason": "accepted"}
+    for name, document in {
+        "config.json": {"recipe": {"name": "test"}},
+        "tree.json": {"trees": [{**node, "exhausted": False, "children": []}]},
+        "dataset.jsonl": example,
+        "decisions.jsonl": decision,
+    }.items():
+        (folder / name).write_bytes(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+    return folder
+
+
 async def get(session: aiohttp.ClientSession, url: str, **query: str | int) -> dict:
     async with session.get(url, params=query) as response:
         assert response.status == 200, await response.text()
@@ -181,9 +212,8 @@ async def test_only_the_page_itself_marks(tmp_path: Path) -> None:
     """A page from elsewhere cannot: its origin is refused, and so is what a form could send. Odd marks are errors, and
     there is no mark afterwards.
     """
-    run = await made(tmp_path)
-    kept = orjson.loads((run / "dataset.jsonl").read_bytes().splitlines()[0])
-    good = {"id": kept["id"], "mark": "good", "note": ""}
+    run = await asyncio.to_thread(written, tmp_path)
+    good = {"id": "0-0.0", "mark": "good", "note": ""}
     async with serving([run], 0) as url, aiohttp.ClientSession() as session:
         for headers in (
             {"Content-Type": "application/json", "Origin": "http://evil.example"},
@@ -205,7 +235,7 @@ async def test_only_the_page_itself_marks(tmp_path: Path) -> None:
 
 async def test_the_report_is_linked_and_reads_nothing(tmp_path: Path) -> None:
     """As soon as there is a report the state says so; it is served in a sandbox without an origin."""
-    run = await made(tmp_path)
+    run = await asyncio.to_thread(written, tmp_path)
     async with serving([run], 0) as url, aiohttp.ClientSession() as session:
         assert (await get(session, f"{url}/api/runs/0/state"))["has_report"] is False
         async with session.get(f"{url}/api/runs/0/report") as response:

@@ -72,10 +72,10 @@ def mark_of(example: Mapping[str, Any], marks: Marks) -> Mark | None:
 
 
 def with_mark(example: ExampleRow, marks: Marks) -> ExampleRow:
-    """The example with the MARK_COLUMNS; null where it is not marked."""
+    """The example with the MARK_COLUMNS; where it is not marked they are null, or what its source has in them."""
     mark = mark_of(example, marks)
-    values = (None, None) if mark is None else (mark.mark, mark.note)
-    return {**example, **dict(zip(MARK_COLUMNS, values, strict=True))}
+    given = {} if mark is None else dict(zip(MARK_COLUMNS, (mark.mark, mark.note), strict=True))
+    return {**dict.fromkeys(MARK_COLUMNS), **example, **given}
 
 
 def _line(example_id: str, mark: MarkName | None, note: str, task_id: str, instruction: str) -> bytes:
