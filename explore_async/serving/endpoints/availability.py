@@ -32,6 +32,8 @@ _CONNECT_PAUSE_S = 0.5
 _NAMES_SHOWN = 20
 _BARREN_TRIPS = 3
 """An endpoint may come back so often without a completion in between."""
+_BARREN_FAULTS, _BARREN_ATTEMPTS = 8, 4
+"""The first requests of a run may fail so often, and one of them so often: some seconds, with the waits in between."""
 PRIORITY_ENGINES = {"vllm", "simulator"}
 """Engines (`owned_by` in /models) that support the field `priority`; others may reject a body with it."""
 
@@ -266,13 +268,20 @@ class Availability:
     def _check_answers(self, endpoint: Endpoint) -> None:
         """Raises EndpointError where the check passes again and again, and no request of the run ever does."""
         if self._forms and endpoint.barren_trips >= _BARREN_TRIPS and endpoint.lasting_fault is not None:
-            fault = endpoint.lasting_fault
-            raise EndpointError(
-                f"{fault}. So it answers all requests of the run, though not the small one that checks it. "
-                f"{cure_of(fault)}",
-                endpoint=endpoint.url,
-                status=fault.status,
-            )
+            raise _barren(endpoint.lasting_fault)
+
+    def check_first_answers(self, endpoint: Endpoint, fault: EndpointUnavailable, attempts: int) -> None:
+        """Raises EndpointError where the endpoint has passed its check, and the first requests of the run fail so
+        often, this one with so many attempts, that all will. An endpoint beside others may try for longer.
+        """
+        if (
+            self._forms
+            and not endpoint.has_served
+            and endpoint.barren_faults >= _BARREN_FAULTS
+            and attempts >= _BARREN_ATTEMPTS
+            and not self.others_serve(endpoint)
+        ):
+            raise _barren(fault)
 
     def _end_recovery(self, recovery: asyncio.Task[None]) -> None:
         self._recoveries.discard(recovery)
@@ -282,6 +291,14 @@ class Availability:
             self._slots.dispatch()
         else:
             self._slots.close(error)  # a rejected key, or another model than before: no request can succeed
+
+
+def _barren(fault: EndpointUnavailable) -> EndpointError:
+    return EndpointError(
+        f"{fault}. So it answers all requests of the run, though not the small one that checks it. {cure_of(fault)}",
+        endpoint=fault.endpoint,
+        status=fault.status,
+    )
 
 
 def shorten_list(names: Sequence[str]) -> str:

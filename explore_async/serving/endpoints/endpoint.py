@@ -79,8 +79,12 @@ class Endpoint:
     engine_tokens_per_s: float | None = None
     faults_in_a_row: int = 0
     trips: int = 0
+    has_served: bool = False
+    """It has answered a request of the run."""
+    barren_faults: int = 0
+    """Faults that may last, since it did so."""
     barren_trips: int = 0
-    """Trips by faults that may last, since a request of the run was answered."""
+    """Trips by such faults."""
     lasting_fault: EndpointUnavailable | None = None
     """The latest of these faults."""
     tokens_per_s: float | None = None
@@ -186,7 +190,8 @@ class Endpoint:
     def _note_answer(self, completion: Completion) -> None:
         now = asyncio.get_running_loop().time()
         self._note_success()
-        self.barren_trips = 0
+        self.has_served = True
+        self.barren_faults = self.barren_trips = 0
         self.limit.answered(now, completion.completion_tokens)
         self.rates.spend(completion.prompt_tokens + completion.completion_tokens, now)
         self.prompt_tokens += completion.prompt_tokens
@@ -247,6 +252,7 @@ class Endpoint:
         is_out = self.faults_in_a_row >= FAULTS_IN_A_ROW
         if lasting is not None:
             self.lasting_fault = lasting
+            self.barren_faults += 1
             self.barren_trips += is_out and self.healthy
         return is_out
 

@@ -289,8 +289,11 @@ class EndpointPool:
             self._availability.take_out(endpoint, started)
             return 0.0
         assert isinstance(error, EndpointUnavailable)
-        if endpoint.note_fault(error if may_last(error) else None):
+        lasting = error if may_last(error) else None
+        if endpoint.note_fault(lasting):
             self._availability.take_out(endpoint, started)
+        if lasting is not None:
+            self._availability.check_first_answers(endpoint, lasting, faults.attempts)
         faults.timeouts += isinstance(error, AttemptTimedOut)
         if error.status != HTTPStatus.SERVICE_UNAVAILABLE:  # 503 is about the server's state, not the request
             faults.record(endpoint)

@@ -229,18 +229,30 @@ async def test_a_server_that_breaks_at_everything_waits_for_its_turn_beside_anot
 
 @pytest.mark.parametrize("fault", [bad.INTERNAL, SET_UP_WRONG["tool calls"][0]])
 async def test_a_server_that_passes_the_check_and_serves_nothing_is_told_soon(fault):
-    """Its check is answered and none of the run's requests is: after three returns the error says so."""
-    script = lambda body, _: bad.Behaviour(body=bad.answer("{}")) if "yes" in str(body["messages"]) else fault  # noqa: E731
+    """Its check is answered and none of the run's requests is: the error says so, after eight faults in a row from the
+    beginning, or, where it has served before, after it came back three times.
+    """
+
+    def script(body: dict[str, Any], _: int) -> bad.Behaviour:
+        return fault if "Go on" in str(body["messages"]) else bad.Behaviour(body=bad.answer("{}"))
+
     patient = Retries(attempts=100, first_wait_s=0.01, longest_wait_s=0.02)
-    async with (
-        bad.MisbehavingServer(script) as server,
-        EndpointPool([endpoint(server.url)], models=("m",), forms=[FORM], retries=patient, stall_s=600) as pool,
-    ):
-        await pool.connect()
-        questions = [ChatRequest("m", ({"role": "user", "content": "Go on."},), {}, seed) for seed in range(20)]
-        async with asyncio.timeout(60):
-            with pytest.raises(EndpointError, match="So it answers all requests of the run, though not the small one"):
-                await asyncio.gather(*(pool.ask(one, priority=0) for one in questions))
+    for begin in (False, True):
+        async with (
+            bad.MisbehavingServer(script) as server,
+            EndpointPool([endpoint(server.url)], models=("m",), forms=[FORM], retries=patient, stall_s=600) as pool,
+        ):
+            await pool.connect()
+            if begin:
+                await pool.ask(ChatRequest("m", ({"role": "user", "content": "Begin."},), {}, 0), priority=0)
+            questions = [
+                ChatRequest("m", ({"role": "user", "content": "Go on."},), {}, seed) for seed in range(3 + 17 * begin)
+            ]
+            async with asyncio.timeout(60):
+                with pytest.raises(
+                    EndpointError, match="So it answers all requests of the run, though not the small one"
+                ):
+                    await asyncio.gather(*(pool.ask(one, priority=0) for one in questions))
 
 
 def with_context(tokens: object, prompt_tokens: int, field: str = "max_model_len") -> bad.MisbehavingServer:
