@@ -16,7 +16,8 @@ _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+("?+)|[{}]', re.DOTALL)  # posse
 """A string, which may lack its end: then the group is empty; or a brace."""
 _BEGINS: Final = re.compile(r'[^"{}]{0,300}+(?:\{\s*+"\w++"\s*+:|\{\s*+\})')
 """What follows thoughts: words, then the beginning of an object. Within a string its quotation mark has an escape."""
-_HAS_CONTROL: Final = re.compile(r"[\x00-\x1f]")
+_SURPLUS_COMMA: Final = re.compile(r'("(?:[^"\\]++|\\.)*+"?+)|,(?=\s*+[}\]])', re.DOTALL)
+"""A string, which stays, or a comma behind the last part of a list or an object."""
 _CONTROL: Final = dict.fromkeys(range(0x20)) | {ord("\n"): "\\n", ord("\t"): "\\t"}
 """Line breaks and tabs within a string, which models write and JSON forbids, get escapes; other controls go."""
 
@@ -55,9 +56,10 @@ def _loads(source: str) -> Any:
     try:
         return orjson.loads(source)
     except orjson.JSONDecodeError:
-        if not _HAS_CONTROL.search(source):
+        lenient = _SURPLUS_COMMA.sub(lambda found: (found[1] or "").translate(_CONTROL), source)
+        if lenient == source:
             raise
-        return orjson.loads(_TOKEN.sub(lambda token: token[0].translate(_CONTROL), source))
+        return orjson.loads(lenient)
 
 
 def _strings(text: str, position: int, until: int) -> Iterator[thoughts.Span]:

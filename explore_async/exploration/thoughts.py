@@ -17,7 +17,7 @@ position.
 """
 
 _NEVER = "(?!)"
-_TAG = r"(?:\w{1,20}[:_])?(?:think|thinking|thought|reasoning)"
+_TAG = r"(?:\w{1,20}[:_])?(?:think|thinking|thought|reasoning|reflection|scratch_?pad)"
 _FINAL_CHANNEL = r"(?:<\|start\|>assistant)?<\|channel\|>final(?:[^<]{0,80}(?:<\|constrain\|>[^<]{0,80})?)<\|message\|>"
 _GOES_ON = r"(?:(?-i:(?=[A-Z]))|(?=[\s\S]*?assistant\s?final))"
 _FRAME = (

@@ -187,6 +187,13 @@ def test_line_breaks_within_strings_are_understood() -> None:
     assert drafts_of(text) == [ExampleDraft("Write\na\tlist", "", 'one\ntwo "2"')]
 
 
+@pytest.mark.parametrize("around", ["{}", "Sure:\n{}\nDone."])
+def test_commas_too_many_are_understood(around: str) -> None:
+    """A comma behind the last field, the last item or the list costs nothing; one within a string stays."""
+    text = '{"examples": [{"instruction": "a", "output": "b,}",}, {"instruction": "c", "output": ["d,]",\n],},],}'
+    assert drafts_of(around.replace("{}", text)) == [ExampleDraft("a", "", "b,}"), ExampleDraft("c", "", "d,]")]
+
+
 def test_an_item_beside_good_ones_has_its_own_reason() -> None:
     """One bad item costs one item: not an object, without an output, with half a character."""
     good = '{"instruction": "a", "output": "b"}'

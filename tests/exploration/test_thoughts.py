@@ -26,6 +26,7 @@ PAIRS = [
     ("<seed:think>", "</seed:think>"),
     ("<mm:think>", "</mm:think>"),
     ("<longcat_think>", "</longcat_think>"),
+    ("<scratchpad>", "</scratchpad>"),
     ("[THINK]", "[/THINK]"),
     ("<|START_THINKING|>", "<|END_THINKING|><|START_RESPONSE|>"),
     ("◁think▷", "◁/think▷"),
