@@ -7,6 +7,7 @@ MODEL  := qwen2.5-coder-1.5b
 SMALL  := smollm2-135m
 
 VLLM_PYTHON ?= python3
+GUIDELLM_PYTHON ?= python3
 CASES ?= 3000
 # `make test COVERAGE=1`, as CI runs it, also measures what the tests reach, and fails below the floor in pyproject.toml.
 COVERAGE ?=
@@ -16,14 +17,14 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 2 : 8))
 # Else each process of the suite would compile all modules and tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo model model-small test test-browser test-slow test-vllm torture fuzz lint types format clean
+.PHONY: demo model model-small test test-browser test-slow test-vllm test-clients torture fuzz lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
 	@$(BIN)/explore-async demo $(DEMO)
 
 test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler and under another hash seed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser" \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser and not clients" \
 		$(if $(COVERAGE),--cov --cov-report= --cov-fail-under=0)
 	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/kernels \
 		$(if $(COVERAGE),--cov --cov-append)
@@ -36,6 +37,10 @@ test-slow: $(VENV)/.dev model  ## what takes minutes: the real 1.5B model
 
 test-vllm:  ## the real vLLM, in an environment that has it: see CONTRIBUTING
 	PYTHONPATH=$(CURDIR):$(CURDIR)/kernels $(VLLM_PYTHON) -m pytest -m vllm --timeout 1800 tests/test_real_vllm.py
+
+test-clients: $(VENV)/.dev  ## benchmarks of others against the simulated server, in environments that have them
+	EXPLORE_ASYNC_VLLM_PYTHON=$(VLLM_PYTHON) EXPLORE_ASYNC_GUIDELLM_PYTHON=$(GUIDELLM_PYTHON) \
+		$(BIN)/python -m pytest -m clients
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -22,11 +22,11 @@ async def keep_serving(settings: ServerSettings, *, port: int, say: Callable[[st
 
 
 async def keep_simulating(
-    *, port: int, slots: int, latency_s: float, profile: Profile | None, say: Callable[[str], None]
+    *, port: int, slots: int, latency_s: float, profile: Profile | None, context_tokens: int, say: Callable[[str], None]
 ) -> None:
     """Serves the simulated model until SIGINT or SIGTERM. `latency_s`: mean time of a completion, lognormal."""
     latency = Latency(latency_s, _SIGMA if latency_s else 0.0)
-    await _keep(SimulatedServer(slots, latency, profile=profile, port=port), say)
+    await _keep(SimulatedServer(slots, latency, profile=profile, context_tokens=context_tokens, port=port), say)
 
 
 async def _keep(server: AbstractAsyncContextManager[Any], say: Callable[[str], None]) -> None:

@@ -55,10 +55,16 @@ def serve(  # noqa: PLR0917 - an option each
         raise ConfigError(f"{' '.join(context.args)}: arguments after `--` go to vLLM: use --engine vllm")
     if engine == "simulated":
         from explore_async.cli.profiles import profile_of
+        from explore_async.serving.simulated.model import MODEL_LENGTH
 
         pace = None if profile is None else profile_of(profile)
         pace = pace.with_slots(slots) if pace is not None and slots is not None else pace
-        asyncio.run(keep_simulating(port=port, slots=slots or 256, latency_s=latency, profile=pace, say=report))
+        length = context_tokens or MODEL_LENGTH
+        asyncio.run(
+            keep_simulating(
+                port=port, slots=slots or 256, latency_s=latency, profile=pace, context_tokens=length, say=report
+            )
+        )
         return
     settings = server_settings(
         {

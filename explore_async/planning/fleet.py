@@ -14,8 +14,9 @@ from explore_async.serving.endpoints.engine_metrics import EngineMetrics
 from explore_async.serving.endpoints.pool import OpenClient
 from explore_async.serving.endpoints.wire import ServedModel, chat_fields
 from explore_async.serving.simulated.engine import Profile
-from explore_async.serving.simulated.model import SimulatedModel, count_tokens, digest_of
+from explore_async.serving.simulated.model import SimulatedModel, digest_of
 from explore_async.serving.simulated.pacing import BatchedPace, EngineRequest
+from explore_async.serving.simulated.tokens import count_tokens
 from explore_async.settings.operation import EndpointSettings
 from explore_async.settings.recipe import SIMULATED
 
@@ -60,9 +61,9 @@ class ModelledClient:
             tokens = max(1, round(examples * self._example_tokens * rng.lognormvariate(-(SPREAD**2) / 2, SPREAD)))
         prompt_tokens = count_tokens(prompt)
         async with asyncio.timeout(timeout_s):
-            cached = await self.pace.serve(EngineRequest(question, prompt, prompt_tokens, tokens, priority or 0))
+            served = await self.pace.serve(EngineRequest(question, prompt, prompt_tokens, tokens, priority or 0))
         latency_s = asyncio.get_running_loop().time() - began
-        return Completion(text, finish_reason, prompt_tokens, tokens, cached, MODEL, self.url, latency_s)
+        return Completion(text, finish_reason, prompt_tokens, tokens, served.cached_tokens, MODEL, self.url, latency_s)
 
 
 class Fleet:

@@ -52,6 +52,8 @@ class _Job:
     """Tokens of the completion, up to the step `since`."""
     since: int = 0
     running: bool = False
+    preemptions: int = 0
+    admitted_at: float | None = None
     first_at: float | None = None
 
     @property
@@ -63,8 +65,10 @@ class _Job:
 class FinishedRequest:
     number: int
     at: float
+    admitted_at: float
     first_at: float
     """Time of its first token."""
+    preemptions: int
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +91,8 @@ class Engine:
     """(step of its last token, number) of running requests, and of some that no longer run."""
     _queue: list[tuple[int, int]] = field(default_factory=list)
     _running: int = 0
+    _begun: list[_Job] = field(default_factory=list)
+    """Jobs that run and have no token yet, and some that run no longer."""
 
     @property
     def running(self) -> int:
@@ -132,6 +138,10 @@ class Engine:
             return None
         return self.now + self._debt_s + min(self._ends[0][0] - self._step, self._steps_that_fit()) * self._step_s()
 
+    def next_token_at(self) -> float | None:
+        """Time of the next token of the running requests if no other request arrives; None when none runs."""
+        return self.now + self._debt_s + self._step_s() if self._running else None
+
     def advance(self, now: float) -> list[FinishedRequest]:
         """Advances to `now`. Returns the requests that finished until then, in order. A step in progress is kept."""
         finished: list[FinishedRequest] = []
@@ -162,9 +172,9 @@ class Engine:
                 if job is not None and job.running and job.since + job.answer_tokens - job.made == end:
                     self._leave(job)
                     del self._jobs[number]
-                    finished.append(
-                        FinishedRequest(number, self.now, self.now if job.first_at is None else job.first_at)
-                    )
+                    assert job.admitted_at is not None, "it ran"
+                    assert job.first_at is not None, "it has tokens"
+                    finished.append(FinishedRequest(number, self.now, job.admitted_at, job.first_at, job.preemptions))
 
     def _step_s(self) -> float:
         return self.profile.step_s + self._running * self.profile.request_s
@@ -176,6 +186,10 @@ class Engine:
         return max(0, (self.profile.kv_tokens - self._cache) // self._running)
 
     def _decode(self, steps: int, step_s: float) -> None:
+        for job in self._begun:
+            if job.running:
+                job.first_at = self.now + step_s
+        self._begun.clear()
         self._step += steps
         self.now += steps * step_s
         self.generation_tokens += steps * self._running
@@ -196,7 +210,10 @@ class Engine:
             if job.made == 0:
                 self.prompt_tokens += job.prompt_tokens
                 self.cached_tokens += cached
-                job.first_at = self.now + self._debt_s + self._step_s() + self.profile.request_s
+            if job.admitted_at is None:
+                job.admitted_at = self.now
+            if job.first_at is None:
+                self._begun.append(job)
             job.running, job.since = True, self._step
             self._running += 1
             self._cache += context
@@ -213,6 +230,7 @@ class Engine:
         last = max((job for job in self._jobs.values() if job.running), key=lambda job: job.rank)
         self._leave(last)
         self.preemptions += 1
+        last.preemptions += 1
         heapq.heappush(self._queue, last.rank)
 
     def _forget_stale_ends(self) -> None:

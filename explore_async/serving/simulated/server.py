@@ -8,29 +8,57 @@ priorities and a prefix cache. It shows vLLM's metrics by vLLM's names. `model` 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from explore_async.errors import ServerError
 from explore_async.serving.simulated.engine import Profile
-from explore_async.serving.simulated.model import MODEL_LENGTH, SimulatedModel, count_tokens, digest_of
-from explore_async.serving.simulated.pacing import BatchedPace, DrawnPace, EngineRequest, Latency, Pace, StreamProgress
+from explore_async.serving.simulated.fields import (
+    ChatFields,
+    CompletionFields,
+    InvalidRequest,
+    TokenizeFields,
+    read_body,
+    read_fields,
+)
+from explore_async.serving.simulated.metrics import CONTENT_TYPE, FinishedText, ServerMetrics
+from explore_async.serving.simulated.model import MODEL_LENGTH, SimulatedModel, digest_of
+from explore_async.serving.simulated.orders import Order, order_chat, order_completion, prompt_of
+from explore_async.serving.simulated.pacing import (
+    BatchedPace,
+    DrawnPace,
+    EngineRequest,
+    Latency,
+    Pace,
+    Served,
+    StreamProgress,
+)
+from explore_async.serving.simulated.replies import (
+    ChatReply,
+    Choice,
+    CompletionReply,
+    Reply,
+    TokenStream,
+    usage_of,
+    write_choices,
+)
+from explore_async.serving.simulated.tokens import count_tokens, split_tokens, token_id
 from explore_async.settings.recipe import SIMULATED
 
 __all__ = ["Latency", "SimulatedServer", "SimulatorStatistics", "serve_simulated"]
 
 BACKLOG = 4096
-STREAM_S = 0.01
-"""Seconds between two looks at the progress of a streamed completion."""
+VERSION: Final = "0.32.0+simulated"
+"""The version of vLLM whose surface this is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +90,7 @@ class SimulatedServer:
         model: str = SIMULATED,
         seed: int = 0,
         duplicate_share: float = 0.2,
+        context_tokens: int = MODEL_LENGTH,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -73,6 +102,9 @@ class SimulatedServer:
         self._model = model
         self._seed = seed
         self._simulated_model = SimulatedModel(seed=seed, duplicate_share=duplicate_share)
+        self._length = context_tokens
+        self._metrics = ServerMetrics(model, context_tokens)
+        self._began = int(time.time())
         self._address = (host, port)
         self._requests = 0
         self._counts: Counter[str] = Counter()
@@ -80,11 +112,16 @@ class SimulatedServer:
 
     async def __aenter__(self) -> Self:
         self._pace = BatchedPace(self._profile) if self._profile else DrawnPace(self._slots, self._latency)
-        app = web.Application(client_max_size=64 * 2**20)
+        app = web.Application(client_max_size=64 * 2**20, middlewares=[_refusals])
         app.router.add_get("/health", self._health)
-        app.router.add_get("/metrics", self._metrics)
+        app.router.add_route("*", "/ping", self._health)
+        app.router.add_get("/version", self._version)
+        app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{name:.+}", self._model_card)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/completions", self._complete_text)
+        app.router.add_post("/tokenize", self._tokenize)
         # A client that is gone frees its slot, as in vLLM.
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0, keepalive_timeout=3600.0
@@ -121,104 +158,124 @@ class SimulatedServer:
         return self._pace
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        try:
-            body = orjson.loads(await request.read())
-            model, messages = str(body["model"]), body["messages"]
-            prompt = " ".join(str(message.get("content") or "") for message in messages)
-            digest = digest_of(self._seed, model, messages, body.get("seed"), body.get("response_format"))
-            text, finish_reason, tokens = self._simulated_model.complete(body, digest)
-        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
-            return _error(400, f"The body is not a chat completions request: {type(error).__name__} {error}")
-        if model != self._model:
-            return _error(404, f"The model `{model}` does not exist.")
+        body = await self._read(request)
+        fields = read_fields(ChatFields, body)
+        self._check_model(fields.model)
+        order = order_chat(fields, length=self._length)
+        # The text depends on what was always part of it: other fields change its form and its end.
+        digest = digest_of(self._seed, self._model, body["messages"], body.get("seed"), body.get("response_format"))
+        return await self._answer(request, body, order, ChatReply, digest)
+
+    async def _complete_text(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        fields = read_fields(CompletionFields, body)
+        self._check_model(fields.model)
+        order = order_completion(fields, length=self._length)
+        digest = digest_of(self._seed, self._model, body["prompt"], body.get("seed"), body.get("response_format"))
+        return await self._answer(request, body, order, CompletionReply, digest)
+
+    async def _answer(
+        self, request: web.Request, body: dict[str, Any], order: Order, kind: type[Reply], digest: bytes
+    ) -> web.StreamResponse:
+        choices = write_choices(self._simulated_model, order, digest)
         self._requests += 1
         self._counts[digest_of({**body, "priority": None}).hex()] += 1
-        prompt_tokens = count_tokens(prompt)
-        priority = body.get("priority")
-        engine_request = EngineRequest(
-            digest, prompt, prompt_tokens, tokens, priority if isinstance(priority, int) else 0
+        reply = kind(self._model, order, order.fields.request_id or request.headers.get("X-Request-Id"))
+        if order.fields.stream:
+            return await self._stream(request, order, reply, choices)
+        if len(choices) == 1:
+            served = [await self._serve(order, choices[0])]
+        else:
+            served = await asyncio.gather(*(self._serve(order, choice) for choice in choices))
+        return _json(reply.document(choices, _usage(order, choices, served)))
+
+    async def _serve(self, order: Order, choice: Choice, progress: StreamProgress | None = None) -> Served:
+        prompt, text = choice.prompt, choice.text
+        served = await self._paced.serve(
+            EngineRequest(choice.digest, prompt.text, prompt.tokens, text.tokens, order.fields.priority), progress
         )
-        if body.get("stream"):
-            return await self._stream(request, model, text, finish_reason, engine_request)
-        cached_tokens = await self._paced.serve(engine_request)
-        document = {
-            "id": f"chatcmpl-{digest.hex()}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": SIMULATED,
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": text},
-                    "finish_reason": finish_reason,
-                }
-            ],
-            "usage": {
-                "prompt_tokens": prompt_tokens,
-                "completion_tokens": tokens,
-                "total_tokens": prompt_tokens + tokens,
-                "prompt_tokens_details": {"cached_tokens": cached_tokens},
-            },
-        }
-        return web.Response(body=orjson.dumps(document), content_type="application/json")
+        self._metrics.add(
+            FinishedText(served, prompt.tokens, text.tokens, order.wanted_tokens, order.number, text.finish_reason)
+        )
+        return served
 
     async def _stream(
-        self, request: web.Request, model: str, text: str, finish_reason: str, engine_request: EngineRequest
+        self, request: web.Request, order: Order, reply: Reply, choices: list[Choice]
     ) -> web.StreamResponse:
-        """Sends the completion as server-sent events: each word when the engine has made it, and the usage last."""
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        """Sends the texts as server-sent events: each token when the engine has made it."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
-
-        async def send(choices: list[dict[str, object]], **more: object) -> None:
-            chunk = {"object": "chat.completion.chunk", "model": model, "choices": choices, **more}
-            await response.write(b"data: " + orjson.dumps(chunk) + b"\n\n")
-
-        words, sent, progress = re.findall(r"\s*\S+", text), 0, StreamProgress()
-        serving = asyncio.ensure_future(self._paced.serve(engine_request, progress))
+        more = asyncio.Event()
+        streams = [TokenStream(reply, choice, StreamProgress(more)) for choice in choices]
+        serving = [asyncio.ensure_future(self._serve(order, stream.choice, stream.progress)) for stream in streams]
+        for future, stream in zip(serving, streams, strict=True):
+            future.add_done_callback(stream.finish)
         try:
-            while sent < len(words):
-                await asyncio.wait({serving}, timeout=STREAM_S)
-                ready = len(words) if serving.done() else int(progress.share() * len(words))
-                for word in words[sent:ready]:
-                    await send([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
-                sent = max(sent, ready)
-            cached_tokens = await serving
+            while not all(stream.ended for stream in streams):
+                await more.wait()
+                more.clear()
+                if events := b"".join(stream.take() for stream in streams):
+                    await response.write(events)
+            served = await asyncio.gather(*serving)
         finally:
-            serving.cancel()
-        await send([{"index": 0, "delta": {}, "finish_reason": finish_reason}])
-        usage = {
-            "prompt_tokens": engine_request.prompt_tokens,
-            "completion_tokens": engine_request.answer_tokens,
-            "total_tokens": engine_request.prompt_tokens + engine_request.answer_tokens,
-            "prompt_tokens_details": {"cached_tokens": cached_tokens},
-        }
-        await send([], usage=usage)
-        await response.write(b"data: [DONE]\n\n")
+            for future in serving:
+                future.cancel()
+        await response.write(reply.closing(_usage(order, choices, served)))
         await response.write_eof()
         return response
+
+    async def _read(self, request: web.Request) -> dict[str, Any]:
+        return read_body(await request.read(), request.content_type)
+
+    def _check_model(self, name: str | None) -> None:
+        if name and name != self._model:
+            message = f"The model `{name}` does not exist. Valid aliases: {self._model}."
+            raise InvalidRequest(message, "model", kind="NotFoundError", code=404)
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        fields = read_fields(TokenizeFields, await self._read(request))
+        self._check_model(fields.model)
+        if fields.prompt is None and fields.messages is None:
+            raise InvalidRequest("Either prompt or messages must be provided.", "prompt")
+        text = fields.prompt if fields.prompt is not None else prompt_of(fields.messages or [])
+        tokens = split_tokens(text, count_tokens(text))
+        return _json(
+            {
+                "count": len(tokens),
+                "max_model_len": self._length,
+                "tokens": [token_id(token) for token in tokens],
+                "token_strs": tokens if fields.return_token_strs else None,
+            }
+        )
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return _json({"object": "list", "data": [self._card()]})
+
+    async def _model_card(self, request: web.Request) -> web.Response:
+        self._check_model(request.match_info["name"])
+        return _json(self._card())
+
+    def _card(self) -> dict[str, Any]:
+        return {
+            "id": self._model,
+            "object": "model",
+            "created": self._began,
+            "owned_by": "vllm",
+            "root": self._model,
+            "parent": None,
+            "max_model_len": self._length,
+            "permission": [],
+        }
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response()
 
-    async def _models(self, _: web.Request) -> web.Response:
-        entry = {"id": self._model, "object": "model", "owned_by": "simulator", "max_model_len": MODEL_LENGTH}
-        return web.Response(body=orjson.dumps({"object": "list", "data": [entry]}), content_type="application/json")
+    async def _version(self, _: web.Request) -> web.Response:
+        return _json({"version": VERSION})
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        metrics = self._paced.metrics()
-        values = {
-            "num_requests_running": metrics.running,
-            "num_requests_waiting": metrics.waiting,
-            "kv_cache_usage_perc": metrics.kv_usage,
-            "num_preemptions_total": metrics.preemptions,
-            "prompt_tokens_total": metrics.prompt_tokens,
-            "generation_tokens_total": metrics.generation_tokens,
-            "prefix_cache_queries_total": metrics.prefix_queries,
-            "prefix_cache_hits_total": metrics.prefix_hits,
-        }
-        lines = [f'vllm:{name}{{model_name="{self._model}"}} {value}\n' for name, value in values.items()]
-        return web.Response(text="".join(lines))
+    async def _metrics_page(self, _: web.Request) -> web.Response:
+        page = self._metrics.page(self._paced.metrics())
+        return web.Response(body=page.encode(), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def serve_simulated(
@@ -243,7 +300,20 @@ async def serve_simulated(
             await asyncio.Event().wait()
 
 
-def _error(status: int, message: str) -> web.Response:
-    kind = "BadRequestError" if status == 400 else "NotFoundError"  # noqa: PLR2004
-    error = {"message": message, "type": kind, "param": None, "code": status}
-    return web.Response(status=status, body=orjson.dumps({"error": error}), content_type="application/json")
+@web.middleware
+async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors as vLLM sends them, those of unknown paths included."""
+    try:
+        return await handler(request)
+    except InvalidRequest as error:
+        return _json(error.document, error.code)
+    except web.HTTPClientError as error:
+        return _json(InvalidRequest(error.reason, kind=error.reason, code=error.status).document, error.status)
+
+
+def _usage(order: Order, choices: Sequence[Choice], served: Sequence[Served]) -> dict[str, Any]:
+    return usage_of(order.prompts, sum(choice.text.tokens for choice in choices), served[0].cached_tokens)
+
+
+def _json(document: dict[str, Any], status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
