@@ -388,4 +388,6 @@ def _moved(source: Collection, name: str, numbers: Mapping[str, str]) -> Iterato
         task_id = _moved_id(example["task_id"], numbers)
         rest = old.removeprefix(str(example["task_id"]))
         moved = {**example, "id": f"{task_id}{rest}" if rest != old else f"{task_id}-{old}", "task_id": task_id}
+        if theirs := {column: moved.pop(column) for column in ("source", "source_id") if column in moved}:
+            moved["imported"] = {**moved.get("imported", {}), **theirs}
         yield Candidate(task_id, {"source": name, "source_id": old, **moved}, example.get("request"))

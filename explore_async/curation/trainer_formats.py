@@ -75,8 +75,8 @@ def _talk(row: Mapping[str, Any]) -> Conversation:
     """The example's conversation; the example alone where there is no other."""
     instruction, output, given = text_of(row, ["instruction"]), text_of(row, ["output"]), _input(row)
     asked = user_turn(f"{instruction}\n\n{given}" if given else instruction)
-    answers = [_answer(output, row.get(REASONING))] if output else []
-    return conversation_of(row) or Conversation((asked, *answers), 0, 1 if output else None)
+    answers = [_answer(output, row.get(REASONING))] if output.strip() else []
+    return conversation_of(row) or Conversation((asked, *answers), 0, 1 if answers else None)
 
 
 def _answer(output: str, reasoning: Any) -> Turn:

@@ -208,7 +208,7 @@ def _around(example: Mapping[str, Any]) -> Conversation:
     split = len(turns)
     output = str(example["output"])
     rejected: Sequence[Turn] | None = None
-    completion = [assistant_turn(output)] if output else []
+    completion = [assistant_turn(output)] if output.strip() else []
     if (pair := pair_in(example)) is not None:
         completion, rejected = (_after_user(_side(example[name], name)) for name in pair)
     answer = split if completion else None
@@ -267,7 +267,7 @@ def _exchanges(turns: Sequence[Turn], begin: int) -> Iterator[tuple[int, int]]:
         for place, turn in enumerate(turns):
             if turn.part == "user":
                 asked = place
-            elif asked is not None and place >= begin and turn.part == part and turn.text:
+            elif asked is not None and place >= begin and turn.part == part and turn.text.strip():
                 found = True
                 yield asked, place
         if found:
@@ -287,7 +287,7 @@ def _located(found: Conversation, example: Mapping[str, Any]) -> Conversation | 
     """The conversation with the example's exchange; None where it has no such exchange."""
     instruction, output = example["instruction"], example["output"]
     if found.answer is None:
-        is_it = found.turns[found.question].text == instruction and not output
+        is_it = found.turns[found.question].text == instruction and not output.strip()
         return _with_input(found, example.get("input")) if is_it else None
     for question, answer in _exchanges(found.turns, found.split or 0):
         if found.turns[question].text == instruction and found.turns[answer].text == output:

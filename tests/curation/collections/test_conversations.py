@@ -339,6 +339,16 @@ def test_columns_that_no_example_uses_are_told(tmp_path: Path):
     assert "hint (1)" in ran("export", tmp_path / "x.jsonl", "--out", tmp_path / "y.json", "--format", "alpaca").stderr
 
 
+def test_a_column_called_source_survives_a_merge(tmp_path: Path):
+    """Where an example comes from is ours to say; what the file says of it is kept with the other clashing columns."""
+    (tmp_path / "a.jsonl").write_bytes(orjson.dumps({"question": "q", "answer": "a", "source": "web", "id": 7}) + b"\n")
+    (tmp_path / "b.jsonl").write_bytes(orjson.dumps({"question": "r", "answer": "b"}) + b"\n")
+    ran("merge", tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--out", tmp_path / "out")
+    first, second = lines(tmp_path / "out" / "dataset.jsonl")
+    assert (first["source"], first["imported"]) == ("a", {"id": 7, "source": "web"})
+    assert (second["source"], second["source_id"], "imported" in second) == ("b", "0-0", False)
+
+
 def test_a_pair_is_refused_by_name(tmp_path: Path):
     """Code 5, the example, the format that holds it, and no file; that format writes it."""
     (tmp_path / "x.jsonl").write_bytes(orjson.dumps(PAIRS[0]) + b"\n")
