@@ -191,7 +191,7 @@ def _exported(
         for count, why in (
             (result.near_validation, "too near to the validation set"),
             (result.in_pruned_tasks, "in pruned tasks"),
-            (result.by_mark, "by the marks of readers"),
+            (result.by_mark, "marked so by readers"),
         )
         if count
     )

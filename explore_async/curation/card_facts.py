@@ -74,7 +74,8 @@ def figures(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "requests", f"{stats['requests']['total']:,}"
     yield "tokens", f"{tokens.get('prompt', 0):,} read, {tokens.get('completion', 0):,} written"
     if starts := stats.get("all_starts"):
-        yield "time", f"{starts['seconds']:,.0f} s in {starts['starts']:,} starts"
+        times = "one start" if starts["starts"] == 1 else f"{starts['starts']:,} starts"
+        yield "time", f"{starts['seconds']:,.0f} s in {times}"
     else:
         yield "time", f"{stats.get('seconds_this_time', 0):,.0f} s since its last start"
 

@@ -22,8 +22,7 @@ from pathlib import Path
 import torch
 from datasets import load_dataset
 from transformers import AutoTokenizer
-from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_kbit_device_map, get_peft_config
-from trl import get_quantization_config
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser, get_peft_config, get_quantization_config
 
 
 @dataclass
@@ -79,7 +78,8 @@ if __name__ == "__main__":
     training, model = TrlParser((Training, ModelConfig)).parse_args_and_config()
     data = load_dataset(str(Path(__file__).parent))
     template = training.chat_template_path or model.model_name_or_path
-    trust, revision = model.trust_remote_code, None if training.chat_template_path else model.model_revision
+    revision = None if training.chat_template_path else model.model_revision
+    trust = any(getattr(options, "trust_remote_code", False) for options in (training, model))  # TRL has moved it
     tokenizer = AutoTokenizer.from_pretrained(template, revision=revision, trust_remote_code=trust)
     if tokenizer.chat_template is None:
         raise SystemExit(f"{template} has no chat template: take a chat model, or give --chat_template_path CHAT_MODEL")
@@ -92,10 +92,10 @@ if __name__ == "__main__":
     quantization = get_quantization_config(model)
     training.model_init_kwargs = {
         "revision": model.model_revision,
-        "trust_remote_code": model.trust_remote_code,
+        "trust_remote_code": trust,
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
-        **({} if quantization is None else {"quantization_config": quantization, "device_map": get_kbit_device_map()}),
+        **({} if quantization is None else {"quantization_config": quantization}),
         **(training.model_init_kwargs or {}),
     }
     trainer = SFTTrainer(

@@ -22,6 +22,9 @@ def functions() -> dict:
     return found
 
 
+FUNCTIONS = functions()
+
+
 class Tokenizer:
     """A chat template with a mark around each turn, and a token for each word."""
 
@@ -47,7 +50,7 @@ def test_it_is_a_program(validated: bool) -> None:
 
 def test_tokens_are_counted_as_the_template_writes_them() -> None:
     """Up to the last answer, with the beginning of its turn; and all of it. Both formats count alike; tools count."""
-    count = functions()["count_tokens"]
+    count = FUNCTIONS["count_tokens"]
     asked = [
         {"role": "user", "content": "a b"},
         {"role": "assistant", "content": "c"},
@@ -62,7 +65,7 @@ def test_tokens_are_counted_as_the_template_writes_them() -> None:
 @given(counts=COUNTS, most=st.integers(16, 1024))
 def test_what_is_cut_is_told(counts: list[tuple[int, int]], most: int) -> None:
     """The number of rows that are too long, of those without an answer, and what larger lengths cut, down to none."""
-    told = functions()["report_cuts"](counts, most)
+    told = FUNCTIONS["report_cuts"](counts, most)
     cut = [whole for _, whole in counts if whole > most]
     if not cut:
         assert told == f"All {len(counts):,} rows fit into max_length {most:,}."
