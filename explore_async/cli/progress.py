@@ -73,6 +73,7 @@ class RunProgress:
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
         self._run, self._began = run, time.monotonic()
         self._show(run.snapshot())
+        self._names = {str(number): domain.name for number, domain in enumerate(recipe.domains)}
         domains = ", ".join(domain.name for domain in recipe.domains)
         self.phase(f"domains: {domains}; models: {', '.join(recipe.wanted_models)}")
 
@@ -94,8 +95,9 @@ class RunProgress:
 
     def _show(self, snapshot: Snapshot) -> None:
         head = self._head(snapshot.phase, self._began)
+        is_shown = any(endpoint.trouble and endpoint.url in self._phase for endpoint in snapshot.endpoints)
         news = []
-        if self._phase not in snapshot.trouble and time.monotonic() - self._phase_began < _NEWS_SHOWN_S:
+        if not is_shown and time.monotonic() - self._phase_began < _NEWS_SHOWN_S:
             news.append(Text(printable(self._phase), style="dim"))
         self._state = [head, *run_panel.parts(snapshot, self._reporter.console.width), *news]
 
@@ -106,7 +108,8 @@ class RunProgress:
             lines.append(run_panel.bar([Steps(fetched.done // _MIB, fetched.total // _MIB, f"{fetched.what}, MiB")]))
         if self._latest is not None:
             example = self._latest.example
-            lines.append(Text(printable(f"{self._names.get(example.task_id, '')}: {example.instruction}"), style="dim"))
+            name = self._names.get(example.task_id, "")
+            lines.append(Text(printable(": ".join(filter(None, (name, example.instruction)))), style="dim"))
         return Panel(Group(*lines), title=Text(f"explore_async: {self._where}"), title_align="left")
 
     def _head(self, text: str, since: float) -> Spinner:

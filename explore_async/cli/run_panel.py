@@ -61,7 +61,7 @@ def bar(steps: Sequence[Steps]) -> Progress:
 
 def endpoint_table(endpoints: Sequence[EndpointStatus], *, is_wide: bool) -> Table:
     """A row for each endpoint; of very many, those in trouble first, and the number of the others."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 2 if is_wide else 1, 0, 0), header_style="dim")
     for name in ("endpoint", "state"):
         table.add_column(name, overflow="ellipsis", no_wrap=True)
     for name in ("tokens/s", *(("completions/s",) if is_wide else ()), "s each", "in flight", "failed"):

@@ -17,6 +17,7 @@ _SILENT_FROM_S = 30.0
 _SILENT_FROM_P90 = 3.0
 _STEP = log(1.05)
 _SHORTEST_S = 1e-4
+_SHORTEST_SPAN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +175,12 @@ class EndpointSpeeds:
             for url in urls
         ]
 
+    def asking_s(self, now: float) -> float:
+        """Seconds since the first request; 0 before it."""
+        return 0.0 if self._began is None else now - self._began
+
     def _span_s(self, now: float) -> float:
-        return min(RATE_OVER_S, max(1.0, now - (now if self._began is None else self._began)))
+        return min(RATE_OVER_S, max(_SHORTEST_SPAN_S, self.asking_s(now)))
 
     def _slower(self, url: str) -> float | None:
         endpoint = self._endpoints.get(url)

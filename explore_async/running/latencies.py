@@ -6,6 +6,7 @@ from collections import deque
 
 _KEPT = 200
 _NEEDED = 20
+_P90 = 0.9
 _P99 = 0.99
 _DEADLINE_IN_P99 = 5.0
 
@@ -19,6 +20,12 @@ class Latencies:
 
     def note(self, kind: str, seconds: float) -> None:
         self._by_kind.setdefault(kind, deque(maxlen=_KEPT)).append(seconds)
+
+    @property
+    def p90_s(self) -> float:
+        """Nine of ten of the latest completions of all kinds took at most this long; 0 where there is none."""
+        latencies = sorted(seconds for of_kind in self._by_kind.values() for seconds in of_kind)
+        return latencies[int(_P90 * (len(latencies) - 1))] if latencies else 0.0
 
     @property
     def slowest_s(self) -> float:

@@ -50,7 +50,9 @@ class Snapshot:
     steps: Steps
     """How far the phase is: stored completions, tasks or examples."""
     left_s: float | None
-    """Seconds until the run has what it goes for, at the pace of the last minute; None while that is not known."""
+    """Seconds until the run has what it goes for, at the pace of the last minute; None while that is not known: a run
+    that has just begun to explore is as slow as the tree lets it.
+    """
     explored: bool
     """True when the trees are complete."""
     wanted: int
@@ -75,7 +77,7 @@ class Snapshot:
         how_far = "" if steps.what == "examples kept" else f" ({steps.done:,} of {steps.of:,} {steps.what})"
         parts = [
             f"{self.phase}{how_far}",
-            f"{tally.tasks.total():,} tasks",
+            "" if steps.what == "tasks" else f"{tally.tasks.total():,} tasks",
             f"{tally.kept:,}{of} examples kept",
             f"{tally.dropped.total():,} dropped",
             f"{self.answers_per_s:,.1f} completions/s",

@@ -203,6 +203,11 @@ class Performer:
             raise RunStopped
         return stored
 
+    @property
+    def latency_s(self) -> float:
+        """Nine of ten of the latest completions took at most this long."""
+        return self._latencies.p90_s
+
     def statistics(self) -> PerformerStatistics:
         pending, in_flight = len(self._pending) + len(self._read_ahead), len(self._in_flight)
         waiting = max(0, len(self._outcomes) - pending - in_flight)

@@ -21,6 +21,9 @@ from explore_async.running.time_left import Work, time_left_s
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import SIMULATED
 
+_PACE_KNOWN_FROM = 0.5
+"""The share of the planned tasks that are there when the pace of a run that explores says something of the rest."""
+
 
 class RunStatus:
     """Reads the parts of a run and changes none of them. Its clock begins with it."""
@@ -101,7 +104,7 @@ class RunStatus:
             elapsed_s=self._elapsed_s,
             phase=phase,
             steps=self._steps(phase),
-            left_s=self._left_s(performer, rate.answers_per_s),
+            left_s=self._left_s(phase, performer, rate.answers_per_s),
             explored=self._explorer.explored,
             wanted=self._explorer.wanted,
             answers_per_s=rate.answers_per_s,
@@ -127,8 +130,17 @@ class RunStatus:
             return Steps(self._tally.tasks.total(), self._explorer.planned_tasks, "tasks")
         return Steps(self._tally.kept, self._explorer.wanted, "examples kept")
 
-    def _left_s(self, performer: PerformerStatistics, answers_per_s: float) -> float | None:
-        budget = self._recipe.targets.token_budget
+    def _left_s(self, phase: Phase, performer: PerformerStatistics, answers_per_s: float) -> float | None:
+        left_s = None
+        if phase != "exploring" or self._steps(phase).share >= _PACE_KNOWN_FROM:
+            left_s = self._work_left_s(performer, answers_per_s)
+        if self._wall_time_s is None:
+            return left_s
+        until_s = max(0.0, self._wall_time_s - self._elapsed_s)
+        return until_s if left_s is None else min(left_s, until_s)
+
+    def _work_left_s(self, performer: PerformerStatistics, answers_per_s: float) -> float | None:
+        assert self.performer is not None
         work = Work(
             committed=self._tally.requests.total(),
             generated=sum(count for kind, count in self._tally.requests.items() if KINDS[kind].brings == "examples"),
@@ -136,15 +148,13 @@ class RunStatus:
             kept=self._tally.kept,
             wanted=self._explorer.wanted,
             per_request=self._recipe.generation.per_request,
-            in_flight=performer.in_flight,
             tokens=self._explorer.tokens,
-            token_budget=budget,
+            token_budget=self._recipe.targets.token_budget,
         )
-        left_s = time_left_s(work, answers_per_s)
-        if self._wall_time_s is None:
-            return left_s
-        until_s = max(0.0, self._wall_time_s - self._elapsed_s)
-        return until_s if left_s is None else min(left_s, until_s)
+        latency_s = self.performer.latency_s
+        if self._speeds.asking_s(self._now()) < latency_s:  # the first completions are on their way
+            return None
+        return time_left_s(work, answers_per_s, latency_s)
 
     def _trouble(self, pool: PoolStatistics | None, endpoints: tuple[EndpointStatus, ...]) -> str:
         if pool is None:

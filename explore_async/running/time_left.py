@@ -21,7 +21,6 @@ class Work:
     kept: int
     wanted: int
     per_request: int
-    in_flight: int = 0
     tokens: int = 0
     token_budget: int | None = None
 
@@ -39,6 +38,8 @@ class Work:
         return max(0.0, needed - self.waiting)
 
 
-def time_left_s(work: Work, answers_per_s: float) -> float | None:
-    """Seconds at this pace; None while nothing is answered. Requests in flight have half of their time before them."""
-    return max(work.requests_left, work.in_flight / 2) / answers_per_s if answers_per_s > 0 else None
+def time_left_s(work: Work, answers_per_s: float, latency_s: float) -> float | None:
+    """Seconds at this pace; None while nothing is answered. The end takes as long as a slow completion, `latency_s`:
+    what turns out to be a duplicate is asked for anew.
+    """
+    return max(work.requests_left / answers_per_s, latency_s) if answers_per_s > 0 else None
