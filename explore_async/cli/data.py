@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explore_async.cli.choices import Format, Method, Scope
+from explore_async.cli.choices import Format, Marked, Method, Scope
 from explore_async.cli.options import (
     BadRowOption,
     ColumnOption,
@@ -110,7 +110,7 @@ def export(  # noqa: PLR0917 - an option each
             repository=push or "",
             reasoning=reasoning,
         )
-    _exported(result, out, shape, push=push, public=public, as_json=as_json, reasoning=reasoning)
+    _exported(result, out, shape, marked=marked, push=push, public=public, as_json=as_json, reasoning=reasoning)
 
 
 def sample(  # noqa: PLR0917 - an option each
@@ -161,7 +161,9 @@ def sample(  # noqa: PLR0917 - an option each
             repository=push or "",
             reasoning=reasoning,
         )
-    _exported(result, out, shape, push=push, public=public, as_json=as_json, size=size, reasoning=reasoning)
+    _exported(
+        result, out, shape, marked=marked, push=push, public=public, as_json=as_json, size=size, reasoning=reasoning
+    )
 
 
 def _check_push(out: Path, push: str | None, shape: Format) -> None:
@@ -179,6 +181,7 @@ def _exported(
     out: Path,
     shape: str,
     *,
+    marked: Marked,
     push: str | None,
     public: bool,
     as_json: bool,
@@ -191,7 +194,7 @@ def _exported(
         for count, why in (
             (result.near_validation, "too near to the validation set"),
             (result.in_pruned_tasks, "in pruned tasks"),
-            (result.by_mark, "marked so by readers"),
+            (result.by_mark, "not marked good" if marked == "good" else "marked bad"),
         )
         if count
     )

@@ -115,6 +115,7 @@ def test_marks_are_exported(run_path: Path, tmp_path: Path, suffix: str):
     assert exported(run_path, tmp_path / f"good{suffix}", "--marked", "good") == expected[2:4]
     result = in_process("export", run_path, "--out", tmp_path / f"m{suffix}", "--format", "messages", "--json")
     assert (result.json["examples"], result.json["left_out"]["marked"]) == (29, 1)
+    assert "1 left out: marked bad" in result.stderr
     assert in_process("sample", run_path, "--out", tmp_path / f"s{suffix}", "-n", "30", "--json").json["examples"] == 29
     shown = in_process("show", run_path, EXAMPLES[1]["id"]).stdout
     assert "marked  bad: too easy" in shown
