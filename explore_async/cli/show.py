@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -82,7 +83,7 @@ def show(run: RunData, item_id: str, console: Console) -> None:
             rows = _task(evidence.task) if evidence.example is None else _taken_over(evidence.example)
         else:
             check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {item_id}")
-            subject = _task(evidence.task) if decision["what"] == "task" else _example(decision, evidence.example)
+            subject = _task(evidence.task) if decision["what"] == "task" else _example(decision, evidence)
             rows = chain(subject, _decision(decision, evidence.nearest))
         for name, value in rows:
             _print(console, name, value)
@@ -165,8 +166,10 @@ def _task(node: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
         yield "sub-tasks", ", ".join(f"{child['id']} {child['name']}" for child in node["children"])
 
 
-def _example(decision: Mapping[str, Any], kept: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
-    row = decision if kept is None or not decision["kept"] else kept
+def _example(decision: Mapping[str, Any], evidence: EvidenceRows) -> Iterator[tuple[str, Any]]:
+    row = decision if evidence.example is None or not decision["kept"] else evidence.example
+    if evidence.draft is not None:
+        row = {**row, **asdict(evidence.draft)}
     yield "example", decision["id"]
     yield "task", " > ".join(row.get("task_path", [])) or decision["task_id"]
     for name in ("instruction", "input", "output", "excerpt"):

@@ -234,7 +234,7 @@ async function evidence(row) {
   if (row.id) add(decision.what, row.id); else add(decision.parent ? "below task" : "of task", decision.parent ?? decision.task_id);
   add("name", decision.name);
   if (example) { add("task", example.task_path.join(" > ")); add("instruction", example.instruction, example.instruction.length > 300); add("input", example.input, true); add("output", example.output, true); }
-  else add("instruction", decision.instruction ?? decision.excerpt);
+  else { add("instruction", decision.instruction ?? decision.excerpt); add("input", found.draft?.input, true); add("output", found.draft?.output, true); }
   if (found.nearest) add(`nearest, ROUGE-L ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);
   for (const message of found.request?.messages || []) add(`prompt, ${message.role}`, message.content, true);
   const completion = found.completion;

@@ -17,7 +17,7 @@ from explore_async.terminal.text import printable_lines
 
 CODE = "def double(x):\n    if x:\n\t\treturn 2 * x  # \u202etwice\n\n    return 0"
 DROPPED = [
-    {"what": "example", "id": "0-0.1", "task_id": "0", "instruction": "Write one", "kept": False, "reason": "duplicate", "score": 0.8, "nearest": "0-0.0", "request": "ab"},
+    {"what": "example", "id": "0-0.1", "task_id": "0", "instruction": "Write one", "kept": False, "reason": "duplicate", "score": 0.8, "nearest": "0-0.0", "request": "cd"},
     {"what": "example", "id": None, "task_id": "0", "excerpt": "odd", "kept": False, "reason": "unreadable", "request": "ab"},
     {"what": "task", "id": None, "parent": "0", "name": "Root again", "kept": False, "reason": "duplicate", "score": 0.75, "nearest": "0", "request": None},
 ]  # fmt: skip
@@ -56,6 +56,11 @@ def run_path(tmp_path: Path) -> Path:
         question = ChatRequest("m", ({"role": "user", "content": "Write\n  code"},), {}, 0, AnswerSchema("a", {}))
         async with CompletionStore(tmp_path / "completions.sqlite") as completions:
             await completions.put("ab", request, question, Completion(CODE, "stop", 5, 7))
+            both = [
+                {"instruction": text, "input": "", "output": f"{text}:\n{CODE}"} for text in ("Another", "Write one")
+            ]
+            text = orjson.dumps({"examples": both}).decode()
+            await completions.put("cd", request, question, Completion(text, "stop", 5, 7))
 
     asyncio.run(store())
     return tmp_path
@@ -86,6 +91,8 @@ def test_all_of_it_as_json(run_path: Path) -> None:
     near = in_process("show", run_path, "0-0.1", "--json").json
     assert near["nearest"]["output"] == CODE
     assert "example" not in near
+    assert near["draft"] == {"instruction": "Write one", "input": "", "output": f"Write one:\n{CODE}"}
+    assert "\n  Write one:\n  def double(x):\n" in in_process("show", run_path, "0-0.1").stdout
 
 
 def test_what_was_dropped_is_listed(run_path: Path) -> None:

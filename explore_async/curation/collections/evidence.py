@@ -17,7 +17,9 @@ import orjson
 from explore_async.curation.collections.collection import Collection, ExampleRow, Mark, Node, below
 from explore_async.curation.collections.marks import mark_of
 from explore_async.curation.files.row import reading
+from explore_async.exploration.parsing import ExampleDraft, parse_examples
 from explore_async.exploration.values import Completion
+from explore_async.settings.recipe import MEANING
 from explore_async.storage.completions import read_stored
 from explore_async.storage.rows import StoredRequest
 
@@ -34,6 +36,8 @@ class EvidenceRows:
     """The request with its outcome, where the run still has them."""
     mark: Mark | None
     """The mark that a reader gave to the example."""
+    draft: ExampleDraft | None = None
+    """A dropped example as its completion has it; decisions keep only its instruction."""
 
 
 def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
@@ -46,13 +50,15 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
         nearest, key = decision.get("nearest"), decision.get("request")
         is_task = decision.get("what") == "task"
         example = None if is_task else find_example(source, wanted)
+        stored = find_request(source, key) if isinstance(key, str) else None
         return EvidenceRows(
             decision,
             task=find_task(source, wanted) if is_task else None,
             example=example,
             nearest=find_example(source, nearest) if isinstance(nearest, str) else None,
-            stored=find_request(source, key) if isinstance(key, str) else None,
+            stored=stored,
             mark=mark_of(example or decision, source.marks),
+            draft=None if is_task or example is not None or stored is None else _draft(source, decision, stored),
         )
     if source.is_run:
         return None
@@ -62,15 +68,26 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
     return EvidenceRows(None, task, example, None, None, mark=mark_of(example or {}, source.marks))
 
 
+def _draft(source: Collection, decision: Mapping[str, Any], stored: StoredRequest) -> ExampleDraft | None:
+    """The example with the decision's instruction in its completion, as the rules of its run read it."""
+    if not isinstance(stored.outcome, Completion):
+        return None
+    recipe = source.recipe
+    items = parse_examples(stored.outcome, recipe.get("answer_format", "json"), recipe.get("meaning", MEANING))
+    drafts = (item for item in items if isinstance(item, ExampleDraft))
+    return next((draft for draft in drafts if draft.instruction == decision.get("instruction")), None)
+
+
 def evidence_document(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
-    """The evidence of the task or example with this id, for JSON: decision, task, example, nearest, mark, and the
-    request with its completion or failure, as far as they are known.
+    """The evidence of the task or example with this id, for JSON: decision, task, example (a dropped one as
+    `draft`), nearest, mark, and the request with its completion or failure, as far as they are known.
     """
     nearest = None if rows.decision is None else rows.decision.get("nearest")
     parts: dict[str, Any] = {
         "decision": _taken_over(rows, wanted) if rows.decision is None else rows.decision,
         "task": rows.task,
         "example": rows.example,
+        "draft": None if rows.draft is None else asdict(rows.draft),
         "nearest": rows.nearest or ({"id": nearest} if isinstance(nearest, str) else None),
         "mark": None if rows.mark is None else {"mark": rows.mark.mark, "note": rows.mark.note},
     }
