@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from explore_async.errors import DataError
 
 _TASKS_LISTED = 500
 _LONGEST_SHOWN = 1_500
+_SHOWN = 3
+_MOST_HELD = 64
+"""Rows that a card shows, and that are held to choose them from."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
     "id": "id of the example",
@@ -33,6 +36,28 @@ _COLUMNS = {
     "source": "the name of the data set that the example was merged from",
     "source_id": "its id there",
 }
+
+
+class ShownRows:
+    """Some of the rows that it takes, spread evenly over all of them, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._rows: list[Mapping[str, Any]] = []
+        self._every = 1
+        self._taken = 0
+
+    def take(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:
+            if self._taken % self._every == 0:
+                self._rows.append(row)
+                if len(self._rows) > _MOST_HELD:
+                    self._rows = self._rows[::2]
+                    self._every *= 2
+            self._taken += 1
+
+    def some(self) -> list[Mapping[str, Any]]:
+        """A few of them, in their order: the first one and others far from it."""
+        return self._rows[:: -(-len(self._rows) // _SHOWN)] if self._rows else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

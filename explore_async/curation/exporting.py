@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from explore_async.curation.collections.collection import Collection, printable_path
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.originals import write_original
-from explore_async.curation.data_card import CardOptions, make_card
+from explore_async.curation.data_card import CardOptions, ShownRows, make_card
 from explore_async.curation.export_files import (
     CARD,
     SCRIPT,
@@ -45,9 +45,6 @@ from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError
 from explore_async.storage.whole_files import replacing, storage_errors
 
-_SHOWN = 3
-_MOST_HELD = 64
-"""Rows that a card shows, and that are held to choose them from."""
 ORIGINAL = "explore-instruct"
 """The format of the published Explore-Instruct code: a folder with a file for each task."""
 
@@ -292,31 +289,9 @@ def _write_rows(writer: RowWriter, rows: Iterator[Row], shown: ShownRows) -> int
     count = 0
     while batch := list(islice(rows, BATCH)):
         writer.write(batch)
-        shown.take(batch)
+        shown.take(row.value for row in batch)
         count += len(batch)
     return count
-
-
-class ShownRows:
-    """Some of the rows that it takes, spread evenly over all of them, in bounded memory."""
-
-    def __init__(self) -> None:
-        self._rows: list[Mapping[str, Any]] = []
-        self._every = 1
-        self._taken = 0
-
-    def take(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            if self._taken % self._every == 0:
-                self._rows.append(row.value)
-                if len(self._rows) > _MOST_HELD:
-                    self._rows = self._rows[::2]
-                    self._every *= 2
-            self._taken += 1
-
-    def some(self) -> list[Mapping[str, Any]]:
-        """A few of them, in their order: the first one and others far from it."""
-        return self._rows[:: -(-len(self._rows) // _SHOWN)] if self._rows else []
 
 
 def _extras(options: ExportOptions, selection: Selection) -> dict[str, Callable[[ExportResult, ShownRows], str]]:
