@@ -79,10 +79,12 @@ def _strings(text: str, position: int, until: int) -> Iterator[thoughts.Span]:
 
 
 def _listed(document: object, form: ItemForm) -> Iterator[Mapping[str, Any] | Unreadable]:
-    """The items of a whole document: a list, an object holding one, or a single item."""
-    if isinstance(document, Mapping) and form.fields[0] not in {str(name).casefold().strip() for name in document}:
-        lists = [value for value in document.values() if isinstance(value, list)]
-        document = document.get(form.plural) or (lists[0] if lists else document)
+    """The items of a whole document: a list, an object holding one, perhaps some objects further in, or an item."""
+    while isinstance(document, Mapping) and form.fields[0] not in {str(name).casefold().strip() for name in document}:
+        inner = _list_in(document, form)
+        if inner is None:
+            break
+        document = inner
     for item in document if isinstance(document, list) else [document]:
         if isinstance(item, Mapping):
             yield item
@@ -90,24 +92,47 @@ def _listed(document: object, form: ItemForm) -> Iterator[Mapping[str, Any] | Un
             yield Unreadable("unparsable", excerpt(item))
 
 
+def _list_in(document: Mapping[str, Any], form: ItemForm) -> Any:
+    """The part of the object that holds its items: the list of their name, one of objects, any list, or an object."""
+    values = list(document.values())
+    lists = [value for value in values if isinstance(value, list)]
+    of_objects = [some for some in lists if any(isinstance(item, Mapping) for item in some)]
+    objects = [value for value in values if isinstance(value, Mapping)]
+    return next(filter(None, (document.get(form.plural), *of_objects, *lists, *objects)), lists[0] if lists else None)
+
+
 def _salvaged(text: str, form: ItemForm) -> Iterator[Mapping[str, Any] | Unreadable]:
-    """The whole objects in a text that is not a whole document, in one pass; then the item that was cut."""
+    """The whole objects in a text that is not a whole document, in one pass; then the item that was cut.
+
+    An object that cannot be read as a whole is read by the innermost objects in it.
+    """
     open_objects: list[int] = []
-    last_item = -1
+    innermost: list[str] = []
+    last = -1
     for match in _TOKEN.finditer(text, max(text.find("{"), 0)):  # quotation marks before it belong to prose
         mark = match[0]
         if mark == "{":
             open_objects.append(match.start())
         elif mark == "}" and open_objects:
             start = open_objects.pop()
-            if start < last_item:  # the object around items that are read already
-                continue
-            last_item = start
-            try:
-                yield from _listed(_loads(text[start : match.end()]), form)
-            except orjson.JSONDecodeError:
-                yield Unreadable("unparsable", beginning(text[start : match.end()]))
+            if start > last:
+                last = start
+                innermost.append(text[start : match.end()])
+            if not open_objects:
+                document = _document(text[start : match.end()])
+                yield from _each(innermost, form) if document is None else _listed(document, form)
+                innermost.clear()
         elif not match[1] and mark != "}":  # a string without an end: nothing behind it can be trusted
             break
-    if open_objects and open_objects[-1] > last_item >= 0:  # the caller reports a text without any object
+    yield from _each(innermost, form)
+    if open_objects and open_objects[-1] > last >= 0:  # the caller reports a text without any object
         yield Unreadable("unparsable", beginning(text[open_objects[-1] :]))
+
+
+def _each(objects: list[str], form: ItemForm) -> Iterator[Mapping[str, Any] | Unreadable]:
+    for source in objects:
+        document = _document(source)
+        if document is None:
+            yield Unreadable("unparsable", beginning(source))
+        else:
+            yield from _listed(document, form)
