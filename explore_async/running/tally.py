@@ -244,7 +244,8 @@ def cut_advice(requests: Mapping[str, int], cut: Mapping[str, int]) -> str:
         number, were_cut = (sum(counts.get(kind, 0) for kind in kinds) for counts in (requests, cut))
         if were_cut > max(_A_FEW, MANY_CUT * number):
             limit = f"sampling.{stage}.max_tokens"
-            return f"{were_cut:,} of {number:,} completions were cut at {limit}: raise it, or lower {setting}"
+            ends = f"cut at {limit}, or where the model's context ends"
+            return f"{were_cut:,} of {number:,} completions were {ends}: lower {setting}, or raise what cuts them"
     return ""
 
 

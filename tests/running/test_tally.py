@@ -31,7 +31,7 @@ def test_settings_that_cut_completions_are_named(
     advice = cut_advice(requests, cut)
     assert bool(advice) is (setting is not None)
     if setting:
-        assert f"cut at sampling.{setting}: raise it, or lower " in advice
+        assert f"cut at sampling.{setting}, or where the model's context ends: lower " in advice
         assert advice.startswith(
             f"{sum(cut.values()) if len(cut) == 1 or 'exploration' in setting else cut['generate']}"
         )
