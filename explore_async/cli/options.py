@@ -113,8 +113,9 @@ ComparedFieldOption = Annotated[
     list[str] | None,
     typer.Option(
         "--field",
-        metavar="instruction|input|output",
-        help="the fields that are compared, together; repeatable (default: instruction; of files also the input)",
+        metavar="instruction|input|output|user-turns",
+        help="the fields that are compared, together; repeatable (default: instruction; of files also input, or all "
+        "user-turns of a conversation)",
     ),
 ]
 BadRowOption = Annotated[BadRow, typer.Option("--on-bad-row", help="stop at a row that cannot be read, or skip it")]

@@ -18,11 +18,13 @@ from pydantic import ValidationError
 from explore_async.curation.candidates import Candidate, read_candidates
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node
 from explore_async.curation.collections.columns import TEXTS
+from explore_async.curation.collections.conversations import asked_of
 from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.common_options import as_names, check_threshold, silent
+from explore_async.curation.files.fields import USER_TURNS
 from explore_async.curation.tokenizers import AUTO, UnseenLetters, check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.corpus import Corpora
@@ -148,7 +150,7 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
 ) -> FilterResult:
     filters = _filters_of(source, changes)
     fields = named_fields or _fields_by_rule([source])
-    compared = _text_of(fields)
+    compared = _text_of(fields, by_rule=named_fields is None)
     choice = filters.tokenizer if "tokenizer" in changes else AUTO  # else the recipe decides, by its own rules
     tokenizer = tokenizer_of(choice, [source], compared)
     with writing_data(out, [source]) as directory:
@@ -182,7 +184,7 @@ def _result(out: Path, before: int, judge: Judge, fields: tuple[str, ...]) -> Fi
         dict(directory.reasons),
         fields=fields,
         tokenizer=judge.tokenizer,
-        other_inputs=0 if "input" in fields else judge.duplicates_with_input,
+        other_inputs=0 if {"input", USER_TURNS} & {*fields} else judge.duplicates_with_input,
         note=judge.unseen.note(),
     )
 
@@ -191,8 +193,8 @@ def _named_fields(fields: str | Sequence[str] | None) -> tuple[str, ...] | None:
     if fields is None:
         return None
     named = as_names(fields, "--field")
-    if unknown := [name for name in named if name not in TEXTS]:
-        raise ConfigError(f"--field {unknown[0]}: examples are compared by {', '.join(TEXTS)}")
+    if unknown := [name for name in named if name not in {*TEXTS, USER_TURNS}]:
+        raise ConfigError(f"--field {unknown[0]}: examples are compared by {', '.join((*TEXTS, USER_TURNS))}")
     return named
 
 
@@ -204,8 +206,13 @@ def _fields_by_rule(sources: Sequence[Collection]) -> tuple[str, ...]:
     return ("instruction",) if follow_it else ("instruction", "input")
 
 
-def _text_of(fields: Sequence[str]) -> Callable[[Mapping[str, Any]], str]:
-    """A function from an example to the text that is compared."""
+def _text_of(fields: Sequence[str], *, by_rule: bool) -> Callable[[Mapping[str, Any]], str]:
+    """A function from an example to the text that is compared. By the rule for data from elsewhere a conversation is
+    compared by all turns of its user: many begin alike.
+    """
+    if USER_TURNS in fields or (by_rule and "input" in fields):
+        others = [name for name in fields if name not in {USER_TURNS, "instruction", "input"}]
+        return lambda example: "\n".join([asked_of(example), *(example[name] for name in others if example[name])])
     return lambda example: "\n".join(text for name in fields if (text := example.get(name)))
 
 
@@ -227,7 +234,7 @@ def _merge(
     on_progress: Callable[[int], None],
 ) -> FilterResult:
     fields = named_fields or _fields_by_rule(sources)
-    compared = _text_of(fields)
+    compared = _text_of(fields, by_rule=named_fields is None)
     tokenizer = tokenizer_of(filters.tokenizer, sources, compared)
     names = _distinct([source.name for source in sources])
     with writing_data(out, sources) as directory:

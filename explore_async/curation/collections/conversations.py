@@ -135,6 +135,17 @@ def conversation_of(example: Mapping[str, Any]) -> Conversation | None:
     return around._replace(label=label, carried=carried)
 
 
+def asked_of(example: Mapping[str, Any]) -> str:
+    """All that the user said: every user turn of the example's conversation, or its instruction and input."""
+    try:
+        conversation = conversation_of(example)
+    except FieldError:  # answers in an unknown form
+        conversation = None
+    if conversation is None:
+        return "\n".join(text for name in ("instruction", "input") if (text := example.get(name)))
+    return "\n".join(turn.text for turn in conversation.turns if turn.part == "user" and turn.text)
+
+
 def answer_of(row: Mapping[str, Any], name: str) -> str:
     """The answer in a column: a text, or a turn or turns with one. Raises FieldError."""
     return next((turn.text for turn in _side(row[name], name) if turn.part == "assistant" and turn.text), "")

@@ -238,6 +238,26 @@ def test_near_duplicates_by_all_turns_of_a_user():
     assert dedup(rows, fields="messages.0.content").kept_indices == (0,)
 
 
+def test_conversations_that_begin_alike_are_no_duplicates(tmp_path: Path):
+    """filter and merge compare all that a user said; an instruction alone where that is asked for."""
+    for number, later in enumerate(("Sort a list of words.", "How far away is the moon?", "Sort a list of words.")):
+        row = {
+            "messages": [
+                said("user", "Hello there!"),
+                said("assistant", "Hi."),
+                said("user", later),
+                said("assistant", "Now."),
+            ]
+        }
+        (tmp_path / f"{number}.jsonl").write_bytes(orjson.dumps(row) + b"\n")
+    files = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    merged = ran("merge", *files, "--out", tmp_path / "a", "--json").json
+    assert merged["kept"] == 2
+    assert ran("filter", tmp_path / "a", "--out", tmp_path / "b", "--json").json["kept"] == 2
+    assert ran("filter", tmp_path / "a", "--out", tmp_path / "b", "--field", "instruction", "--json").json["kept"] == 1
+    assert ran("filter", tmp_path / "a", "--out", tmp_path / "b", "--field", "user-turns", "--json").json["kept"] == 2
+
+
 def ran(*arguments: str | Path) -> Finished:
     result = in_process(*arguments)
     assert result.code == 0, result.stderr
