@@ -40,7 +40,7 @@ def wrapping() -> np.errstate:
 def lcs_of_ids(query: npt.NDArray[np.int32], text: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> int:
     """The same for token ids. `rows` has an entry for each id; all entries are 0 before and after the call."""
     masks = mark(query, rows)
-    length = marked_lcs(masks, rows, text, np.empty(masks.shape[1], dtype=np.uint64))
+    length = marked_lcs(masks, rows, text, np.empty(masks.shape[1], dtype=np.uint64), 0)
     unmark(query, rows)
     return length
 
@@ -72,13 +72,18 @@ def marked_lcs(
     rows: npt.NDArray[np.int32],
     text: npt.NDArray[np.int32],
     state: npt.NDArray[np.uint64],
+    least: int,
 ) -> int:
-    """The LCS of the marked query and one text. `state` is scratch memory, as long as a row of `masks`."""
+    """The LCS of the marked query and one text; some number below `least` where the LCS is below it. `state` is scratch
+    memory, as long as a row of `masks`.
+    """
     words = masks.shape[1]
     if words == 1:
         return _one_word(masks, rows, text)
     state[:] = ALL
-    for token in text:
+    for at, token in enumerate(text):
+        if at % WORD == 0 and _length(state) + len(text) - at < least:
+            break  # not even with all that is left
         row = rows[token]
         if row == 0:
             continue
@@ -90,9 +95,15 @@ def marked_lcs(
             total = partial + carry
             carry = ONE if partial < before or total < partial else ZERO
             state[word] = total | (before - matching)
+    return _length(state)
+
+
+@jit
+def _length(state: npt.NDArray[np.uint64]) -> int:
+    """The LCS with the tokens so far."""
     length = 0
-    for word in range(words):
-        length += popcount(~state[word])
+    for word in state:
+        length += popcount(~word)
     return length
 
 

@@ -185,8 +185,9 @@ def _append_pairs(
             continue
         before = candidate
         other = corpus.values[corpus.starts[candidate] : corpus.starts[candidate + 1]]
-        lcs = marked_lcs(masks, rows, other, state)
-        if lcs >= least_lcs(rule.least, rule.threshold, len(text), len(other)):
+        least = least_lcs(rule.least, rule.threshold, len(text), len(other))
+        lcs = marked_lcs(masks, rows, other, state, least)
+        if lcs >= least:
             pairs[filled, 0], pairs[filled, 1], pairs[filled, 2] = candidate, position, lcs
             filled += 1
     unmark(text, rows)
@@ -226,8 +227,9 @@ def _choose(
             continue
         before = candidate
         other = corpus.values[corpus.starts[candidate] : corpus.starts[candidate + 1]]
-        lcs = marked_lcs(masks, rows, other, state)
-        if lcs < least_lcs(rule.least, rule.threshold, len(text), len(other)):
+        least = least_lcs(rule.least, rule.threshold, len(text), len(other))
+        lcs = marked_lcs(masks, rows, other, state, least)
+        if lcs < least:
             continue
         score = fmeasure(lcs, len(text), len(other))
         nearest = findings.nearest[i]
