@@ -43,6 +43,7 @@ from explore_async.exploration.parsing import parse_examples, parse_tasks
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.measuring.streaming import read_chunk
+from explore_async.running.observer import SilentObserver
 from explore_async.serving.endpoints import client as client_module
 from explore_async.serving.endpoints import wire
 from explore_async.serving.endpoints.client import EndpointClient, open_client, open_session
@@ -431,7 +432,7 @@ async def test_a_run_survives_hostile_answers(tmp_path: Path) -> None:
 def test_lines_of_progress_steer_nothing() -> None:
     """Texts of a server are also shown in the progress."""
     console = Console(file=io.StringIO(), force_terminal=False)
-    with RunProgress(console) as progress:
+    with RunProgress(console, Path("run")) as progress:
         progress.phase(f"connecting to {STEERING}")
     assert "connecting to" in console.file.getvalue()
     assert not set("\x1b\x07\u202e\x9b\r") & set(console.file.getvalue())
@@ -593,7 +594,7 @@ def test_names_of_tasks_stay_in_their_folder(tmp_path: Path) -> None:
     before = everything(tmp_path)
     write_original(source, tmp_path / "deep" / "out")
     written = sorted((tmp_path / "deep" / "out").iterdir())
-    assert len(written) == 2 + 2 * len(names)
+    assert len(written) == 3 + 2 * len(names)  # with the tree and the pruned names
     assert all(path.name.isprintable() and path.suffix == ".json" for path in written)
     shutil.rmtree(tmp_path / "deep" / "out")
     assert everything(tmp_path) == before
@@ -603,7 +604,7 @@ def test_a_line_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """A gzip of some kilobytes that is one endless line is an error, not all of the memory."""
     import gzip
 
-    from explore_async.curation.files import source as rows
+    from explore_async.curation.files import row as rows
 
     monkeypatch.setattr(rows, "LONGEST", 1000)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a": "' + b"x" * 10_000_000))
@@ -729,7 +730,7 @@ def test_our_processes_import_nothing_from_the_working_directory(
     """A folder of somebody's data may hold an orjson.py: started in it, the view beside a run does not run that."""
     (tmp_path / "orjson.py").write_text("open('taken', 'w')\n")
     monkeypatch.chdir(tmp_path)
-    with RunProgress(Console(file=io.StringIO()), quiet=True) as progress, ViewBeside(progress, tmp_path) as beside:
+    with ViewBeside(SilentObserver(), tmp_path) as beside:
         beside.began(RunSettings.model_validate(yaml.safe_load(ONE)), None)  # type: ignore[arg-type]
         assert beside._process is not None
         assert beside._process.wait(60) == 5  # it has read that this is no run, so all its imports are done
