@@ -181,8 +181,11 @@ class _Check:
 
 
 def _is_thought(completion: Completion) -> bool:
-    """True for a completion that reached its limit before there was a text."""
-    return completion.finish_reason == "length" and not without_reasoning(completion.text).strip()
+    """True for a completion that reached its limit before there was a text. White space is none of a model that thinks:
+    some small ones begin with much of it under a schema.
+    """
+    text = completion.text
+    return completion.finish_reason == "length" and not text.isspace() and not without_reasoning(text).strip()
 
 
 def _most_tokens(request: ChatRequest) -> int:

@@ -129,9 +129,19 @@ async def test_an_endpoint_that_cannot_serve_the_recipe_is_refused(behaviour, me
         assert len(server.bodies) == 1
 
 
-@pytest.mark.parametrize("first", [bad.Behaviour(body=bad.answer(' \n{"tasks')), bad.NULL_CONTENT, bad.UNAVAILABLE])
+@pytest.mark.parametrize(
+    "first",
+    [
+        bad.Behaviour(body=bad.answer(' \n{"tasks')),
+        bad.Behaviour(body=bad.answer(choices=[{"message": {"content": " \n \n"}, "finish_reason": "length"}])),
+        bad.NULL_CONTENT,
+        bad.UNAVAILABLE,
+    ],
+)
 async def test_an_endpoint_that_can_is_taken(first):
-    """The beginning of an object is enough; no text yet proves nothing; a busy endpoint is asked again later."""
+    """The beginning of an object is enough, or the white space before it; no text yet proves nothing; a busy endpoint is
+    asked again later.
+    """
     script = [first, bad.Behaviour(body=bad.answer("{}"))]
     async with bad.MisbehavingServer(script) as server, ready(server) as pool:
         await pool.connect()
