@@ -25,14 +25,14 @@ from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.common_options import as_names, check_threshold, silent
 from explore_async.curation.files.fields import USER_TURNS
-from explore_async.curation.tokenizers import AUTO, UnseenLetters, check_tokenizer, tokenizer_of
+from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.corpus import Corpora
 from explore_async.exploration.languages import language_of_texts
 from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.values import Demonstration, Verdict
-from explore_async.settings.recipe import MEANING, Filters
+from explore_async.settings.recipe import MEANING, Filters, tokenizer_for
 from rouge_kernels import TOKENIZERS
 
 BATCH = 8192
@@ -151,8 +151,8 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
     filters = _filters_of(source, changes)
     fields = named_fields or _fields_by_rule([source])
     compared = _text_of(fields, by_rule=named_fields is None)
-    choice = filters.tokenizer if "tokenizer" in changes else AUTO  # else the recipe decides, by its own rules
-    tokenizer = tokenizer_of(choice, [source], compared)
+    meaning = int(source.recipe.get("meaning", MEANING)) if made_by == "filter" else MEANING
+    tokenizer = _tokenizer(source, filters, meaning, compared)
     with writing_data(out, [source]) as directory:
         judge = Judge(
             filters,
@@ -161,7 +161,7 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
             directory,
             compared,
             language=_language(source) if filters.language else "",
-            meaning=source.recipe.get("meaning", MEANING) if made_by == "filter" else MEANING,
+            meaning=meaning,
         )
         trees = source.trees()
         for batch in _batches(read_candidates(source)):
@@ -352,6 +352,13 @@ def _language(source: Collection) -> str:
     if of_most is None:
         raise ConfigError(f"filters.language: {source.path} has no recipe, and its texts are in no one language")
     return of_most.name
+
+
+def _tokenizer(source: Collection, filters: Filters, meaning: int, compared: Callable[[Mapping[str, Any]], str]) -> str:
+    """That of a run by these filters and this version of the rules; of other data the one that the letters call for."""
+    if not source.recipe:
+        return tokenizer_of(filters.tokenizer, [source], compared)
+    return tokenizer_for(filters.tokenizer, str(source.recipe.get("language") or "English"), meaning)
 
 
 def _seeds(source: Collection, compared: Callable[[ExampleRow], str]) -> list[list[str]]:

@@ -22,7 +22,8 @@ LANGUAGES: Final = (
         "English", "en", (), "LATIN",
         "the of and to a in is that for it with as you are on be this was by or an your at from have not what"
         " which can will one all how write their its about has if do into more these they we there when who"
-        " describe explain give list why does should would could",
+        " describe explain give list why does should would could s t following given using create generate"
+        " identify suggest summarize rewrite sentence make find words two three between new",
     ),
     Language(
         "German", "de", ("deutsch",), "LATIN",
