@@ -7,9 +7,8 @@ domain or of its task.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +18,17 @@ from explore_async.curation.candidates import Candidate, read_candidates
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node
 from explore_async.curation.collections.columns import TEXTS
 from explore_async.curation.collections.conversations import asked_of
-from explore_async.curation.collections.data_directory import DataDirectory, describe_origin, writing_data
+from explore_async.curation.collections.data_directory import describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.common_options import as_names, check_threshold, silent
 from explore_async.curation.files.fields import USER_TURNS
-from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, tokenizer_of
+from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
+from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
-from explore_async.exploration.corpus import Corpora
 from explore_async.exploration.languages import language_of_texts
-from explore_async.exploration.parsing import ExampleDraft
-from explore_async.exploration.quality_filters import quality_check
-from explore_async.exploration.values import Demonstration, Verdict
 from explore_async.settings.recipe import MEANING, Filters, tokenizer_for
-from rouge_kernels import TOKENIZERS
-
-BATCH = 8192
-_NO_LIMIT = 2**40
-ROUGE_ONLY = Filters(
-    min_instruction_words=0,
-    max_instruction_words=_NO_LIMIT,
-    min_output_words=0,
-    max_output_words=_NO_LIMIT,
-    max_repetition=1,
-    refusals=False,
-    placeholders=False,
-    missing_inputs=False,
-    copies=False,
-)
-"""For data that was made elsewhere: no filter of quality, unless a setting asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +144,7 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
             meaning=meaning,
         )
         trees = source.trees()
-        for batch in _batches(read_candidates(source)):
+        for batch in batches(read_candidates(source)):
             judge.take(batch)
             on_progress(judge.judged)
         settings = {"filters": filters.model_dump(mode="json"), "fields": list(fields), "tokenizer": tokenizer}
@@ -245,103 +225,13 @@ def _merge(
         for source, name, trees in zip(sources, names, all_trees, strict=True):
             numbers = {root["id"]: str(len(forest) + index) for index, root in enumerate(trees)}
             forest += [_renumbered(root, numbers) for root in trees]
-            for batch in _batches(_moved(source, name, numbers)):
+            for batch in batches(_moved(source, name, numbers)):
                 judge.take(batch)
                 on_progress(judge.judged)
         settings = {"filters": filters.model_dump(mode="json"), "names": names}
         settings |= {"fields": list(fields), "tokenizer": tokenizer}
         directory.finish(forest, describe_origin("merge", sources, settings))
         return _result(out, judge.judged, judge, fields)
-
-
-@dataclass(slots=True)
-class Judge:
-    """Owns the corpora of kept texts, and writes every candidate to the directory with its verdict.
-
-    `compared`: the text of an example that is compared with those of others.
-    """
-
-    filters: Filters
-    tokenizer: str
-    seeds: Sequence[Sequence[str]]
-    directory: DataDirectory
-    compared: Callable[[ExampleRow], str]
-    language: str = "English"
-    meaning: int = MEANING
-    judged: int = 0
-    duplicates_with_input: int = 0
-    unseen: UnseenLetters = field(init=False)
-    _corpora: Corpora = field(init=False)
-    _judges_quality: bool = field(init=False)
-    _reason: Callable[[ExampleDraft, Sequence[Demonstration]], str | None] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.unseen = UnseenLetters(self.tokenizer)
-        self._corpora = Corpora(self.filters, self.tokenizer, self.seeds)
-        compared = {"threshold", "task_threshold", "scope", "tokenizer"}
-        self._judges_quality = self.filters.model_dump(exclude=compared) != ROUGE_ONLY.model_dump(exclude=compared)
-        tokenize = TOKENIZERS[self.tokenizer]
-        self._reason = quality_check(self.filters, tokenize, language=self.language, meaning=self.meaning)
-
-    def take(self, batch: Sequence[Candidate]) -> None:
-        verdicts = [self._quality(candidate) for candidate in batch]
-        groups: dict[int, list[int]] = {}
-        for position, (candidate, verdict) in enumerate(zip(batch, verdicts, strict=True)):
-            if verdict is None:
-                groups.setdefault(id(self._corpora.of(candidate.task_id)), []).append(position)
-        for members in groups.values():
-            texts = [(self.compared(example), str(example["id"])) for _, example in _of(batch, members)]
-            self.unseen.count([text for text, _ in texts])
-            admitted = self._corpora.of(batch[members[0]].task_id).admit_all(texts)
-            for position, verdict in zip(members, admitted, strict=True):
-                verdicts[position] = verdict
-        for candidate, verdict in zip(batch, verdicts, strict=True):
-            assert verdict is not None
-            self._write(candidate, verdict)
-        self.judged += len(batch)
-
-    def _quality(self, candidate: Candidate) -> Verdict | None:
-        if candidate.example is None:
-            return Verdict(kept=False, reason=candidate.reason)
-        if not self._judges_quality:  # which takes longer than ROUGE-L
-            return None
-        draft = ExampleDraft(candidate.example["instruction"], candidate.example["input"], candidate.example["output"])
-        shown = (Demonstration("", "", draft.output),) if candidate.copied else ()
-        reason = self._reason(draft, shown)
-        return None if reason is None else Verdict(kept=False, reason=reason)
-
-    def _write(self, candidate: Candidate, verdict: Verdict) -> None:
-        if verdict.kept:
-            assert candidate.example is not None
-            self.directory.keep(candidate.example)
-        else:
-            self.directory.drop(candidate.task_id, verdict.reason)
-            if candidate.example is not None and verdict.nearest is not None:
-                self.duplicates_with_input += bool(candidate.example["input"])
-        line: dict[str, Any] = {"what": "example", "id": None, "task_id": candidate.task_id}
-        if candidate.example is None:
-            line["excerpt"] = candidate.excerpt
-        else:
-            line["id"] = candidate.example["id"]
-            if not verdict.kept:
-                line["instruction"] = candidate.example["instruction"]
-        line |= {"kept": verdict.kept, "reason": verdict.reason}
-        if verdict.nearest is not None:
-            line |= {"score": verdict.score, "nearest": verdict.nearest}
-        self.directory.decide({**line, "request": candidate.request})
-
-
-def _of(batch: Sequence[Candidate], members: Sequence[int]) -> Iterator[tuple[int, ExampleRow]]:
-    for position in members:
-        example = batch[position].example
-        assert example is not None
-        yield position, example
-
-
-def _batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
-    waiting = iter(candidates)
-    while batch := list(islice(waiting, BATCH)):
-        yield batch
 
 
 def _language(source: Collection) -> str:

@@ -135,7 +135,7 @@ async def test_an_imported_tree_is_explored_on(tmp_path: Path):
     assert all(SCORER.score(old, one)["rougeL"].fmeasure <= 0.7 for old in known for one in new)
     merged = await explore("merge", tmp_path / "moved", tmp_path / "run", "--out", tmp_path / "both", "--json")
     assert merged.json["kept"] > 60
-    assert (await explore("tree", tmp_path / "both")).stdout.count("brainstorming") >= 2
+    assert (await explore("tree", tmp_path / "both")).stdout.count("BRAINSTORMING") >= 2
 
 
 async def test_a_folder_for_trl_has_its_script(tmp_path: Path):

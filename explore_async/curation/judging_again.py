@@ -1,0 +1,126 @@
+"""Judges examples that are there: each gets its verdict by the filters and by those kept before it, and is written with
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from explore_async.curation.candidates import Candidate
+from explore_async.curation.collections.collection import ExampleRow
+from explore_async.curation.collections.data_directory import DataDirectory
+from explore_async.curation.tokenizers import UnseenLetters
+from explore_async.exploration.corpus import Corpora
+from explore_async.exploration.parsing import ExampleDraft
+from explore_async.exploration.quality_filters import quality_check
+from explore_async.exploration.values import Demonstration, Verdict
+from explore_async.settings.recipe import MEANING, Filters
+from rouge_kernels import TOKENIZERS
+
+BATCH = 8192
+_NO_LIMIT = 2**40
+ROUGE_ONLY = Filters(
+    min_instruction_words=0,
+    max_instruction_words=_NO_LIMIT,
+    min_output_words=0,
+    max_output_words=_NO_LIMIT,
+    max_repetition=1,
+    refusals=False,
+    placeholders=False,
+    missing_inputs=False,
+    copies=False,
+)
+"""For data that was made elsewhere: no filter of quality, unless a setting asks for it."""
+
+
+@dataclass(slots=True)
+class Judge:
+    """Owns the corpora of kept texts, and writes every candidate to the directory with its verdict.
+
+    `compared`: the text of an example that is compared with those of others.
+    """
+
+    filters: Filters
+    tokenizer: str
+    seeds: Sequence[Sequence[str]]
+    directory: DataDirectory
+    compared: Callable[[ExampleRow], str]
+    language: str = "English"
+    meaning: int = MEANING
+    judged: int = 0
+    duplicates_with_input: int = 0
+    unseen: UnseenLetters = field(init=False)
+    _corpora: Corpora = field(init=False)
+    _judges_quality: bool = field(init=False)
+    _reason: Callable[[ExampleDraft, Sequence[Demonstration]], str | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.unseen = UnseenLetters(self.tokenizer)
+        self._corpora = Corpora(self.filters, self.tokenizer, self.seeds)
+        compared = {"threshold", "task_threshold", "scope", "tokenizer"}
+        self._judges_quality = self.filters.model_dump(exclude=compared) != ROUGE_ONLY.model_dump(exclude=compared)
+        tokenize = TOKENIZERS[self.tokenizer]
+        self._reason = quality_check(self.filters, tokenize, language=self.language, meaning=self.meaning)
+
+    def take(self, batch: Sequence[Candidate]) -> None:
+        verdicts = [self._quality(candidate) for candidate in batch]
+        groups: dict[int, list[int]] = {}
+        for position, (candidate, verdict) in enumerate(zip(batch, verdicts, strict=True)):
+            if verdict is None:
+                groups.setdefault(id(self._corpora.of(candidate.task_id)), []).append(position)
+        for members in groups.values():
+            texts = [(self.compared(example), str(example["id"])) for _, example in _of(batch, members)]
+            self.unseen.count([text for text, _ in texts])
+            admitted = self._corpora.of(batch[members[0]].task_id).admit_all(texts)
+            for position, verdict in zip(members, admitted, strict=True):
+                verdicts[position] = verdict
+        for candidate, verdict in zip(batch, verdicts, strict=True):
+            assert verdict is not None
+            self._write(candidate, verdict)
+        self.judged += len(batch)
+
+    def _quality(self, candidate: Candidate) -> Verdict | None:
+        if candidate.example is None:
+            return Verdict(kept=False, reason=candidate.reason)
+        if not self._judges_quality:  # which takes longer than ROUGE-L
+            return None
+        draft = ExampleDraft(candidate.example["instruction"], candidate.example["input"], candidate.example["output"])
+        shown = (Demonstration("", "", draft.output),) if candidate.copied else ()
+        reason = self._reason(draft, shown)
+        return None if reason is None else Verdict(kept=False, reason=reason)
+
+    def _write(self, candidate: Candidate, verdict: Verdict) -> None:
+        if verdict.kept:
+            assert candidate.example is not None
+            self.directory.keep(candidate.example)
+        else:
+            self.directory.drop(candidate.task_id, verdict.reason)
+            if candidate.example is not None and verdict.nearest is not None:
+                self.duplicates_with_input += bool(candidate.example["input"])
+        line: dict[str, Any] = {"what": "example", "id": None, "task_id": candidate.task_id}
+        if candidate.example is None:
+            line["excerpt"] = candidate.excerpt
+        else:
+            line["id"] = candidate.example["id"]
+            if not verdict.kept:
+                line["instruction"] = candidate.example["instruction"]
+        line |= {"kept": verdict.kept, "reason": verdict.reason}
+        if verdict.nearest is not None:
+            line |= {"score": verdict.score, "nearest": verdict.nearest}
+        self.directory.decide({**line, "request": candidate.request})
+
+
+def _of(batch: Sequence[Candidate], members: Sequence[int]) -> Iterator[tuple[int, ExampleRow]]:
+    for position in members:
+        example = batch[position].example
+        assert example is not None
+        yield position, example
+
+
+def batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
+    waiting = iter(candidates)
+    while batch := list(islice(waiting, BATCH)):
+        yield batch
