@@ -35,7 +35,7 @@ class RunProgress:
 
     def __init__(self, console: Console, directory: Path, *, quiet: bool = False) -> None:
         self._where = printable(str(directory), _LONGEST_PATH)
-        self._phase = ""
+        self._phase = "starting"
         self._phase_began = self._began = time.monotonic()
         self._run: RunInProgress | None = None
         self._state: list[RenderableType] = []

@@ -38,16 +38,20 @@ def parts(snapshot: Snapshot, columns: int) -> Iterator[RenderableType]:
 
 def _state(snapshot: Snapshot) -> str:
     tally = snapshot.tally
-    words = (
+    words = [
         f"{tally.tasks.total():,} tasks{'' if snapshot.explored else ' so far'}",
         f"{tally.kept:,} kept",
         f"{tally.dropped.total():,} dropped",
+    ]
+    if snapshot.phase == "replaying":
+        return "  ".join(words)
+    words += [
         f"{snapshot.answers_per_s:,.1f} completions/s",
         f"{snapshot.tokens_per_s:,.0f} tokens/s",
         f"{snapshot.in_flight:,} of {snapshot.capacity:,} in flight",
-        f"about {duration(snapshot.left_s)} left" if snapshot.left_s is not None else "",
-    )
-    return "  ".join(word for word in words if word)
+        *([f"about {duration(snapshot.left_s)} left"] if snapshot.left_s is not None else []),
+    ]
+    return "  ".join(words)
 
 
 def bar(steps: Sequence[Steps]) -> Progress:
