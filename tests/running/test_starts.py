@@ -16,7 +16,7 @@ from support.waiting import until
 
 from explore_async.running.endpoint_speeds import LatencyCounts
 from explore_async.running.starts import EndpointRecord, History, Start
-from explore_async.serving.simulated.server import Latency, SimulatedServer
+from explore_async.serving.simulated.server import VERSION, Latency, SimulatedServer
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -51,7 +51,7 @@ def test_a_replay_erases_nothing(tmp_path: Path) -> None:
         assert datetime.fromisoformat(stats["begin"]) <= datetime.fromisoformat(stats["end"])
         assert of_one["endpoints"][0]["answered"] == stats["endpoints"]["answered"] > 0
         assert of_one["endpoints"][0]["latency_s"] == stats["endpoints"]["endpoints"][0]["latency_s"]
-        assert of_one["endpoints"][0]["engines"][0].startswith("simulator")
+        assert of_one["endpoints"][0]["engines"] == [f"vllm {VERSION}"]
 
         replayed = run("http://127.0.0.1:9")
         assert replayed["this_time"]["asked"] == 0
