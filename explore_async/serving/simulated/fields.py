@@ -54,7 +54,7 @@ class Message(BaseModel):
 
 class _JsonSchema(BaseModel):
     name: str
-    definition: dict[str, Any] | None = Field(None, alias="schema")
+    definition: Any = Field(None, alias="schema")
 
 
 class _ResponseFormat(BaseModel):
@@ -94,7 +94,7 @@ class SamplingFields(BaseModel):
     stop: str | Annotated[list[str], Field(max_length=_MOST_STOPS)] | None = None
     stop_token_ids: list[int] | None = None
     include_stop_str_in_output: bool = False
-    bad_words: list[str] = []
+    bad_words: list[str] | None = None
     ignore_eos: bool = False
     min_tokens: int = 0
     prompt_logprobs: int | None = None
@@ -104,7 +104,6 @@ class SamplingFields(BaseModel):
     stream_options: _StreamOptions | None = None
     priority: _Whole64 = 0
     request_id: str | None = None
-    user: str | None = None
     echo: bool | None = False
     return_token_ids: bool | None = None
 
@@ -130,6 +129,11 @@ class TokenizeFields(BaseModel):
     prompt: str | None = None
     messages: list[Message] | None = None
     return_token_strs: bool | None = False
+
+
+class DetokenizeFields(BaseModel):
+    model: str | None = None
+    tokens: list[int]
 
 
 def read_body(raw: bytes, media_type: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
@@ -68,11 +67,28 @@ _HISTOGRAMS: Final[Mapping[str, tuple[Sequence[float], str]]] = {
         "Histogram of new KV tokens computed during prefill (excluding cached tokens).",
     ),
 }
+_EACH: Final = (
+    "time_to_first_token_seconds",
+    "e2e_request_latency_seconds",
+    "request_queue_time_seconds",
+    "request_inference_time_seconds",
+    "request_prefill_time_seconds",
+    "request_decode_time_seconds",
+    "request_prompt_tokens",
+    "request_generation_tokens",
+    "request_max_num_generation_tokens",
+    "request_params_n",
+    "request_num_preemptions",
+    "request_prefill_kv_computed_tokens",
+)
+"""The histograms that get one value from each completion, in the order of `ServerMetrics.add`."""
 _REASONS: Final = ("stop", "length", "abort", "error", "repetition")
 
 
 class Histogram:
     """Counts of values by the buckets whose upper bounds are `bounds`."""
+
+    __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
@@ -82,18 +98,6 @@ class Histogram:
     def observe(self, value: float, times: int = 1) -> None:
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedText:
-    """A finished completion as the metrics count it."""
-
-    served: Served
-    prompt_tokens: int
-    tokens: int
-    max_tokens: int | None
-    number: int
-    finish_reason: str
 
 
 class ServerMetrics:
@@ -106,31 +110,37 @@ class ServerMetrics:
             name: Histogram([bound for bound in bounds if bounds is not _TOKENS or bound <= length])
             for name, (bounds, _) in _HISTOGRAMS.items()
         }
+        self._each = [self._histograms[name] for name in _EACH]
 
-    def add(self, text: FinishedText) -> None:
-        served, histograms = text.served, self._histograms
-        queued_s = max(0.0, served.admitted_at - served.arrived_at)
+    def add(
+        self, served: Served, *, prompt_tokens: int, tokens: int, max_tokens: int | None, number: int, reason: str
+    ) -> None:
+        """A completion is finished. `number`: `n` of its request."""
         decode_s = max(0.0, served.finished_at - served.first_at)
         inference_s = max(0.0, served.finished_at - served.admitted_at)
-        gaps = text.tokens - 1
-        histograms["time_to_first_token_seconds"].observe(max(0.0, served.first_at - served.arrived_at))
-        if gaps > 0:
-            histograms["inter_token_latency_seconds"].observe(decode_s / gaps, gaps)
-            histograms["request_time_per_output_token_seconds"].observe(decode_s / gaps)
-        histograms["e2e_request_latency_seconds"].observe(max(0.0, served.finished_at - served.arrived_at))
-        histograms["request_queue_time_seconds"].observe(queued_s)
-        histograms["request_inference_time_seconds"].observe(inference_s)
-        histograms["request_prefill_time_seconds"].observe(max(0.0, inference_s - decode_s))
-        histograms["request_decode_time_seconds"].observe(decode_s)
-        histograms["request_prompt_tokens"].observe(text.prompt_tokens)
-        histograms["request_generation_tokens"].observe(text.tokens)
-        histograms["request_max_num_generation_tokens"].observe(text.tokens)
-        if text.max_tokens is not None:
-            histograms["request_params_max_tokens"].observe(text.max_tokens)
-        histograms["request_params_n"].observe(text.number)
-        histograms["request_num_preemptions"].observe(served.preemptions)
-        histograms["request_prefill_kv_computed_tokens"].observe(text.prompt_tokens - served.cached_tokens)
-        self._reasons[text.finish_reason] += 1
+        values = (
+            max(0.0, served.first_at - served.arrived_at),
+            max(0.0, served.finished_at - served.arrived_at),
+            max(0.0, served.admitted_at - served.arrived_at),
+            inference_s,
+            max(0.0, inference_s - decode_s),
+            decode_s,
+            prompt_tokens,
+            tokens,
+            tokens,
+            number,
+            served.preemptions,
+            prompt_tokens - served.cached_tokens,
+        )
+        for histogram, value in zip(self._each, values, strict=True):
+            histogram.counts[bisect_left(histogram.bounds, value)] += 1
+            histogram.sum += value
+        if max_tokens is not None:
+            self._histograms["request_params_max_tokens"].observe(max_tokens)
+        if (gaps := tokens - 1) > 0:
+            self._histograms["inter_token_latency_seconds"].observe(decode_s / gaps, gaps)
+            self._histograms["request_time_per_output_token_seconds"].observe(decode_s / gaps)
+        self._reasons[reason] += 1
 
     def page(self, engine: EngineMetrics) -> str:
         lines: list[str] = []

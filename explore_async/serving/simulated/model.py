@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ _SIZES: Mapping[str, tuple[int, int]] = {
 }
 _OTHER_SIZES = (3, 12)
 _EMPTY_INPUTS = 0.4
+_ADJECTIVES: Final = [f"{'an' if adjective[0] in 'aeiou' else 'a'} {adjective}" for adjective in ADJECTIVES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +149,29 @@ class SimulatedModel:
             rng = random.Random(f"{self._seed} {name} {rng.randrange(PHRASE_POOL)}")  # noqa: S311
         if name == "input" and rng.random() < _EMPTY_INPUTS:
             return ""
-        size = rng.randint(*_SIZES.get(name, _OTHER_SIZES))
-        words = [rng.choice(VERBS)] if name in _FIRST_WORDS else []
+        least, most = _SIZES.get(name, _OTHER_SIZES)
+        bits = rng.getrandbits
+        size = least + _below(bits, most - least + 1)
+        words = [VERBS[_below(bits, len(VERBS))]] if name in _FIRST_WORDS else []
+        count = len(words)
         while size:
-            adjective = rng.choice(ADJECTIVES)
-            words += "an" if adjective[0] in "aeiou" else "a", adjective, rng.choice(NOUNS)
-            if len(words) >= size - 2:
+            words += _ADJECTIVES[_below(bits, len(_ADJECTIVES))], NOUNS[_below(bits, len(NOUNS))]
+            count += 3
+            if count >= size - 2:
                 break
-            words.append(rng.choice(LINKS))
+            words.append(LINKS[_below(bits, len(LINKS))])
+            count += 1
         text = " ".join(words).capitalize()
         return text if name in {"name", "input"} else f"{text}."
+
+
+def _below(bits: Callable[[int], int], limit: int) -> int:
+    """`random.randrange(limit)` from these bits, without its checks: most of the time of a text goes here."""
+    size = limit.bit_length()
+    number = bits(size)
+    while number >= limit:
+        number = bits(size)
+    return number
 
 
 def _stopped(request: TextRequest, text: Text) -> Text:

@@ -194,6 +194,8 @@ def _form(fields: SamplingFields) -> dict[str, Any]:
             message = "When response_format type is 'json_schema', the 'json_schema' field must be provided."
             raise InvalidRequest(message, "response_format")
         else:
+            if not isinstance(wanted.json_schema.definition, dict):
+                raise InvalidRequest("The json_schema has no schema.", "response_format")
             given["json"] = wanted.json_schema.definition
     elif outputs is None:
         return {}
@@ -229,9 +231,7 @@ def _given(outputs: StructuredOutputs) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _schema(schema: str | dict[str, Any] | None) -> Any:
-    if schema is None:
-        raise InvalidRequest("The json_schema has no schema.", "response_format")
+def _schema(schema: str | dict[str, Any]) -> Any:
     if isinstance(schema, dict):
         return schema
     try:

@@ -22,6 +22,8 @@ _REFUSED: Final = frozenset(
     {"not", "if", "contains", "dependentRequired", "dependentSchemas", "dependencies", "$dynamicRef", "$recursiveRef"}
 )
 _COMPOSED: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf"})
+_SPECIAL: Final = _REFUSED | _COMPOSED | {"const", "enum"}
+"""Keywords beside `type` and its own: most schemas have none of them."""
 _RECURSIONS: Final = 2
 """Passes of a path through one $ref, after which values are as small as the schema allows."""
 _MOST_RECURSIONS: Final = 12
@@ -68,6 +70,8 @@ class InstanceDrawer:
         if schema is False:
             raise Unsatisfiable("false allows nothing")
         schema = {} if schema is True else schema
+        if _SPECIAL.isdisjoint(schema):
+            return self._typed_value(rng, schema, name, trail)
         if _COMPOSED.isdisjoint(schema):
             return self._plain_value(rng, schema, name, trail)
         problem = Unsatisfiable("its references have no end, or its parts exclude one another")
@@ -136,8 +140,16 @@ class InstanceDrawer:
             if not values:
                 raise Unsatisfiable("no value of enum fits")
             return rng.choice(values)
-        kinds = types_of(schema)
-        match rng.choice(kinds) if isinstance(schema.get("type"), list) else kinds[0]:
+        return self._typed_value(rng, schema, name, trail)
+
+    def _typed_value(self, rng: random.Random, schema: Schema, name: str, trail: tuple[str, ...]) -> Any:
+        kind = schema.get("type")
+        if not isinstance(kind, str):
+            kinds = types_of(schema)
+            kind = kinds[0] if kind is None else rng.choice(kinds)
+        match kind:
+            case "string":
+                return self._text(rng, schema, name)
             case "object":
                 return self._object(rng, schema, trail)
             case "array":
@@ -150,8 +162,6 @@ class InstanceDrawer:
                 return rng.random() < 0.5  # noqa: PLR2004
             case "null":
                 return None
-            case "string":
-                return self._text(rng, schema, name)
             case other:
                 raise UnusableSchema(f"it has a type that JSON does not have: {other!r}")
 
@@ -159,6 +169,10 @@ class InstanceDrawer:
         properties, required = {**schema.get("properties", {})}, schema.get("required", ())
         patterns, others = schema.get("patternProperties", {}), schema.get("additionalProperties", True)
         least, most = schema.get("minProperties", 0), schema.get("maxProperties")
+        if (
+            least == 0 and most is None and not patterns and properties.keys() == set(required)
+        ):  # as ours are, and quick
+            return {name: self._value(rng, part, name, trail) for name, part in properties.items()}
         value: dict[str, Any] = {}
 
         def rule(name: str) -> Any:
@@ -216,7 +230,9 @@ class InstanceDrawer:
         for position in range(size):
             part = prefix[position] if position < len(prefix) else rest
             try:
-                values.append(self._new_item(rng, part, name, trail, values if unique else []))
+                values.append(
+                    self._new_item(rng, part, name, trail, values) if unique else self._value(rng, part, name, trail)
+                )
             except Unsatisfiable:
                 if len(values) >= schema.get("minItems", 0):
                     break
@@ -232,6 +248,8 @@ class InstanceDrawer:
         raise Unsatisfiable("there are not so many different values")
 
     def _text(self, rng: random.Random, schema: Schema, name: str) -> str:
+        if len(schema) == 1 and "type" in schema:
+            return self._draw_text(rng, name)
         least, most = schema.get("minLength", 0), schema.get("maxLength")
         if most is not None and least > most:
             raise Unsatisfiable("a string cannot be so long")

@@ -25,12 +25,13 @@ from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.fields import (
     ChatFields,
     CompletionFields,
+    DetokenizeFields,
     InvalidRequest,
     TokenizeFields,
     read_body,
     read_fields,
 )
-from explore_async.serving.simulated.metrics import CONTENT_TYPE, FinishedText, ServerMetrics
+from explore_async.serving.simulated.metrics import CONTENT_TYPE, ServerMetrics
 from explore_async.serving.simulated.model import MODEL_LENGTH, SimulatedModel, digest_of
 from explore_async.serving.simulated.orders import Order, order_chat, order_completion, prompt_of
 from explore_async.serving.simulated.pacing import (
@@ -51,7 +52,7 @@ from explore_async.serving.simulated.replies import (
     usage_of,
     write_choices,
 )
-from explore_async.serving.simulated.tokens import count_tokens, split_tokens, token_id
+from explore_async.serving.simulated.tokens import TokenMemory, count_tokens, split_tokens
 from explore_async.settings.recipe import SIMULATED
 
 __all__ = ["Latency", "SimulatedServer", "SimulatorStatistics", "serve_simulated"]
@@ -103,6 +104,7 @@ class SimulatedServer:
         self._seed = seed
         self._simulated_model = SimulatedModel(seed=seed, duplicate_share=duplicate_share)
         self._length = context_tokens
+        self._tokens = TokenMemory()
         self._metrics = ServerMetrics(model, context_tokens)
         self._began = int(time.time())
         self._address = (host, port)
@@ -122,6 +124,7 @@ class SimulatedServer:
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_post("/v1/completions", self._complete_text)
         app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_post("/detokenize", self._detokenize)
         # A client that is gone frees its slot, as in vLLM.
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0, keepalive_timeout=3600.0
@@ -195,7 +198,12 @@ class SimulatedServer:
             EngineRequest(choice.digest, prompt.text, prompt.tokens, text.tokens, order.fields.priority), progress
         )
         self._metrics.add(
-            FinishedText(served, prompt.tokens, text.tokens, order.wanted_tokens, order.number, text.finish_reason)
+            served,
+            prompt_tokens=prompt.tokens,
+            tokens=text.tokens,
+            max_tokens=order.wanted_tokens,
+            number=order.number,
+            reason=text.finish_reason,
         )
         return served
 
@@ -243,10 +251,19 @@ class SimulatedServer:
             {
                 "count": len(tokens),
                 "max_model_len": self._length,
-                "tokens": [token_id(token) for token in tokens],
+                "tokens": self._tokens.ids_of(tokens),
                 "token_strs": tokens if fields.return_token_strs else None,
             }
         )
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        fields = read_fields(DetokenizeFields, await self._read(request))
+        self._check_model(fields.model)
+        try:
+            return _json({"prompt": self._tokens.text_of(fields.tokens)})
+        except KeyError as error:
+            message = f"The simulated server has no vocabulary: it knows the ids that /tokenize gave, and not {error}."
+            raise InvalidRequest(message, "tokens") from None
 
     async def _models(self, _: web.Request) -> web.Response:
         return _json({"object": "list", "data": [self._card()]})

@@ -7,7 +7,7 @@ import random
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Final
 
 from explore_async.serving.simulated.vocabulary import NOUNS
@@ -17,7 +17,9 @@ _CHARACTERS_PER_TOKEN: Final = 12
 """Of a text without spaces, such as a long list of numbers."""
 _EXTRA_BYTES_PER_TOKEN: Final = 3
 """Bytes beyond one a character: a Chinese character, three bytes in UTF-8, is two thirds of a token."""
-VOCABULARY: Final = 151_936
+VOCABULARY: Final = 2**31
+"""Ids of tokens are checksums of their texts: with so many of them, two texts hardly ever share one."""
+_REMEMBERED: Final = 200_000
 MOST_LOGPROBS: Final = 20
 
 
@@ -44,6 +46,25 @@ def split_tokens(text: str, tokens: int) -> list[str]:
 
 def token_id(token: str) -> int:
     return zlib.crc32(token.encode("utf-8", "surrogatepass")) % VOCABULARY
+
+
+class TokenMemory:
+    """The texts of the tokens that a server named last, by their ids."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, str] = {}
+
+    def ids_of(self, tokens: Sequence[str]) -> list[int]:
+        """The ids of tokens, which are remembered from now on."""
+        ids = [token_id(token) for token in tokens]
+        self._texts |= zip(ids, tokens, strict=True)
+        for oldest in list(islice(self._texts, max(0, len(self._texts) - _REMEMBERED))):
+            del self._texts[oldest]
+        return ids
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of tokens. KeyError holds an id that is not remembered."""
+        return "".join(self._texts[one] for one in ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
 from typing import Any
@@ -297,3 +298,17 @@ def test_the_prefix_cache_knows_whole_blocks_of_what_it_saw(parts: list[str], to
         assert again % 16 == 0
         if len(words) <= tokens - 16:
             assert again == len(words) // 16 * 16
+
+
+def test_completions_stay_as_version_0_1_0_made_them() -> None:
+    """Benchmarks and earlier results rest on them: schemas of a run, markers and plain texts, cut off or not."""
+    examples = {"type": "json_schema", "json_schema": {"name": "examples", "schema": EXAMPLES}}
+    markers = "### Instruction: what\n### Input: with\n### Output: that\n### End"
+    digest = hashlib.sha256()
+    for full_lists in (False, True):
+        model = SimulatedModel(seed=3, duplicate_share=0.2, full_lists=full_lists)
+        for number in range(60):
+            for prompt, form, most in (("Go", None, 2048), (markers, None, 60), ("Go", examples, 900)):
+                body = {"messages": [{"content": prompt}], "max_tokens": most, "response_format": form}
+                digest.update(orjson.dumps(model.complete(body, number.to_bytes(16))))
+    assert digest.hexdigest() == "f6dea67a2ac929ab3cceedc3b1e7c962a8f93eec76df6288ee90fda4ed51046c"

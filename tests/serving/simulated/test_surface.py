@@ -252,12 +252,16 @@ async def test_ids(client: Client) -> None:
 
 
 async def test_tokens_of_a_text(client: Client) -> None:
-    """/tokenize counts as the usage does, of a prompt or of messages, and tells the length of the context."""
+    """/tokenize counts as the usage does, of a prompt or of messages; /detokenize gives the text of its tokens."""
     document = await client.post("/tokenize", {"messages": MESSAGES, "return_token_strs": True})
     assert document["count"] == len(document["tokens"]) == (await client.chat())["usage"]["prompt_tokens"]
     assert "".join(document["token_strs"]) == MESSAGES[0]["content"]
     assert document["max_model_len"] == 4096
-    assert (await client.post("/tokenize", {"prompt": "汉字" * 300}))["count"] > 300
+    text = "汉字" * 300 + "a long word: " + "b" * 99
+    tokens = (await client.post("/tokenize", {"prompt": text}))["tokens"]
+    assert len(tokens) > 300
+    assert (await client.post("/detokenize", {"tokens": tokens}))["prompt"] == text
+    await client.post("/detokenize", {"tokens": [5]}, status=400)
     await client.post("/tokenize", {}, status=400)
 
 
