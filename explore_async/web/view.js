@@ -159,7 +159,7 @@ function follow() {
 
 function count(size) {
   const what = $("what").value, listed = number($("list").children.length);
-  const all = $("query").value || !["kept", "dropped"].includes(what) ? null : total(what, selected);
+  const all = $("query").value || what !== "kept" ? null : total(what, selected);  // the dropped are tasks too
   if (all != null) $("found").textContent = `${listed} of ${number(Math.max(all, $("list").children.length))} ${what}`;
   else if (done) $("found").textContent = `${listed} found`;
   else if (size) $("found").textContent = `${listed} found in the first ${number(100 * next / size)} %`;

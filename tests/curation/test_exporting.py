@@ -117,6 +117,10 @@ def test_marks_are_exported(run_path: Path, tmp_path: Path, suffix: str):
     assert (result.json["examples"], result.json["left_out"]["marked"]) == (29, 1)
     assert "1 left out: marked bad" in result.stderr
     assert in_process("sample", run_path, "--out", tmp_path / f"s{suffix}", "-n", "30", "--json").json["examples"] == 29
+    folder = in_process(
+        "export", run_path, "--out", tmp_path / f"tree{suffix[1:]}", "--format", "explore-instruct", "--json"
+    )
+    assert (folder.json["examples"], folder.json["left_out"]["marked"]) == (29, 1)
     shown = in_process("show", run_path, EXAMPLES[1]["id"]).stdout
     assert "marked  bad: too easy" in shown
 
