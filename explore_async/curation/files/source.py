@@ -18,6 +18,7 @@ from explore_async.curation.files.formats import Kind, format_of
 from explore_async.curation.files.json_list import LONGEST, list_elements
 from explore_async.curation.files.row import BadRow, Row, bounded_lines, reading
 from explore_async.curation.files.tables import table_rows
+from explore_async.curation.files.turns import TALKS, are_turns
 from explore_async.errors import ConfigError, DataError
 
 _CHUNK = 1 << 18
@@ -125,6 +126,8 @@ def _json_row(number: int, kind: Kind, raw: bytes) -> Row | BadRow:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         return BadRow(number, f"invalid JSON: {error}")
+    if are_turns(value):
+        value = {TALKS[0]: value}  # a conversation without anything around it
     return Row(number, kind, value, raw) if isinstance(value, dict) else BadRow(number, "not a JSON object")
 
 

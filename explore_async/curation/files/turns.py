@@ -108,6 +108,11 @@ def are_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(element, Mapping) for element in value)
 
 
+def are_turns(value: Any) -> bool:
+    """True for a list of objects that each have a role."""
+    return are_objects(value) and all(any(key in turn for key in _ROLE_KEYS) for turn in value)
+
+
 def has_only_text(turn: Turn) -> bool:
     """True where the content is nothing but texts: no images, no reasoning."""
     content = turn.message.get("content")

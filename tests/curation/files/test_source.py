@@ -195,6 +195,8 @@ def test_every_layout_holds_the_same_rows(tmp_path, name, layout, compressed):
         ("a.csv", b"a,b\r\n1,2\r\n3\r\n\r\n\xff,4\r\n5,6\r\n", [{"a": "1", "b": "2"}, "1 values for 2 columns", "invalid UTF-8", {"a": "5", "b": "6"}]),
         ("a.json", b'{"a": 1}\n{"a": \n{"a": 3}\n', [{"a": 1}, "invalid JSON", {"a": 3}]),
         ("a.json", b'{"a":\n1,\n', ["invalid JSON"]),
+        ("a.jsonl", b'[{"role": "user"}]\n[{"a": 1}]\n[]\n', [{"messages": [{"role": "user"}]}, "not a JSON object", "not a JSON object"]),
+        ("a.json", b'[[{"from": "human"}], [1]]', [{"messages": [{"from": "human"}]}, "not a JSON object"]),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_one_row(tmp_path, name, content, found):
