@@ -153,6 +153,8 @@ def answer_of(row: Mapping[str, Any], name: str) -> str:
 
 def pair_in(row: Mapping[str, Any]) -> tuple[str, str] | None:
     """The columns with a chosen and a rejected answer, where the row has both."""
+    if _OF_TURNS.isdisjoint(row):
+        return None  # nearly always
     return next((pair for pair in _PAIRS if all(isinstance(row.get(name), str | list | dict) for name in pair)), None)
 
 
