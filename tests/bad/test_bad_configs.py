@@ -38,7 +38,7 @@ exploration: {depth: 2, breadth: [4, 3], step: 2, attempts: 2, order: depth_firs
 generation: {per_request: 3, demonstrations: 1, inputs: true, exhausted_after: 3, exhausted_below: 0.1}
 targets: {examples: 20, per_task: [3, 2], token_budget: 100000}
 filters: {threshold: 0.7, task_threshold: 0.7, scope: run, tokenizer: auto, min_instruction_words: 3, max_instruction_words: 400,
-  min_output_words: 1, max_output_words: 4000, max_repetition: 0.5, refusals: true, placeholders: true, missing_inputs: true,
+  min_output_words: 1, max_output_words: 4000, max_repetition: 0.5, refusals: true, placeholders: true, missing_inputs: true, language: false,
   copies: true, banned_words: [nope]}
 sampling:
   exploration: {temperature: 1.0, top_p: 1.0, max_tokens: 512, stop: [x]}
