@@ -17,6 +17,7 @@ from explore_async.exploration.play import play
 from explore_async.exploration.values import (
     ChatRequest,
     Completion,
+    Event,
     ExampleDropped,
     ExampleKept,
     Failure,
@@ -26,6 +27,7 @@ from explore_async.exploration.values import (
     TaskDropped,
     TaskExhausted,
 )
+from explore_async.running.driver import StoredOutcome
 
 
 def names(rng: random.Random, count: int) -> Completion:
@@ -232,6 +234,36 @@ def test_a_task_without_news_is_exhausted() -> None:
     kept = Counter(event.example.task_id for event in run.events if isinstance(event, ExampleKept))
     assert kept["0"] <= 3
     assert run.explorer.kept == 40
+
+
+@pytest.mark.parametrize(
+    ("changes", "poor"),
+    [
+        ({"targets": {"examples": 60}}, False),
+        ({"targets": {"per_task": [3, 2]}, "exploration": {"depth": 1, "breadth": [4]}}, False),
+        ({"targets": {"examples": 500, "per_task": 4}, "exploration": {"depth": 1, "breadth": [4]}}, False),
+        ({"targets": {"per_task": 20}, "exploration": {"depth": 1, "breadth": [4]}}, True),
+    ],
+)
+def test_the_explorer_knows_what_it_goes_for(changes: dict[str, object], *, poor: bool) -> None:
+    """At each commit the planned tasks bound those that are there, and the wanted examples those that are kept; at the
+    end both are equal, also where tasks run dry before their caps.
+    """
+
+    class Looking(Driven):
+        def publish(self, request: Request, stored: StoredOutcome, events: list[Event]) -> None:
+            super().publish(request, stored, events)
+            assert self.explorer.planned_tasks >= len(self.explorer.tasks())
+            assert self.explorer.wanted >= self.explorer.kept
+
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
+        return answer(chat_request, request, words=["same"] if poor and request.kind == "generate" else WIDE_WORDS)
+
+    explorer = Looking(recipe(**changes), outcome).run().explorer
+    assert explorer.stopped in {"target", "complete"}
+    assert explorer.wanted == explorer.kept
+    if explorer.stopped == "complete":
+        assert explorer.planned_tasks == len(explorer.tasks())
 
 
 def test_failures_are_data() -> None:
