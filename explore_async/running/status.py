@@ -131,6 +131,8 @@ class RunStatus:
         return Steps(self._tally.kept, self._explorer.wanted, "examples kept")
 
     def _left_s(self, phase: Phase, performer: PerformerStatistics, answers_per_s: float) -> float | None:
+        if phase == "stopping":
+            return None
         left_s = None
         if phase != "exploring" or self._steps(phase).share >= _PACE_KNOWN_FROM:
             left_s = self._work_left_s(performer, answers_per_s)
