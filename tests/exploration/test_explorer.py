@@ -194,7 +194,7 @@ def test_prompts_are_frozen_when_verdicts_change() -> None:
     strict = Driven(recipe(targets={"per_task": 6}, generation=patient, filters={"threshold": 0.25})).run()
     lenient = Driven(recipe(targets={"per_task": 6}, generation=patient, filters={"threshold": 0.9})).run()
     shared = set(strict.keys) & set(lenient.keys)
-    assert len(shared) >= 0.95 * len(set(lenient.keys))
+    assert len(shared) >= 0.9 * len(set(lenient.keys))
 
 
 @pytest.mark.parametrize("window", [1, 16, 100, 684, 3072, 20_000])
