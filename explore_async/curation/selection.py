@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, TypeAlias
 
-from explore_async.curation.collections.collection import Collection, ExampleRow, Mark, with_input
+from explore_async.curation.collections.collection import Collection, ExampleRow, Mark
+from explore_async.curation.collections.conversations import asked_of
 from explore_async.curation.collections.marks import mark_of
 from explore_async.curation.sampling import Method, draw_sample, farthest_first, hold_out
 from explore_async.errors import ConfigError
@@ -124,9 +125,9 @@ def _near(selection: Selection) -> Iterator[str]:
     """Ids of the training examples that are near to a validation example."""
     index = DedupIndex(SPLIT_THRESHOLD, TOKENIZERS["unicode"])
     for batch in batches(selection.examples("validation")):
-        index.add([with_input(example) for example in batch])
+        index.add([asked_of(example) for example in batch])
     for batch in batches(selection.examples("train")):
-        is_far = index.look_up([with_input(example) for example in batch]).kept
+        is_far = index.look_up([asked_of(example) for example in batch]).kept
         yield from (str(example["id"]) for example, far in zip(batch, is_far, strict=True) if not far)
 
 

@@ -239,7 +239,7 @@ def test_near_duplicates_by_all_turns_of_a_user():
 
 
 def test_conversations_that_begin_alike_are_no_duplicates(tmp_path: Path):
-    """filter and merge compare all that a user said; an instruction alone where that is asked for."""
+    """filter, merge and a split compare all that a user said; an instruction alone where that is asked for."""
     for number, later in enumerate(("Sort a list of words.", "How far away is the moon?", "Sort a list of words.")):
         row = {
             "messages": [
@@ -256,6 +256,8 @@ def test_conversations_that_begin_alike_are_no_duplicates(tmp_path: Path):
     assert ran("filter", tmp_path / "a", "--out", tmp_path / "b", "--json").json["kept"] == 2
     assert ran("filter", tmp_path / "a", "--out", tmp_path / "b", "--field", "instruction", "--json").json["kept"] == 1
     assert ran("filter", tmp_path / "a", "--out", tmp_path / "b", "--field", "user-turns", "--json").json["kept"] == 2
+    split = ran("export", tmp_path / "a", "--out", tmp_path / "c.jsonl", "--validation", "0.5", "--json").json
+    assert (split["examples"], split["validation"]) == (1, 1)
 
 
 def ran(*arguments: str | Path) -> Finished:
