@@ -93,7 +93,7 @@ def test_vllm_bench_serve(url: str, tmp_path: Path, backend: str) -> None:
 @pytest.mark.clients
 @pytest.mark.timeout(900)
 def test_guidellm(url: str, tmp_path: Path) -> None:
-    """Every request succeeds with the tokens that were asked for, and GuideLLM warns of nothing."""
+    """Every request succeeds with the tokens that were asked for, and GuideLLM warns of nothing but its own delays."""
     if not has(GUIDELLM, "guidellm"):
         pytest.skip("EXPLORE_ASYNC_GUIDELLM_PYTHON has no GuideLLM")
     run(GUIDELLM, "-c", TOKENIZER, tmp_path / "tokenizer")
@@ -107,7 +107,9 @@ def test_guidellm(url: str, tmp_path: Path) -> None:
     )
     (benchmark,) = orjson.loads((tmp_path / "result.json").read_bytes())["benchmarks"]
     metrics = benchmark["metrics"]
-    assert benchmark["warnings"] == []
+    assert all(warning["code"].startswith("generation_delay") for warning in benchmark["warnings"]), benchmark[
+        "warnings"
+    ]
     assert metrics["request_totals"] == {"successful": REQUESTS, "errored": 0, "incomplete": 0, "total": REQUESTS}
     assert metrics["output_token_count"]["successful"]["mean"] == OUTPUT_TOKENS
     assert 0 < metrics["time_to_first_token_ms"]["successful"]["mean"] < 1000 * benchmark["duration"]
