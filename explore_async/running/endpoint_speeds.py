@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import ceil, exp, log
 from statistics import median
 
@@ -53,17 +55,11 @@ class LatencyCounts:
         """None where there is no completion."""
         if not (number := self.counts.total()):
             return None
-        quantiles = (self._quantile(share * number) for share in (0.5, 0.9, 0.99))
-        rounded = (round(seconds, 4) for seconds in (self.total_s / number, *quantiles, self.longest_s))
-        return LatencyFigures(*rounded)
-
-    def _quantile(self, rank: float) -> float:
-        below = 0
-        for step in sorted(self.counts):
-            below += self.counts[step]
-            if below >= rank:
-                return min(exp(step * _STEP), self.longest_s)
-        return self.longest_s
+        steps = sorted(self.counts)
+        up_to = list(accumulate(self.counts[step] for step in steps))
+        quantiles = (exp(steps[bisect_left(up_to, share * number)] * _STEP) for share in (0.5, 0.9, 0.99))
+        in_bounds = (min(seconds, self.longest_s) for seconds in quantiles)
+        return LatencyFigures(*(round(seconds, 4) for seconds in (self.total_s / number, *in_bounds, self.longest_s)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +161,12 @@ class EndpointSpeeds:
     def of(self, urls: Sequence[str], now: float) -> list[Speed]:
         """The speeds of these endpoints."""
         figures = {url: endpoint.latencies.figures() for url, endpoint in self._endpoints.items()}
+        per_token = {url: endpoint.seconds_per_token for url, endpoint in self._endpoints.items()}
         return [
             Speed(
                 rate=self._endpoints[url].rate(now, self._span_s(now)) if url in self._endpoints else Rate(),
                 latency_s=figures.get(url),
-                slower=self._slower(url),
+                slower=self._slower(url, per_token),
                 silent_s=self._silent_s(url, now, figures),
             )
             for url in urls
@@ -182,16 +179,12 @@ class EndpointSpeeds:
     def _span_s(self, now: float) -> float:
         return min(RATE_OVER_S, max(_SHORTEST_SPAN_S, self.asking_s(now)))
 
-    def _slower(self, url: str) -> float | None:
-        endpoint = self._endpoints.get(url)
-        if endpoint is None or (own := endpoint.seconds_per_token) is None:
+    def _slower(self, url: str, per_token: Mapping[str, float | None]) -> float | None:
+        if (own := per_token.get(url)) is None:
             return None
-        others = [
-            other.seconds_per_token
-            for other in self._endpoints.values()
-            if other is not endpoint and other.models == endpoint.models
-        ]
-        known = [seconds for seconds in others if seconds]
+        models = self._endpoints[url].models
+        alike = [name for name, endpoint in self._endpoints.items() if name != url and endpoint.models == models]
+        known = [seconds for name in alike if (seconds := per_token[name])]
         return own / median(known) if known else None
 
     def _silent_s(self, url: str, now: float, figures: Mapping[str, LatencyFigures | None]) -> float | None:
