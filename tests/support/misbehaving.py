@@ -167,8 +167,8 @@ class MisbehavingServer:
         raw = await reader.readexactly(length)
         self.heads.append(head)
         if head.startswith("GET"):
-            self.catalogue_requests += 1
-            return await self._behave(self._next_catalogue({}, self.catalogue_requests - 1), writer)
+            self.catalogue_requests += head.split(" ", 2)[1].endswith("/models")
+            return await self._behave(self._next_catalogue({}, max(self.catalogue_requests - 1, 0)), writer)
         self.bodies.append(orjson.loads(raw))
         behaviour = self._next_answer(self.bodies[-1], len(self.bodies) - 1)
         self.in_flight += 1
