@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from explore_async import __version__
-from explore_async.cli import data, look, prepare, run, servers
+from explore_async.cli import data, look, prepare, run, servers, stages
 from explore_async.cli.dedup import dedup
 from explore_async.cli.failures import as_explore_error
 from explore_async.cli.output import drop_stdout, flush_stdout, print_json
@@ -33,11 +33,11 @@ app.command()(servers.bench)
 app.command("import")(data.import_)
 app.command()(data.export)
 app.command()(data.sample)
-app.command()(data.prune)
-app.command("filter")(data.filter_)
-app.command()(data.reparse)
-app.command()(data.merge)
-app.command()(data.decontaminate)
+app.command()(stages.prune)
+app.command("filter")(stages.filter_)
+app.command()(stages.reparse)
+app.command()(stages.merge)
+app.command()(stages.decontaminate)
 app.command()(look.analyze)
 app.command()(look.view)
 app.command()(look.tree)

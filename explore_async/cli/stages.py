@@ -1,0 +1,192 @@
+"""The stages between a run and a trainer: prune, filter, reparse, merge, decontaminate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from explore_async.cli.choices import Scope
+from explore_async.cli.options import (
+    ColumnOption,
+    ComparedFieldOption,
+    DataDirectoryOption,
+    FilterSetOption,
+    JsonOption,
+    RunArgument,
+    SourceArgument,
+    ThresholdOption,
+    TokenizerOption,
+)
+from explore_async.cli.output import counting, exit_if_empty, path_text, print_json, say
+
+if TYPE_CHECKING:
+    from explore_async.curation.filtering import FilterResult
+
+_SHOWN = 20
+
+
+def prune(
+    source: RunArgument,
+    threshold: ThresholdOption = 0.7,
+    tokenizer: TokenizerOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Mark tasks whose names are near-duplicates. Their examples are no longer exported, sampled or merged."""
+    from explore_async.curation.pruning import prune_data
+
+    result = prune_data(source, threshold=threshold, tokenizer=tokenizer)
+    for task in result.pruned[:_SHOWN]:
+        say(f"{task.id} {task.name}  ({task.score:.2f} with {task.nearest} {task.nearest_name})")
+    if len(result.pruned) > _SHOWN:
+        say(f"… and {len(result.pruned) - _SHOWN:,} more")
+    say(f"{len(result.pruned):,} tasks pruned: {result.file} (delete this file to undo it)")
+    if as_json:
+        print_json({"pruned": [asdict(task) for task in result.pruned]})
+
+
+def filter_(  # noqa: PLR0917 - an option each
+    source: SourceArgument,
+    out: DataDirectoryOption,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="an instruction with a ROUGE-L F above this is dropped")
+    ] = None,
+    scope: Annotated[
+        Scope | None, typer.Option(help="compare within the whole run, within a domain or within a task")
+    ] = None,
+    settings: FilterSetOption = None,
+    fields: ComparedFieldOption = None,
+    column: ColumnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge all examples again with another threshold or other filters, also those that a run dropped."""
+    from explore_async.config.load import assignments
+    from explore_async.curation.collections.columns import parse_columns
+    from explore_async.curation.filtering import filter_data
+
+    changes, columns = assignments(settings or ()), parse_columns(column or ())
+    with counting("examples judged") as on_progress:
+        result = filter_data(
+            source,
+            out,
+            threshold=threshold,
+            scope=scope,
+            settings=changes,
+            fields=fields,
+            columns=columns,
+            on_progress=on_progress,
+        )
+    _filtered(result, as_json=as_json)
+
+
+def reparse(source: RunArgument, out: DataDirectoryOption, as_json: JsonOption = False) -> None:
+    """Parse and judge the stored completions of a run again, with the parser and filters of this version."""
+    from explore_async.curation.filtering import reparse_run
+
+    with counting("examples judged") as on_progress:
+        result = reparse_run(source, out, on_progress=on_progress)
+    _filtered(result, as_json=as_json)
+
+
+def merge(  # noqa: PLR0917 - an option each
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="two or more run directories, files of examples or folders"),
+    ],
+    out: DataDirectoryOption,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="an instruction with a ROUGE-L F above this is dropped")
+    ] = 0.7,
+    tokenizer: TokenizerOption = "auto",
+    fields: ComparedFieldOption = None,
+    column: ColumnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Merge several runs or datasets without near-duplicates. Each example names its source."""
+    from explore_async.curation.collections.columns import parse_columns
+    from explore_async.curation.filtering import merge_data
+
+    columns = parse_columns(column or ())
+    with counting("examples judged") as on_progress:
+        result = merge_data(
+            sources,
+            out,
+            threshold=threshold,
+            tokenizer=tokenizer,
+            fields=fields,
+            columns=columns,
+            on_progress=on_progress,
+        )
+    _filtered(result, as_json=as_json)
+
+
+def _filtered(result: FilterResult, *, as_json: bool) -> None:
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(result.dropped.items()))
+    say(
+        f"{result.kept:,} of {result.candidates:,} examples kept ({result.before:,} before), compared by "
+        f"{' and '.join(result.fields)}: {result.out}" + (f"; dropped: {dropped}" if dropped else "")
+    )
+    if result.other_inputs:
+        say(
+            f"{result.other_inputs:,} of those dropped have an input, which was not compared; "
+            "--field instruction --field input compares both"
+        )
+    if result.note is not None:
+        say(result.note)
+    if as_json:
+        counts = {"before": result.before, "candidates": result.candidates, "kept": result.kept}
+        how = {"fields": result.fields, "tokenizer": result.tokenizer, "dropped_with_input": result.other_inputs}
+        print_json({"out": path_text(result.out), **counts, "dropped": dict(result.dropped), **how})
+    exit_if_empty(result.kept)
+
+
+def decontaminate(  # noqa: PLR0917 - an option each
+    source: SourceArgument,
+    out: DataDirectoryOption,
+    against: Annotated[
+        list[Path], typer.Option("--against", metavar="FILE", help="a file with the rows of a benchmark; repeatable")
+    ],
+    benchmark_fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--benchmark-field",
+            help="the field of a benchmark that is compared, FILE=FIELD for one file; repeatable (default: question)",
+        ),
+    ] = None,
+    threshold: ThresholdOption = 0.7,
+    ngram: Annotated[
+        int, typer.Option(min=1, help="drop an example that has this number of consecutive tokens in common")
+    ] = 13,
+    tokenizer: TokenizerOption = "auto",
+    column: ColumnOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop examples that are near a benchmark, by ROUGE-L or by common token sequences, and write a report."""
+    from explore_async.curation.collections.columns import parse_columns
+    from explore_async.curation.decontamination import decontaminate_data
+
+    columns = parse_columns(column or ())
+    with counting("examples compared") as on_progress:
+        result = decontaminate_data(
+            source,
+            out,
+            against,
+            fields=benchmark_fields or ("question",),
+            threshold=threshold,
+            ngram=ngram,
+            tokenizer=tokenizer,
+            columns=columns,
+            on_progress=on_progress,
+        )
+    say(
+        f"{result.kept:,} examples kept, {result.dropped:,} dropped ({result.by_rouge:,} by ROUGE-L, "
+        f"{result.by_ngram:,} by {ngram} consecutive tokens): {out}; the report is {result.report}"
+    )
+    if result.note is not None:
+        say(result.note)
+    if as_json:
+        counts = {"kept": result.kept, "dropped": result.dropped, "by_benchmark": dict(result.by_benchmark)}
+        print_json({"out": path_text(out), **counts, "tokenizer": result.tokenizer})
+    exit_if_empty(result.kept)
