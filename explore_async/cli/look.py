@@ -74,7 +74,7 @@ def view(
     open_it: Annotated[bool, typer.Option("--open", help="open the view in the browser")] = False,
     inherited: Annotated[int | None, typer.Option("--socket", hidden=True)] = None,
 ) -> None:
-    """Show runs in the browser, during a run and afterwards. Only for this machine, and only for reading."""
+    """Show runs in the browser, during a run and afterwards. For this machine only; it writes only your marks."""
     import asyncio
 
     from explore_async.web.app import view
@@ -144,6 +144,8 @@ def stats(path: RunArgument) -> None:
     from explore_async.terminal.text import json_text
 
     run = RunData.read(path)
+    if run.is_run and not run.stats:
+        say("no start of this run has ended yet: `view` shows its counts")
     typer.echo(json_text(run.stats if run.is_run else run.config))
 
 

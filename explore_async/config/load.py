@@ -91,7 +91,8 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except yaml_text.NO_YAML as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+        fault = str(error).replace('in "<unicode string>", ', "at ")  # PyYAML's name for a text without a file
+        raise ConfigError(f"{path}: not valid YAML: {fault}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if document is None:

@@ -70,6 +70,8 @@ def figures(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for reason, count in examples["dropped"].items():
         if reason != "total":
             yield f"dropped: {reason}", f"{count:,}"
+    if surplus := examples.get("surplus"):
+        yield "not judged, as their tasks were full", f"{surplus:,}"
     yield "tasks", f"{tasks['total']:,}, {tasks['with_examples']:,} of them with examples"
     yield "requests", f"{stats['requests']['total']:,}"
     yield "tokens", f"{tokens.get('prompt', 0):,} read, {tokens.get('completion', 0):,} written"

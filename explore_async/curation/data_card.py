@@ -12,6 +12,8 @@ from explore_async.curation.card_text import escape, fenced, json_block, section
 from explore_async.curation.collections.collection import Collection, below
 from explore_async.curation.language_codes import language_code
 from explore_async.errors import DataError
+from explore_async.settings.recipe import KnownTexts
+from explore_async.settings.run_settings import RecipeConfig
 
 _TASKS_LISTED = 500
 _LONGEST_SHOWN = 1_500
@@ -109,7 +111,7 @@ def _header(source: Collection, options: CardOptions) -> dict[str, Any]:
     }
     if recipe:
         header |= {"language_creators": ["machine-generated"], "source_datasets": ["original"]}
-    if code := language_code(str(recipe.get("language", ""))):
+    if not source.is_simulated and (code := language_code(str(recipe.get("language", "")))):
         header["language"] = [code]
     return header
 
@@ -123,7 +125,8 @@ def _body(source: Collection, options: CardOptions) -> Iterator[str]:
         yield f"{escape(recipe['description'])}\n"
     yield f"{options.exported:,} examples, {options.how}, in the format `{options.shape}`.\n"
     if recipe:
-        language = f" in {escape(recipe['language'])}" if recipe.get("language") else ""
+        asked = None if source.is_simulated else recipe.get("language")  # made-up words are of no language
+        language = f" in {escape(asked)}" if asked else ""
         when = f" ({days})" if (days := dates(source)) else ""
         yield (
             f"They were written{language} by {escape(models(recipe) or 'a language model')}{when}, which explored its "
@@ -221,10 +224,12 @@ def _again(recipe: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _published(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe without the folders of this machine."""
+    """The recipe as a config: without our own notes in it, and without the folders of this machine."""
     against = [_named(one) if isinstance(one, Mapping) else one for one in recipe.get("against") or []]
-    return {**recipe, **({"against": against} if against else {})}
+    config = {name: value for name, value in recipe.items() if name in RecipeConfig.model_fields}
+    return {**config, **({"against": against} if against else {})}
 
 
 def _named(known: Mapping[str, Any]) -> dict[str, Any]:
-    return {**known, "path": str(known.get("path", "")).rstrip("/").rpartition("/")[2]}
+    named = {name: value for name, value in known.items() if name in KnownTexts.model_fields}
+    return {**named, "path": str(known.get("path", "")).rstrip("/").rpartition("/")[2]}

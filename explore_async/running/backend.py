@@ -126,7 +126,8 @@ class Backend:
                 )
                 await self._stack.enter_async_context(pool)
                 if server is None:
-                    self._report(f"connecting to {', '.join(endpoint.url for endpoint in endpoints)}")
+                    urls = ", ".join(endpoint.url for endpoint in endpoints)
+                    self._report(f"connecting to {urls}: each answers small requests of the run's form first")
                 self._connected_models = await pool.connect()
                 self._pool = pool
                 self._connected.set()

@@ -279,7 +279,9 @@ async def test_a_run_ends_with_a_report(tmp_path: Path):
 
 
 async def test_what_a_run_cost(tmp_path: Path):
-    """The curve ends at the run's own counts of requests, tokens and examples."""
+    """The curve ends at the run's own counts of requests, tokens and examples, and the recipe of the card is that of the
+    run.
+    """
     async with SimulatedServer(64, Latency(0.005, 0.5)) as server:
         made = await explore("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", "--json")
     assert made.code == 0, made.stderr
@@ -297,6 +299,11 @@ async def test_what_a_run_cost(tmp_path: Path):
     assert (await explore("export", tmp_path / "run", "--out", tmp_path / "folder")).code == 0
     card = (tmp_path / "folder" / "README.md").read_text()
     assert f"| unique pairs of verb and noun | {end['pairs']} |" in card
+    recipe = card.partition("Making it again")[2].partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "again.yaml").write_text(recipe, encoding="utf-8")
+    again = await explore("run", tmp_path / "again.yaml", "--offline", "--out", tmp_path / "run", "--json")
+    assert again.code == 0, again.stderr  # the recipe of the card is the run's
+    assert again.json["examples"] == stats["examples"]
 
 
 @pytest.mark.parametrize(
