@@ -49,11 +49,9 @@ def format_of(path: Path) -> Format:
     compression = next((end for end in _COMPRESSIONS if name.endswith(end)), "")
     kind = _KINDS.get(Path(name.removesuffix(compression)).suffix)
     if kind is None or (compression and kind is Kind.PARQUET):
-        if path.is_dir():
-            raise ConfigError(f"{path}: it is a folder; name a file in it, for example {path / 'dataset.jsonl'}")
         raise ConfigError(
             f"{path}: the name tells the format: .jsonl, .ndjson, .json, .csv, .tsv or .txt, each also with .gz or "
-            ".zst, or .parquet"
+            ".zst, or .parquet; the file of a run is its dataset.jsonl"
         )
     return Format(kind, _COMPRESSIONS.get(compression))
 
