@@ -197,7 +197,7 @@ def test_prompts_are_frozen_when_verdicts_change() -> None:
     assert len(shared) >= 0.9 * len(set(lenient.keys))
 
 
-@pytest.mark.parametrize("window", [1, 16, 100, 684, 3072, 20_000])
+@pytest.mark.parametrize("window", [1, 100, 20_000])
 def test_the_tree_is_complete_early(window: int) -> None:
     """The tree of a full-size preset is complete within a tenth of the run's commits, however wide the window."""
     run = Driven(
@@ -422,14 +422,14 @@ def test_several_domains_grow_side_by_side() -> None:
 
 
 def test_a_wide_window_is_affordable() -> None:
-    """A window of 200,000 issues that many requests without rendering or copying what they share."""
-    run = Driven(recipe(window=200_000, targets={"examples": 10_000_000}, exploration={"depth": 0}))
+    """A window of 100,000 issues that many requests without rendering or copying what they share."""
+    run = Driven(recipe(window=100_000, targets={"examples": 10_000_000}, exploration={"depth": 0}))
     requests = []
     while (request := run.explorer.next_request()) is not None:
         requests.append(request)
         if len(requests) == 1:  # the opening: the rest may follow once it is committed
             run.explorer.commit(request, run.perform(request).outcome)
-    assert len(requests) == 200_001
+    assert len(requests) == 100_001
     shared = {id(request.prompt.values["demonstrations"]) for request in requests}
     assert len(shared) == 1
 
