@@ -6,18 +6,35 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 from explore_async.errors import EXIT_SIGTERM
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM unwinds the work like Ctrl-C, so that temporary files are removed."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_SIGTERM))
+    """SIGTERM unwinds the work like Ctrl-C, so that temporary files are removed.
+
+    Each may come at the instant when a context is entered. Python then ends that context only after the file below is
+    closed, and would print the error of this.
+    """
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # one that is ignored stays so
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, _unwind) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _unwind(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.unraisablehook = lambda _: None
+    if number == signal.SIGTERM:
+        sys.exit(EXIT_SIGTERM)
+    raise KeyboardInterrupt
 
 
 def ignore_interrupts() -> None:

@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import random
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.cli import finished, in_process, launch
+from support.cli import environment, finished, in_process, launch
 
 from explore_async.curation.collections.columns import make_reader
 from explore_async.curation.collections.open import open_collection
@@ -417,3 +419,36 @@ async def test_stopped_in_the_middle_nothing_is_left(tmp_path: Path, command: st
     assert result.code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert "Traceback" not in result.stderr
     assert [one.name for one in tmp_path.rglob("*")] == ["big.jsonl"]
+
+
+STOPPED_AS_A_WRITER_BEGINS = """
+import contextlib, signal, sys
+from explore_async.cli.app import main
+from explore_async.curation.files import writers
+
+number = int(sys.argv.pop())
+enter = contextlib._GeneratorContextManager.__enter__
+
+def entered(self):
+    function = self.func
+    value = enter(self)
+    if function is writers.writing.__wrapped__:
+        signal.raise_signal(number)
+    return value
+
+contextlib._GeneratorContextManager.__enter__ = entered
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_as_a_writer_begins_nothing_is_left(tmp_path: Path, number: signal.Signals, code: int):
+    """The signal comes as the writer's context is entered, so that nobody ends this context: no traceback either."""
+    (tmp_path / "rows.jsonl").write_bytes(orjson.dumps(ROWS[0]))
+    command = ["export", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out.json"), str(int(number))]
+    stopped = subprocess.run(
+        [sys.executable, "-c", STOPPED_AS_A_WRITER_BEGINS, *command],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (stopped.returncode, "Traceback" in stopped.stderr) == (code, False), stopped.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["rows.jsonl"]
