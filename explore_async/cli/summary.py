@@ -143,7 +143,7 @@ def _table(stats: RunStats) -> Table:
 
 
 def _failures(failed: Mapping[str, int]) -> Iterator[str]:
-    """What failed for good, and what helps against it."""
+    """The requests that failed for good, and the advice against it."""
     if overflows := failed.get("context_overflow", 0):
         yield (
             f"{overflows} requests did not fit into the model's context, and their examples are missing. {FITTING}; "

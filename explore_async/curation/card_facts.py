@@ -111,7 +111,7 @@ def done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iterator[str]:
-    """What a user of the data should know. `marked`: number of the exported examples with each mark of a reader."""
+    """The limits of the data, for its users. `marked`: number of the exported examples with each mark of a reader."""
     recipe = source.recipe
     if recipe:
         yield "- A language model wrote these texts. They can be wrong, biased or outdated, or miss the question."

@@ -235,7 +235,7 @@ def _merge(
 
 
 def _language(source: Collection) -> str:
-    """That of the recipe; of other data the language of most texts. Raises ConfigError where it is not clear."""
+    """The language of the recipe; of other data that of most texts. Raises ConfigError where it is not clear."""
     if language := source.recipe.get("language"):
         return str(language)
     of_most = language_of_texts(f"{example['instruction']}\n{example['output']}" for example in source.examples())
@@ -245,7 +245,7 @@ def _language(source: Collection) -> str:
 
 
 def _tokenizer(source: Collection, filters: Filters, meaning: int, compared: Callable[[Mapping[str, Any]], str]) -> str:
-    """That of a run by these filters and this version of the rules; of other data the one that the letters call for."""
+    """The tokenizer of a run by these filters and these rules; of other data the one for their letters."""
     if not source.recipe:
         return tokenizer_of(filters.tokenizer, [source], compared)
     return tokenizer_for(filters.tokenizer, str(source.recipe.get("language") or "English"), meaning)

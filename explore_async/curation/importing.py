@@ -123,7 +123,7 @@ def _config(
 
 
 def _language(source: Collection, texts: Sequence[str]) -> str | None:
-    """That of the recipe, else that of the texts; None where it is not clear."""
+    """The language of the recipe, else that of the texts; None where it is not clear."""
     if language := source.recipe.get("language"):
         return str(language)
     of_texts = language_of_texts(texts)

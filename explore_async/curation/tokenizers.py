@@ -65,7 +65,7 @@ def tokenizer_of(
 
 
 def tokenizer_of_recipe(collection: Collection) -> str | None:
-    """That of the run that the examples came from; None for other data."""
+    """The tokenizer of the run that the examples came from; None for other data."""
     recipe = collection.recipe
     if not recipe:
         return None

@@ -130,7 +130,7 @@ def _or_nothing(text: str, answer_format: Format, meaning: int) -> str:
 
 
 def thoughts_of(completion: Completion, answer_format: Format) -> str:
-    """What the model thought before its answer: what the server told apart, and what its text says."""
+    """The thoughts of the model before its answer: those that the server told apart, and those in its text."""
     text = _writable(completion.text)
     in_text = _read(completion, answer_format, EXAMPLES).thoughts if any(marks(text, 0, len(text))) else ""
     return "\n".join(filter(None, (completion.reasoning.strip(), in_text)))

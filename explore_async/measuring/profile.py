@@ -27,7 +27,7 @@ _ROOMY: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """What one engine did, on average."""
+    """The work of one engine at a level, on average."""
 
     running: float
     step_s: float

@@ -68,7 +68,7 @@ def expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
 
 
 def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
-    """What a user would want to change before the run, with the setting that does it."""
+    """Faults of a plan that a user would want to mend before the run, with the setting that does it."""
     found: list[str] = []
     generation = recipe.generation
     tokens = expected.prompt_tokens + expected.completion_tokens

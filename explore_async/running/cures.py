@@ -1,4 +1,4 @@
-"""What helps against requests that fail for good or bring nothing readable, in one place for all who tell it."""
+"""Advice against requests that fail for good or bring nothing readable, in one place for all who tell it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cures:
         self._recipe = recipe
 
     def of_overflow(self, kind: str) -> str:
-        """Where prompt and completion do not fit into the model's context, of requests of this kind."""
+        """The advice for requests of this kind that do not fit into the model's context with their completion."""
         return (
             f"Prompt and completion have to fit into the model's context together: lower {self._limit(kind)}, or "
             "generation.demonstrations where the prompt alone is too long (--adopt takes the change over); or serve "
@@ -31,7 +31,7 @@ class Cures:
         )
 
     def of_cut(self, kind: str, completion: Completion) -> str:
-        """Where a completion is cut off before an example ends."""
+        """The advice for a completion that is cut off before an example ends."""
         limit = self._sampling(kind).limit
         if not completion.text.strip():
             return (

@@ -25,7 +25,7 @@ while examples are generated beside it. generating: the trees are complete.
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How far a phase is."""
+    """The progress of a phase."""
 
     done: int
     of: int

@@ -64,7 +64,7 @@ async def run(
 
 @dataclass(frozen=True, slots=True)
 class _Switches:
-    """What a run may do with its process."""
+    """The things that a run may do with its process."""
 
     handle_signals: bool
     tune_collector: bool

@@ -38,7 +38,7 @@ _MOST_EXCESS: Final = 3.0
 
 
 class Limit(Protocol):
-    """How many requests an endpoint may have in flight.
+    """The limit of the requests that an endpoint may have in flight.
 
     `value` is that number, at least 1. It learns from all that happens and decides nothing else.
     """

@@ -29,7 +29,7 @@ _MESSAGE_LINES = 4
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a download is.
+    """The progress of a download.
 
     `done` of `total` bytes. `what` names the model, the source it is taken from, and the reason for this source.
     """

@@ -64,7 +64,7 @@ VERSION: Final = "0.32.0+simulated"
 
 @dataclass(frozen=True, slots=True)
 class SimulatorStatistics:
-    """What the server has received so far.
+    """The requests that the server has received so far.
 
     `counts_by_digest`: how often each request came, by the digest of its body without the priority.
     """
