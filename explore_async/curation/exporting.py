@@ -90,7 +90,7 @@ class ExportResult:
     reasoning: int = 0
     """Examples with the reasoning of their completion, where it was asked for."""
     notes: tuple[str, ...] = ()
-    """What else was noticed in the source: its columns that no format of trainers takes."""
+    """Notes on the source: its columns that no format of trainers takes."""
 
 
 def export_data(

@@ -41,7 +41,7 @@ _MAY_BE_WRONG: Final = re.compile(
     rf'\\(?:[^"\\/nt]|(?:{"|".join(sorted(_ONLY_COMMANDS | _PERHAPS_COMMANDS))})(?![A-Za-z]))'
 )
 _COMMAND: Final = re.compile(r"[A-Za-z]{2}|[A-Za-z][^A-Za-z&\s\\]|[()\[{}]")
-"""What follows the two backslashes of a command that is written properly; before a space they end a row of a matrix."""
+"""The text after both backslashes of a command that is written properly; before a space they end a row of a matrix."""
 _SPACE: Final = re.compile(r"\s|\\[nt]|&|\"|\Z")
 _SINGLE_BEGIN: Final = re.compile(r"(?<!\\)\\begin\b")
 

@@ -15,7 +15,7 @@ from explore_async.exploration.json_escapes import as_meant
 _TOKEN: Final = re.compile(r'"(?:[^"\\]++|\\.)*+("?+)|[{}]', re.DOTALL)  # possessive: else 100 bytes a character
 """A string, which may lack its end: then the group is empty; or a brace."""
 _BEGINS: Final = re.compile(r'[^"{}]{0,300}+(?:\{\s*+"\w++"\s*+:|\{\s*+\})')
-"""What follows thoughts: words, then the beginning of an object. Within a string its quotation mark has an escape."""
+"""The text after thoughts: words, then the beginning of an object. Within a string its quotation mark has an escape."""
 _SURPLUS_COMMA: Final = re.compile(r'("(?:[^"\\]++|\\.)*+"?+)|,(?=\s*+[}\]])', re.DOTALL)
 """A string, which stays, or a comma behind the last part of a list or an object."""
 _CONTROL: Final = dict.fromkeys(range(0x20)) | {ord("\n"): "\\n", ord("\t"): "\\t"}

@@ -48,7 +48,7 @@ class Snapshot:
     elapsed_s: float
     phase: Phase
     steps: Steps
-    """How far the phase is: stored completions, tasks or examples."""
+    """The progress of the phase: in stored completions, tasks or examples."""
     left_s: float | None
     """Seconds until the run has what it goes for, at the pace of the last minute; None while that is not known: a run
     that has just begun to explore is as slow as the tree lets it.

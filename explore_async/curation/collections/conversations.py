@@ -52,7 +52,7 @@ class Conversation(NamedTuple):  # quicker to make than a dataclass, and an expo
     split: int | None = None
     """The turn with which the completion begins, where the row says so."""
     rejected: tuple[Turn, ...] | None = None
-    """What follows the prompt in a rejected answer; None where there is no such answer."""
+    """The turns after the prompt in a rejected answer; None where there is no such answer."""
     label: bool | None = None
     carried: Mapping[str, Any] = MappingProxyType({})
     columns: tuple[str, ...] = ()

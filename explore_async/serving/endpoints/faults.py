@@ -38,7 +38,7 @@ _CURES: Final = {
         "endpoint"
     ),
 }
-"""What helps against each `instead` of a NoText that lasts."""
+"""The advice against each `instead` of a NoText that lasts."""
 
 
 @dataclass(slots=True)

@@ -56,7 +56,7 @@ _RULES: Final[Mapping[str, tuple[tuple[Callable[[Any], bool], str], ...]]] = {
         ),
     ),
 }
-"""What must hold of a field, if it is given, and what is said where it does not."""
+"""A rule for a field that is given, and the message where it does not hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ _MOST_DRAWS: Final = 20_000
 """Values of one instance, those that did not fit included."""
 
 _INVALID: Final = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, re.error)
-"""What reading a schema raises where a keyword has a value that it cannot have."""
+"""The exceptions for a keyword of a schema with a value that it cannot have."""
 
 DrawText = Callable[[random.Random, str], str]
 """Draws a text for a property of this name."""
