@@ -36,7 +36,7 @@ import yaml
 from corpora import machine, report
 from minimal_endpoint import Behaviour, serving
 
-from rouge_kernels import DedupIndex
+from rouge_kernels import DedupIndex, warm_up
 
 HERE = Path(__file__).parent
 MOST_OF_OPENAI = 2000
@@ -86,7 +86,7 @@ def command(client: str, url: str, folder: Path, cell: dict[str, Any]) -> tuple[
             "name": "peers",
             "domains": [{"name": "Look after a garden", "description": "the care of a garden through the year"}],
             "exploration": {"depth": 2 if cell["tree"] else 0},
-            "generation": {"per_request": cell["per_request"]},
+            "generation": {"per_request": cell["per_request"], "exhausted_after": 30},  # a tenth repeats, for ever
             "targets": {"examples": cell["examples"]},
             "operation": {
                 "endpoints": [{"url": f"{url}/v1", "concurrency": cell["in_flight"]}],
@@ -184,6 +184,7 @@ def main() -> None:
     if "openai" in clients and importlib.util.find_spec("openai") is None:
         print("openai is not installed: its script is left out")
         clients = [client for client in clients if client != "openai"]
+    warm_up()  # the cache of compiled kernels, which is there after the first run on a machine
     endpoint = {"mean_s": arguments.mean, "sigma": arguments.sigma, "faults": arguments.faults}
     print(f"{'examples':>8} {'at':>3} {'per':>3} {'':>5} {'':>7}", *(f"{name:>10}" for name in COLUMNS))
     rows = []
