@@ -12,7 +12,7 @@ from explore_async import __version__
 from explore_async.cli import data, look, prepare, run, servers, stages
 from explore_async.cli.dedup import dedup
 from explore_async.cli.failures import as_explore_error
-from explore_async.cli.output import drop_stdout, flush_stdout, print_json
+from explore_async.cli.output import drop_stdout, flush_stdout, print_json, say
 from explore_async.errors import EXIT_SIGINT, ConfigError, ExploreError, StorageError
 from explore_async.terminal.text import message
 
@@ -67,6 +67,7 @@ def main() -> None:
     except typer.Exit as ending:
         sys.exit(ending.exit_code)
     except KeyboardInterrupt:
+        say("stopped")
         sys.exit(EXIT_SIGINT)
     except BrokenPipeError:  # the reader of our output has enough
         drop_stdout()

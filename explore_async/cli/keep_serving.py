@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from explore_async.cli.signals import leave
+from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM
 from explore_async.serving.servers.launch import make_server
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import Latency, SimulatedServer
@@ -17,8 +19,8 @@ _SIGMA = 0.5  # about as much as the lengths of real completions vary
 
 
 async def keep_serving(settings: ServerSettings, *, port: int, say: Callable[[str], None]) -> None:
-    """Serves on loopback until SIGINT or SIGTERM."""
-    await _keep(await make_server(settings, model_name=None, log_path=None, report=say, port=port), say)
+    """Serves on loopback until SIGINT or SIGTERM. One that comes before the server is ready ends the process."""
+    await _keep(lambda: make_server(settings, model_name=None, log_path=None, report=say, port=port), say)
 
 
 async def keep_simulating(
@@ -26,15 +28,33 @@ async def keep_simulating(
 ) -> None:
     """Serves the simulated model until SIGINT or SIGTERM. `latency_s`: mean time of a completion, lognormal."""
     latency = Latency(latency_s, _SIGMA if latency_s else 0.0)
-    await _keep(SimulatedServer(slots, latency, profile=profile, context_tokens=context_tokens, port=port), say)
+
+    async def make() -> SimulatedServer:
+        return SimulatedServer(slots, latency, profile=profile, context_tokens=context_tokens, port=port)
+
+    await _keep(make, say)
 
 
-async def _keep(server: AbstractAsyncContextManager[Any], say: Callable[[str], None]) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with server as running:
-        say(f"serving at {running.url}  (Ctrl-C stops)")
-        await stop.wait()
+async def _keep(
+    make_one: Callable[[], Awaitable[AbstractAsyncContextManager[Any]]], say: Callable[[str], None]
+) -> None:
+    stop, is_ready = asyncio.Event(), False
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+    assert main is not None
+
+    def end(code: int) -> None:
+        stop.set()
+        if not is_ready:
+            say("stopping: the server is not ready yet")
+            main.cancel(code)
+
+    for number, code in ((signal.SIGINT, EXIT_SIGINT), (signal.SIGTERM, EXIT_SIGTERM)):
+        loop.add_signal_handler(number, end, code)
+    try:
+        async with await make_one() as running:
+            is_ready = True
+            say(f"serving at {running.url}  (Ctrl-C stops)")
+            await stop.wait()
+    except asyncio.CancelledError as stopped:
+        leave(stopped.args[0])
     say("stopped")

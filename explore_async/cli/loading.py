@@ -11,6 +11,8 @@ from types import FrameType
 
 from explore_async.errors import EXIT_SIGINT
 
+_STDERR = 2
+
 
 @contextmanager
 def loading() -> Iterator[None]:
@@ -30,4 +32,5 @@ def loading() -> Iterator[None]:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
+    os.write(_STDERR, b"stopped\n")
     os._exit(EXIT_SIGINT)

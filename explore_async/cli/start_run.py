@@ -12,7 +12,7 @@ from rich.text import Text
 
 from explore_async.cli.output import path_text, print_json, say
 from explore_async.cli.progress import RunProgress
-from explore_async.cli.signals import terminable
+from explore_async.cli.signals import leave, terminable
 from explore_async.cli.summary import show
 from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError
 from explore_async.running.observer import Observer
@@ -31,6 +31,7 @@ def start_run(
     directory = out or Path("runs") / settings.name
     _check_path(directory)
     console = StderrConsole()
+    runner = asyncio.Runner()
     with ExitStack() as stack:
         progress = stack.enter_context(RunProgress(console, directory, quiet=quiet))
         observer: Observer = progress
@@ -39,13 +40,17 @@ def start_run(
 
             observer = beside = stack.enter_context(ViewBeside(progress, directory))
             progress.say(f"view at {beside.url}{from_elsewhere(beside.url)}")
+        running = run(settings, directory, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
         try:
-            result = asyncio.run(
-                run(settings, directory, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
-            )
-        except asyncio.CancelledError as stop:  # the second signal
+            result = runner.run(running)
+        except asyncio.CancelledError as stop:  # the second signal, or one before the first request
+            stack.close()
             say("stopped at once; the same command continues from here")
-            sys.exit(EXIT_SIGTERM if "terminated" in stop.args else EXIT_SIGINT)
+            leave(EXIT_SIGTERM if "terminated" in stop.args else EXIT_SIGINT)
+        except BaseException:
+            runner.close()
+            raise
+        runner.close()
     if not quiet:
         show(result, console)
     if settings.operation.report and result.is_over:

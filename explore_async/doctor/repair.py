@@ -19,6 +19,7 @@ from explore_async.running.checkpointing import StartingPoint
 from explore_async.running.observer import RunInProgress
 from explore_async.running.run import Run
 from explore_async.running.run_log import RunLog
+from explore_async.running.signals import StopSignals
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.directory import RunDirectory
@@ -51,7 +52,10 @@ def repair(directory: RunDirectory, report: Report) -> tuple[Findings, list[str]
                     with suppress(FileNotFoundError):
                         aside = set_aside(directory.path / finding.check)
                         done.append(f"{finding.check}: the earlier file is kept as {aside.name}")
-            asyncio.run(_derive(directory, found.recipe, report))
+            try:
+                asyncio.run(_derive(directory, found.recipe, report))
+            except asyncio.CancelledError:  # a second signal, or one before anything is derived
+                raise KeyboardInterrupt from None
             findings.mark_mended(DERIVED_FILES, "derived again")
         for path in stale(directory):
             path.unlink(missing_ok=True)
@@ -86,6 +90,7 @@ async def _derive(directory: RunDirectory, recipe: Recipe, report: Report) -> No
     operation = Operation()
     backend = Backend(operation, models=(), forms=(), window=None, server_log=directory.log, report=report)
     log = RunLog(_ProgressObserver(report), directory.run_log)
+    signals = StopSignals(log.phase)
     run = Run(
         start,
         operation,
@@ -93,10 +98,10 @@ async def _derive(directory: RunDirectory, recipe: Recipe, report: Report) -> No
         backend=backend,
         observer=log,
         offline=True,
-        handle_signals=True,
+        signals=signals,
         tune_collector=True,
     )
-    with log.kept():
+    with log.kept(), signals.handled():
         result = await run.to_end()
     if result.ending in {"interrupted", "terminated"}:
         raise KeyboardInterrupt

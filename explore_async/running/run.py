@@ -20,7 +20,7 @@ from explore_async.running.performer import Performer
 from explore_async.running.records import Records
 from explore_async.running.result import FINISHED, Ending, RunResult
 from explore_async.running.run_log import RunLog
-from explore_async.running.signals import stopped_by_signals
+from explore_async.running.signals import StopSignals
 from explore_async.running.starts import History, Start
 from explore_async.running.status import RunStatus
 from explore_async.running.task_group import task_group
@@ -46,10 +46,10 @@ class Run:
         backend: Backend,
         observer: RunLog,
         offline: bool,
-        handle_signals: bool = False,
+        signals: StopSignals | None = None,
         tune_collector: bool = False,
     ) -> None:
-        """`handle_signals`, `tune_collector`: see explore_async.running.start.run."""
+        """`signals`: None where the run handles none. `tune_collector`: see explore_async.running.start.run."""
         self._start = start
         self._explorer = start.explorer
         self._tally = start.tally
@@ -59,7 +59,7 @@ class Run:
         self._backend = backend
         self._observer = observer
         self._offline = offline
-        self._handle_signals = handle_signals
+        self._signals = signals
         self._tune_collector = tune_collector
         self._own_time = OwnTime()
         self._status = RunStatus(
@@ -236,8 +236,8 @@ class Run:
     @contextmanager
     def _process_prepared(self) -> Iterator[None]:
         with ExitStack() as stack:
-            if self._handle_signals:
-                stack.enter_context(stopped_by_signals(self._stop))
+            if self._signals is not None:
+                stack.enter_context(self._signals.passed_to(self._stop))
             if self._tune_collector:
                 stack.enter_context(seldom_collected())
             yield

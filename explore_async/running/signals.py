@@ -6,24 +6,51 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeAlias
+
+Stop: TypeAlias = Callable[[Literal["interrupted", "terminated"]], None]
 
 
-@contextmanager
-def stopped_by_signals(stop: Callable[[Literal["interrupted", "terminated"]], None]) -> Iterator[None]:
-    """Calls `stop` on the event loop for each SIGINT, SIGTERM or SIGHUP. Only for the main thread, and for a loop that
-    handles no signals of its own.
+class StopSignals:
+    """Owns the response to SIGINT, SIGTERM and SIGHUP. Only for the main thread, and for a loop that handles no signals
+    of its own.
+
+    While no request can be in flight, a signal cancels the main coroutine with the ending as its argument.
     """
-    loop = asyncio.get_running_loop()
-    terminating = _terminating()
-    loop.add_signal_handler(signal.SIGINT, stop, "interrupted")
-    for number in terminating:
-        loop.add_signal_handler(number, stop, "terminated")
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, *terminating):
-            loop.remove_signal_handler(number)
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._main: asyncio.Task[object] | None = None
+        self._stop: Stop = self._at_once
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Around everything that the current coroutine does."""
+        loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        terminating = _terminating()
+        loop.add_signal_handler(signal.SIGINT, lambda: self._stop("interrupted"))
+        for number in terminating:
+            loop.add_signal_handler(number, lambda: self._stop("terminated"))
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, *terminating):
+                loop.remove_signal_handler(number)
+
+    @contextmanager
+    def passed_to(self, stop: Stop) -> Iterator[None]:
+        """Within the block each signal calls `stop` on the event loop instead."""
+        self._stop = stop
+        try:
+            yield
+        finally:
+            self._stop = self._at_once
+
+    def _at_once(self, ending: Literal["interrupted", "terminated"]) -> None:
+        self._report("stopping: no request is in flight")
+        if self._main is not None:
+            self._main.cancel(ending)
 
 
 def _terminating() -> tuple[signal.Signals, ...]:

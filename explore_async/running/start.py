@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
@@ -20,6 +21,7 @@ from explore_async.running.resolving import as_it_began, needs_served_model, res
 from explore_async.running.result import RunResult
 from explore_async.running.run import Run
 from explore_async.running.run_log import RunLog
+from explore_async.running.signals import StopSignals
 from explore_async.running.warm_up import compilation_noticed
 from explore_async.settings.recipe import KnownTexts, Recipe, ResolvedKnownTexts
 from explore_async.settings.run_settings import RunSettings
@@ -55,22 +57,25 @@ async def run(
         check_operation(settings.operation)
     path = Path(directory)
     log = RunLog(observer if observer is not None else SilentObserver(), RunDirectory(path).run_log)
-    with log.kept():
-        switches = _Switches(handle_signals=handle_signals, tune_collector=tune_collector)
-        result = await _run(settings, path, mode, log, switches)
+    with ExitStack() as stack:
+        stack.enter_context(log.kept())
+        signals = StopSignals(log.phase) if handle_signals else None
+        if signals is not None:
+            stack.enter_context(signals.handled())
+        result = await _run(settings, path, mode, log, _Process(signals, tune_collector))
         log.say(result.stats.line())
     return result
 
 
 @dataclass(frozen=True, slots=True)
-class _Switches:
+class _Process:
     """The things that a run may do with its process."""
 
-    handle_signals: bool
+    signals: StopSignals | None
     tune_collector: bool
 
 
-async def _run(settings: RunSettings, path: Path, mode: Mode, log: RunLog, switches: _Switches) -> RunResult:
+async def _run(settings: RunSettings, path: Path, mode: Mode, log: RunLog, process: _Process) -> RunResult:
     exists = path.exists()  # noqa: ASYNC240 - nothing else runs yet
     against, known = await asyncio.to_thread(_read_known, settings.against)
     start = _Start(settings, path, mode, log, against)
@@ -97,8 +102,8 @@ async def _run(settings: RunSettings, path: Path, mode: Mode, log: RunLog, switc
                 backend=backend,
                 observer=log,
                 offline=start.offline,
-                handle_signals=switches.handle_signals,
-                tune_collector=switches.tune_collector,
+                signals=process.signals,
+                tune_collector=process.tune_collector,
             ).to_end()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -122,5 +123,6 @@ async def interrupted(folder: Path, state: str, *, gone: bool = False) -> float:
         result = await finished(process)
     seconds = time.monotonic() - began
     assert result.code == 130, result.stderr
+    assert re.search("^.*  stopping: ", result.stderr, re.MULTILINE), result.stderr
     check_quiet(result)
     return seconds

@@ -170,6 +170,36 @@ async def test_nothing_outlives_us(fake, how: signal.Signals) -> None:
     await until_gone(*fake()["pids"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "how", "code"),
+    [
+        (
+            ("run", "brainstorming", "--set", "operation.server={engine: vllm, model: a/b, slots: 8}"),
+            signal.SIGINT,
+            130,
+        ),
+        (("serve", "--engine", "vllm", "--model", "m", "--port", "0"), signal.SIGTERM, 143),
+    ],
+)
+async def test_a_signal_while_it_loads(
+    fake, tmp_path: Path, arguments: tuple[str, ...], how: signal.Signals, code: int
+) -> None:
+    """A run and `serve` that wait for a model say that they stop, leave nothing, and end with the code of the signal."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "explore_async", *arguments),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "FAKE_VLLM_LOADS_S": "600"},
+        cwd=tmp_path,
+    )
+    assert process.stderr is not None
+    while b"loading weights" not in (line := await process.stderr.readline()):
+        assert line, "ended early"
+    process.send_signal(how)
+    assert b"stopping: " in await process.stderr.read()
+    assert await process.wait() == code
+    await until_gone(*fake()["pids"])
+
+
 async def test_under_nohup_a_closed_terminal_ends_nothing(fake) -> None:
     """`serve` and all of its engine go on when SIGHUP comes to them, where it was ignored at the start."""
     parent = await asyncio.create_subprocess_exec(
