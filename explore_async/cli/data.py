@@ -27,6 +27,7 @@ from explore_async.cli.options import (
     ValidationOption,
 )
 from explore_async.cli.output import all_or_nothing, counting, exit_if_empty, path_text, print_json, say
+from explore_async.cli.runs_under_way import tell_of_runs_under_way
 from explore_async.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def import_(
     from explore_async.curation.importing import CONFIG, import_data
 
     columns, skips = parse_columns(column or ()), on_bad_row == "skip"
+    tell_of_runs_under_way(source)
     with counting("examples read") as on_progress:
         result = import_data(source, out, columns=columns, skip_bad_rows=skips, on_progress=on_progress)
     for note in result.notes:
@@ -85,6 +87,7 @@ def export(  # noqa: PLR0917 - an option each
     from explore_async.curation.exporting import export_data
 
     _check_push(out, push, shape)
+    tell_of_runs_under_way(source)
     with all_or_nothing():
         result = export_data(
             source,
@@ -133,6 +136,7 @@ def sample(  # noqa: PLR0917 - an option each
     from explore_async.curation.exporting import sample_data
 
     _check_push(out, push, shape)
+    tell_of_runs_under_way(source)
     with all_or_nothing():
         result = sample_data(
             source,

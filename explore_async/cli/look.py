@@ -10,6 +10,7 @@ import typer
 
 from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, TokenizerOption
 from explore_async.cli.output import all_or_nothing, print_json, say
+from explore_async.cli.runs_under_way import tell_of_runs_under_way
 from explore_async.cli.signals import terminable
 from explore_async.errors import EXIT_UNHEALTHY, ConfigError
 from explore_async.web import PORT
@@ -44,6 +45,7 @@ def analyze(  # noqa: PLR0917 - an option each
     from explore_async.terminal.console import StdoutConsole
     from explore_async.terminal.reporter import Reporter
 
+    tell_of_runs_under_way(*sources)
     with all_or_nothing(), Reporter() as reporter:
         analysis = analyze_data(
             *sources,
@@ -98,7 +100,9 @@ def tree(
     from explore_async.curation.collections.run_data import RunData
     from explore_async.terminal.console import StdoutConsole
 
-    tree(RunData.read(path), StdoutConsole(), depth=depth)
+    run = RunData.read(path)
+    tell_of_runs_under_way(path)
+    tree(run, StdoutConsole(), depth=depth)
 
 
 def show(
@@ -123,6 +127,7 @@ def show(
     if (item_id is None) == (dropped is None):
         raise ConfigError("give either an ID or --dropped REASON: `show RUN 0.3-7.2`, `show RUN --dropped duplicate`")
     run = RunData.read(path)
+    tell_of_runs_under_way(path)
     if item_id is not None:
         if as_json:
             print_json(show_document(run, item_id))
@@ -144,6 +149,7 @@ def stats(path: RunArgument) -> None:
     from explore_async.terminal.text import json_text
 
     run = RunData.read(path)
+    tell_of_runs_under_way(path)
     if run.is_run and not run.stats:
         say("no start of this run has ended yet: `view` shows its counts")
     typer.echo(json_text(run.stats if run.is_run else run.config))

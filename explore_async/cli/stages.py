@@ -21,6 +21,7 @@ from explore_async.cli.options import (
     TokenizerOption,
 )
 from explore_async.cli.output import counting, exit_if_empty, path_text, print_json, say
+from explore_async.cli.runs_under_way import tell_of_runs_under_way
 
 if TYPE_CHECKING:
     from explore_async.curation.filtering import FilterResult
@@ -37,6 +38,7 @@ def prune(
     """Mark tasks whose names are near-duplicates. Their examples are no longer exported, sampled or merged."""
     from explore_async.curation.pruning import prune_data
 
+    tell_of_runs_under_way(source)
     result = prune_data(source, threshold=threshold, tokenizer=tokenizer)
     for task in result.pruned[:_SHOWN]:
         say(f"{task.id} {task.name}  ({task.score:.2f} with {task.nearest} {task.nearest_name})")
@@ -67,6 +69,7 @@ def filter_(  # noqa: PLR0917 - an option each
     from explore_async.curation.filtering import filter_data
 
     changes, columns = assignments(settings or ()), parse_columns(column or ())
+    tell_of_runs_under_way(source)
     with counting("examples judged") as on_progress:
         result = filter_data(
             source,
@@ -85,6 +88,7 @@ def reparse(source: RunArgument, out: DataDirectoryOption, as_json: JsonOption =
     """Parse and judge the stored completions of a run again, with the parser and filters of this version."""
     from explore_async.curation.filtering import reparse_run
 
+    tell_of_runs_under_way(source)
     with counting("examples judged") as on_progress:
         result = reparse_run(source, out, on_progress=on_progress)
     _filtered(result, as_json=as_json)
@@ -109,6 +113,7 @@ def merge(  # noqa: PLR0917 - an option each
     from explore_async.curation.filtering import merge_data
 
     columns = parse_columns(column or ())
+    tell_of_runs_under_way(*sources)
     with counting("examples judged") as on_progress:
         result = merge_data(
             sources,
@@ -168,6 +173,7 @@ def decontaminate(  # noqa: PLR0917 - an option each
     from explore_async.curation.decontamination import decontaminate_data
 
     columns = parse_columns(column or ())
+    tell_of_runs_under_way(source)
     with counting("examples compared") as on_progress:
         result = decontaminate_data(
             source,
