@@ -66,6 +66,35 @@ function line(values) {
   return svg;
 }
 
+// The phase of a run with its progress, and the time that is left.
+function progress(live) {
+  const steps = live.steps ? ` (${number(live.steps.done)} of ${number(live.steps.of)} ${live.steps.what})` : "";
+  return [`running for ${number(live.elapsed_s)} s`, live.phase ? `${live.phase}${steps}` : "", live.left_s == null ? "" : left(live.left_s)].filter(Boolean).join(", ");
+}
+
+function left(seconds) {
+  if (seconds < 60) return "less than a minute left";
+  const minutes = Math.round(seconds / 60), hours = Math.floor(minutes / 60);
+  return `about ${hours ? `${number(hours)} h ` : ""}${minutes % 60} min left`;
+}
+
+// A row for each endpoint: its state, and its rates of the last minute.
+function endpoints(live) {
+  const rows = live.on ? live.endpoints ?? [] : [];
+  $("endpoints").hidden = !rows.length;
+  const table = el("table"), head = el("tr"), body = el("tbody");
+  for (const name of ["endpoint", "state", "tokens/s", "completions/s", "median s", "in flight", "failed attempts"]) head.append(el("th", name, { scope: "col" }));
+  for (const one of rows) {
+    const row = el("tr"), state = one.state === "slow" && one.slower ? `${number(one.slower, 1)}× slower` : one.state;
+    row.append(el("td", one.url), el("td", state, { class: plain(one.state) }));
+    for (const value of [number(one.tokens_per_s), number(one.answers_per_s, 1), number(one.latency_s?.p50, 1), `${number(one.in_flight)} of ${number(one.limit)}`, number(one.failed_attempts)]) row.append(el("td", value));
+    body.append(row);
+  }
+  const header = el("thead"); header.append(head);
+  table.append(header, body);
+  $("endpoints").replaceChildren(table);
+}
+
 function show(state) {
   const live = state.live, stats = state.stats;
   now = state;
@@ -74,7 +103,7 @@ function show(state) {
   $("simulated").hidden = !state.simulated;
   $("trouble").hidden = !(live.on && live.trouble);
   $("trouble").textContent = plain(live.trouble);
-  $("status").textContent = live.on ? `running for ${number(live.elapsed_s)} s` : state.ending ? `ended: ${plain(state.ending)}` : "not running";
+  $("status").textContent = live.on ? plain(progress(live)) : state.ending ? `ended: ${plain(state.ending)}` : "not running";
   const kept = live.on ? live.kept : stats.examples?.kept ?? state.tree.reduce((sum, task) => sum + task.kept, 0);
   const dropped = live.on ? live.dropped : stats.examples?.dropped.total ?? state.tree.reduce((sum, task) => sum + task.dropped, 0);
   const boxes = [figure(state.target ? `of ${number(state.target)} examples kept` : "examples kept", number(kept)), figure("dropped", number(dropped)), figure("tasks", number(state.tree.length))];
@@ -89,6 +118,7 @@ function show(state) {
   const marks = Object.entries(state.marks);
   if (marks.length) boxes.push(figure("marked", marks.map(([name, count]) => `${name} ${number(count)}`).join(", ")));
   $("figures").replaceChildren(...boxes);
+  endpoints(live);
   tasks = state.tree;
   tree();
   count();
