@@ -27,7 +27,7 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
         for message in chat_request.messages:
             content = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in message["content"])
             console.print(Text(f"[{message['role']}]\n{content}\n"), soft_wrap=True)
-    console.print(Text("── the run, if nothing is dropped", style="bold"))
+    console.print(Text("── the run, if completions hold all that is asked for and nothing is dropped", style="bold"))
     console.print(
         f"{expected.tasks:,} tasks, {expected.examples:,} examples, {expected.requests:,} requests,\n"
         f"about {expected.prompt_tokens:,} prompt and {expected.completion_tokens:,} completion tokens "

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async.running.endpoint_status import EndpointStatus, State
-from explore_async.running.observer import Snapshot, Steps, duration
+from explore_async.running.observer import Snapshot, Steps
 from explore_async.terminal.text import printable
 
 _ENDPOINTS_SHOWN = 8
@@ -49,7 +49,7 @@ def _state(snapshot: Snapshot) -> str:
         f"{snapshot.answers_per_s:,.1f} completions/s",
         f"{snapshot.tokens_per_s:,.0f} tokens/s",
         f"{snapshot.in_flight:,} of {snapshot.capacity:,} in flight",
-        *([f"about {duration(snapshot.left_s)} left"] if snapshot.left_s is not None else []),
+        *([snapshot.left] if snapshot.left else []),
     ]
     return "  ".join(words)
 
@@ -68,7 +68,7 @@ def endpoint_table(endpoints: Sequence[EndpointStatus], *, is_wide: bool) -> Tab
     table = Table(box=None, padding=(0, 2 if is_wide else 1, 0, 0), header_style="dim")
     for name in ("endpoint", "state"):
         table.add_column(name, overflow="ellipsis", no_wrap=True)
-    for name in ("tokens/s", *(("completions/s",) if is_wide else ()), "s each", "in flight", "failed"):
+    for name in ("tokens/s", *(("completions/s",) if is_wide else ()), "median s", "in flight", "failed"):
         table.add_column(name, justify="right", no_wrap=True)
     shown = list(endpoints)
     if len(endpoints) > _ENDPOINTS_SHOWN:

@@ -48,7 +48,7 @@ def show(result: RunResult, console: Console) -> None:
     if stats.ending in {"target", "complete"}:
         for failures in _failures(stats.requests.failed):
             console.print(Text(failures))
-    if advice := stats.requests.cut_advice:
+    if advice := stats.cut_advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]} (`run --adopt` takes the change over).", style="yellow"))
     if not result.kept:
         console.print(Text("No example was kept: decisions.jsonl has the reasons.", style="bold yellow"))
@@ -159,7 +159,7 @@ def _failures(failed: Mapping[str, int]) -> Iterator[str]:
 def _endpoint(endpoint: EndpointStatistics, stats: RunStats) -> str:
     words = [f"{endpoint.answered:,} completions"]
     if (latency := stats.latencies.get(endpoint.url)) is not None:
-        words.append(f"{latency.p50:.3g} s each (90 % within {latency.p90:.3g} s)")
+        words.append(f"half of them within {latency.p50:.3g} s, 90 % within {latency.p90:.3g} s")
     if endpoint.failed_attempts:
         words.append(f"{endpoint.failed_attempts:,} attempts failed")
     return f"{endpoint.url}: {', '.join(words)}"

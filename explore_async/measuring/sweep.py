@@ -138,7 +138,11 @@ class Sweep:
 
 async def _connect(plan: SweepPlan) -> str:
     """The model's name. All endpoints have to be there and serve it, for a sweep of some of them would mislead."""
-    async with EndpointPool(plan.endpoints, models=() if plan.model is None else (plan.model,)) as pool:
+    endpoints, models = plan.endpoints, () if plan.model is None else (plan.model,)
+    if plan.model is not None and all(endpoint.model is None for endpoint in endpoints):
+        # named at the endpoint: then a /models that fails is no reason to give up, as the warm-up asks the model itself
+        endpoints, models = tuple(one.model_copy(update={"model": plan.model}) for one in endpoints), ()
+    async with EndpointPool(endpoints, models=models) as pool:
         model = (await pool.connect())[0]
         for endpoint in pool.statistics().endpoints:
             if not endpoint.healthy:

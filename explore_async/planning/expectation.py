@@ -27,7 +27,9 @@ _TOO_MANY: Final = 1.25
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Upper bounds: the size of a run if all completions are read whole and nothing is dropped. Tokens: estimates."""
+    """The size of a run where each completion holds the examples that it was asked for, and nothing is dropped: a model
+    that brings fewer needs more requests. Tokens: estimates.
+    """
 
     tasks: int
     examples: int
@@ -84,12 +86,13 @@ def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
             f"each brings {generation.per_request} for one task: {_fewer(recipe)}"
         )
     each = max([_TOKENS_PER_EXAMPLE, *(_example_tokens(domain) for domain in recipe.domains)])
-    room = recipe.sampling.generation.limit
+    sampling = recipe.sampling.generation
+    room, limit = sampling.limit, f"sampling.generation.{sampling.limit_name}"
     if room is not None and room < each * generation.per_request:
         found.append(
-            f"{room:,} tokens (sampling.generation.max_tokens) leave {room // generation.per_request:,} for each of "
+            f"{room:,} tokens ({limit}) leave {room // generation.per_request:,} for each of "
             f"the {generation.per_request} examples in a request, and an example takes about {each:,}: completions "
-            "are going to be cut. Lower generation.per_request or raise sampling.generation.max_tokens"
+            f"are going to be cut. Lower generation.per_request or raise {limit}"
         )
     return found
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from explore_async.config.endpoints_file import changes, read_endpoints
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import ChatRequest, Form, Outcome
+from explore_async.serving.endpoints.compatibility import too_long_for
 from explore_async.serving.endpoints.open_files import available_sockets, require_sockets
 from explore_async.serving.endpoints.pool import MOST_IN_FLIGHT, EndpointPool
 from explore_async.serving.endpoints.values import PoolStatistics, declared_concurrency
-from explore_async.serving.servers.launch import choose_engine, make_server, slots_of
+from explore_async.serving.servers.launch import EMBEDDED_CONTEXT, choose_engine, make_server, slots_of
 from explore_async.serving.servers.own_server import OwnServer
 from explore_async.serving.servers.vllm import KEY_VARIABLE
 from explore_async.settings.operation import (
@@ -145,7 +146,19 @@ class Backend:
         wanted = MOST_IN_FLIGHT if self._window is None else self._window // WINDOW_PER_FOUND_SLOT
         return max(1, available_sockets(declared + wanted) - declared)
 
+    def _check_context(self, settings: ServerSettings) -> None:
+        """Before a model is loaded for requests that do not fit. llama.cpp cuts completions, vLLM refuses requests."""
+        is_embedded = choose_engine(settings).engine == "embedded"
+        context = settings.context_tokens or (EMBEDDED_CONTEXT if is_embedded else None)
+        if context is None or not (misfit := too_long_for(context, self._forms)):
+            return
+        text = f"operation.server.context_tokens is {context:,}, and {misfit}, or raise context_tokens"
+        if not is_embedded:
+            raise ConfigError(text)
+        self._report(f"{text}: completions are cut where the context ends")
+
     async def _start(self, settings: ServerSettings) -> EndpointSettings:
+        self._check_context(settings)
         starting = await make_server(
             settings,
             model_name=self._models[0] if self._models else None,

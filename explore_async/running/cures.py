@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from explore_async.exploration.kinds import KINDS
@@ -10,10 +11,17 @@ from explore_async.settings.recipe import Recipe, Sampling
 
 RETRY_FAILED: Final = "--set operation.retry_failed=true"
 FITTING: Final = (
-    "Lower sampling.generation.max_tokens, or generation.demonstrations where the prompt alone is too long (--adopt "
-    "takes the change over), or serve the model with a longer context"
+    "Lower max_tokens (or max_completion_tokens) of sampling.generation, or generation.demonstrations where the prompt "
+    "alone is too long (--adopt takes the change over), or serve the model with a longer context"
 )
 """Prompt and completion fit into the model's context together."""
+
+_MANY_CUT, _A_FEW = 0.05, 2
+"""The share of a stage's completions, and their number, that may be cut before it is told: some models never end now
+and then.
+"""
+_MANY_SIMULATED, _A_FEW_SIMULATED = 0.1, 5
+"""The same for a simulated server, which cuts 3 % on purpose."""
 
 
 class Cures:
@@ -46,6 +54,21 @@ class Cures:
             )
         return f"Completions are cut off before an example ends: raise {self._limit(kind)}, or {shorter}"
 
+    def of_cuts(self, requests: Mapping[str, int], cut: Mapping[str, int], *, simulated: bool = False) -> str:
+        """The advice where many completions of a stage are cut; empty where few are. Both counts are by kind.
+
+        `simulated`: a simulated server cuts some on purpose, and nothing helps against these.
+        """
+        many, a_few = (_MANY_SIMULATED, _A_FEW_SIMULATED) if simulated else (_MANY_CUT, _A_FEW)
+        for stage, setting in (("generation", "generation.per_request"), ("exploration", "exploration.step")):
+            kinds = [kind.name for kind in KINDS.values() if kind.sampling == stage]
+            number, were_cut = (sum(counts.get(kind, 0) for kind in kinds) for counts in (requests, cut))
+            if were_cut > max(a_few, many * number):
+                limit = f"sampling.{stage}.{getattr(self._recipe.sampling, stage).limit_name}"
+                ends = f"cut at {limit}, or where the model's context ends"
+                return f"{were_cut:,} of {number:,} completions were {ends}: lower {setting}, or raise what cuts them"
+        return ""
+
     def _sampling(self, kind: str) -> Sampling:
         sampling: Sampling = getattr(self._recipe.sampling, KINDS[kind].sampling)
         return sampling
@@ -53,5 +76,4 @@ class Cures:
     def _limit(self, kind: str) -> str:
         """The setting that limits the completions of this kind, with its value."""
         sampling = self._sampling(kind)
-        name = "max_completion_tokens" if sampling.max_completion_tokens is not None else "max_tokens"
-        return f"sampling.{KINDS[kind].sampling}.{name} (now {sampling.limit or 'left to the server'})"
+        return f"sampling.{KINDS[kind].sampling}.{sampling.limit_name} (now {sampling.limit or 'left to the server'})"

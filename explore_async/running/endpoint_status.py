@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from explore_async.running.endpoint_speeds import EndpointSpeeds, LatencyFigures, Speed
+from explore_async.running.endpoint_speeds import EndpointSpeeds, LatencyFigures, Rate, Speed
 from explore_async.serving.endpoints.values import EndpointStatistics, PoolStatistics
 
 State = Literal["ok", "slow", "silent", "out", "left"]
@@ -22,7 +22,9 @@ _SECONDS_BETWEEN_CHANGES = 10.0
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """An endpoint at one moment. Rates are of the last minute; the counts are of this start."""
+    """An endpoint at one moment. Rates are of the last minute, 0 while it gets no requests; the counts are of this
+    start.
+    """
 
     url: str
     state: State
@@ -53,12 +55,13 @@ def statuses(pool: PoolStatistics, speeds: EndpointSpeeds, now: float) -> tuple[
 
 def _status(endpoint: EndpointStatistics, speed: Speed) -> EndpointStatus:
     state, trouble = _state(endpoint, speed)
+    rate = Rate() if state in {"out", "left"} else speed.rate
     return EndpointStatus(
         url=endpoint.url,
         state=state,
         trouble=trouble,
-        answers_per_s=round(speed.rate.answers_per_s, 3),
-        tokens_per_s=round(speed.rate.tokens_per_s, 1),
+        answers_per_s=round(rate.answers_per_s, 3),
+        tokens_per_s=round(rate.tokens_per_s, 1),
         latency_s=speed.latency_s,
         slower=None if speed.slower is None else round(speed.slower, 2),
         in_flight=endpoint.in_flight,

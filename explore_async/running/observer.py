@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress
 
 
+_MINUTE_S = 60
 Phase = Literal["replaying", "exploring", "generating", "stopping"]
 """replaying: stored completions lead to the state that they led to before, and nothing is asked. exploring: trees grow,
 while examples are generated beside it. generating: the trees are complete.
@@ -84,11 +85,20 @@ class Snapshot:
             f"{self.tokens_per_s:,.0f} tokens/s",
             f"{self.in_flight:,} in flight",
             self.faults,
-            f"about {duration(self.left_s)} left" if self.left_s is not None else "",
+            self.left,
         ]
         return "; ".join(
             part for part in (", ".join(part for part in parts if part), self.engines, self.trouble) if part
         )
+
+    @property
+    def left(self) -> str:
+        """The time that is left, in words that are no more exact than it is; empty where it is not known."""
+        if self.left_s is None:
+            return ""
+        if self.left_s < _MINUTE_S:
+            return "less than a minute left"
+        return f"about {duration(_MINUTE_S * round(self.left_s / _MINUTE_S)).removesuffix(' 0 s')} left"
 
     @property
     def faults(self) -> str:

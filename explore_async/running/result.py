@@ -56,6 +56,8 @@ class RunStats:
     """None where the run ended before it looked for any completion."""
     endpoints: PoolStatistics | None
     """None where nothing was asked."""
+    cut_advice: str
+    """The settings to change where many completions were cut at their limit of tokens; empty where few were."""
     latencies: Mapping[str, LatencyFigures]
     """Of the completions of this start, by the URL of the endpoint."""
     all_starts: Total | None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.kinds import KINDS
 from explore_async.running.backend import Backend
+from explore_async.running.cures import Cures
 from explore_async.running.endpoint_speeds import EndpointSpeeds
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
 from explore_async.running.observer import Phase, Snapshot, Steps
@@ -16,7 +17,7 @@ from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
 from explore_async.running.starts import Start, Total, now_in_utc
-from explore_async.running.tally import Tally, cut_advice
+from explore_async.running.tally import Tally
 from explore_async.running.time_left import Work, time_left_s
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import SIMULATED
@@ -172,7 +173,15 @@ class RunStatus:
                 "requests at once: start a run with a wider --window"
             )
         at_endpoints = "; ".join(endpoint.trouble for endpoint in endpoints if endpoint.trouble)
-        return at_endpoints or cut_advice(self._tally.requests, self._tally.cut)
+        return at_endpoints or self._cut_advice
+
+    @property
+    def _simulated(self) -> bool:
+        return self._tally.simulated or SIMULATED in self._recipe.wanted_models
+
+    @property
+    def _cut_advice(self) -> str:
+        return Cures(self._recipe).of_cuts(self._tally.requests, self._tally.cut, simulated=self._simulated)
 
     def start(self, ending: Ending | None) -> Start | None:
         """This start so far, for the history of the run; None where it asked for nothing."""
@@ -204,7 +213,8 @@ class RunStatus:
             digest=self._digest,
             model=self._recipe.model,
             models=self._recipe.models,
-            simulated=self._tally.simulated or SIMULATED in self._recipe.wanted_models,
+            simulated=self._simulated,
+            cut_advice=self._cut_advice,
             ending=ending,
             counts=self._tally.counts(surplus=self._explorer.surplus()),
             begin=self._begin,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeVar
 
-from explore_async.exploration.kinds import KINDS
 from explore_async.exploration.parsing import Format, thoughts_of
 from explore_async.exploration.values import (
     Completion,
@@ -22,10 +21,6 @@ from explore_async.exploration.values import (
     TaskExhausted,
 )
 from explore_async.settings.recipe import SIMULATED
-
-MANY_CUT = 0.05
-"""The share of a stage's completions that may be cut before it is told: some models never end now and then."""
-_A_FEW = 2
 
 _Key = TypeVar("_Key", int, str)
 
@@ -42,11 +37,6 @@ class RequestCounts:
     @property
     def cut_by_length(self) -> int:
         return sum(self.cut.values())
-
-    @property
-    def cut_advice(self) -> str:
-        """The settings to change where many completions are cut at their limit of tokens; empty where few are."""
-        return cut_advice(self.by_kind, self.cut)
 
     @property
     def total(self) -> int:
@@ -235,18 +225,6 @@ class Tally:
             ),
             ExampleCounts(self.kept, _in_order(self.dropped), surplus),
         )
-
-
-def cut_advice(requests: Mapping[str, int], cut: Mapping[str, int]) -> str:
-    """Advice where more than a twentieth of the completions of a stage were cut. Both counts are by kind."""
-    for stage, setting in (("generation", "generation.per_request"), ("exploration", "exploration.step")):
-        kinds = [kind.name for kind in KINDS.values() if kind.sampling == stage]
-        number, were_cut = (sum(counts.get(kind, 0) for kind in kinds) for counts in (requests, cut))
-        if were_cut > max(_A_FEW, MANY_CUT * number):
-            limit = f"sampling.{stage}.max_tokens"
-            ends = f"cut at {limit}, or where the model's context ends"
-            return f"{were_cut:,} of {number:,} completions were {ends}: lower {setting}, or raise what cuts them"
-    return ""
 
 
 def _in_order(counts: Counter[_Key]) -> dict[_Key, int]:

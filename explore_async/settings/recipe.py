@@ -217,10 +217,14 @@ class Sampling(Settings):
         """The most tokens of a completion; None leaves it to the server."""
         return self.max_completion_tokens or self.max_tokens
 
+    @property
+    def limit_name(self) -> str:
+        """The setting that holds the limit."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
     def limited(self, tokens: int) -> Self:
         """The same with this limit."""
-        name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        return self.model_copy(update={name: tokens})
+        return self.model_copy(update={self.limit_name: tokens})
 
     def body(self) -> dict[str, Any]:
         """The fields as the chat completions format has them."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from support.cli import config, explore
 
-from explore_async.running.tally import cut_advice
+from explore_async.config.load import load
+from explore_async.running.cures import Cures
 from explore_async.serving.simulated.server import SimulatedServer
 
 
@@ -28,13 +29,24 @@ def test_settings_that_cut_completions_are_named(
     """More than a twentieth, and more than two: the limit of that stage is named, and what to ask less of. The data
     comes first.
     """
-    advice = cut_advice(requests, cut)
+    recipe = load("brainstorming").resolved(model="m", slots=8)
+    advice = Cures(recipe).of_cuts(requests, cut)
     assert bool(advice) is (setting is not None)
     if setting:
         assert f"cut at sampling.{setting}, or where the model's context ends: lower " in advice
         assert advice.startswith(
             f"{sum(cut.values()) if len(cut) == 1 or 'exploration' in setting else cut['generate']}"
         )
+
+
+def test_the_limit_is_called_as_in_the_recipe() -> None:
+    """`max_completion_tokens` is named where it is set. A simulated server cuts some on purpose, which needs no advice."""
+    settings = load("brainstorming", ["sampling.generation.max_completion_tokens=100"])
+    cures = Cures(settings.resolved(model="m", slots=8))
+    assert "sampling.generation.max_completion_tokens" in cures.of_cuts({"generate": 40}, {"generate": 12})
+    assert cures.of_cuts({"generate": 60}, {"generate": 5})
+    assert not cures.of_cuts({"generate": 60}, {"generate": 5}, simulated=True)
+    assert cures.of_cuts({"generate": 60}, {"generate": 12}, simulated=True)
 
 
 async def test_a_run_says_that_its_completions_are_cut(tmp_path: Path) -> None:

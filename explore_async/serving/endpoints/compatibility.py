@@ -8,7 +8,7 @@ exclude it: only a fault of every attempt is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -34,6 +34,8 @@ _KEY_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _EXCERPT = 60
 _MOST_TEMPLATE_TOKENS = 100
 """That a chat template may add to a message. A message itself has at most as many tokens as bytes."""
+_MOST_CHARACTERS_PER_TOKEN = 6
+"""Of a prompt that is not counted by a server."""
 _ADVISED_SHARE = 0.75
 """Of the room that the first prompts leave: later ones show examples and sub-tasks."""
 
@@ -53,16 +55,34 @@ async def check_compatibility(
     await _Check(endpoint, form, retries, timeout_s).run()
 
 
+def too_long_for(context: int, forms: Sequence[Form]) -> str:
+    """Says which of these requests cannot fit into a context of so many tokens, by a low estimate of their prompts.
+    Empty where all may fit.
+    """
+    for form in forms:
+        limit = form.request.limit
+        prompt = sum(len(message["content"]) for message in form.request.messages) // _MOST_CHARACTERS_PER_TOKEN
+        if limit is not None and prompt + limit > context:
+            name = _limit_name(form)
+            return (
+                f"the run's requests need {prompt + limit:,} tokens and more: about {prompt:,} for a first prompt and "
+                f"{limit:,} for its completion ({name}). Lower {name}"
+            )
+    return ""
+
+
+def _limit_name(form: Form) -> str:
+    name = "max_completion_tokens" if "max_completion_tokens" in form.request.sampling else "max_tokens"
+    return f"sampling.{form.sampling}.{name}"
+
+
 class _Check:
     def __init__(self, endpoint: Endpoint, form: Form, retries: Retries, timeout_s: float) -> None:
         self._endpoint = endpoint
         self._url = endpoint.url
         self._form = form
         self._request = form.request
-        self._limit_name = (
-            f"sampling.{form.sampling}."
-            f"{'max_completion_tokens' if 'max_completion_tokens' in form.request.sampling else 'max_tokens'}"
-        )
+        self._limit_name = _limit_name(form)
         self._retries = retries
         self._timeout_s = timeout_s
 

@@ -261,6 +261,7 @@ class Endpoint:
         tripped = self.healthy and attempt_started >= self.healthy_since
         if tripped:
             self.healthy = False
+            self.reading = self.engine_tokens_per_s = None
         return tripped
 
     def mark_healthy(self, now: float) -> None:
@@ -295,7 +296,7 @@ class Endpoint:
         )
 
     def _engine_statistics(self) -> dict[str, Any]:
-        if (reading := self.reading) is None:
+        if (reading := self.reading) is None or not self.healthy or self.removed:
             return {}
         hits = reading.prefix_hits / reading.prefix_queries if reading.prefix_queries else None
         return {

@@ -93,7 +93,7 @@ class EndpointPool:
         )
         self._stopping = asyncio.Event()
         self._asking = 0
-        self._failures = 0
+        self._failed_requests = 0
         self._quiet_since = 0.0
         self._slowest_answer_s = 0.0
         self._owned = AsyncExitStack()
@@ -238,7 +238,9 @@ class EndpointPool:
     def statistics(self) -> PoolStatistics:
         endpoints = tuple(endpoint.statistics() for endpoint in self._endpoints)
         held_back = self._slots.held_back
-        return PoolStatistics.of(endpoints, asking=self._asking, failures=self._failures, held_back=held_back)
+        return PoolStatistics.of(
+            endpoints, asking=self._asking, failed_requests=self._failed_requests, held_back=held_back
+        )
 
     @staticmethod
     def _now() -> float:
@@ -260,7 +262,7 @@ class EndpointPool:
             if type(error) is RequestRejected and endpoint.answered == 0 and not rejects_every_request(error):
                 check_canary(await endpoint.ask_canary(request))
             step = self._after(error, endpoint, faults, started)
-            self._failures += isinstance(step, Failure)
+            self._failed_requests += isinstance(step, Failure)
             return step
         self._slowest_answer_s = max(self._slowest_answer_s, completion.latency_s)
         if (wait_s := endpoint.rates.wait_s(self._now())) > 0:

@@ -34,8 +34,8 @@ class EndpointStatistics:
     `retries` counts the attempts that were not the first of their request. `left`: the endpoints file no longer lists
     it. `limit` is the most requests in flight now. `engine`: its name and version, as far as it says.
 
-    The engine's metrics are None when it has none: `running` and `waiting` requests (of all clients), `kv_usage` and
-    `prefix_hits` as shares, `tokens_per_s` that it makes.
+    The engine's metrics are None when it has none, and while the endpoint is out: `running` and `waiting` requests (of
+    all clients), `kv_usage` and `prefix_hits` as shares, `tokens_per_s` that it makes.
     """
 
     url: str
@@ -73,6 +73,8 @@ class PoolStatistics:
 
     `asking` counts all requests without an outcome: in flight, waiting for a slot, or between two attempts.
 
+    `failed_attempts` did not bring a completion; most are repeated. `failed_requests` failed for good.
+
     `held_back`: endpoints with free slots get no more requests, because of the limit for all of them together.
     """
 
@@ -80,7 +82,7 @@ class PoolStatistics:
     asking: int
     in_flight: int
     answered: int
-    failures: int
+    failed_requests: int
     failed_attempts: int
     retries: int
     prompt_tokens: int
@@ -103,14 +105,16 @@ class PoolStatistics:
         return f"servers: {', '.join(words)}"
 
     @classmethod
-    def of(cls, endpoints: tuple[EndpointStatistics, ...], *, asking: int, failures: int, held_back: bool) -> Self:
+    def of(
+        cls, endpoints: tuple[EndpointStatistics, ...], *, asking: int, failed_requests: int, held_back: bool
+    ) -> Self:
         return cls(
             held_back=held_back,
             endpoints=endpoints,
             asking=asking,
             in_flight=sum(endpoint.in_flight for endpoint in endpoints),
             answered=sum(endpoint.answered for endpoint in endpoints),
-            failures=failures,
+            failed_requests=failed_requests,
             failed_attempts=sum(endpoint.failed_attempts for endpoint in endpoints),
             retries=sum(endpoint.retries for endpoint in endpoints),
             prompt_tokens=sum(endpoint.prompt_tokens for endpoint in endpoints),

@@ -103,7 +103,7 @@ async def test_what_the_request_causes_is_a_failure_at_once(behaviour, kind):
         assert isinstance(outcome, Failure)
         assert (outcome.kind, outcome.attempts) == (kind, 1)
         assert [said(body) for body in server.bodies] == ["Hello"] + ["Say yes."] * (kind == "rejected")
-        assert pool.statistics().failures == 1
+        assert pool.statistics().failed_requests == 1
 
 
 @pytest.mark.parametrize("behaviour", [bad.BAD_REQUEST, bad.error(422)])
