@@ -211,6 +211,12 @@ async def test_what_no_request_can_pass_ends_the_sweep_at_once(monkeypatch: pyte
             await sweep(url, model="other")
 
 
+async def test_a_named_model_needs_no_list_of_models():
+    """Where /models fails, the model that the user names is asked for."""
+    async with streaming(paced(0.0, 0.0, 1, 1), lists_models=False) as url:
+        assert (await sweep(url, model="m", concurrency=(1,), requests=1)).levels[0].completed
+
+
 async def test_an_interrupted_sweep_shows_what_it_has(tmp_path):
     """Ctrl-C in the second level: the first is shown and written, and the code is 130."""
     path = config(tmp_path, CONFIG)

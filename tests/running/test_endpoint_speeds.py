@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from explore_async.exploration.values import Completion
+from explore_async.planning.fleet import Fleet
 from explore_async.running.endpoint_speeds import EndpointSpeeds, LatencyCounts
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
+from explore_async.serving.endpoints.endpoint import Endpoint
 from explore_async.serving.endpoints.values import EndpointStatistics, PoolStatistics
+from explore_async.serving.simulated.profiles import PROFILES
 
 SECONDS = st.floats(min_value=0.001, max_value=10_000)
 
@@ -27,7 +32,7 @@ def endpoint(url: str, *, healthy: bool = True, in_flight: int = 1, **changes: o
 
 
 def seen(speeds: EndpointSpeeds, now: float, *endpoints: EndpointStatistics) -> tuple[EndpointStatus, ...]:
-    return statuses(PoolStatistics.of(endpoints, asking=0, failures=0, held_back=False), speeds, now)
+    return statuses(PoolStatistics.of(endpoints, asking=0, failed_requests=0, held_back=False), speeds, now)
 
 
 @given(st.lists(SECONDS, min_size=1), st.lists(SECONDS))
@@ -87,6 +92,31 @@ def test_an_endpoint_that_is_three_times_slower_is_named(factor: float) -> None:
     assert states == ["ok", "ok", "slow" if factor > 3 else "ok", "ok"]
     assert found[2].slower == pytest.approx(factor)
     assert ("c is slow" in found[2].trouble) == (factor > 3)
+
+
+def test_an_endpoint_that_is_out_has_no_rate() -> None:
+    """What it brought in the last minute is no pace of the run: nothing comes from there."""
+    speeds = EndpointSpeeds()
+    speeds.begin(0.0)
+    for second in range(30):
+        speeds.note(completion("a", 1.0), "m", float(second))
+    (works,), (out,) = (seen(speeds, 30.0, endpoint("a", healthy=healthy)) for healthy in (True, False))
+    assert works.answers_per_s == pytest.approx(1.0)
+    assert (out.state, out.answers_per_s, out.tokens_per_s) == ("out", 0, 0)
+
+
+async def test_the_figures_of_an_engine_end_with_it() -> None:
+    """Once its endpoint is out, its running and waiting requests and its rate are not known."""
+    fleet = Fleet([PROFILES["h100-qwen3-8b"]])
+    (settings,) = fleet.endpoints(None)
+    async with AsyncExitStack() as stack:
+        client = await (await fleet.open_clients(stack))(settings)
+    one = Endpoint(client, settings)
+    one.mark_healthy(0.0)
+    await one.read()
+    assert one.statistics().running == 0
+    assert one.trip(1.0)
+    assert one.statistics().running is one.statistics().waiting is one.statistics().tokens_per_s is None
 
 
 def test_an_endpoint_that_holds_requests_and_brings_nothing_is_named() -> None:

@@ -59,7 +59,9 @@ def raw(*parts: bytes, pause_s: float = 0.02):
 
 
 @asynccontextmanager
-async def streaming(*scripts: Callable[[Write], Any], metrics: str | None = None) -> AsyncIterator[str]:
+async def streaming(
+    *scripts: Callable[[Write], Any], metrics: str | None = None, lists_models: bool = True
+) -> AsyncIterator[str]:
     """Yields its URL. Requests get the scripts in turn, in a cycle."""
     asked = 0
 
@@ -76,7 +78,7 @@ async def streaming(*scripts: Callable[[Write], Any], metrics: str | None = None
         return response
 
     async def models(_: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "m", "owned_by": "test"}]})
+        return web.json_response({"data": [{"id": "m", "owned_by": "test"}]}, status=200 if lists_models else 500)
 
     async def page(_: web.Request) -> web.Response:
         return web.Response(text=metrics) if metrics is not None else web.Response(status=404)
