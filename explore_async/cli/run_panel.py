@@ -15,8 +15,15 @@ from explore_async.terminal.text import printable
 
 _ENDPOINTS_SHOWN = 8
 _WIDE = 100
-_COLOURS: dict[State, str] = {"ok": "green", "slow": "yellow", "silent": "yellow", "out": "red", "left": "dim"}
-_URGENT: Sequence[State] = ("out", "silent", "slow", "ok", "left")
+_COLOURS: dict[State, str] = {
+    "ok": "green",
+    "slow": "yellow",
+    "silent": "yellow",
+    "checking": "yellow",
+    "out": "red",
+    "left": "dim",
+}
+_URGENT: Sequence[State] = ("out", "silent", "checking", "slow", "ok", "left")
 
 
 def parts(snapshot: Snapshot, columns: int) -> Iterator[RenderableType]:

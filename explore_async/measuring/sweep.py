@@ -144,6 +144,7 @@ async def _connect(plan: SweepPlan) -> str:
         endpoints, models = tuple(one.model_copy(update={"model": plan.model}) for one in endpoints), ()
     async with EndpointPool(endpoints, models=models) as pool:
         model = (await pool.connect())[0]
+        await pool.settle()
         for endpoint in pool.statistics().endpoints:
             if not endpoint.healthy:
                 raise EndpointError(f"{endpoint.last_error}. Start it, or leave it out", endpoint=endpoint.url)

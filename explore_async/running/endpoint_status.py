@@ -9,15 +9,16 @@ from typing import Literal
 from explore_async.running.endpoint_speeds import EndpointSpeeds, LatencyFigures, Rate, Speed
 from explore_async.serving.endpoints.values import EndpointStatistics, PoolStatistics
 
-State = Literal["ok", "slow", "silent", "out", "left"]
+State = Literal["ok", "slow", "silent", "checking", "out", "left"]
 """ok: it brings completions. slow: a token takes several times as long as at the others. silent: it holds requests and
-has brought none for long, while others have. out: it gets no requests at the moment. left: the endpoints file no longer
-lists it.
+has brought none for long, while others have. checking: its first check is under way. out: it gets no requests at the
+moment. left: the endpoints file no longer lists it.
 """
 
 SLOW_FROM = 3.0
 """Times as long as at the others."""
 _SECONDS_BETWEEN_CHANGES = 10.0
+_RETURNS: dict[State, str] = {"out": "is back", "checking": "is checked and gets requests"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def _state(endpoint: EndpointStatistics, speed: Speed) -> tuple[State, str]:
     if endpoint.left:
         return "left", ""
     if not endpoint.healthy:
-        return "out", endpoint.trouble
+        return "out" if endpoint.checked else "checking", endpoint.trouble
     if speed.silent_s is not None:
         return "silent", f"{endpoint.url} has brought no completion for {speed.silent_s:,.0f} s, while others have"
     if speed.slower is not None and speed.slower >= SLOW_FROM:
@@ -100,8 +101,10 @@ class EndpointChanges:
                 continue
             if now - self._reported_at.get(endpoint.url, float("-inf")) < _SECONDS_BETWEEN_CHANGES:
                 continue
-            self._reported[endpoint.url], self._reported_at[endpoint.url] = endpoint.state, now
+            self._reported[endpoint.url] = endpoint.state
+            if "checking" not in {before, endpoint.state}:  # there is one check: it cannot flap
+                self._reported_at[endpoint.url] = now
             if endpoint.trouble:
                 yield endpoint.trouble
             elif endpoint.state == "ok":
-                yield f"{endpoint.url} {'is back' if before == 'out' else 'is no longer ' + before}"
+                yield f"{endpoint.url} {_RETURNS.get(before, f'is no longer {before}')}"

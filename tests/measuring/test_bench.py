@@ -16,7 +16,7 @@ from explore_async.errors import EndpointError
 from explore_async.measuring.bottleneck import BUSY_SHARE, LATE_MS
 from explore_async.measuring.figures import LevelFigures
 from explore_async.measuring.sweep import Sweep, SweepPlan
-from explore_async.serving.endpoints import availability
+from explore_async.serving.endpoints import admission
 from explore_async.settings.operation import EndpointSettings
 
 SPREAD = dict.fromkeys(("mean", "p50", "p90", "p99"), float)
@@ -201,7 +201,7 @@ async def test_what_no_request_can_pass_ends_the_sweep_at_once(monkeypatch: pyte
     """The first warm-up says so, as an error that names the endpoint; and all endpoints have to be there and serve the
     model.
     """
-    monkeypatch.setattr(availability, "CONNECT_PATIENCE_S", 0.2)
+    monkeypatch.setattr(admission, "CONNECT_PATIENCE_S", 0.2)
     async with streaming(raw(event({"error": {"message": "no such grammar"}}), pause_s=0)) as url:
         with pytest.raises(EndpointError, match="no such grammar"):
             await sweep(url)
@@ -253,7 +253,7 @@ async def test_an_interrupted_sweep_shows_what_it_has(tmp_path):
 )
 def test_bad_input_has_its_code(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, told: str):
     """With a message that says what to do."""
-    monkeypatch.setattr(availability, "CONNECT_PATIENCE_S", 0.2)
+    monkeypatch.setattr(admission, "CONNECT_PATIENCE_S", 0.2)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     result = in_process("bench", *arguments)
     assert (result.code, told in result.stderr) == (code, True), result.stderr

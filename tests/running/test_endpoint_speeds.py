@@ -153,5 +153,10 @@ def test_each_change_of_state_is_told_once() -> None:
     assert told(1, healthy=False) == ["http://b is out: it cannot be reached: Connection refused"]
     assert told(2, healthy=False) == []
     assert told(20, healthy=True) == ["http://b is back"]
+    first = endpoint("http://c", healthy=False, checked=False), endpoint("http://c", healthy=False, last_error=error)
+    assert [line for at, one in enumerate(first, 20) for line in changes.of(seen(speeds, at, one), at)] == [
+        "http://c is still being checked: it gets requests when it has answered small ones",
+        f"http://c is out: it {error}",
+    ]
     flapping = [line for second in range(21, 81) for line in told(second, healthy=bool(second % 2))]
     assert 1 <= len(flapping) <= 6

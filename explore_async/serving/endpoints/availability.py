@@ -1,44 +1,28 @@
-"""The check which endpoints serve the run's models: at the start, and again after an endpoint's cool-down.
+"""Which endpoints of a run can be used: at its start, when one joins, and again after an endpoint's cool-down.
 
-Owns the models' names and the tasks that bring endpoints back. It sends no request of a run; when an endpoint is back,
-it tells the slot queue to dispatch.
+Owns the checks that are under way and the coroutines that bring endpoints back; `admission` checks one endpoint. It
+sends no request of a run; when an endpoint can be used, it tells the slot queue to dispatch.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from http import HTTPStatus
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
-from explore_async.errors import (
-    ConfigError,
-    ConnectionFailed,
-    EndpointError,
-    EndpointUnavailable,
-    RateLimited,
-    RequestRejected,
-)
+from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable, RateLimited
 from explore_async.exploration.values import Form
-from explore_async.serving.endpoints.compatibility import PROBE_TIMEOUT_S, AnswersNothing, check_compatibility
-from explore_async.serving.endpoints.credentials import key_advice
+from explore_async.serving.endpoints.admission import Admission, Listing, is_passing, none_answers
+from explore_async.serving.endpoints.compatibility import AnswersNothing
 from explore_async.serving.endpoints.endpoint import Endpoint
 from explore_async.serving.endpoints.faults import cure_of
 from explore_async.serving.endpoints.slot_queue import SlotQueue
-from explore_async.serving.endpoints.wire import ServedModel
 from explore_async.settings.operation import Retries
 
-CONNECT_PATIENCE_S = 3.0
-_CONNECT_PAUSE_S = 0.5
-_NAMES_SHOWN = 20
 _BARREN_TRIPS = 3
 """An endpoint may come back so often without a completion in between."""
 _BARREN_FAULTS, _BARREN_ATTEMPTS = 8, 4
 """The first requests of a run may fail so often, and one of them so often: some seconds, with the waits in between."""
-PRIORITY_ENGINES = {"vllm", "simulator"}
-"""Engines (`owned_by` in /models) that support the field `priority`; others may reject a body with it."""
-
-_KEY_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-_NO_CATALOGUE = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}
 
 
 class Availability:
@@ -61,198 +45,153 @@ class Availability:
         self.connected: tuple[str, ...] = ()
         self._endpoints = endpoints
         self._slots = slots
-        self._models = tuple(models)
-        self._forms = forms
+        self._admission = Admission(models, forms, retries, stall_s)
         self._retries = retries
-        self._stall_s = stall_s
         self._connecting = asyncio.Lock()
-        self._recoveries: set[asyncio.Task[None]] = set()
+        self._checks: dict[asyncio.Task[EndpointError | None], Endpoint] = {}
+        """The first checks that are under way."""
+        self._errors: dict[Endpoint, EndpointError] = {}
+        """Of first checks, until it is decided what follows from them."""
+        self._coroutines: set[asyncio.Task[None]] = set()
+        self._rest: asyncio.Task[None] | None = None
 
     async def connect(self) -> tuple[str, ...]:
-        """One reachable endpoint is enough; the others count as out and join when they answer."""
+        """Checks all endpoints, and returns when the first of them can be used. The others join when their checks are
+        done; an endpoint that does not answer is asked again and again.
+
+        Raises EndpointError where none can be used. One that cannot serve the run is left out where others serve its
+        models, whichever of them is checked first.
+        """
         async with self._connecting:
             if not self.connected:
-                catalogues = await asyncio.gather(*(self._list_models(endpoint) for endpoint in self._endpoints))
-                self._models = self._resolve_models(catalogues)
-                admissions = []
-                for endpoint, catalogue in zip(self._endpoints, catalogues, strict=True):
-                    if isinstance(catalogue, EndpointError):
-                        self._start_recovery(endpoint)
-                    else:
-                        admissions.append(self._admit_or_recover(endpoint, catalogue))
-                errors = await asyncio.gather(*admissions)
-                if errors and all(isinstance(error, AnswersNothing) for error in errors):
-                    raise EndpointError(str(errors[0]), endpoint=self._endpoints[0].url)
-                self._check_all_served()
-                self.connected = self._models
+                self._errors.clear()
+                try:
+                    await self._connect_first()
+                    self._decide()
+                except BaseException:
+                    await self.close()
+                    self._checks.clear()
+                    raise
+                self._rest = self._start(self._connect_rest(), "connect the rest")
+                self.connected = self._admission.models
             return self.connected
+
+    async def _connect_first(self) -> None:
+        admission = self._admission
+        listings = [asyncio.create_task(admission.first_catalogue(endpoint)) for endpoint in self._endpoints]
+        try:
+            if not admission.models:
+                await admission.find_model(self._endpoints, listings)
+            for endpoint in self._endpoints:
+                admission.names_at(endpoint)  # a mistake in the settings is told before any endpoint is used
+        except BaseException:
+            await _cancel(listings)
+            raise
+        for endpoint, listing in zip(self._endpoints, listings, strict=True):
+            self._checks[asyncio.create_task(self._check(endpoint, listing))] = endpoint
+        while self._checks and not any(endpoint.healthy for endpoint in self._endpoints):
+            await self._next_checks()
+        if not any(endpoint.healthy for endpoint in self._endpoints):
+            self._raise_where_none_can_be_used()
+
+    async def _connect_rest(self) -> None:
+        while self._checks:
+            await self._next_checks()
+            self._decide()
+            self._slots.dispatch()
+
+    async def _check(self, endpoint: Endpoint, listing: Listing) -> EndpointError | None:
+        """The reason why the endpoint cannot be used, now or at all; None where it can."""
+        endpoint.served = {}
+        try:
+            await self._admission.admit(endpoint, await listing)
+        except EndpointError as error:
+            endpoint.note_error(error)
+            return error
+        finally:
+            endpoint.checked = True
+        return None
+
+    async def _next_checks(self) -> None:
+        done, _ = await asyncio.wait(self._checks, return_when=asyncio.FIRST_COMPLETED)
+        for check in done:
+            endpoint = self._checks.pop(check)
+            if (error := check.result()) is not None:
+                self._errors[endpoint] = error
+
+    def _raise_where_none_can_be_used(self) -> None:
+        """All checks have failed. Raises the error that waiting does not help against."""
+        errors = [self._errors[endpoint] for endpoint in self._endpoints]
+        if final := [error for error in errors if not is_passing(error)]:
+            raise final[0]
+        if not any(endpoint.served for endpoint in self._endpoints):
+            raise none_answers(errors)
+        if all(isinstance(error, AnswersNothing) for error in errors):
+            raise EndpointError(str(errors[0]), endpoint=errors[0].endpoint)
+
+    def _decide(self) -> None:
+        """Lets endpoints whose first check has failed wait, or leaves them out. Raises an error that ends the run."""
+        for endpoint, error in list(self._errors.items()):
+            if is_passing(error):
+                self._start(self._recover(endpoint), f"recover {endpoint.url}")
+            elif self.others_serve(endpoint):
+                endpoint.excluded = True
+            elif self._checks:
+                continue  # one of the others may serve its models
+            else:
+                raise error
+            del self._errors[endpoint]
+        missing = [
+            model
+            for model in self._admission.models
+            if not any(endpoint.serves(model) for endpoint in self._endpoints if not endpoint.excluded)
+        ]
+        if missing and all(endpoint.served for endpoint in self._endpoints):
+            raise EndpointError(
+                f"No endpoint serves {', '.join(map(repr, missing))}, which this run needs for some of its requests"
+            )
+
+    async def settle(self) -> None:
+        """Waits until all endpoints that `connect` began to check are checked."""
+        if self._rest is not None:
+            await asyncio.wait([self._rest])
 
     def take_out(self, endpoint: Endpoint, attempt_started: float) -> None:
         if endpoint.trip(attempt_started):
-            self._start_recovery(endpoint)
+            self._start(self._recover(endpoint), f"recover {endpoint.url}")
 
     def others_serve(self, endpoint: Endpoint) -> bool:
         """True when other endpoints serve all models that this one serves."""
         others = [
-            other for other in self._endpoints if other is not endpoint and not other.removed and not other.excluded
+            other
+            for other in self._endpoints
+            if other is not endpoint
+            and other.checked
+            and other not in self._errors
+            and not other.removed
+            and not other.excluded
         ]
-        return all(any(other.serves(model) for other in others) for model in endpoint.served or self._models)
+        return all(any(other.serves(model) for other in others) for model in endpoint.served or self._admission.models)
 
     def join(self, endpoint: Endpoint) -> None:
         """Adds an endpoint during the run: it gets requests once it answers and serves a model of the run.
 
         An endpoint that serves another model or rejects the key is excluded; its `last_error` says so.
         """
-        self._start_recovery(endpoint, at_once=True)
+        self._start(self._recover(endpoint, joining=True), f"join {endpoint.url}")
 
     async def close(self) -> None:
-        for recovery in self._recoveries:
-            recovery.cancel()
-        await asyncio.gather(*self._recoveries, return_exceptions=True)
+        await _cancel([*self._coroutines, *self._checks])
 
-    async def _list_models(self, endpoint: Endpoint) -> list[ServedModel] | EndpointError | None:
-        """Models that it serves, None when it does not list them, or the error that makes it count as out."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + CONNECT_PATIENCE_S
-        while True:
-            try:
-                return await self._catalogue(endpoint)
-            except (EndpointUnavailable, RateLimited) as error:
-                if loop.time() >= deadline:
-                    endpoint.note_error(error)
-                    return error
-            await asyncio.sleep(_CONNECT_PAUSE_S)
-
-    async def _catalogue(self, endpoint: Endpoint) -> list[ServedModel] | None:
-        """Models that it serves, None when it lists none: then the name that the user gave is simply asked for.
-
-        A /models that fails is no more than a missing one where there is such a name, and a check by a request.
+    async def _recover(self, endpoint: Endpoint, *, joining: bool = False) -> None:
+        """Waits for the cool-down and asks again; one that joins is asked at once. Waits grow until the endpoint has
+        answered a request.
         """
-        is_named = bool(self._forms) if self._models else endpoint.settings.model is not None
-        try:
-            return await endpoint.client.catalogue() or None
-        except ConnectionFailed:
-            raise
-        except (EndpointUnavailable, RateLimited):
-            if is_named:
-                return None
-            raise
-        except RequestRejected as error:
-            if is_named or error.status in _NO_CATALOGUE:
-                return None
-            advice = key_advice(endpoint.settings) if error.status in _KEY_REJECTED else "Check the URL"
-            raise EndpointError(f"{error}. {advice}", endpoint=endpoint.url, status=error.status) from error
-
-    def _resolve_models(self, catalogues: Sequence[list[ServedModel] | EndpointError | None]) -> tuple[str, ...]:
-        errors = [catalogue for catalogue in catalogues if isinstance(catalogue, EndpointError)]
-        if len(errors) == len(catalogues):
-            causes = "; ".join(str(error) for error in errors)
-            raise EndpointError(
-                f"No endpoint answers: {causes}. Is the server running? Start a server with `explore-async serve`, "
-                "or name another endpoint with --endpoint URL",
-                endpoint=errors[0].endpoint,
-            )
-        if self._models:
-            return self._models
-        for endpoint, catalogue in zip(self._endpoints, catalogues, strict=True):
-            named = endpoint.settings.model
-            if isinstance(named, str):
-                return (named,)
-            if named is not None and len(named) == 1:
-                return tuple(named)
-            if isinstance(catalogue, list) and len(catalogue) == 1 and not catalogue[0].is_wildcard:
-                return (catalogue[0].name,)
-        listed = sorted({model.name for catalogue in catalogues if isinstance(catalogue, list) for model in catalogue})
-        if not listed:
-            raise EndpointError(
-                f"{self._endpoints[0].url} does not list its models: is it an OpenAI-compatible server? If so, name "
-                "its model with --model"
-            )
-        raise EndpointError(f"Name a model with --model; the endpoints serve {shorten_list(listed)}")
-
-    async def _admit_or_recover(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> EndpointError | None:
-        """The error that makes it count as out, None when it is admitted."""
-        try:
-            await self._admit(endpoint, catalogue)
-        except (EndpointUnavailable, RateLimited) as error:
-            endpoint.note_error(error)
-            self._start_recovery(endpoint)
-            return error
-        return None
-
-    async def _admit(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> None:
-        """Lets the endpoint get requests. Raises EndpointError when it does not serve what the run needs."""
-        endpoint.served = self._served_of(endpoint, catalogue)
-        if catalogue is not None:
-            listed = {model.name: model for model in catalogue}
-            owners = {listed[name].owner for name in endpoint.served.values() if name in listed}
-            endpoint.supports_priority = bool(owners) and owners <= PRIORITY_ENGINES
-            if len(owners) == 1:
-                (owner,) = owners
-                endpoint.engine = f"{owner} {await endpoint.client.version(owner)}".strip()
-            contexts = {model: listed[name].context_tokens for model, name in endpoint.served.items() if name in listed}
-            endpoint.context_tokens = {model: tokens for model, tokens in contexts.items() if tokens is not None}
-        for form in self._forms:
-            if endpoint.serves(form.request.model):
-                timeout_s = min(PROBE_TIMEOUT_S, self._stall_s)
-                await check_compatibility(endpoint, form, self._retries, timeout_s=timeout_s)
-        endpoint.mark_healthy(asyncio.get_running_loop().time())
-
-    def _served_of(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> dict[str, str]:
-        """The endpoint's name for each of the run's models that it serves: as declared, else as in its list."""
-        named = endpoint.settings.model
-        if isinstance(named, str):
-            if len(self._models) > 1:
-                raise ConfigError(
-                    f"{endpoint.url}: the run has several models ({', '.join(self._models)}): "
-                    "give this endpoint's `model` as a mapping from these to its own names"
-                )
-            named = {self._models[0]: named}
-        wanted = {model: (named or {}).get(model, model) for model in self._models if named is None or model in named}
-        served = {
-            model: name
-            for model, name in wanted.items()
-            if catalogue is None or any(entry.covers(name) for entry in catalogue)
-        }
-        if not served or (named is not None and len(served) < len(wanted)):
-            if named is not None and not wanted:
-                raise EndpointError(
-                    f"{endpoint.url}: its `model` names {', '.join(named)}, and the run has {', '.join(self._models)}; "
-                    "the mapping goes from the run's models to the endpoint's names",
-                    endpoint=endpoint.url,
-                )
-            missing = ", ".join(repr(name) for name in (wanted or named or {}).values() if name not in served.values())
-            names = shorten_list(sorted(entry.name for entry in catalogue or ())) or "nothing"
-            raise EndpointError(
-                f"{endpoint.url} does not serve {missing}; it serves {names}. "
-                "Name a model of this list with --model, or as this endpoint's `model`",
-                endpoint=endpoint.url,
-            )
-        return served
-
-    def _check_all_served(self) -> None:
-        """Raises EndpointError for a model that no endpoint serves, if all endpoints answered: others may serve it."""
-        missing = [model for model in self._models if not any(endpoint.serves(model) for endpoint in self._endpoints)]
-        if missing and all(endpoint.served for endpoint in self._endpoints):
-            raise EndpointError(
-                f"No endpoint serves {', '.join(map(repr, missing))}, which this run needs for some of its requests"
-            )
-
-    def _start_recovery(self, endpoint: Endpoint, *, at_once: bool = False) -> None:
-        recovery = asyncio.create_task(self._recover(endpoint, at_once=at_once), name=f"recover {endpoint.url}")
-        self._recoveries.add(recovery)
-        recovery.add_done_callback(self._end_recovery)
-
-    async def _recover(self, endpoint: Endpoint, *, at_once: bool) -> None:
-        """Waits for the cool-down and asks again. Waits grow until the endpoint has answered a request."""
-        joining = at_once
         while not endpoint.removed:
-            if not at_once:
+            if endpoint.checked:
                 await asyncio.sleep(endpoint.cool_down_s(self._retries))
-            at_once = False
             try:
-                catalogue = await self._catalogue(endpoint)
-                await self._admit(endpoint, catalogue)
+                await self._admission.admit(endpoint, await self._admission.catalogue(endpoint))
                 self._check_answers(endpoint)
             except (EndpointUnavailable, RateLimited) as error:
                 endpoint.note_error(error)
@@ -264,10 +203,12 @@ class Availability:
                 return
             else:
                 return
+            finally:
+                endpoint.checked = True
 
     def _check_answers(self, endpoint: Endpoint) -> None:
         """Raises EndpointError where the check passes again and again, and no request of the run ever does."""
-        if self._forms and endpoint.barren_trips >= _BARREN_TRIPS and endpoint.lasting_fault is not None:
+        if self._admission.forms and endpoint.barren_trips >= _BARREN_TRIPS and endpoint.lasting_fault is not None:
             raise _barren(endpoint.lasting_fault)
 
     def check_first_answers(self, endpoint: Endpoint, fault: EndpointUnavailable, attempts: int) -> None:
@@ -275,7 +216,7 @@ class Availability:
         often, this one with so many attempts, that all will. An endpoint beside others may try for longer.
         """
         if (
-            self._forms
+            self._admission.forms
             and not endpoint.has_served
             and endpoint.barren_faults >= _BARREN_FAULTS
             and attempts >= _BARREN_ATTEMPTS
@@ -283,14 +224,27 @@ class Availability:
         ):
             raise _barren(fault)
 
-    def _end_recovery(self, recovery: asyncio.Task[None]) -> None:
-        self._recoveries.discard(recovery)
-        if recovery.cancelled():
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        coroutine = asyncio.create_task(work, name=name)
+        self._coroutines.add(coroutine)
+        coroutine.add_done_callback(self._end)
+        return coroutine
+
+    def _end(self, coroutine: asyncio.Task[None]) -> None:
+        self._coroutines.discard(coroutine)
+        if coroutine.cancelled():
             return
-        if (error := recovery.exception()) is None:
+        if (error := coroutine.exception()) is None:
             self._slots.dispatch()
         else:
             self._slots.close(error)  # a rejected key, or another model than before: no request can succeed
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    cancelled = list(tasks)
+    for task in cancelled:
+        task.cancel()
+    await asyncio.gather(*cancelled, return_exceptions=True)
 
 
 def _barren(fault: EndpointUnavailable) -> EndpointError:
@@ -299,9 +253,3 @@ def _barren(fault: EndpointUnavailable) -> EndpointError:
         endpoint=fault.endpoint,
         status=fault.status,
     )
-
-
-def shorten_list(names: Sequence[str]) -> str:
-    """The first names and the number of the others: gateways serve hundreds."""
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"

@@ -67,6 +67,8 @@ class Endpoint:
     supports_priority: bool = False
     engine: str = ""
     """Name and version of the engine, as far as it says."""
+    checked: bool = False
+    """Its first check is over, whatever it has shown."""
     healthy: bool = False
     healthy_since: float = 0.0
     paused_until: float = 0.0
@@ -281,6 +283,7 @@ class Endpoint:
             url=self.url,
             healthy=self.healthy and not self.removed,
             left=self.removed,
+            checked=self.checked,
             limit=self.limit.value,
             in_flight=self.in_flight,
             peak_in_flight=self.peak_in_flight,

@@ -29,7 +29,8 @@ from explore_async.errors import (
     RequestRejected,
 )
 from explore_async.exploration.values import ChatRequest, Failure, Form, Outcome
-from explore_async.serving.endpoints.availability import Availability, shorten_list
+from explore_async.serving.endpoints.admission import shorten_list
+from explore_async.serving.endpoints.availability import Availability
 from explore_async.serving.endpoints.concurrency import READING_S
 from explore_async.serving.endpoints.endpoint import Client, Endpoint
 from explore_async.serving.endpoints.faults import (
@@ -144,11 +145,15 @@ class EndpointPool:
         self._slots.dispatch()
 
     async def connect(self) -> tuple[str, ...]:
-        """Asks each endpoint for its models; returns the logical models. A second call does nothing.
+        """Checks each endpoint; returns the logical models when the first can be used. A second call does nothing.
 
-        One reachable endpoint is enough; the others count as out and join when they answer.
+        The others join when they are checked, or when they answer at last.
         """
         return await self._availability.connect()
+
+    async def settle(self) -> None:
+        """Waits until each endpoint was checked: for callers that need them all."""
+        await self._availability.settle()
 
     async def ask(
         self,

@@ -32,7 +32,8 @@ class EndpointStatistics:
     """The figures of one endpoint at one moment.
 
     `retries` counts the attempts that were not the first of their request. `left`: the endpoints file no longer lists
-    it. `limit` is the most requests in flight now. `engine`: its name and version, as far as it says.
+    it. `checked`: its first check is over. `limit` is the most requests in flight now. `engine`: its name and version,
+    as far as it says.
 
     The engine's metrics are None when it has none, and while the endpoint is out: `running` and `waiting` requests (of
     all clients), `kv_usage` and `prefix_hits` as shares, `tokens_per_s` that it makes.
@@ -52,6 +53,7 @@ class EndpointStatistics:
     cached_tokens: int
     last_error: str
     engine: str = ""
+    checked: bool = True
     running: int | None = None
     waiting: int | None = None
     kv_usage: float | None = None
@@ -61,9 +63,11 @@ class EndpointStatistics:
     @property
     def trouble(self) -> str:
         """The endpoint's problem now; empty when there is none, or when the endpoint is no longer used."""
+        if not self.left and not self.checked:
+            return f"{self.url} is still being checked: it gets requests when it has answered small ones"
         if self.left or not self.last_error or (self.healthy and self.answered):
             return ""
-        error = self.last_error.removeprefix(f"{self.url} ")
+        error = self.last_error.removeprefix(self.url).removeprefix(":").lstrip()
         return f"{self.url}{'' if self.healthy else ' is out: it'} {error}"
 
 

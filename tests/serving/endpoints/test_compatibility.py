@@ -15,7 +15,7 @@ from support.scripted import Driven, recipe
 from explore_async.errors import ConfigError, EndpointError
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion, Form
-from explore_async.serving.endpoints import availability as availability_module
+from explore_async.serving.endpoints import admission as admission_module
 from explore_async.serving.endpoints.pool import EndpointPool
 from explore_async.settings.operation import Retries
 
@@ -37,7 +37,7 @@ FORM = Form(
 
 @pytest.fixture(autouse=True)
 def impatient_connect(monkeypatch):
-    monkeypatch.setattr(availability_module, "CONNECT_PATIENCE_S", 0.3)
+    monkeypatch.setattr(admission_module, "CONNECT_PATIENCE_S", 0.3)
 
 
 def serving(*names: str, script=()) -> bad.MisbehavingServer:
@@ -71,6 +71,7 @@ async def test_requests_go_only_where_their_model_is():
         endpoints = [endpoint(one.url, 2), endpoint(other.url, 2, model={"small": "s"}), endpoint(both.url, 2)]
         async with EndpointPool(endpoints, models=("large", "small"), retries=QUICK, stall_s=30) as pool:
             assert await pool.connect() == ("large", "small")
+            await pool.settle()
             await ask_both(pool)
     assert asked(one) == {"large"}
     assert asked(other) == {"s"}

@@ -17,7 +17,7 @@ from support.waiting import until
 
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable
 from explore_async.exploration.values import ChatRequest, Completion, Failure
-from explore_async.serving.endpoints import availability as availability_module
+from explore_async.serving.endpoints import admission as admission_module
 from explore_async.serving.endpoints import endpoint as endpoint_module
 from explore_async.serving.endpoints.pool import EndpointPool
 from explore_async.serving.endpoints.values import EndpointStatistics, backoff_s
@@ -32,7 +32,7 @@ QUICK = Retries(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
 @pytest.fixture(autouse=True)
 def impatient_connect(monkeypatch):
     """Endpoints that are down at the start are given up sooner than in earnest."""
-    monkeypatch.setattr(availability_module, "CONNECT_PATIENCE_S", 0.3)
+    monkeypatch.setattr(admission_module, "CONNECT_PATIENCE_S", 0.3)
 
 
 def request(text: object = "Hello", **sampling) -> ChatRequest:
@@ -53,6 +53,7 @@ async def connected(
     given = [endpoint(one.url) if isinstance(one, bad.MisbehavingServer) else one for one in endpoints]
     async with EndpointPool(given, models=() if model is None else (model,), retries=retries, stall_s=stall_s) as pool:
         await pool.connect()
+        await pool.settle()
         yield pool
 
 
@@ -677,6 +678,7 @@ async def test_what_is_found_stays_below_the_most():
         endpoints = [endpoint(server.url, concurrency="auto", model="simulated") for server in (one, other)]
         async with EndpointPool(endpoints, models=("m",), most_in_flight=12) as pool:
             await pool.connect()
+            await pool.settle()
             async with asking(pool, at_once=60):
                 await until(lambda: pool.statistics().held_back and pool.statistics().in_flight == 12 == pool.capacity)
     assert one.statistics().peak_in_flight + other.statistics().peak_in_flight <= 24
