@@ -17,7 +17,7 @@ from explore_async.curation.dedup import Duplicate as Duplicate
 from explore_async.curation.dedup import dedup as dedup
 from explore_async.curation.dedup_files import DedupCounts as DedupCounts
 from explore_async.curation.dedup_files import dedup_files as dedup_files
-from explore_async.curation.exporting import ExportResult as ExportResult
+from explore_async.curation.export_writing import ExportResult as ExportResult
 from explore_async.curation.exporting import export_data, sample_data
 from explore_async.curation.filtering import FilterResult as FilterResult
 from explore_async.curation.filtering import filter_data, merge_data, reparse_run

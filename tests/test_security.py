@@ -33,8 +33,9 @@ from explore_async.cli.progress import RunProgress
 from explore_async.config import yaml_text
 from explore_async.config.endpoints_file import read_endpoints
 from explore_async.curation.card_text import escape
-from explore_async.curation.collections.originals import OriginalFolder, write_original
+from explore_async.curation.collections.originals import OriginalFolder
 from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.collections.written_originals import write_original
 from explore_async.curation.data_card import CardOptions, make_card
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source

@@ -31,7 +31,7 @@ from explore_async.cli.runs_under_way import tell_of_runs_under_way
 from explore_async.errors import ConfigError
 
 if TYPE_CHECKING:
-    from explore_async.curation.exporting import ExportResult
+    from explore_async.curation.export_writing import ExportResult
 
 
 def import_(

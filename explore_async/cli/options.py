@@ -23,7 +23,8 @@ RunDirectoryOption = Annotated[Path | None, typer.Option("--out", help="the run 
 DataFileOption = Annotated[
     Path,
     typer.Option(
-        "--out", help="a .jsonl, .json or .parquet file; a name without suffix is a folder with a dataset card"
+        "--out",
+        help="a .jsonl, .json, .csv, .tsv or .parquet file; a name without suffix is a folder with a dataset card",
     ),
 ]
 DataDirectoryOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="the directory to write")]

@@ -23,15 +23,18 @@ from explore_async.curation.collections.evidence import (
     request_document,
 )
 from explore_async.curation.collections.run_data import RunData
-from explore_async.errors import DataError
+from explore_async.curation.collections.shown_turns import shown_turns
+from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.kinds import label_of
 from explore_async.exploration.values import Completion
 from explore_async.storage.rows import StoredRequest
 from explore_async.terminal.text import printable, printable_lines
 
+_DUPLICATE = "duplicate"
+"""The reason that every run knows."""
 _LONGEST_NAME = 100
 _LONGEST_EXCERPT = 300
-_EXAMPLE_FIELDS = ("id", "task_path", "instruction", "input", "output")
+_TEXTS = ("instruction", "input", "output")
 
 
 def tree(run: RunData, console: Console, *, depth: int | None = None) -> None:
@@ -103,9 +106,17 @@ def show_document(run: RunData, item_id: str) -> dict[str, Any]:
 
 
 def dropped_document(run: RunData, reason: str | None) -> dict[str, Any]:
-    """All that was dropped for this reason, None for any, and the number of each reason; for JSON."""
+    """All that was dropped for this reason, None for any, and the number of each reason; for JSON.
+
+    Raises ConfigError for a reason that is not among those of the run.
+    """
     with _damage(run, "what was dropped"):
         dropped = find_dropped(run, reason)
+        if reason not in {None, _DUPLICATE, *dropped.counts} and dropped.counts:
+            known = ", ".join(map(printable, dropped.counts))
+            raise ConfigError(
+                f"--dropped {reason}: nothing in {run.path} was dropped for it; the reasons are {known}, or all"
+            )
         return {"dropped": dropped.rows, "counts": dropped.counts}
 
 
@@ -152,9 +163,9 @@ def _find(run: RunData, item_id: str) -> EvidenceRows | StoredRequest:
 
 def _taken_over(example: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """An example from elsewhere, without a decision."""
-    for name in _EXAMPLE_FIELDS:
-        value = example[name]
-        yield name, " > ".join(value) if isinstance(value, list) else value
+    yield "id", example["id"]
+    yield "task_path", " > ".join(example["task_path"])
+    yield from shown_turns(example) or ((name, example[name]) for name in _TEXTS)
 
 
 def _task(node: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
@@ -171,8 +182,11 @@ def _example(decision: Mapping[str, Any], evidence: EvidenceRows) -> Iterator[tu
     if evidence.draft is not None:
         row = {**row, **asdict(evidence.draft)}
     yield "example", decision["id"]
-    yield "task", " > ".join(row.get("task_path", [])) or decision["task_id"]
-    for name in ("instruction", "input", "output", "excerpt"):
+    yield "task", " > ".join(row.get("task_path") or evidence.task_path) or decision["task_id"]
+    if evidence.example is not None and (turns := shown_turns(evidence.example)):
+        yield from turns
+        return
+    for name in (*_TEXTS, "excerpt"):
         yield name, row.get(name)
 
 

@@ -39,6 +39,11 @@ def open_files(paths: Sequence[Path], names: Sequence[str], option: str) -> list
     ]
 
 
+def notes_on(files: Sequence[ComparedFile], more: str | None) -> str | None:
+    """What there is to say of the way in which the files were read, and more; None where this is nothing."""
+    return "; ".join(filter(None, [*(file.rows.note for file in files), more])) or None
+
+
 @dataclass(slots=True)
 class Batch:
     """Rows that can be compared, an entry of each list for each row; and the faults of rows that cannot."""

@@ -23,7 +23,7 @@ from explore_async.curation.common_options import (
     nothing_to_compare,
     silent,
 )
-from explore_async.curation.compared_rows import ComparedFile, open_files
+from explore_async.curation.compared_rows import ComparedFile, notes_on, open_files
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.ngrams import NgramIndex
@@ -160,7 +160,9 @@ def _decontaminate(
         )
     by_benchmark = dict(tally.by_benchmark)
     counts = (tally.kept, tally.by_rouge, tally.by_ngram, by_benchmark)
-    return DecontaminationResult(out, out / REPORT, *counts, options.tokenizer, unseen.note())
+    return DecontaminationResult(
+        out, out / REPORT, *counts, options.tokenizer, notes_on(benchmarks.files, unseen.note())
+    )
 
 
 def _write(example: ExampleRow, evidence: Mapping[str, Any] | None, directory: DataDirectory, tally: _Tally) -> None:
@@ -197,7 +199,8 @@ class _Benchmarks:
         self._shared = NgramIndex(options.ngram, tokenizer)
         self._texts: list[str] = []
         self.rows: Counter[str] = Counter()
-        for number, file in enumerate(open_files(options.benchmarks, options.fields, _OPTION)):
+        self.files = open_files(options.benchmarks, options.fields, _OPTION)
+        for number, file in enumerate(self.files):
             tokens = self._near.tokens
             rows = self._rows(file, number)
             while batch := list(islice(rows, _BATCH)):

@@ -13,11 +13,11 @@ from threading import Timer
 from typing import Protocol
 
 from explore_async.curation.common_options import Paths, as_names, as_paths, not_for_one, nothing_to_compare
-from explore_async.curation.compared_rows import ComparedFile, batches_of, one_ahead, open_files
+from explore_async.curation.compared_rows import ComparedFile, batches_of, notes_on, one_ahead, open_files
 from explore_async.curation.dedup import BATCH, GroupedIndex, index_factory
 from explore_async.curation.dedup_evidence import EvidenceWriter, writing_evidence
-from explore_async.curation.files.conversion import check_conversion, parquet_schema
-from explore_async.curation.files.formats import Format, Kind, format_of
+from explore_async.curation.files.conversion import check_conversion, columns_of, parquet_schema
+from explore_async.curation.files.formats import TABLES, Format, Kind, format_of
 from explore_async.curation.files.writers import writing
 from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, tokenizer_of_sources
 from explore_async.errors import ConfigError, DataError
@@ -62,7 +62,9 @@ class DedupCounts:
     tokenizer: str = ""
     """The tokenizer that the texts were compared by."""
     note: str | None = None
-    """Says that many texts were compared by little of what they hold; None where this is not so."""
+    """Says that a file was read in another way than its name promises, and that many texts were compared by little of
+    what they hold; None where neither is so.
+    """
 
     @property
     def rows(self) -> int:
@@ -145,8 +147,9 @@ def _dedup(options: DedupOptions, observer: DedupObserver, batch_rows: int) -> D
     known = open_files(options.against, names, "--against-field")
     _check(options, [*sources, *known], outputs)
     check_conversion([source.rows for source in sources], options.out)
-    is_parquet = format_of(options.out).kind is Kind.PARQUET
-    schema = parquet_schema([source.rows for source in sources]) if is_parquet else None
+    kind = format_of(options.out).kind
+    rows = [source.rows for source in sources]
+    schema = parquet_schema(rows) if kind is Kind.PARQUET else columns_of(rows) if kind in TABLES else None
     tokenizer = tokenizer_of_sources(options.tokenizer, [source.texts() for source in (*sources, *known)])
     new_index = index_factory(options.threshold, tokenizer)
     unseen = UnseenLetters(tokenizer)
@@ -180,7 +183,7 @@ def _dedup(options: DedupOptions, observer: DedupObserver, batch_rows: int) -> D
                 seconds=time.monotonic() - began,
             )
             observer.advanced(counts, batch.position)
-    return replace(counts, seconds=time.monotonic() - began, note=unseen.note())
+    return replace(counts, seconds=time.monotonic() - began, note=notes_on([*sources, *known], unseen.note()))
 
 
 def _add(  # noqa: PLR0917 - the parts of one loop

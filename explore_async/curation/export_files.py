@@ -41,7 +41,7 @@ def targets(out: Path, splits: Sequence[str], *, is_folder: bool) -> list[Path]:
     """The file of each split."""
     if is_folder:
         return [out / "data" / f"{split}.parquet" for split in splits]
-    plain = out.name.removesuffix(".gz")
+    plain = out.name.removesuffix(".gz").removesuffix(".zst")
     stem = Path(plain).stem
     return [out, *(out.with_name(f"{stem}.{split}{out.name[len(stem) :]}") for split in splits[1:])]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -72,6 +74,22 @@ def with_more(shape: Shape, keep: Sequence[str], marks: Marks) -> Shape:
         return {**{name: marked.get(name) for name in keep}, **shape(marked)}
 
     return shape_with_more
+
+
+def flat_columns(source: Collection, rows: Iterator[Row], path: Path) -> list[str]:
+    """The columns of rows that a table can hold. Raises DataError, with the number of rows, where it cannot."""
+    columns: dict[str, None] = {}
+    nested: Counter[str] = Counter()
+    for row in rows:
+        columns |= dict.fromkeys(row.value)
+        nested.update(name for name, value in row.value.items() if isinstance(value, list | dict))
+    if nested:
+        found = ", ".join(f"{name} ({count:,} rows)" for name, count in nested.most_common())
+        raise DataError(
+            f"{path}: a table holds no lists and no objects, and there are some in {found} of {source.path}; "
+            "write .jsonl, or a flat format: --format alpaca"
+        )
+    return list(columns)
 
 
 def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] = (), *, reasoning: bool = False) -> Any:

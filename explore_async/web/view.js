@@ -263,7 +263,9 @@ async function evidence(row) {
   shown.append(el("dt", "decision"), el("dd", `${decision.kept ? "kept" : decision.what === "failure" ? "failed" : "dropped"}: ${decision.reason}`, { class: decision.kept ? "kept" : "dropped" }));
   if (row.id) add(decision.what, row.id); else add(decision.parent ? "below task" : "of task", decision.parent ?? decision.task_id);
   add("name", decision.name);
-  if (example) { add("task", example.task_path.join(" > ")); add("instruction", example.instruction, example.instruction.length > 300); add("input", example.input, true); add("output", example.output, true); }
+  add("task", (example?.task_path ?? found.task_path ?? []).join(" > "));
+  if (found.turns) for (const turn of found.turns) add(turn.role, turn.text, true);
+  else if (example) { add("instruction", example.instruction, example.instruction.length > 300); add("input", example.input, true); add("output", example.output, true); }
   else { add("instruction", decision.instruction ?? decision.excerpt); add("input", found.draft?.input, true); add("output", found.draft?.output, true); }
   if (found.nearest) add(`nearest, ROUGE-L ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);
   for (const message of found.request?.messages || []) add(`prompt, ${message.role}`, message.content, true);

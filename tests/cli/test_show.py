@@ -110,8 +110,57 @@ def test_what_was_dropped_is_listed(run_path: Path) -> None:
         {**row, "nearest_text": None} for row in DROPPED
     ]
     assert every["counts"] == {"duplicate": 2, "unreadable": 1}
-    nothing = in_process("show", run_path, "--dropped", "odd")
-    assert (nothing.code, nothing.stdout) == (0, "")
+    unknown = in_process("show", run_path, "--dropped", "odd")
+    assert (unknown.code, unknown.stdout) == (2, "")
+    assert "duplicate, unreadable, or all" in " ".join(unknown.stderr.split())
+
+
+def test_a_dropped_example_names_its_task(run_path: Path) -> None:
+    """By the names of the task and those above it, as a kept one; also for JSON."""
+    child = {
+        "id": "0.0",
+        "name": "Leaf",
+        "reason": "",
+        "origin": "lookahead",
+        "depth": 1,
+        "kept": 0,
+        "dropped": 1,
+        "answers": 1,
+    }
+    document = orjson.loads((run_path / "tree.json").read_bytes())
+    document["trees"][0]["children"] = [{**child, "exhausted": False, "children": []}]
+    (run_path / "tree.json").write_bytes(orjson.dumps(document))
+    with (run_path / "decisions.jsonl").open("ab") as file:
+        file.write(orjson.dumps({**DROPPED[0], "id": "0.0-0.1", "task_id": "0.0"}) + b"\n")
+    assert "task  Root > Leaf\n" in in_process("show", run_path, "0.0-0.1").stdout
+    assert in_process("show", run_path, "0.0-0.1", "--json").json["task_path"] == ["Root", "Leaf"]
+
+
+@pytest.mark.parametrize("stage", [None, "filter"])
+def test_the_turns_of_a_conversation(tmp_path: Path, stage: str | None) -> None:
+    """Each turn with its role, calls of tools and their results among them, code with its indentation, both answers of a
+    pair; before and after another command.
+    """
+    call = {"type": "function", "function": {"name": "tides", "arguments": {"port": "Brest"}}}
+    rows = [
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "High tide?"},
+                      {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "12:00"},
+                      {"role": "assistant", "content": CODE}]},
+        {"prompt": "Name a sea.", "chosen": "The Baltic.", "rejected": "Rome."},
+    ]  # fmt: skip
+    (tmp_path / "talks.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    assert in_process("import", tmp_path / "talks.jsonl", "--out", tmp_path / "data").code == 0
+    data = tmp_path / "data"
+    if stage is not None:
+        assert in_process(stage, data, "--out", tmp_path / "next").code == 0
+        data = tmp_path / "next"
+    ids = [orjson.loads(line)["id"] for line in (data / "dataset.jsonl").read_bytes().splitlines()]
+    shown = in_process("show", data, ids[0]).stdout
+    places = [shown.index(part) for part in ("system  Be brief.", "user  High tide?", '"port": "Brest"', "tool  12:00", "  def double(x):\n      if x:\n")]  # fmt: skip
+    assert places == sorted(places)
+    assert "rejected assistant  Rome." in in_process("show", data, ids[1]).stdout
+    turns = in_process("show", data, ids[0], "--json").json["turns"]
+    assert [turn["role"] for turn in turns] == ["system", "user", "assistant", "tool", "assistant"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["0", "--dropped", "all"]])

@@ -16,6 +16,7 @@ from support.cli import in_process
 
 from explore_async.curation.card_text import escape
 from explore_async.curation.collections.marks import write_mark
+from explore_async.curation.files.source import Source
 from explore_async.curation.sampling import METHODS, draw_sample, quotas
 from explore_async.curation.trainer_formats import SHAPES
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion, Prompt, Request
@@ -161,6 +162,24 @@ def test_every_format_holds_every_example(run_path: Path, tmp_path: Path, shape:
     """In each shape and each kind of file: all examples, in their order, and nothing else."""
     found = exported(run_path, tmp_path / f"out{suffix}", "--format", shape)
     assert found == [SHAPES[shape](one) for one in EXAMPLES]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".tsv.zst"])
+def test_tables_hold_flat_rows(run_path: Path, tmp_path: Path, suffix: str):
+    """They come back as they went out; a list in a row is an error that counts the rows, before anything is written."""
+    rows = exported(run_path, tmp_path / "data.jsonl", "--format", "alpaca", "--keep", "id")
+    out = tmp_path / f"data{suffix}"
+    assert in_process("export", run_path, "--out", out, "--format", "alpaca", "--keep", "id").code == 0
+    assert [row.value for row in Source(out)] == rows
+    refused = in_process("export", run_path, "--out", tmp_path / f"rows{suffix}")
+    assert refused.code == 5
+    assert f"task_path ({len(rows):,} rows)" in " ".join(refused.stderr.split())
+    assert not (tmp_path / f"rows{suffix}").exists()
+    parts = in_process(
+        "export", run_path, "--out", tmp_path / f"s{suffix}", "--format", "alpaca", "--validation", "0.2"
+    )
+    assert parts.code == 0, parts.stderr
+    assert (tmp_path / f"s.validation{suffix}").is_file()
 
 
 def test_the_shapes_say_what_the_example_says():

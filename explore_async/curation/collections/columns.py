@@ -10,26 +10,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from explore_async.curation.collections.conversations import (
-    ANSWERS,
-    OF_CONVERSATIONS,
-    QUESTIONS,
-    Conversation,
-    answer_of,
-    find_conversation,
-    pair_in,
-)
+from explore_async.curation.collections.conversations import OF_CONVERSATIONS, Conversation, find_conversation
+from explore_async.curation.collections.turns_in_row import ANSWERS, OTHER_TALKS, QUESTIONS, answer_of, pair_in
 from explore_async.curation.files.fields import FieldError, field_of, text_of
+from explore_async.curation.files.nested_turns import is_branched
+from explore_async.curation.files.turns import are_objects
 from explore_async.errors import ConfigError
 
 TEXTS = ("instruction", "input", "output")
 TASK = "task"
+_ANSWERS = (*ANSWERS, "answers", "target")
 _PAIRS = (
     ("instruction", "output"), ("instruction", "response"), ("instruction", "completion"),
     ("prompt", "completion"), ("prompt", "response"), ("prompt", "output"),
     ("question", "answer"), ("question", "response"), ("query", "response"),
 )  # fmt: skip
 """Columns that belong together, before any question is taken with any answer."""
+_OTHER_PAIRS = (
+    ("input", "output"), ("input", "target"), ("inputs", "targets"), ("user", "assistant"), ("human", "assistant"),
+    ("human", "bot"), ("human", "gpt"), ("ask", "answer"), ("q", "a"), ("问题", "答案"), ("问题", "回答"),
+)  # fmt: skip
+"""Columns of a row without any known question."""
+_INSTANCES = "instances"
+"""The column with the inputs and outputs of an instruction in Self-Instruct's files."""
 _INPUTS = ("input", "context", "passage", "document", "article", "background", "paragraph")
 
 
@@ -71,7 +74,7 @@ def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exc
     def read(row: Mapping[str, Any]) -> Exchange:
         row = row if isinstance(row, dict) else dict(row)  # each look-up in a row of Parquet makes its value again
         conversation = None if whole else find_conversation(row)
-        question, answer = _names(row)
+        question, answer = (None, None) if conversation is not None else _names(row)
         used = {theirs for theirs in named.values() if theirs in row}
         if "instruction" in named:
             instruction = text_of(row, [named["instruction"]])
@@ -84,15 +87,9 @@ def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exc
             raise _nothing(row)
         if "output" in named:
             output = _optional(field_of(row, named["output"]), named["output"])
-        elif conversation is not None:
-            output = "" if conversation.answer is None else conversation.turns[conversation.answer].text
-        elif (pair := pair_in(row)) is not None:
-            output = answer_of(row, pair[0])
-        elif answer is not None:
-            output = _optional(row[answer], answer)
-            used.add(answer)
         else:
-            output = ""
+            output, outputs = _output(row, conversation, answer)
+            used |= outputs
         if "input" in named:
             given = _optional(field_of(row, named["input"]), named["input"])
         elif conversation is not None:
@@ -107,6 +104,8 @@ def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exc
         columns = () if conversation is None else conversation.columns
         others = [name for name in rest if name not in known and name not in columns]
         unused = [name for name in others if _is_other_text(name, rest[name], texts)]
+        unused += [name for name in columns if is_branched(row[name])]
+        unused += [_INSTANCES] * (conversation is None and len(_instances(row)) > 1)
         return Exchange(instruction, given, output, rest, unused)
 
     return read
@@ -124,13 +123,58 @@ def _names(row: Mapping[str, Any]) -> tuple[str | None, str | None]:
     known = next((pair for pair in _PAIRS if pair[0] in row and pair[1] in row), None)
     if known is not None:
         return known
-    question, answer = (next((name for name in names if name in row), None) for names in (QUESTIONS, ANSWERS))
-    return question, answer
+    question, answer = (next((name for name in names if name in row), None) for names in (QUESTIONS, _ANSWERS))
+    return (question, answer) if question is not None else _other_names(row, answer)
+
+
+def _other_names(row: Mapping[str, Any], answer: str | None) -> tuple[str | None, str | None]:
+    """The same in a row without a question in small letters."""
+    names = {str(name).casefold(): name for name in row}
+    asked, answered = (next((names[name] for name in known if name in names), None) for known in (QUESTIONS, _ANSWERS))
+    if asked is not None:
+        return asked, answered if answer is None else answer
+    pair = next((pair for pair in _OTHER_PAIRS if pair[0] in names and pair[1] in names), None)
+    return (None, answer) if pair is None else (names[pair[0]], names[pair[1]])
+
+
+def _output(row: Mapping[str, Any], conversation: Conversation | None, answer: str | None) -> tuple[str, set[str]]:
+    """The answer of a row, and the columns that it is all of."""
+    if conversation is not None:
+        return "" if conversation.answer is None else conversation.turns[conversation.answer].text, set()
+    if (pair := pair_in(row)) is not None:
+        return answer_of(row, pair[0]), set()
+    if answer is not None:
+        return _answer(row[answer], answer), {answer} if row[answer] is None or isinstance(row[answer], str) else set()
+    if instances := _instances(row):
+        is_all = len(instances) == 1 and instances[0].keys() <= {"input", "output"}
+        return _optional(instances[0]["output"], f"output in {_INSTANCES}"), {_INSTANCES} if is_all else set()
+    return "", set()
+
+
+def _instances(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The inputs and outputs of an instruction without an output of its own."""
+    instances = None if "output" in row else row.get(_INSTANCES)
+    if not isinstance(instances, list) or not are_objects(instances) or "output" not in instances[0]:
+        return ()
+    return instances
+
+
+def _answer(value: Any, name: str) -> str:
+    """A text, or the first of several answers, as sets of questions have them; the others stay in their column."""
+    if isinstance(value, Mapping) and "text" in value:
+        value = value["text"]
+    if isinstance(value, list):
+        value = value[0] if value else None
+        if isinstance(value, Mapping) and "text" in value:
+            value = value["text"]
+    return _optional(value, name)
 
 
 def _input(row: Mapping[str, Any], used: set[str]) -> tuple[str, set[str]]:
     """The first input with a text, and the columns that it was taken from: this one, and all without any."""
     _optional(row.get("input"), "input")
+    if (instances := _instances(row)) and isinstance(given := instances[0].get("input"), str):
+        return given, set()
     values = {name: row[name] for name in _INPUTS if name in row and name not in used}
     first = next((name for name, value in values.items() if value and isinstance(value, str)), None)
     taken = {name for name, value in values.items() if name == first or value is None or value == ""}
@@ -146,8 +190,9 @@ def _rest(
     if conversation.is_exchange and is_example:
         used = {*used, *conversation.columns}
     rest = {name: row[name] for name in row if name not in used}
-    if not rest.keys().isdisjoint({*conversation.columns} & {*TEXTS}):  # a column of ours has another form
-        rest = {name: value for name, value in rest.items() if name not in conversation.columns}
+    columns = {*conversation.columns}
+    if not rest.keys().isdisjoint(columns & {*TEXTS, *OTHER_TALKS}):  # a column of ours, or one of another sense
+        rest = {name: value for name, value in rest.items() if name not in columns}
         rest["messages"] = [turn.message for turn in conversation.turns]
     return rest
 

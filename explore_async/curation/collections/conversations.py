@@ -9,36 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
+from explore_async.curation.collections.turns_in_row import (
+    ANSWERS,
+    OF_TURNS,
+    OTHER_TALKS,
+    QUESTIONS,
+    may_be_turns,
+    pair_in,
+    side_of,
+    written_in,
+)
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.turns import (
-    TALKS,
     Turn,
     TurnError,
-    are_objects,
     assistant_turn,
     is_plain,
-    read_transcript,
     read_turns,
     system_turn,
     user_turn,
 )
 
-QUESTIONS = ("instruction", "prompt", "question", "query", "problem")
-ANSWERS = ("output", "completion", "response", "answer", "solution", "chosen")
-_SURE_TALKS = TALKS[:3]
-"""The others are also names of something else: such columns are passed over where they are no turns."""
-_PAIRS = (("chosen", "rejected"), ("chosen_messages", "rejected_messages"))
-_SYSTEMS = ("system", "system_prompt", "system_message")
+_SYSTEMS = ("system", "system_prompt", "system_message", "meta_instruction")
 _HISTORY = "history"
 _LABELS = ("label", "kto_tag")
 _CARRIED = ("tools", "functions", "images", "image", "videos", "audios")
 """Columns that trainers read beside the turns."""
-OF_CONVERSATIONS = frozenset({
-    *TALKS, *_SYSTEMS, _HISTORY, *_LABELS, *_CARRIED, *(name for pair in _PAIRS for name in pair)
-})  # fmt: skip
-_OF_TURNS = frozenset({*TALKS, *(name for pair in _PAIRS for name in pair)})
+OF_CONVERSATIONS = OF_TURNS | {*_SYSTEMS, _HISTORY, *_LABELS, *_CARRIED}
 _MORE_THAN_AN_EXAMPLE = OF_CONVERSATIONS | {*QUESTIONS, *ANSWERS} - {"instruction", "output"}
 
 
@@ -97,9 +96,13 @@ def find_conversation(row: Mapping[str, Any]) -> Conversation | None:
     """The conversation in the turns of a row; None where it has no turns. Raises FieldError for turns that cannot be
     read, or without a user.
     """
-    if _OF_TURNS.isdisjoint(row) and not any(isinstance(value, list | dict) for value in row.values()):
+    if (
+        OF_TURNS.isdisjoint(row)
+        and OTHER_TALKS[0] not in row
+        and not any(isinstance(value, list | dict) for value in row.values())
+    ):
         return None  # nearly always
-    found = _written(row)
+    found = written_in(row)
     if found is None:
         return None
     turns, split, rejected, columns = found
@@ -146,72 +149,6 @@ def asked_of(example: Mapping[str, Any]) -> str:
     return "\n".join(turn.text for turn in conversation.turns if turn.part == "user" and turn.text)
 
 
-def answer_of(row: Mapping[str, Any], name: str) -> str:
-    """The answer in a column: a text, or a turn or turns with one. Raises FieldError."""
-    return next((turn.text for turn in _side(row[name], name) if turn.part == "assistant" and turn.text), "")
-
-
-def pair_in(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The columns with a chosen and a rejected answer, where the row has both."""
-    if _OF_TURNS.isdisjoint(row):
-        return None  # nearly always
-    return next((pair for pair in _PAIRS if all(isinstance(row.get(name), str | list | dict) for name in pair)), None)
-
-
-_Written: TypeAlias = tuple[list[Turn], int | None, Sequence[Turn] | None, tuple[str, ...]]
-"""Turns, where the completion begins, the rejected turns, and the columns of these."""
-
-
-def _written(row: Mapping[str, Any]) -> _Written | None:
-    pair = pair_in(row)
-    sides = None if pair is None else [_side(row[name], name) for name in pair]
-    if pair is not None and sides is not None and all(any(turn.part == "user" for turn in side) for side in sides):
-        split = _common(*sides)
-        return sides[0], split, sides[1][split:], pair
-    for name in TALKS:
-        value = row.get(name)
-        if not value or not _may_be_turns(value):
-            continue
-        try:
-            turns = read_turns(value)
-        except TurnError as error:
-            if name not in _SURE_TALKS or isinstance(value, str):
-                continue
-            raise FieldError(f"field {name} {error}") from error
-        if sides is not None and pair is not None:
-            return [*turns, *sides[0]], len(turns), sides[1], (name, *pair)
-        return turns, None, None, (name,)
-    return _prompted(row, pair, sides)
-
-
-def _prompted(row: Mapping[str, Any], pair: tuple[str, str] | None, sides: list[list[Turn]] | None) -> _Written | None:
-    """A prompt and a completion, of which one at least has turns."""
-    asked, answered = _first(row, QUESTIONS), _first(row, [name for name in ANSWERS if name not in (pair or ())])
-    if asked is None or not any(_are_turns(row[name]) for name in (asked, answered) if name is not None):
-        return None
-    prompt = [user_turn(row[asked])] if isinstance(row[asked], str) else _side(row[asked], asked)
-    if pair is not None and sides is not None:
-        return [*prompt, *sides[0]], len(prompt), sides[1], (asked, *pair)
-    if prompt[-1].part == "assistant" and not (answered and _are_turns(row[answered])):
-        return prompt, None, None, (asked,)  # a conversation in a column of prompts
-    if answered is None or not row[answered]:
-        return prompt, len(prompt), None, (asked,)
-    return [*prompt, *_side(row[answered], answered)], len(prompt), None, (asked, answered)
-
-
-def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    """The first of the columns that has turns, or else that is there."""
-    there = [name for name in names if name in row]
-    return next((name for name in there if _are_turns(row[name])), next(iter(there), None))
-
-
-def _are_turns(value: Any) -> bool:
-    """True for a turn, for a list of turns, and for a list of rounds of turns."""
-    if isinstance(value, Mapping):
-        return "role" in value or "from" in value
-    return are_objects(value) or (isinstance(value, list) and bool(value) and all(map(are_objects, value)))
-
-
 def _around(example: Mapping[str, Any]) -> Conversation:
     """The turns around the example that stand in columns of their own."""
     asked = str(example["instruction"])
@@ -223,28 +160,9 @@ def _around(example: Mapping[str, Any]) -> Conversation:
     rejected: Sequence[Turn] | None = None
     completion = [assistant_turn(output)] if output.strip() else []
     if (pair := pair_in(example)) is not None:
-        completion, rejected = (_after_user(_side(example[name], name)) for name in pair)
+        completion, rejected = (_after_user(side_of(example[name], name)) for name in pair)
     answer = split if completion else None
     return Conversation((*turns, *completion), split - 1, answer, split, None if rejected is None else tuple(rejected))
-
-
-def _side(value: Any, name: str) -> list[Turn]:
-    """One of several answers: a text, a transcript, a turn or turns."""
-    if isinstance(value, str):
-        return read_transcript(value) or [assistant_turn(value)]
-    if not _are_turns(value):
-        raise FieldError(f"field {name} is neither a text nor a list of turns")
-    try:
-        return read_turns(value)
-    except TurnError as error:
-        raise FieldError(f"field {name} {error}") from error
-
-
-def _common(chosen: Sequence[Turn], rejected: Sequence[Turn]) -> int:
-    """The number of turns that both begin with, at most up to the last turn of a user."""
-    most = max(place for place, turn in enumerate(chosen) if turn.part == "user") + 1
-    pairs = enumerate(zip(chosen[:most], rejected, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(most, len(rejected)))
 
 
 def _after_user(turns: Sequence[Turn]) -> list[Turn]:
@@ -263,13 +181,9 @@ def _after_system(row: Mapping[str, Any], turns: list[Turn]) -> list[Turn]:
 
 def _past(history: Any) -> list[Turn]:
     try:
-        return read_turns(history) if history and _may_be_turns(history) else []
+        return read_turns(history) if history and may_be_turns(history) else []
     except TurnError:
         return []
-
-
-def _may_be_turns(value: Any) -> bool:
-    return isinstance(value, list) or (isinstance(value, str) and value.lstrip().startswith("["))
 
 
 def _exchanges(turns: Sequence[Turn], begin: int) -> Iterator[tuple[int, int]]:

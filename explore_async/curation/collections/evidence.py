@@ -16,6 +16,7 @@ import orjson
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, Mark, Node, below
 from explore_async.curation.collections.marks import mark_of
+from explore_async.curation.collections.shown_turns import shown_turns
 from explore_async.curation.files.row import reading
 from explore_async.exploration.parsing import ExampleDraft, parse_examples
 from explore_async.exploration.values import Completion
@@ -38,6 +39,8 @@ class EvidenceRows:
     """The mark that a reader gave to the example."""
     draft: ExampleDraft | None = None
     """A dropped example as its completion has it; decisions keep only its instruction."""
+    task_path: Sequence[str] = ()
+    """The names of an example's task and those above it."""
 
 
 def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
@@ -59,6 +62,7 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
             stored=stored,
             mark=mark_of(example or decision, source.marks),
             draft=None if is_task or example is not None or stored is None else _draft(source, decision, stored),
+            task_path=() if is_task else find_path(source, str(decision.get("task_id"))),
         )
     if source.is_run:
         return None
@@ -80,7 +84,8 @@ def _draft(source: Collection, decision: Mapping[str, Any], stored: StoredReques
 
 def evidence_document(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
     """The evidence of the task or example with this id, for JSON: decision, task, example (a dropped one as
-    `draft`), nearest, mark, and the request with its completion or failure, as far as they are known.
+    `draft`) with the turns of its conversation, nearest, mark, and the request with its completion or failure, as far
+    as they are known.
     """
     nearest = None if rows.decision is None else rows.decision.get("nearest")
     parts: dict[str, Any] = {
@@ -89,6 +94,8 @@ def evidence_document(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
         "example": rows.example,
         "draft": None if rows.draft is None else asdict(rows.draft),
         "nearest": rows.nearest or ({"id": nearest} if isinstance(nearest, str) else None),
+        "turns": _turns(rows.example),
+        "task_path": (list(rows.task_path) or None) if rows.example is None else None,
         "mark": None if rows.mark is None else {"mark": rows.mark.mark, "note": rows.mark.note},
     }
     known = {name: part for name, part in parts.items() if part is not None}
@@ -105,6 +112,10 @@ def request_document(stored: StoredRequest) -> dict[str, Any]:
     }
     outcome = "completion" if isinstance(stored.outcome, Completion) else "failure"
     return {"request": request, outcome: asdict(stored.outcome)}
+
+
+def _turns(example: ExampleRow | None) -> list[dict[str, str]] | None:
+    return [{"role": role, "text": text} for role, text in shown_turns(example or {})] or None
 
 
 def _taken_over(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
@@ -152,6 +163,13 @@ def find_request(source: Collection, key: str) -> StoredRequest | None:
 
 def find_task(source: Collection, wanted: str) -> Node | None:
     return next((node for root in source.trees() for node in below(root) if node["id"] == wanted), None)
+
+
+def find_path(source: Collection, task_id: str) -> list[str]:
+    """The names of the task and those above it, the highest first; none where it is not in the tree."""
+    names = {node["id"]: node["name"] for root in source.trees() for node in below(root)}
+    steps = task_id.split(".")
+    return [names[above] for end in range(len(steps)) if (above := ".".join(steps[: end + 1])) in names]
 
 
 def find_example(source: Collection, wanted: str) -> ExampleRow | None:

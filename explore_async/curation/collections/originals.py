@@ -8,39 +8,31 @@ overwritten; the examples then belong to the first of them. Folders that we writ
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from explore_async.curation.collections.collection import (
     DEEPEST,
     OWN_COLUMNS,
-    Collection,
     ExampleRow,
     ForeignCollection,
     Node,
     below,
-    by_level,
     new_node,
 )
-from explore_async.curation.files.writers import as_document
-from explore_async.errors import ConfigError, DataError
-from explore_async.storage.whole_files import replacing, storage_errors
+from explore_async.errors import DataError
 
 TREE = "tree_meta_info.json"
 PRUNED = "pruned_subtasks_name.json"
-_TEXTS = ("instruction", "input", "output")
-_NAMES = ("task_name", "raw_task_name", "config_filename", "reason")
-_THEIRS = "imported"
+TEXT_COLUMNS = ("instruction", "input", "output")
+THEIRS = "imported"
 """The column for their fields with the names of our columns."""
-_LONGEST_FILE_NAME = 200
-"""Bytes: file systems allow 255, and the suffix needs some."""
 _NOTES = 10
 
 
@@ -56,7 +48,7 @@ class OriginalFolder(ForeignCollection):
 
     @property
     def name(self) -> str:
-        return _their_name(self._bare)
+        return their_name(self._bare)
 
     @cached_property
     def _tree(self) -> dict[str, Any]:
@@ -103,7 +95,7 @@ class OriginalFolder(ForeignCollection):
         names = _loaded(path)
         if not isinstance(names, list):
             raise DataError(f"{path}: not a list of names")
-        last = {_their_name(node): node["id"] for node in below(self._bare)}
+        last = {their_name(node): node["id"] for node in below(self._bare)}
         return frozenset(last[name] for name in names if isinstance(name, str) and name in last)
 
     def trees(self) -> Sequence[Node]:
@@ -158,124 +150,21 @@ class OriginalFolder(ForeignCollection):
     def _named(node: Node) -> str:
         named = node["original"].get("config_filename")
         if not isinstance(named, str) or not named:
-            named = f"{_their_name(node)}.json"
+            named = f"{their_name(node)}.json"
         return Path(named.replace("\\", "/")).name
 
 
-class WrittenFolder(NamedTuple):
-    """Numbers of examples: written, left out with their pruned task, and left out because they were named."""
-
-    examples: int
-    in_pruned_tasks: int
-    left_out: int
-
-
-def write_original(collection: Collection, folder: Path, *, without: frozenset[str] = frozenset()) -> WrittenFolder:
-    """Writes all tasks as such a folder, with the examples of those that are not pruned. Raises ConfigError where
-    something else is in its place. `without`: ids of examples that are left out.
-    """
-    trees = collection.trees()
-    if len(trees) != 1:
-        raise ConfigError(f"{collection.path}: {len(trees)} domains; such a folder holds one tree")
-    if folder.exists() and not is_original(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"--out {folder}: it exists, and is not a folder of this kind; choose another")
-    (root,) = trees
-    pruned, in_pruned_tasks, left_out = collection.pruned, 0, 0
-    task_names = _task_names(root)
-    names = _file_names(root, task_names)
-    by_task: dict[str, list[dict[str, Any]]] = {}
-    for example in collection.examples():
-        if example["task_id"] in pruned:
-            in_pruned_tasks += 1
-        elif example["id"] in without:
-            left_out += 1
-        else:
-            by_task.setdefault(example["task_id"], []).append(_theirs(example))
-    if strangers := sorted(by_task.keys() - names.keys()):
-        raise DataError(f"{collection.path}: examples of task {strangers[0]}, which is not in the tree")
-    documents: dict[str, Any] = {TREE: _tree_document(root, task_names, names)}
-    for node in below(root):
-        fields = {**node.get("original_file", {}), **_fields(node, task_names, names)}
-        documents[names[node["id"]]] = {**fields, "examples": by_task.get(node["id"], [])}
-    documents[PRUNED] = [task_names[node["id"]] for node in by_level(root) if node["id"] in pruned]
-    contents = [as_document(document, collection.path).removesuffix(b"\n") for document in documents.values()]
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with replacing([(folder / name).resolve() for name in documents]) as files:
-        for file, content in zip(files, contents, strict=True):
-            file.write(content)
-    return WrittenFolder(sum(map(len, by_task.values())), in_pruned_tasks, left_out)
-
-
-def _their_name(node: Node) -> str:
+def their_name(node: Node) -> str:
     """The name that keeps the task apart from others; a node of ours has none of its own."""
     named = node.get("original", {}).get("task_name")
     return named if isinstance(named, str) and named else str(node["name"])
 
 
-def _task_names(root: Node) -> dict[str, str]:
-    """A name for each task, different from all others: the name that it was imported with, where it had one."""
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for node in sorted(below(root), key=lambda node: "task_name" not in node.get("original", {})):
-        name = distinct = _their_name(node)
-        number = 0
-        while distinct in taken:
-            distinct, number = f"{name}_{number}", number + 1
-        taken.add(distinct)
-        names[node["id"]] = distinct
-    return names
-
-
-def _file_names(root: Node, task_names: Mapping[str, str]) -> dict[str, str]:
-    """A file name for each task, different from all others: the name that it was imported with, where it had one."""
-    names: dict[str, str] = {}
-    taken = {TREE.casefold(), PRUNED.casefold()}
-    for node in below(root):
-        named = node.get("original", {}).get("config_filename")
-        stem = _stem(named) if isinstance(named, str) and named else re.sub(r"[^\w -]+", "_", task_names[node["id"]])
-        stem = stem.encode("utf-8", "replace")[:_LONGEST_FILE_NAME].decode(errors="ignore")
-        name = f"{stem}.json"
-        if name.casefold() in taken:
-            name = f"{stem} {node['id']}.json"
-        taken.add(name.casefold())
-        names[node["id"]] = name
-    return names
-
-
-def _stem(named: str) -> str:
-    """The name of a file in this folder from any path, without characters that could steer a terminal."""
-    stem = Path(named.replace("\\", "/")).stem
-    return "".join(c if c.isprintable() else "_" for c in stem)
-
-
-def _fields(node: Node, task_names: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Any]:
-    original = node.get("original", {})
-    ours = {
-        "raw_task_name": original.get("raw_task_name", node["name"]),
-        "task_name": task_names[node["id"]],
-        "config_filename": names[node["id"]],
-        "reason": node["reason"],
-    }
-    return {**original, **ours}
-
-
-def _tree_document(node: Node, task_names: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Any]:
-    children = [_tree_document(child, task_names, names) for child in node["children"]]
-    return {**_fields(node, task_names, names), "children": children}
-
-
-def _theirs(example: ExampleRow) -> dict[str, Any]:
-    """The example as it was before its import, or as the published code would write it."""
-    more = {key: value for key, value in example.items() if key not in OWN_COLUMNS and key != _THEIRS}
-    return {**{name: example[name] for name in _TEXTS}, **more, **example.get(_THEIRS, {})}
-
-
 def _example(theirs: Mapping[str, Any], example_id: str, task_id: str, path: list[str]) -> ExampleRow:
-    clashing = {key: theirs[key] for key in ("id", "task_id", "task_path", "request", _THEIRS) if key in theirs}
+    clashing = {key: theirs[key] for key in ("id", "task_id", "task_path", "request", THEIRS) if key in theirs}
     if theirs.get("input", "") is None:
         clashing["input"] = None
-    more = {key: value for key, value in theirs.items() if key not in OWN_COLUMNS and key != _THEIRS}
+    more = {key: value for key, value in theirs.items() if key not in OWN_COLUMNS and key != THEIRS}
     return {
         "id": example_id,
         "task_id": task_id,
@@ -284,14 +173,14 @@ def _example(theirs: Mapping[str, Any], example_id: str, task_id: str, path: lis
         "input": theirs.get("input") or "",
         "output": theirs["output"],
         **more,
-        **({_THEIRS: clashing} if clashing else {}),
+        **({THEIRS: clashing} if clashing else {}),
     }
 
 
 def _check(example: Any, where: str) -> None:
     if not isinstance(example, Mapping):
         raise DataError(f"{where}: not an object")
-    for name in _TEXTS:
+    for name in TEXT_COLUMNS:
         value = example.get(name)
         if not isinstance(value, str) and not (name == "input" and value is None):
             raise DataError(f"{where}: field {name} is missing or not a text")

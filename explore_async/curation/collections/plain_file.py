@@ -55,7 +55,8 @@ class PlainFile(ForeignCollection):
 
     @property
     def notes(self) -> list[str]:
-        notes = [f"skipped: {fault}" for fault in self._faults]
+        notes = [] if self._source.note is None else [self._source.note]
+        notes += [f"skipped: {fault}" for fault in self._faults]
         if self._bad_rows > len(self._faults):
             notes.append(f"… and {self._bad_rows - len(self._faults):,} more")
         if self._unused:

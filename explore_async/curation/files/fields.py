@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from explore_async.curation.files.transcripts import read_column
 from explore_async.curation.files.turns import TALKS, TurnError, user_texts
 
 USER_TURNS = "user-turns"
@@ -59,7 +60,7 @@ def _user_turns(value: Mapping[str, Any]) -> str:
     if column is None:
         raise FieldError(f"no conversation ({', '.join(TALKS)}) for {USER_TURNS}")
     try:
-        return user_texts(value[column])
+        return user_texts(read_column(column, value[column]))
     except TurnError as error:
         raise FieldError(f"field {column} {error}") from error
 

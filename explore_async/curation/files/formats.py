@@ -54,13 +54,3 @@ def format_of(path: Path) -> Format:
             ".zst, or .parquet; the file of a run is its dataset.jsonl"
         )
     return Format(kind, _COMPRESSIONS.get(compression))
-
-
-def output_format_of(path: Path) -> Format:
-    """The same for a file to write; ConfigError for formats that are only read."""
-    form = format_of(path)
-    if form.kind in TABLES:
-        raise ConfigError(f"{path}: {form.kind.value} is only read; write .jsonl, .json or .parquet")
-    if form.compression == "zstd":
-        raise ConfigError(f"{path}: .zst is only read; write .gz")
-    return form

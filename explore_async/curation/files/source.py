@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import stat
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from functools import partial
 from io import BufferedReader, RawIOBase
@@ -14,10 +13,12 @@ from typing import IO, Any, cast
 
 import orjson
 
-from explore_async.curation.files.formats import Kind, format_of
+from explore_async.curation.files.encodings import as_utf8
+from explore_async.curation.files.envelopes import rows_within
+from explore_async.curation.files.formats import TABLES, Kind, format_of
 from explore_async.curation.files.json_list import LONGEST, list_elements
 from explore_async.curation.files.row import BadRow, Row, bounded_lines, reading
-from explore_async.curation.files.tables import table_rows
+from explore_async.curation.files.tables import DELIMITER_NAMES, DELIMITERS, Table
 from explore_async.curation.files.turns import TALKS, are_turns
 from explore_async.errors import ConfigError, DataError
 
@@ -27,9 +28,9 @@ _CHUNK = 1 << 18
 class Source:
     """A file of rows. Owns it while it is read.
 
-    A line of text makes a row of one column, `text_column`. A file called .json holds a list, JSON lines or one object.
-    DataError where the file cannot be read, here or later: missing, not a regular file, a damaged gzip or Parquet, not
-    a JSON list. A fault of a single row is a BadRow.
+    A line of text makes a row of one column, `text_column`. A file called .json holds a list, JSON lines, or one
+    object, which is a row or holds the rows. DataError where the file cannot be read, here or later: missing, not a
+    regular file, a damaged gzip or Parquet, not a JSON list. A fault of a single row is a BadRow.
     """
 
     def __init__(self, path: Path, text_column: str = "text") -> None:
@@ -39,6 +40,8 @@ class Source:
         self._text_column = text_column
         self._file: IO[bytes] | None = None
         self._read = 0
+        self.note: str | None = None
+        """After reading: says in which way the file was read, where its name promises another one."""
         with reading(path):
             status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -72,8 +75,13 @@ class Source:
             yield from self._rows_of(content)
 
     def _rows_of(self, content: BufferedReader[Any]) -> Iterator[Row | BadRow]:
-        if self._kind is not Kind.PARQUET and content.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
-            content.read(len(BOM_UTF8))  # some editors write it; it does not belong to the first row
+        if self._kind is Kind.PARQUET:
+            from explore_async.curation.files import parquet
+
+            for number, record in enumerate(parquet.records(content, self.path), start=1):
+                yield Row(number, Kind.PARQUET, record)
+            return
+        content = as_utf8(content)
         match self.format.kind:
             case Kind.JSON_LINES:
                 yield from _json_lines(enumerate(bounded_lines(content), start=1))
@@ -85,26 +93,38 @@ class Source:
             case Kind.TEXT:
                 for number, line in enumerate(bounded_lines(content), start=1):
                     yield _text_row(number, self._text_column, line.removesuffix(b"\n"))
-            case Kind.CSV | Kind.TSV:
-                yield from table_rows(content, self.format.kind, self.path)
-            case Kind.PARQUET:
-                from explore_async.curation.files import parquet
-
-                for number, record in enumerate(parquet.records(content, self.path), start=1):
-                    yield Row(number, Kind.PARQUET, record)
+            case kind:
+                assert kind in TABLES
+                table = Table(content, kind, self.path)
+                if table.delimiter != DELIMITERS[kind]:
+                    self.note = f"{self.path}: read with {DELIMITER_NAMES[table.delimiter]} between its values"
+                yield from table.rows()
 
     def _objects(self, content: BufferedReader[Any]) -> Iterator[Row | BadRow]:
-        """JSON lines, or one object over several lines, in a file whose name promises a list."""
-        lines = enumerate(bounded_lines(content), start=1)
-        number, first = next((number, line) for number, line in lines if line.strip())
-        if first.rstrip().endswith(b"}"):
+        """JSON lines, or one object, in a file whose name promises a list."""
+        lines = ((number, line) for number, line in enumerate(bounded_lines(content), start=1) if line.strip())
+        number, first = next(lines)
+        second = next(lines, None)
+        if second is not None and first.rstrip().endswith(b"}"):
             self._kind = Kind.JSON_LINES
-            yield from _json_lines(chain([(number, first)], lines))
+            yield from _json_lines(chain([(number, first), second], lines))
             return
-        rest = content.read(LONGEST + 1)
+        rest = b"" if second is None else second[1] + content.read(LONGEST + 1)
         if len(rest) > LONGEST:
-            raise OSError(f"an object is longer than {LONGEST >> 20} MiB")
-        yield _json_row(1, Kind.JSON_LIST, (first + rest).strip())
+            raise OSError(
+                f"an object is longer than {LONGEST >> 20} MiB; make JSON lines of its rows (jq -c '.data[]')"
+            )
+        whole = (first + rest).strip()
+        try:
+            found = rows_within(orjson.loads(whole))
+        except orjson.JSONDecodeError:
+            found = None
+        if found is None:
+            yield _json_row(1, Kind.JSON_LIST, whole)
+            return
+        self.note = f"{self.path}: an object with rows, read from {found.place}"
+        for number, row in enumerate(found.rows, start=1):
+            yield _json_row(number, Kind.JSON_LIST, orjson.dumps(row))
 
 
 def _json_lines(lines: Iterable[tuple[int, bytes]]) -> Iterator[Row | BadRow]:

@@ -1,7 +1,8 @@
 """Turns of a conversation, in the forms in which files have them, as messages of the chat protocol. Pure.
 
 A turn is an object with role and content (or from and value), an object with both sides of an exchange ({human,
-assistant}), or a pair of texts. A list of plain texts is the turns of a user. Other keys of a turn stay in its message.
+assistant}), or a pair of texts. A list of plain texts is the turns of a user, or of a user and an assistant in turn.
+Other keys of a turn stay in its message.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import orjson
+
+from explore_async.curation.files.nested_turns import in_order
 
 Part: TypeAlias = Literal["system", "user", "assistant", "call", "tool", "other"]
 """`call` is an assistant's turn that calls tools: the answer comes after their results."""
@@ -29,6 +32,10 @@ class Turn(NamedTuple):
 
 TALKS = ("messages", "conversations", "conversation", "turns", "dialogue", "dialog", "chat")
 """Columns with the turns of a conversation, in the order in which they are looked for."""
+ALTERNATING = frozenset({*TALKS, "data"} - {"turns"})
+"""Columns in which plain texts are those of a user and an assistant in turn, as in UltraChat. `turns` of MT-Bench are a
+user's.
+"""
 _ROLE_KEYS = ("role", "from")
 _CONTENT_KEYS = ("content", "value", "text")
 _PARTS: dict[str, Part] = {
@@ -47,38 +54,38 @@ _ROLES: dict[Part, str] = {
 _PROTOCOL = ("system", "developer", "user", "assistant", "tool", "function")
 """Roles of the chat protocol, which stay as they are."""
 _USER_KEYS = ("user", "human", "question", "query", "instruction", "prompt", "input")
-_ASSISTANT_KEYS = ("assistant", "gpt", "bot", "answer", "response", "output", "completion")
+_ASSISTANT_KEYS = ("assistant", "gpt", "bot", "answer", "response", "output", "completion", "moss")
 _CALL_KINDS = {"tool_call", "tool_use"}
 _RESULT_KINDS = {"tool_result", "tool_response"}
 _PAIR = 2
-_SPEAKER = re.compile(r"\n\n(Human|Assistant): ?")
+_MOSS = re.compile(r"<\|[A-Za-z ]+\|>:? ?(.*?)(?:<eo[a-z]>)?\s*", re.DOTALL)
+"""A text between the marks of MOSS."""
 
 
-def read_turns(value: Any) -> list[Turn]:
-    """The turns of a list, of a single turn, or of the JSON text of either. Raises TurnError."""
+def read_turns(value: Any, *, alternating: bool = False) -> list[Turn]:
+    """The turns of a list, of a single turn, of an object that numbers them, or of the JSON text of these.
+
+    `alternating`: plain texts are those of a user and an assistant in turn. Raises TurnError.
+    """
     if isinstance(value, str):
         value = _from_json(value)
     if isinstance(value, Mapping):
-        value = [value]
+        value = in_order(value)
     if not isinstance(value, list | tuple):
         raise TurnError("is not a list of objects")
+    if alternating and len(value) > 1 and all(isinstance(element, str) for element in value):
+        return [(assistant_turn if place % 2 else user_turn)(text) for place, text in enumerate(value)]
     turns = [turn for element in value for turn in _turns(element)]
     if any(isinstance(element, str) for element in value) and not all(isinstance(element, str) for element in value):
         raise TurnError("is not a list of objects")
     if not turns:
         raise TurnError("has no turns")
+    return with_calls(turns)
+
+
+def with_calls(turns: Sequence[Turn]) -> list[Turn]:
+    """The same turns; one of an assistant before the result of a tool is a call, in whatever form it is written."""
     return [_with_calls(turn, after) for turn, after in zip(turns, [*turns[1:], None], strict=True)]
-
-
-def read_transcript(text: str) -> list[Turn]:
-    """The turns of a text that begins with an empty line and `Human:`, as in hh-rlhf; none of another text."""
-    if not text.startswith("\n\nHuman:"):
-        return []
-    pieces = _SPEAKER.split(text)
-    return [
-        (user_turn if speaker == "Human" else assistant_turn)(said)
-        for speaker, said in zip(pieces[1::2], pieces[2::2], strict=True)
-    ]
 
 
 def system_turn(text: str) -> Turn:
@@ -89,13 +96,17 @@ def user_turn(text: str) -> Turn:
     return Turn("user", text, {"role": "user", "content": text})
 
 
+def tool_turn(text: str) -> Turn:
+    return Turn("tool", text, {"role": "tool", "content": text})
+
+
 def assistant_turn(text: str) -> Turn:
     return Turn("assistant", text, {"role": "assistant", "content": text})
 
 
-def user_texts(value: Any) -> str:
-    """The texts of all user turns, joined by line breaks. Raises TurnError."""
-    return "\n".join(turn.text for turn in read_turns(value) if turn.part == "user")
+def user_texts(turns: Sequence[Turn]) -> str:
+    """The texts of all user turns, joined by line breaks."""
+    return "\n".join(turn.text for turn in turns if turn.part == "user")
 
 
 def is_plain(turn: Turn) -> bool:
@@ -191,6 +202,8 @@ def _exchange(element: Mapping[str, Any]) -> Iterator[Turn]:
             continue
         if not isinstance(value, str):
             raise TurnError(f"has a turn whose {key} is not a text")
+        if value.startswith("<|") and (marked := _MOSS.fullmatch(value)) is not None:
+            value = marked[1]
         yield (user_turn if part == "user" else assistant_turn)(value)._replace(
             message={"role": part, "content": value, **more}
         )
@@ -198,7 +211,6 @@ def _exchange(element: Mapping[str, Any]) -> Iterator[Turn]:
 
 
 def _with_calls(turn: Turn, after: Turn | None) -> Turn:
-    """A turn of an assistant before the result of a tool is a call, in whatever form it is written."""
     is_call = turn.part == "assistant" and after is not None and after.part == "tool"
     return turn._replace(part="call") if is_call else turn
 

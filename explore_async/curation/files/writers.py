@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from io import RawIOBase, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 import orjson
 
-from explore_async.curation.files.formats import Kind, output_format_of
+from explore_async.curation.files.formats import TABLES, Kind, format_of
 from explore_async.curation.files.row import Row
-from explore_async.errors import DataError
+from explore_async.curation.files.tables import DELIMITERS
+from explore_async.errors import ConfigError, DataError
 from explore_async.storage.whole_files import storage_errors
 
 _COMPRESSION_LEVEL = 6
@@ -66,12 +69,51 @@ class TextWriter:
         pass
 
 
+class TableWriter:
+    """Writes rows of texts, numbers, true and false as RFC 4180 has it: the names of the columns, then a line for each
+    row; null is empty.
+    """
+
+    def __init__(self, file: IO[bytes], kind: Kind, columns: Sequence[str]) -> None:
+        self._text = TextIOWrapper(cast("IO[bytes]", _Open(file)), encoding="utf-8", newline="")
+        self._lines = csv.DictWriter(self._text, columns, delimiter=DELIMITERS[kind], lineterminator="\r\n")
+        self._lines.writeheader()
+
+    def write(self, rows: Sequence[Row]) -> None:
+        self._lines.writerows({name: _in_cell(value) for name, value in row.value.items()} for row in rows)
+
+    def close(self) -> None:
+        self._text.close()
+
+
+def _in_cell(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+class _Open(RawIOBase):
+    """A file to write to that stays open when its writer is closed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._file.write(data)
+        return len(data)
+
+
 @contextmanager
 def writing(file: IO[bytes], path: Path, schema: Any = None) -> Iterator[RowWriter]:
-    """A writer of the format that `path` promises; Parquet needs the schema. The same rows make the same bytes."""
-    form = output_format_of(path)
+    """A writer of the format that `path` promises; Parquet needs the schema, a table the names of the columns. The same
+    rows make the same bytes.
+    """
+    form = format_of(path)
     with storage_errors(path), ExitStack() as stack:
-        if form.compression is not None:
+        if form.compression == "zstd":
+            file = cast("IO[bytes]", stack.enter_context(_zstd(file, path)))
+        elif form.compression == "gzip":
             compressed = gzip.GzipFile(filename="", mode="wb", compresslevel=_COMPRESSION_LEVEL, fileobj=file, mtime=0)
             file = cast("IO[bytes]", stack.enter_context(compressed))
         yield stack.enter_context(closing(_writer(file, path, form.kind, schema)))
@@ -89,8 +131,17 @@ def _writer(file: IO[bytes], path: Path, kind: Kind, schema: Any) -> RowWriter:
             from explore_async.curation.files.parquet import ParquetWriter
 
             return ParquetWriter(file, path, schema)
-        case Kind.CSV | Kind.TSV:
-            raise AssertionError(kind)  # output_format_of lets none through
+        case table:
+            assert table in TABLES
+            return TableWriter(file, table, schema)
+
+
+def _zstd(file: IO[bytes], path: Path) -> Any:
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise ConfigError(f"{path}: .zst needs pyarrow: pip install 'explore-async[parquet]'") from error
+    return pa.CompressedOutputStream(_Open(file), "zstd")
 
 
 def as_document(content: Any, place: Path | str) -> bytes:

@@ -73,6 +73,40 @@ FORMS = {
         [ASKED, said("assistant", [{"type": "tool_use", "name": "tides"}]), said("user", [{"type": "tool_result", "content": "12:00"}]), ANSWERED],
     ),
     "rounds of turns": ({"question": [[SYSTEM, ASKED], [ANSWERED]]}, [SYSTEM, ASKED, ANSWERED]),
+    "numbered turns of MOSS": (
+        {"meta_instruction": "Be brief.", "chat": {
+            "turn_2": {"Human": "<|Human|>: And low tide?<eoh>\n", "MOSS": "<|MOSS|>: At six.<eom>\n"},
+            "turn_1": {"Human": "<|Human|>: When is high tide?<eoh>\n", "MOSS": "<|MOSS|>: At noon.<eom>\n"},
+        }},
+        [SYSTEM, ASKED, ANSWERED, *NEXT],
+    ),
+    "texts in turn": ({"id": "1", "data": ["When is high tide?", "At noon.", "And low tide?", "At six."]}, [ASKED, ANSWERED, *NEXT]),
+    "texts of a dialogue": ({"dialog": ["When is high tide?", "At noon.", "And low tide?", "At six."]}, [ASKED, ANSWERED, *NEXT]),
+    "a tree of replies": (
+        {"prompt": {"role": "prompter", "text": "When is high tide?", "replies": [
+            {"role": "assistant", "text": "No.", "rank": 1, "replies": []},
+            {"role": "assistant", "text": "At noon.", "rank": 0, "replies": [
+                {"role": "prompter", "text": "And low tide?", "replies": [{"role": "assistant", "text": "At six."}]},
+            ]},
+        ]}},
+        [ASKED, {**ANSWERED, "rank": 0}, *NEXT],
+    ),
+    **{
+        f"marks of {name}": ({"text": text}, [*([SYSTEM] if "Be brief." in text else []), ASKED, ANSWERED, *NEXT])
+        for name, text in {
+            "guanaco": "### Human: When is high tide?### Assistant: At noon.### Human: And low tide?### Assistant: At six.",
+            "ChatML": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhen is high tide?<|im_end|>\n<|im_start|>assistant\nAt noon.<|im_end|>\n<|im_start|>user\nAnd low tide?<|im_end|>\n<|im_start|>assistant\nAt six.<|im_end|>\n",
+            "Llama 2": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhen is high tide? [/INST] At noon. </s><s>[INST] And low tide? [/INST] At six. </s>",
+            "Zephyr": "<|system|>\nBe brief.</s>\n<|user|>\nWhen is high tide?</s>\n<|assistant|>\nAt noon.</s>\n<|user|>\nAnd low tide?</s>\n<|assistant|>\nAt six.</s>",
+            "Llama 3": "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhen is high tide?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nAt noon.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nAnd low tide?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nAt six.<|eot_id|>",
+            "OIG": "<human>: When is high tide?\n<bot>: At noon.\n<human>: And low tide?\n<bot>: At six.",
+            "Vicuna": "USER: When is high tide? ASSISTANT: At noon.</s>USER: And low tide? ASSISTANT: At six.</s>",
+        }.items()
+    },
+    "a call in Glaive": (
+        {"system": "Be brief.", "chat": "USER: When is high tide?\n\n\nASSISTANT: <functioncall> {} <|endoftext|>\n\n\nFUNCTION RESPONSE: 12:00\n\n\nASSISTANT: At noon. <|endoftext|>\n\n\n"},
+        [SYSTEM, ASKED, said("assistant", "<functioncall> {}"), said("tool", "12:00"), ANSWERED],
+    ),
     "arguments as values": (
         {"messages": [ASKED, said("assistant", None, tool_calls=[{"type": "function", "function": {"name": "tides", "arguments": {"day": 1}}}]), said("tool", "12:00"), ANSWERED]},
         [ASKED, said("assistant", None, tool_calls=[{"type": "function", "function": {"name": "tides", "arguments": {"day": 1}}}]), said("tool", "12:00"), ANSWERED],

@@ -21,6 +21,7 @@ from explore_async.curation.files.formats import Format, Kind, format_of
 from explore_async.curation.files.json_list import NoListError, list_elements
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
+from explore_async.curation.files.writers import writing
 from explore_async.errors import ConfigError, DataError
 
 VALUES = st.recursive(
@@ -238,3 +239,91 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path, name):
     rows = list(Source(path))
     assert [row.value for row in rows] == [{"text": "a"}, {"text": "b"}]
     assert not any(codecs.BOM_UTF8 in row.raw for row in rows)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_table_of_any_spreadsheet(tmp_path, delimiter, encoding, named):
+    """Its delimiter is told by its rows or in a line of its own, its encoding by its mark; and it is said."""
+    rows = [
+        {"instruction": "1,5 oder 2;5?", "output": "a\nb|\t\u201ec\u201c", "": ""},
+        *([{"instruction": "x", "output": "y", "": ""}] * 120),
+    ]
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, ["instruction", "output", ""], delimiter=delimiter)
+    table.writeheader()
+    table.writerows(rows)
+    mark = "\ufeff" if encoding.startswith("utf-16") else ""
+    path = tmp_path / "a.csv"
+    path.write_bytes((mark + (f"sep={delimiter}\r\n" if named else "") + text.getvalue()).encode(encoding))
+    source = Source(path)
+    assert [row.value for row in source] == rows
+    names = {";": "semicolons", "\t": "tabs", "|": "bars"}
+    assert source.note == (None if delimiter == "," else f"{path}: read with {names[delimiter]} between its values")
+
+
+@given(
+    st.lists(
+        st.lists(st.text(st.sampled_from('a;,|\t" \n'), max_size=4), min_size=2, max_size=2), min_size=1, max_size=5
+    ),
+    st.sampled_from([",", "\t"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_table_as_its_name_promises_is_never_read_otherwise(tmp_path_factory, rows, delimiter):
+    """Whatever other delimiters stand in its values: as the reader of the standard library reads it."""
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter).writerows([["a;b", "c|d"], *rows])
+    path = tmp_path_factory.mktemp("table") / ("a.csv" if delimiter == "," else "a.tsv")
+    path.write_bytes(text.getvalue().encode())
+    source = Source(path)
+    assert [list(row.value.values()) for row in source] == rows
+    assert source.note is None
+
+
+@pytest.mark.parametrize(
+    ("document", "rows", "said"),
+    [
+        ({"data": [{"a": 1}, {"a": 2}]}, [{"a": 1}, {"a": 2}], "data"),
+        ({"version": 1, "Instances": [{"a": 1}]}, [{"a": 1}], "Instances"),
+        ({"features": [{"name": "a"}], "rows": [{"row_idx": 0, "row": {"a": 1}, "truncated_cells": []}]}, [{"a": 1}], "rows"),
+        ({"train": [{"a": 1}], "test": [{"a": 2}]}, [{"split": "train", "a": 1}, {"split": "test", "a": 2}], "train (1), test (1)"),
+        ({"a": {"0": 1, "1": 2}, "b": {"0": "x", "1": "y"}}, [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}], "columns"),
+        ({"0": {"a": 1}, "1": {"b": 2}}, [{"a": 1}, {"b": 2}], "numbers"),
+        ({"instruction": "x", "examples": [{"a": 1}]}, None, None),
+        ({"id": "1", "data": ["q", "a"]}, None, None),
+        ({"conversations": [{"from": "human", "value": "x"}]}, None, None),
+        ({"a": {"b": 1}}, None, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("indent", [None, 1])
+def test_rows_within_one_object(tmp_path, document, rows, said, indent):
+    """Lists of rows under their usual names, splits, columns of pandas; an object that is a row itself stays one."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(document, indent=indent))
+    source = Source(path)
+    assert [row.value for row in source] == ([document] if rows is None else rows)
+    assert source.note is None if said is None else said in source.note
+
+
+CELLS = st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('a;,|\t" \r\n\u2028\x00é'), max_size=5)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), max_size=5), st.sampled_from(["a.csv", "a.tsv", "a.csv.gz", "a.tsv.zst"]))
+@settings(max_examples=60, deadline=None)
+def test_a_table_that_is_written_is_read_again(tmp_path_factory, cells, name):
+    """Every text to the letter, numbers as texts, null as an empty text; and the same rows make the same bytes."""
+    path = tmp_path_factory.mktemp("table") / name
+    rows = [Row(n, Kind.JSON_LINES, {"a": one, "b b": other}) for n, (one, other) in enumerate(cells, start=1)]
+    contents = []
+    for _ in range(2):
+        with path.open("wb") as file, writing(file, path, ["a", "b b"]) as writer:
+            writer.write(rows)
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
+    texts = [{name: as_text(value) for name, value in row.value.items()} for row in rows]
+    assert [row.value for row in Source(path)] == texts
+
+
+def as_text(value: object) -> str:
+    return "" if value is None else json.dumps(value) if isinstance(value, int) else str(value)

@@ -1,0 +1,174 @@
+"""Writes the files of an export: rows of each split, and the card and the script of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+from explore_async.curation.collections.collection import Collection, printable_path
+from explore_async.curation.data_card import CardOptions, ShownRows, make_card
+from explore_async.curation.export_files import (
+    CARD,
+    SCRIPT,
+    TRAIN,
+    VALIDATION,
+    check_place,
+    is_folder_name,
+    made,
+    targets,
+)
+from explore_async.curation.files.formats import TABLES, Kind, format_of
+from explore_async.curation.files.row import Row
+from explore_async.curation.files.writers import RowWriter, writing
+from explore_async.curation.reasoning import with_reasoning
+from explore_async.curation.selection import BATCH, Marked, Sample, Selection, Split, SplitName, select
+from explore_async.curation.shaping import Losses, flat_columns, noticed, schema_of, shaped, with_more
+from explore_async.curation.trainer_formats import SHAPES
+from explore_async.curation.training_script import FOR_SHAPES, training_script
+from explore_async.errors import ConfigError
+from explore_async.storage.whole_files import replacing, storage_errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """The arguments of an export, checked."""
+
+    source: Collection
+    out: Path
+    shape: str
+    sample: Sample | None
+    split: Split
+    marked: Marked
+    keep: tuple[str, ...]
+    """Columns of the source that each row has beside those of its format."""
+    license_name: str
+    reasoning: bool
+    model_revision: str
+    repository: str
+    """The name by which others load the data; empty if it stays here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """The numbers of examples, and the files with them."""
+
+    train: int
+    validation: int = 0
+    near_validation: int = 0
+    """Left out of training, because they are too near to an example of validation."""
+    in_pruned_tasks: int = 0
+    """Left out, because their task is pruned."""
+    by_mark: int = 0
+    """Left out, because of the mark of a reader."""
+    available: int | None = None
+    """Number of examples that a sample was drawn from; None without a sample."""
+    files: tuple[Path, ...] = ()
+    cut: int = 0
+    """Conversations of which the format holds a part only."""
+    unanswered: int = 0
+    """Examples with an empty output."""
+    reasoning: int = 0
+    """Examples with the reasoning of their completion, where it was asked for."""
+    notes: tuple[str, ...] = ()
+    """Notes on the source: its columns that no format of trainers takes."""
+
+
+def write_export(options: ExportOptions) -> ExportResult:
+    """Writes the files, whole or not at all. Raises ConfigError for a place or a share that does not fit."""
+    out, source = options.out, options.source
+    is_folder = is_folder_name(out)
+    splits: tuple[SplitName, ...] = ("train", "validation") if options.split.share else ("train",)
+    places = targets(out, splits, is_folder=is_folder)
+    kind = format_of(places[0]).kind
+    check_place(out, source.path, is_folder=is_folder, has_validation=bool(options.split.share))
+    if kind is Kind.TEXT:
+        raise ConfigError(f"--out {out}: its suffix must be .jsonl, .json, .csv, .tsv or .parquet")
+    selection = select(source, options.sample, options.split, options.marked)
+    shape = with_more(SHAPES[options.shape], options.keep, source.marks)
+    schema = None
+    if kind is Kind.PARQUET:
+        schema = schema_of(options.shape, source, shape, options.keep, reasoning=options.reasoning)
+    elif kind in TABLES:
+        taken = chain.from_iterable(map(selection.examples, splits))
+        examples = with_reasoning(taken, source) if options.reasoning else taken
+        schema = flat_columns(source, shaped(examples, source, shape, kind), out)
+    extras = _extras(options, selection) if is_folder else {}
+    files = [*places, *(out / name for name in extras)]
+    with made(places[0].parent), replacing([path.resolve() for path in files]) as opened:
+        counts: dict[str, int] = {}
+        losses, shown = Losses(), ShownRows()
+        for split, target, file in zip(splits, places, opened, strict=False):
+            with writing(file, target, schema) as writer:
+                examples = selection.examples(split)
+                if options.reasoning:
+                    examples = with_reasoning(examples, source)
+                rows = shaped(noticed(examples, options.shape, losses), source, shape, kind)
+                counts[split] = _write_rows(writer, rows, shown)
+        if options.split.share and not counts["train"]:
+            raise ConfigError(f"--validation {options.split.share}: no example is left to train on")
+        result = ExportResult(
+            train=counts["train"],
+            validation=counts.get("validation", 0),
+            near_validation=len(selection.near_validation),
+            in_pruned_tasks=selection.in_pruned_tasks,
+            by_mark=len(selection.by_mark),
+            available=selection.available,
+            files=tuple(files),
+            cut=losses.cut,
+            unanswered=losses.unanswered,
+            reasoning=losses.reasoning,
+            notes=() if options.shape == "rows" else tuple(source.notes),
+        )
+        for file, text_of_file in zip(opened[len(places) :], extras.values(), strict=True):
+            with storage_errors(out):
+                file.write(text_of_file(result, shown).encode())
+    if is_folder and not options.split.share:
+        with storage_errors(out):  # an earlier export held out examples that are in training now
+            (out / VALIDATION).unlink(missing_ok=True)
+    return result
+
+
+def _write_rows(writer: RowWriter, rows: Iterator[Row], shown: ShownRows) -> int:
+    count = 0
+    while batch := list(islice(rows, BATCH)):
+        writer.write(batch)
+        shown.take(row.value for row in batch)
+        count += len(batch)
+    return count
+
+
+def _extras(options: ExportOptions, selection: Selection) -> dict[str, Callable[[ExportResult, ShownRows], str]]:
+    """The names of the texts that a folder holds beside the rows, each with a function that writes it."""
+    sample, split = options.sample, options.split
+    has_script = options.shape in FOR_SHAPES
+
+    def card(result: ExportResult, shown: ShownRows) -> str:
+        how = "all that were kept" if sample is None else f"a {sample.method} sample (seed {sample.seed})"
+        splits = {"train": TRAIN}
+        if split.share:
+            how += f"; split by {split.by}, {result.near_validation:,} too near to validation left out"
+            splits["validation"] = VALIDATION
+        if result.by_mark:
+            how += f"; {result.by_mark:,} left out by the marks of readers"
+        return make_card(
+            options.source,
+            CardOptions(
+                splits=splits,
+                exported=result.train + result.validation,
+                shape=options.shape,
+                license_name=options.license_name,
+                how=how,
+                shown=shown.some(),
+                repository=options.repository or printable_path(options.out.resolve().name),
+                model_revision=options.model_revision,
+                has_script=has_script,
+                marked=selection.count_marks(),
+            ),
+        )
+
+    extras: dict[str, Callable[[ExportResult, ShownRows], str]] = {CARD: card}
+    if has_script:
+        extras[SCRIPT] = lambda _result, _shown: training_script(validated=split.share > 0)
+    return extras
