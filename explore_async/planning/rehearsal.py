@@ -74,8 +74,11 @@ class _EmptyStore:
         del keys
         return {}
 
-    async def put(self, key: str, request: Request, chat_request: ChatRequest, outcome: Outcome) -> None:
-        pass
+    def put(self, key: str, request: Request, chat_request: ChatRequest, outcome: Outcome) -> asyncio.Future[None]:
+        del key, request, chat_request, outcome
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
 
 class _Backend:

@@ -1,6 +1,7 @@
 """The store of all outcomes of a run: SQLite in WAL mode, with group commits, in threads beside the event loop.
 
-An outcome is durable when `put` returns: it survives kill -9 (synchronous=NORMAL), or power loss too (FULL).
+An outcome is durable when the future of `put` is done: it survives kill -9 (synchronous=NORMAL), or power loss too
+(FULL).
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ from explore_async.storage.rows import (
 from explore_async.storage.schema import database_errors, open_reading, open_writing, repair_advice, transaction
 
 _MOST_KEYS_IN_A_QUERY = 500
+_SECONDS_BETWEEN_COMMITS = 0.004
+"""Outcomes that come meanwhile share a commit: its way to the thread and back costs as much as several rows."""
 
 T = TypeVar("T")
 
 
 class CompletionStore:
-    """Owns `completions.sqlite`. One thread writes and one reads; simultaneous calls of `put` share a commit."""
+    """Owns `completions.sqlite`. One thread writes and one reads; outcomes that come shortly after one another share a
+    commit.
+    """
 
     def __init__(self, path: Path, *, durability: Literal["normal", "full"] = "normal") -> None:
         self._path = path
@@ -116,13 +121,13 @@ class CompletionStore:
 
         return await self._in(self._reader, query)
 
-    async def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome) -> None:
-        """Stores the outcome, which is durable on return."""
+    def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome) -> asyncio.Future[None]:
+        """Stores the outcome, which is durable when the future is done."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((make_row(key, request, question, outcome), done))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
-        await done
+        return done
 
     async def _flush(self) -> None:
         while self._waiting:
@@ -138,6 +143,7 @@ class CompletionStore:
                 for _, done in batch:
                     if not done.done():
                         done.set_result(None)
+            await asyncio.sleep(_SECONDS_BETWEEN_COMMITS)
 
     def _insert(self, rows: Sequence[Row]) -> None:
         with transaction(self._write):

@@ -13,6 +13,7 @@ from support.scripted import recipe
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import Completion
+from explore_async.running import asking
 from explore_async.running import performer as performing
 from explore_async.running.driver import RunStopped
 from explore_async.running.own_time import OwnTime
@@ -73,7 +74,7 @@ async def test_a_stop_in_haste_waits_for_no_slow_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_haste: bool, least_s: float, most_s: float
 ) -> None:
     """Requests in flight have as long as the slowest latest latency; in haste they have a few seconds."""
-    monkeypatch.setattr(performing, "_STOPPING_S", 0.1)
+    monkeypatch.setattr(asking, "_STOPPING_S", 0.1)
     prompts = await asyncio.to_thread(PromptBook, recipe())
     first = (await asyncio.to_thread(Explorer, recipe())).next_request()
     assert first is not None

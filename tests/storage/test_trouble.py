@@ -70,7 +70,7 @@ async def test_the_first_of_two_answers_in_one_commit_stays(tmp_path: Path) -> N
 async def test_a_cancelled_put_takes_no_other_with_it(tmp_path: Path) -> None:
     """Whoever stops waiting for a put does not stop the group it is in."""
     async with CompletionStore(tmp_path / "c.sqlite") as store:
-        puts = [asyncio.create_task(store.put(f"k{n}", REQUEST, QUESTION, completion("x"))) for n in range(20)]
+        puts = [store.put(f"k{n}", REQUEST, QUESTION, completion("x")) for n in range(20)]
         await asyncio.sleep(0)
         puts[7].cancel()
         results = await asyncio.gather(*puts, return_exceptions=True)

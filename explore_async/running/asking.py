@@ -1,0 +1,273 @@
+"""Asks the endpoints for the outcomes that are not stored, soonest due first, as many at once as the endpoints take.
+
+Only requests in flight have a coroutine, and it goes on with another request once it has an outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from explore_async.errors import EndpointUnavailable
+from explore_async.exploration.values import ChatRequest, Completion, Outcome, Request
+from explore_async.running.endpoint_speeds import EndpointSpeeds
+from explore_async.running.latencies import Latencies
+from explore_async.running.own_time import OwnTime
+from explore_async.running.read_ahead import LookUp
+
+_RENDERED_KEPT = 4096
+"""Rendered requests kept from their look-up until they are asked; those beyond are rendered a second time."""
+_SET_OFF_AT_ONCE = 32
+"""Requests that begin in one turn of the loop: thousands at a time would hold up the reading of completions."""
+_STOPPING_S = 3.0
+
+
+class Backend(Protocol):
+    """The part of the endpoints that is used here. `connect` is called once, before the first `ask`."""
+
+    @property
+    def capacity(self) -> int: ...
+
+    async def connect(self) -> object: ...
+
+    def stop(self) -> None: ...
+
+    async def ask(
+        self,
+        request: ChatRequest,
+        *,
+        priority: int,
+        affinity: str,
+        on_sent: Callable[[str], None],
+        avoid: str | None = None,
+    ) -> Outcome: ...
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A request between its first attempt and its outcome.
+
+    `attempts` are the coroutines that ask for it: one, or two after the head of the line took too long.
+    """
+
+    request: Request
+    key: str
+    chat_request: ChatRequest
+    started: float
+    attempts: list[asyncio.Task[None]] = field(default_factory=list)
+    endpoint: str = ""
+    """The URL of the endpoint to which it was sent last."""
+    is_answered: bool = False
+
+    def sent_to(self, url: str) -> None:
+        self.endpoint = url
+
+
+class Asking:
+    """Owns the requests without an outcome: those that wait for a slot, and those in flight.
+
+    `report` gets each outcome as it arrives; None where the run is stopping and a request in flight is given up.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        render: Callable[[Request], ChatRequest],
+        report: Callable[[Flight, Outcome | None], None],
+        *,
+        latencies: Latencies,
+        speeds: EndpointSpeeds,
+        own_time: OwnTime,
+    ) -> None:
+        self._backend = backend
+        self._render = render
+        self._report = report
+        self._latencies = latencies
+        self._speeds = speeds
+        self._own_time = own_time
+        self._pending: list[tuple[int, int, str, Request]] = []  # a heap
+        self._missing: set[int] = set()  # the ordinals in it
+        self._rendered: dict[int, ChatRequest] = {}
+        self._in_flight: dict[int, Flight] = {}
+        self._needed: int | None = None
+        self._begun = False
+        self._to_ask = asyncio.Event()
+        self._stopping = False
+        self._group: asyncio.TaskGroup
+        self._background: list[asyncio.Task[None]] = []
+        self.asked = self.asked_twice = 0
+
+    def open(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._background = [
+            group.create_task(self._set_off(), name="set off"),
+            group.create_task(self._watch_head_of_line(), name="head of line"),
+        ]
+
+    async def close(self, *, abandon: bool) -> None:
+        """Ends its coroutines. Requests in flight are abandoned, or waited for."""
+        self._stopping = True
+        attempts = [attempt for flight in self._in_flight.values() for attempt in flight.attempts]
+        if abandon:
+            for attempt in attempts:
+                attempt.cancel()
+        if attempts:
+            await asyncio.wait(attempts)
+        for coroutine in self._background:
+            coroutine.cancel()
+        await asyncio.wait(self._background)
+
+    @property
+    def pending(self) -> int:
+        """Requests that are not asked."""
+        return len(self._pending)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    def is_in_flight(self, ordinal: int) -> bool:
+        return ordinal in self._in_flight
+
+    def add(self, missing: LookUp) -> None:
+        """A request whose outcome is not stored. It waits until asking has begun."""
+        request = missing.request
+        heapq.heappush(self._pending, (request.due, request.ordinal, missing.key, request))
+        self._missing.add(request.ordinal)
+        if len(self._rendered) < _RENDERED_KEPT:
+            self._rendered[request.ordinal] = missing.chat_request
+        if self._begun or request.ordinal == self._needed:
+            self._begin()
+
+    def need(self, ordinal: int) -> None:
+        """The driver waits for this outcome. Where it is missing, asking begins."""
+        self._needed = ordinal
+        if ordinal in self._missing:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._to_ask.set()
+
+    def stop(self, *, in_haste: bool) -> None:
+        """Asks nothing more. Requests in flight may still be answered: for as long as the slowest of the latest ones
+        took, or in haste for some seconds.
+        """
+        self._stopping = True
+        self._backend.stop()
+        self._pending.clear()
+        self._missing.clear()
+        self._rendered.clear()
+        self._background.append(self._group.create_task(self._let_go(in_haste=in_haste), name="let go"))
+
+    async def _let_go(self, *, in_haste: bool) -> None:
+        latest = max((flight.started for flight in self._in_flight.values()), default=0.0)
+        expected_s = latest + self._latencies.slowest_s - asyncio.get_running_loop().time()
+        await asyncio.sleep(_STOPPING_S if in_haste else max(_STOPPING_S, expected_s))
+        for flight in list(self._in_flight.values()):
+            for attempt in flight.attempts:
+                attempt.cancel()
+            self._give_up(flight)
+
+    def _give_up(self, flight: Flight) -> None:
+        if self._in_flight.pop(flight.request.ordinal, None) is not None:
+            self._report(flight, None)
+
+    async def _set_off(self) -> None:
+        """Starts coroutines while there are more free slots than these; connects to the endpoints before the first."""
+        connected = False
+        while True:
+            await self._to_ask.wait()
+            self._to_ask.clear()
+            if self._pending and not connected:
+                await self._backend.connect()
+                connected = True
+                self._speeds.begin(asyncio.get_running_loop().time())
+            set_off = 0
+            while (flight := self._next_flight()) is not None:
+                self._start(flight)
+                set_off += 1
+                if set_off % _SET_OFF_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+
+    @property
+    def _has_room(self) -> bool:
+        return bool(self._pending) and not self._stopping and len(self._in_flight) < self._backend.capacity
+
+    def _next_flight(self) -> Flight | None:
+        """The request that is soonest due, from now on in flight; None where none waits or no slot is free."""
+        if not self._has_room:
+            return None
+        _, ordinal, key, request = heapq.heappop(self._pending)
+        self._missing.discard(ordinal)
+        if (chat_request := self._rendered.pop(ordinal, None)) is None:
+            with self._own_time.of("rendering"):
+                chat_request = self._render(request)
+        flight = Flight(request, key, chat_request, asyncio.get_running_loop().time())
+        self._in_flight[ordinal] = flight
+        self.asked += 1
+        return flight
+
+    def _start(self, flight: Flight, avoid: str | None = None) -> None:
+        flight.attempts.append(self._group.create_task(self._keep_asking(flight, avoid)))
+
+    async def _keep_asking(self, first: Flight, avoid: str | None) -> None:
+        """Asks for one request after another, while more wait and the endpoints take as many."""
+        own = asyncio.current_task()
+        assert own is not None
+        await self._ask(first, own, avoid)
+        while (flight := self._next_flight()) is not None:
+            flight.attempts.append(own)
+            if self._has_room:  # the endpoints take more than before
+                self._to_ask.set()
+            await self._ask(flight, own, None)
+
+    async def _ask(self, flight: Flight, own: asyncio.Task[None], avoid: str | None) -> None:
+        request = flight.request
+        try:
+            outcome = await self._backend.ask(
+                flight.chat_request,
+                priority=request.due,
+                affinity=request.task_id,
+                on_sent=flight.sent_to,
+                avoid=avoid,
+            )
+        except asyncio.CancelledError:
+            if not flight.is_answered:
+                self._in_flight.pop(request.ordinal, None)
+            raise
+        except EndpointUnavailable:  # only after `stop`: until then the pool goes on trying
+            if not self._stopping:
+                raise
+            flight.attempts.remove(own)
+            if not flight.attempts:
+                self._give_up(flight)
+            return
+        if flight.is_answered:
+            return
+        flight.is_answered = True
+        for other in flight.attempts:
+            if other is not own:
+                other.cancel()
+        # The slot is free once the completion is read; only the commit needs it to be durable.
+        self._in_flight.pop(request.ordinal, None)
+        if isinstance(outcome, Completion):
+            self._latencies.note(request.kind, outcome.latency_s)
+            self._speeds.note(outcome, flight.chat_request.model, asyncio.get_running_loop().time())
+        self._report(flight, outcome)
+
+    async def _watch_head_of_line(self) -> None:
+        """The request that is soonest due holds up all commits. Past its deadline it is asked again, elsewhere."""
+        while True:
+            await asyncio.sleep(self._latencies.look_every_s)
+            in_flight = self._in_flight.values()
+            head = min(in_flight, key=lambda flight: (flight.request.due, flight.request.ordinal), default=None)
+            if head is None or len(head.attempts) > 1:
+                continue
+            deadline_s = self._latencies.deadline_s(head.request.kind)
+            if deadline_s is not None and asyncio.get_running_loop().time() - head.started > deadline_s:
+                self.asked_twice += 1
+                self._start(head, avoid=head.endpoint or None)
