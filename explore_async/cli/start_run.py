@@ -61,6 +61,8 @@ def start_run(
 
 
 def _check_path(path: Path) -> None:
+    if not path.is_absolute():
+        Path.cwd()  # an error of its own where the working directory has been removed
     try:
         path.exists()
     except (OSError, ValueError) as error:

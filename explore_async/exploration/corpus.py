@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from explore_async.exploration.ids import Ids
 from explore_async.exploration.values import Verdict
 from explore_async.settings.recipe import Filters
-from rouge_kernels import TOKENIZERS, DedupIndex
+from rouge_kernels import TOKENIZERS
+
+if TYPE_CHECKING:
+    from rouge_kernels import DedupIndex
 
 _TOKEN_IN_ANY_CASE = re.compile("[A-Za-z0-9]")  # part of a token for every tokenizer: spares most texts a second look
 _ACCEPTED = Verdict(kept=True, reason="accepted")
+_MOST_NOT_INDEXED = 1000
 
 
 class Corpus:
@@ -24,7 +29,9 @@ class Corpus:
         """`known`: a corpus that comes before this one; several may share it."""
         self.tokenize = TOKENIZERS[tokenizer]
         self._known = known
-        self._index = DedupIndex(threshold, self.tokenize)
+        self._threshold = threshold
+        self._index: DedupIndex | None = None
+        self._not_indexed: list[str] = []
         self._ids = Ids()
         self._bare: dict[str, str] = {}
 
@@ -34,8 +41,21 @@ class Corpus:
             if self._is_bare(text):
                 self._bare.setdefault(text, text_id)
         tokenized = [(text, text_id) for text, text_id in texts if not self._is_bare(text)]
-        self._index.add([text for text, _ in tokenized])
+        self._not_indexed += [text for text, _ in tokenized]
         self._ids.extend(text_id for _, text_id in tokenized)
+        if len(self._not_indexed) > _MOST_NOT_INDEXED:
+            self._indexed()
+
+    def _indexed(self) -> DedupIndex:
+        """The index of all texts, made for the first comparison: a run asks before its kernels are loaded."""
+        if self._index is None:
+            from rouge_kernels import DedupIndex
+
+            self._index = DedupIndex(self._threshold, self.tokenize)
+        if self._not_indexed:
+            self._index.add(self._not_indexed)
+            self._not_indexed.clear()
+        return self._index
 
     def admit(self, text: str, text_id: str) -> Verdict:
         return self.admit_all([(text, text_id)])[0]
@@ -50,7 +70,7 @@ class Corpus:
 
     def look_up(self, texts: Sequence[str]) -> list[Verdict | None]:
         """The verdict on each text that is a duplicate, None for each that is new. Keeps no text."""
-        matches = self._index.look_up(texts)
+        matches = self._indexed().look_up(texts)
         near = zip(texts, matches.nearest.tolist(), matches.score.tolist(), strict=True)
         return [
             self._duplicate(self._bare.get(text)) if position < 0 else self._duplicate(self._ids[position], score)
@@ -63,7 +83,7 @@ class Corpus:
 
     def _admit_new(self, texts: Sequence[tuple[str, str]]) -> list[Verdict]:
         bare = [self._is_bare(text) for text, _ in texts]
-        admission = self._index.admit([text for (text, _), is_bare in zip(texts, bare, strict=True) if not is_bare])
+        admission = self._indexed().admit([text for (text, _), is_bare in zip(texts, bare, strict=True) if not is_bare])
         judged = zip(admission.kept.tolist(), admission.nearest.tolist(), admission.score.tolist(), strict=True)
         return [
             self._judge_bare(text, text_id) if is_bare else self._judge(text_id, *next(judged))

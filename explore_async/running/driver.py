@@ -7,7 +7,7 @@ first, so the explorer sees the same outcomes in the same order at any speed.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,11 +44,14 @@ async def drive(
     provider: OutcomeProvider,
     publish: Callable[[Request, StoredOutcome, list[Event]], None],
     own_time: OwnTime,
+    *,
+    ready: Awaitable[object] | None = None,
 ) -> None:
     """Runs the source to its end, beginning with its outstanding requests. `exploration.play` is the same without
     waiting.
 
-    Raises RunStopped where a due outcome will not come; everything committed until then stays committed.
+    `ready`: awaited before the first commit, while completions are fetched. Raises RunStopped where a due outcome will
+    not come; everything committed until then stays committed.
     """
     issued: list[tuple[int, int, Request]] = []
     for request in source.outstanding:
@@ -68,6 +71,9 @@ async def drive(
             break
         _, _, request = heapq.heappop(issued)
         stored = await provider.take(request)
+        if ready is not None:
+            await ready
+            ready = None
         with own_time.of("committing"):
             events = source.commit(request, stored.outcome)
         with own_time.of("writing"):

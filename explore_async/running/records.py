@@ -66,9 +66,11 @@ class Records:
         self._files = (DerivedFile(directory.dataset, dataset), DerivedFile(directory.decisions, decisions))
         self._lines = Lines()
         self._writing: asyncio.Task[None] | None = None
+        self._to_write = asyncio.Event()
 
     def write(self, events: Sequence[Event], key: str | None) -> None:
         """Takes events in; `flush` writes them. `key`: of the request that led to them, None for seeds."""
+        self._to_write.set()
         for file, lines in zip(self._files, self._lines.of(events, key), strict=True):
             for line in lines:
                 file.append(line)
@@ -96,9 +98,12 @@ class Records:
             file.check_place()
 
     async def keep_writing(self) -> None:
+        """Writes what is there, and then no more often than twice a second: the first example is seen at once."""
         while True:
-            await asyncio.sleep(_SECONDS_BETWEEN_WRITES)
+            await self._to_write.wait()
+            self._to_write.clear()
             await self.flush()
+            await asyncio.sleep(_SECONDS_BETWEEN_WRITES)
 
     async def flush(self) -> None:
         """Returns when all events that `write` took in so far are in the files. Raises StorageError."""

@@ -24,12 +24,11 @@ from explore_async.running.signals import StopSignals
 from explore_async.running.starts import History, Start
 from explore_async.running.status import RunStatus
 from explore_async.running.task_group import task_group
-from explore_async.running.warm_up import compilation_noticed, seldom_collected
+from explore_async.running.warm_up import load_kernels, seldom_collected
 from explore_async.settings.operation import Operation
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.directory import RunDirectory
 from explore_async.storage.whole_files import write_json
-from rouge_kernels import warm_up
 
 _SECONDS_BETWEEN_STATES = 5.0
 
@@ -84,7 +83,10 @@ class Run:
         records = self._records
         complete = False
         try:
-            async with CompletionStore(self._directory.completions, durability=self._operation.durability) as store:
+            async with (
+                CompletionStore(self._directory.completions, durability=self._operation.durability) as store,
+                task_group() as group,
+            ):
                 self._places.append(store.check_place)
                 held = await store.contents()
                 self._status.stored = held.last_row
@@ -93,7 +95,9 @@ class Run:
                     self._observer.phase(f"{held.failures} failed requests will be sent again")
                     await asyncio.to_thread(records.start_over)  # first: killed in between, all is derived again
                     await store.discard_failures()
-                await self._get_ready(is_new=not held.last_row)
+                kernels = group.create_task(load_kernels(self._observer), name="load kernels")
+                if not held.last_row and not self._offline:
+                    await self._backend.connect()
                 backend = None if self._offline else self._backend
                 self._performer = Performer(store, PromptBook(self._recipe).render, backend, self._own_time)
                 self._status.performer = self._performer
@@ -105,7 +109,7 @@ class Run:
                     records.write(seeds, None)
                 else:
                     records.know(self._explorer.tasks())
-                await self._drive(self._performer, self._checkpoints)
+                await self._drive(self._performer, self._checkpoints, kernels)
             complete = self._ending in FINISHED
         finally:
             if self._checkpoints is not None:
@@ -126,15 +130,7 @@ class Run:
                 self._history.write(start)
         return RunResult(self._directory.path, stats)
 
-    async def _get_ready(self, *, is_new: bool) -> None:
-        """Compiles the kernels while the server starts, so that neither happens at the first commit."""
-        with compilation_noticed(self._observer):
-            async with task_group() as group:
-                group.create_task(asyncio.to_thread(warm_up))
-                if is_new and not self._offline:
-                    group.create_task(self._backend.connect())
-
-    async def _drive(self, performer: Performer, checkpoints: CheckpointWriter) -> None:
+    async def _drive(self, performer: Performer, checkpoints: CheckpointWriter, kernels: asyncio.Task[None]) -> None:
         abandon = True
         with self._process_prepared():
             async with task_group() as group:
@@ -154,7 +150,7 @@ class Run:
                 if self._operation.wall_time_s is not None:
                     beside.append(group.create_task(self._keep_time(self._operation.wall_time_s)))
                 try:
-                    await drive(self._explorer, performer, self._publish, self._own_time)
+                    await drive(self._explorer, performer, self._publish, self._own_time, ready=kernels)
                     self._tell_changes()  # of the last second
                     self._ending = self._explorer.stopped or "complete"
                 except RunStopped:

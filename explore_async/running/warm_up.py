@@ -23,6 +23,18 @@ def compilation_noticed(observer: Observer) -> Iterator[None]:
         notice.cancel()
 
 
+async def load_kernels(observer: Observer) -> None:
+    """Loads or compiles the kernels in a thread: the loop goes on, and requests are answered meanwhile."""
+    with compilation_noticed(observer):
+        await asyncio.to_thread(_load)
+
+
+def _load() -> None:
+    from rouge_kernels import warm_up
+
+    warm_up()
+
+
 @contextmanager
 def seldom_collected() -> Iterator[None]:
     """Garbage in cycles, of which a run makes little, is searched for seldom, and never among the objects that exist
