@@ -8,12 +8,16 @@ from pathlib import Path
 import orjson
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from support.cli import in_process
 from support.originals import original_folder
 
 from explore_async.curation.collections.collection import below
+from explore_async.curation.collections.originals import OriginalFolder
 from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.pruning import find_repeated_tasks
 
 SCORER = RougeScorer(["rougeL"])
 
@@ -76,6 +80,51 @@ def test_prune_takes_out_what_the_original_takes_out(tmp_path: Path, threshold: 
     taken = done("sample", tmp_path / "data", "--out", tmp_path / "some.jsonl", "-n", "50")
     assert taken["examples"] == min(50, left)
     assert not {row["task_id"] for row in lines(tmp_path / "some.jsonl")} & set(expected)
+
+
+RAW_NAMES = st.sampled_from([
+    "grammar", "Grammar", "grammar_0", "grammar 0", "grammar check", "check grammar", "check the grammar of an essay",
+    "the grammar of an essay", "grammar check_0", "summarize news", "news", "...", "语法", "语法 0", "plan a trip_1",
+])  # fmt: skip
+TREES = st.recursive(
+    st.tuples(RAW_NAMES, st.just([])), lambda inner: st.tuples(RAW_NAMES, st.lists(inner, max_size=4)), max_leaves=14
+)
+
+
+def named_apart(tree: tuple, taken: set[str]) -> dict:
+    """The tree as their files have it: where a name is taken, a number keeps the next task of this name apart."""
+    raw, children = tree
+    name = next(name for number in range(-1, 99) if (name := raw if number < 0 else f"{raw}_{number}") not in taken)
+    taken.add(name)
+    fields = {"raw_task_name": raw, "task_name": name, "config_filename": f"{name}.json", "reason": ""}
+    return {**fields, "children": [named_apart(child, taken) for child in children]}
+
+
+@given(TREES)
+@settings(max_examples=120, deadline=None)
+def test_prune_judges_raw_names_as_the_original_does(tmp_path_factory, tree: tuple):
+    """Made-up trees, with names that only a number keeps apart and names that end in one: of the tasks in level order,
+    those are pruned whose raw name comes too close to that of a task before them that is not. The root never is. Only a
+    name without any token, which the original never prunes, is pruned where it is the same as one before.
+    """
+    folder = tmp_path_factory.mktemp("theirs")
+    root = named_apart(tree, set())
+    (folder / "tree_meta_info.json").write_bytes(orjson.dumps(root))
+    level, in_order = [root], []
+    while level:
+        in_order += level
+        level = [child for task in level for child in task["children"]]
+    pruned: list[str] = []
+    for place, task in enumerate(in_order):
+        raw = task["raw_task_name"]
+        before = [other["raw_task_name"] for other in in_order[:place] if other["task_name"] not in pruned]
+        is_same = raw in before and not SCORER._tokenizer.tokenize(raw)
+        if is_same or any(overlap(other, raw) > 0.7 for other in before):
+            pruned.append(task["task_name"])
+    collection = OriginalFolder(folder)
+    nodes = {node["id"]: node for tree in collection.trees() for node in below(tree)}
+    found = find_repeated_tasks(collection.trees(), 0.7, "rouge")
+    assert [nodes[task.id]["original"]["task_name"] for task in found] == pruned
 
 
 def test_a_tree_that_has_grown_since_is_pruned_again(tmp_path: Path):

@@ -60,7 +60,9 @@ class PlainFile(ForeignCollection):
         if self._bad_rows > len(self._faults):
             notes.append(f"… and {self._bad_rows - len(self._faults):,} more")
         if self._unused:
-            named = ", ".join(f"{name} ({rows:,})" for name, rows in self._unused.most_common(_COLUMNS_NAMED))
+            named = ", ".join(
+                f"{name or 'one without a name'} ({rows:,})" for name, rows in self._unused.most_common(_COLUMNS_NAMED)
+            )
             more = ", …" if len(self._unused) > _COLUMNS_NAMED else ""
             notes.append(
                 f"columns with text that is in no prompt and no answer, with the number of rows: {named}{more}; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.nested_turns import are_numbered
@@ -12,8 +12,8 @@ from explore_async.curation.files.turns import (
     TALKS,
     Turn,
     TurnError,
-    are_objects,
     assistant_turn,
+    has_turns,
     read_turns,
     user_turn,
 )
@@ -22,6 +22,8 @@ QUESTIONS = ("instruction", "prompt", "question", "query", "problem")
 ANSWERS = ("output", "completion", "response", "answer", "solution", "chosen")
 OTHER_TALKS = ("text", "data")
 """Columns that have turns in some files: in a text with the marks of a prompt format, and as a list of texts."""
+_LISTS = ("input", "output")
+"""Columns with the texts of a user and those of an assistant, in some files."""
 _SURE_TALKS = TALKS[:3]
 """The others are also names of something else: such columns are passed over where they are no turns."""
 _PAIRS = (("chosen", "rejected"), ("chosen_messages", "rejected_messages"))
@@ -84,14 +86,22 @@ def _prompted(row: Mapping[str, Any], pair: tuple[str, str] | None, sides: list[
 
 
 def _in_another_column(row: Mapping[str, Any]) -> Written | None:
-    """Turns in a column whose name says nothing of them, in a row without a question."""
+    """Turns in columns whose names say nothing of them, in a row without a question."""
     if any(name in row for name in QUESTIONS):
         return None
+    asked, answered = (row.get(name) for name in _LISTS)
+    if _are_texts(asked) and _are_texts(answered) and len(asked) == len(answered):
+        turns = read_turns([list(pair) for pair in zip(asked, answered, strict=True)])
+        return turns, None, None, _LISTS
     text, data = (row.get(name) for name in OTHER_TALKS)
     if isinstance(text, str) and (turns := read_marked_text(text)):
         return turns, None, None, OTHER_TALKS[:1]
-    is_talk = isinstance(data, list) and len(data) > 1 and all(isinstance(said, str) for said in data)
+    is_talk = _are_texts(data) and len(data) > 1
     return (read_column(OTHER_TALKS[1], data), None, None, OTHER_TALKS[1:]) if is_talk else None
+
+
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -101,10 +111,10 @@ def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 
 def _are_turns(value: Any) -> bool:
-    """True for a turn, for a list of turns, and for a list of rounds of turns."""
+    """True for a turn, for a list of turns or exchanges, and for a list of rounds of turns."""
     if isinstance(value, Mapping):
         return "role" in value or "from" in value
-    return are_objects(value) or (isinstance(value, list) and bool(value) and all(map(are_objects, value)))
+    return has_turns(value) or (isinstance(value, list) and bool(value) and all(map(has_turns, value)))
 
 
 def side_of(value: Any, name: str) -> list[Turn]:

@@ -12,7 +12,9 @@ _SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test")
 _SPLIT = "split"
 """The column with the name of the list, where there are several."""
 _OF_ROWS = frozenset({"instruction", "prompt", "question", "query", "problem", "messages", "conversations"})
-"""Keys of an object that is a row itself."""
+"""Keys of a row."""
+_ID = "id"
+"""The column with the key of a row, where an object has rows by their keys."""
 
 
 class RowsWithin(NamedTuple):
@@ -22,11 +24,17 @@ class RowsWithin(NamedTuple):
 
 
 def rows_within(value: Any) -> RowsWithin | None:
-    """The rows of an object with a list of them, with splits, or with columns as pandas writes them; None for a row."""
-    if not isinstance(value, Mapping) or (not _OF_ROWS.isdisjoint(value) and not _is_by_number(value)):
+    """The rows of an object with a list of them, with splits, with rows by their keys, or with columns as pandas writes
+    them; None for a row.
+    """
+    if not isinstance(value, Mapping):
         return None
     if _is_by_number(value):
         return _of_columns(value)
+    if not _OF_ROWS.isdisjoint(value):
+        return None
+    if value and all(isinstance(row, Mapping) and not _OF_ROWS.isdisjoint(row) for row in value.values()):
+        return RowsWithin([{_ID: key, **row} for key, row in value.items()], f"its keys; the column {_ID} has them")
     keys = {key.lower(): key for key in value}
     lists = [keys[name] for name in _SPLITS if name in keys and _are_rows(value[keys[name]])]
     if not lists:

@@ -55,6 +55,7 @@ _PROTOCOL = ("system", "developer", "user", "assistant", "tool", "function")
 """Roles of the chat protocol, which stay as they are."""
 _USER_KEYS = ("user", "human", "question", "query", "instruction", "prompt", "input")
 _ASSISTANT_KEYS = ("assistant", "gpt", "bot", "answer", "response", "output", "completion", "moss")
+_SIDES = frozenset({*_USER_KEYS, *_ASSISTANT_KEYS})
 _CALL_KINDS = {"tool_call", "tool_use"}
 _RESULT_KINDS = {"tool_result", "tool_response"}
 _PAIR = 2
@@ -122,6 +123,13 @@ def are_objects(value: Any) -> bool:
 def are_turns(value: Any) -> bool:
     """True for a list of objects that each have a role."""
     return are_objects(value) and all(any(key in turn for key in _ROLE_KEYS) for turn in value)
+
+
+def has_turns(value: Any) -> bool:
+    """True for a list of objects that each have a role, or a side of an exchange."""
+    return are_objects(value) and all(
+        any(key in turn for key in _ROLE_KEYS) or not _SIDES.isdisjoint(map(str.lower, turn)) for turn in value
+    )
 
 
 def has_only_text(turn: Turn) -> bool:

@@ -81,6 +81,7 @@ FORMS = {
         [SYSTEM, ASKED, ANSWERED, *NEXT],
     ),
     "texts in turn": ({"id": "1", "data": ["When is high tide?", "At noon.", "And low tide?", "At six."]}, [ASKED, ANSWERED, *NEXT]),
+    "texts of both sides": ({"input": ["When is high tide?", "And low tide?"], "output": ["At noon.", "At six."]}, [ASKED, ANSWERED, *NEXT]),
     "texts of a dialogue": ({"dialog": ["When is high tide?", "At noon.", "And low tide?", "At six."]}, [ASKED, ANSWERED, *NEXT]),
     "a tree of replies": (
         {"prompt": {"role": "prompter", "text": "When is high tide?", "replies": [
@@ -234,6 +235,18 @@ def test_a_bad_answer_does_not_pass_for_a_good_one(row: dict[str, Any]):
         ({"question": "a", "context": "b", "best": "c"}, {"output": "best"}, ("a", "b", "c")),
         ({"ask": "a", "response": "c"}, {"instruction": "ask"}, ("a", "", "c")),
         ({"problem": "a", "solution": "c"}, {}, ("a", "", "c")),
+        ({"kind": "x", "input": "a", "target": "c"}, {}, ("a", "", "c")),
+        ({"": "0", "Question": "a", "A": "b", "Answer": "c"}, {}, ("a", "", "c")),
+        (
+            {"question": "a", "context": "b", "answers": {"text": ["c", "d"], "answer_start": [1, 2]}},
+            {},
+            ("a", "b", "c"),
+        ),
+        (
+            {"instruction": "a", "instances": [{"input": "b", "output": "c"}, {"input": "d", "output": "e"}]},
+            {},
+            ("a", "b", "c"),
+        ),
         ({"question": "a"}, {}, ("a", "", "")),
         ({"prompt": "a", "response": None}, {}, ("a", "", "")),
         ({"turns": ["a", "Say it again."]}, {}, ("a", "", "")),
