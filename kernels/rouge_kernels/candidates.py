@@ -37,6 +37,9 @@ from rouge_kernels.prefixes import (
 )
 from rouge_kernels.query import ONE_TOKEN, Corpus, Query
 
+INSERTION_SORTED = 32
+STEPS_OF_A_KEY = 16
+"""Finding a key takes as long as a scan of so many entries, where the memory that it needs is in the cache."""
 VECTOR = 16
 """Entries that the scan checks at once. It may also check slots of a block behind the last entry, and drops them."""
 
@@ -44,42 +47,68 @@ VECTOR = 16
 @jit
 def find_candidates(
     query: Query, corpus: Corpus, table: Table, candidates: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.int32], int]:
-    """The texts of the index that may be duplicates, and their number. A text may occur more than once.
+) -> tuple[npt.NDArray[np.int32], int, int]:
+    """The texts of the index that may be duplicates, in order, each once; their number; and the steps that it took.
 
-    `candidates` is the buffer to write to; a larger one is returned when it is too small.
+    `candidates` is the buffer to write to; a larger one is returned when it is too small. A long text meets the same
+    candidates under many keys, so the buffer is rid of repeats before it grows.
     """
     length, distinct = len(query.text), query.distinct
     arranged, path, base, slope = query.arranged, query.path, query.base, query.slope
     signature, short_signature = query.signature, query.short_signature
     nodes, heads, slots, state = table.nodes, table.heads, table.slots, table.state
     number = len(candidates[:0])  # numba gives a literal 0 a type of its own and would compile the callees twice
+    steps = length
     spare = length - query.need
     if spare < 0:
-        return candidates, number
+        return candidates, number, steps
     deepest = DEPTH - 1
     while deepest >= 0 and table.longest[deepest] < query.need:
         deepest -= 1
     if deepest < 0:
-        return candidates, number
+        return candidates, number, steps
     depth = step(path, to_root(path), deepest, spare, arranged, distinct)
     while depth >= 0:
         node = find(path[KEY, depth], nodes, heads, state)
+        steps += STEPS_OF_A_KEY
         if node != 0:
             entries = entries_of(node, nodes, slots)
+            steps += entries
             if entries >= FULL:  # some texts may be posted under longer keys that begin with this one
                 go_down(path)
             if number + entries > len(candidates):
-                larger = np.empty(2 * (number + entries), dtype=np.int32)
-                larger[:number] = candidates[:number]
-                candidates = larger
+                number = sort_out(candidates, number)
+                if 2 * (number + entries) > len(candidates):
+                    larger = np.empty(2 * (number + entries), dtype=np.int32)
+                    larger[:number] = candidates[:number]
+                    candidates = larger
             most = length - skipped(path, depth, arranged)
             number = _scan_list(
                 *(node, nodes, slots, corpus.starts, corpus.signatures, length, signature, short_signature),
                 *(base, slope, most, candidates, number),
             )
         depth = step(path, depth, deepest, spare, arranged, distinct)
-    return candidates, number
+    return candidates, sort_out(candidates, number), steps
+
+
+@jit
+def sort_out(candidates: npt.NDArray[np.int32], number: int) -> int:
+    """Sort the first `number` candidates and leave out repeats; return the number that remains."""
+    if number > INSERTION_SORTED:
+        candidates[:number].sort()
+    remaining = len(candidates[:0])
+    for at in range(number):
+        candidate = candidates[at]
+        place = remaining
+        while place > 0 and candidates[place - 1] > candidate:
+            place -= 1
+        if place > 0 and candidates[place - 1] == candidate:
+            continue
+        for behind in range(remaining, place, -1):
+            candidates[behind] = candidates[behind - 1]
+        candidates[place] = candidate
+        remaining += 1
+    return remaining
 
 
 @jit

@@ -1,6 +1,6 @@
 """The index of the texts kept so far. It decides for each new text if it is a near-duplicate of one of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from rouge_kernels import search
 from rouge_kernels.bounds import bounds_for
+from rouge_kernels.comparison import Progress, new_progress
 from rouge_kernels.lcs import lcs_length, wrapping
 from rouge_kernels.overlap import Nearest, best
 from rouge_kernels.placement import keys_at_most
@@ -24,13 +25,17 @@ from rouge_kernels.search import Findings
 from rouge_kernels.threads import processors
 from rouge_kernels.tokenizer import ROUGE_TOKENIZER, Tokenizer
 from rouge_kernels.vocabulary import Vocabulary
-from rouge_kernels.within import LONGEST, pairs_within
+from rouge_kernels.within import pairs_within
 
 SHARED = 256
 """Texts. Only batches of at least this size start threads; for smaller batches threads cost more than they save."""
 AT_ONCE = 1 << 14
 """Tokens of the texts that a kernel judges in one call. All threads compare them with the index and each other before
-the index keeps any of them; and a signal such as Ctrl-C waits no longer than for them."""
+the index keeps any of them."""
+LONG = 1 << 10
+"""Tokens. Longer texts are judged one by one, because comparing all pairs of a few long texts at once saves nothing."""
+STEPS = 1 << 25
+"""Steps of one call of a kernel, a few hundredths of a second: about as long as a signal such as Ctrl-C waits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,51 +115,52 @@ class DedupIndex:
         encoded, findings = self._encode(texts), _empty_findings(len(texts))
         threads = min(threads or processors(), 1 + len(texts) // SHARED)
         portions = list(_portions(encoded.starts))
-        if threads == 1:
-            for begin, end in portions:
-                self._look_up(encoded, begin, end, findings)
-        else:
-            with _started(threads) as pool:
-                for share in [pool.submit(self._look_up, encoded, begin, end, findings) for begin, end in portions]:
-                    share.result()
+        with _started(threads) as crew:
+            crew.share(lambda begin, end: self._look_up(encoded, begin, end, findings, crew), portions)
         return Admission(kept=findings.nearest < 0, nearest=findings.nearest, lcs=findings.lcs, score=findings.score)
 
     def _take(self, texts: Sequence[str], *, anyway: bool, threads: int = 1) -> Findings:
         encoded, findings = self._encode(texts), _empty_findings(len(texts))
-        with wrapping():
-            if threads > 1 and len(texts) >= SHARED and np.diff(encoded.starts).max() <= LONGEST:
-                with _started(threads) as pool:
-                    for first, last in _portions(encoded.starts):
-                        part = Texts(encoded.ids, encoded.starts[first : last + 1])
-                        own = Findings(
-                            findings.nearest[first:last], findings.lcs[first:last], findings.score[first:last]
-                        )
-                        self._take_together(part, own, pool, threads)
-            else:
-                self._take_in_turn(encoded, findings, anyway=anyway)
+        threads = threads if len(texts) >= SHARED else 1
+        progress = new_progress(len(encoded.ids), STEPS)
+        with wrapping(), _started(threads) as crew:
+            for first, last in _portions(encoded.starts):
+                is_taken = (
+                    threads > 1
+                    and last - first > threads
+                    and self._take_together(
+                        Texts(encoded.ids, encoded.starts[first : last + 1]), findings.of(first, last), crew
+                    )
+                )
+                if not is_taken:
+                    self._take_in_turn(encoded, first, last, findings, progress, anyway=anyway)
         return findings
 
-    def _take_in_turn(self, texts: Texts, findings: Findings, *, anyway: bool) -> None:
-        begin = 0
-        for _, last in _portions(texts.starts):
-            part = texts.starts[: last + 1]
-            while begin < last:
-                size, begin = search.admit(
-                    *(texts.ids, part, begin, self._rule, self._corpus, self._postings.table, self._rows),
-                    *(findings, len(self), anyway),
-                )
-                self._texts.extend_to(size)
-                if begin < last:
-                    self._make_room(texts, begin)
+    def _take_in_turn(
+        self, texts: Texts, first: int, last: int, findings: Findings, progress: Progress, *, anyway: bool
+    ) -> None:
+        part = texts.starts[: last + 1]
+        begin = first
+        while begin < last:
+            size, begin = search.admit(
+                *(texts.ids, part, begin, self._rule, self._corpus, self._postings.table, self._rows),
+                *(findings, progress, len(self), anyway),
+            )
+            self._texts.extend_to(size)
+            self._make_room(part, begin)
 
-    def _take_together(self, part: Texts, findings: Findings, pool: ThreadPoolExecutor, threads: int) -> None:
-        """Look for duplicates among the kept texts and within the part on all threads, and then decide in order."""
-        cuts = np.linspace(0, len(part), threads + 1).astype(int).tolist()
-        shares = [pool.submit(self._look_up, part, begin, end, findings) for begin, end in pairwise(cuts)]
+    def _take_together(self, part: Texts, findings: Findings, crew: "_Crew") -> bool:
+        """Look for duplicates among the kept texts and within the part on all threads, and then decide in order.
+
+        Returns False, with nothing decided, if the part has so many duplicates that one after another is quicker.
+        """
+        cuts = np.linspace(0, len(part), crew.threads + 1).astype(int).tolist()
+        crew.share(lambda begin, end: self._look_up(part, begin, end, findings, crew), list(pairwise(cuts)))
         own = Texts(part.ids[part.starts[0] : part.starts[-1]], part.starts - part.starts[0])
-        pairs = pairs_within(own, self.threshold, self._rule.least, pool)
-        for share in shares:
-            share.result()
+        pairs = pairs_within(own, findings.nearest < 0, self.threshold, self._rule.least, crew.pool)
+        if pairs is None:
+            findings.clear()
+            return False
         positions = np.full(len(part), -1, dtype=np.int64)
         begin = 0
         while begin < len(part):
@@ -163,19 +169,22 @@ class DedupIndex:
                 *(pairs, positions, findings, len(self)),
             )
             self._texts.extend_to(size)
-            self._make_room(part, begin)
+            self._make_room(part.starts, begin)
+        return True
 
-    def _look_up(self, texts: Texts, begin: int, end: int, findings: Findings) -> None:
+    def _look_up(self, texts: Texts, begin: int, end: int, findings: Findings, crew: "_Crew") -> None:
+        progress, rows = new_progress(len(texts.ids), STEPS), np.zeros_like(self._rows)
         with wrapping():  # each thread needs its own context
-            search.look_up(
-                *(texts.ids, texts.starts, begin, end, self._rule, self._corpus, self._postings.table),
-                *(np.zeros_like(self._rows), findings),
-            )
+            while begin < end and not crew.has_ended:
+                begin = search.look_up(
+                    *(texts.ids, texts.starts, begin, end, self._rule, self._corpus, self._postings.table),
+                    *(rows, findings, progress),
+                )
 
-    def _make_room(self, texts: Texts, begin: int) -> None:
+    def _make_room(self, starts: npt.NDArray[np.int64], begin: int) -> None:
         """Make room in the postings for the text at `begin`, at which a kernel stopped, if there is one."""
-        if begin < len(texts):
-            length = int(texts.starts[begin + 1] - texts.starts[begin])
+        if begin < len(starts) - 1:
+            length = int(starts[begin + 1] - starts[begin])
             self._postings.reserve(keys_at_most(length, len(self)), len(self))
 
     def pair_up(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -186,19 +195,17 @@ class DedupIndex:
         """
         encoded = self._encode(texts)
         parts = [np.empty((0, 3), dtype=np.int64)]
+        progress = new_progress(len(encoded.ids), STEPS)
         begin = 0
         with wrapping():
-            for _, last in _portions(encoded.starts):
-                part = encoded.starts[: last + 1]
-                while begin < last:
-                    size, begin, pairs = search.pair_up(
-                        *(encoded.ids, part, begin, self._rule, self._corpus, self._postings.table, self._rows),
-                        len(self),
-                    )
-                    parts.append(pairs)
-                    self._texts.extend_to(size)
-                    if begin < last:
-                        self._make_room(encoded, begin)
+            while begin < len(encoded):
+                size, begin, pairs = search.pair_up(
+                    *(encoded.ids, encoded.starts, begin, self._rule, self._corpus, self._postings.table, self._rows),
+                    *(progress, len(self)),
+                )
+                parts.append(pairs)
+                self._texts.extend_to(size)
+                self._make_room(encoded.starts, begin)
         return np.concatenate(parts)
 
     def nearest(self, positions: Positions | None = None, *, threads: int | None = None) -> Nearest:
@@ -224,14 +231,33 @@ class DedupIndex:
         return encoded
 
 
+class _Crew:
+    """Threads that work for one call; with one thread, the caller works by itself."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.has_ended = False
+        self.pool = ThreadPoolExecutor(threads)  # starts a thread when there is work for it
+
+    def share(self, work: Callable[[int, int], None], portions: Sequence[tuple[int, int]]) -> None:
+        """Do the work on each portion, and return when all are done."""
+        if self.threads == 1:
+            for portion in portions:
+                work(*portion)
+        else:
+            for share in [self.pool.submit(work, *portion) for portion in portions]:
+                share.result()
+
+
 @contextmanager
-def _started(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that end with what they do when an exception comes, such as Ctrl-C, and begin nothing else."""
-    pool = ThreadPoolExecutor(threads)
+def _started(threads: int) -> Iterator[_Crew]:
+    """A crew that ends soon when an exception comes, such as Ctrl-C: what has begun stops, and nothing else begins."""
+    crew = _Crew(threads)
     try:
-        yield pool
+        yield crew
     finally:
-        pool.shutdown(cancel_futures=True)
+        crew.has_ended = True
+        crew.pool.shutdown(cancel_futures=True)
 
 
 def _empty_findings(count: int) -> Findings:
@@ -240,13 +266,19 @@ def _empty_findings(count: int) -> Findings:
 
 
 def _portions(starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut texts into parts of about `AT_ONCE` tokens, so that comparing all pairs within a part is quick."""
+    """Cut texts into parts of about `AT_ONCE` tokens, so that comparing all pairs within a part is quick; a long text
+    is a part of its own.
+    """
     first = 0
-    while first < len(starts) - 1:
-        last = int(np.searchsorted(starts, starts[first] + AT_ONCE, side="right")) - 1
-        last = max(first + 1, last)
-        yield first, last
-        first = last
+    for stop in [*np.flatnonzero(np.diff(starts) > LONG).tolist(), len(starts) - 1]:
+        while first < stop:
+            last = int(np.searchsorted(starts, starts[first] + AT_ONCE, side="right")) - 1
+            last = min(max(first + 1, last), stop)
+            yield first, last
+            first = last
+        if stop < len(starts) - 1:
+            yield stop, stop + 1
+            first = stop + 1
 
 
 def similar_pairs(

@@ -6,7 +6,7 @@ calls must be inside `wrapping()`, for the case that the functions are not compi
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,27 +36,75 @@ def wrapping() -> np.errstate:
     return np.errstate(over="ignore")
 
 
+class Marks(NamedTuple):
+    """The positions of a query's tokens as bits, a row for each distinct token; row 0 stands for all other tokens.
+
+    A row has a piece for each word in which it has a bit, and for no other. So the memory grows with the length of the
+    query, and a token of a text costs as many steps as its row has pieces. In a query of one word, piece r is row r.
+    """
+
+    first: npt.NDArray[np.int32]
+    """The first piece of each row, and at the end the number of pieces."""
+    word: npt.NDArray[np.int32]
+    """The word of each piece."""
+    bits: npt.NDArray[np.uint64]
+    """The bits of each piece."""
+    times: npt.NDArray[np.int32]
+    """The number of times that each row's token occurs in the query."""
+    left: npt.NDArray[np.int32]
+    """Scratch memory, with an entry for each row."""
+
+
 @jit
 def lcs_of_ids(query: npt.NDArray[np.int32], text: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> int:
     """The same for token ids. `rows` has an entry for each id; all entries are 0 before and after the call."""
-    masks = mark(query, rows)
-    length = marked_lcs(masks, rows, text, np.empty(masks.shape[1], dtype=np.uint64), 0)
+    marks = mark(query, rows)
+    if len(query) <= WORD:
+        length = one_word(marks.bits, rows, text)
+    else:
+        state = np.full(words_of(len(query)), ALL, dtype=np.uint64)
+        advance(marks, rows, text, state)
+        length = length_of(state)
     unmark(query, rows)
     return length
 
 
 @jit
-def mark(query: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> npt.NDArray[np.uint64]:
-    """The positions of each token in the query as bits: [row, word]. Sets `rows` to each token's row; 0: absent."""
+def words_of(length: int) -> int:
+    """The number of words for a query of `length` tokens."""
+    return (length + WORD - 1) // WORD
+
+
+@jit
+def mark(query: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> Marks:
+    """Mark the tokens of the query. Sets `rows` to each token's row; 0: absent."""
     distinct = 0
     for token in query:
         if rows[token] == 0:
             distinct += 1
             rows[token] = distinct
-    masks = np.zeros((distinct + 1, max(1, (len(query) + WORD - 1) // WORD)), dtype=np.uint64)
+    times = np.zeros(distinct + 1, dtype=np.int32)
+    newest = np.full(distinct + 1, -1, dtype=np.int32)
+    first = np.zeros(distinct + 2, dtype=np.int32)
+    first[0] = first[1] = 1  # row 0 has no pieces, and piece 0 has no bits
     for position, token in enumerate(query):
-        masks[rows[token], position // WORD] |= ONE << np.uint64(position % WORD)
-    return masks
+        row = rows[token]
+        times[row] += 1
+        if newest[row] != position // WORD:
+            newest[row] = position // WORD
+            first[row + 1] += 1
+    for row in range(1, distinct + 1):
+        first[row + 1] += first[row]
+    bits = np.zeros(first[distinct + 1], dtype=np.uint64)
+    word = np.full(len(bits), -1, dtype=np.int32)
+    newest[:] = first[:-1]
+    for position, token in enumerate(query):
+        row = rows[token]
+        if word[newest[row]] != position // WORD:
+            newest[row] += word[newest[row]] >= 0
+            word[newest[row]] = position // WORD
+        bits[newest[row]] |= ONE << np.uint64(position % WORD)
+    return Marks(first, word, bits, times, newest)
 
 
 @jit
@@ -67,55 +115,89 @@ def unmark(query: npt.NDArray[np.int32], rows: npt.NDArray[np.int32]) -> None:
 
 
 @jit
-def marked_lcs(
-    masks: npt.NDArray[np.uint64],
-    rows: npt.NDArray[np.int32],
-    text: npt.NDArray[np.int32],
-    state: npt.NDArray[np.uint64],
-    least: int,
-) -> int:
-    """The LCS of the marked query and one text; some number below `least` where the LCS is below it. `state` is scratch
-    memory, as long as a row of `masks`.
-    """
-    words = masks.shape[1]
-    if words == 1:
-        return _one_word(masks, rows, text)
-    state[:] = ALL
-    for at, token in enumerate(text):
-        if at % WORD == 0 and _length(state) + len(text) - at < least:
-            break  # not even with all that is left
+def one_word(bits: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], text: npt.NDArray[np.int32]) -> int:
+    """The LCS of a text and a marked query of at most `WORD` tokens."""
+    state = ALL
+    for token in text:
         row = rows[token]
-        if row == 0:
-            continue
-        carry = ZERO
-        for word in range(words):
-            before = state[word]
-            matching = before & masks[row, word]
-            partial = before + matching
-            total = partial + carry
-            carry = ONE if partial < before or total < partial else ZERO
-            state[word] = total | (before - matching)
-    return _length(state)
+        if row != 0:
+            matching = state & bits[row]
+            state = (state + matching) | (state - matching)
+    return popcount(~state)
 
 
 @jit
-def _length(state: npt.NDArray[np.uint64]) -> int:
+def may_share(marks: Marks, rows: npt.NDArray[np.int32], text: npt.NDArray[np.int32], least: int) -> bool:
+    """False when the text and the marked query have fewer than `least` tokens in common, in whatever order."""
+    left, spare = marks.left, len(text) - least
+    left[:] = marks.times
+    for token in text:
+        row = rows[token]
+        left[row] -= 1
+        spare -= left[row] < 0
+        if spare < 0:
+            return False
+    return True
+
+
+@jit
+def advance(
+    marks: Marks, rows: npt.NDArray[np.int32], text: npt.NDArray[np.int32], state: npt.NDArray[np.uint64]
+) -> int:
+    """Take a text, or the next part of it, into the state, whose words are `ALL` before the first token.
+
+    Returns the number of steps: one for each token, and one for each word that it changes. Words from `top` on are
+    still as at the start. A carry that reaches them runs to the end, and leaves them so wherever the token occurs.
+    """
+    first, word, bits = marks.first, marks.word, marks.bits
+    top = len(state)
+    while top > 0 and state[top - 1] == ALL:
+        top -= 1
+    steps = len(text)
+    for token in text:
+        row = rows[token]
+        carry, at = ZERO, int(np.int64(0))
+        for piece in range(first[row], first[row + 1]):
+            stop = min(int(word[piece]), top)
+            while carry != ZERO and at < stop:
+                carry = _carry(state, at)
+                at += 1
+                steps += 1
+            if carry != ZERO and at >= top:
+                break
+            at = int(word[piece])
+            before = state[at]
+            matching = before & bits[piece]
+            partial = before + matching
+            total = partial + carry
+            carry = ONE if partial < before or total < partial else ZERO
+            state[at] = total | (before - matching)
+            at += 1
+            steps += 1
+            if at > top and state[at - 1] != ALL:
+                top = at
+        while carry != ZERO and at < top:
+            carry = _carry(state, at)
+            at += 1
+            steps += 1
+    return steps
+
+
+@jit
+def _carry(state: npt.NDArray[np.uint64], at: int) -> np.uint64:
+    """Add a carry to a word without a match; return the carry to the next word."""
+    total = state[at] + ONE
+    state[at] |= total
+    return ONE if total == ZERO else ZERO
+
+
+@jit
+def length_of(state: npt.NDArray[np.uint64]) -> int:
     """The LCS with the tokens so far."""
     length = 0
     for word in state:
         length += popcount(~word)
     return length
-
-
-@jit
-def _one_word(masks: npt.NDArray[np.uint64], rows: npt.NDArray[np.int32], text: npt.NDArray[np.int32]) -> int:
-    state = ALL
-    for token in text:
-        row = rows[token]
-        if row != 0:
-            matching = state & masks[row, 0]
-            state = (state + matching) | (state - matching)
-    return popcount(~state)
 
 
 def popcount(word: np.uint64) -> int:

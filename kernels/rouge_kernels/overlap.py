@@ -128,9 +128,10 @@ def histogram(
     return counts if per_query else counts.sum(axis=0)
 
 
-def by_length(texts: Texts) -> Corpus:
-    """The texts sorted by length, as the kernels of `reductions` need them."""
-    positions = np.argsort(np.diff(texts.starts), kind="stable")
+def by_length(texts: Texts, chosen: Positions | None = None) -> Corpus:
+    """All texts, or the chosen ones, sorted by length, as the kernels of `reductions` need them."""
+    chosen = np.arange(len(texts)) if chosen is None else chosen
+    positions = chosen[np.argsort(np.diff(texts.starts)[chosen], kind="stable")]
     ordered = texts.of(positions)
     return Corpus(ordered.ids, ordered.starts, positions)
 

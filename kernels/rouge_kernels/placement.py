@@ -32,14 +32,18 @@ def keys_at_most(length: int, texts: int) -> int:
 
 @jit
 def post_text(query: Query, position: int, table: Table) -> None:
-    """Post the text under its keys: as long as full lists require, but no more than `MOST_KEYS` of them."""
+    """Post the text under its keys: as long as full lists require, but no more than `MOST_KEYS` of them.
+
+    A text with as many tokens in its prefix is posted under keys of one token, so that no reader of such texts looks
+    for longer keys, of which it may have very many.
+    """
     length, need, distinct = len(query.text), query.need, query.distinct
     arranged, path = query.arranged, query.path
     nodes, heads, slots, state, longest = table.nodes, table.heads, table.slots, table.state, table.longest
     spare = length - need
     if spare < 0:
         return
-    deepest = min(need, DEPTH) - 1
+    deepest = min(need, DEPTH) - 1 if spare < MOST_KEYS else 0
     while _count_keys(deepest, spare, arranged, distinct, path, nodes, heads, slots, state) > MOST_KEYS:
         deepest -= 1
     depth = step(path, to_root(path), deepest, spare, arranged, distinct)

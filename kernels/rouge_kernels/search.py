@@ -1,6 +1,7 @@
 """The decisions of an index: which texts it keeps, their nearest duplicates, and the keys that they are posted under.
 
-The kernels here and in `query` and `candidates` see arrays and no objects.
+The kernels here and in `query` and `candidates` see arrays and no objects. Those with a `progress` stop when a call has
+taken its steps, and the next call with the same `progress` goes on from there.
 """
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
@@ -11,9 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rouge_kernels._jit import jit
-from rouge_kernels.bounds import least_lcs
 from rouge_kernels.candidates import find_candidates
-from rouge_kernels.lcs import WORD, mark, marked_lcs, unmark
+from rouge_kernels.comparison import (
+    NEXT,
+    NONE,
+    STOPPED,
+    Progress,
+    begin_call,
+    begin_text,
+    is_used_up,
+    next_duplicate,
+)
+from rouge_kernels.lcs import mark, unmark
 from rouge_kernels.placement import keys_at_most, post_text
 from rouge_kernels.postings import Table, has_room
 from rouge_kernels.query import Corpus, Query, Rule, allocate_scratch, prepare
@@ -29,6 +39,14 @@ class Findings(NamedTuple):
     lcs: npt.NDArray[np.int64]
     score: npt.NDArray[np.float64]
 
+    def of(self, first: int, last: int) -> "Findings":
+        """A view of those of the texts from `first` to `last`."""
+        return Findings(self.nearest[first:last], self.lcs[first:last], self.score[first:last])
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.nearest[:], self.lcs[:], self.score[:] = -1, -1, np.nan
+
 
 @jit
 def look_up(
@@ -41,15 +59,25 @@ def look_up(
     table: Table,
     rows: npt.NDArray[np.int32],
     findings: Findings,
-) -> None:
-    """Find the nearest duplicate of each text from `begin` to `end` among those posted in the table; keep none."""
+    progress: Progress,
+) -> int:
+    """Find the nearest duplicate of each text from `begin` to `end` among those posted in the table; keep none.
+
+    Returns the first text that is not finished.
+    """
     scratch = allocate_scratch(starts)
     candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
+    begin_call(progress)
     for i in range(begin, end):
+        if is_used_up(progress):
+            return i
         text = texts[starts[i] : starts[i + 1]]
         query = prepare(text, rule, scratch)
-        candidates, number = find_candidates(query, corpus, table, candidates)
-        _choose(text, rule, corpus, candidates[:number], rows, findings, i)
+        candidates, number, steps = find_candidates(query, corpus, table, candidates)
+        begin_text(progress, steps)
+        if not _choose(text, rule, corpus, candidates[:number], rows, findings, i, progress):
+            return i
+    return end
 
 
 @jit
@@ -62,23 +90,28 @@ def admit(
     table: Table,
     rows: npt.NDArray[np.int32],
     findings: Findings,
+    progress: Progress,
     size: int,
     anyway: bool,
 ) -> tuple[int, int]:
     """Keep, in order from `begin`, each text that is not a duplicate, or with `anyway` each text.
 
-    It stops when there is no room for the keys of a text. Returns the new size and the first text not looked at.
+    It also stops when there is no room for the keys of a text. Returns the new size and the first text that is not
+    finished.
     """
     scratch = allocate_scratch(starts)
     candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
+    begin_call(progress)
     for i in range(begin, len(starts) - 1):
         text = texts[starts[i] : starts[i + 1]]
-        if not has_room(table, keys_at_most(len(text), size), size):
+        if is_used_up(progress) or not has_room(table, keys_at_most(len(text), size), size):
             return size, i
         query = prepare(text, rule, scratch)
         if not anyway:
-            candidates, number = find_candidates(query, corpus, table, candidates)
-            _choose(text, rule, corpus, candidates[:number], rows, findings, i)
+            candidates, number, steps = find_candidates(query, corpus, table, candidates)
+            begin_text(progress, steps)
+            if not _choose(text, rule, corpus, candidates[:number], rows, findings, i, progress):
+                return size, i
         if anyway or findings.nearest[i] < 0:
             _append(query, corpus, size)
             post_text(query, size, table)
@@ -136,28 +169,35 @@ def pair_up(
     corpus: Corpus,
     table: Table,
     rows: npt.NDArray[np.int32],
+    progress: Progress,
     size: int,
 ) -> tuple[int, int, npt.NDArray[np.int64]]:
     """Keep every text from `begin` on, while there is room, and report all its duplicates before it.
 
-    Returns the new size, the first text not looked at, and rows of (earlier position, own position, LCS).
+    Returns the new size, the first text that is not finished, and rows of (earlier position, own position, LCS).
     """
     scratch = allocate_scratch(starts)
+    begin_call(progress)
     candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
     pairs = np.empty((FIRST_CANDIDATES, 3), dtype=np.int64)
     filled = len(pairs[:0])  # numba gives a literal 0 a type of its own and would compile `_append_pairs` twice
     for i in range(begin, len(starts) - 1):
         text = texts[starts[i] : starts[i + 1]]
-        if not has_room(table, keys_at_most(len(text), size), size):
+        if is_used_up(progress) or not has_room(table, keys_at_most(len(text), size), size):
             return size, i, pairs[:filled]
         query = prepare(text, rule, scratch)
-        candidates, number = find_candidates(query, corpus, table, candidates)
+        candidates, number, steps = find_candidates(query, corpus, table, candidates)
+        begin_text(progress, steps)
         if filled + number > len(pairs):
             larger = np.empty((2 * (filled + number), 3), dtype=np.int64)
             larger[:filled] = pairs[:filled]
             pairs = larger
         if number > 0:
-            filled = _append_pairs(text, size, rule, corpus, candidates[:number], rows, pairs, filled)
+            filled, is_finished = _append_pairs(
+                text, size, rule, corpus, candidates[:number], rows, pairs, filled, progress
+            )
+            if not is_finished:
+                return size, i, pairs[:filled]
         _append(query, corpus, size)
         post_text(query, size, table)
         size += 1
@@ -174,24 +214,18 @@ def _append_pairs(
     rows: npt.NDArray[np.int32],
     pairs: npt.NDArray[np.int64],
     filled: int,
-) -> int:
-    """Append a pair for each candidate that is a duplicate, each once; return the new number of pairs."""
-    candidates.sort()
-    masks = mark(text, rows)
-    state = np.empty(masks.shape[1], dtype=np.uint64)
-    before = -1
-    for candidate in candidates:
-        if candidate == before:
-            continue
-        before = candidate
-        other = corpus.values[corpus.starts[candidate] : corpus.starts[candidate + 1]]
-        least = least_lcs(rule.least, rule.threshold, len(text), len(other))
-        lcs = marked_lcs(masks, rows, other, state, least)
-        if lcs >= least:
-            pairs[filled, 0], pairs[filled, 1], pairs[filled, 2] = candidate, position, lcs
-            filled += 1
+    progress: Progress,
+) -> tuple[int, bool]:
+    """Append a pair for each candidate that is a duplicate. Return the number of pairs, and False if it stopped."""
+    marks = mark(text, rows)
+    lcs = next_duplicate(text, marks, rows, rule, corpus, candidates, progress)
+    while lcs > NONE:
+        candidate = candidates[progress.counts[NEXT] - 1]
+        pairs[filled, 0], pairs[filled, 1], pairs[filled, 2] = candidate, position, lcs
+        filled += 1
+        lcs = next_duplicate(text, marks, rows, rule, corpus, candidates, progress)
     unmark(text, rows)
-    return filled
+    return filled, lcs != STOPPED
 
 
 @jit
@@ -213,26 +247,22 @@ def _choose(
     rows: npt.NDArray[np.int32],
     findings: Findings,
     i: int,
-) -> None:
-    """Write the candidate with the highest F, the earliest of equals, if it is nearer than the known duplicate."""
+    progress: Progress,
+) -> bool:
+    """Write the candidate with the highest F, the earliest of equals, if it is nearer than the known duplicate.
+
+    Returns False if it stopped.
+    """
     if len(candidates) == 0:
-        return
-    if len(text) > WORD:  # a long text meets the same candidate under many keys, and each comparison is dear
-        candidates.sort()
-    masks = mark(text, rows)
-    state = np.empty(masks.shape[1], dtype=np.uint64)
-    before = -1
-    for candidate in candidates:
-        if candidate == before:
-            continue
-        before = candidate
-        other = corpus.values[corpus.starts[candidate] : corpus.starts[candidate + 1]]
-        least = least_lcs(rule.least, rule.threshold, len(text), len(other))
-        lcs = marked_lcs(masks, rows, other, state, least)
-        if lcs < least:
-            continue
-        score = fmeasure(lcs, len(text), len(other))
+        return True
+    marks = mark(text, rows)
+    lcs = next_duplicate(text, marks, rows, rule, corpus, candidates, progress)
+    while lcs > NONE:
+        candidate = candidates[progress.counts[NEXT] - 1]
+        score = fmeasure(lcs, len(text), corpus.starts[candidate + 1] - corpus.starts[candidate])
         nearest = findings.nearest[i]
         if nearest < 0 or score > findings.score[i] or (score == findings.score[i] and candidate < nearest):
             findings.nearest[i], findings.lcs[i], findings.score[i] = candidate, lcs, score
+        lcs = next_duplicate(text, marks, rows, rule, corpus, candidates, progress)
     unmark(text, rows)
+    return bool(lcs != STOPPED)

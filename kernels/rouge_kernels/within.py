@@ -19,31 +19,44 @@ from rouge_kernels.ragged import Texts
 from rouge_kernels.reductions import AT_ONCE, Corpus, Lanes, Positions, any_at_least, compare, run_end, within_reach
 
 FIRST_PAIRS = 64
-LONGEST = np.iinfo(np.uint16).max - 1
-"""Tokens of a text. The integers here hold its LCS plus one."""
+MOST_PAIRS = 64
+"""Duplicates of a text, on average. A few texts over and over make far more, which would fill the memory."""
 
 
 def pairs_within(
-    texts: Texts, threshold: float, least: npt.NDArray[np.int32], pool: ThreadPoolExecutor
-) -> npt.NDArray[np.int64]:
-    """Each text with each duplicate before it: sorted rows of (text, earlier text, LCS).
+    texts: Texts,
+    is_eligible: npt.NDArray[np.bool_],
+    threshold: float,
+    least: npt.NDArray[np.int32],
+    pool: ThreadPoolExecutor,
+) -> npt.NDArray[np.int64] | None:
+    """Each text with each eligible duplicate before it: sorted rows of (text, earlier text, LCS).
 
-    No text may have more than `LONGEST` tokens; `least` comes from `bounds_for(threshold)`.
+    None if there are more than `MOST_PAIRS` for each text. No text may have more tokens than an integer of 16 bits
+    counts; `least` comes from `bounds_for(threshold)`.
     """
     vocabulary, ids = np.unique(texts.ids, return_inverse=True)
     local = Texts(ids.astype(np.int32), texts.starts)
-    corpus = by_length(local)
+    corpus = by_length(local, np.flatnonzero(is_eligible))
     lengths = np.diff(local.starts)
+    is_crowded = False
 
     def run(chosen: Positions) -> npt.NDArray[np.int64]:
+        nonlocal is_crowded
+        if is_crowded:
+            return no_pairs
         bits = lane_bits(int(lengths[chosen[0]]))
         block = make_block(local.ids, local.starts, chosen, bits, len(vocabulary))
         scratch = np.empty((AT_ONCE, VECTOR // bits), dtype=np.uint16)
         none = np.full(len(chosen), -1)
-        return find_pairs(Lanes(block, lengths[chosen], none), corpus, scratch, chosen, threshold, least)
+        most = MOST_PAIRS * len(chosen)
+        pairs = find_pairs(Lanes(block, lengths[chosen], none), corpus, scratch, chosen, threshold, least, most)
+        is_crowded |= len(pairs) > most
+        return pairs
 
-    pairs = np.concatenate([np.empty((0, 3), dtype=np.int64), *pool.map(run, in_blocks(lengths))])
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    no_pairs = np.empty((0, 3), dtype=np.int64)
+    pairs = np.concatenate([no_pairs, *pool.map(run, in_blocks(lengths))])
+    return None if is_crowded else pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 @jit
@@ -54,14 +67,18 @@ def find_pairs(
     chosen: Positions,
     threshold: float,
     least_of: npt.NDArray[np.int32],
+    most: int,
 ) -> npt.NDArray[np.int64]:
-    """The duplicates of each chosen query among the texts before it: rows of (query, text, LCS)."""
+    """The duplicates of each chosen query among the texts before it: rows of (query, text, LCS).
+
+    It stops early when there are more than `most`.
+    """
     pairs = np.empty((FIRST_PAIRS, 3), dtype=np.int64)
     filled = int(np.int64(0))
     least = np.zeros(len(lanes.lengths), dtype=lcs.dtype)
     before = int(np.int64(-1))
     last = int(np.int64(0))
-    while last < len(corpus.positions):
+    while last < len(corpus.positions) and filled <= most:
         first, last = last, run_end(corpus.starts, last)
         length = corpus.starts[last] - corpus.starts[last - 1]
         if length != before:

@@ -19,11 +19,9 @@ from rouge_kernels import (
     candidates,
     least_duplicate_lcs,
     placement,
-    search,
     similar_pairs,
     warm_up,
 )
-from rouge_kernels import index as index_module
 
 INTERPRETED = bool(config.DISABLE_JIT)
 THRESHOLDS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.95]
@@ -68,55 +66,6 @@ def test_look_up_keeps_nothing(kept, new, threshold, threads):
         assert same(evidence_of(looked_up), expected)
         assert looked_up.kept.tolist() == [nearest < 0 for nearest, _, _ in expected]
     assert len(index) == len(kept)
-
-
-def test_long_texts_of_the_same_words_are_compared_once_each():
-    """Permutations of one text meet under nearly all of their keys. They get the decisions of the obvious loop, as
-    each is compared once with each, and a near copy among them is found.
-    """
-    rng = random.Random(4)
-    words = [f"w{number}" for number in range(60 if INTERPRETED else 3000)]
-    batch = []
-    for _ in range(6):
-        rng.shuffle(words)
-        batch.append(" ".join(words))
-    batch.append(" ".join(batch[2].split()[: -len(words) // 4]))
-    index = DedupIndex(0.7)
-    admission = index.admit(batch)
-    assert admission.nearest.tolist() == [-1] * 6 + [2]
-    assert same(evidence_of(admission), evidence_of(DedupIndex(0.7).admit(batch, threads=1)))
-    assert index.look_up(batch[:3]).nearest.tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize("method", ["admit", "add", "look_up", "pair_up"])
-def test_no_call_of_a_kernel_is_long(monkeypatch, method):
-    """However long the texts of a batch are, a kernel judges a bounded number of tokens, or one text, before Python has
-    a chance to answer a signal.
-    """
-    monkeypatch.setattr(index_module, "AT_ONCE", 20)
-    calls = []
-
-    def counted(kernel, most):
-        def call(ids, starts, begin, *rest):
-            end = rest[0] if most else len(starts) - 1
-            calls.append((end - begin, int(starts[end] - starts[begin])))
-            return kernel(ids, starts, begin, *rest)
-
-        return call
-
-    for name in ("admit", "look_up", "pair_up"):
-        monkeypatch.setattr(search, name, counted(getattr(search, name), name == "look_up"))
-    rng = random.Random(5)
-    batch = [" ".join(rng.choices("abcdefgh", k=rng.choice([3, 8, 30]))) for _ in range(40)]
-    index = DedupIndex(0.7)
-    getattr(index, method)(batch)
-    assert len(calls) > 10
-    assert all(tokens <= 20 or number == 1 for number, tokens in calls)
-    if method in {"admit", "add"}:
-        whole = DedupIndex(0.7)
-        monkeypatch.undo()
-        getattr(whole, method)(batch)
-        assert len(whole) == len(index)
 
 
 def test_look_up_on_threads():

@@ -12,8 +12,8 @@ EVERY_KERNEL = """
 import json
 import numpy as np
 import rouge_kernels as rk
-from rouge_kernels import blocks, bounds, candidates, lcs, placement, postings, prefixes, query, reductions
-from rouge_kernels import scorer, scoring, search, vocabulary, within
+from rouge_kernels import blocks, bounds, candidates, comparison, lcs, placement, postings, prefixes, query
+from rouge_kernels import reductions, scorer, scoring, search, vocabulary, within
 
 index = rk.DedupIndex(0.7)
 index.add(["a b c", "word " * 200])
@@ -29,7 +29,7 @@ for function in (rk.lcs_matrix, rk.best, rk.mean):
     function(texts, texts)
 rk.top_k(texts, texts, 2, excluding=np.arange(4))
 rk.histogram(texts, texts, 20)
-modules = (blocks, bounds, candidates, lcs, placement, postings, prefixes, query, reductions)
+modules = (blocks, bounds, candidates, comparison, lcs, placement, postings, prefixes, query, reductions)
 modules += (scorer, scoring, search, vocabulary, within)
 kernels = {kernel for module in modules for kernel in vars(module).values() if hasattr(kernel, "py_func")}
 print(json.dumps({kernel.py_func.__name__: len(kernel.signatures) for kernel in kernels}))
