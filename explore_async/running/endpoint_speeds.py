@@ -13,10 +13,14 @@ from statistics import median
 from explore_async.exploration.values import Completion
 
 RATE_OVER_S = 60.0
+LONGEST_RATE_S = 900.0
 _LATEST = 50
 _JUDGED_FROM = 5
 _SILENT_FROM_S = 30.0
 _SILENT_FROM_P90 = 3.0
+_SLOW = 0.95
+_LATE = 0.1
+"""Of the time of a slow completion: what is still to come of one that takes longer."""
 _STEP = log(1.05)
 _SHORTEST_S = 1e-4
 _SHORTEST_SPAN_S = 0.1
@@ -104,7 +108,7 @@ class _Endpoint:
         second = int(now)
         if not self.seconds or self.seconds[-1].at != second:
             self.seconds.append(_Second(second))
-            while self.seconds[0].at < now - RATE_OVER_S:
+            while self.seconds[0].at < now - LONGEST_RATE_S:
                 self.seconds.popleft()
         self.seconds[-1].answers += 1
         self.seconds[-1].tokens += completion.completion_tokens
@@ -112,8 +116,18 @@ class _Endpoint:
         self.latencies.note(completion.latency_s)
 
     def rate(self, now: float, span_s: float) -> Rate:
-        recent = [second for second in self.seconds if second.at >= now - RATE_OVER_S]
-        return Rate(sum(second.answers for second in recent) / span_s, sum(second.tokens for second in recent) / span_s)
+        """Of the last `span_s` seconds."""
+        answers = tokens = 0
+        for second in reversed(self.seconds):
+            if second.at < now - span_s:
+                break
+            answers += second.answers
+            tokens += second.tokens
+        return Rate(answers / span_s, tokens / span_s)
+
+    def latest_s(self, share: float) -> float:
+        latest = sorted(seconds for seconds, _ in self.latest)
+        return latest[int(share * (len(latest) - 1))]
 
     @property
     def seconds_per_token(self) -> float | None:
@@ -130,6 +144,9 @@ class EndpointSpeeds:
         self._endpoints: dict[str, _Endpoint] = {}
         self._began: float | None = None
         self._owes_since: dict[str, float] = {}
+        self._sent: dict[str, int] = {}
+        self._sent_at: dict[str, float] = {}
+        """When `look` saw the latest request there."""
 
     def begin(self, now: float) -> None:
         """The first request is about to be sent."""
@@ -142,14 +159,39 @@ class EndpointSpeeds:
         endpoint.note(completion, now)
         self._owes_since[completion.endpoint] = now
 
-    def idle(self, url: str, now: float) -> None:
-        """The endpoint holds no request at the moment, so it owes no completion."""
-        self._owes_since[url] = now
+    def look(self, url: str, *, sent: int, in_flight: int, now: float) -> None:
+        """Takes in how many requests the endpoint has got so far, and how many it holds: without one it owes no
+        completion.
+        """
+        if sent != self._sent.get(url):
+            self._sent[url], self._sent_at[url] = sent, now
+        if not in_flight:
+            self._owes_since[url] = now
+
+    def slow_s(self, url: str) -> float:
+        """Of twenty of the latest completions there, nineteen took at most this long; 0 before the first."""
+        return self._endpoints[url].latest_s(_SLOW) if url in self._endpoints else 0.0
+
+    def usual_s(self) -> float:
+        """Half of the latest completions of all endpoints took at most this long; 0 before the first."""
+        latest = [seconds for endpoint in self._endpoints.values() for seconds, _ in endpoint.latest]
+        return median(latest) if latest else 0.0
+
+    def answered_within_s(self, url: str, now: float) -> float:
+        """Seconds until the latest request that was sent there is answered, if it is a slow one."""
+        slow_s = self.slow_s(url)
+        return max(slow_s - (now - self._sent_at.get(url, now)), _LATE * slow_s)
 
     def rate(self, now: float) -> Rate:
         """Of all endpoints together."""
         rates = [endpoint.rate(now, self._span_s(now)) for endpoint in self._endpoints.values()]
         return Rate(sum(rate.answers_per_s for rate in rates), sum(rate.tokens_per_s for rate in rates))
+
+    def answers_per_s(self, urls: Sequence[str], now: float, *, over_s: float) -> float:
+        """Of these endpoints together in the last `over_s` seconds, at most 15 minutes."""
+        span_s = self._span_s(now, min(over_s, LONGEST_RATE_S))
+        known = [self._endpoints[url] for url in urls if url in self._endpoints]
+        return sum(endpoint.rate(now, span_s).answers_per_s for endpoint in known)
 
     def latencies(self, url: str) -> LatencyCounts:
         """A copy."""
@@ -176,8 +218,8 @@ class EndpointSpeeds:
         """Seconds since the first request; 0 before it."""
         return 0.0 if self._began is None else now - self._began
 
-    def _span_s(self, now: float) -> float:
-        return min(RATE_OVER_S, max(_SHORTEST_SPAN_S, self.asking_s(now)))
+    def _span_s(self, now: float, over_s: float = RATE_OVER_S) -> float:
+        return min(over_s, max(_SHORTEST_SPAN_S, self.asking_s(now)))
 
     def _slower(self, url: str, per_token: Mapping[str, float | None]) -> float | None:
         if (own := per_token.get(url)) is None:

@@ -10,7 +10,7 @@ from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.kinds import KINDS
 from explore_async.running.backend import Backend
 from explore_async.running.cures import Cures
-from explore_async.running.endpoint_speeds import EndpointSpeeds
+from explore_async.running.endpoint_speeds import RATE_OVER_S, EndpointSpeeds
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
 from explore_async.running.observer import Phase, Snapshot, Steps
 from explore_async.running.own_time import OwnTime
@@ -18,10 +18,13 @@ from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
 from explore_async.running.starts import Start, Total, now_in_utc
 from explore_async.running.tally import Tally
-from explore_async.running.time_left import Work, time_left_s
+from explore_async.running.time_left import Pace, Work, time_left_s
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import SIMULATED
 
+_FIRST_PACE_S = 1.0
+_SLOWEST_COVERED = 3
+"""Slow completions, one after another, for which the pace is measured."""
 _PACE_KNOWN_FROM = 0.5
 """The share of the planned tasks that are there when the pace of a run that explores says something of the rest."""
 
@@ -79,8 +82,8 @@ class RunStatus:
         now = self._now()
         if (pool := self._backend.statistics()) is not None:
             for endpoint in pool.endpoints:
-                if not endpoint.in_flight:
-                    self._speeds.idle(endpoint.url, now)
+                sent = endpoint.answered + endpoint.failed_attempts + endpoint.in_flight
+                self._speeds.look(endpoint.url, sent=sent, in_flight=endpoint.in_flight, now=now)
             yield from self._changes.of(statuses(pool, self._speeds, now), now)
 
     def _news(self, phase: Phase) -> Iterator[str]:
@@ -96,7 +99,7 @@ class RunStatus:
         now = self._now()
         pool, performer = self._backend.statistics(), self.performer.statistics()
         endpoints = () if pool is None else statuses(pool, self._speeds, now)
-        rate = self._speeds.rate(now)
+        rates = [endpoint.answers_per_s for endpoint in endpoints], [endpoint.tokens_per_s for endpoint in endpoints]
         phase = self._phase(performer)
         return Snapshot(
             tally=self._tally,
@@ -105,11 +108,11 @@ class RunStatus:
             elapsed_s=self._elapsed_s,
             phase=phase,
             steps=self._steps(phase),
-            left_s=self._left_s(phase, performer, rate.answers_per_s),
+            left_s=self._left_s(phase, performer, endpoints),
             explored=self._explorer.explored,
             wanted=self._explorer.wanted,
-            answers_per_s=rate.answers_per_s,
-            tokens_per_s=rate.tokens_per_s,
+            answers_per_s=sum(rates[0]),
+            tokens_per_s=sum(rates[1]),
             endpoints=endpoints,
             trouble=self._trouble(pool, endpoints),
             engines="" if pool is None else pool.engines,
@@ -131,18 +134,20 @@ class RunStatus:
             return Steps(self._tally.tasks.total(), self._explorer.planned_tasks, "tasks")
         return Steps(self._tally.kept, self._explorer.wanted, "examples kept")
 
-    def _left_s(self, phase: Phase, performer: PerformerStatistics, answers_per_s: float) -> float | None:
+    def _left_s(
+        self, phase: Phase, performer: PerformerStatistics, endpoints: tuple[EndpointStatus, ...]
+    ) -> float | None:
         if phase == "stopping":
             return None
         left_s = None
         if phase != "exploring" or self._steps(phase).share >= _PACE_KNOWN_FROM:
-            left_s = self._work_left_s(performer, answers_per_s)
+            left_s = self._work_left_s(performer, endpoints)
         if self._wall_time_s is None:
             return left_s
         until_s = max(0.0, self._wall_time_s - self._elapsed_s)
         return until_s if left_s is None else min(left_s, until_s)
 
-    def _work_left_s(self, performer: PerformerStatistics, answers_per_s: float) -> float | None:
+    def _work_left_s(self, performer: PerformerStatistics, endpoints: tuple[EndpointStatus, ...]) -> float | None:
         assert self.performer is not None
         work = Work(
             committed=self._tally.requests.total(),
@@ -154,10 +159,25 @@ class RunStatus:
             tokens=self._explorer.tokens,
             token_budget=self._recipe.targets.token_budget,
         )
-        latency_s = self.performer.latency_s
-        if self._speeds.asking_s(self._now()) < latency_s:  # the first completions are on their way
-            return None
-        return time_left_s(work, answers_per_s, latency_s)
+        now = self._now()
+        if self._speeds.asking_s(now) < max(_FIRST_PACE_S, self.performer.latency_s):
+            return None  # the first completions are on their way
+        is_draining = not performer.pending and performer.in_flight < self._backend.capacity
+        return time_left_s(work, self._pace(endpoints, now, is_draining=is_draining))
+
+    def _pace(self, endpoints: tuple[EndpointStatus, ...], now: float, *, is_draining: bool) -> Pace:
+        used = [endpoint for endpoint in endpoints if endpoint.state not in {"out", "left"}]
+        busy = [endpoint for endpoint in used if endpoint.in_flight]
+        slowest_s = max((self._speeds.slow_s(endpoint.url) for endpoint in used), default=0.0)
+        over_s = max(RATE_OVER_S, _SLOWEST_COVERED * slowest_s)
+        return Pace(
+            answers_per_s=self._speeds.answers_per_s([endpoint.url for endpoint in used], now, over_s=over_s),
+            in_flight=sum(endpoint.in_flight for endpoint in busy),
+            usual_s=self._speeds.usual_s(),
+            slowest_s=slowest_s,
+            draining_s=max((self._speeds.answered_within_s(endpoint.url, now) for endpoint in busy), default=0.0),
+            is_draining=is_draining,
+        )
 
     def _trouble(self, pool: PoolStatistics | None, endpoints: tuple[EndpointStatus, ...]) -> str:
         if pool is None:

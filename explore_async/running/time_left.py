@@ -38,8 +38,34 @@ class Work:
         return max(0.0, needed - self.waiting)
 
 
-def time_left_s(work: Work, answers_per_s: float, latency_s: float) -> float | None:
-    """Seconds at this pace; None while nothing is answered. The end takes as long as a slow completion, `latency_s`:
-    what turns out to be a duplicate is asked for anew.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The endpoints that are in use, at one moment. Times are in seconds."""
+
+    answers_per_s: float
+    """Over several of the slowest completions: before unequal endpoints a run stops and goes."""
+    in_flight: int
+    usual_s: float
+    """A completion takes so long in the middle."""
+    slowest_s: float
+    """A slow completion at the slowest of the endpoints takes so long."""
+    draining_s: float
+    """Until the requests in flight are answered."""
+    is_draining: bool
+    """Endpoints are free, and no request waits for them."""
+
+
+def time_left_s(work: Work, pace: Pace) -> float | None:
+    """Seconds at this pace; None while nothing is answered.
+
+    First requests are sent, as many as are needed beside those in flight. Then the run waits for the slowest of them.
     """
-    return max(work.requests_left / answers_per_s, latency_s) if answers_per_s > 0 else None
+    to_send = max(0.0, work.requests_left - pace.in_flight)
+    sending_s = to_send * pace.usual_s
+    if pace.answers_per_s > 0:
+        sending_s = min(sending_s, to_send / pace.answers_per_s)
+    elif not (pace.is_draining and pace.draining_s):
+        return None
+    if not pace.is_draining:
+        return sending_s + pace.slowest_s
+    return pace.draining_s + max(sending_s, min(1.0, to_send) * pace.usual_s)

@@ -94,6 +94,21 @@ def test_an_endpoint_that_is_three_times_slower_is_named(factor: float) -> None:
     assert ("c is slow" in found[2].trouble) == (factor > 3)
 
 
+def test_the_latest_request_there_is_answered_in_time() -> None:
+    """A request that was just sent takes as long as a slow one does; the time passes until it is late, and begins anew
+    with the next request.
+    """
+    speeds = EndpointSpeeds()
+    speeds.begin(0.0)
+    for _ in range(20):
+        speeds.note(completion("a", 10.0), "m", 10.0)
+    for now, sent, left_s in ((20.0, 21, 10.0), (26.0, 21, 4.0), (60.0, 21, 1.0), (61.0, 22, 10.0)):
+        speeds.look("a", sent=sent, in_flight=1, now=now)
+        assert speeds.answered_within_s("a", now) == pytest.approx(left_s)
+    assert speeds.answers_per_s(["a"], 61.0, over_s=100.0) == pytest.approx(20 / 61)
+    assert speeds.answers_per_s(["b"], 61.0, over_s=100.0) == 0
+
+
 def test_an_endpoint_that_is_out_has_no_rate() -> None:
     """What it brought in the last minute is no pace of the run: nothing comes from there."""
     speeds = EndpointSpeeds()
@@ -131,7 +146,7 @@ def test_an_endpoint_that_holds_requests_and_brings_nothing_is_named() -> None:
     assert [one.state for one in seen(speeds, 25.0, *both)] == ["ok", "ok"]
     speeds.note(completion("a", 1.0), "m", 31.0)
     assert [one.state for one in seen(speeds, 31.0, *both)] == ["ok", "silent"]
-    speeds.idle("b", 40.0)
+    speeds.look("b", sent=1, in_flight=0, now=40.0)
     assert [one.state for one in seen(speeds, 41.0, *both)] == ["ok", "ok"]
     slow = EndpointSpeeds()
     slow.begin(0.0)
