@@ -15,6 +15,7 @@ from explore_async.analysis.document import MOST_READ, AnalysisOptions, make_doc
 from explore_async.analysis.figures import draw_figures
 from explore_async.analysis.report import make_page
 from explore_async.analysis.result import Analysis
+from explore_async.analysis.run_report import REPORT
 from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, open_collection, runs_inside
@@ -25,8 +26,6 @@ from explore_async.errors import ConfigError, DataError, StorageError
 from explore_async.storage.whole_files import replacing, storage_errors, write_json
 from rouge_kernels import warm_up
 
-REPORT = "report.html"
-"""The report in a run's directory, made at the end of the run."""
 _MOST_AT_THE_END = 20_000
 """Examples that a run's own report examines: about half a minute of two cores."""
 
@@ -146,14 +145,11 @@ def _check_places(files: OutputFiles, sources: Sequence[Path]) -> None:
 def report_of_run(
     directory: Path, tokenizer: str, spacy_model: str | None, on_progress: Callable[[str], None] = _silent
 ) -> Path:
-    """Writes the report of a run that has ended, unless it is there and no example has been added since.
+    """Writes the report of a run that has ended.
 
     Raises ExploreError where there can be no report, which is no failure of the run.
     """
     path = directory / REPORT
-    with suppress(OSError):
-        if path.stat().st_mtime_ns > (directory / "dataset.jsonl").stat().st_mtime_ns:
-            return path
     analyze_data(
         directory,
         report=path,

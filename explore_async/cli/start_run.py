@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from rich.text import Text
 
+from explore_async.analysis.run_report import REPORT, is_current
 from explore_async.cli.output import path_text, print_json, say
 from explore_async.cli.progress import RunProgress
 from explore_async.cli.signals import leave, terminable
@@ -70,14 +71,22 @@ def _check_path(path: Path) -> None:
 
 
 def _write_report(result: RunResult, settings: RunSettings, *, quiet: bool) -> None:
-    """Writes the report about the data of the run. Ctrl-C leaves it out; that is no failure of the run."""
-    from explore_async.analysis.command import REPORT, report_of_run
+    """Writes the report about the data of the run, where it has none that shows the same data. Ctrl-C leaves it out;
+    that is no failure of the run.
+    """
+    path = result.directory / REPORT
+    if is_current(result.directory):
+        if not quiet:
+            line = Text(f"  {path}", style="bold") + Text("  what the data covers, as before")
+            StderrConsole().print(line, soft_wrap=True)
+        return
+    from explore_async.analysis.command import report_of_run
 
     try:
         with terminable(), Reporter(quiet=quiet) as reporter:
             model = settings.operation.spacy_model
             reporter.phase(f"the data is complete; writing {REPORT} (Ctrl-C leaves it out)")
-            path = report_of_run(result.directory, settings.tokenizer, model, reporter.update)
+            report_of_run(result.directory, settings.tokenizer, model, reporter.update)
     except ExploreError as error:
         reporter.say(f"no {REPORT}: {error}")
     except KeyboardInterrupt:
