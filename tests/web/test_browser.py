@@ -159,7 +159,9 @@ def test_a_hostile_data_set_is_text(browser: Browser, tmp_path: Path, beside: In
 
 
 def test_the_view_of_a_live_run(browser: Browser, tmp_path: Path, beside: InThread) -> None:
-    """Counts rise by themselves, a task is chosen by keyboard, search finds, evidence is shown, and its end is told."""
+    """Counts rise by themselves, its phase and its endpoint are shown, a task is chosen by keyboard, search finds, evidence
+    is shown, and its end is told.
+    """
     server = SimulatedServer(4, Latency(0.2, 0.3))
     beside.run(server.__aenter__())
     process = beside.run(launch("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run"))
@@ -171,6 +173,8 @@ def test_the_view_of_a_live_run(browser: Browser, tmp_path: Path, beside: InThre
     page = watched.page
     page.goto(beside.run(view.__aenter__()))
     page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('running')")
+    page.wait_for_function("() => /(exploring|generating) .* of /.test(document.querySelector('#status').textContent)")
+    page.wait_for_function(f"() => document.querySelector('#endpoints td').textContent === '{server.url}'")
     kept = "Number(document.querySelector('.figure b').textContent.replaceAll(',', ''))"
     first = page.evaluate(kept)
     page.wait_for_function(f"() => {kept} > {first}", timeout=300_000)
@@ -183,6 +187,7 @@ def test_the_view_of_a_live_run(browser: Browser, tmp_path: Path, beside: InThre
     page.wait_for_selector("#list li button")
     page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('ended')", timeout=300_000)
     assert ending.result(300).code == 0
+    assert not page.is_visible("#endpoints")
     page.fill("#query", page.locator("#list li button span").first.inner_text()[:30])
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelectorAll('#list li').length > 0")
