@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 import pytest
-from support.cli import check_counts, derived, explore
+from blockbuster import BlockBuster
+from support.cli import check_counts, config, derived, explore, in_process
 from support.misbehaving import Behaviour, MisbehavingServer, answer, error, sensible
 from support.ordeals import SLACK_S, STOP_S, command, fails, interrupted, run_to_end, undisturbed
 from support.server_faults import FAULTS, ODDITIES, Disturbed, is_probe
@@ -125,3 +126,20 @@ async def test_a_run_that_cannot_fit_ends_before_it_costs_anything(tmp_path: Pat
 async def test_ctrl_c_does_not_wait_for_a_server_that_hangs(tmp_path: Path, state: str) -> None:
     """Whatever keeps the answers away, one Ctrl-C ends the run within seconds, with code 130 and nothing leaked."""
     assert await interrupted(tmp_path, state) < STOP_S + SLACK_S
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [((), "max_tokens"), (("--set", "sampling.generation.max_completion_tokens=3000"), "max_completion_tokens")],
+)
+def test_a_context_that_is_too_small_is_told_before_a_model_is_loaded(
+    tmp_path: Path, blockbuster: BlockBuster, more: tuple[str, ...], named: str
+) -> None:
+    """vLLM would refuse every request for examples: the run ends with both numbers, and starts no server."""
+    blockbuster.deactivate()  # a run opens and closes its files on the loop
+    server = ("--set", "operation.server={engine: vllm, model: a/b, context_tokens: 1024}")
+    result = in_process("run", config(tmp_path), *server, *more, "--out", tmp_path / "run", "--json")
+    assert result.code == 2, result.stderr
+    for word in ("operation.server.context_tokens is 1,024", f"Lower sampling.generation.{named}"):
+        assert word in result.json["error"]
+    assert not (tmp_path / "run" / "server.log").exists()

@@ -56,19 +56,25 @@ async def check_compatibility(
 
 
 def too_long_for(context: int, forms: Sequence[Form]) -> str:
-    """Says which of these requests cannot fit into a context of so many tokens, by a low estimate of their prompts.
-    Empty where all may fit.
+    """Says which of these requests cannot fit into a context of so many tokens, by a low estimate of their prompts: the
+    longest. Empty where all may fit.
     """
-    for form in forms:
-        limit = form.request.limit
-        prompt = sum(len(message["content"]) for message in form.request.messages) // _MOST_CHARACTERS_PER_TOKEN
-        if limit is not None and prompt + limit > context:
-            name = _limit_name(form)
-            return (
-                f"the run's requests need {prompt + limit:,} tokens and more: about {prompt:,} for a first prompt and "
-                f"{limit:,} for its completion ({name}). Lower {name}"
-            )
-    return ""
+    longest, form = max(((_least_tokens(form), form) for form in forms), key=lambda pair: pair[0], default=(0, None))
+    if form is None or form.request.limit is None or longest <= context:
+        return ""
+    limit, name = form.request.limit, _limit_name(form)
+    return (
+        f"the run's requests need {longest:,} tokens and more: about {longest - limit:,} for a first prompt and "
+        f"{limit:,} for its completion ({name}). Lower {name}"
+    )
+
+
+def _least_tokens(form: Form) -> int:
+    """Of a prompt and its completion; 0 where the length of the completion is left to the server."""
+    if form.request.limit is None:
+        return 0
+    characters = sum(len(message["content"]) for message in form.request.messages)
+    return characters // _MOST_CHARACTERS_PER_TOKEN + form.request.limit
 
 
 def _limit_name(form: Form) -> str:
