@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -26,13 +27,16 @@ MODEL_LENGTH = 32_768
 """Tokens of the context, prompt and completion, unless the server says otherwise."""
 PHRASE_POOL = 24
 """Distinct texts that `duplicate_share` of all strings of one kind are drawn from."""
+_REPEATED_KEPT: Final = 1024
+"""Of these texts: a schema may name any number of kinds."""
 ANY_OBJECT: Final[Mapping[str, Any]] = {
     "type": "object",
     "additionalProperties": {"type": ["string", "integer", "boolean"]},
 }
 """The schema of `json_object`."""
 
-_MARKER = re.compile(r"^###\s*([A-Za-z ]+):", re.MULTILINE)
+_MARKER: Final = "\n###"
+_MARKED_NAME = re.compile(r"\s*([A-Za-z ]+):")
 _FIRST_WORDS = {"instruction", "name"}
 _SIZES: Mapping[str, tuple[int, int]] = {
     "name": (3, 7),
@@ -88,6 +92,8 @@ class SimulatedModel:
         self._seed = seed
         self._full_lists = full_lists
         self._duplicate_share = duplicate_share
+        self._rng = random.Random(0)  # noqa: S311 - seeded for each text; to make another one takes as long as a text
+        self._repeated = lru_cache(_REPEATED_KEPT)(self._repeated_string)
 
     def complete(self, body: Mapping[str, Any], digest: bytes) -> tuple[str, str, int]:
         """Text, finish reason, and tokens for the body of a request of ours."""
@@ -102,7 +108,8 @@ class SimulatedModel:
 
     def write(self, request: TextRequest, digest: bytes) -> Text:
         """Raises UnusableSchema and PatternError when no text has the form that is asked for."""
-        rng = random.Random(digest)  # noqa: S311 - reproducible completions
+        rng = self._rng
+        rng.seed(digest)
         text = self._text(rng, request)
         tokens, limit = count_tokens(text), request.most_tokens
         if request.is_free and (least := limit if request.whole else request.least_tokens):
@@ -133,7 +140,9 @@ class SimulatedModel:
         return text, max(count_tokens(text), least)
 
     def _plain(self, rng: random.Random, prompt: str) -> str:
-        names = list(dict.fromkeys(name.strip() for name in _MARKER.findall(prompt)))
+        _, *marked = f"\n{prompt}".split(_MARKER)
+        found = filter(None, map(_MARKED_NAME.match, marked))
+        names = list(dict.fromkeys(match[1].strip() for match in found))
         names = [name for name in names if name and name.lower() != "end"]
         if not names:
             return self._string(rng, "output")
@@ -146,7 +155,14 @@ class SimulatedModel:
 
     def _string(self, rng: random.Random, name: str) -> str:
         if rng.random() < self._duplicate_share:
-            rng = random.Random(f"{self._seed} {name} {rng.randrange(PHRASE_POOL)}")  # noqa: S311
+            return self._repeated(name, rng.randrange(PHRASE_POOL))
+        return self._new_string(rng, name)
+
+    def _repeated_string(self, name: str, number: int) -> str:
+        return self._new_string(random.Random(f"{self._seed} {name} {number}"), name)  # noqa: S311
+
+    @staticmethod
+    def _new_string(rng: random.Random, name: str) -> str:
         if name == "input" and rng.random() < _EMPTY_INPUTS:
             return ""
         least, most = _SIZES.get(name, _OTHER_SIZES)

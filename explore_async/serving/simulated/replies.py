@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from uuid import uuid4
 
 import orjson
 
@@ -82,7 +82,7 @@ class Reply(ABC):
     def __init__(self, model: str, order: Order, request_id: str | None) -> None:
         self._order = order
         self._model = model
-        self.id = f"{self.prefix}-{request_id or uuid4().hex}"
+        self.id = f"{self.prefix}-{request_id or f'{random.getrandbits(128):032x}'}"
         self._created = int(time.time())
 
     def document(self, choices: Sequence[Choice], usage: dict[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,8 @@ from explore_async.settings.recipe import SIMULATED
 __all__ = ["Latency", "SimulatedServer", "SimulatorStatistics", "serve_simulated"]
 
 BACKLOG = 4096
+_NOT_IN_THE_REST: Final = {"messages", "response_format", "priority"}
+"""Fields that a request's digest covers, and the priority, which no completion depends on."""
 VERSION: Final = "0.32.0+simulated"
 """The version of vLLM whose surface this is."""
 
@@ -182,7 +184,8 @@ class SimulatedServer:
     ) -> web.StreamResponse:
         choices = write_choices(self._simulated_model, order, digest)
         self._requests += 1
-        self._counts[digest_of({**body, "priority": None}).hex()] += 1
+        rest = {name: value for name, value in body.items() if name not in _NOT_IN_THE_REST}
+        self._counts[digest_of(digest, rest).hex()] += 1
         reply = kind(self._model, order, order.fields.request_id or request.headers.get("X-Request-Id"))
         if order.fields.stream:
             return await self._stream(request, order, reply, choices)
