@@ -70,7 +70,8 @@ class Records:
 
     def write(self, events: Sequence[Event], key: str | None) -> None:
         """Takes events in; `flush` writes them. `key`: of the request that led to them, None for seeds."""
-        self._to_write.set()
+        if key is not None:
+            self._to_write.set()  # seeds are written with what the first completion brings
         for file, lines in zip(self._files, self._lines.of(events, key), strict=True):
             for line in lines:
                 file.append(line)
@@ -127,7 +128,8 @@ class Records:
         """Writes the rest. `complete`: raises StorageError where a file holds more than that."""
         try:
             if self._writing is not None:
-                await asyncio.wait([self._writing])  # cancelling a coroutine does not end the thread it waits for
+                # cancelling a coroutine does not end the thread it waits for; `flush` raises a lasting error again
+                await asyncio.gather(self._writing, return_exceptions=True)
             await self.flush()
             if complete:
                 for file in self._files:

@@ -22,7 +22,8 @@ from explore_async.running.result import RunResult
 from explore_async.running.run import Run
 from explore_async.running.run_log import RunLog
 from explore_async.running.signals import StopSignals
-from explore_async.running.warm_up import compilation_noticed
+from explore_async.running.task_group import task_group
+from explore_async.running.warm_up import compilation_noticed, import_kernels
 from explore_async.settings.recipe import KnownTexts, Recipe, ResolvedKnownTexts
 from explore_async.settings.run_settings import RunSettings
 from explore_async.storage.completions import StoreContents, read_contents
@@ -88,8 +89,12 @@ async def _run(settings: RunSettings, path: Path, mode: Mode, log: RunLog, proce
         prompts = PromptBook(recipe)  # finds a faulty template before anything is written
         if recipe.filters.language:
             language_check(recipe.language)  # and a language that cannot be checked
-        async with start.new_backend(recipe.wanted_models, prompts.forms(), recipe.window) as backend:
+        async with (
+            start.new_backend(recipe.wanted_models, prompts.forms(), recipe.window) as backend,
+            task_group() as beside,
+        ):
             if decision.connect_first:
+                beside.create_task(import_kernels(), name="import kernels")
                 await backend.connect()  # the directory stays as it is where the run cannot go on
             if decision.is_new:
                 entered.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))

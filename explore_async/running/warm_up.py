@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 
 from explore_async.running.observer import Observer
 
@@ -21,6 +22,14 @@ def compilation_noticed(observer: Observer) -> Iterator[None]:
         yield
     finally:
         notice.cancel()
+
+
+async def import_kernels() -> None:
+    """The half of `load_kernels` that takes no longer where nothing is compiled yet, for the time of the first round
+    trips. An error is raised by `load_kernels` again.
+    """
+    with suppress(Exception):
+        await asyncio.to_thread(import_module, "rouge_kernels.index")
 
 
 async def load_kernels(observer: Observer) -> None:
