@@ -79,7 +79,7 @@ class Admission:
 
         A /models that fails is no more than a missing one where there is such a name, and a check by a request.
         """
-        is_named = bool(self.forms) if self.models else endpoint.settings.model is not None
+        is_named = endpoint.settings.model is not None or bool(self.models and self.forms)
         try:
             return await endpoint.client.catalogue() or None
         except ConnectionFailed:
