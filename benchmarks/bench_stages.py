@@ -1,8 +1,9 @@
 """How long does each command on data take for a number of rows, and how much memory?
 
 Rows are made up: short instructions of random words (some of them near-duplicates), 57 tasks, outputs of 60 words.
-Every command runs in a process of its own; seconds are of the clock, memory is the largest resident size. The second
-size shows what grows with the rows, apart from the index.
+Every command runs in a process of its own; seconds are of the clock, CPU s of all processors, which other work on the
+machine hardly changes; memory is the largest resident size. The second size shows what grows with the rows, apart from
+the index.
 
     python benchmarks/bench_stages.py [--rows 250000 1000000] [--out results/stages.json]
 """
@@ -36,7 +37,7 @@ def write_rows(path: Path, texts: list[str]) -> None:
 
 
 def measured(*arguments: str | Path) -> dict[str, Any]:
-    """Seconds and MiB of one command."""
+    """Seconds, CPU s and MiB of one command."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "explore_async", *map(str, arguments), "--json"],
@@ -46,7 +47,11 @@ def measured(*arguments: str | Path) -> dict[str, Any]:
     said = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, arguments
-    found = {"seconds": round(time.perf_counter() - began, 1), "MiB": round(usage.ru_maxrss / 1024)}
+    found = {
+        "seconds": round(time.perf_counter() - began, 1),
+        "CPU s": round(usage.ru_utime + usage.ru_stime, 1),
+        "MiB": round(usage.ru_maxrss / 1024),
+    }
     print(f"{arguments[0]:>14} {found}", said[-160:].decode().strip(), flush=True)
     return found
 

@@ -14,13 +14,14 @@ import orjson
 
 from explore_async.curation.collections.conversations import Conversation, conversation_of
 from explore_async.curation.files.fields import FieldError, text_of
-from explore_async.curation.files.turns import Turn, assistant_turn, content_text, has_only_text, user_turn
+from explore_async.curation.files.turns import Turn, content_text, has_only_text, user_turn
 
 Shape: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 REASONING = "reasoning_content"
 """The key of a row, and of a message, with what the model thought before."""
 WITH_REASONING = ("rows", "messages", "prompt-completion")
 """The shapes that have a place for it."""
+_INSTRUCTION, _OUTPUT = ("instruction",), ("output",)
 _TOOLS = ("tools", "functions")
 _SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation", "function": "observation"}
 
@@ -43,13 +44,16 @@ def _sharegpt(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _messages(row: Mapping[str, Any]) -> dict[str, Any]:
-    conversation = _talk(row)
+    if (conversation := conversation_of(row)) is None:
+        return {"messages": _exchange(row)}  # nearly always
     _without_preference(conversation, "messages")
     return {"messages": _written(conversation.turns), **conversation.carried}
 
 
 def _prompt_completion(row: Mapping[str, Any]) -> dict[str, Any]:
-    conversation = _talk(row)
+    if (conversation := conversation_of(row)) is None:
+        asked, *answers = _exchange(row)
+        return {"prompt": [asked], "completion": answers}
     _without_preference(conversation, "prompt-completion")
     return _parts(conversation)
 
@@ -71,17 +75,25 @@ def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**_parts(conversation), "label": conversation.label}
 
 
+def _exchange(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The messages of an example that is all that there is."""
+    instruction, output, given = text_of(row, _INSTRUCTION), text_of(row, _OUTPUT), _input(row)
+    asked = {"role": "user", "content": f"{instruction}\n\n{given}" if given else instruction}
+    if not output.strip():
+        return [asked]
+    answer = {"role": "assistant", "content": output}
+    if isinstance(reasoning := row.get(REASONING), str):
+        answer[REASONING] = reasoning
+    return [asked, answer]
+
+
 def _talk(row: Mapping[str, Any]) -> Conversation:
     """The example's conversation; the example alone where there is no other."""
-    instruction, output, given = text_of(row, ["instruction"]), text_of(row, ["output"]), _input(row)
-    asked = user_turn(f"{instruction}\n\n{given}" if given else instruction)
-    answers = [_answer(output, row.get(REASONING))] if output.strip() else []
-    return conversation_of(row) or Conversation((asked, *answers), 0, 1 if answers else None)
-
-
-def _answer(output: str, reasoning: Any) -> Turn:
-    turn = assistant_turn(output)
-    return turn._replace(message={**turn.message, REASONING: reasoning}) if isinstance(reasoning, str) else turn
+    if (conversation := conversation_of(row)) is not None:
+        return conversation
+    asked, *answers = _exchange(row)
+    turns = (user_turn(asked["content"]), *(Turn("assistant", one["content"], one) for one in answers))
+    return Conversation(turns, 0, 1 if answers else None)
 
 
 def _parts(conversation: Conversation) -> dict[str, Any]:

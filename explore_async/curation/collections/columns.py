@@ -11,7 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from explore_async.curation.collections.conversations import OF_CONVERSATIONS, Conversation, find_conversation
-from explore_async.curation.collections.turns_in_row import ANSWERS, OTHER_TALKS, QUESTIONS, answer_of, pair_in
+from explore_async.curation.collections.turns_in_row import (
+    ANSWERS,
+    OF_TURNS,
+    OTHER_TALKS,
+    QUESTIONS,
+    answer_of,
+    pair_in,
+)
 from explore_async.curation.files.fields import FieldError, field_of, text_of
 from explore_async.curation.files.nested_turns import is_branched
 from explore_async.curation.files.turns import are_objects
@@ -33,6 +40,8 @@ _OTHER_PAIRS = (
 """Columns of a row without any known question."""
 _INSTANCES = "instances"
 """The column with the inputs and outputs of an instruction in Self-Instruct's files."""
+_MOST_PLANS = 64
+"""Sets of columns that are remembered: a file has a few of them, or each row has its own."""
 _INPUTS = ("input", "context", "passage", "document", "article", "background", "paragraph")
 
 
@@ -61,6 +70,49 @@ def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
     return columns
 
 
+class _Plan(NamedTuple):
+    """The columns of an example in all rows with the same columns, as far as these hold texts and nothing else."""
+
+    instruction: str
+    output: str
+    input: str | None
+    rest: tuple[str, ...]
+    telling: tuple[str, ...]
+    """Those of the rest that could have a text that is no id."""
+
+    def read(self, row: Mapping[str, Any]) -> Exchange | None:
+        """None for a row that has to be looked at as a whole."""
+        instruction, output = row[self.instruction], row[self.output]
+        given = "" if self.input is None else row[self.input]
+        if not isinstance(instruction, str) or not isinstance(output, str) or not isinstance(given, str):
+            return None
+        rest = {name: row[name] for name in self.rest}
+        unused: Sequence[str] = ()
+        if rest:
+            if any(isinstance(value, list | dict) for value in rest.values()):
+                return None
+            texts = {instruction, given, output}
+            unused = [name for name in self.telling if _is_text(rest[name]) and rest[name] not in texts]
+        return Exchange(instruction, given, output, rest, unused)
+
+
+def _plan(names: tuple[str, ...], named: Mapping[str, str], known: frozenset[str]) -> _Plan | None:
+    """None where the names of the columns alone do not tell which they are."""
+    columns = dict.fromkeys(names)
+    if not OF_TURNS.isdisjoint(names) or not columns.keys().isdisjoint({*OTHER_TALKS, _INSTANCES}):
+        return None
+    question, answer = _names(columns)
+    instruction, output = named.get("instruction", question), named.get("output", answer)
+    inputs = [named["input"]] if "input" in named else [name for name in _INPUTS if name in columns]
+    if "input" not in named:
+        inputs = [name for name in inputs if name not in {instruction, output}]
+    if instruction is None or output is None or len(inputs) > 1 or not columns.keys() >= {instruction, output, *inputs}:
+        return None
+    rest = tuple(name for name in names if name not in {instruction, output, *inputs})
+    telling = tuple(name for name in rest if name not in known and not _is_id(name))
+    return _Plan(instruction, output, inputs[0] if inputs else None, rest, telling)
+
+
 def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exchange]:
     """A function from a row to its texts; it raises FieldError.
 
@@ -68,11 +120,21 @@ def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exc
     answer is an empty output.
     """
     named = {ours: theirs for ours, theirs in columns.items() if ours in TEXTS}
-    known = {*OF_CONVERSATIONS, *columns.values()}
+    known = frozenset({*OF_CONVERSATIONS, *columns.values()})
     whole = {"instruction", "output"} <= named.keys()
+    plans: dict[tuple[str, ...], _Plan | None] = {}
 
     def read(row: Mapping[str, Any]) -> Exchange:
         row = row if isinstance(row, dict) else dict(row)  # each look-up in a row of Parquet makes its value again
+        names = tuple(row)
+        if names not in plans and len(plans) < _MOST_PLANS:
+            plans[names] = _plan(names, named, known)
+        plan = plans.get(names)
+        if plan is not None and (exchange := plan.read(row)) is not None:
+            return exchange  # nearly always
+        return look(row)
+
+    def look(row: Mapping[str, Any]) -> Exchange:
         conversation = None if whole else find_conversation(row)
         question, answer = (None, None) if conversation is not None else _names(row)
         used = {theirs for theirs in named.values() if theirs in row}
@@ -103,7 +165,7 @@ def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exc
         texts = {instruction, given, output}
         columns = () if conversation is None else conversation.columns
         others = [name for name in rest if name not in known and name not in columns]
-        unused = [name for name in others if _is_other_text(name, rest[name], texts)]
+        unused = [name for name in others if _is_text(rest[name]) and rest[name] not in texts and not _is_id(name)]
         unused += [name for name in columns if is_branched(row[name])]
         unused += [_INSTANCES] * (conversation is None and len(_instances(row)) > 1)
         return Exchange(instruction, given, output, rest, unused)
@@ -197,10 +259,12 @@ def _rest(
     return rest
 
 
-def _is_other_text(name: str, value: Any, texts: set[str]) -> bool:
-    """True for a text that is neither one of the example's nor an id."""
-    is_id = name.lower() in {"id", "uuid"} or name.lower().endswith("_id")
-    return isinstance(value, str) and bool(value.strip()) and value not in texts and not is_id
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_id(name: str) -> bool:
+    return name.lower() in {"id", "uuid"} or name.lower().endswith("_id")
 
 
 def _nothing(row: Mapping[str, Any]) -> FieldError:
