@@ -51,13 +51,17 @@ def start_run(
         except BaseException:
             runner.close()
             raise
-        runner.close()
+        stopped = result.exit_code in {EXIT_SIGINT, EXIT_SIGTERM}
+        if not stopped:
+            runner.close()
     if not quiet:
         show(result, console)
     if settings.operation.report and result.is_over:
         _write_report(result, settings, quiet=quiet)
     if as_json:
         print_json({"directory": path_text(result.directory), **result.stats.document()})
+    if stopped:
+        leave(result.exit_code)
     sys.exit(result.exit_code)
 
 

@@ -45,13 +45,13 @@ async def drive(
     publish: Callable[[Request, StoredOutcome, list[Event]], None],
     own_time: OwnTime,
     *,
-    ready: Awaitable[object] | None = None,
+    ready: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Runs the source to its end, beginning with its outstanding requests. `exploration.play` is the same without
     waiting.
 
-    `ready`: awaited before the first commit, while completions are fetched. Raises RunStopped where a due outcome will
-    not come; everything committed until then stays committed.
+    `ready`: awaited before the first commit, while completions are fetched; it may raise RunStopped. Raises RunStopped
+    where a due outcome will not come; everything committed until then stays committed.
     """
     issued: list[tuple[int, int, Request]] = []
     for request in source.outstanding:
@@ -72,7 +72,7 @@ async def drive(
         _, _, request = heapq.heappop(issued)
         stored = await provider.take(request)
         if ready is not None:
-            await ready
+            await ready()
             ready = None
         with own_time.of("committing"):
             events = source.commit(request, stored.outcome)

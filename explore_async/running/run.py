@@ -66,6 +66,7 @@ class Run:
         )
         self._history: History | None = None
         self._ending: Ending | None = None
+        self._stopping = asyncio.Event()
         self._main: asyncio.Task[Any] | None = None
         self._performer: Performer | None = None
         self._writing_state: asyncio.Task[None] | None = None
@@ -110,6 +111,7 @@ class Run:
                 else:
                     records.know(self._explorer.tasks())
                 await self._drive(self._performer, self._checkpoints, kernels)
+                kernels.cancel()  # not waited for where the run is stopped before they are compiled
             complete = self._ending in FINISHED
         finally:
             if self._checkpoints is not None:
@@ -150,7 +152,9 @@ class Run:
                 if self._operation.wall_time_s is not None:
                     beside.append(group.create_task(self._keep_time(self._operation.wall_time_s)))
                 try:
-                    await drive(self._explorer, performer, self._publish, self._own_time, ready=kernels)
+                    await drive(
+                        self._explorer, performer, self._publish, self._own_time, ready=lambda: self._loaded(kernels)
+                    )
                     self._tell_changes()  # of the last second
                     self._ending = self._explorer.stopped or "complete"
                 except RunStopped:
@@ -160,6 +164,19 @@ class Run:
                     await performer.close(abandon=abandon)
                     for coroutine in beside:
                         coroutine.cancel()
+
+    async def _loaded(self, kernels: asyncio.Task[None]) -> None:
+        """Waits for the kernels. Raises RunStopped where the run is stopped before: the next start commits what is
+        stored.
+        """
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({kernels, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if not kernels.done():
+            raise RunStopped
+        await kernels
 
     def _publish(self, request: Request, stored: StoredOutcome, events: list[Event]) -> None:
         self._tally.commit(request, stored.outcome, events)
@@ -220,6 +237,7 @@ class Run:
         """
         if self._ending is None:
             self._ending = ending
+            self._stopping.set()
             self._status.stopping = True
             self._observer.phase(
                 "stopping: completions that arrive shortly are still stored; a second signal stops at once"

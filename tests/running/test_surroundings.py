@@ -119,6 +119,24 @@ async def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> Non
     assert process.returncode == 143, said
 
 
+async def test_a_run_asks_and_stops_while_its_kernels_are_compiled(tmp_path: Path) -> None:
+    """On a machine without compiled kernels, a run asks for completions while it compiles them. Ctrl-C does not wait for
+    the compiler: nothing is committed yet, and what is stored is not lost.
+    """
+    compiled = tmp_path / "cache"
+    async with SimulatedServer(64, Latency(0.01)) as server:
+        command = ("run", config(tmp_path), "--endpoint", server.url, "--out", tmp_path / "run", *SMALL)
+        process = await launch(*command, NUMBA_CACHE_DIR=str(compiled))
+        while server.statistics().requests < 5:
+            await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        stopped = await finished(process)
+    assert stopped.code == 130, stopped.stderr
+    assert "0 kept" in stopped.stderr
+    again = await explore(*command, "--offline", "--json")
+    assert again.json["examples"]["kept"] > 0
+
+
 async def test_a_working_directory_that_is_gone_is_told(tmp_path: Path) -> None:
     """Started where no directory is any more, a command that needs one says so; one with whole paths works."""
     async with SimulatedServer(64, Latency(0.01)) as server:
