@@ -2,7 +2,8 @@
 
 It reads just enough of HTTP/1.1 and of chat completions to answer any client, and so that clients are measured and not
 the endpoint. An answer takes a slot for a lognormal time. It holds as many tasks or examples as the schema of the
-request allows; an example in ten repeats an earlier one with a word changed. `GET /figures` tells what was asked.
+request allows; an example in ten repeats an earlier one with a word changed. Where max_tokens allows fewer, the answer
+is cut and takes as much less time. `GET /figures` tells what was asked.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
-from typing import Any
 
 import orjson
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("lam", "len", "lin", "lon", "run")]
 REPEATED = 0.1
+TOKENS = 60
+"""Of a task or an example."""
 _LONGEST_S = 8.0
 """The longest answer, in means."""
 
@@ -53,6 +55,26 @@ class Figures:
     cpu_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A number of tasks or examples, of which max_tokens allows a share."""
+
+    kind: str
+    items: int
+    share: float
+
+    @classmethod
+    def of(cls, body: bytes) -> Order:
+        request = orjson.loads(body)
+        ((kind, shape),) = request["response_format"]["json_schema"]["schema"]["properties"].items()
+        items = shape["maxItems"]
+        return cls(kind, items, min(1.0, request["max_tokens"] / (TOKENS * items)))
+
+    @property
+    def tokens(self) -> int:
+        return round(self.share * TOKENS * self.items)
+
+
 class Engine:
     """Slots and the queue before them."""
 
@@ -61,7 +83,7 @@ class Engine:
         self.began = time.process_time()
         self._behaviour = behaviour
         self._free = behaviour.slots
-        self._waiting: deque[tuple[Answering, bytes]] = deque()
+        self._waiting: deque[tuple[Answering, Order]] = deque()
         self._times, self._texts, self._faults = random.Random(1), random.Random(2), random.Random(3)
         self._earlier: list[list[str]] = []
 
@@ -69,21 +91,22 @@ class Engine:
         if self.figures.first_request is None:
             self.figures.first_request = time.monotonic()
         self.figures.requests += 1
-        self._waiting.append((connection, body))
+        self._waiting.append((connection, Order.of(body)))
         self._fill()
         self.figures.most_waiting = max(self.figures.most_waiting, len(self._waiting))
 
     def _fill(self) -> None:
         while self._free and self._waiting:
             self._free -= 1
-            seconds = self._seconds()
-            asyncio.get_running_loop().call_later(seconds, self._finish, seconds, *self._waiting.popleft())
+            connection, order = self._waiting.popleft()
+            seconds = order.share * self._seconds()
+            asyncio.get_running_loop().call_later(seconds, self._finish, seconds, connection, order)
 
     def _seconds(self) -> float:
         sigma, mean = self._behaviour.sigma, self._behaviour.mean_s
         return min(self._times.lognormvariate(math.log(mean) - sigma**2 / 2, sigma), _LONGEST_S * mean)
 
-    def _finish(self, seconds: float, connection: Answering, body: bytes) -> None:
+    def _finish(self, seconds: float, connection: Answering, order: Order) -> None:
         self._free += 1
         self.figures.busy_s += seconds
         self._fill()
@@ -91,15 +114,16 @@ class Engine:
             self.figures.faults += 1
             connection.fail(drop=self._faults.random() < 0.5)
         else:
-            connection.send(b"200 OK", self._answer(orjson.loads(body)))
+            connection.send(b"200 OK", self._answer(order))
         self.figures.last_answer = time.monotonic()
 
-    def _answer(self, request: dict[str, Any]) -> bytes:
-        ((kind, shape),) = request["response_format"]["json_schema"]["schema"]["properties"].items()
-        items = [self._task() if kind == "tasks" else self._example() for _ in range(shape["maxItems"])]
-        message = {"role": "assistant", "content": orjson.dumps({kind: items}).decode()}
-        usage = {"prompt_tokens": 300, "completion_tokens": 60, "total_tokens": 360}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    def _answer(self, order: Order) -> bytes:
+        items = [self._task() if order.kind == "tasks" else self._example() for _ in range(order.items)]
+        text = orjson.dumps({order.kind: items}).decode()
+        is_cut = order.share < 1
+        message = {"role": "assistant", "content": text[: int(order.share * len(text))] if is_cut else text}
+        usage = {"prompt_tokens": 300, "completion_tokens": order.tokens, "total_tokens": 300 + order.tokens}
+        choices = [{"index": 0, "message": message, "finish_reason": "length" if is_cut else "stop"}]
         return orjson.dumps(
             {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
         )
