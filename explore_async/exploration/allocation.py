@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from explore_async.exploration.turns import FewestFirst, TurnPolicy
@@ -20,7 +21,11 @@ def level(target: int, groups: Iterable[tuple[int | None, int]], *, at_most: boo
     at_most: the greatest h that does not exceed the target (but at least 1), else the least h that reaches it. The
     greatest cap, where the caps allow less than the target.
     """
-    groups = [(cap, count) for cap, count in groups if count > 0 and cap != 0]
+    return _level(target, tuple((cap, count) for cap, count in groups if count > 0 and cap != 0), at_most)
+
+
+@lru_cache(64)  # it is asked for after each commit, and seldom changes
+def _level(target: int, groups: tuple[tuple[int | None, int], ...], at_most: bool) -> int:
     if not groups:
         return 0
     ceiling = max((cap for cap, _ in groups if cap is not None), default=0)

@@ -166,7 +166,7 @@ def _read(completion: Completion, answer_format: Format, form: ItemForm) -> Read
 
 def _writable(text: str) -> str:
     """The text without lone surrogates, which can be neither written as UTF-8 nor counted as text."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _as_truncated(item: Unreadable) -> Unreadable:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from jinja2 import StrictUndefined, Template, TemplateError
@@ -22,6 +22,7 @@ from explore_async.exploration.prompt_values import GLOBALS, of_recipe
 from explore_async.exploration.values import ChatRequest, Demonstration, Form, Message, Prompt, Request, Task
 from explore_async.settings.recipe import Recipe
 
+_LATEST_KEPT: Final = 1024
 _PART = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
 
 _FAULTS = (
@@ -93,6 +94,8 @@ class PromptBook:
         environment.filters["as_json"] = _as_json
         environment.globals.update(of_recipe(recipe))
         self._templates = {kind.name: self._compiled(environment, kind) for kind in KINDS.values()}
+        self._latest: dict[tuple[str, str], tuple[Mapping[str, Any], tuple[Message, ...]]] = {}
+        """The values and messages of the latest prompt of a template about a task: often the next has the same."""
         self._sampling = {kind.name: getattr(recipe.sampling, kind.sampling).body() for kind in KINDS.values()}
 
     def _compiled(self, environment: ImmutableSandboxedEnvironment, kind: RequestKind) -> tuple[_Part, ...]:
@@ -116,9 +119,16 @@ class PromptBook:
         return tuple(parts)
 
     def messages(self, prompt: Prompt) -> tuple[Message, ...]:
-        return tuple(
-            {"role": part.role, "content": part.text(prompt.values)} for part in self._templates[prompt.template]
-        )
+        about = (prompt.template, prompt.values["task"])
+        values, messages = self._latest.get(about, (None, ()))
+        if values != prompt.values:
+            messages = tuple(
+                {"role": part.role, "content": part.text(prompt.values)} for part in self._templates[prompt.template]
+            )
+            if len(self._latest) >= _LATEST_KEPT:
+                self._latest.clear()
+            self._latest[about] = prompt.values, messages
+        return messages
 
     def render(self, request: Request) -> ChatRequest:
         recipe, kind = self._recipe, KINDS[request.kind]

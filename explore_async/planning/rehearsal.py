@@ -150,7 +150,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
 
     async with pool:
         own_time = OwnTime()
-        performer = Performer(_EmptyStore(), prompts.render, _Backend(pool), own_time)
+        performer = Performer(_EmptyStore(), prompts.render, _Backend(pool), own_time, stored=0)
         explorer.seed_events()
         async with task_group() as group:
             performer.open(group)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn, get_args
 
@@ -41,6 +40,23 @@ class OwnTimeFigures:
     rendering_s: float
 
 
+class _Stopwatch:
+    """Adds up the seconds of the blocks that it is entered for. A generator's context would take longer than some of
+    these blocks.
+    """
+
+    __slots__ = ("_began", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+
 class OwnTime:
     """Counts the time that a run spends in its own code.
 
@@ -50,7 +66,7 @@ class OwnTime:
     def __init__(self) -> None:
         self._lags: deque[float] = deque(maxlen=_LAGS_KEPT)
         self._worst_s = 0.0
-        self._spent: dict[Part, float] = dict.fromkeys(get_args(Part), 0.0)
+        self._watches: dict[Part, _Stopwatch] = {part: _Stopwatch() for part in get_args(Part)}
 
     async def measure(self) -> NoReturn:
         """Measures how much later than due the event loop wakes it. Runs until it is cancelled."""
@@ -61,14 +77,9 @@ class OwnTime:
             self._lags.append(lag_s)
             self._worst_s = max(self._worst_s, lag_s)
 
-    @contextmanager
-    def of(self, part: Part) -> Iterator[None]:
-        """Counts the time of the block, which must not await."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._spent[part] += time.perf_counter() - began
+    def of(self, part: Part) -> AbstractContextManager[None]:
+        """Counts the time of the block, which must not await, nor hold another block of this part."""
+        return self._watches[part]
 
     @property
     def is_late(self) -> bool:
@@ -78,7 +89,7 @@ class OwnTime:
     def figures(self) -> OwnTimeFigures:
         """The figures at this moment."""
         lag = LoopLag(*(round(1e3 * lag_s, 2) for lag_s in (self._lag_s(0.5), self._lag_s(0.99), self._worst_s)))
-        return OwnTimeFigures(lag, **{f"{part}_s": round(seconds, 3) for part, seconds in self._spent.items()})
+        return OwnTimeFigures(lag, **{f"{part}_s": round(watch.seconds, 3) for part, watch in self._watches.items()})
 
     def _lag_s(self, share: float) -> float:
         lags = sorted(self._lags)

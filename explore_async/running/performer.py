@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Protocol
 
 from explore_async.exploration.values import ChatRequest, Outcome, Request
@@ -48,7 +49,8 @@ class Performer:
     """Owns the outcomes between the store and the driver, and those that are not durable yet.
 
     `render` makes the form that an endpoint sees. `backend` None means offline: an outcome that is not stored stops the
-    run. `first_deadline_s`: the head of the line is not asked a second time before this, however quick the endpoints.
+    run. `stored`: the most requests that may have a stored outcome. `first_deadline_s`: the head of the line is not
+    asked a second time before this, however quick the endpoints.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Performer:
         backend: Backend | None,
         own_time: OwnTime,
         *,
+        stored: float = inf,
         first_deadline_s: float = 60.0,
     ) -> None:
         self._store = store
@@ -73,7 +76,7 @@ class Performer:
                 speeds=self.speeds,
                 own_time=own_time,
             )
-        self._read_ahead = ReadAhead(store, render, self._take_look_up, own_time)
+        self._read_ahead = ReadAhead(store, render, self._take_look_up, own_time, stored=stored)
         self._outcomes: dict[int, asyncio.Future[StoredOutcome | None]] = {}
         """Those not taken yet, by ordinal. None: the run was stopped before there was an outcome."""
         self._unstored: set[int] = set()

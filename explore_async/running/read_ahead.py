@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NoReturn, Protocol
 
 from explore_async.exploration.values import ChatRequest, Outcome, Request
@@ -39,7 +40,11 @@ class ReadAhead:
         render: Callable[[Request], ChatRequest],
         report: Callable[[LookUp], None],
         own_time: OwnTime,
+        *,
+        stored: float = inf,
     ) -> None:
+        """`stored`: the most requests that may have an outcome. Once they are found, none is looked up any more."""
+        self._left = stored
         self._store = store
         self._render = render
         self._report = report
@@ -76,6 +81,7 @@ class ReadAhead:
                 chat_request = self._render(request)
                 rendered.append((request, chat_request, chat_request.key))
             await turn.pass_on()
-        outcomes = await self._store.get_many([key for _, _, key in rendered])
+        outcomes = await self._store.get_many([key for _, _, key in rendered]) if self._left > 0 else {}
+        self._left -= len(outcomes)
         for request, chat_request, key in rendered:
             self._report(LookUp(request, chat_request, key, outcomes.get(key)))

@@ -100,7 +100,14 @@ class Run:
                 if not held.last_row and not self._offline:
                     await self._backend.connect()
                 backend = None if self._offline else self._backend
-                self._performer = Performer(store, PromptBook(self._recipe).render, backend, self._own_time)
+                rows = (await store.contents()).rows
+                self._performer = Performer(
+                    store,
+                    PromptBook(self._recipe).render,
+                    backend,
+                    self._own_time,
+                    stored=rows - self._tally.requests.total(),  # a checkpoint has committed the others
+                )
                 self._status.performer = self._performer
                 self._observer.began(self._recipe, self._status)
                 self._checkpoints = CheckpointWriter(self._directory, self._start, records, store)

@@ -220,9 +220,13 @@ class StoreContents:
 
     last_row: int = 0
     failures: int = 0
+    rows: int = 0
 
 
-_CONTENTS = "SELECT ifnull(max(rowid), 0), (SELECT count(*) FROM outcomes WHERE failed) FROM outcomes"
+_CONTENTS = """SELECT
+    (SELECT ifnull(max(rowid), 0) FROM outcomes),
+    (SELECT count(*) FROM outcomes WHERE failed),
+    (SELECT count(*) FROM outcomes)"""
 
 
 def read_contents(path: Path) -> StoreContents:

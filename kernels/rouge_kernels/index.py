@@ -107,7 +107,7 @@ class DedupIndex:
         `threads`: the most threads to use; None means one for each processor. A small batch uses only one. The
         decisions do not depend on it.
         """
-        findings = self._take(texts, anyway=False, threads=threads or processors())
+        findings = self._take(texts, anyway=False, threads=1 if len(texts) < SHARED else threads or processors())
         return Admission(kept=findings.nearest < 0, nearest=findings.nearest, lcs=findings.lcs, score=findings.score)
 
     def look_up(self, texts: Sequence[str], *, threads: int | None = None) -> Admission:
@@ -121,7 +121,6 @@ class DedupIndex:
 
     def _take(self, texts: Sequence[str], *, anyway: bool, threads: int = 1) -> Findings:
         encoded, findings = self._encode(texts), _empty_findings(len(texts))
-        threads = threads if len(texts) >= SHARED else 1
         progress = new_progress(len(encoded.ids), STEPS)
         with wrapping(), _started(threads) as crew:
             for first, last in _portions(encoded.starts):
@@ -237,7 +236,19 @@ class _Crew:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.has_ended = False
-        self.pool = ThreadPoolExecutor(threads)  # starts a thread when there is work for it
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Made when there is work for it: that takes longer than to judge a short text."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads)
+        return self._pool
+
+    def end(self) -> None:
+        self.has_ended = True
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def share(self, work: Callable[[int, int], None], portions: Sequence[tuple[int, int]]) -> None:
         """Do the work on each portion, and return when all are done."""
@@ -256,13 +267,13 @@ def _started(threads: int) -> Iterator[_Crew]:
     try:
         yield crew
     finally:
-        crew.has_ended = True
-        crew.pool.shutdown(cancel_futures=True)
+        crew.end()
 
 
 def _empty_findings(count: int) -> Findings:
-    none = np.full(count, -1, dtype=np.int64)
-    return Findings(none, none.copy(), np.full(count, np.nan))
+    findings = Findings(np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count))
+    findings.clear()
+    return findings
 
 
 def _portions(starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -270,6 +281,9 @@ def _portions(starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     is a part of its own.
     """
     first = 0
+    if len(starts) > 1 and starts[-1] <= LONG:
+        yield 0, len(starts) - 1
+        return
     for stop in [*np.flatnonzero(np.diff(starts) > LONG).tolist(), len(starts) - 1]:
         while first < stop:
             last = int(np.searchsorted(starts, starts[first] + AT_ONCE, side="right")) - 1

@@ -6,6 +6,7 @@ calls must be inside `wrapping()`, for the case that the functions are not compi
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import intrinsic, overload
 
-from rouge_kernels._jit import jit
+from rouge_kernels._jit import config, jit
 
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
@@ -31,9 +32,12 @@ def lcs_length(first: list[str], second: list[str]) -> int:
         return int(lcs_of_ids(ids[0], ids[1], rows))
 
 
-def wrapping() -> np.errstate:
+def wrapping() -> AbstractContextManager[object]:
     """A context in which NumPy's scalars, used when the JIT is off, wrap without a warning as compiled sums do."""
-    return np.errstate(over="ignore")
+    return np.errstate(over="ignore") if config.DISABLE_JIT else _COMPILED
+
+
+_COMPILED = nullcontext()
 
 
 class Marks(NamedTuple):

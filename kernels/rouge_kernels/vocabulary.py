@@ -3,6 +3,7 @@
 # ruff: noqa: PLR0917  (compiled calls are positional)
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +85,7 @@ class Vocabulary:
             if wrong:
                 raise TypeError(f"each text must be a str, not {wrong[0]}") from None
             raise
-        ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
+        ends = np.fromiter(accumulate(map(len, encoded)), dtype=np.int64, count=len(encoded))
         buffer = np.frombuffer(b"".join(encoded), dtype=np.uint8)
         ids = np.empty((len(buffer) + len(texts)) // 2 + 1, dtype=np.int32)  # a separator is between any two tokens
         starts = np.zeros(len(texts) + 1, dtype=np.int64)
