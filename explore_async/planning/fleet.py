@@ -29,7 +29,7 @@ _EXAMPLE = re.compile(r'"instruction":|^### Instruction:', re.MULTILINE)
 class ModelledClient:
     """The client of one modelled engine. Equal requests get equal completions from every engine.
 
-    A completion with examples takes `example_tokens` for each, on average, whatever its text is.
+    A completion with examples takes `example_tokens` for each, on average, whatever its text is, unless it is cut.
     """
 
     def __init__(self, url: str, profile: Profile, model: SimulatedModel, example_tokens: int) -> None:
@@ -56,7 +56,7 @@ class ModelledClient:
         prompt = " ".join(message["content"] for message in request.messages)
         question = digest_of(prompt, request.seed)
         text, finish_reason, tokens = self._model.complete(fields, question)
-        if examples := len(_EXAMPLE.findall(text)):
+        if finish_reason != "length" and (examples := len(_EXAMPLE.findall(text))):
             rng = random.Random(question)  # noqa: S311 - reproducible lengths
             tokens = max(1, round(examples * self._example_tokens * rng.lognormvariate(-(SPREAD**2) / 2, SPREAD)))
         prompt_tokens = count_tokens(prompt)

@@ -89,6 +89,7 @@ class _Backend:
         self.connect = pool.connect
         self.stop = pool.stop
         self.ask = pool.ask
+        self.is_quicker_elsewhere = pool.is_quicker_elsewhere
 
     @property
     def capacity(self) -> int:
@@ -126,6 +127,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
     pool = EndpointPool(
         fleet.endpoints(concurrency),
         models=(MODEL,),
+        forms=prompts.forms(),
         most_in_flight=max(1, recipe.window // WINDOW_PER_FOUND_SLOT),
         open_clients=fleet.open_clients,
     )

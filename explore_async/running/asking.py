@@ -45,12 +45,15 @@ class Backend(Protocol):
         avoid: str | None = None,
     ) -> Outcome: ...
 
+    def is_quicker_elsewhere(self, url: str, model: str, elapsed_s: float) -> bool: ...
+
 
 @dataclass(slots=True, eq=False)
 class Flight:
     """A request between its first attempt and its outcome.
 
-    `attempts` are the coroutines that ask for it: one, or two after the head of the line took too long.
+    `attempts` are the coroutines that ask for it: one, or two where the first took too long. `started`: when it was
+    sent first; before that, when it began to wait for a slot.
     """
 
     request: Request
@@ -63,6 +66,8 @@ class Flight:
     is_answered: bool = False
 
     def sent_to(self, url: str) -> None:
+        if not self.endpoint:
+            self.started = asyncio.get_running_loop().time()
         self.endpoint = url
 
 
@@ -260,14 +265,28 @@ class Asking:
         self._report(flight, outcome)
 
     async def _watch_head_of_line(self) -> None:
-        """The request that is soonest due holds up all commits. Past its deadline it is asked again, elsewhere."""
+        """The request that is soonest due holds up all commits. Past its deadline it is asked again, elsewhere. When no
+        other request is left to ask, so is any that another endpoint is expected to answer sooner.
+        """
+        quicker_elsewhere = self._backend.is_quicker_elsewhere
         while True:
             await asyncio.sleep(self._latencies.look_every_s)
-            in_flight = self._in_flight.values()
-            head = min(in_flight, key=lambda flight: (flight.request.due, flight.request.ordinal), default=None)
-            if head is None or len(head.attempts) > 1:
+            now, line = asyncio.get_running_loop().time(), self._in_flight.values()
+            if (head := min(line, key=_rank, default=None)) is None:
                 continue
             deadline_s = self._latencies.deadline_s(head.request.kind)
-            if deadline_s is not None and asyncio.get_running_loop().time() - head.started > deadline_s:
-                self.asked_twice += 1
-                self._start(head, avoid=head.endpoint or None)
+            if deadline_s is not None and now - head.started > deadline_s:
+                self._ask_again(head)
+            for flight in [] if self._pending or self._stopping else sorted(line, key=_rank):
+                if quicker_elsewhere(flight.endpoint, flight.chat_request.model, now - flight.started):
+                    self._ask_again(flight)
+                    await asyncio.sleep(0)  # it takes its slot
+
+    def _ask_again(self, flight: Flight) -> None:
+        if not flight.is_answered and flight.endpoint and len(flight.attempts) == 1:
+            self.asked_twice += 1
+            self._start(flight, avoid=flight.endpoint)
+
+
+def _rank(flight: Flight) -> tuple[int, int]:
+    return flight.request.due, flight.request.ordinal

@@ -184,6 +184,10 @@ class Backend:
         assert self._pool is not None
         return await self._pool.ask(request, priority=priority, affinity=affinity, on_sent=on_sent, avoid=avoid)
 
+    def is_quicker_elsewhere(self, url: str, model: str, elapsed_s: float) -> bool:
+        assert self._pool is not None
+        return self._pool.is_quicker_elsewhere(url, model, elapsed_s)
+
     async def watch(self) -> NoReturn:
         """Ends a run that gets no more completions, by raising the cause: no outcome for too long, or our server has
         died.

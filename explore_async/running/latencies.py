@@ -16,7 +16,7 @@ class Latencies:
 
     def __init__(self, first_deadline_s: float) -> None:
         self._first_deadline_s = first_deadline_s
-        self.look_every_s = min(1.0, first_deadline_s / 4)
+        self.look_every_s = min(0.25, first_deadline_s / 4)
         """Seconds between two looks for a request that counts as lost."""
         self._by_kind: dict[str, deque[float]] = {}
 

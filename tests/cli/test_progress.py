@@ -54,9 +54,9 @@ async def test_a_fleet_in_trouble(tmp_path: Path) -> None:
     """
     place = tmp_path / ("a-directory-whose-name-is-longer-than-a-terminal-is-wide-" * 2)
     path = config(tmp_path)
-    async with SimulatedServer(8, Latency(0.05, 0.2)) as quick, SimulatedServer(8, Latency(0.6, 0.2)) as slow:
+    async with SimulatedServer(8, Latency(0.05, 0.2)) as quick, SimulatedServer(8, Latency(0.3, 0.2)) as slow:
         urls = [part for url in (quick.url, slow.url, NOWHERE) for part in ("--endpoint", url)]
-        command = ("run", path, *urls, "--concurrency", "4", "--max-examples", "250", "--window", "96")
+        command = ("run", path, *urls, "--concurrency", "4", "--max-examples", "500", "--window", "96")
         (code, screen), piped = await asyncio.gather(
             at_a_terminal(*command, "--out", tmp_path / "run"), explore(*command, "--out", place)
         )

@@ -62,6 +62,9 @@ class _Hanging:
 
     def stop(self) -> None: ...
 
+    def is_quicker_elsewhere(self, *_: object) -> bool:
+        return False
+
     async def ask(self, *_: object, **__: object) -> Completion:
         self.asked += 1
         if self.asked > 1:

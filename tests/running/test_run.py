@@ -90,7 +90,7 @@ async def test_a_fleet_in_trouble_makes_the_same_bytes(tmp_path: Path) -> None:
 
     async with (
         SimulatedServer(32, Latency(0.08, 0.8)) as quick,
-        SimulatedServer(8, Latency(0.5, 0.8)) as slow_one,
+        SimulatedServer(8, Latency(0.16, 0.8)) as slow_one,
         SimulatedServer(1) as placeholder,
     ):
         flapping = placeholder.url
@@ -108,7 +108,7 @@ async def test_a_fleet_in_trouble_makes_the_same_bytes(tmp_path: Path) -> None:
         last = await explore(*command)
         assert last.code == 0, last.stderr
         coming_and_going.cancel()
-        assert slow_one.statistics().requests > 10
+        assert slow_one.statistics().requests > 10  # more than its checks
     assert derived(tmp_path / "fleet") == derived(tmp_path / "alone")
 
 

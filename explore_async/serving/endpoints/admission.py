@@ -113,11 +113,14 @@ class Admission:
         """At once, as far as the endpoint's concurrency allows: so a slow server needs no longer than for one of them.
         Of several errors the first form's is raised.
         """
-        slots = asyncio.Semaphore(endpoint.limit.value)
+        loop, slots = asyncio.get_running_loop(), asyncio.Semaphore(endpoint.limit.value)
 
         async def check(form: Form) -> None:
             async with slots:
+                began = loop.time()
                 await check_compatibility(endpoint, form, self._retries, timeout_s=self._timeout_s)
+            speed = endpoint.speed_of(form.request.model)
+            speed.check_s = min(loop.time() - began, speed.check_s or float("inf"))
 
         checks = (check(form) for form in self.forms if endpoint.serves(form.request.model))
         for error in await asyncio.gather(*checks, return_exceptions=True):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from explore_async.errors import AttemptTimedOut, EndpointError, EndpointUnavailable, ExploreError
 from explore_async.exploration.values import ChatRequest, Completion
+from explore_async.serving.endpoints.choice import AnswerSpeed
 from explore_async.serving.endpoints.concurrency import READING_S, AutoLimit, FixedLimit, Limit
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics
 from explore_async.serving.endpoints.rate_limits import RateLimits
@@ -90,9 +91,12 @@ class Endpoint:
     lasting_fault: EndpointUnavailable | None = None
     """The latest of these faults."""
     tokens_per_s: float | None = None
+    speeds: dict[str, AnswerSpeed] = field(default_factory=dict)
+    """By logical model."""
     excluded: bool = False
     """Out for the whole run: it rejects every request."""
     in_flight: int = 0
+    busy_since: float = 0.0
     peak_in_flight: int = 0
     answered: int = 0
     failed_attempts: int = 0
@@ -117,6 +121,16 @@ class Endpoint:
     def serves(self, model: str) -> bool:
         return model in self.served
 
+    def speed_of(self, model: str) -> AnswerSpeed:
+        return self.speeds.setdefault(model, AnswerSpeed())
+
+    def note_speed(self, model: str, tokens: int, seconds: float, load: int) -> None:
+        """A completion held a slot for so long. `load`: the requests in flight when it was sent. Those beyond the limit
+        that was found since have waited at the engine, as the next ones will not.
+        """
+        now, limit = asyncio.get_running_loop().time(), self.limit.value
+        self.speed_of(model).note(tokens, seconds * min(1.0, limit / load), min(load, limit), now)
+
     def name_of(self, model: str) -> str:
         """The endpoint's name for a logical model that it serves."""
         return self.served[model]
@@ -134,7 +148,9 @@ class Endpoint:
     def free(self) -> int:
         return self.limit.value - self.in_flight
 
-    def occupy(self) -> None:
+    def occupy(self, now: float) -> None:
+        if self.in_flight == 0:
+            self.busy_since = now
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 

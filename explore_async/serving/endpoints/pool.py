@@ -120,10 +120,10 @@ class EndpointPool:
 
     @property
     def capacity(self) -> int:
-        """Requests that can be in flight at once, as far as is known now."""
+        """Requests that can be in flight or wait for a slot at once, as far as is known now."""
         auto = sum(endpoint.limit.value for endpoint in self._endpoints if endpoint.is_auto and not endpoint.removed)
         declared = declared_concurrency(endpoint.settings for endpoint in self._endpoints if not endpoint.removed)
-        return declared + min(auto, self._most_in_flight)
+        return declared + min(auto, self._most_in_flight) + self._slots.wanted
 
     async def replace(self, endpoints: Sequence[EndpointSettings]) -> None:
         """Replaces the endpoints: new ones join when they answer, removed ones finish what they have in flight.
@@ -197,6 +197,10 @@ class EndpointPool:
         finally:
             self._asking -= 1
 
+    def is_quicker_elsewhere(self, url: str, model: str, elapsed_s: float) -> bool:
+        """See SlotQueue."""
+        return self._slots.is_quicker_elsewhere(url, model, elapsed_s)
+
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
@@ -236,8 +240,8 @@ class EndpointPool:
         while True:
             now = self._now()
             due = [endpoint for endpoint in self._endpoints if endpoint.is_to_be_read(now)]
-            if any(await asyncio.gather(*(endpoint.read() for endpoint in due))):
-                self._slots.dispatch()
+            await asyncio.gather(*(endpoint.read() for endpoint in due))
+            self._slots.dispatch()
             await asyncio.sleep(READING_S)
 
     def statistics(self) -> PoolStatistics:
@@ -257,6 +261,7 @@ class EndpointPool:
         """An outcome, or the seconds to wait before the next attempt."""
         if faults.count_at(endpoint) >= self._retries.attempts:
             await endpoint.ask_canary(request)
+        taken, load = self._now(), endpoint.in_flight
         await endpoint.rates.wait_for_request()
         started = self._now()
         faults.attempts += 1
@@ -269,6 +274,7 @@ class EndpointPool:
             step = self._after(error, endpoint, faults, started)
             self._failed_requests += isinstance(step, Failure)
             return step
+        endpoint.note_speed(request.model, max(1, completion.completion_tokens), self._now() - taken, load)
         self._slowest_answer_s = max(self._slowest_answer_s, completion.latency_s)
         if (wait_s := endpoint.rates.wait_s(self._now())) > 0:
             asyncio.get_running_loop().call_later(wait_s, self._slots.dispatch)

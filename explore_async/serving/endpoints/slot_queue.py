@@ -1,20 +1,39 @@
-"""The queue for slots of endpoints: a free slot goes at once to the waiting request of the lowest priority.
+"""The queue for slots of endpoints: a free slot goes to the request of the lowest priority that it answers soonest.
 
 Owns the waiting requests; it does not know how an attempt ends. A new request never overtakes waiting ones of its
-priority.
+priority. `choice` has the rule by which a slow endpoint's slot is left free.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import zlib
+from bisect import bisect_left, insort
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from explore_async.serving.endpoints.choice import FASTER, Candidate, passed_over, remaining_s, sooner_s, speeds_now
 from explore_async.serving.endpoints.endpoint import Endpoint
 
 ABOUT_EQUAL = 0.9
+
+
+class _Waiting(NamedTuple):
+    """A request that waits. They are in the order in which they are served."""
+
+    priority: int
+    arrival: int
+    slot: asyncio.Future[Endpoint]
+    avoid: str | None
+    affinity: str
+
+
+class _Match(NamedTuple):
+    waiting: _Waiting
+    endpoint: Endpoint
+    model: str
+    position: int
 
 
 class SlotQueue:
@@ -28,15 +47,18 @@ class SlotQueue:
     def __init__(self, endpoints: Sequence[Endpoint], most: int) -> None:
         self.most = most
         self.closed_by: BaseException | None = None
+        self.wanted = 0
+        """Requests that have to wait before a slow endpoint that has a free slot gets one of them."""
         self._endpoints = endpoints
-        self._waiting: list[tuple[int, int, asyncio.Future[Endpoint], str | None, str, str]] = []
+        self._waiting: dict[str, list[_Waiting]] = {}
+        """By model."""
         self._arrivals = itertools.count()
 
     @property
     def held_back(self) -> bool:
         """True when `most` keeps requests from endpoints that have free slots."""
         has_room = any(endpoint.is_auto and endpoint.free > 0 for endpoint in self._endpoints)
-        return bool(self._waiting) and self._is_at_most() and has_room
+        return any(self._waiting.values()) and self._is_at_most() and has_room
 
     async def acquire(self, priority: int, avoid: str | None, affinity: str, model: str) -> Endpoint:
         """Waits for an endpoint that serves the model and takes one of its slots; `release` gives the slot back.
@@ -47,12 +69,16 @@ class SlotQueue:
         if self.closed_by is not None:
             raise self.closed_by
         future: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (priority, next(self._arrivals), future, avoid, affinity, model))
+        waiting = _Waiting(priority, next(self._arrivals), future, avoid, affinity)
+        queue = self._waiting.setdefault(model, [])
+        insort(queue, waiting)
         self.dispatch()
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:
+            if future.cancelled():
+                del queue[bisect_left(queue, waiting)]
+            elif future.done() and future.exception() is None:
                 self.release(future.result())
             raise
 
@@ -61,60 +87,99 @@ class SlotQueue:
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Gives free slots to waiting requests. It is called whenever a slot or a request may be new.
-
-        Nearly always all endpoints but one are full, so only endpoints with free slots are examined.
+        """Gives free slots to waiting requests. It is called whenever a slot or a request may be new, and now and then,
+        as time also tells which endpoint is fast.
         """
-        if not self._waiting:
+        if not any(self._waiting.values()):
             return
         now = asyncio.get_running_loop().time()
         with_room = [endpoint for endpoint in self._endpoints if endpoint.free > 0 and endpoint.is_available(now)]
-        skipped = []
-        while self._waiting and with_room:
+        self.wanted = 0
+        while with_room:
             if any(endpoint.is_auto for endpoint in with_room) and self._is_at_most():
                 with_room = [endpoint for endpoint in with_room if not endpoint.is_auto]
                 continue
-            waiter = heapq.heappop(self._waiting)
-            _, _, future, avoid, affinity, model = waiter
-            if future.done():
-                continue
-            endpoint = self._choose(self._acceptable(with_room, avoid, model, now), affinity)
-            if endpoint is None:
-                skipped.append(waiter)
-                continue
-            endpoint.occupy()
-            future.set_result(endpoint)
-            if endpoint.free <= 0:
-                with_room.remove(endpoint)
-        for waiter in skipped:
-            heapq.heappush(self._waiting, waiter)
+            matches = [self._match(model, with_room, now) for model, queue in self._waiting.items() if queue]
+            match = min((match for match in matches if match is not None), default=None)
+            if match is None:
+                return
+            del self._waiting[match.model][match.position]
+            match.endpoint.occupy(now)
+            match.waiting.slot.set_result(match.endpoint)
+            if match.endpoint.free <= 0:
+                with_room.remove(match.endpoint)
 
-    def _acceptable(self, with_room: Sequence[Endpoint], avoid: str | None, model: str, now: float) -> list[Endpoint]:
-        """Endpoints that serve the model, without the avoided one while another is available, even a full one."""
-        serving = [endpoint for endpoint in with_room if endpoint.serves(model)]
-        if avoid is not None and any(endpoint.url == avoid for endpoint in serving):
+    def _match(self, model: str, with_room: Sequence[Endpoint], now: float) -> _Match | None:
+        """The next request for this model that a free slot is for, with its endpoint."""
+        queue = self._waiting[model]
+        speeds = self._speeds(model, now)
+        free = [endpoint for endpoint in with_room if endpoint.serves(model)]
+        while free:
+            best = max(speeds[endpoint] for endpoint in free)
+            fastest = [endpoint for endpoint in free if FASTER * speeds[endpoint] >= best]
+            others = ((speed, endpoint.in_flight) for endpoint, speed in speeds.items())
+            passed = int(passed_over(best, others))
+            for position in range(passed, len(queue)):
+                waiting = queue[position]
+                if waiting.slot.done():  # cancelled, and about to be removed
+                    continue
+                if acceptable := self._acceptable(fastest, waiting.avoid, model, now):
+                    return _Match(waiting, _choose(acceptable, waiting.affinity), model, position)
+            self.wanted = max(self.wanted, passed)
+            free = [endpoint for endpoint in free if endpoint not in fastest]
+        return None
+
+    def _speeds(self, model: str, now: float) -> dict[Endpoint, float]:
+        """The speeds of the endpoints that can be used."""
+        usable = [endpoint for endpoint in self._endpoints if endpoint.serves(model) and endpoint.is_available(now)]
+        if len(usable) == 1:
+            return {usable[0]: 1.0}
+        candidates = (Candidate(one.speed_of(model), one.in_flight, one.busy_since) for one in usable)
+        return dict(zip(usable, speeds_now(list(candidates), now), strict=True))
+
+    def _acceptable(self, fastest: Sequence[Endpoint], avoid: str | None, model: str, now: float) -> Sequence[Endpoint]:
+        """Without the avoided endpoint while another one is available, even a full one."""
+        if avoid is not None and any(endpoint.url == avoid for endpoint in fastest):
             others = (endpoint for endpoint in self._endpoints if endpoint.url != avoid and endpoint.serves(model))
             if any(endpoint.is_available(now) for endpoint in others):
-                return [endpoint for endpoint in serving if endpoint.url != avoid]
-        return serving
+                return [endpoint for endpoint in fastest if endpoint.url != avoid]
+        return fastest
 
-    @staticmethod
-    def _choose(endpoints: Sequence[Endpoint], affinity: str) -> Endpoint | None:
-        if len(endpoints) <= 1:
-            return endpoints[0] if endpoints else None
-        rooms = [(endpoint.free * endpoint.settings.weight, endpoint) for endpoint in endpoints]
-        enough = ABOUT_EQUAL * max(room for room, _ in rooms)
-        closest = [endpoint for room, endpoint in rooms if room >= enough]
-        return closest[0] if len(closest) == 1 else max(closest, key=lambda endpoint: _closeness(endpoint, affinity))
+    def is_quicker_elsewhere(self, url: str, model: str, elapsed_s: float) -> bool:
+        """True when a request that has been at the endpoint of this URL for so long would be answered sooner if it were
+        sent again, to another endpoint, after all requests that wait.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._is_at_most():
+            return False
+        own_s, others = 2 * elapsed_s, []
+        for endpoint in self._endpoints:
+            if endpoint.serves(model) and (seconds := endpoint.speed_of(model).latency_s) is not None:
+                if endpoint.url == url:
+                    own_s = seconds
+                elif endpoint.is_available(now):
+                    others.append((seconds, endpoint.free, endpoint.in_flight))
+        return remaining_s(own_s, elapsed_s) > sooner_s(others, len(self._waiting.get(model, ())))
 
     def _is_at_most(self) -> bool:
         return sum(endpoint.in_flight for endpoint in self._endpoints if endpoint.is_auto) >= self.most
 
     def close(self, error: BaseException) -> None:
         self.closed_by = error
-        for _, _, future, *_ in self._waiting:
-            if not future.done():
-                future.set_exception(error)
+        for queue in self._waiting.values():
+            for waiting in queue:
+                if not waiting.slot.done():
+                    waiting.slot.set_exception(error)
+            queue[:] = [waiting for waiting in queue if waiting.slot.cancelled()]
+
+
+def _choose(endpoints: Sequence[Endpoint], affinity: str) -> Endpoint:
+    if len(endpoints) == 1:
+        return endpoints[0]
+    rooms = [(endpoint.free * endpoint.settings.weight, endpoint) for endpoint in endpoints]
+    enough = ABOUT_EQUAL * max(room for room, _ in rooms)
+    closest = [endpoint for room, endpoint in rooms if room >= enough]
+    return closest[0] if len(closest) == 1 else max(closest, key=lambda endpoint: _closeness(endpoint, affinity))
 
 
 def _closeness(endpoint: Endpoint, affinity: str) -> int:

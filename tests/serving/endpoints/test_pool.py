@@ -697,6 +697,24 @@ async def test_a_task_keeps_to_its_endpoint():
     assert set(where.values()) == {one.url, other.url}
 
 
+async def test_what_is_due_first_waits_for_a_fast_endpoint():
+    """With few requests waiting, all go to the fast endpoint, though the slow one has free slots; the last of many goes to
+    the slow one, as it would wait for longer than that takes.
+    """
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.05)) as fast,
+        bad.MisbehavingServer(lambda *_: bad.slow(1.5)) as slow,
+        connected(endpoint(fast.url, 3), endpoint(slow.url, 3)) as pool,
+    ):
+        await ask_many(pool, 6)
+        await asyncio.gather(*(pool.ask(request(), priority=0, avoid=fast.url) for _ in range(3)))
+        few = await ask_many(pool, 12)
+        many = await ask_many(pool, 120)
+    assert {outcome.endpoint for outcome in few} == {fast.url}
+    assert {outcome.endpoint for outcome in many[:24]} == {fast.url}
+    assert slow.url in {outcome.endpoint for outcome in many}
+
+
 async def test_weights_share_out():
     """Three times the weight, three times the requests, while there is room everywhere."""
     async with (

@@ -1,0 +1,138 @@
+"""The choice between a free slot and a wait for a faster endpoint: a request goes where it is answered soonest. Pure.
+
+While all slots of a faster endpoint are taken, the requests that wait get these as they become free, soonest due first.
+So a free slot of a slower endpoint is for the first of them that would wait for longer than it gains: with few requests
+waiting, at the end of a run or while the tree waits for a completion, it is for none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+FASTER: Final = 1.25
+"""Times as fast from which an endpoint counts as faster; below it, endpoints share the requests."""
+_MEMORY: Final = 0.95
+"""Weight of the earlier completions against the latest."""
+_TOLD_BY_CHECK: Final = 1.6
+"""Times as long from which the check of an endpoint says that it is slower."""
+_MOST_BY_CHECK: Final = 4.0
+"""Times slower that an endpoint counts at most until it has answered a request of the run: the first requests with a
+schema may take long.
+"""
+_FORGOTTEN_S: Final = 60.0
+"""Time without a request after which an endpoint may be as fast as any."""
+_SLOWED_BY_LOAD: Final = -1 / 3
+"""Power of the load by which a request slows down beyond the load that was seen: an engine with eight times the
+requests gives each of them half the speed or more.
+"""
+_TELLING: Final = 3
+"""Completions from which the speed is told by them, and not by the check."""
+_UNNOTICED_S: Final = 0.1
+"""Added to the time of each completion: endpoints that differ by less count as equal, and share the requests."""
+_UNNOTICED_IN_CHECK_S: Final = 0.02
+_SILENT: Final = 3.0
+"""Times as long as a completion takes, after which an endpoint that brings none counts as slower."""
+_REMAINING: Final = 0.25
+"""Time that an overdue request is expected to take longer, as a share of the time that it has taken."""
+
+
+@dataclass(slots=True, eq=False)
+class AnswerSpeed:
+    """The speed of an endpoint for one model, by its latest completions, each weighted less than the one after it.
+
+    `check_s`: the time of its check, in seconds.
+    """
+
+    check_s: float | None = None
+    _number: int = 0
+    _noted_at: float = float("-inf")
+    _tokens: float = 0.0
+    _seconds: float = 0.0
+    _weight: float = 0.0
+    _in_flight: float = 0.0
+
+    def note(self, tokens: int, seconds: float, in_flight: int, now: float) -> None:
+        """A completion of this number of tokens held a slot for so long, beside this number of requests in flight."""
+        self._number += 1
+        self._noted_at = now
+        self._tokens = _MEMORY * self._tokens + tokens
+        self._seconds = _MEMORY * self._seconds + seconds + _UNNOTICED_S
+        self._weight = _MEMORY * self._weight + 1
+        self._in_flight += (in_flight - self._in_flight) / self._weight
+
+    @property
+    def latency_s(self) -> float | None:
+        """The mean time of a completion; None before the first."""
+        return self._seconds / self._weight if self._number else None
+
+    def now(self, in_flight: int, busy_since: float, now: float) -> float | None:
+        """Tokens per second of one request more beside those in flight; None where too few completions tell it."""
+        if self._number < _TELLING or (in_flight == 0 and now - self._noted_at > _FORGOTTEN_S):
+            return None
+        speed = self._tokens / self._seconds
+        if (more := (in_flight + 1) / self._in_flight) > 1:
+            speed *= more**_SLOWED_BY_LOAD
+        silent_s = now - max(self._noted_at, busy_since) if in_flight else 0.0
+        if (times := silent_s * self._weight / (_SILENT * self._seconds)) > 1:
+            speed /= times
+        return speed
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An endpoint that serves a model, at one moment. `busy_since`: the time since which it has had requests."""
+
+    speed: AnswerSpeed
+    in_flight: int
+    busy_since: float
+
+
+def speeds_now(candidates: Sequence[Candidate], now: float) -> list[float]:
+    """The speed of one more request at each of them. Those that have answered none are compared by their checks."""
+    known = [one.speed.now(one.in_flight, one.busy_since, now) for one in candidates]
+    measured = [(speed, one) for speed, one in zip(known, candidates, strict=True) if speed is not None]
+    if len(measured) == len(candidates):
+        return [speed for speed, _ in measured]
+    if measured:
+        best, check_s = max(((speed, one.speed.check_s) for speed, one in measured), key=lambda pair: pair[0])
+    else:
+        checks = [one.speed.check_s for one in candidates if one.speed.check_s is not None]
+        best, check_s = 1.0, min(checks, default=None)
+    return [
+        _assumed(one, best, check_s) if speed is None else speed for speed, one in zip(known, candidates, strict=True)
+    ]
+
+
+def _assumed(candidate: Candidate, best: float, check_s: float | None) -> float:
+    own_s = candidate.speed.check_s
+    if own_s is None or check_s is None:
+        return best
+    times = (own_s + _UNNOTICED_IN_CHECK_S) / (check_s + _UNNOTICED_IN_CHECK_S)
+    return best / min(_MOST_BY_CHECK, times) / (candidate.in_flight + 1) if times >= _TOLD_BY_CHECK else best
+
+
+def passed_over(speed: float, others: Iterable[tuple[float, int]]) -> float:
+    """The number of waiting requests, soonest due first, that a free slot of this speed is not for: the endpoints that
+    are faster answer them sooner, each as one of its slots becomes free. `others`: speeds and requests in flight.
+    """
+    return sum(in_flight * (faster / speed - 1) for faster, in_flight in others if faster > FASTER * speed)
+
+
+def remaining_s(expected_s: float, elapsed_s: float) -> float:
+    """The expected time until a request is answered that has taken `elapsed_s` already."""
+    return max(expected_s - elapsed_s, _REMAINING * elapsed_s)
+
+
+def sooner_s(others: Sequence[tuple[float, int, int]], waiting: int) -> float:
+    """The expected time until one more request is answered at the best of these endpoints, after those that wait.
+
+    `others`: of each the time of a completion, its free slots and its requests in flight.
+    """
+    if not others:
+        return math.inf
+    answers_per_s = sum(in_flight / seconds for seconds, _, in_flight in others)
+    wait_s = (waiting + 1) / answers_per_s if answers_per_s else 0.0
+    return min(seconds + (0.0 if free > 0 and not waiting else wait_s) for seconds, free, _ in others)
