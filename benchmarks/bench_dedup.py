@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import orjson
 from check_equality import ROWS, f_of
-from corpora import machine, report, texts
+from corpora import LONG, machine, report, texts
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
@@ -38,6 +38,7 @@ BRUTE = 5_000
 PERMUTATIONS = 128
 DATASKETCH_ROWS = 20_000
 """More texts take minutes."""
+LONG_TEXTS = 60
 
 
 def main() -> None:
@@ -92,6 +93,9 @@ def main() -> None:
         plot(methods, growth, exponent, arguments.out.with_suffix(".svg"))
     for name, figures in methods.items():
         print(f"{name:52} {figures}")
+    long = {name: of_long_texts(make(np.random.default_rng(0), LONG_TEXTS), start_s) for name, make in LONG.items()}
+    for name, found in long.items():
+        print(f"{name:24} {found}")
     for size, spent in growth:
         print(f"{size:>10,} texts {spent:8.2f} s beyond start-up")
     print(f"time grows with the size to the power of {exponent:.2f}")
@@ -103,9 +107,25 @@ def main() -> None:
             "methods": methods,
             "growth": [{"size": size, "seconds": round(spent, 2)} for size, spent in growth],
             "exponent": round(exponent, 2),
+            "long_texts": long,
         },
         arguments.out,
     )
+
+
+def of_long_texts(lines: list[str], start_s: float) -> dict[str, Any]:
+    """Seconds of the command beyond its start-up, and of RapidFuzz, on the same texts."""
+    began = time.perf_counter()
+    brute = brute_force(lines)
+    brute_s = time.perf_counter() - began
+    kept, seconds = ours(lines)
+    assert kept == brute, "ours and brute force decide differently"
+    return {
+        "texts": len(lines),
+        "kept": len(kept),
+        "seconds": round(max(0.0, seconds - start_s), 2),
+        "rapidfuzz_seconds": round(brute_s, 2),
+    }
 
 
 def sizes(largest: int) -> list[int]:

@@ -1,10 +1,12 @@
 """How many pairs of texts per second get their LCS, by the length of the texts, against common libraries?
 
 Every text of a sample is compared with every text of another sample of the same class of lengths. Texts longer than
-those of the file are made by joining several. Before anything is timed, the matrices must be equal, and the best scores
-must be those of rouge_score. Libraries that read text get text, and tokenizing is part of their time; the others get
-tokens as integers or, for RapidFuzz, as characters. "matrix" and RapidFuzz write the same array of int32, freshly
-allocated, and "matrix, smallest type" an array of uint8 or uint16: for short texts, memory is the bottleneck.
+those of the file are made by joining several. Long texts (articles, code, rows of 100 kB, shuffles) are made up; only
+RapidFuzz is compared there, as the other libraries take minutes for a pair. Before anything is timed, the matrices must
+be equal, and the best scores must be those of rouge_score. Libraries that read text get text, and tokenizing is part of
+their time; the others get tokens as integers or, for RapidFuzz, as characters. "matrix" and RapidFuzz write the same
+array of int32, freshly allocated, and "matrix, smallest type" an array of uint8 or uint16: for short texts, memory is
+the bottleneck.
 
 The share of the machine's peak: a walk takes 3 vector operations for each token of a text that occurs in the block
 (and, add, and "or with the rest"). They are counted and compared with the rate of a plain loop of additions and
@@ -26,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from corpora import machine, report, texts
+from corpora import LONG, machine, report, texts
 from numba import njit
 from plots import panels, save
 from rapidfuzz import process
@@ -34,7 +36,7 @@ from rapidfuzz.distance import LCSseq
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score_rs import RougeScorer as RustScorer
 
-from rouge_kernels import RougeTokenizer, Texts, best, blocks, histogram, lcs_matrix, mean, overlap, top_k
+from rouge_kernels import RougeTokenizer, Texts, best, blocks, histogram, lanes, lcs_matrix, mean, overlap, top_k
 
 CLASSES = [
     (1, 16, 2048, 20_000),
@@ -44,6 +46,10 @@ CLASSES = [
     (129, 512, 64, 400),
 ]
 """Least and most tokens, queries, texts of the corpus."""
+LONG_TEXTS = 16, 48
+"""Queries and texts of the corpus."""
+SLOW_BEYOND = 512
+"""Tokens. For longer texts the other libraries take seconds to minutes a pair."""
 OURS = {
     "matrix": lcs_matrix,
     "matrix, smallest type": lambda queries, corpus, threads: lcs_matrix(
@@ -65,7 +71,14 @@ def main() -> None:
     rng = random.Random(0)
     lines = texts(arguments.corpus, None if arguments.corpus else 26_000)
     threads = os.cpu_count() or 1
-    results = [measured(lines, rng, bounds, arguments.repeats, threads) for bounds in CLASSES]
+    tokens = [text for line in lines if (text := RougeTokenizer()(line))]
+    results = []
+    for least, most, some, many in CLASSES:
+        words = [sample(tokens, rng, least, most, count) for count in (some, many)]
+        results.append(measured(f"{least}–{most}", words, rng, arguments.repeats, threads))
+    for name, make in LONG.items():
+        made = [RougeTokenizer()(text) for text in make(np.random.default_rng(0), sum(LONG_TEXTS))]
+        results.append(measured(name, [made[: LONG_TEXTS[0]], made[LONG_TEXTS[0] :]], rng, arguments.repeats, threads))
     if arguments.out:
         plot(results, arguments.out.with_suffix(".svg"))
     report(
@@ -106,12 +119,9 @@ def packed(texts: list[list[str]], vocabulary: dict[str, int]) -> Texts:
     return Texts(np.array(ids, dtype=np.int32), starts)
 
 
-def measured(
-    lines: list[str], rng: random.Random, bounds: tuple[int, int, int, int], repeats: int, threads: int
-) -> dict[str, Any]:
-    least, most, some, many = bounds
-    tokens = [text for line in lines if (text := RougeTokenizer()(line))]
-    words = [sample(tokens, rng, least, most, count) for count in (some, many)]
+def measured(name: str, words: list[list[list[str]]], rng: random.Random, repeats: int, threads: int) -> dict[str, Any]:
+    """`words`: the tokens of the queries and of the texts of the corpus."""
+    most = max(len(text) for texts in words for text in texts)
     vocabulary: dict[str, int] = {}
     queries, corpus = (packed(texts, vocabulary) for texts in words)
     # a character of its own for each token, beyond the surrogates
@@ -120,19 +130,21 @@ def measured(
     pairs = len(queries) * len(corpus)
     few = max(1, min(2000, 200_000 // most**2 * 10))
     drawn = [(rng.choice(joined[0]), rng.choice(joined[1])) for _ in range(few * 10)]
+    is_slow = most > SLOW_BEYOND
 
     def rapidfuzz(workers: int) -> npt.NDArray[np.int32]:
         return process.cdist(*characters, scorer=LCSseq.similarity, dtype=np.int32, workers=workers)
 
-    checked(queries, corpus, joined, rapidfuzz(threads), rng)
+    checked(queries, corpus, [] if is_slow else joined, rapidfuzz(threads), rng)
     reference, rust = RougeScorer(["rougeL"]), RustScorer(["rougeL"])
     runs = {}
     for used in {1: None, threads: None}:
-        for name, function in OURS.items():
-            runs[name, used] = lambda f=function, t=used: f(queries, corpus, threads=t), pairs
+        for function_name, function in OURS.items():
+            runs[function_name, used] = lambda f=function, t=used: f(queries, corpus, threads=t), pairs
         runs["RapidFuzz cdist", used] = lambda t=used: rapidfuzz(t), pairs
-    runs["rouge-score-rs", 1] = lambda: rust.score_batch(*map(list, zip(*drawn, strict=True))), len(drawn)
-    runs["rouge_score", 1] = lambda: [reference.score(*pair) for pair in drawn[:few]], few
+    if not is_slow:
+        runs["rouge-score-rs", 1] = lambda: rust.score_batch(*map(list, zip(*drawn, strict=True))), len(drawn)
+        runs["rouge_score", 1] = lambda: [reference.score(*pair) for pair in drawn[:few]], few
     rates = {key: [] for key in runs}
     for _ in range(repeats):
         for key, (run, count) in runs.items():
@@ -141,7 +153,7 @@ def measured(
             rates[key].append(count / (time.perf_counter() - began))
     rows = [
         {
-            "name": name,
+            "name": method,
             "threads": used,
             "pairs_per_second": round(statistics.median(values)),
             "slowest": round(min(values)),
@@ -150,16 +162,16 @@ def measured(
                 statistics.median(a / b for a, b in zip(values, rates["RapidFuzz cdist", used], strict=True)), 2
             ),
         }
-        for (name, used), values in rates.items()
+        for (method, used), values in rates.items()
     ]
-    print(f"\n{least}-{most} tokens, {len(queries)} x {len(corpus)}")
+    print(f"\n{name}, up to {most} tokens, {len(queries)} x {len(corpus)}")
     for row in rows:
         print(
-            f"  {row['name']:16} {row['threads']} threads {row['pairs_per_second'] / 1e6:10.3f} M/s "
-            f"({row['slowest'] / 1e6:.3f} to {row['fastest'] / 1e6:.3f}) {row['times_rapidfuzz']:9.2f} x RapidFuzz"
+            f"  {row['name']:22} {row['threads']} threads {row['pairs_per_second'] / 1e6:12.5f} M/s "
+            f"({row['slowest'] / 1e6:.5f} to {row['fastest'] / 1e6:.5f}) {row['times_rapidfuzz']:9.2f} x RapidFuzz"
         )
-    result = {"least": least, "most": most, "queries": len(queries), "corpus": len(corpus), "rates": rows}
-    if most <= blocks.WIDTHS[-1]:
+    result = {"texts": name, "most": most, "queries": len(queries), "corpus": len(corpus), "rates": rows}
+    if most <= lanes.WIDTHS[-1]:
         result["share_of_vector_peak"] = share(queries, corpus, repeats)
         print(f"  lane operations of `mean` / those of a plain loop: {result['share_of_vector_peak']:.2f}")
     return result
@@ -171,7 +183,7 @@ def checked(
     matrix = lcs_matrix(queries, corpus)
     assert (matrix == expected).all()
     nearest, scorer = best(queries, corpus), RougeScorer(["rougeL"])
-    for query in rng.sample(range(len(queries)), 20):
+    for query in rng.sample(range(len(queries)), 20) if joined else []:
         text = nearest.position[query]
         assert scorer.score(joined[1][text], joined[0][query])["rougeL"].fmeasure == nearest.score[query]
     means, counts = mean(queries, corpus), histogram(queries, corpus, 20, per_query=True)
@@ -186,10 +198,10 @@ def share(queries: Texts, corpus: Texts, repeats: int) -> float:
     lengths = np.diff(queries.starts)
     wanted: dict[int, int] = {}
     for chosen in overlap.in_blocks(lengths):
-        bits = blocks.lane_bits(int(lengths[chosen[0]]))
-        block = blocks.make_block(queries.ids, queries.starts, chosen, bits, vocabulary)
+        shape = blocks.shape_for(int(lengths[chosen[0]]))
+        block = blocks.make_block(queries, chosen, shape, vocabulary)
         met = int((block.row_of[0][corpus.ids] > 0).sum())
-        wanted[bits] = wanted.get(bits, 0) + 3 * met * (blocks.VECTOR // bits)
+        wanted[shape.bits] = wanted.get(shape.bits, 0) + 3 * met * shape.lanes
     peaks = {bits: peak(np.dtype(f"u{bits // 8}"), repeats) for bits in wanted}
     ideal = sum(operations / peaks[bits] for bits, operations in wanted.items())
     seconds = []
@@ -229,13 +241,16 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     axes.figure.set_size_inches(9, 4.5)
     for offset, name in enumerate(names):
         rates = [
-            next(row["pairs_per_second"] for row in result["rates"] if (row["name"], row["threads"]) == (name, 1))
+            next(
+                (row["pairs_per_second"] for row in result["rates"] if (row["name"], row["threads"]) == (name, 1)),
+                np.nan,
+            )
             for result in results
         ]
         axes.bar(np.arange(len(results)) + offset * 0.12, rates, width=0.11, label=name)
     axes.set_yscale("log")
-    axes.set_xticks(np.arange(len(results)) + 0.33, [f"{r['least']}–{r['most']}" for r in results])
-    axes.set_xlabel("tokens in a text")
+    axes.set_xticks(np.arange(len(results)) + 0.33, [result["texts"].replace(" ", "\n", 1) for result in results])
+    axes.set_xlabel("tokens in a text, or made-up long texts")
     axes.set_ylabel("pairs a second, one thread")
     axes.legend(ncols=3, fontsize=8)
     save(path)

@@ -11,6 +11,7 @@ import gzip
 import json
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,63 @@ def drawn(rng: np.random.Generator, size: int) -> list[str]:
     for length, again in zip(rng.integers(4, 17, size=size).tolist(), (rng.random(size) < 1 / 5).tolist(), strict=True):
         text = [f"w{next(stream)}" for _ in range(length)] if not (again and made) else list(made[-1])
         text[-1] = f"w{next(stream)}"
+        made.append(text)
+    return [" ".join(text) for text in made]
+
+
+def articles(rng: np.random.Generator, size: int) -> list[str]:
+    """Texts of 1,000 to 5,000 words; one in five repeats the one before it with a tenth of its words changed."""
+    share = 1 / np.arange(1, WORDS + 1)
+    return _long(rng, size, lambda count: [f"w{word}" for word in rng.choice(WORDS, count, p=share / share.sum())])
+
+
+def code(rng: np.random.Generator, size: int) -> list[str]:
+    """Programs of 1,000 to 5,000 tokens: few keywords, names that come again and again; one in five as above."""
+    return _long(rng, size, lambda count: [_STATEMENTS[at] for at in rng.integers(len(_STATEMENTS), size=count)])
+
+
+def rows_of_100_kb(rng: np.random.Generator, size: int) -> list[str]:
+    """As `articles`, five to a text, and cut at 100,000 bytes."""
+    made = articles(rng, 7 * size)
+    return [" ".join(made[at : at + 7]).ljust(100_000)[:100_000] for at in range(0, 7 * size, 7)]
+
+
+def shuffles(rng: np.random.Generator, size: int) -> list[str]:
+    """The same 6,000 words in another order each: no two are near-duplicates, and all share every word."""
+    return [" ".join(f"w{word}" for word in rng.permutation(6_000)) for _ in range(size)]
+
+
+LONG: dict[str, Callable[[np.random.Generator, int], list[str]]] = {
+    "articles": articles,
+    "code": code,
+    "rows of 100 kB": rows_of_100_kb,
+    "shuffles of 6,000 words": shuffles,
+}
+"""Makers of long texts by their names."""
+_STATEMENTS = [
+    line.format(first=first, second=second)
+    for first in ("item", "row", "total", "name", "index", "result")
+    for second in ("value", "size", "left", "right", "key")
+    for line in (
+        "for {first} in {second}:",
+        "if {first} is None: return {second}",
+        "{first} = self.{second}",
+        "{first}.append({second})",
+        "def {first}_{second}(self, {first}, {second}):",
+        "raise ValueError({first})",
+    )
+]
+
+
+def _long(rng: np.random.Generator, size: int, words: Callable[[int], list[str]]) -> list[str]:
+    made: list[list[str]] = []
+    for length, again in zip(
+        rng.integers(1_000, 5_001, size=size).tolist(), (rng.random(size) < 1 / 5).tolist(), strict=True
+    ):
+        text = list(made[-1]) if again and made else words(length)
+        if again:
+            for at, word in zip(rng.integers(len(text), size=len(text) // 10), words(len(text) // 10), strict=True):
+                text[at] = word
         made.append(text)
     return [" ".join(text) for text in made]
 

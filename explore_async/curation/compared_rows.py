@@ -15,6 +15,9 @@ from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
 from explore_async.errors import DataError
 
+_MOST_CHARACTERS = 1 << 24
+"""Characters of a batch's texts, unless one row has more: a batch of long rows is small enough to show progress."""
+
 
 @dataclass(frozen=True, slots=True)
 class ComparedFile:
@@ -76,8 +79,10 @@ def one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 def batches_of(
     files: Sequence[ComparedFile], group_by: str | None, size: int, *, skip_bad_rows: bool
 ) -> Iterator[Batch]:
-    """The rows of all files in order. A bad row is a DataError, or is counted where bad rows are skipped."""
-    batch = Batch()
+    """The rows of all files in order, `size` of them in a batch, or fewer long ones. A bad row is a DataError, or is
+    counted where bad rows are skipped.
+    """
+    batch, characters = Batch(), 0
     for number, file in enumerate(files):
         for row in file.rows:
             try:
@@ -93,10 +98,11 @@ def batches_of(
                 batch.texts.append(text)
                 batch.groups.append(group)
                 batch.sources.append(number)
-            if len(batch.rows) + len(batch.faults) >= size:
+                characters += len(text)
+            if len(batch.rows) + len(batch.faults) >= size or characters >= _MOST_CHARACTERS:
                 batch.position = sum(file.rows.position for file in files)
                 yield batch
-                batch = Batch()
+                batch, characters = Batch(), 0
     batch.position = sum(file.rows.size for file in files)
     yield batch
 

@@ -1,8 +1,6 @@
 """The index of the texts kept so far. It decides for each new text if it is a near-duplicate of one of them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,7 +20,7 @@ from rouge_kernels.ragged import RaggedRows, Texts, grown
 from rouge_kernels.reductions import Positions
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
 from rouge_kernels.search import Findings
-from rouge_kernels.threads import processors
+from rouge_kernels.threads import Crew, crew_of, processors
 from rouge_kernels.tokenizer import ROUGE_TOKENIZER, Tokenizer
 from rouge_kernels.vocabulary import Vocabulary
 from rouge_kernels.within import pairs_within
@@ -115,14 +113,14 @@ class DedupIndex:
         encoded, findings = self._encode(texts), _empty_findings(len(texts))
         threads = min(threads or processors(), 1 + len(texts) // SHARED)
         portions = list(_portions(encoded.starts))
-        with _started(threads) as crew:
+        with crew_of(threads) as crew:
             crew.share(lambda begin, end: self._look_up(encoded, begin, end, findings, crew), portions)
         return Admission(kept=findings.nearest < 0, nearest=findings.nearest, lcs=findings.lcs, score=findings.score)
 
     def _take(self, texts: Sequence[str], *, anyway: bool, threads: int = 1) -> Findings:
         encoded, findings = self._encode(texts), _empty_findings(len(texts))
         progress = new_progress(len(encoded.ids), STEPS)
-        with wrapping(), _started(threads) as crew:
+        with wrapping(), crew_of(threads) as crew:
             for first, last in _portions(encoded.starts):
                 is_taken = (
                     threads > 1
@@ -148,7 +146,7 @@ class DedupIndex:
             self._texts.extend_to(size)
             self._make_room(part, begin)
 
-    def _take_together(self, part: Texts, findings: Findings, crew: "_Crew") -> bool:
+    def _take_together(self, part: Texts, findings: Findings, crew: Crew) -> bool:
         """Look for duplicates among the kept texts and within the part on all threads, and then decide in order.
 
         Returns False, with nothing decided, if the part has so many duplicates that one after another is quicker.
@@ -171,7 +169,7 @@ class DedupIndex:
             self._make_room(part.starts, begin)
         return True
 
-    def _look_up(self, texts: Texts, begin: int, end: int, findings: Findings, crew: "_Crew") -> None:
+    def _look_up(self, texts: Texts, begin: int, end: int, findings: Findings, crew: Crew) -> None:
         progress, rows = new_progress(len(texts.ids), STEPS), np.zeros_like(self._rows)
         with wrapping():  # each thread needs its own context
             while begin < end and not crew.has_ended:
@@ -228,46 +226,6 @@ class DedupIndex:
         self._signatures = grown(self._signatures, len(self) + len(texts))
         self._rows = grown(self._rows, len(self._vocabulary))
         return encoded
-
-
-class _Crew:
-    """Threads that work for one call; with one thread, the caller works by itself."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self.has_ended = False
-        self._pool: ThreadPoolExecutor | None = None
-
-    @property
-    def pool(self) -> ThreadPoolExecutor:
-        """Made when there is work for it: that takes longer than to judge a short text."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads)
-        return self._pool
-
-    def end(self) -> None:
-        self.has_ended = True
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def share(self, work: Callable[[int, int], None], portions: Sequence[tuple[int, int]]) -> None:
-        """Do the work on each portion, and return when all are done."""
-        if self.threads == 1:
-            for portion in portions:
-                work(*portion)
-        else:
-            for share in [self.pool.submit(work, *portion) for portion in portions]:
-                share.result()
-
-
-@contextmanager
-def _started(threads: int) -> Iterator[_Crew]:
-    """A crew that ends soon when an exception comes, such as Ctrl-C: what has begun stops, and nothing else begins."""
-    crew = _Crew(threads)
-    try:
-        yield crew
-    finally:
-        crew.end()
 
 
 def _empty_findings(count: int) -> Findings:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rouge_kernels.blocks import VECTOR, lane_bits, make_block
+from rouge_kernels.blocks import make_block, shape_for
 from rouge_kernels.ragged import Texts
 from rouge_kernels.reductions import (
     AT_ONCE,
@@ -164,9 +164,9 @@ def _each_block(
     narrowest = np.uint16 if longest <= np.iinfo(np.uint16).max else np.uint32
 
     def run(chosen: Positions) -> None:
-        bits = lane_bits(int(lengths[chosen[0]]))
-        block = make_block(queries.ids, queries.starts, chosen, bits, vocabulary)
-        scratch = np.empty((AT_ONCE, VECTOR // bits), dtype=narrowest)
+        shape = shape_for(int(lengths[chosen[0]]))
+        block = make_block(queries, chosen, shape, vocabulary)
+        scratch = np.empty((AT_ONCE, shape.lanes), dtype=narrowest)
         kernel(Lanes(block, lengths[chosen], excluded[chosen]), corpus, scratch, chosen, *results)
 
     with ThreadPoolExecutor(threads or processors()) as pool:
@@ -179,7 +179,7 @@ def in_blocks(lengths: npt.NDArray[np.int64]) -> list[Positions]:
     order = np.argsort(-lengths, kind="stable")
     blocks = []
     while len(order):
-        lanes = VECTOR // lane_bits(int(lengths[order[0]]))
+        lanes = shape_for(int(lengths[order[0]])).lanes
         blocks.append(order[:lanes])
         order = order[lanes:]
     return blocks

@@ -15,6 +15,9 @@ from rouge_kernels.tokenizer import ROUGE_TOKENIZER, RougeTokenizer, Tokenizer, 
 
 SEPARATOR = -1
 _NEVER_IN_UTF8 = b"\xff"
+AT_ONCE = 1 << 24
+"""Bytes that one call of a kernel encodes, or one text: it takes less than a tenth of a second, so that Python can
+answer a signal."""
 _FIRST_BUCKETS = 64
 _BEYOND_ASCII = 0x80
 _KELVIN = np.frombuffer("\u212a".encode(), dtype=np.uint8)
@@ -93,9 +96,11 @@ class Vocabulary:
         done = 0
         with wrapping():
             while done < len(texts):
-                self._reserve(int(ends[done] - (ends[done - 1] if done else 0)))
+                begin = int(ends[done - 1]) if done else 0
+                self._reserve(int(ends[done]) - begin)
+                stop = max(done + 1, int(np.searchsorted(ends, begin + AT_ONCE)))
                 done, self._size = _encode_bytes(
-                    *(buffer, ends, done, kept, look_alikes, ids, starts),
+                    *(buffer, ends[:stop], done, kept, look_alikes, ids, starts),
                     *(self._spellings, self._ends, self._hashes, self._buckets, self._size),
                 )
         ids = ids[: starts[-1]]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rouge_kernels._jit import jit
-from rouge_kernels.blocks import VECTOR, lane_bits, make_block
+from rouge_kernels.blocks import make_block, shape_for
 from rouge_kernels.bounds import least_lcs
 from rouge_kernels.overlap import by_length, in_blocks
 from rouge_kernels.ragged import Texts
@@ -45,9 +45,9 @@ def pairs_within(
         nonlocal is_crowded
         if is_crowded:
             return no_pairs
-        bits = lane_bits(int(lengths[chosen[0]]))
-        block = make_block(local.ids, local.starts, chosen, bits, len(vocabulary))
-        scratch = np.empty((AT_ONCE, VECTOR // bits), dtype=np.uint16)
+        shape = shape_for(int(lengths[chosen[0]]))
+        block = make_block(local, chosen, shape, len(vocabulary))
+        scratch = np.empty((AT_ONCE, shape.lanes), dtype=np.uint16)
         none = np.full(len(chosen), -1)
         most = MOST_PAIRS * len(chosen)
         pairs = find_pairs(Lanes(block, lengths[chosen], none), corpus, scratch, chosen, threshold, least, most)

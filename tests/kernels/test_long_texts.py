@@ -13,6 +13,7 @@ from rouge_kernels import DedupIndex, lcs_length, search, similar_pairs
 from rouge_kernels import index as index_module
 from rouge_kernels.comparison import PAIRS, STEPS
 from rouge_kernels.placement import MOST_KEYS
+from rouge_kernels.threads import Crew
 
 INTERPRETED = bool(config.DISABLE_JIT)
 SIZE = 90 if INTERPRETED else 400
@@ -255,7 +256,7 @@ def test_an_exception_ends_the_threads(monkeypatch):
         raise StoppedError
 
     monkeypatch.setattr(search, "look_up", look_up)
-    monkeypatch.setattr(index_module._Crew, "share", share)
+    monkeypatch.setattr(Crew, "share", share)
     with pytest.raises(StoppedError):
         DedupIndex(0.7).admit(["a b c"] * 9, threads=2)
     assert calls
