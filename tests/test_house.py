@@ -15,7 +15,7 @@ from support.cli import ROOT, environment
 EXPLORATION = ROOT / "explore_async" / "exploration"
 PURE = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "functools", "hashlib", "heapq", "importlib.resources", "importlib.resources.abc",
-    "itertools", "jinja2", "jinja2.meta", "jinja2.sandbox", "operator", "orjson", "re", "rouge_kernels", "typing", "unicodedata",
+    "itertools", "jinja2", "jinja2.meta", "jinja2.sandbox", "math", "operator", "orjson", "re", "rouge_kernels", "typing", "unicodedata",
     "explore_async.errors", "explore_async.settings.recipe",
 }  # fmt: skip
 """All that exploration/ may import beside itself: nothing here knows the time, chance, files, sockets or a loop.

@@ -7,10 +7,11 @@ filled so that their sum is the target, no task above its own cap. The level is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from explore_async.exploration.account import Account
+from explore_async.exploration.forecast import Forecast
 from explore_async.exploration.turns import FewestFirst, TurnPolicy
 from explore_async.settings.recipe import Generation, Targets
 
@@ -49,46 +50,25 @@ def _level(target: int, groups: tuple[tuple[int | None, int], ...], at_most: boo
     return max(low, 1)
 
 
-@dataclass(slots=True, eq=False)
-class Account:
-    """The counts of one task. `in_flight` counts requests that are issued and not committed."""
-
-    index: int
-    depth: int
-    cap: int | None
-    per_request: int
-    kept: int = 0
-    in_flight: int = 0
-    asked: int = 0
-    answered: int = 0
-    barren: int = 0
-    exhausted: bool = False
-
-    @property
-    def expected(self) -> int:
-        """Examples kept, and those that the requests in flight ask for."""
-        return self.kept + self.in_flight * self.per_request
-
-    def state(self) -> list[Any]:
-        return [self.kept, self.in_flight, self.asked, self.answered, self.barren, self.exhausted]
-
-    def restore(self, state: list[Any]) -> None:
-        self.kept, self.in_flight, self.asked, self.answered, self.barren, self.exhausted = state
-
-
 class Allocation:
-    """Owns the accounts of all tasks, in the order of their creation. `turns` chooses among those below their quota."""
+    """Owns the accounts of all tasks, in the order of their creation. `forecast` says what the requests in flight are
+    going to bring, and `turns` chooses among the tasks that stay below their quota.
+    """
 
-    def __init__(self, targets: Targets, generation: Generation, turns: TurnPolicy | None = None) -> None:
+    def __init__(
+        self, targets: Targets, generation: Generation, forecast: Forecast, turns: TurnPolicy | None = None
+    ) -> None:
         self._targets = targets
         self._generation = generation
+        self._forecast = forecast
         self._accounts: list[Account] = []
         self._turns = FewestFirst() if turns is None else turns
-        self._in_flight = 0
         self._kept_by_exhausted = 0
         self._exhausted_at: dict[int, int] = {}
         self.level = 0
         """The quota of a task without a cap of its own, where there is a target for the whole run."""
+        self._coming_level = 0
+        """The level when all tasks are opened: requests are issued for it."""
         self.kept = 0
 
     @property
@@ -97,22 +77,30 @@ class Allocation:
 
     def open(self, depth: int) -> Account:
         """The account of a new task."""
-        account = Account(len(self._accounts), depth, self._targets.cap_at(depth), self._generation.per_request)
+        account = Account(len(self._accounts), depth, self._targets.cap_at(depth))
         self._accounts.append(account)
-        self._turns.note(account)
+        self._note(account)
         return account
 
-    def plan(self, planned: Sequence[int], *, explored: bool) -> bool:
-        """Takes in how many tasks each depth is going to have; returns True when the level rose."""
+    def plan(self, planned: Sequence[int], *, explored: bool, opened: bool) -> bool:
+        """Takes in how many tasks each depth is going to have; returns True when the level rose.
+
+        `explored`: all of them are there. `opened`: all of them have had their first completion. Until then the level
+        is one that leaves room for all.
+        """
         total = self._targets.examples
         if total is None:
             return False
-        groups = (
+        groups = [
             (self._targets.cap_at(depth), count - self._exhausted_at.get(depth, 0))
             for depth, count in enumerate(planned)
-        )
-        before = self.level
-        self.level = level(max(0, total - self._kept_by_exhausted), groups, at_most=not explored)
+        ]
+        before, coming_before = self.level, self._coming_level
+        left = max(0, total - self._kept_by_exhausted)
+        self.level = level(left, groups, at_most=not opened)
+        self._coming_level = self.level if opened else level(left, groups, at_most=not explored)
+        if self._coming_level != coming_before:
+            self._forecast_all()
         return self.level > before
 
     def wanted(self, planned: Sequence[int]) -> int:
@@ -131,33 +119,35 @@ class Allocation:
         return room if total is None else min(room, total)
 
     def quota(self, account: Account) -> int:
-        """The most examples this task may have at the moment."""
+        """The most examples that this task may have when all tasks are opened."""
+        return self._quota_at(self._coming_level, account)
+
+    def _quota_at(self, height: int, account: Account) -> int:
         if self._targets.examples is None:
             assert account.cap is not None
             return account.cap
-        return self.level if account.cap is None else min(account.cap, self.level)
+        return height if account.cap is None else min(account.cap, height)
 
     def room(self, account: Account) -> int:
         """The examples that the task may keep at the moment; not above 0 where its quota or the target is reached."""
-        room = self.quota(account) - account.kept
+        room = self._quota_at(self.level, account) - account.kept
         total = self._targets.examples
         return room if total is None else min(room, total - self.kept)
 
     def next(self) -> Account | None:
         """The account of the task to generate for; None while the requests in flight can be enough."""
         total = self._targets.examples
-        if total is not None and self.kept + self._in_flight * self._generation.per_request >= total:
+        if total is not None and self._forecast.is_enough(total):
             return None
         task = self._turns.next(lambda task: self.quota(self._accounts[task.index]))
         return None if task is None else self._accounts[task.index]
 
-    def issued(self, account: Account) -> int:
-        """Counts a request for the task; returns how many it has had before."""
+    def issued(self, account: Account, examples: int) -> None:
+        """Counts a request for the task that asks for this many examples."""
         account.asked += 1
         account.in_flight += 1
-        self._in_flight += 1
-        self._turns.note(account)
-        return account.asked - 1
+        account.asked_for += examples
+        self._note(account)
 
     def kept_one(self, account: Account) -> None:
         account.kept += 1
@@ -165,14 +155,15 @@ class Allocation:
         if account.exhausted:
             self._kept_by_exhausted += 1
 
-    def committed(self, account: Account, *, judged: int, kept: int) -> bool:
-        """Counts a committed request: of the examples it brought, `judged` were decided and `kept` kept, and the rest
-        waits for a higher quota. Returns True when it exhausts the task. For an outcome without any example, pass
-        judged=1.
+    def committed(self, account: Account, *, asked_for: int, judged: int, kept: int, waiting: int) -> bool:
+        """Counts a committed request for `asked_for` examples: `judged` were decided and `kept` kept, and `waiting`
+        more wait for a higher quota than before. Returns True when it exhausts the task. For an outcome without any
+        example, pass judged=1.
         """
         account.in_flight -= 1
         account.answered += 1
-        self._in_flight -= 1
+        account.asked_for -= asked_for
+        account.waiting += waiting
         exhausted = False
         if judged:
             worthwhile = kept > 0 and kept >= self._generation.exhausted_below * judged
@@ -182,20 +173,44 @@ class Allocation:
             account.exhausted = True
             self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
             self._kept_by_exhausted += account.kept
-        self._turns.note(account)
+        self._learn(account, tried=max(judged, asked_for - waiting), kept=kept)
         return exhausted
 
-    def changed(self, account: Account) -> None:
-        """The account's kept count changed without a request being committed."""
+    def judged_later(self, account: Account, *, judged: int, kept: int) -> None:
+        """Counts examples that waited and were decided, of which `kept` were kept."""
+        account.waiting -= judged
+        self._learn(account, tried=judged, kept=kept)
+
+    def _learn(self, account: Account, *, tried: int, kept: int) -> None:
+        account.tried += tried
+        if self._forecast.learn(tried=tried, kept=kept):
+            self._forecast_all()
+        self._note(account)
+
+    def _note(self, account: Account) -> None:
+        self._forecast.note(account, self.quota(account))
         self._turns.note(account)
 
-    def restore(self, level: int) -> None:
-        """Brings the totals to those of the accounts, which are all open and restored."""
-        self.level = level
+    def _forecast_all(self) -> None:
+        for account in self._accounts:
+            before = account.expected, account.open
+            self._forecast.note(account, self.quota(account))
+            if (account.expected, account.open) != before:
+                self._turns.note(account)
+
+    def state(self) -> dict[str, Any]:
+        """The state that `restore` needs beside the accounts, as JSON holds it."""
+        return {"level": self.level, "coming_level": self._coming_level, "forecast": self._forecast.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Brings the totals to those of the accounts, which are all there and restored."""
+        self.level, self._coming_level = state["level"], state["coming_level"]
         self.kept = sum(account.kept for account in self._accounts)
-        self._in_flight = sum(account.in_flight for account in self._accounts)
+        tried = sum(account.tried for account in self._accounts)
+        self._forecast.restore(state["forecast"], tried=tried, kept=self.kept)
         for account in self._accounts:
             if account.exhausted:
                 self._kept_by_exhausted += account.kept
                 self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
-            self._turns.note(account)
+        for account in self._accounts:
+            self._note(account)

@@ -1,10 +1,9 @@
-"""The strategy of Explore-Instruct: openings, lookaheads and backtracks, depth first.
+"""The strategy of Explore-Instruct: lookaheads and backtracks, depth first.
 
 One task after another it is this, with as many branches at once as there is room for:
 
-    visit(task):  generate once for it (its opening); look ahead; visit the children one after another, and after each
-                  finished child backtrack: ask for other branches, until there is no room for more or asking brings
-                  nothing new.
+    visit(task):  look ahead; visit the children one after another, and after each finished child backtrack: ask for
+                  other branches, until there is no room for more or asking brings nothing new.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
-from explore_async.exploration.kinds import BACKTRACK, GENERATE, KINDS, LOOKAHEAD, RequestKind
+from explore_async.exploration.kinds import BACKTRACK, KINDS, LOOKAHEAD, RequestKind
 from explore_async.exploration.node import Node
 from explore_async.exploration.values import Task
 from explore_async.settings.recipe import Exploration
@@ -22,9 +21,8 @@ from explore_async.settings.recipe import Exploration
 class ExploreInstruct:
     """Owns one domain's tree; see `Strategy`. The order of exploration is the recipe's: by depth or by breadth."""
 
-    def __init__(self, root: Task, settings: Exploration, *, opens: tuple[bool, ...]) -> None:
+    def __init__(self, root: Task, settings: Exploration) -> None:
         self._settings = settings
-        self._opens = opens
         self._ready: list[tuple[tuple[int, ...], bool, str, Node]] = []
         self.nodes: dict[str, Node] = {}
         self._population = [0] * (settings.depth + 1)
@@ -62,11 +60,6 @@ class ExploreInstruct:
         node.finished_children_asked = node.finished_children
         return KINDS[kind], node
 
-    def opened(self, node: Node) -> None:
-        """The opening of `node` is committed."""
-        node.opening = "done"
-        self._advance(node)
-
     def add_child(self, parent: Node, name: str, reason: str, origin: str) -> Node:
         """Adds a task below `parent`, about which nothing is asked yet."""
         index = len(parent.children)
@@ -103,7 +96,7 @@ class ExploreInstruct:
 
     def _new_node(self, task: Task, path: tuple[int, ...], parent: Node | None) -> Node:
         breadth = self._settings.breadth_at(task.depth)
-        node = Node(task, path, parent, breadth, "waiting" if self._opens[task.depth] else "none")
+        node = Node(task, path, parent, breadth)
         self.nodes[task.id] = node
         self._population[task.depth] += 1
         self._places[task.depth] += breadth
@@ -112,9 +105,11 @@ class ExploreInstruct:
         return node
 
     def _start(self, node: Node) -> None:
-        if node.opening == "waiting":
-            self._push(node, GENERATE)
         self._advance(node)
+
+    def _is_done(self, node: Node) -> bool:
+        """True when nothing below the node, which gets no more children, is left to explore."""
+        return node.finished_children == len(node.children)
 
     def _advance(self, node: Node) -> None:
         """Makes ready the next request about `node`, or finishes the node and goes on with its parent."""
@@ -130,7 +125,7 @@ class ExploreInstruct:
                     current.asking = True
                     self._push(current, BACKTRACK)
                 return
-            if current.opening == "waiting" or current.finished_children < len(current.children):
+            if not self._is_done(current):
                 return
             current.finished = True
             current = current.parent

@@ -13,12 +13,13 @@ from typing import Any, Literal
 from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.choice import sample
 from explore_async.exploration.corpus import Corpus
-from explore_async.exploration.explore_instruct import ExploreInstruct
+from explore_async.exploration.earlier_strategy import EarlierExploreInstruct
 from explore_async.exploration.judging import ExampleJudge
 from explore_async.exploration.kinds import GENERATE, KINDS, Item, RequestKind
 from explore_async.exploration.node import Node
 from explore_async.exploration.outstanding import OutstandingRequests
 from explore_async.exploration.parsing import ExampleDraft, ProposedTask, Unreadable
+from explore_async.exploration.rules import Lane, rules_of
 from explore_async.exploration.strategy import Strategy, StrategyFactory
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.turns import TurnPolicy
@@ -50,29 +51,31 @@ class Explorer:
         recipe: Recipe,
         known: Sequence[tuple[str, str]] = (),
         *,
-        strategy: StrategyFactory = ExploreInstruct,
+        strategy: StrategyFactory | None = None,
         turns: TurnPolicy | None = None,
     ) -> None:
         """`known`: texts, each with its id, that instructions have to differ from: those of `recipe.against`.
 
-        `strategy` grows the tree of each domain; `turns` says which task is generated for next, by default the one with
-        the fewest examples.
+        `strategy` grows the tree of each domain, by default that of Explore-Instruct; `turns` says which task is
+        generated for next, by default the one with the fewest examples.
         """
         self.recipe = recipe
         self.window = recipe.window
         self.tokens = 0
         self.stopped: StopReason | None = None
-        self._exploring_places = max(1, recipe.window // 4)
-        self._requests = OutstandingRequests(recipe)
-        self._allocation = Allocation(recipe.targets, recipe.generation, turns)
+        self._rules = rules_of(recipe)
+        self._requests = OutstandingRequests(recipe, self._rules.lags)
+        self._allocation = Allocation(recipe.targets, recipe.generation, self._rules.forecast, turns)
         self._judge = ExampleJudge(recipe, self._allocation, known)
         self._tasks: list[TaskState] = []
         self._by_id: dict[str, TaskState] = {}
         self._seed_events: list[Event] = []
         self._trees: list[Strategy] = []
         self._names: list[Corpus] = []
+        self._to_open: deque[TaskState] = deque()
+        """Tasks whose opening can be issued."""
         for index, domain in enumerate(recipe.domains):
-            self._plant(index, domain, strategy)
+            self._plant(index, domain, strategy or self._rules.strategy)
         self._replan()
 
     # -- asking
@@ -85,9 +88,12 @@ class Explorer:
     @property
     def is_over(self) -> bool:
         """True when nothing more is going to be issued or committed."""
-        return self.stopped is not None or not (
-            len(self._requests) or any(tree.ready for tree in self._trees) or self._allocation.next() is not None
-        )
+        return self.stopped is not None or self._is_complete()
+
+    def _is_complete(self) -> bool:
+        """True when nothing is outstanding and nothing can be issued."""
+        can_explore = self._to_open or any(tree.ready for tree in self._trees)
+        return not (len(self._requests) or can_explore or self._allocation.next() is not None)
 
     @property
     def kept(self) -> int:
@@ -110,33 +116,37 @@ class Explorer:
     def next_request(self) -> Request | None:
         """Issues the request that is worth asking now, after all that is committed and issued; None when none is.
 
-        Exploration (openings, lookaheads, backtracks) may hold a quarter of the window and generation the rest, or all
-        of it once the trees are complete. So exploration does not depend on what is generated beside it.
+        The trees and the openings of tasks have a part of the window each, and generation has the rest, or all of it
+        once the trees are complete. So a tree depends neither on openings nor on what is generated beside it.
         """
         if self.stopped is not None:
             return None
-        if len(self._requests.exploring) < self._exploring_places:
+        if self._to_open and self._requests.count("opening") < self._rules.places["opening"]:
+            return self._issue(GENERATE, self._to_open.popleft(), "opening")
+        if self._requests.count("tree") < self._rules.places["tree"]:
             domain = self._domain_to_explore()
             if domain is not None:
                 kind, node = self._trees[domain].take()
-                return self._issue(kind, self._by_id[node.task.id], exploring=True)
-        reserved = 0 if self.explored else self._exploring_places
-        if len(self._requests.generating) < self.window - reserved:
+                return self._issue(kind, self._by_id[node.task.id], "tree")
+        reserved = 0 if self.explored else self._rules.reserved
+        if self._requests.count("generate") < self.window - reserved:
             account = self._allocation.next()
             if account is not None:
-                return self._issue(GENERATE, self._tasks[account.index], exploring=False)
+                return self._issue(GENERATE, self._tasks[account.index], "generate")
         return None
 
     def _domain_to_explore(self) -> int | None:
         """The domain with the fewest exploration requests outstanding, so that several trees grow side by side."""
         ready = [domain for domain, tree in enumerate(self._trees) if tree.ready]
-        return min(ready, key=self._requests.exploring_in.__getitem__, default=None)
+        return min(ready, key=self._requests.trees_in.__getitem__, default=None)
 
-    def _issue(self, kind: RequestKind, task: TaskState, *, exploring: bool) -> Request:
-        generates = kind.brings == "examples"
-        turn = self._allocation.issued(task.account) if generates else task.asked.get(kind.name, 0)
+    def _issue(self, kind: RequestKind, task: TaskState, lane: Lane) -> Request:
+        turn = task.asked.get(kind.name, 0)
         task.asked[kind.name] = turn + 1
-        return self._requests.issue(kind, task, turn, exploring=exploring)
+        request = self._requests.issue(kind, task, turn, lane)
+        if kind.brings == "examples":
+            self._allocation.issued(task.account, request.prompt.values["count"])
+        return request
 
     # -- committing
 
@@ -145,7 +155,7 @@ class Explorer:
         (due, ordinal).
         """
         task, kind = self._by_id[request.task_id], KINDS[request.kind]
-        exploring = self._requests.remove(request, task)
+        lane = self._requests.remove(request, task)
         events: list[Event] = []
         items: Sequence[Item] = ()
         if isinstance(outcome, Failure):
@@ -157,13 +167,24 @@ class Explorer:
             self._take_tasks(task, request, items, events)
         else:
             passed = self._judge.take(task, request, items, events)
-            if exploring:
+            if lane != "generate":
                 task.opening = (*task.opening, *passed)
-                self._trees[task.domain].opened(task.node)
+                self._opened(task)
         if self._replan():
             self._judge.judge_waiting(events)
         self._stop_where_due()
         return events
+
+    def _opened(self, task: TaskState) -> None:
+        """The opening of the task is committed: its children can be shown its examples."""
+        task.opened = True
+        tree = self._trees[task.domain]
+        if isinstance(tree, EarlierExploreInstruct):
+            tree.opened(task.node)
+            return
+        for child in task.node.children:
+            if child.task.origin != "seed":
+                self._prepare(self._by_id[child.task.id], task)
 
     def _take_tasks(self, task: TaskState, request: Request, items: Sequence[Item], events: list[Event]) -> None:
         tree, node = self._trees[task.domain], task.node
@@ -196,8 +217,7 @@ class Explorer:
     def _plant(self, index: int, domain: Domain, strategy: StrategyFactory) -> None:
         """A domain's tree with its root and seed tasks."""
         settings = self.recipe.exploration
-        opens = tuple(self.recipe.targets.cap_at(depth) != 0 for depth in range(settings.depth + 1))
-        tree = strategy(Task(str(index), domain.name, domain.description, None, 0, "seed"), settings, opens=opens)
+        tree = strategy(Task(str(index), domain.name, domain.description, None, 0, "seed"), settings)
         self._trees.append(tree)
         self._names.append(Corpus(self.recipe.filters.task_threshold, self.recipe.tokenizer))
         waiting: deque[tuple[Node, SeedTask | None]] = deque([(tree.root, None)])
@@ -212,27 +232,36 @@ class Explorer:
     def _welcome(
         self, domain: int, node: Node, request_ordinal: int | None, seeds: Sequence[SeedExample] = ()
     ) -> TaskAdded:
-        """Opens the account of a new task and fixes, for good, what its prompts show."""
+        """Takes in a new task, with its account."""
         parent = self._by_id[node.parent.task.id] if node.parent is not None else None
-        own = _demonstrations(seeds)
-        of_domain = _demonstrations(self.recipe.domains[domain].examples)
+        gets_none = self.recipe.targets.cap_at(node.task.depth) == 0
         task = TaskState(
             domain,
             node,
             self._allocation.open(node.task.depth),
-            sample(
-                own or (*(parent.opening if parent is not None else ()), *of_domain),
-                self.recipe.generation.demonstrations,
-                *(self.recipe.seed, "demonstrations", node.task.id),
-            ),
-            opening=own,
+            opening=_demonstrations(seeds),
+            opened=gets_none,
         )
         self._tasks.append(task)
         self._by_id[node.task.id] = task
+        if node.task.origin == "seed" or parent is None or parent.opened or not self._rules.opens_beside_tree:
+            self._prepare(task, parent)
         return TaskAdded(node.task, request_ordinal)
 
+    def _prepare(self, task: TaskState, parent: TaskState | None) -> None:
+        """Fixes, for good, what the prompts of the task show; from now on its opening can be issued."""
+        of_domain = _demonstrations(self.recipe.domains[task.domain].examples)
+        task.demonstrations = sample(
+            task.opening or (*(parent.opening if parent is not None else ()), *of_domain),
+            self.recipe.generation.demonstrations,
+            *(self.recipe.seed, "demonstrations", task.task.id),
+        )
+        if self._rules.opens_beside_tree and not task.opened:
+            self._to_open.append(task)
+
     def _replan(self) -> bool:
-        return self._allocation.plan(self._planned(), explored=self.explored)
+        all_opened = not self._to_open and not self._requests.count("opening")
+        return self._allocation.plan(self._planned(), explored=self.explored, opened=self.explored and all_opened)
 
     def _planned(self) -> list[int]:
         return [sum(depths) for depths in zip(*(tree.planned() for tree in self._trees), strict=True)]
@@ -243,7 +272,7 @@ class Explorer:
             self.stopped = "target"
         elif budget is not None and self.tokens >= budget:
             self.stopped = "token_budget"
-        elif self.explored and not len(self._requests) and self._allocation.next() is None:
+        elif self.explored and self._is_complete():
             self.stopped = "complete"
 
     # -- going on from a checkpoint
@@ -259,16 +288,14 @@ class Explorer:
 
     def state(self) -> dict[str, Any]:
         """The state that `restore` needs beside the recipe and the kept examples, as JSON holds it."""
-        requests = self._requests.state({task.task.id: index for index, task in enumerate(self._tasks)})
         return {
-            "ordinal": requests["ordinal"],
+            "requests": self._requests.state({task.task.id: index for index, task in enumerate(self._tasks)}),
             "tokens": self.tokens,
             "stopped": self.stopped,
-            "level": self._allocation.level,
+            "allocation": self._allocation.state(),
             "trees": [tree.state() for tree in self._trees],
             "subjects": [task.state() for task in self._tasks],
-            "exploring": requests["exploring"],
-            "generating": requests["generating"],
+            "to_open": [task.account.index for task in self._to_open],
         }
 
     def restore(self, state: dict[str, Any], kept: Iterable[Example]) -> None:
@@ -286,9 +313,10 @@ class Explorer:
             task.restore(fields)
         for tree, fields in zip(self._trees, state["trees"], strict=True):
             tree.restore(fields)
-        self._allocation.restore(state["level"])
+        self._to_open = deque(self._tasks[index] for index in state["to_open"])
+        self._allocation.restore(state["allocation"])
         self.tokens, self.stopped = state["tokens"], state["stopped"]
-        self._requests.restore(state, self._tasks)
+        self._requests.restore(state["requests"], self._tasks)
         self._judge.restore(self._tasks, kept)
 
     def surplus(self) -> int:

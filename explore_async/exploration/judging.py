@@ -59,11 +59,16 @@ class ExampleJudge:
         dropped_at_once = len(items) - len(passed)
         task.dropped += dropped_at_once
         task.waiting.extend(passed)
-        kept_before, waiting_before = task.account.kept, len(task.waiting)
-        self._judge(task, events)
-        judged = dropped_at_once + waiting_before - len(task.waiting)
-        kept = task.account.kept - kept_before
-        if self._allocation.committed(task.account, judged=judged if passed else max(judged, 1), kept=kept):
+        kept_before = task.account.kept
+        decided = self._judge(task, events)
+        judged = dropped_at_once + decided
+        if self._allocation.committed(
+            task.account,
+            asked_for=request.prompt.values["count"],
+            judged=judged if passed else max(judged, 1),
+            kept=task.account.kept - kept_before,
+            waiting=len(passed) - decided,
+        ):
             events.append(TaskExhausted(task.task.id))
         return [Demonstration(example.instruction, example.input, example.output) for example in passed]
 
@@ -71,8 +76,9 @@ class ExampleJudge:
         """Decides about waiting examples after the quota has risen, before more are asked for."""
         for index in sorted(self._with_waiting):
             task = self._with_waiting[index]
-            self._judge(task, events)
-            self._allocation.changed(task.account)
+            kept_before = task.account.kept
+            decided = self._judge(task, events)
+            self._allocation.judged_later(task.account, judged=decided, kept=task.account.kept - kept_before)
 
     def surplus(self) -> int:
         """The number of examples that wait because their task has its quota."""
@@ -102,10 +108,11 @@ class ExampleJudge:
             return example
         return ExampleDropped(task_id, request.ordinal, Verdict(kept=False, reason=reason), example)
 
-    def _judge(self, task: TaskState, events: list[Event]) -> None:
-        """Decides about waiting examples, in order, up to the task's quota."""
+    def _judge(self, task: TaskState, events: list[Event]) -> int:
+        """Decides about waiting examples, in order, up to the task's quota; returns how many."""
         corpus = self.corpora.of(task.task.id)
         account = task.account
+        waiting_before = len(task.waiting)
         while task.waiting and (room := self._allocation.room(account)) > 0:
             examples = [task.waiting.popleft() for _ in range(min(room, len(task.waiting)))]
             verdicts = corpus.admit_all([(example.instruction, example.id) for example in examples])
@@ -120,3 +127,4 @@ class ExampleJudge:
             self._with_waiting[account.index] = task
         else:
             self._with_waiting.pop(account.index, None)
+        return waiting_before - len(task.waiting)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from explore_async.exploration.values import Task
 
-Opening: TypeAlias = Literal["none", "waiting", "done"]
-
-
 _PROGRESS = (
-    *("opening", "looked_ahead", "asking", "barren"),
+    *("looked_ahead", "asking", "barren"),
     *("finished_children", "finished_children_asked", "finished"),
 )
 """The fields that change after a node is in its place."""
@@ -26,7 +23,6 @@ class Node:
     path: tuple[int, ...]
     parent: Node | None
     breadth: int
-    opening: Opening
     children: list[Node] = field(default_factory=list)
     looked_ahead: bool = False
     asking: bool = False

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from explore_async.exploration import prompt_values
 from explore_async.exploration.choice import draw
-from explore_async.exploration.kinds import GENERATE, KINDS, RequestKind
+from explore_async.exploration.kinds import KINDS, RequestKind
+from explore_async.exploration.rules import Lane
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.values import Prompt, Request
 from explore_async.settings.recipe import Recipe
@@ -17,59 +18,63 @@ _SEEDS = 2**31  # llama.cpp reads 32 bits and takes the highest value for "any"
 
 
 class OutstandingRequests:
-    """Builds requests and owns them until they are committed, apart for exploration and for generation.
+    """Builds requests and owns them until they are committed, by lane. `lags`: see `rules.Rules`."""
 
-    An exploration request is one that its tree waits for: of a kind that holds up the tree, or the opening of a task.
-    """
-
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, lags: Mapping[Lane, int]) -> None:
         self._recipe = recipe
+        self._lags = lags
         self._ordinal = 0
-        self.exploring: dict[int, Request] = {}  # by ordinal
-        self.generating: dict[int, Request] = {}
-        self.exploring_in = [0] * len(recipe.domains)
-        """Outstanding exploration requests, by domain."""
+        self._took = 0
+        """Requests issued while the latest committed one of a tree was outstanding."""
+        self._lanes: dict[Lane, dict[int, Request]] = {"tree": {}, "opening": {}, "generate": {}}  # by ordinal
+        self.trees_in = [0] * len(recipe.domains)
+        """Outstanding requests that a tree waits for, by domain."""
 
     def __len__(self) -> int:
-        return len(self.exploring) + len(self.generating)
+        return sum(map(len, self._lanes.values()))
 
-    def issue(self, kind: RequestKind, task: TaskState, turn: int, *, exploring: bool) -> Request:
+    def count(self, lane: Lane) -> int:
+        return len(self._lanes[lane])
+
+    def issue(self, kind: RequestKind, task: TaskState, turn: int, lane: Lane) -> Request:
         """A new request. `turn`: the requests of this kind that the task has had before."""
         ordinal = self._ordinal
         self._ordinal += 1
-        values = kind.fill(self._recipe, task, turn)
-        return self._add(kind, task, turn, values, ordinal=ordinal, exploring=exploring)
+        lag = self._lags[lane] + (self._took if lane == "opening" else 0)
+        due = ordinal + min(lag, self._recipe.window)
+        return self._add(kind, task, turn, kind.fill(self._recipe, task, turn), (due, ordinal), lane)
 
-    def remove(self, request: Request, task: TaskState) -> bool:
-        """Takes out a request that is committed; returns True when its tree waited for it."""
-        exploring = self.exploring.pop(request.ordinal, None) is not None
-        if exploring:
-            self.exploring_in[task.domain] -= 1
-        self.generating.pop(request.ordinal, None)
-        return exploring
+    def remove(self, request: Request, task: TaskState) -> Lane:
+        """Takes out a request that is committed; returns its lane."""
+        lane = next(lane for lane, requests in self._lanes.items() if request.ordinal in requests)
+        del self._lanes[lane][request.ordinal]
+        if lane == "tree":
+            self.trees_in[task.domain] -= 1
+            self._took = self._ordinal - request.ordinal
+        return lane
 
     def all(self) -> list[Request]:
         """In the order of issue."""
-        return sorted((*self.exploring.values(), *self.generating.values()), key=attrgetter("ordinal"))
+        requests = (request for lane in self._lanes.values() for request in lane.values())
+        return sorted(requests, key=attrgetter("ordinal"))
 
-    def _add(
-        self, kind: RequestKind, task: TaskState, turn: int, values: dict[str, Any], *, ordinal: int, exploring: bool
+    def _add(  # noqa: PLR0917 - as `issue` has them
+        self, kind: RequestKind, task: TaskState, turn: int, values: dict[str, Any], place: tuple[int, int], lane: Lane
     ) -> Request:
+        due, ordinal = place
         task_id = task.task.id
         request = Request(
             ordinal=ordinal,
-            due=ordinal + (self._recipe.lag if exploring else self._recipe.window),
+            due=due,
             kind=kind.name,
             task_id=task_id,
             turn=turn,
             prompt=Prompt(kind.name, {**prompt_values.about(self._recipe, task), **values}),
             seed=draw(self._recipe.seed, kind.name, task_id, turn) % _SEEDS,
         )
-        if exploring:
-            self.exploring[ordinal] = request
-            self.exploring_in[task.domain] += 1
-        else:
-            self.generating[ordinal] = request
+        self._lanes[lane][ordinal] = request
+        if lane == "tree":
+            self.trees_in[task.domain] += 1
         return request
 
     # -- checkpoints
@@ -78,25 +83,25 @@ class OutstandingRequests:
         """The state that `restore` needs, as JSON holds it. `index_of`: the number of each task, by its id."""
         return {
             "ordinal": self._ordinal,
-            "exploring": [
-                [request.ordinal, request.kind, index_of[request.task_id], request.turn, _shown_of_tree(request)]
-                for request in self.exploring.values()
-            ],
-            "generating": [
-                [request.ordinal, index_of[request.task_id], request.turn] for request in self.generating.values()
-            ],
+            "took": self._took,
+            "lanes": {
+                lane: [_noted(request, index_of[request.task_id]) for request in requests.values()]
+                for lane, requests in self._lanes.items()
+            },
         }
 
     def restore(self, state: Mapping[str, Any], tasks: Sequence[TaskState]) -> None:
         """Issues the same requests again. `tasks` by number, all restored."""
-        self._ordinal = state["ordinal"]
-        for ordinal, name, index, turn, shown in state["exploring"]:
-            kind, task = KINDS[name], tasks[index]
-            values = _with_tuples(shown) if shown else kind.fill(self._recipe, task, turn)
-            self._add(kind, task, turn, values, ordinal=ordinal, exploring=True)
-        for ordinal, index, turn in state["generating"]:
-            values = GENERATE.fill(self._recipe, tasks[index], turn)
-            self._add(GENERATE, tasks[index], turn, values, ordinal=ordinal, exploring=False)
+        self._ordinal, self._took = state["ordinal"], state["took"]
+        for lane in self._lanes:
+            for due, ordinal, name, index, turn, shown in state["lanes"][lane]:
+                kind, task = KINDS[name], tasks[index]
+                values = _with_tuples(shown) if shown else kind.fill(self._recipe, task, turn)
+                self._add(kind, task, turn, values, (due, ordinal), lane)
+
+
+def _noted(request: Request, task: int) -> list[Any]:
+    return [request.due, request.ordinal, request.kind, task, request.turn, _shown_of_tree(request)]
 
 
 def _shown_of_tree(request: Request) -> dict[str, Any] | Literal[False]:

@@ -7,7 +7,10 @@ from typing import Any, Final, Protocol
 
 from explore_async.exploration.choice import draw
 from explore_async.exploration.values import Demonstration, Task
-from explore_async.settings.recipe import Generation, Recipe
+from explore_async.settings.recipe import MEANING, Generation, Recipe
+
+_GROWING: Final = 4
+"""The version of the rules that brought requests that grow."""
 
 ABOUT: Final = ("domain", "description", "task", "reason")
 """The names of the values that every prompt has."""
@@ -99,12 +102,23 @@ def for_generate(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
         "demonstrations": task.demonstrations,
         "topic": in_turn("topic", domain.topics, turn),
         "style": in_turn("style", domain.styles, turn + turn // max(1, len(domain.topics))),
-        "count": examples_to_ask_for(recipe.generation, turn),
+        "count": examples_to_ask_for(recipe.generation, turn, recipe.meaning),
     }
 
 
-def examples_to_ask_for(generation: Generation, turn: int) -> int:
-    """A task's first completion holds up its children, so it has as many as these are shown, and one more."""
-    if turn == 0:
-        return min(generation.per_request, generation.demonstrations + 1)
-    return generation.per_request
+def examples_to_ask_for(generation: Generation, turn: int, meaning: int = MEANING) -> int:
+    """The examples that a generate request asks for; `turn`: those that its task has had before.
+
+    The children of a task wait for its first completion, so it has as many examples as these are shown, and one more.
+    A later request asks for at most twice as many as all before it, so that a task with a small quota gets few too
+    many. It does not depend on the quota: so a higher target asks the same requests, and more.
+    """
+    opening = min(generation.per_request, generation.demonstrations + 1)
+    if turn and meaning < _GROWING:
+        return generation.per_request
+    count = before = opening
+    while turn > 0 and count < generation.per_request:
+        count = min(generation.per_request, 2 * before)
+        before += count
+        turn -= 1
+    return count

@@ -1,7 +1,7 @@
 """Strategies: they grow the trees. A strategy decides what is asked about the tasks of one domain, and when to end.
 
 `explore_instruct.ExploreInstruct` is the strategy of a run. A strategy knows no examples, quotas or prompts, and
-depends on nothing but the calls it receives, so that the same outcomes lead to the same tree.
+depends on nothing but the calls it receives, so that the same completions about sub-tasks lead to the same tree.
 """
 
 from __future__ import annotations
@@ -36,13 +36,9 @@ class Strategy(Protocol):
         """Begins to explore. The root and the seed tasks below it are in place."""
 
     def take(self) -> tuple[RequestKind, Node]:
-        """The kind of the next request and its task; from now on it is issued. Only where `ready`.
-
-        A request of a kind that brings examples is the opening of its task: children are shown what it brings.
+        """The kind of the next request, one that brings tasks, and its task; from now on it is issued. Only where
+        `ready`.
         """
-
-    def opened(self, node: Node) -> None:
-        """Takes note that the opening of `node` is committed."""
 
     def add_child(self, parent: Node, name: str, reason: str, origin: str) -> Node:
         """Adds a task below `parent`, about which nothing is asked yet."""
@@ -58,6 +54,6 @@ class Strategy(Protocol):
 
 
 class StrategyFactory(Protocol):
-    """Makes the strategy of one domain. `opens[depth]`: tasks of that depth get examples, and so an opening."""
+    """Makes the strategy of one domain."""
 
-    def __call__(self, root: Task, settings: Exploration, *, opens: tuple[bool, ...]) -> Strategy: ...
+    def __call__(self, root: Task, settings: Exploration) -> Strategy: ...

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from explore_async.exploration.allocation import Account
+from explore_async.exploration.account import Account
 from explore_async.exploration.node import Node
 from explore_async.exploration.values import Demonstration, Example, Task
 
@@ -18,12 +18,14 @@ class TaskState:
     domain: int
     node: Node
     account: Account
-    demonstrations: tuple[Demonstration, ...]
-    """Shown in its prompts; fixed when the task is created."""
+    demonstrations: tuple[Demonstration, ...] = ()
+    """Shown in its prompts for examples; fixed before the first of these."""
     opening: tuple[Demonstration, ...] = ()
     """Its own seeds and the examples of its first completion, to show to its children. They do not depend on the
     corpus, and so not on the target.
     """
+    opened: bool = False
+    """Its opening is committed, or it gets none: its children can be shown `opening`."""
     asked: dict[str, int] = field(default_factory=dict)
     """Issued requests, by kind."""
     waiting: deque[Example] = field(default_factory=deque)
@@ -57,6 +59,7 @@ class TaskState:
             "account": self.account.state(),
             "demonstrations": self.demonstrations,
             "opening": self.opening,
+            "opened": self.opened,
             "asked": dict(self.asked),
             "waiting": list(self.waiting),
             "dropped": self.dropped,
@@ -67,6 +70,7 @@ class TaskState:
         self.account.restore(state["account"])
         self.demonstrations = tuple(Demonstration(**fields) for fields in state["demonstrations"])
         self.opening = tuple(Demonstration(**fields) for fields in state["opening"])
+        self.opened = state["opened"]
         self.asked = dict(state["asked"])
         self.waiting = deque(Example(**fields) for fields in state["waiting"])
         self.dropped = state["dropped"]

@@ -39,8 +39,12 @@ class TaskCounts(Protocol):
     def exhausted(self) -> bool: ...
 
     @property
+    def open(self) -> bool:
+        """More can be asked for: it is not exhausted, and the requests in flight are not too many for one task."""
+
+    @property
     def expected(self) -> int:
-        """Examples kept, and those that the requests in flight ask for."""
+        """Examples kept, and those that the requests in flight are going to bring."""
 
 
 class TurnPolicy(Protocol):
@@ -52,7 +56,7 @@ class TurnPolicy(Protocol):
         """The task is new, or its counts have changed."""
 
     def next(self, quota: Callable[[TaskCounts], int]) -> TaskCounts | None:
-        """The task to generate for: not exhausted, and with fewer `expected` examples than its quota. None for no task.
+        """The task to generate for: open, and with fewer `expected` examples than its quota. None for no task.
 
         The choice stays the same until the next `note` or another quota.
         """
@@ -74,7 +78,7 @@ class FewestFirst:
         while self._queue:
             expected, index = self._queue[0]
             task = self._tasks[index]
-            if expected != task.expected or task.exhausted:
+            if expected != task.expected or not task.open:
                 heapq.heappop(self._queue)
             elif expected < quota(task):
                 return task

@@ -55,7 +55,7 @@ def expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
     for kind, chat_request in prompts.items():
         sizes[KINDS[kind].brings] = _tokens(chat_request)  # of a backtrack, which follows the lookahead
     named = (sum(counts) - counts[0]) * _TOKENS_PER_TASK
-    opening = examples_to_ask_for(recipe.generation, 0)
+    opening = examples_to_ask_for(recipe.generation, 0, recipe.meaning)
     openings = sum(counts) * (sizes["examples"] + opening * _TOKENS_PER_EXAMPLE)
     in_vain = openings * max(0.0, 1 - examples / (sum(counts) * opening))
     return Expectation(
@@ -125,13 +125,17 @@ def _quotas(recipe: Recipe, counts: list[int]) -> list[int]:
 
 def _asked(recipe: Recipe, generation: Generation) -> tuple[int, int]:
     """Requests for examples, and the examples in their completions, with these settings of generation."""
-    opening, further = examples_to_ask_for(generation, 0), generation.per_request
     counts = tasks_by_depth(recipe)
     requests = brought = 0
     for count, quota in zip(counts, _quotas(recipe, counts), strict=True):
-        more = max(0, -(-(quota - opening) // further))
-        requests += count * (1 + more)
-        brought += count * (opening + more * further)
+        turn, of_task = 1, examples_to_ask_for(generation, 0, recipe.meaning)
+        while of_task < quota:
+            size = examples_to_ask_for(generation, turn, recipe.meaning)
+            more = 1 if size < generation.per_request else -(-(quota - of_task) // size)
+            turn += more
+            of_task += more * size
+        requests += count * turn
+        brought += count * of_task
     return requests, brought
 
 

@@ -18,7 +18,7 @@ from explore_async.settings.base import Argument, FromText, Settings
 Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
 """The kind of a request: what it asks for."""
 
-MEANING = 3
+MEANING = 4
 """Version of the rules: raise it when parsing, filtering or exploring makes other data of the same completions."""
 MEANINGS = range(2, MEANING + 1)
 """The versions that this version of explore_async still follows: a run goes on by the rules that it began with."""

@@ -38,5 +38,5 @@ def test_version_2_reads_as_it_did(text: str, answer_format: str, reason: str, b
 def test_both_read_plain_answers_alike() -> None:
     """Most answers need no mending: every version that is followed reads them as the others do."""
     text = '{"tasks":[{"name":"Prune roses","reason":"in winter"}]}'
-    assert list(MEANINGS) == [2, MEANING]
+    assert list(MEANINGS) == [2, 3, MEANING]
     assert len({str(parse_tasks(Completion(text, "stop", 1, 1), "json", meaning)) for meaning in MEANINGS}) == 1

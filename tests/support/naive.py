@@ -16,7 +16,6 @@ def depth_first(
     sequence: list[tuple[str, str]] = []
 
     def visit(task: str, depth: int) -> None:
-        sequence.append(("generate", task))
         if depth == len(breadths):
             return
         breadth, children, barren = breadths[depth], 0, 0

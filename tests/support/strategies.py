@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
-from explore_async.exploration.kinds import GENERATE, KINDS, RequestKind
+from explore_async.exploration.kinds import RequestKind
 from explore_async.exploration.node import Node
 from explore_async.exploration.turns import TaskCounts
 from explore_async.exploration.values import Task
@@ -17,13 +16,10 @@ from explore_async.settings.recipe import Exploration
 class OneLevel:
     """Asks once for sub-tasks of the root, with a kind of one's choice, and for no more: the tree has two levels."""
 
-    def __init__(self, root: Task, settings: Exploration, *, opens: tuple[bool, ...], kind: RequestKind) -> None:
+    def __init__(self, root: Task, settings: Exploration, *, kind: RequestKind) -> None:
         self._kind = kind
-        self._opens = opens
         self._places = min(settings.step, settings.breadth_at(0)) if settings.depth else 0
-        self._ready: deque[tuple[RequestKind, Node]] = deque()
-        self._waiting = 0
-        self._nodes: dict[str, Node] = {}
+        self._is_ready = self._waits = False
         self.root = self._node(root, (int(root.id),), None)
 
     @classmethod
@@ -32,28 +28,21 @@ class OneLevel:
 
     @property
     def finished(self) -> bool:
-        return not self._ready and not self._waiting
+        return not self._is_ready and not self._waits
 
     @property
     def ready(self) -> bool:
-        return bool(self._ready)
+        return self._is_ready
 
     def planned(self) -> list[int]:
         return [1, len(self.root.children) + self._places]
 
     def start(self) -> None:
-        if self._opens[0]:
-            self._ready.append((GENERATE, self.root))
-        if self._places:
-            self._ready.append((self._kind, self.root))
+        self._is_ready = bool(self._places)
 
     def take(self) -> tuple[RequestKind, Node]:
-        self._waiting += 1
-        return self._ready.popleft()
-
-    def opened(self, node: Node) -> None:
-        node.opening = "done"
-        self._waiting -= 1
+        self._is_ready, self._waits = False, True
+        return self._kind, self.root
 
     def add_child(self, parent: Node, name: str, reason: str, origin: str) -> Node:
         index = len(parent.children)
@@ -61,22 +50,18 @@ class OneLevel:
         return self._node(task, (*parent.path, index), parent)
 
     def answered(self, node: Node, *, brought: Sequence[Node]) -> None:
-        del node
-        self._waiting -= 1
+        del node, brought
+        self._waits = False
         self._places = 0
-        self._ready.extend((GENERATE, child) for child in brought if self._opens[child.task.depth])
 
     def state(self) -> dict[str, Any]:
-        ready = [(kind.name, node.task.id) for kind, node in self._ready]
-        return {"places": self._places, "waiting": self._waiting, "ready": ready}
+        return {"places": self._places, "is_ready": self._is_ready, "waits": self._waits}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._places, self._waiting = state["places"], state["waiting"]
-        self._ready = deque((KINDS[kind], self._nodes[task_id]) for kind, task_id in state["ready"])
+        self._places, self._is_ready, self._waits = state["places"], state["is_ready"], state["waits"]
 
     def _node(self, task: Task, path: tuple[int, ...], parent: Node | None) -> Node:
-        node = Node(task, path, parent, self._places, "waiting" if self._opens[task.depth] else "none")
-        self._nodes[task.id] = node
+        node = Node(task, path, parent, self._places)
         if parent is not None:
             parent.children.append(node)
         return node
@@ -92,5 +77,5 @@ class BestYieldFirst:
         self._tasks[task.index] = task
 
     def next(self, quota: Callable[[TaskCounts], int]) -> TaskCounts | None:
-        open_tasks = [task for task in self._tasks.values() if not task.exhausted and task.expected < quota(task)]
+        open_tasks = [task for task in self._tasks.values() if task.open and task.expected < quota(task)]
         return min(open_tasks, key=lambda task: (-task.kept / max(1, task.answered), task.index), default=None)

@@ -1,0 +1,47 @@
+"""The counts of one task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+_COUNTS = ("kept", "in_flight", "asked", "answered", "barren", "exhausted", "asked_for", "waiting", "tried")
+"""The fields that are counted; the others follow from them."""
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """The counts of one task, and what a forecast makes of them. See `turns.TaskCounts`."""
+
+    index: int
+    depth: int
+    cap: int | None
+    kept: int = 0
+    in_flight: int = 0
+    """Requests that are issued and not committed."""
+    asked: int = 0
+    """Requests."""
+    answered: int = 0
+    """Requests that are committed."""
+    barren: int = 0
+    """The latest committed requests, in a row, of which too little was kept."""
+    exhausted: bool = False
+    asked_for: int = 0
+    """Examples that the requests in flight ask for."""
+    waiting: int = 0
+    """Examples that wait for a verdict until the quota is higher."""
+    tried: int = 0
+    """Examples that committed requests asked for, without those that wait for a verdict."""
+    open: bool = False
+    expected: int = 0
+    likely: int = 0
+    """The examples that the task is likely to have when all its requests are committed, as its forecast counts them."""
+    doubt: int = 0
+    """The variance of `likely`."""
+
+    def state(self) -> list[Any]:
+        return [getattr(self, name) for name in _COUNTS]
+
+    def restore(self, state: list[Any]) -> None:
+        for name, value in zip(_COUNTS, state, strict=True):
+            setattr(self, name, value)

@@ -1,0 +1,70 @@
+"""The rules of exploring, by the version that a run began with (`settings.recipe.MEANING`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, chain
+from operator import mul
+from typing import Final, Literal, TypeAlias
+
+from explore_async.exploration.earlier_strategy import EarlierExploreInstruct
+from explore_async.exploration.explore_instruct import ExploreInstruct
+from explore_async.exploration.forecast import AsAsked, ByYield, Forecast
+from explore_async.exploration.strategy import StrategyFactory
+from explore_async.settings.recipe import Recipe
+
+_BESIDE_THE_TREE: Final = 4
+"""The version of the rules by which a tree does not wait for openings, and requests are forecast by their yield."""
+
+Lane: TypeAlias = Literal["tree", "opening", "generate"]
+"""The requests that a tree waits for; first requests for examples of each task; all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`places[lane]`: the most requests that are outstanding there; generation has the rest of the window.
+
+    `lags[lane]`: a request is due this much later than it is issued. An opening is due later by the number of requests
+    that were issued while the latest one of a tree was outstanding: it takes longer, and no tree is to wait for it.
+    """
+
+    strategy: StrategyFactory
+    forecast: Forecast
+    opens_beside_tree: bool
+    """False: the strategy issues openings itself, in the lane of the tree."""
+    places: Mapping[Lane, int]
+    lags: Mapping[Lane, int]
+
+    @property
+    def reserved(self) -> int:
+        """The places that generation leaves free while the trees grow."""
+        return self.places["tree"] + self.places["opening"]
+
+
+def rules_of(recipe: Recipe) -> Rules:
+    """The rules of a run, with a forecast of its own."""
+    window = recipe.window
+    if recipe.meaning < _BESIDE_THE_TREE:
+        opens = tuple(recipe.targets.cap_at(depth) != 0 for depth in range(recipe.exploration.depth + 1))
+        return Rules(
+            strategy=partial(EarlierExploreInstruct, opens=opens),
+            forecast=AsAsked(recipe.generation),
+            opens_beside_tree=False,
+            places={"tree": max(1, window // 4), "opening": 0},
+            lags={"tree": recipe.lag, "opening": window, "generate": window},
+        )
+    return Rules(
+        strategy=ExploreInstruct,
+        forecast=ByYield(_most_tasks(recipe)),
+        opens_beside_tree=True,
+        places={"tree": max(1, window // 8), "opening": max(1, window // 8)},
+        lags={"tree": recipe.lag, "opening": recipe.lag, "generate": window},
+    )
+
+
+def _most_tasks(recipe: Recipe) -> int:
+    """The most tasks of all trees."""
+    breadths = map(recipe.exploration.breadth_at, range(recipe.exploration.depth))
+    return sum(accumulate(chain((len(recipe.domains),), breadths), mul))
