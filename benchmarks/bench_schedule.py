@@ -73,7 +73,7 @@ def compared(engines: int, domains: int, per_task: int, trouble: str) -> dict[st
             "exploration": {"depth": 2, "breadth": [8, 6]},
             "targets": {"per_task": per_task},
         }
-    ).resolved(model="simulated", slots=engines * PROFILE.slots)
+    ).resolved(model="simulated")
     fleet = Fleet([PROFILE] * engines) if trouble == "none" else TroubledFleet([PROFILE] * engines)
     began = time.perf_counter()
     ours = rehearse(recipe, fleet)

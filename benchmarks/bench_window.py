@@ -64,7 +64,7 @@ def measured(window: int, tokens: int, seed: int) -> dict[str, float]:
             "targets": {"examples": 10_000_000, "token_budget": tokens},
             "window": window,
         }
-    ).resolved(model="simulated", slots=PROFILE.slots)
+    ).resolved(model="simulated")
     pairs: set[tuple[str, ...]] = set()
     dropped = 0
 
@@ -99,7 +99,7 @@ class DryingClient:
 
     def __init__(self, inner: ModelledClient) -> None:
         self.inner, self.url, self.pace = inner, inner.url, inner.pace
-        self.catalogue, self.metrics = inner.catalogue, inner.metrics
+        self.catalogue, self.metrics, self.version = inner.catalogue, inner.metrics, inner.version
 
     async def ask(self, request: ChatRequest, **named: Any) -> Completion:
         completion = await self.inner.ask(request, **named)

@@ -497,7 +497,7 @@ def test_a_template_reaches_nothing(source: str) -> None:
     """Neither Python's internals nor files: each way out that we know is a ConfigError that names the template."""
     document = yaml.safe_load(ONE) | {"prompts": {"generate": f"[user]\n{source} {{{{ count }}}}\n"}}
     with pytest.raises(ConfigError, match=r"generate\.j2"):
-        PromptBook(RunSettings.model_validate(document).resolved(model="m", slots=1))
+        PromptBook(RunSettings.model_validate(document).resolved(model="m"))
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

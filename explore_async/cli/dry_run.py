@@ -8,15 +8,21 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async.cli.output import print_json
-from explore_async.planning.expectation import CHARACTERS_PER_TOKEN, expect, sample_prompts, warnings
+from explore_async.planning.expectation import CHARACTERS_PER_TOKEN, expect, sample_prompts, warnings, window_warning
+from explore_async.serving.servers.launch import slots_of
+from explore_async.settings.operation import ASSUMED_SLOTS, assumed_slots
 from explore_async.settings.run_settings import REPLACE_ME, RunSettings
 
 
 def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
-    recipe = settings.resolved(model="(the model served)", slots=128)
+    recipe = settings.resolved(model="(the model served)")
     prompts = sample_prompts(recipe)
     expected = expect(recipe, prompts)
     odd = warnings(recipe, expected)
+    server, endpoints = settings.operation.server, settings.operation.endpoints
+    slots = slots_of(server) if server is not None else assumed_slots(endpoints)
+    if narrow := window_warning(recipe.window, slots or ASSUMED_SLOTS, expected.requests):
+        odd.append(narrow)
     if places := settings.places_to_fill():
         odd.insert(0, f"{', '.join(places)}: {REPLACE_ME} still stands there, and `run` refuses the config before")
     if as_json:

@@ -50,6 +50,8 @@ def show(result: RunResult, console: Console) -> None:
             console.print(Text(failures))
     if advice := stats.cut_advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]} (`run --adopt` takes the change over).", style="yellow"))
+    if advice := stats.window.advice:
+        console.print(Text(f"{advice[0].upper()}{advice[1:]}.", style="yellow"))
     if not result.kept:
         console.print(Text("No example was kept: decisions.jsonl has the reasons.", style="bold yellow"))
     for name, content in (

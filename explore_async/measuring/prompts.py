@@ -22,7 +22,7 @@ from explore_async.settings.run_settings import RecipeConfig
 
 _MOST_REQUESTS = 600
 """Requests of a run to choose from. With the presets, this is all of exploration and more than as much generation."""
-_SLOTS = 4  # a narrow window explores early, so that most of the requests are like those of a whole run
+_WINDOW = 48  # a narrow window explores early, so that most of the requests are like those of a whole run
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ def of_each_kind(config: RecipeConfig, *, seed: int) -> list[BenchRequest]:
 def _first_requests(config: RecipeConfig, seed: int) -> list[BenchRequest]:
     """The first requests of a run, in the order of their commits."""
     sends_seed = config.seed is not None
-    config = config.model_copy(update={"seed": seed, "window": "auto", "lag": None})
-    recipe = config.resolved(model="measured", slots=_SLOTS)
+    config = config.model_copy(update={"seed": seed, "window": _WINDOW, "lag": None})
+    recipe = config.resolved(model="measured")
     book, model = PromptBook(recipe), SimulatedModel(seed=seed, duplicate_share=0.0)
     requests: list[BenchRequest] = []
 

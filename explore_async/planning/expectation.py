@@ -15,6 +15,7 @@ from explore_async.exploration.play import play
 from explore_async.exploration.prompt_values import examples_to_ask_for
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Request
+from explore_async.settings.operation import WINDOW_PER_SLOT
 from explore_async.settings.recipe import Domain, Generation, Recipe
 
 CHARACTERS_PER_TOKEN: Final = 4
@@ -95,6 +96,17 @@ def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
             f"are going to be cut. Lower generation.per_request or raise {limit}"
         )
     return found
+
+
+def window_warning(window: int, slots: int, requests: int) -> str:
+    """A sentence where the window is too narrow to keep this many slots full in a run of these requests; else empty."""
+    enough = WINDOW_PER_SLOT * slots
+    if window >= min(enough, requests):
+        return ""
+    return (
+        f"a window of {window:,} has about {max(1, window // WINDOW_PER_SLOT):,} requests in flight where completions "
+        f"differ much in length, and the endpoints take {slots:,}: --window {enough} would keep them full"
+    )
 
 
 def tasks_by_depth(recipe: Recipe) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from explore_async.exploration.values import Event
-from explore_async.planning.expectation import wanted
+from explore_async.planning.expectation import wanted, window_warning
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, rehearse
 from explore_async.serving.simulated.engine import Profile
@@ -35,6 +35,8 @@ class Plan:
     answer_tokens: int
     seconds: float
     explored_s: float
+    narrow_window: str
+    """A sentence where the window is too narrow for the engines; else empty."""
     busy: float
     """The mean share of all slots that was in use during the rehearsal."""
 
@@ -55,6 +57,8 @@ class Plan:
                 f"{FASTEST_CLIENT:,.0f}): the servers would wait for us. Ask for more examples in a request "
                 "(generation.per_request), or make several runs"
             )
+        if self.narrow_window:
+            warnings.append(self.narrow_window)
         if self.busy < 1 / 2:
             warnings.append(
                 f"only {self.busy:.0%} of the slots are ever busy: there is too little to ask at once. Explore several "
@@ -84,7 +88,7 @@ def plan(
     gets the progress after each request.
     """
     slots = profile.slots * engines
-    recipe = config.resolved(model=SIMULATED, slots=slots)
+    recipe = config.resolved(model=SIMULATED)
     fleet = Fleet([profile] * engines, seed=recipe.seed or 0, example_tokens=example_tokens)
     aim = wanted(recipe)
 
@@ -108,12 +112,14 @@ def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> 
             seconds += more * (made.seconds - made.steps[half].committed_at)
             times = 1 + more * len(later) / len(made.steps)
             kept = aim
+    requests = round(times * len(made.steps))
     busy = sum(first.running * (second.at - first.at) for first, second in pairwise(made.samples))
     return Plan(
         engines=engines,
         window=recipe.window,
         rehearsed=len(made.steps),
-        requests=round(times * len(made.steps)),
+        requests=requests,
+        narrow_window=window_warning(recipe.window, slots, requests),
         examples=kept,
         tasks=made.tasks,
         prompt_tokens=round(times * sum(step.prompt_tokens for step in made.steps)),

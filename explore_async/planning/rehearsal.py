@@ -17,7 +17,6 @@ from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer
 from explore_async.running.task_group import task_group
 from explore_async.serving.endpoints.pool import EndpointPool
-from explore_async.settings.operation import WINDOW_PER_FOUND_SLOT
 from explore_async.settings.recipe import Recipe
 from rouge_kernels import warm_up
 
@@ -128,7 +127,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
         fleet.endpoints(concurrency),
         models=(MODEL,),
         forms=prompts.forms(),
-        most_in_flight=max(1, recipe.window // WINDOW_PER_FOUND_SLOT),
+        most_in_flight=recipe.window,
         open_clients=fleet.open_clients,
     )
 

@@ -24,11 +24,10 @@ from explore_async.serving.servers.launch import EMBEDDED_CONTEXT, choose_engine
 from explore_async.serving.servers.own_server import OwnServer
 from explore_async.serving.servers.vllm import KEY_VARIABLE
 from explore_async.settings.operation import (
-    ASSUMED_SLOTS,
-    WINDOW_PER_FOUND_SLOT,
     EndpointSettings,
     Operation,
     ServerSettings,
+    assumed_slots,
 )
 
 if TYPE_CHECKING:
@@ -97,12 +96,10 @@ class Backend:
 
     @property
     def slots(self) -> int:
-        """Requests that the servers process at once, as declared or assumed. An automatic window follows it."""
+        """Requests that the servers process at once, as declared or assumed."""
         if self._operation.server is not None:
             return slots_of(self._operation.server)
-        return sum(
-            ASSUMED_SLOTS if endpoint.concurrency == "auto" else endpoint.concurrency for endpoint in self._listed
-        )
+        return assumed_slots(self._listed)
 
     @property
     def capacity(self) -> int:
@@ -143,7 +140,7 @@ class Backend:
         require_sockets(declared)
         if all(endpoint.concurrency != "auto" for endpoint in endpoints):
             return MOST_IN_FLIGHT
-        wanted = MOST_IN_FLIGHT if self._window is None else self._window // WINDOW_PER_FOUND_SLOT
+        wanted = MOST_IN_FLIGHT if self._window is None else self._window
         return max(1, available_sockets(declared + wanted) - declared)
 
     def _check_context(self, settings: ServerSettings) -> None:

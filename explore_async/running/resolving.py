@@ -36,9 +36,9 @@ async def resolve(
             lag = config.lag if config.lag is not None else previous.lag
             config = config.model_copy(update={"window": previous.window, "lag": lag})
         meaning = previous.meaning if previous.meaning in MEANINGS else MEANING
-        return config.resolved(model=previous.model, slots=1, against=against, meaning=meaning)
+        return config.resolved(model=previous.model, against=against, meaning=meaning)
     model = await _model(settings, new_backend, offline=offline)
-    return settings.resolved(model=model, slots=new_backend().slots, against=against)
+    return settings.resolved(model=model, against=against)
 
 
 def as_it_began(recipe: Recipe, tree: Path) -> Recipe:

@@ -13,6 +13,7 @@ from explore_async.running.endpoint_speeds import LatencyFigures
 from explore_async.running.own_time import OwnTimeFigures
 from explore_async.running.starts import Total
 from explore_async.running.tally import Counts, ExampleCounts, ReasoningCounts, RequestCounts, TaskCounts, TokenCounts
+from explore_async.running.window_use import WindowFigures
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import Kind
 
@@ -56,6 +57,7 @@ class RunStats:
     """None where the run ended before it looked for any completion."""
     endpoints: PoolStatistics | None
     """None where nothing was asked."""
+    window: WindowFigures
     cut_advice: str
     """The settings to change where many completions were cut at their limit of tokens; empty where few were."""
     latencies: Mapping[str, LatencyFigures]
@@ -114,6 +116,7 @@ class RunStats:
                 for endpoint in self.endpoints.endpoints
             ]
             document["endpoints"] = {**asdict(self.endpoints), "endpoints": endpoints}
+            document["window"] = self.window
         if self.all_starts is not None:
             document["all_starts"] = self.all_starts.document()
         return document

@@ -19,6 +19,7 @@ from explore_async.running.result import Ending, RequestsThisTime, RunStats
 from explore_async.running.starts import Start, Total, now_in_utc
 from explore_async.running.tally import Tally
 from explore_async.running.time_left import Pace, Work, time_left_s
+from explore_async.running.window_use import WindowUse
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import SIMULATED
 
@@ -52,6 +53,7 @@ class RunStatus:
         self._began = time.monotonic()
         self._now = asyncio.get_running_loop().time
         self._changes = EndpointChanges()
+        self._window_use = WindowUse(explorer.recipe.window)
         self._told: Phase | None = None
         self.performer: Performer | None = None
         """None until the store of completions is open."""
@@ -81,6 +83,8 @@ class RunStatus:
             yield from self._news(phase)
         now = self._now()
         if (pool := self._backend.statistics()) is not None:
+            capacity, slots = self._backend.capacity, self._backend.slots
+            self._window_use.look(self.performer.statistics(), capacity=capacity, slots=slots)
             for endpoint in pool.endpoints:
                 sent = endpoint.answered + endpoint.failed_attempts + endpoint.in_flight
                 self._speeds.look(endpoint.url, sent=sent, in_flight=endpoint.in_flight, now=now)
@@ -114,7 +118,7 @@ class RunStatus:
             answers_per_s=sum(rates[0]),
             tokens_per_s=sum(rates[1]),
             endpoints=endpoints,
-            trouble=self._trouble(pool, endpoints),
+            trouble=self._trouble(pool, performer, endpoints),
             engines="" if pool is None else pool.engines,
             in_flight=performer.in_flight if pool is None else pool.in_flight,
             own_time=self._own_time.figures(),
@@ -179,7 +183,9 @@ class RunStatus:
             is_draining=is_draining,
         )
 
-    def _trouble(self, pool: PoolStatistics | None, endpoints: tuple[EndpointStatus, ...]) -> str:
+    def _trouble(
+        self, pool: PoolStatistics | None, performer: PerformerStatistics, endpoints: tuple[EndpointStatus, ...]
+    ) -> str:
         if pool is None:
             return ""
         if self._own_time.is_late:
@@ -188,10 +194,11 @@ class RunStatus:
                 "(generation.per_request), or split the domains over several runs"
             )
         if pool.held_back:
-            return (
-                f"the endpoints have room, but a window of {self._recipe.window} allows {self._backend.capacity} "
-                "requests at once: start a run with a wider --window"
-            )
+            return f"the endpoints have room, but this process may have {self._backend.capacity} connections at once"
+        if self._window_use.holds_back(performer, self._backend.capacity) and (
+            advice := self._window_use.figures().advice
+        ):
+            return advice
         at_endpoints = "; ".join(endpoint.trouble for endpoint in endpoints if endpoint.trouble)
         return at_endpoints or self._cut_advice
 
@@ -235,6 +242,7 @@ class RunStatus:
             models=self._recipe.models,
             simulated=self._simulated,
             cut_advice=self._cut_advice,
+            window=self._window_use.figures(),
             ending=ending,
             counts=self._tally.counts(surplus=self._explorer.surplus()),
             begin=self._begin,

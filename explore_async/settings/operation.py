@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from explore_async.settings.base import Argument, FromText, Settings
 
-WINDOW_PER_FOUND_SLOT = 8
-"""Least window for each request in flight, where the concurrency of an endpoint is found out. With less, one slow
-completion leaves the servers idle.
-"""
+WINDOW_PER_SLOT = 8
+"""Least window for each request that the endpoints take at once. With less, one slow completion leaves them idle."""
 ASSUMED_SLOTS = 256
 """Requests that an endpoint is assumed to process at once, where its concurrency is found out: vLLM's default."""
 OPENAI_API_KEY = "OPENAI_API_KEY"
@@ -77,6 +76,11 @@ class EndpointSettings(FromText):
         if self.api_key_env is not None and self.api_key_file is not None:
             raise ValueError("api_key_env and api_key_file: give one of them")
         return self
+
+
+def assumed_slots(endpoints: Iterable[EndpointSettings]) -> int:
+    """Requests that the endpoints process at once, as declared or assumed."""
+    return sum(ASSUMED_SLOTS if one.concurrency == "auto" else one.concurrency for one in endpoints)
 
 
 class VllmSettings(Settings):

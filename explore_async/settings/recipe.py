@@ -275,7 +275,7 @@ class RecipeFields(Settings):
     prompts: dict[Kind, str] = Field(default_factory=dict)
     """Template texts that replace the packaged ones. In a config file: the folder that holds them."""
     window: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = "auto"
-    """The most requests that are not yet committed. auto: 12 times the slots of all endpoints, at the first start."""
+    """The most requests that are not yet committed. auto: 32,768, enough for 4,096 in flight."""
     lag: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="after")

@@ -9,7 +9,10 @@ from typing import Any, Final
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import MEANING, Recipe, RecipeFields, ResolvedKnownTexts
 
-WINDOW_PER_SLOT = 12
+AUTO_WINDOW: Final = 32_768
+"""Enough for 4,096 requests in flight, whatever the endpoints are: the same config makes the same data with others. A
+wider one than a run needs costs nothing, as each task has a limit of its own (`exploration.forecast.ByYield`).
+"""
 LONGEST_LAG = 16
 REPLACE_ME: Final = "REPLACE ME"
 """The beginning of a text in the config that `init` prints, where the user's own has to stand."""
@@ -22,17 +25,15 @@ class RecipeConfig(RecipeFields):
         self,
         *,
         model: str,
-        slots: int,
         against: tuple[ResolvedKnownTexts, ...] | None = None,
         meaning: int = MEANING,
     ) -> Recipe:
         """The recipe with the decisions of the first start: model, window, lag, digests of known texts.
 
-        `model`: taken where the config names none. `slots`: requests that the servers process at once; an automatic
-        window is a multiple of them. `against`: the known texts with their digests; None leaves the digests out, for a
-        recipe that is not run. `meaning`: the version of the rules.
+        `model`: taken where the config names none. `against`: the known texts with their digests; None leaves the
+        digests out, for a recipe that is not run. `meaning`: the version of the rules.
         """
-        window = max(WINDOW_PER_SLOT * slots, 1) if self.window == "auto" else self.window
+        window = AUTO_WINDOW if self.window == "auto" else self.window
         fields = {name: getattr(self, name) for name in RecipeFields.model_fields}
         if against is None:
             against = tuple(ResolvedKnownTexts(path=known.path, field=known.field) for known in self.against)

@@ -108,7 +108,7 @@ def test_the_digest_is_the_recipes(name: str) -> None:
     """
     plain, other = RunSettings.model_validate(FULL), RunSettings.model_validate(changed(name, CHANGES[name]))
     assert plain != other
-    same = plain.resolved(model="served", slots=1).digest == other.resolved(model="served", slots=1).digest
+    same = plain.resolved(model="served").digest == other.resolved(model="served").digest
     assert same is (name.startswith("operation.") or name == "against.0.path")
 
 
@@ -116,7 +116,7 @@ def test_the_two_parts_share_no_name() -> None:
     """Recipe and operation divide the settings: the recipe of a run holds nothing of its operation."""
     assert not set(RecipeConfig.model_fields) & set(Operation.model_fields)
     assert set(RunSettings.model_fields) - set(RecipeConfig.model_fields) == {"operation"}
-    assert "operation" not in RunSettings.model_validate(FULL).resolved(model="m", slots=1).model_dump()
+    assert "operation" not in RunSettings.model_validate(FULL).resolved(model="m").model_dump()
 
 
 @pytest.mark.parametrize(

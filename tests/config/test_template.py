@@ -81,9 +81,7 @@ def test_written_templates_say_the_same(tmp_path: Path) -> None:
     path.write_text(printed.stdout, encoding="utf-8")
     ours = load(path)
     assert set(ours.prompts) == set(KINDS)
-    own, packaged = (
-        sample_prompts(one.resolved(model="m", slots=4)) for one in (ours, ours.model_copy(update={"prompts": {}}))
-    )
+    own, packaged = (sample_prompts(one.resolved(model="m")) for one in (ours, ours.model_copy(update={"prompts": {}})))
     assert own == packaged
     again = in_process("init", "Water plants", "--prompts", folder)
     assert (again.code, again.stdout) == (2, "")
@@ -94,7 +92,7 @@ def test_every_value_of_a_template_is_explained() -> None:
     """Each name that a template may use has an explanation, and none that is unknown; a written template names exactly
     those that may stand in it.
     """
-    assert set(of_recipe(load("quickstart").resolved(model="m", slots=4))) == set(GLOBALS)
+    assert set(of_recipe(load("quickstart").resolved(model="m"))) == set(GLOBALS)
     assert set(EXPLAINED) == {name for kind in KINDS.values() for name in kind.trial} | set(GLOBALS)
     for kind in KINDS.values():
         text = prompt_files()[f"{kind.name}.j2"]
@@ -109,7 +107,7 @@ def test_a_template_of_an_empty_folder_is_the_programs_own(tmp_path: Path) -> No
     (tmp_path / "own" / "lookahead.j2").unlink()
     path = tmp_path / "plants.yaml"
     path.write_text(template("Water plants", prompts="own"), encoding="utf-8")
-    PromptBook(load(path).resolved(model="m", slots=4))
+    PromptBook(load(path).resolved(model="m"))
 
 
 @pytest.mark.parametrize("arguments", [("init", " "), ("init", "a", "--language", " ")])

@@ -93,13 +93,13 @@ def test_children_are_shown_the_opening_of_their_parent() -> None:
 def test_a_forecast_is_a_function_of_the_counts(steps: list[tuple[int, int, int, bool]]) -> None:
     """Restored from the counts of its accounts, an allocation expects the same and chooses the same task next."""
 
-    def new() -> Allocation:
+    def opened() -> Allocation:
         made = Allocation(Targets(examples=90), Generation(), ByYield(4))
         for _ in range(4):
             made.open(1)
         return made
 
-    first = new()
+    first = opened()
     first.plan([0, 4], explored=True, opened=True)
     for index, asked_for, kept, commits in steps:
         account = first._accounts[index]
@@ -111,12 +111,13 @@ def test_a_forecast_is_a_function_of_the_counts(steps: list[tuple[int, int, int,
             for _ in range(new):
                 first.kept_one(account)
             first.committed(account, asked_for=brought, judged=max(1, new), kept=new, waiting=0)
-    second = new()
+    second = opened()
     for one, other in zip(first._accounts, second._accounts, strict=True):
         other.restore(orjson.loads(orjson.dumps(one.state())))
     second.restore(orjson.loads(orjson.dumps(first.state())))
     assert [one.state() for one in second._accounts] == [one.state() for one in first._accounts]
     for name in ("open", "expected", "likely", "doubt"):
         assert [getattr(one, name) for one in second._accounts] == [getattr(one, name) for one in first._accounts]
-    chosen = [made.next() for made in (first, second)]
-    assert [None if one is None else one.index for one in chosen] in ([None] * 2, [chosen[0] and chosen[0].index] * 2)
+    chosen, expected = second.next(), first.next()
+    assert (chosen and chosen.state(), chosen is None) == (expected and expected.state(), expected is None)
+    assert chosen is None or expected is None or chosen.index == expected.index

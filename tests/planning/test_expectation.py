@@ -12,14 +12,14 @@ from support.scripted import Driven
 
 from explore_async.config.load import load, presets
 from explore_async.exploration.values import ChatRequest, Completion, ExampleKept, Request
-from explore_async.planning.expectation import expect, sample_prompts, warnings
+from explore_async.planning.expectation import expect, sample_prompts, warnings, window_warning
 from explore_async.settings.recipe import Recipe
 from explore_async.settings.run_settings import RecipeConfig
 
 
 def recipe(**changes: Any) -> Recipe:
     document = {"domains": [{"name": "Look after a garden"}], "targets": {"examples": 1000}, **changes}
-    return RecipeConfig.model_validate(document).resolved(model="m", slots=4)
+    return RecipeConfig.model_validate(document).resolved(model="m")
 
 
 def told(**changes: Any) -> list[str]:
@@ -63,7 +63,7 @@ def test_a_run_in_which_nothing_is_dropped_is_as_expected(
 def test_the_presets_and_the_config_of_init_are_not_odd() -> None:
     """Nothing is said about a config that the program itself ships: its settings fit one another."""
     for name in presets():
-        made = load(name).resolved(model="m", slots=4)
+        made = load(name).resolved(model="m")
         assert warnings(made, expect(made, sample_prompts(made))) == [], name
 
 
@@ -94,3 +94,13 @@ def test_completions_that_have_no_room_are_told() -> None:
     assert told(generation={"per_request": 1, "demonstrations": 0}, sampling=small) == []
     long = {"name": "a", "examples": [{"instruction": "Tell it all", "output": "word " * 1000}]}
     assert any("takes about 1,25" in line for line in told(domains=[long], generation={"per_request": 5}))
+
+
+def test_a_window_that_is_too_narrow_is_told() -> None:
+    """The number that is named is enough, and the least that is; a run that fits into its window needs no wider one."""
+    line = window_warning(192, 256, 100_000)
+    assert "about 24 requests in flight" in line
+    enough = int(re.search(r"--window (\d+)", line)[1])
+    assert window_warning(enough, 256, 100_000) == ""
+    assert window_warning(enough - 1, 256, 100_000)
+    assert window_warning(192, 256, 150) == ""

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +27,7 @@ SMALL = Profile(slots=16, step_s=0.01, request_s=0.0005, prefill_s=0.00003, kv_t
 
 
 def recipe(**changes: Any) -> Recipe:
-    return recipe_config(**changes).resolved(model="simulated", slots=16)
+    return recipe_config(**changes).resolved(model="simulated")
 
 
 def recipe_config(**changes: Any) -> RecipeConfig:
@@ -146,3 +147,9 @@ def test_an_answer_that_no_run_would_wait_for_is_told() -> None:
     recipe = RecipeConfig.model_validate({"domains": [{"name": "a"}], "targets": {"examples": 5}})
     with pytest.raises(EndpointError, match="none was answered"):
         plan(recipe, PROFILES[min(PROFILES)], 1, example_tokens=10**12)
+
+
+def test_the_whole_window_may_be_in_flight() -> None:
+    """Where the concurrency is found out, a window of 64 is not held at a part of it: all 64 requests are out at once."""
+    made = rehearse(recipe(targets={"per_task": 60}, window=64), Fleet([replace(SMALL, slots=256)]))
+    assert max(sample.running for sample in made.samples) > 48

@@ -29,7 +29,7 @@ def test_settings_that_cut_completions_are_named(
     """More than a twentieth, and more than two: the limit of that stage is named, and what to ask less of. The data
     comes first.
     """
-    recipe = load("brainstorming").resolved(model="m", slots=8)
+    recipe = load("brainstorming").resolved(model="m")
     advice = Cures(recipe).of_cuts(requests, cut)
     assert bool(advice) is (setting is not None)
     if setting:
@@ -42,7 +42,7 @@ def test_settings_that_cut_completions_are_named(
 def test_the_limit_is_called_as_in_the_recipe() -> None:
     """`max_completion_tokens` is named where it is set. A simulated server cuts some on purpose, which needs no advice."""
     settings = load("brainstorming", ["sampling.generation.max_completion_tokens=100"])
-    cures = Cures(settings.resolved(model="m", slots=8))
+    cures = Cures(settings.resolved(model="m"))
     assert "sampling.generation.max_completion_tokens" in cures.of_cuts({"generate": 40}, {"generate": 12})
     assert cures.of_cuts({"generate": 60}, {"generate": 5})
     assert not cures.of_cuts({"generate": 60}, {"generate": 5}, simulated=True)

@@ -99,7 +99,7 @@ def test_before_unequal_endpoints(window: int) -> None:
     go, the time is never off by a factor of two, but for the last completion of the slow endpoint.
     """
     config = {"domains": [{"name": "Look after a garden"}], "exploration": {"depth": 0}, "targets": {"examples": 1000}}
-    recipe = RecipeConfig.model_validate({**config, "window": window}).resolved(model=MODEL, slots=16)
+    recipe = RecipeConfig.model_validate({**config, "window": window}).resolved(model=MODEL)
     profiles = [Profile(8, token_s, 0.0, 0.0001, 10_000_000) for token_s in (0.02, 0.08)]
     end, told = run_virtually(_told(Explorer(recipe), PromptBook(recipe), Fleet(profiles, duplicate_share=0.0)))
     later = [(end - at, left_s) for at, left_s in told if at > end / 2]

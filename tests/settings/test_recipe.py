@@ -20,7 +20,7 @@ def test_every_preset_parses(name: str) -> None:
     """Each packaged config is valid, says what it is for, and has seeds of its own."""
     settings = config.load(name)
     assert all(domain.examples for domain in settings.domains)
-    PromptBook(settings.resolved(model="m", slots=1))
+    PromptBook(settings.resolved(model="m"))
 
 
 @pytest.mark.parametrize("name", ["brainstorming", "rewriting", "mathematics"])
@@ -52,7 +52,7 @@ def test_what_is_null_is_left_out(sampling: dict, sent: dict) -> None:
     """The body has the values that are given, and one name for the limit. A recipe that is written down loads as it was,
     and only one that has the new name is another than before.
     """
-    recipe = RunSettings.model_validate({**BASE, "sampling": {"generation": sampling}}).resolved(model="m", slots=1)
+    recipe = RunSettings.model_validate({**BASE, "sampling": {"generation": sampling}}).resolved(model="m")
     assert recipe.sampling.generation.body() == sent
     assert recipe.sampling.generation.limit == sent.get("max_tokens", sent.get("max_completion_tokens"))
     document = orjson.loads(orjson.dumps(recipe.model_dump(mode="json")))
@@ -62,10 +62,10 @@ def test_what_is_null_is_left_out(sampling: dict, sent: dict) -> None:
 
 def test_without_a_seed_the_run_draws_as_ever_and_sends_none() -> None:
     """`seed: null` is a recipe like any other; its requests are told apart by numbers that no server sees."""
-    recipe = RunSettings.model_validate({**BASE, "seed": None}).resolved(model="m", slots=1)
+    recipe = RunSettings.model_validate({**BASE, "seed": None}).resolved(model="m")
     assert Recipe.model_validate(orjson.loads(orjson.dumps(recipe.model_dump(mode="json")))) == recipe
     assert not any(form.request.sends_seed for form in PromptBook(recipe).forms())
-    again = RunSettings.model_validate(BASE).resolved(model="m", slots=1)
+    again = RunSettings.model_validate(BASE).resolved(model="m")
     assert all(form.request.sends_seed for form in PromptBook(again).forms())
     assert recipe.digest != again.digest
 
@@ -143,13 +143,13 @@ def test_prompts_of_ones_own(tmp_path: Path) -> None:
     (folder / "generate.j2").write_text("[user]\nWrite about {{ task }}, {{ count }} times.")
     settings = config.load(str(path))
     assert "Write about" in settings.prompts["generate"]
-    recipe = settings.resolved(model="m", slots=1)
-    assert recipe.digest != config.load(str(path), ["prompts={}"]).resolved(model="m", slots=1).digest
+    recipe = settings.resolved(model="m")
+    assert recipe.digest != config.load(str(path), ["prompts={}"]).resolved(model="m").digest
     PromptBook(recipe)
     for faulty in ("no part", "[user]\n{{ tsk }}", "[user]\n{% if %}", "[user]\n{{ ''.__class__.__mro__ }}"):
         (folder / "generate.j2").write_text(faulty)
         with pytest.raises(ConfigError, match=r"generate\.j2"):
-            PromptBook(config.load(str(path)).resolved(model="m", slots=1))
+            PromptBook(config.load(str(path)).resolved(model="m"))
 
 
 def test_the_operation_is_not_digested() -> None:
@@ -161,4 +161,4 @@ def test_the_operation_is_not_digested() -> None:
 
 
 def _digest(document: dict) -> str:
-    return RunSettings.model_validate(document).resolved(model="m", slots=1).digest
+    return RunSettings.model_validate(document).resolved(model="m").digest

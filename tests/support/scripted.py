@@ -27,7 +27,7 @@ WIDE_WORDS = [f"{word}{tail}" for word in WORDS for tail in ("", "a", "e", "i", 
 
 def recipe(**changes: object) -> Recipe:
     """A small recipe, resolved."""
-    return recipe_config(**changes).resolved(model="scripted", slots=1)
+    return recipe_config(**changes).resolved(model="scripted")
 
 
 def recipe_config(**changes: object) -> RecipeConfig:
