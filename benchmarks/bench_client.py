@@ -30,10 +30,10 @@ from typing import Any
 
 import orjson
 from corpora import drawn, machine, report
+from minimal_endpoint import WORDS
 
 KEPT_BEFORE = 100_000
 ANSWER_S = 0.2
-WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("lam", "len", "lin", "lon", "run")]
 
 
 class Server(asyncio.Protocol):
