@@ -126,6 +126,7 @@ def _document(sample: DataSample, options: AnalysisOptions, on_progress: Callabl
         "name": collection.name,
         "path": printable_path(collection.path),
         "simulated": collection.is_simulated,
+        "other_language": sample.parser.other_language,
         "examples": sample.total,
         "examined": len(examples),
         "verb_noun": _verb_noun(sample),

@@ -46,11 +46,14 @@ def make_table(document: Mapping[str, Any]) -> Table:
 
 
 def notes(document: Mapping[str, Any]) -> list[str]:
-    """Sentences about what is left out of the table."""
-    return [
+    """Sentences about what is left out of the table, and about texts in another language than was asked for."""
+    left_out = [
         f"{data['name']}: no verb-noun figures: {data['verb_noun']['left_out']}"
         for data in document["sets"]
         if data["verb_noun"]["left_out"]
+    ]
+    return left_out + [
+        f"{data['name']}: {data['other_language']}" for data in document["sets"] if data["other_language"]
     ]
 
 

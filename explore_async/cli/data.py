@@ -26,7 +26,16 @@ from explore_async.cli.options import (
     SplitOption,
     ValidationOption,
 )
-from explore_async.cli.output import all_or_nothing, counting, exit_if_empty, path_text, print_json, say
+from explore_async.cli.output import (
+    MADE_UP,
+    all_or_nothing,
+    counting,
+    exit_if_empty,
+    path_text,
+    print_json,
+    say,
+    telling_replaced,
+)
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
 from explore_async.errors import ConfigError
 
@@ -88,7 +97,7 @@ def export(  # noqa: PLR0917 - an option each
 
     _check_push(out, push, shape)
     tell_of_runs_under_way(source)
-    with all_or_nothing():
+    with telling_replaced(*_files(out, validation)), all_or_nothing():
         result = export_data(
             source,
             out,
@@ -137,7 +146,7 @@ def sample(  # noqa: PLR0917 - an option each
 
     _check_push(out, push, shape)
     tell_of_runs_under_way(source)
-    with all_or_nothing():
+    with telling_replaced(*_files(out, validation)), all_or_nothing():
         result = sample_data(
             source,
             out,
@@ -159,6 +168,14 @@ def sample(  # noqa: PLR0917 - an option each
     _exported(
         result, out, shape, marked=marked, push=push, public=public, as_json=as_json, size=size, reasoning=reasoning
     )
+
+
+def _files(out: Path, validation: float) -> list[Path]:
+    """The files of an export that is no folder."""
+    from explore_async.curation.export_files import is_folder_name, targets
+
+    splits = ["train", "validation"] if validation else ["train"]
+    return [] if is_folder_name(out) else targets(out, splits, is_folder=False)
 
 
 def _check_push(out: Path, push: str | None, shape: Format) -> None:
@@ -205,8 +222,11 @@ def _exported(
         say(f"{result.reasoning:,} examples have reasoning; those of one completion have the same")
     few = "" if result.available is None or result.available >= size else f" (only {result.available:,} available)"
     say(f"{result.train:,} examples{held_out} in {out}{few}{notes}")
+    if result.simulated:
+        say(MADE_UP)
     document = {
         "out": path_text(out),
+        "simulated": result.simulated,
         "examples": result.train,
         "validation": result.validation,
         "cut": result.cut,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from explore_async.cli.options import BadRowOption, JsonOption, QuietOption, TokenizerOption, check_exclusive
-from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, print_json
+from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, print_json, telling_replaced
 
 
 def dedup(  # noqa: PLR0917 - an option each
@@ -60,7 +60,7 @@ def dedup(  # noqa: PLR0917 - an option each
     from explore_async.terminal.reporter import Reporter
 
     check_exclusive(exact=exact, threshold=threshold is not None)
-    with all_or_nothing(), Reporter(quiet=quiet) as reporter:
+    with telling_replaced(out, evidence), all_or_nothing(), Reporter(quiet=quiet) as reporter:
         counts = dedup_files(
             inputs,
             out,

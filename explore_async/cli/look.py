@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, TokenizerOption
-from explore_async.cli.output import all_or_nothing, print_json, say
+from explore_async.cli.output import all_or_nothing, print_json, say, telling_replaced
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
 from explore_async.cli.signals import terminable
 from explore_async.errors import EXIT_UNHEALTHY, ConfigError
@@ -46,7 +46,7 @@ def analyze(  # noqa: PLR0917 - an option each
     from explore_async.terminal.reporter import Reporter
 
     tell_of_runs_under_way(*sources)
-    with all_or_nothing(), Reporter() as reporter:
+    with telling_replaced(report, out), all_or_nothing(), Reporter() as reporter:
         analysis = analyze_data(
             *sources,
             report=report,

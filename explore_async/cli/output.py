@@ -13,6 +13,8 @@ from explore_async.cli.signals import terminable
 from explore_async.errors import EXIT_NOTHING_KEPT, EXIT_SIGINT, StorageError
 from explore_async.terminal.text import json_line, printable
 
+MADE_UP = "The texts are made up by a simulated server: do not train on them."
+
 _WIDE = 10_000
 
 
@@ -67,6 +69,15 @@ def all_or_nothing() -> Iterator[None]:
     except KeyboardInterrupt:
         say("stopped; nothing was written")
         sys.exit(EXIT_SIGINT)
+
+
+@contextmanager
+def telling_replaced(*paths: Path | None) -> Iterator[None]:
+    """Around work that writes these files: says afterwards which of them were there before."""
+    there = [path for path in paths if path is not None and os.path.isfile(path)]  # noqa: PTH113 - False for no path at all
+    yield
+    for path in there:
+        say(f"replaced {path}")
 
 
 @contextmanager

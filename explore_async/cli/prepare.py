@@ -21,11 +21,14 @@ def init(
 ) -> None:
     """Print a config with comments for a domain of yours."""
     from explore_async.config.template import template
+    from explore_async.curation.language_codes import doubt_about_language
 
     if not domain.strip() or not language.strip():
         raise ConfigError("init: the domain and the language are words, not blanks")
     if prompts is not None:
         _write_prompts(prompts)
+    if doubt := doubt_about_language(language):
+        say(doubt)
     typer.echo(template(domain, language=language, prompts=None if prompts is None else str(prompts)), nl=False)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from explore_async.cli.choices import Engine
 from explore_async.cli.options import ApiKeyEnvOption, JsonOption, ModelOption, QuietOption
-from explore_async.cli.output import print_json, say
+from explore_async.cli.output import print_json, say, telling_replaced
 from explore_async.cli.signals import terminable
 from explore_async.errors import ConfigError
 
@@ -123,7 +123,7 @@ def bench(  # noqa: PLR0917 - an option each
     operation = with_endpoints(settings.operation, api_key_env, quiet=quiet)
     if not operation.endpoints:
         raise ConfigError("bench: name an endpoint, such as http://localhost:8000/v1")
-    with terminable():
+    with telling_replaced(out), terminable():
         document, code = bench(
             operation.endpoints, settings, config, model=model, concurrency=concurrency, between=listed is None,
             requests=requests, seconds=seconds, max_tokens=max_tokens, seed=seed, out=out, quiet=quiet,

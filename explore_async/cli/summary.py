@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from explore_async.cli.output import MADE_UP
 from explore_async.exploration.kinds import KINDS, label_of
 from explore_async.running.cures import FITTING, RETRY_FAILED
 from explore_async.running.observer import duration
@@ -43,7 +44,7 @@ def show(result: RunResult, console: Console) -> None:
         console.print(line)
     console.print(_table(stats))
     if stats.simulated:
-        console.print(Text("The texts are made up by a simulated server: do not train on them.", style="bold yellow"))
+        console.print(Text(MADE_UP, style="bold yellow"))
     console.print(Text(f"Ended: {_ENDINGS.get(result.ending, result.ending)}."))
     if stats.ending in {"target", "complete"}:
         for failures in _failures(stats.requests.failed):

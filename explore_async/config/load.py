@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from explore_async.config import yaml_text
+from explore_async.config.given import Given
 from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import KINDS
 from explore_async.settings.operation import ServerSettings
@@ -53,14 +54,20 @@ def load(
     for override in overrides:
         _override(document, override)
     _merge(document, changes)
-    _place_endpoints(document, [endpoint] if isinstance(endpoint, str) else list(endpoint or ()), concurrency)
-    _read_prompts(document, path.parent)
+    urls = [endpoint] if isinstance(endpoint, str) else list(endpoint or ())
+    _place_endpoints(document, urls, concurrency)
+    given = Given.of(overrides, changes, urls=bool(urls), concurrency=concurrency is not None)
+    _read_prompts(document, path.parent, given)
     _place_known(document, path.parent)
     try:
         return RunSettings.model_validate(document)
     except ValidationError as error:
-        lines = "\n  ".join(_complaint(detail) for detail in error.errors())
-        raise ConfigError(f"{path}:\n  {lines}") from error
+        of_file, others = list[str](), list[str]()
+        for detail in error.errors():
+            complaint, option = _complaint(detail, given)
+            (others if option else of_file).append(complaint)
+        lines = [f"{path}:", *(f"  {complaint}" for complaint in of_file)] if of_file else []
+        raise ConfigError("\n".join([*lines, *others])) from error
 
 
 def server(document: dict[str, Any]) -> ServerSettings:
@@ -68,7 +75,7 @@ def server(document: dict[str, Any]) -> ServerSettings:
     try:
         return ServerSettings.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("; ".join(_complaint(detail) for detail in error.errors())) from error
+        raise ConfigError("; ".join(_complaint(detail, Given())[0] for detail in error.errors())) from error
 
 
 def _find(config: str) -> Path:
@@ -184,20 +191,21 @@ def _place_endpoints(document: dict[str, Any], urls: Sequence[str], concurrency:
     ]
 
 
-def _read_prompts(document: dict[str, Any], beside: Path) -> None:
+def _read_prompts(document: dict[str, Any], beside: Path, given: Given) -> None:
     """`prompts:` names a folder. Its templates become part of the recipe."""
     folder = document.get("prompts")
     if not isinstance(folder, str):
         return
     path = beside / folder
+    where, _ = given.place(("prompts",))
     known = {kind: path / f"{kind}.j2" for kind in KINDS}
     try:
         document["prompts"] = {kind: file.read_text(encoding="utf-8") for kind, file in known.items() if file.is_file()}
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompts: {path}: {error}") from error
+        raise ConfigError(f"{where}: {path}: {error}") from error
     if not document["prompts"]:
         names = ", ".join(file.name for file in known.values())
-        raise ConfigError(f"prompts: {path} contains none of {names}")
+        raise ConfigError(f"{where}: {path} contains none of {names}")
 
 
 def _place_known(document: dict[str, Any], beside: Path) -> None:
@@ -212,18 +220,23 @@ def _place_known(document: dict[str, Any], beside: Path) -> None:
             known[position] = {**texts, "path": str(beside / texts["path"])}
 
 
-def _complaint(detail: ErrorDetails) -> str:
-    where = ".".join(str(step) for step in detail["loc"] if not _is_branch(step)) or "the config"
+def _complaint(detail: ErrorDetails, given: Given) -> tuple[str, bool]:
+    """The fault in words, and True where its value comes from an option."""
+    where, is_option = given.place(tuple(str(step) for step in detail["loc"] if not _is_branch(step)))
+    return f"{where}: {_fault(detail)}", is_option
+
+
+def _fault(detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         if (reason := _TO_REMOVE.get(_general(detail["loc"]))) is not None:
-            return f"{where}: {reason}; remove it"
+            return f"{reason}; remove it"
         known = _fields_at(detail["loc"][:-1])
-        return f"{where}: unknown key{_suggestion(str(detail['loc'][-1]), known)}"
+        return f"unknown key{_suggestion(str(detail['loc'][-1]), known)}"
     message = detail["msg"].removeprefix("Value error, ")
     value = detail["input"]
     may_be_shown = isinstance(value, str | int | float | bool) and not _may_be_secret(detail["loc"])
     shown = f" (given: {_short(value)})" if may_be_shown else ""
-    return f"{where}: {message[0].lower()}{message[1:]}{shown}"
+    return f"{message[0].lower()}{message[1:]}{shown}"
 
 
 def _general(location: Sequence[int | str]) -> str:

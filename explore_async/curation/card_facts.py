@@ -27,6 +27,7 @@ def making(source: Collection, model_revision: str) -> Iterator[tuple[str, Any]]
     yield "model", models(recipe)
     yield "revision of the model", model_revision or _pinned_file(source)
     yield "engine", ", ".join(made_by_whom(source).get("engines", ()))
+    yield "language that the prompts name", recipe.get("language")
     yield "date", dates(source)
     for kind, sampling in (recipe.get("sampling") or {}).items():
         given = {name: value for name, value in sampling.items() if value not in ([], None)}
@@ -44,6 +45,11 @@ def making(source: Collection, model_revision: str) -> Iterator[tuple[str, Any]]
 
 def models(recipe: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, dict.fromkeys([recipe.get("model") or "", *(recipe.get("models") or {}).values()])))
+
+
+def writer(source: Collection) -> str:
+    """The author of the texts, in words."""
+    return "a simulated server" if source.is_simulated else models(source.recipe) or "a language model"
 
 
 def _pinned_file(source: Collection) -> str:
@@ -113,7 +119,9 @@ def done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iterator[str]:
     """The limits of the data, for its users. `marked`: number of the exported examples with each mark of a reader."""
     recipe = source.recipe
-    if recipe:
+    if source.is_simulated:
+        yield "- A simulated server made these texts up, without any model. They mean nothing."
+    elif recipe:
         yield "- A language model wrote these texts. They can be wrong, biased or outdated, or miss the question."
     if marked:
         counts = ", ".join(f"{count:,} as {name}" for name, count in marked.items())
@@ -123,25 +131,35 @@ def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iter
         )
     else:
         yield "- Nobody has checked these examples."
-    if recipe:
+    if recipe and not source.is_simulated:
         yield (
             "- The tasks are those that the model thought of, and the recipe sets their shares. They say nothing about "
             "what people ask."
         )
+    if recipe:
         yield (
             "- Near-duplicates were found by the words that instructions share in the same order (ROUGE-L). "
             "Paraphrases in other words are still there."
         )
-        if not (recipe.get("filters") or {}).get("language"):
-            yield "- The prompts name the language of the texts. It was not checked."
+        yield from _on_the_language(recipe, is_simulated=source.is_simulated)
     if source.config.get("made_by") == "decontaminate":
         names = ", ".join(escape(name) for name in (source.config.get("settings") or {}).get("benchmarks", ()))
         yield f"- The examples were compared with these benchmarks and no others: {names}."
     elif source.is_run:
         yield "- The examples were not compared with any benchmark."
-    if recipe:
+    if recipe and not source.is_simulated:
         yield f"- The terms of {escape(models(recipe) or 'the model')} apply to its texts, beside the license above."
     yield ""
+
+
+def _on_the_language(recipe: Mapping[str, Any], *, is_simulated: bool) -> Iterator[str]:
+    language = escape(recipe.get("language") or "")
+    if not language or is_simulated:
+        return
+    checked = (recipe.get("filters") or {}).get("language")
+    why = "as the prompts are" if language == "English" else "the prompts say so"
+    how = "Examples that are clearly in another language were dropped." if checked else "It was not checked."
+    yield f"- The texts are to be in {language}: {why}. {how}"
 
 
 def citation(source: Collection, owner: str) -> Iterator[str]:
@@ -154,7 +172,7 @@ def citation(source: Collection, owner: str) -> Iterator[str]:
         "author": owner,
         "title": source.name,
         "year": dates(source)[-len("2026-01-01") :][: len("2026")],
-        "note": f"Written by {models(recipe) or 'a language model'}, with {made_with}",
+        "note": f"Written by {writer(source)}, with {made_with}",
     }
     lines = [f"  {name:<6} = {{{_bibtex(value)}}}" for name, value in fields.items() if value]
     key = re.sub(r"[^a-z0-9]+", "", source.name.casefold()) or "dataset"

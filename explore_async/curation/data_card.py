@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from explore_async.curation.card_facts import citation, covering, dates, done, figures, limitations, making, models
+from explore_async.curation.card_facts import citation, covering, dates, done, figures, limitations, making, writer
 from explore_async.curation.card_text import escape, fenced, json_block, section, table, yaml_text
 from explore_async.curation.collections.collection import Collection, below
 from explore_async.curation.language_codes import language_code
@@ -125,14 +125,16 @@ def _body(source: Collection, options: CardOptions) -> Iterator[str]:
         yield f"{escape(recipe['description'])}\n"
     yield f"{options.exported:,} examples, {options.how}, in the format `{options.shape}`.\n"
     if recipe:
-        asked = None if source.is_simulated else recipe.get("language")  # made-up words are of no language
-        language = f" in {escape(asked)}" if asked else ""
+        asked = escape(recipe.get("language") or "")
+        language = f" in {asked}" if asked and not source.is_simulated else ""
         when = f" ({days})" if (days := dates(source)) else ""
         yield (
-            f"They were written{language} by {escape(models(recipe) or 'a language model')}{when}, which explored its "
+            f"They were written{language} by {escape(writer(source))}{when}, which explored its "
             "domain as a tree of tasks ([Explore-Instruct](https://arxiv.org/abs/2310.09168)), with explore_async "
             f"{escape(source.config.get('explore_async', ''))}.\n"
         )
+        if source.is_simulated and asked:
+            yield f"The recipe asks for texts in {asked}; a simulated server puts English words together at random.\n"
     yield from section("Examples", map(json_block, map(_shortened, options.shown)))
     yield from section("Columns", _columns(options.shown))
     yield from section("How to load it", _loading(options))

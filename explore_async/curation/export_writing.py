@@ -71,6 +71,8 @@ class ExportResult:
     """Examples with an empty output."""
     reasoning: int = 0
     """Examples with the reasoning of their completion, where it was asked for."""
+    simulated: bool = False
+    """True when a simulated server, without a model, wrote any of the source."""
     notes: tuple[str, ...] = ()
     """Notes on the source: its columns that no format of trainers takes."""
 
@@ -119,6 +121,7 @@ def write_export(options: ExportOptions) -> ExportResult:
             cut=losses.cut,
             unanswered=losses.unanswered,
             reasoning=losses.reasoning,
+            simulated=source.is_simulated,
             notes=() if options.shape == "rows" else tuple(source.notes),
         )
         for file, text_of_file in zip(opened[len(places) :], extras.values(), strict=True):

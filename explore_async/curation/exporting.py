@@ -134,7 +134,11 @@ def _export(
         collection = collection_of(source, columns)
         written = write_original(collection, out, without=frozenset(left_out_by_mark(collection, wanted)))
         return ExportResult(
-            train=written.examples, in_pruned_tasks=written.in_pruned_tasks, by_mark=written.left_out, files=(out,)
+            train=written.examples,
+            in_pruned_tasks=written.in_pruned_tasks,
+            by_mark=written.left_out,
+            simulated=collection.is_simulated,
+            files=(out,),
         )
     if shape not in SHAPES:
         raise ConfigError(f"--format {shape}: it must be one of {', '.join(SHAPES)}, {ORIGINAL}")

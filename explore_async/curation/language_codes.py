@@ -1,8 +1,14 @@
-"""Codes of languages (ISO 639-1) by their English names, as hubs of data sets want them."""
+"""Codes of languages (ISO 639-1) by their English names, as hubs of data sets want them; and names that are none."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from difflib import get_close_matches
 from typing import Final
+
+from explore_async.exploration.language_table import LANGUAGES
+from explore_async.exploration.languages import language_named
 
 _CODES: Final = {
     "afrikaans": "af", "albanian": "sq", "amharic": "am", "arabic": "ar", "armenian": "hy", "azerbaijani": "az",
@@ -19,12 +25,37 @@ _CODES: Final = {
     "swedish": "sv", "tagalog": "tl", "tamil": "ta", "telugu": "te", "thai": "th", "turkish": "tr",
     "ukrainian": "uk", "urdu": "ur", "uzbek": "uz", "vietnamese": "vi", "welsh": "cy", "yoruba": "yo", "zulu": "zu",
 }  # fmt: skip
+_MORE_CODES: Final = {"nb", "nn"}
+
+_NAMES: Final = {*_CODES, *(name for known in LANGUAGES for name in (known.name.casefold(), *known.names))}
+
+
+def doubt_about_language(setting: str) -> str | None:
+    """A sentence about a recipe's language in which no word is the name or the code of a known one, with the name that
+    is most like it; None for a known one.
+    """
+    folded = unicodedata.normalize("NFC", setting).casefold()
+    words = re.findall(r"\w+", folded)
+    if any(word in _NAMES or word in _CODES.values() or word in _MORE_CODES for word in words):
+        return None
+    if any(name in folded for name in _NAMES if not name.isascii() or " " in name):
+        return None
+    near = next(
+        (found[0] for word in words if (found := get_close_matches(word, sorted(_NAMES), n=1, cutoff=0.8))), None
+    )
+    hint = f" Did you mean {near.capitalize()}?" if near else ""
+    return f"language: no language known here is called {setting!r}; the prompts take it as it is.{hint}"
 
 
 def language_code(name: str) -> str | None:
-    """The code of a language by its English name, its code, or a name with more behind it (`Chinese (simplified)`,
-    `pt-BR`); None where it is not known.
+    """The code of a language by its English name, its own name (`Deutsch`), its code, or a name with more beside it
+    (`Chinese (simplified)`, `Swiss German`, `pt-BR`); None where it is not known.
     """
     first = name.casefold().replace("-", " ").replace("_", " ").replace("(", " ").split()[:1]
     word = first[0] if first else ""
-    return word if word in _CODES.values() else _CODES.get(word)
+    if word in _CODES.values():
+        return word
+    if (code := _CODES.get(word)) is not None:
+        return code
+    language = None if doubt_about_language(name) else language_named(name)
+    return None if language is None else language.code

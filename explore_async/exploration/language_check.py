@@ -36,13 +36,18 @@ def language_check(language: str) -> Callable[[ExampleDraft], bool]:
         )
 
     def is_other(draft: ExampleDraft) -> bool:
-        if _is_other(_said(draft.instruction), wanted, _IN_AN_INSTRUCTION):
+        if is_other_than(wanted, draft.instruction):
             return True
         if draft.input or ASKS_FOR_ANOTHER_LANGUAGE.search(draft.instruction):
             return False
         return _is_other(draft.output, wanted, _IN_AN_OUTPUT)
 
     return is_other
+
+
+def is_other_than(language: Language, instruction: str) -> bool:
+    """True for an instruction that is clearly in another language."""
+    return _is_other(_said(instruction), language, _IN_AN_INSTRUCTION)
 
 
 def _said(instruction: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+from explore_async.curation.language_codes import doubt_about_language
 from explore_async.exploration.allocation import level
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.kinds import KINDS
@@ -72,7 +73,7 @@ def expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
 
 def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
     """Faults of a plan that a user would want to mend before the run, with the setting that does it."""
-    found: list[str] = []
+    found: list[str] = [doubt] if (doubt := doubt_about_language(recipe.language)) else []
     generation = recipe.generation
     tokens = expected.prompt_tokens + expected.completion_tokens
     if recipe.exploration.depth and expected.exploring_tokens > tokens / 2:

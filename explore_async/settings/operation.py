@@ -17,6 +17,8 @@ ASSUMED_SLOTS = 256
 OPENAI_API_KEY = "OPENAI_API_KEY"
 """The variable of OpenAI's clients for a key. It goes to no endpoint that is not theirs or named for it."""
 _SHORTEST_KEY = 20
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]{1,60}:[0-9]{1,5}(/v1/?)?")
+"""A URL without its beginning. It may be shown: no key looks so."""
 
 NO_SECRETS = (
     "must hold no credentials and no query, as URLs are shown and written down: put the key in an environment variable "
@@ -33,7 +35,8 @@ def _http_url(url: str) -> str:
     if may_hold_secrets(url):
         raise ValueError(f"it {NO_SECRETS}")
     if not url.startswith(("http://", "https://")):
-        raise ValueError("an endpoint is an http:// or https:// URL")
+        hint = f": write http://{url}" if _HOST_AND_PORT.fullmatch(url) else ""
+        raise ValueError(f"an endpoint is an http:// or https:// URL{hint}")
     return url
 
 

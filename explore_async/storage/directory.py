@@ -18,8 +18,11 @@ from explore_async.errors import NewerFormat, StorageError
 from explore_async.storage.digested import DigestedDocument
 from explore_async.storage.salvage import is_half_mended
 from explore_async.storage.whole_files import check_regular, write_json
+from explore_async.terminal.text import printable
 
 FORMAT = 1
+_LEFT_BEHIND = {"run.log", "server.log"}
+"""Files of a start that ended before there was a run."""
 _DERIVED = ("checkpoint.json", "dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
 WRITTEN_WHOLE = ("config.json", "tree.json", "stats.json", "live.json", "checkpoint.json", "starts.json")
 """Written beside their place and put there by renaming: a process killed in between leaves an unfinished file."""
@@ -204,8 +207,8 @@ class RunDirectory:
             )
 
     def refuse_foreign(self) -> None:
-        """Raises StorageError where there is no run, but a file that a run would replace. Call it before the directory
-        is entered, so that no lock is left among the files of another program.
+        """Raises StorageError where there is no run, but files of somebody else; hidden ones may be there. Call it
+        before the directory is entered, so that no lock is left among the files of another program.
         """
         if self.is_run:
             return
@@ -213,6 +216,15 @@ class RunDirectory:
             raise StorageError(
                 f"{self.path}: {foreign[0]} is there and would be replaced, though this is no run directory; choose "
                 "another with --out, or remove the file"
+            )
+        try:
+            names = sorted(path.name for path in self.path.iterdir())
+        except OSError:
+            return  # missing, or what `__enter__` tells
+        if foreign := [name for name in names if not name.startswith(".") and name not in _LEFT_BEHIND]:
+            raise StorageError(
+                f"{self.path}: {printable(foreign[0])} is there, so this is no directory for a run alone; "
+                "choose another with --out"
             )
 
     def write_recipe(self, recipe: DigestedDocument, *, operation: Mapping[str, Any]) -> None:

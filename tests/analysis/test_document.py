@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
@@ -18,6 +19,7 @@ from support.originals import ENDS, THINGS, VERBS, original_folder
 from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import verb_noun
 from explore_async.analysis.data_sample import spread
+from explore_async.analysis.parsers import parser_for
 from explore_async.analysis.texts import UNSURE, languages
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
 from explore_async.errors import SystemLimit
@@ -243,6 +245,21 @@ def test_a_language_is_parsed_by_its_own_model_or_not_at_all(tmp_path: Path, mon
     monkeypatch.syspath_prepend(tmp_path / "packages")
     (parsed,) = analysis(tmp_path / "german.jsonl")["sets"]
     assert parsed["verb_noun"]["model"] == "de_core_news_md"
+
+
+def test_a_recipe_alone_does_not_tell_the_language():
+    """Of texts in English whose recipe asks for German it is said that they are not, and they are parsed as what they
+    are; texts that show no language are not said to be in one.
+    """
+    english = ["Write a poem about the winter and the sea.", "Give the reasons for which the earth turns."] * 4
+    german = ["Schreibe ein Gedicht über den Winter und das Meer."] * 3
+    asked = SimpleNamespace(recipe={"language": "German"})
+    parser = parser_for(asked, [*english, *german], None)
+    assert parser.model == ENGLISH
+    assert parser.other_language == "the recipe asks for German, and most texts are in English"
+    assert parser_for(asked, [*english, *german * 3], None).other_language is None
+    asked = SimpleNamespace(recipe={"language": "Finnish"})
+    assert parser_for(asked, ["x = 1"], None).left_out.startswith("the recipe asks for Finnish")
 
 
 def test_what_is_too_little_or_without_tokens(tmp_path: Path):

@@ -137,14 +137,14 @@ def test_a_key_to_remove_is_explained(tmp_path: Path, override: str, says: str) 
 
 @pytest.mark.parametrize("name", sorted(CHANGES))
 def test_a_misspelling_gets_a_suggestion(tmp_path: Path, name: str) -> None:
-    """A letter doubled in any key at any level: the error names the path and the key that was meant."""
+    """A letter doubled in any key at any level: the error names the option with the path and the key that was meant."""
     above, _, last = name.rpartition(".")
     wrong = f"{above}.{last}{last[-1]}" if above else last + last[-1]
     path = written(tmp_path, yaml.safe_dump(FULL))
     with pytest.raises(ConfigError) as caught:
         config.load(path, [f"{wrong}=1"])
     (line,) = (line for line in str(caught.value).splitlines() if "unknown key" in line)
-    assert line.strip() == f"{wrong}: unknown key; did you mean {last}?"
+    assert line == f"--set {wrong}: unknown key; did you mean {last}?"
 
 
 @pytest.mark.parametrize("name", sorted(CHANGES))
@@ -239,6 +239,42 @@ def test_a_wrong_override_says_why(tmp_path: Path, override: str, says: str) -> 
     with pytest.raises(ConfigError, match=says) as caught:
         config.load(written(tmp_path, yaml.safe_dump({**FULL, "seed": 3})), [override])
     assert str(caught.value).startswith("--set ")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes", "begins"),
+    [
+        ((), {"endpoint": "localhost:8101"}, "--endpoint: an endpoint is an http:// or https:// URL: write http://localhost:8101"),
+        ((), {"endpoint": ["http://a/v1", "nowhere"]}, "--endpoint: an endpoint is an http:// or https:// URL"),
+        ((), {"endpoint": "http://a/v1", "concurrency": 0}, "--concurrency: input should be greater"),
+        ((), {"targets": {"examples": -1}}, "--max-examples: "),
+        ((), {"targets": {"token_budget": "much"}}, "--token-budget: "),
+        ((), {"window": -1}, "--window: "),
+        (["generation.per_request=0"], {}, "--set generation.per_request: input should be greater"),
+        (["filters={thresold: 1}"], {}, "--set filters: thresold: unknown key; did you mean threshold?"),
+        (["prompts=nowhere"], {}, "--set prompts: "),
+        ((), {"generation": {"per_request": 0}}, "generation.per_request: "),
+    ],
+)  # fmt: skip
+def test_a_fault_of_an_option_names_the_option(
+    tmp_path: Path, overrides: list[str], changes: dict[str, Any], begins: str
+) -> None:
+    """And not the config, which is without fault; beside a fault of the config both are told."""
+    path = written(tmp_path, "domains: [{name: a}]\ntargets: {examples: 3}\noperation: {endpoints: []}\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, overrides, **changes)
+    assert str(caught.value).startswith(begins)
+    assert str(path) not in str(caught.value)
+
+
+def test_faults_of_the_config_and_of_an_option(tmp_path: Path) -> None:
+    """Each is told in its place."""
+    path = written(tmp_path, "domains: [{name: a}]\ntargets: {examples: 3}\nseed: x\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, endpoint="localhost:1")
+    first, second, third = str(caught.value).splitlines()
+    assert (first, second.split(":")[0]) == (f"{path}:", "  seed")
+    assert third.startswith("--endpoint: ")
 
 
 def test_overrides_fill_what_is_empty(tmp_path: Path) -> None:

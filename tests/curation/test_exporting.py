@@ -246,6 +246,7 @@ def test_a_card_can_be_published_as_it_is(run_path: Path, tmp_path: Path):
     assert "vllm 0.11.0, vllm 0.12.1" in body
     assert "2026-11-24 to 2026-11-26" in body
     assert "abc123" in body
+    assert "The texts are to be in German: the prompts say so. It was not checked." in body
     assert "in German by m (2026-11-24 to 2026-11-26)" in body
     assert re.search(r"@misc\{test,\n  title  = \{test\},\n  year   = \{2026\}", body)
     assert "@inproceedings{wan2023exploreinstruct" in body
@@ -264,6 +265,27 @@ def test_a_card_can_be_published_as_it_is(run_path: Path, tmp_path: Path):
     assert "1 left out by the marks of readers" in body
     assert "vllm 0.12.1" in body  # data that a command made knows the run that it came from
     assert "| mark | text |" in body or "| mark | null or a text |" in body
+
+
+def test_made_up_texts_are_called_so(run_path: Path, tmp_path: Path):
+    """An export of a simulated server's texts says so in a line, whatever its format, and so does one that replaces a
+    file; the card names the language that
+    was asked for, and takes the texts neither for it nor for a model's.
+    """
+    for name, more in (("config.json", {"recipe": {"name": "test", "language": "German"}}), ("stats.json", {})):
+        (run_path / name).write_bytes(orjson.dumps({**more, "simulated": True}))
+    for out in ("rows.jsonl", "folder"):
+        exported = in_process("export", run_path, "--out", tmp_path / out, "--format", "messages", "--json")
+        assert "made up by a simulated server" in exported.stderr
+        assert exported.json["simulated"] is True
+        assert "replaced" not in exported.stderr
+    again = in_process("export", run_path, "--out", tmp_path / "rows.jsonl")
+    assert f"replaced {tmp_path / 'rows.jsonl'}" in again.stderr
+    header, body = card_of(tmp_path / "folder")
+    assert "language" not in header
+    assert "The recipe asks for texts in German" in body
+    assert "model wrote" not in body
+    assert "written in German" not in body
 
 
 def test_rows_of_a_card_are_spread_and_short(tmp_path: Path):

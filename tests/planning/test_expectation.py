@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scripted import Driven
@@ -83,6 +84,16 @@ def test_requests_that_bring_more_than_is_needed_are_told() -> None:
     assert "171 examples where 100 are wanted" in line
     number = int(re.search(r"generation.per_request: (\d+)", line)[1])
     assert told(**small, generation={"per_request": number}) == []
+
+
+@pytest.mark.parametrize(("language", "says"), [
+    ("German", None), ("Swiss German", None), ("pt-BR", None), ("Deutsch (formell)", None), ("简体中文", None),
+    ("Icelandic", None), ("Germann", "Did you mean German?"), ("Frensh", "Did you mean French?"), ("Elvish", "as it is."),
+])  # fmt: skip
+def test_a_language_that_is_not_known_is_told(language: str, says: str | None) -> None:
+    """With the known name that is most like it; codes, own names and names with more beside them are known."""
+    said = [line for line in told(language=language) if line.startswith("language:")]
+    assert [line.endswith(says) for line in said] == [True] if says else said == []
 
 
 def test_completions_that_have_no_room_are_told() -> None:

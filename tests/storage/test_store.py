@@ -267,6 +267,18 @@ def test_files_that_are_no_runs_are_not_replaced(tmp_path: Path, name: str) -> N
     RunDirectory(tmp_path).refuse_foreign()
 
 
+def test_a_folder_with_files_of_its_own_is_no_run_directory(tmp_path: Path) -> None:
+    """Whatever they are called. Hidden files, and what a start leaves that came to nothing, do not count."""
+    for name in (".gitignore", "run.log", "server.log"):
+        (tmp_path / name).write_text("")
+    RunDirectory(tmp_path).refuse_foreign()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match=r"notes\.txt is there"):
+        RunDirectory(tmp_path).refuse_foreign()
+    (tmp_path / "config.json").write_text("{}")
+    RunDirectory(tmp_path).refuse_foreign()
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
