@@ -270,7 +270,7 @@ class TroubledClient:
     url: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.url = self.inner.url
+        self.url, self.version = self.inner.url, self.inner.version
         self.catalogue, self.metrics = self.guarded(self.inner.catalogue), self.guarded(self.inner.metrics)
 
     def guarded(self, ask: Callable[..., Any]) -> Callable[..., Any]:

@@ -88,7 +88,7 @@ class _Backend:
         self.connect = pool.connect
         self.stop = pool.stop
         self.ask = pool.ask
-        self.is_quicker_elsewhere = pool.is_quicker_elsewhere
+        self.rivals = pool.rivals
 
     @property
     def capacity(self) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from explore_async.running.endpoint_speeds import EndpointSpeeds
 from explore_async.running.latencies import Latencies
 from explore_async.running.own_time import OwnTime
 from explore_async.running.read_ahead import LookUp
+from explore_async.serving.endpoints.choice import Rivals
 
 _RENDERED_KEPT = 4096
 """Rendered requests kept from their look-up until they are asked; those beyond are rendered a second time."""
@@ -45,7 +46,7 @@ class Backend(Protocol):
         avoid: str | None = None,
     ) -> Outcome: ...
 
-    def is_quicker_elsewhere(self, url: str, model: str, elapsed_s: float) -> bool: ...
+    def rivals(self, model: str) -> Rivals: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -268,7 +269,6 @@ class Asking:
         """The request that is soonest due holds up all commits. Past its deadline it is asked again, elsewhere. When no
         other request is left to ask, so is any that another endpoint is expected to answer sooner.
         """
-        quicker_elsewhere = self._backend.is_quicker_elsewhere
         while True:
             await asyncio.sleep(self._latencies.look_every_s)
             now, line = asyncio.get_running_loop().time(), self._in_flight.values()
@@ -277,10 +277,21 @@ class Asking:
             deadline_s = self._latencies.deadline_s(head.request.kind)
             if deadline_s is not None and now - head.started > deadline_s:
                 self._ask_again(head)
-            for flight in [] if self._pending or self._stopping else sorted(line, key=_rank):
-                if quicker_elsewhere(flight.endpoint, flight.chat_request.model, now - flight.started):
-                    self._ask_again(flight)
-                    await asyncio.sleep(0)  # it takes its slot
+            if not self._pending and not self._stopping:
+                await self._ask_last_again(sorted(line, key=_rank), now)
+
+    async def _ask_last_again(self, line: Sequence[Flight], now: float) -> None:
+        usual_s = {kind: self._latencies.usual_s(kind) for kind in {flight.request.kind for flight in line}}
+        rivals: dict[str, Rivals] = {}
+        for flight in line:
+            model, usual = flight.chat_request.model, usual_s[flight.request.kind]
+            if model not in rivals:
+                rivals[model] = self._backend.rivals(model)
+            elapsed_s = now - flight.started
+            if usual is not None and rivals[model].are_quicker(flight.endpoint, elapsed_s, usual):
+                self._ask_again(flight)
+                rivals.clear()  # it takes a slot
+                await asyncio.sleep(0)
 
     def _ask_again(self, flight: Flight) -> None:
         if not flight.is_answered and flight.endpoint and len(flight.attempts) == 1:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from explore_async.config.endpoints_file import changes, read_endpoints
 from explore_async.errors import ConfigError
 from explore_async.exploration.values import ChatRequest, Form, Outcome
+from explore_async.serving.endpoints.choice import Rivals
 from explore_async.serving.endpoints.compatibility import too_long_for
 from explore_async.serving.endpoints.open_files import available_sockets, require_sockets
 from explore_async.serving.endpoints.pool import MOST_IN_FLIGHT, EndpointPool
@@ -181,9 +182,9 @@ class Backend:
         assert self._pool is not None
         return await self._pool.ask(request, priority=priority, affinity=affinity, on_sent=on_sent, avoid=avoid)
 
-    def is_quicker_elsewhere(self, url: str, model: str, elapsed_s: float) -> bool:
+    def rivals(self, model: str) -> Rivals:
         assert self._pool is not None
-        return self._pool.is_quicker_elsewhere(url, model, elapsed_s)
+        return self._pool.rivals(model)
 
     async def watch(self) -> NoReturn:
         """Ends a run that gets no more completions, by raising the cause: no outcome for too long, or our server has

@@ -6,6 +6,7 @@ from collections import deque
 
 _KEPT = 200
 _NEEDED = 20
+_USUAL = 3
 _P90 = 0.9
 _P99 = 0.99
 _DEADLINE_IN_P99 = 5.0
@@ -22,6 +23,11 @@ class Latencies:
 
     def note(self, kind: str, seconds: float) -> None:
         self._by_kind.setdefault(kind, deque(maxlen=_KEPT)).append(seconds)
+
+    def usual_s(self, kind: str) -> float | None:
+        """The median of the latest latencies of this kind; None while there are too few."""
+        latencies = sorted(self._by_kind.get(kind, ()))
+        return latencies[len(latencies) // 2] if len(latencies) >= _USUAL else None
 
     @property
     def p90_s(self) -> float:

@@ -18,6 +18,7 @@ from explore_async.running import performer as performing
 from explore_async.running.driver import RunStopped
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer
+from explore_async.serving.endpoints.choice import Rivals
 from explore_async.storage.completions import CompletionStore
 
 
@@ -62,8 +63,8 @@ class _Hanging:
 
     def stop(self) -> None: ...
 
-    def is_quicker_elsewhere(self, *_: object) -> bool:
-        return False
+    def rivals(self, _model: str) -> Rivals:
+        return Rivals({}, 0.0)
 
     async def ask(self, *_: object, **__: object) -> Completion:
         self.asked += 1

@@ -7,8 +7,7 @@ waiting, at the end of a run or while the tree waits for a completion, it is for
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +34,9 @@ _UNNOTICED_S: Final = 0.1
 _UNNOTICED_IN_CHECK_S: Final = 0.02
 _SILENT: Final = 3.0
 """Times as long as a completion takes, after which an endpoint that brings none counts as slower."""
-_REMAINING: Final = 0.25
+_MUCH_FASTER: Final = 2.0
+"""Times as fast from which a request in flight is worth a second one: that takes the place of another request."""
+_REMAINING: Final = 0.1
 """Time that an overdue request is expected to take longer, as a share of the time that it has taken."""
 
 
@@ -62,11 +63,6 @@ class AnswerSpeed:
         self._seconds = _MEMORY * self._seconds + seconds + _UNNOTICED_S
         self._weight = _MEMORY * self._weight + 1
         self._in_flight += (in_flight - self._in_flight) / self._weight
-
-    @property
-    def latency_s(self) -> float | None:
-        """The mean time of a completion; None before the first."""
-        return self._seconds / self._weight if self._number else None
 
     def now(self, in_flight: int, busy_since: float, now: float) -> float | None:
         """Tokens per second of one request more beside those in flight; None where too few completions tell it."""
@@ -121,18 +117,21 @@ def passed_over(speed: float, others: Iterable[tuple[float, int]]) -> float:
     return sum(in_flight * (faster / speed - 1) for faster, in_flight in others if faster > FASTER * speed)
 
 
-def remaining_s(expected_s: float, elapsed_s: float) -> float:
-    """The expected time until a request is answered that has taken `elapsed_s` already."""
-    return max(expected_s - elapsed_s, _REMAINING * elapsed_s)
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """The endpoints of a model that a request in flight could be sent to a second time, at one moment.
 
-
-def sooner_s(others: Sequence[tuple[float, int, int]], waiting: int) -> float:
-    """The expected time until one more request is answered at the best of these endpoints, after those that wait.
-
-    `others`: of each the time of a completion, its free slots and its requests in flight.
+    `times_slower`: by URL, how many times as long as at the fastest other endpoint a token takes. `queue`: the wait for
+    a slot there, as a share of the time of a completion.
     """
-    if not others:
-        return math.inf
-    answers_per_s = sum(in_flight / seconds for seconds, _, in_flight in others)
-    wait_s = (waiting + 1) / answers_per_s if answers_per_s else 0.0
-    return min(seconds + (0.0 if free > 0 and not waiting else wait_s) for seconds, free, _ in others)
+
+    times_slower: Mapping[str, float]
+    queue: float
+
+    def are_quicker(self, url: str, elapsed_s: float, usual_s: float) -> bool:
+        """True when a request that has been at this endpoint for so long is expected to be answered sooner if it is
+        sent again. `usual_s`: the usual time of such requests, most of which are at fast endpoints.
+        """
+        slower = self.times_slower.get(url, 0.0)
+        left_s = usual_s * slower - elapsed_s if slower >= _MUCH_FASTER else 0.0
+        return slower > 0 and max(left_s, _REMAINING * elapsed_s) > usual_s * (1 + self.queue)

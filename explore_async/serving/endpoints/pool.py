@@ -31,6 +31,7 @@ from explore_async.errors import (
 from explore_async.exploration.values import ChatRequest, Failure, Form, Outcome
 from explore_async.serving.endpoints.admission import shorten_list
 from explore_async.serving.endpoints.availability import Availability
+from explore_async.serving.endpoints.choice import Rivals
 from explore_async.serving.endpoints.concurrency import READING_S
 from explore_async.serving.endpoints.endpoint import Client, Endpoint
 from explore_async.serving.endpoints.faults import (
@@ -197,9 +198,9 @@ class EndpointPool:
         finally:
             self._asking -= 1
 
-    def is_quicker_elsewhere(self, url: str, model: str, elapsed_s: float) -> bool:
-        """See SlotQueue."""
-        return self._slots.is_quicker_elsewhere(url, model, elapsed_s)
+    def rivals(self, model: str) -> Rivals:
+        """The endpoints to which requests for this model could be sent a second time."""
+        return self._slots.rivals(model)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

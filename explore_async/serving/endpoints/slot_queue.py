@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from explore_async.serving.endpoints.choice import FASTER, Candidate, passed_over, remaining_s, sooner_s, speeds_now
+from explore_async.serving.endpoints.choice import FASTER, Candidate, Rivals, passed_over, speeds_now
 from explore_async.serving.endpoints.endpoint import Endpoint
 
 ABOUT_EQUAL = 0.9
@@ -145,21 +145,20 @@ class SlotQueue:
                 return [endpoint for endpoint in fastest if endpoint.url != avoid]
         return fastest
 
-    def is_quicker_elsewhere(self, url: str, model: str, elapsed_s: float) -> bool:
-        """True when a request that has been at the endpoint of this URL for so long would be answered sooner if it were
-        sent again, to another endpoint, after all requests that wait.
-        """
+    def rivals(self, model: str) -> Rivals:
+        """The endpoints to which requests for this model could be sent a second time."""
         now = asyncio.get_running_loop().time()
-        if self._is_at_most():
-            return False
-        own_s, others = 2 * elapsed_s, []
-        for endpoint in self._endpoints:
-            if endpoint.serves(model) and (seconds := endpoint.speed_of(model).latency_s) is not None:
-                if endpoint.url == url:
-                    own_s = seconds
-                elif endpoint.is_available(now):
-                    others.append((seconds, endpoint.free, endpoint.in_flight))
-        return remaining_s(own_s, elapsed_s) > sooner_s(others, len(self._waiting.get(model, ())))
+        if self._is_at_most() or len(speeds := self._speeds(model, now)) <= 1:
+            return Rivals({}, 0.0)
+        (best, first), (second, _) = sorted(((speed, one.url) for one, speed in speeds.items()), reverse=True)[:2]
+        urls = [endpoint.url for endpoint in self._endpoints if endpoint.serves(model)]
+        known = {endpoint.url: speed for endpoint, speed in speeds.items()}
+        times_slower = {url: (second if url == first else best) / known.get(url, best) for url in urls}
+        fast = [endpoint for endpoint, speed in speeds.items() if FASTER * speed >= best]
+        waiting = len(self._waiting.get(model, ()))
+        is_idle = not waiting and any(endpoint.free > 0 for endpoint in fast)
+        queue = 0.0 if is_idle else (waiting + 1) / max(1, sum(endpoint.in_flight for endpoint in fast))
+        return Rivals(times_slower, queue)
 
     def _is_at_most(self) -> bool:
         return sum(endpoint.in_flight for endpoint in self._endpoints if endpoint.is_auto) >= self.most

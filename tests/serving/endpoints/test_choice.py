@@ -12,9 +12,8 @@ from explore_async.serving.endpoints.choice import (
     FASTER,
     AnswerSpeed,
     Candidate,
+    Rivals,
     passed_over,
-    remaining_s,
-    sooner_s,
     speeds_now,
 )
 
@@ -91,10 +90,14 @@ def test_before_the_first_completions_the_checks_tell() -> None:
 
 
 def test_asking_again_pays_where_the_rest_takes_longer_than_all() -> None:
-    """An overdue request takes longer the longer it has taken. A second one waits for a slot and for those that wait."""
-    assert remaining_s(60.0, 10.0) == 50.0
-    assert remaining_s(60.0, 400.0) == 100.0
-    assert sooner_s([(10.0, 1, 4), (3.0, 0, 3)], waiting=0) == 3.0 + 1 / (4 / 10 + 3 / 3)
-    assert sooner_s([(10.0, 1, 4)], waiting=0) == 10.0
-    assert sooner_s([(10.0, 4, 4)], waiting=3) == 20.0
-    assert sooner_s([], waiting=0) == float("inf")
+    """On a slow endpoint while much of its time is left; anywhere when it is long overdue; and only where the wait for a
+    slot is not longer still.
+    """
+    rivals = Rivals({"slow": 6.0, "equal": 1.1}, queue=0.0)
+    assert rivals.are_quicker("slow", 0.0, 10.0)
+    assert not rivals.are_quicker("slow", 51.0, 10.0)
+    assert not rivals.are_quicker("equal", 0.0, 10.0)
+    assert not rivals.are_quicker("equal", 99.0, 10.0)
+    assert rivals.are_quicker("equal", 101.0, 10.0)
+    assert not Rivals({"slow": 6.0}, queue=5.0).are_quicker("slow", 1.0, 10.0)
+    assert not Rivals({}, queue=0.0).are_quicker("slow", 1000.0, 1.0)
