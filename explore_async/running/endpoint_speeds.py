@@ -154,7 +154,8 @@ class EndpointSpeeds:
 
     def note(self, completion: Completion, model: str, now: float) -> None:
         """Takes in a completion. `model`: the logical model of its request."""
-        endpoint = self._endpoints.setdefault(completion.endpoint, _Endpoint())
+        if (endpoint := self._endpoints.get(completion.endpoint)) is None:
+            endpoint = self._endpoints[completion.endpoint] = _Endpoint()
         endpoint.models.add(model)
         endpoint.note(completion, now)
         self._owes_since[completion.endpoint] = now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 
 _KEPT = 200
 _NEEDED = 20
@@ -19,10 +19,10 @@ class Latencies:
         self._first_deadline_s = first_deadline_s
         self.look_every_s = min(0.25, first_deadline_s / 4)
         """Seconds between two looks for a request that counts as lost."""
-        self._by_kind: dict[str, deque[float]] = {}
+        self._by_kind: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_KEPT))
 
     def note(self, kind: str, seconds: float) -> None:
-        self._by_kind.setdefault(kind, deque(maxlen=_KEPT)).append(seconds)
+        self._by_kind[kind].append(seconds)
 
     def usual_s(self, kind: str) -> float | None:
         """The median of the latest latencies of this kind; None while there are too few."""

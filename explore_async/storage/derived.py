@@ -37,8 +37,7 @@ class DerivedFile:
     def __init__(self, path: Path, begin: Mark | None = None) -> None:
         """begin: the position at which to go on; everything before it has been compared."""
         begin = begin or Mark()
-        self.mark = begin
-        """The end of all appended lines, written or not."""
+        self._size, self._number, self._crc = begin.size, begin.lines, begin.crc  # of all appended lines
         self._path = path
         self._lines: list[bytes] = []
         self._line_number = begin.lines
@@ -54,6 +53,11 @@ class DerivedFile:
             raise StorageError(f"{path}: {error.strerror}") from error
 
     @property
+    def mark(self) -> Mark:
+        """The end of all appended lines, written or not."""
+        return Mark(self._size, self._number, self._crc)
+
+    @property
     def replaying(self) -> bool:
         """True while a replay still compares its bytes with those that an earlier start wrote."""
         return self._left_to_compare > 0
@@ -67,8 +71,9 @@ class DerivedFile:
     def append(self, document: Any) -> None:
         line = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
-        mark = self.mark
-        self.mark = Mark(mark.size + len(line), mark.lines + 1, zlib.crc32(line, mark.crc))
+        self._size += len(line)
+        self._number += 1
+        self._crc = zlib.crc32(line, self._crc)
 
     def take(self) -> list[bytes]:
         """The lines appended since the last call, for `write`."""

@@ -12,6 +12,7 @@ import re
 import ssl
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -59,6 +60,11 @@ _INSTEAD: dict[wire.Absence, str] = {
 }
 
 
+@lru_cache(16)
+def _timeout(total_s: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_TIMEOUT_S)
+
+
 def open_session() -> aiohttp.ClientSession:
     """The session of all endpoints. The pool bounds concurrency, so the connector does not; every attempt has its own
     deadline. Proxy variables of the environment are ignored: requests to loopback and to the user's own servers must
@@ -68,7 +74,7 @@ def open_session() -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=READ_BUFFER_BYTES,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+        timeout=_timeout(None),
         trust_env=False,
     )
 
@@ -163,7 +169,7 @@ class EndpointClient:
         It has its own connection: llama.cpp closes it after a stream without notice, and the next request on it would
         fail.
         """
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        timeout = _timeout(timeout_s)
         url, headers = f"{self.url}/chat/completions", {**self._headers, "Connection": "close"}
         with self._foreign_errors(timeout_s):
             async with self._session.post(
@@ -198,7 +204,7 @@ class EndpointClient:
 
     async def _send(self, method: str, url: str, body: bytes | None, *, timeout_s: float | None) -> tuple[int, bytes]:
         """Status and body of a 200; all else is raised as an error of ours."""
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        timeout = _timeout(timeout_s)
         with self._foreign_errors(timeout_s):
             async with self._session.request(
                 method, url, data=body, headers=self._headers, timeout=timeout, allow_redirects=False, ssl=self._ssl

@@ -43,7 +43,7 @@ from explore_async.serving.endpoints.faults import (
     repeated_failure,
 )
 from explore_async.serving.endpoints.slot_queue import SlotQueue
-from explore_async.serving.endpoints.values import PoolStatistics, backoff_s, declared_concurrency, normalise_url
+from explore_async.serving.endpoints.values import PoolStatistics, backoff_s, normalise_url
 from explore_async.settings.operation import EndpointSettings, Retries
 
 MOST_IN_FLIGHT = 100_000
@@ -122,8 +122,14 @@ class EndpointPool:
     @property
     def capacity(self) -> int:
         """Requests that can be in flight or wait for a slot at once, as far as is known now."""
-        auto = sum(endpoint.limit.value for endpoint in self._endpoints if endpoint.is_auto and not endpoint.removed)
-        declared = declared_concurrency(endpoint.settings for endpoint in self._endpoints if not endpoint.removed)
+        auto = declared = 0
+        for endpoint in self._endpoints:  # a plain loop: it is asked for at each completion
+            if endpoint.removed:
+                continue
+            if (concurrency := endpoint.settings.concurrency) == "auto":
+                auto += endpoint.limit.value
+            else:
+                declared += concurrency
         return declared + min(auto, self._most_in_flight) + self._slots.wanted
 
     async def replace(self, endpoints: Sequence[EndpointSettings]) -> None:
