@@ -4,8 +4,9 @@ A run with the real explorer, driver, performer and pool asks modelled engines (
 `explore_async/serving/simulated/engine.py`) on a virtual clock, without HTTP. It must find out how many requests an
 endpoint takes. Its requests, with their true lengths, are then scheduled again on the same engines:
 
-- clairvoyant: knows the tree and every length. A request may start when its task exists and, in exploration, when the
-  requests before it are answered; the request with the longest chain behind it goes first. This is the yardstick.
+- clairvoyant: knows the tree and every length. A request may start when its task exists; one about sub-tasks when the
+  one before it is answered, and a backtrack when a child is explored; one for examples when the first examples of the
+  parent task are there. The request with the longest chain behind it goes first. This is the yardstick.
 - stages: explores level by level, then generates, with a barrier after each stage.
 - gather: explores one request after the other, generates behind a semaphore, in the order of arrival.
 - sequential: one request at a time, as the published code does.
@@ -40,8 +41,8 @@ from explore_async.planning.fleet import Fleet, ModelledClient
 from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
 from explore_async.serving.simulated.engine import Engine, Profile
 from explore_async.serving.simulated.profiles import PROFILES
-from explore_async.settings.operation import EndpointSettings
-from explore_async.settings.run_settings import RecipeConfig
+from explore_async.settings.operation import WINDOW_PER_SLOT, EndpointSettings
+from explore_async.settings.run_settings import AUTO_WINDOW, RecipeConfig
 
 PROFILE = PROFILES["h100-qwen3-8b"]
 FOLLOWS_NONE: tuple[int, ...] = ()
@@ -72,6 +73,7 @@ def compared(engines: int, domains: int, per_task: int, trouble: str) -> dict[st
             "domains": [{"name": f"Look after garden number {number}"} for number in range(domains)],
             "exploration": {"depth": 2, "breadth": [8, 6]},
             "targets": {"per_task": per_task},
+            "window": max(AUTO_WINDOW, WINDOW_PER_SLOT * engines * PROFILE.slots),  # as `plan` advises
         }
     ).resolved(model="simulated")
     fleet = Fleet([PROFILE] * engines) if trouble == "none" else TroubledFleet([PROFILE] * engines)
@@ -79,8 +81,8 @@ def compared(engines: int, domains: int, per_task: int, trouble: str) -> dict[st
     ours = rehearse(recipe, fleet)
     python_s = time.perf_counter() - began
     slots = engines * PROFILE.slots
-    exploration = chains(ours.steps)
-    known = scheduled(ours.steps, exploration, by_what_hangs_on_it(ours.steps, exploration), engines)
+    needs = chains(ours.steps)
+    known = scheduled(ours.steps, needs, by_what_hangs_on_it(ours.steps, needs), engines)
     return {
         "engines": engines,
         "domains": domains,
@@ -137,22 +139,29 @@ def explores(steps: Sequence[Step]) -> list[bool]:
 
 def chains(steps: Sequence[Step]) -> list[tuple[int, ...]]:
     """For each step, by its position, the positions of the steps whose completions it needs."""
-    exploring = explores(steps)
-    created = {task: at for at, step in enumerate(steps) for task in step.new_tasks}
+    created: dict[str, int] = {}
+    opened: dict[str, int] = {}
     latest: dict[str, int] = {}
     last_below: dict[str, dict[str, int]] = defaultdict(dict)  # of each task: its children, and their trees' last step
     needs: list[tuple[int, ...]] = []
     for at, step in enumerate(steps):
-        before = {created[step.task_id]} if step.task_id in created else set()
-        if exploring[at]:
-            if step.task_id in latest:
-                before.add(latest[step.task_id])
-            if step.kind == "backtrack" and last_below[step.task_id]:
-                before.add(min(last_below[step.task_id].values()))
-            latest[step.task_id] = at
-            path = step.task_id.split(".")
+        task, parent = step.task_id, step.task_id.rpartition(".")[0]
+        before = {created[task]} if task in created else set()
+        if not KINDS[step.kind].holds_up_tree:
+            if parent:
+                before.add(opened[parent])
+            opened.setdefault(task, at)
+        else:
+            if task in latest:
+                before.add(latest[task])
+            if step.kind == "backtrack" and last_below[task]:
+                before.add(min(last_below[task].values()))
+            latest[task] = at
+            path = task.split(".")
             for depth in range(1, len(path)):
                 last_below[".".join(path[:depth])][".".join(path[: depth + 1])] = at
+            for child in step.new_tasks:
+                created[child] = last_below[task][child] = at
         needs.append(tuple(before) or FOLLOWS_NONE)
     return needs
 
@@ -272,6 +281,7 @@ class TroubledClient:
     def __post_init__(self) -> None:
         self.url, self.version = self.inner.url, self.inner.version
         self.catalogue, self.metrics = self.guarded(self.inner.catalogue), self.guarded(self.inner.metrics)
+        self.version = self.inner.version
 
     def guarded(self, ask: Callable[..., Any]) -> Callable[..., Any]:
         async def guarded(*given: Any, **named: Any) -> Any:

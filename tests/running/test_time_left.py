@@ -68,10 +68,11 @@ async def _told(
     tally, own_time = Tally(), OwnTime()
     now = asyncio.get_running_loop().time
     pool = EndpointPool(fleet.endpoints(8), models=(MODEL,), open_clients=fleet.open_clients)
+    pool.slots = 16  # type: ignore[attr-defined] - as a backend has it
     told = []
     async with pool, task_group() as group:
         performer = Performer(rehearsal._EmptyStore(), prompts.render, rehearsal._Backend(pool), own_time)
-        status = RunStatus(explorer, tally, pool, own_time)  # type: ignore[arg-type] - of a backend it uses two members
+        status = RunStatus(explorer, tally, pool, own_time)  # type: ignore[arg-type] - of a backend it uses three members
         status.performer = performer
         tally.seeds(explorer.seed_events())
 
