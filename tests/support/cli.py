@@ -23,6 +23,8 @@ from support.template import Template
 ROOT = Path(__file__).parents[2]
 PRELOAD = Path(__file__).parent / "preload"
 """First on the path of processes that are to behave otherwise; see the module in there."""
+PRELOADED = PRELOAD.with_name("preloaded.py")
+"""The command line that behaves so, as a program for a copy of a template."""
 DERIVED = ("dataset.jsonl", "tree.json", "decisions.jsonl")
 
 RECIPE = """
@@ -89,6 +91,11 @@ def _template(wanted: dict[str, str]) -> Template | None:
         return None
     _templates.append(Template(wanted))
     return _templates[-1]
+
+
+def suite_template() -> Template | None:
+    """The process with the suite's own environment, to be copied; None where the system cannot hand files on."""
+    return _template(environment())
 
 
 async def finished(process: asyncio.subprocess.Process) -> Finished:

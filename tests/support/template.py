@@ -6,7 +6,7 @@ starts an interpreter of its own (`launch` with variables of the environment, or
 
 This file is both ends. As a program it is the template, which reads commands from a socket:
 
-    suite --(arguments, folder, stdin, stdout, stderr, pipe for its end)--> template --fork--> keeper --fork--> command
+    suite --(program, its place, stdin, stdout, stderr, pipe for its end)--> template --fork--> keeper --fork--> command
 
 The keeper is the command's parent. It writes the command's pid, and later its status, to the pipe, and then ends.
 """
@@ -22,13 +22,16 @@ import json
 import os
 import pkgutil
 import runpy
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _LARGEST = 1 << 20
 _LEFT_OUT = ("explore_async.__main__", "explore_async.analysis")
@@ -110,6 +113,36 @@ class Command(asyncio.subprocess.Process):
         self.send_signal(signal.SIGKILL)
 
 
+class Copy:
+    """A command without an event loop, with the part of Popen's interface that its owner needs."""
+
+    def __init__(self, end: int) -> None:
+        self._end = end
+        first = os.read(end, _PID.size)
+        assert first, "the template is gone"
+        (self.pid,) = _PID.unpack(first)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._end], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode, seconds = _END.unpack(os.read(self._end, _END.size))
+            Command.used_s += seconds
+            os.close(self._end)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 class Template:
     """Owns the process that is copied; it ends with the suite's."""
 
@@ -136,8 +169,7 @@ class Template:
         (stdout, their_stdout), (stderr, their_stderr), (end, their_end) = (os.pipe() for _ in range(3))
         nothing = os.open(os.devnull, os.O_RDONLY)
         theirs = [nothing, their_stdout, their_stderr, their_end]
-        message = json.dumps({"arguments": arguments, "folder": str(Path.cwd())}).encode()
-        self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs))])
+        self._send({"arguments": arguments}, theirs)
         for file in theirs:
             os.close(file)
         ended = await Pipe.opened(end)
@@ -146,9 +178,24 @@ class Template:
         (pid,) = _PID.unpack(first)
         return Command(pid, await Pipe.opened(stdout), await Pipe.opened(stderr), ended)
 
+    def copy(
+        self, program: Path, arguments: Sequence[str], files: Sequence[int], environment: Mapping[str, str]
+    ) -> Copy:
+        """A copy that runs a Python file with these arguments, these files as stdin, stdout and stderr, and these
+        variables more in its environment.
+        """
+        end, their_end = os.pipe()
+        self._send({"program": str(program), "arguments": arguments, "environment": environment}, [*files, their_end])
+        os.close(their_end)
+        return Copy(end)
 
-def _serve(commands: socket.socket) -> None:
-    """The template's loop; a command returns from it, and the template does when the suite is gone."""
+    def _send(self, command: Mapping[str, Any], files: Sequence[int]) -> None:
+        message = json.dumps({"folder": str(Path.cwd()), **command}).encode()
+        self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))])
+
+
+def _serve(commands: socket.socket) -> dict[str, Any]:
+    """The template's loop. A copy returns from it with its command; the template ends when the suite is gone."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for the suite
     while True:
@@ -159,8 +206,9 @@ def _serve(commands: socket.socket) -> None:
             commands.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             if (pid := os.fork()) == 0:
-                _become(json.loads(message), files)
-                return
+                command = json.loads(message)
+                _become(command, files)
+                return command
             _keep(pid, files)
         for file in files:
             os.close(file)
@@ -176,14 +224,15 @@ def _keep(pid: int, files: list[int]) -> None:
     os._exit(0)
 
 
-def _become(command: dict[str, object], files: list[int]) -> None:
+def _become(command: dict[str, Any], files: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.chdir(str(command["folder"]))
+    os.chdir(command["folder"])
+    os.environ.update(command.get("environment", {}))
     for place, file in enumerate(files[:3]):
         os.dup2(file, place)
     for file in files:
         os.close(file)
-    sys.argv = ["explore-async", *map(str, command["arguments"])]  # type: ignore[call-overload]
+    sys.argv = [command.get("program", "explore-async"), *command["arguments"]]
 
 
 def _load() -> None:
@@ -202,5 +251,8 @@ if __name__ == "__main__":
     _load()
     warm_up()
     gc.freeze()  # a copy that ends need not look through what it never touched
-    _serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module("explore_async", run_name="__main__", alter_sys=True)
+    command = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if "program" in command:
+        runpy.run_path(command["program"], run_name="__main__")
+    else:
+        runpy.run_module("explore_async", run_name="__main__", alter_sys=True)

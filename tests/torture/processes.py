@@ -14,7 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal, Self
 
-from support.cli import PRELOAD, ROOT, environment
+from support.cli import PRELOAD, PRELOADED, ROOT, environment
+from support.template import Copy, Template
 
 Phase = Literal["start", "replay", "asking", "finishing", "ended"]
 LOOK_S = 0.002
@@ -34,12 +35,17 @@ def path_of(*folders: Path) -> str:
 
 
 class Server:
-    """Owns the server's process. Killed and started again it has the same port and goes on in the same journal."""
+    """Owns the server's process. Killed and started again it has the same port and goes on in the same journal.
 
-    def __init__(self, folder: Path, latency_s: float) -> None:
+    With a template this process and the commands before it are copies of that one.
+    """
+
+    def __init__(self, folder: Path, latency_s: float, template: Template | None = None) -> None:
         self._journal = folder / "journal"
         self._latency_s = latency_s
-        self._process: subprocess.Popen[str] | None = None
+        self.template = template
+        self._process: subprocess.Popen[bytes] | Copy | None = None
+        self._stdin = self._stdout = -1
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -54,15 +60,20 @@ class Server:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "torture.server", str(self.port), str(self._journal), str(self._latency_s)],
-            stdin=subprocess.PIPE,  # closed when we go, however we go
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(PYTHONPATH=path_of()),
-        )
-        assert self._process.stdout is not None
-        url = self._process.stdout.readline()
+        stdin, self._stdin = os.pipe()  # closed when we go, however we go
+        stdout, their_stdout = os.pipe()
+        arguments = [str(self.port), str(self._journal), str(self._latency_s)]
+        if self.template is not None:
+            program = Path(__file__).with_name("server.py")
+            self._process = self.template.copy(program, arguments, [stdin, their_stdout, 2], {})
+        else:
+            command = [sys.executable, "-m", "torture.server", *arguments]
+            env = environment(PYTHONPATH=path_of())
+            self._process = subprocess.Popen(command, stdin=stdin, stdout=their_stdout, env=env)
+        os.close(stdin)
+        os.close(their_stdout)
+        with os.fdopen(stdout) as told:
+            url = told.readline()
         assert url, "the server did not start"
         self.port = int(url.rsplit(":", 1)[1].split("/")[0])
 
@@ -73,7 +84,8 @@ class Server:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        os.close(self._stdin)
 
     def noted(self) -> int:
         """The end of the journal, from which to read on."""
@@ -120,6 +132,8 @@ class Life:
         self._master: int | None = None
         whole = [sys.executable, "-m", "explore_async", *command]
         environ = environment(**{"PYTHONPATH": path_of(), **env})
+        self._process: subprocess.Popen[bytes] | Copy
+        self._pipe = -1
         if terminal:
             self._master, slave = pty.openpty()
             self._process = subprocess.Popen(
@@ -130,7 +144,14 @@ class Life:
             )
             os.close(slave)
         else:
-            self._process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ)
+            self._pipe, theirs = os.pipe()
+            if server.template is not None:
+                with Path(os.devnull).open() as nothing:
+                    files = [nothing.fileno(), theirs, theirs]
+                    self._process = server.template.copy(PRELOADED, command, files, env)
+            else:
+                self._process = subprocess.Popen(whole, stdout=theirs, stderr=theirs, env=environ)
+            os.close(theirs)
         self._reader = threading.Thread(target=self._read_terminal if terminal else self._read_pipe, daemon=True)
         self._reader.start()
 
@@ -199,8 +220,7 @@ class Life:
         return found.st_ino, found.st_mtime_ns
 
     def _read_pipe(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as pipe:
+        with os.fdopen(self._pipe, "rb") as pipe:
             self.output = pipe.read()
 
     def _read_terminal(self) -> None:

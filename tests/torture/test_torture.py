@@ -6,6 +6,7 @@ import random
 from signal import SIGINT
 
 import pytest
+from support.cli import suite_template
 
 from torture import faults, power
 from torture.trial import Ground, Row
@@ -15,7 +16,10 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    return Ground.prepare(tmp_path_factory.mktemp("torture"), examples=120, concurrency=8, latency_s=0.15)
+    """A place whose processes are copies of one that has loaded the program."""
+    return Ground.prepare(
+        tmp_path_factory.mktemp("torture"), examples=120, concurrency=8, latency_s=0.15, template=suite_template()
+    )
 
 
 def held(row: Row) -> bool:

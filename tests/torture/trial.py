@@ -9,12 +9,13 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 from support.cli import DERIVED, RECIPE, config, derived
+from support.template import Template
 
 from torture.processes import Life, Phase, Server
 
@@ -76,7 +77,8 @@ def _spread(values: list[int]) -> dict[str, float] | None:
 class Ground:
     """The place of a torture: the config, how the runs are made, and the bytes of an undisturbed one.
 
-    `start_s`: how long the command takes here until it has begun to work.
+    `start_s`: how long the command takes here until it has begun to work. With a template, servers and commands are
+    copies of it, which start at once.
     """
 
     folder: Path
@@ -86,13 +88,16 @@ class Ground:
     whole: dict[str, bytes]
     requests: int
     start_s: float
+    template: Template | None
 
     @staticmethod
-    def prepare(folder: Path, *, examples: int, concurrency: int, latency_s: float) -> Ground:
+    def prepare(
+        folder: Path, *, examples: int, concurrency: int, latency_s: float, template: Template | None = None
+    ) -> Ground:
         """Makes the undisturbed run, one request after another at a server that answers at once."""
         config(folder, f"{RECIPE}operation: {{report: false}}\n")
-        bare = Ground(folder, examples, concurrency, latency_s, {}, 0, 0.0)
-        with Server(bare.room("undisturbed"), 0.0) as server:
+        bare = Ground(folder, examples, concurrency, latency_s, {}, 0, 0.0, template)
+        with bare.server("undisturbed", 0.0) as server:
             command = bare.command(folder / "whole", server.url, "--concurrency", "1")
             began = time.monotonic()
             life = Life(command, folder / "whole", server, CHECKPOINT_EVERY=str(examples // 10))
@@ -100,7 +105,7 @@ class Ground:
             start_s = time.monotonic() - began
             assert life.end() == 0, life.told()
             requests = server.asked().total()
-        return Ground(folder, examples, concurrency, latency_s, derived(folder / "whole"), requests, start_s)
+        return replace(bare, whole=derived(folder / "whole"), requests=requests, start_s=start_s)
 
     def command(self, directory: Path, url: str, *more: str) -> list[str]:
         concurrency = () if "--concurrency" in more else ("--concurrency", str(self.concurrency))
@@ -115,7 +120,7 @@ class Ground:
         return room
 
     def server(self, name: str, latency_s: float | None = None) -> Server:
-        return Server(self.room(name), self.latency_s if latency_s is None else latency_s)
+        return Server(self.room(name), self.latency_s if latency_s is None else latency_s, self.template)
 
 
 class Trial:
