@@ -16,8 +16,9 @@ from unittest.mock import patch
 
 import orjson
 import pytest
+import typer.main
 
-from explore_async.cli.app import main
+from explore_async.cli.app import app, main
 from support.template import Template
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,9 @@ PRELOAD = Path(__file__).parent / "preload"
 PRELOADED = PRELOAD.with_name("preloaded.py")
 """The command line that behaves so, as a program for a copy of a template."""
 DERIVED = ("dataset.jsonl", "tree.json", "decisions.jsonl")
+
+_COMMAND = typer.main.get_command(app)
+"""Built once: it takes longer than most commands on a few rows."""
 
 RECIPE = """
 name: test
@@ -133,7 +137,12 @@ async def explore_watched(*arguments: str | Path, **env: str) -> tuple[Finished,
 def in_process(*arguments: str | Path) -> Finished:
     """The same in this process, for tests that need many commands and no signals."""
     stdout, stderr = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace") for _ in range(2))
-    with redirect_stdout(stdout), redirect_stderr(stderr), patch.object(sys, "argv", ["x", *map(str, arguments)]):
+    with (
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+        patch.object(sys, "argv", ["x", *map(str, arguments)]),
+        patch.object(typer.main, "get_command", lambda _app: _COMMAND),
+    ):
         with pytest.raises(SystemExit) as ending:
             main()
         stdout.flush()

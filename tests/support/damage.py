@@ -15,14 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import typer.main
 import yaml
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from explore_async.cli.app import app
 from support.cli import Finished, in_process
 
 CASES = int(os.environ.get("EXPLORE_ASYNC_CASES", "0"))
@@ -31,9 +28,6 @@ DOCUMENTED = {0, 2, 3, 4, 5, 6, 7}
 MADE = {0, 7}
 LONGEST_S = 20.0
 """Processor seconds of one command on a few rows: whoever needs more hangs."""
-
-_COMMAND = typer.main.get_command(app)
-"""Built once: it takes as long as most commands here."""
 
 Files = dict[str, bytes | None]
 
@@ -59,8 +53,7 @@ def attempted(*arguments: str | Path, among: Path, about: str = "", may_change: 
     half done stays, and after an error nothing new at all.
     """
     before, began = contents(among), time.process_time()
-    with patch.object(typer.main, "get_command", lambda _app: _COMMAND):
-        result = in_process(*arguments)
+    result = in_process(*arguments)
     assert time.process_time() - began < LONGEST_S
     after = contents(among)
     assert result.code in DOCUMENTED, result

@@ -1,8 +1,8 @@
 """A process that has loaded the program and forks a copy of itself for each command: loading takes longer than most runs.
 
 A copy is a process like any other: its own pid, signals, limits, working directory, files, exit code, and death by
-kill -9. It shares with the other copies how the interpreter was started and what it has imported. A test of these
-starts an interpreter of its own (`launch` with variables of the environment, or `subprocess`).
+kill -9. It shares with the other copies how the interpreter was started, what it has imported and the table of commands.
+A test of these starts an interpreter of its own (`launch` with variables of the environment, or `subprocess`).
 
 This file is both ends. As a program it is the template, which reads commands from a socket:
 
@@ -236,16 +236,21 @@ def _become(command: dict[str, Any], files: list[int]) -> None:
 
 
 def _load() -> None:
-    """Imports what most commands need. What is large and few commands need stays out."""
+    """Imports what most commands need, and builds their table. What is large and few commands need stays out."""
     for module in pkgutil.walk_packages(explore_async.__path__, "explore_async."):
         if not module.name.startswith(_LEFT_OUT) and "parquet" not in module.name:
             importlib.import_module(module.name)
+    command = typer.main.get_command(app)
+    typer.main.get_command = lambda _app: command
 
 
 if __name__ == "__main__":
     sys.path.pop(0)  # this file's folder
 
+    import typer.main
+
     import explore_async
+    from explore_async.cli.app import app
     from rouge_kernels import warm_up
 
     _load()
