@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -34,6 +35,7 @@ _WORTH_PROCESSES = 2_000
 _parser: Any = None
 
 
+@lru_cache(maxsize=1)  # data sets side by side are mostly in one language
 def load_parser(model: str) -> Any:
     """The spaCy pipeline of this name: an installed package or a folder. Raises ConfigError where there is none."""
     try:
