@@ -50,18 +50,18 @@ async def run(folder: Path, url: str, *more: str | Path, out: str = "run", **env
 
 
 async def test_the_same_bytes_at_any_concurrency(tmp_path: Path) -> None:
-    """dataset, tree and evidence are byte-identical at concurrency 1, 16 and 64, with shuffled delays, under two
+    """dataset, tree and evidence are byte-identical at concurrency 1, 16 and 64, with shuffled delays, under other
     hash seeds; the server's own peak shows that requests overlapped.
     """
     made: list[dict[str, bytes]] = []
-    for concurrency, hash_seed in ((1, "0"), (16, "1"), (64, "7")):
+    for concurrency, env in ((1, {}), (16, {"PYTHONHASHSEED": "1"}), (64, {"PYTHONHASHSEED": "7"})):
         async with SimulatedServer(256, Latency(0.001 * concurrency, 0.8, shuffle=concurrency)) as server:
             result = await run(
                 tmp_path,
                 server.url,
-                *("--concurrency", str(concurrency), "--window", "512", "--max-examples", "400"),
+                *("--concurrency", str(concurrency), "--window", "512", "--max-examples", "240"),
                 out=f"run{concurrency}",
-                PYTHONHASHSEED=hash_seed,
+                **env,
             )
             assert result.code == 0, result.stderr
             peak = server.statistics().peak_in_flight
@@ -70,14 +70,14 @@ async def test_the_same_bytes_at_any_concurrency(tmp_path: Path) -> None:
         made.append(derived(tmp_path / f"run{concurrency}"))
         check_counts(result.json, tmp_path / f"run{concurrency}")
     assert all(files == made[0] for files in made)
-    assert len(made[0]["dataset.jsonl"].splitlines()) == 400
+    assert len(made[0]["dataset.jsonl"].splitlines()) == 240
 
 
 async def test_a_fleet_in_trouble_makes_the_same_bytes(tmp_path: Path) -> None:
     """Three endpoints that find out themselves what they take, one slow, one gone again and again, the run killed twice
     on the way: the files are those of one request after another at one healthy server.
     """
-    target = ("--window", "768", "--max-examples", "600")
+    target = ("--window", "768", "--max-examples", "360")
     async with SimulatedServer(256, Latency(0.001)) as server:
         alone = await run(tmp_path, server.url, "--concurrency", "1", *target, out="alone")
         assert alone.code == 0, alone.stderr
@@ -101,7 +101,7 @@ async def test_a_fleet_in_trouble_makes_the_same_bytes(tmp_path: Path) -> None:
         for _ in range(2):
             process = await launch(*command)
             before = quick.statistics().requests
-            while quick.statistics().requests < before + 40:
+            while quick.statistics().requests < before + 25:
                 await asyncio.sleep(0.02)
             process.kill()
             await process.communicate()

@@ -404,15 +404,16 @@ def test_a_benchmark_without_rows_is_no_check(tmp_path: Path, data: Path):
     assert "it has no rows" in " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["import", "filter", "export"])
+@pytest.mark.parametrize(
+    ("command", "number"), [("import", signal.SIGINT), ("filter", signal.SIGTERM), ("export", signal.SIGINT)]
+)
 async def test_stopped_in_the_middle_nothing_is_left(tmp_path: Path, command: str, number: signal.Signals):
     """Ctrl-C and SIGTERM end it with their codes, and leave no part of what was begun."""
     row = orjson.dumps({"instruction": "Count some", "output": "o" * 200}, option=orjson.OPT_APPEND_NEWLINE)
-    (tmp_path / "big.jsonl").write_bytes(row * 200_000)
+    (tmp_path / "big.jsonl").write_bytes(row * 100_000)
     process = await launch(command, tmp_path / "big.jsonl", "--out", tmp_path / "out")
     while not any(".partial" in one.name for one in tmp_path.rglob("*")):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.005)
         assert process.returncode is None
     process.send_signal(number)
     result = await finished(process)
