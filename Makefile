@@ -24,7 +24,7 @@ demo:  ## a small dataset from a real model on this machine
 	@$(BIN)/explore-async demo $(DEMO)
 
 test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler and under another hash seed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser and not clients" \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser and not clients and not types" \
 		$(if $(COVERAGE),--cov --cov-report= --cov-fail-under=0)
 	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/kernels \
 		$(if $(COVERAGE),--cov --cov-append)
@@ -47,8 +47,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-types: $(VENV)/.dev
+types: $(VENV)/.dev  ## the program, and one that uses each name of the library
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -m types tests/test_library.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -105,10 +105,11 @@ def test_the_reference_names_everything():
     assert [name for name in ea.__all__ if not re.search(rf"\b{name}\b", text)] == ["__version__"]
 
 
+@pytest.mark.types
 def test_type_checkers_see_every_name(folder):
     """A program that uses the library passes mypy --strict: each public name is exported with its type.
 
-    The cache is that of `make types`: without it, mypy reads everything anew.
+    `make types` runs it, when mypy has just read everything: without its cache it would be the dearest of all tests.
     """
     uses = "\n".join(f"reveal_type(ea.{name})" for name in ea.__all__)
     (folder / "program.py").write_text(f"import explore_async as ea\n{uses}\n", encoding="utf-8")
