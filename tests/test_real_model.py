@@ -16,7 +16,7 @@ async def test_a_small_model_makes_a_dataset_and_replays(tmp_path: Path) -> None
     running again replays it without starting a server.
     """
     command = (
-        *("run", "quickstart", "--out", tmp_path / "run", "--json", "--max-examples", "2"),
+        *("run", "quickstart", "--out", tmp_path / "run", "--json", "--max-examples", "2", "--window", "4"),
         *("--set", "operation.server.model=smollm2-135m", "--set", "exploration.breadth=[2]"),
         *("--set", "sampling.generation.max_tokens=64", "--set", "sampling.exploration.max_tokens=48"),
         *("--set", "generation.demonstrations=1", "--set", "targets.token_budget=12000"),

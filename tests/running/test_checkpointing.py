@@ -29,7 +29,7 @@ from explore_async.storage.directory import RunDirectory
 
 OFTEN = {"PYTHONPATH": os.pathsep.join(map(str, (PRELOAD, ROOT, ROOT / "kernels"))), "CHECKPOINT_EVERY": "40"}
 """The environment of a run that writes a checkpoint every 40 examples."""
-TARGET = ("--window", "96", "--max-examples", "600", "--concurrency", "8", "--json")
+TARGET = ("--window", "96", "--max-examples", "360", "--concurrency", "8", "--json")
 NOBODY = "http://127.0.0.1:9/v1"
 
 
@@ -47,7 +47,7 @@ async def stopped_midway(directory: Path, url: str, number: signal.Signals) -> N
     while not (directory / "checkpoint.json").exists():
         assert process.returncode is None
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.1)
     process.send_signal(number)
     await finished(process)
 
