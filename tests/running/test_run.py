@@ -365,7 +365,7 @@ async def test_what_is_simulated_says_so_whatever_it_is_called(tmp_path: Path) -
         (["--out", "/dev/null/run"], 4, "/dev/null/run"),
         (["--model", "gpt-99"], 6, "gpt-99"),
         (["--endpoint", "http://127.0.0.1:9"], 6, "127.0.0.1:9"),
-        (["--endpoint", "ftp://example"], 2, "operation.endpoints.0.url"),
+        (["--endpoint", "ftp://example"], 2, "--endpoint: an endpoint is"),
         (["--adopt", "--fresh"], 2, "--adopt"),
         (["--window", "0"], 2, "window"),
     ],
