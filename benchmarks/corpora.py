@@ -58,7 +58,7 @@ def articles(rng: np.random.Generator, size: int) -> list[str]:
 
 
 def code(rng: np.random.Generator, size: int) -> list[str]:
-    """Programs of 1,000 to 5,000 tokens: few keywords, names that come again and again; one in five as above."""
+    """Programs of 1,000 to 5,000 statements: few keywords, names that come again and again; one in five as above."""
     return _long(rng, size, lambda count: [_STATEMENTS[at] for at in rng.integers(len(_STATEMENTS), size=count)])
 
 

@@ -19,7 +19,7 @@ from rouge_kernels.query import Corpus, Rule
 NEXT, AT, STEPS, MOST, LIMIT, PAIRS, COUNTS = 0, 1, 2, 3, 4, 5, 6
 """The `COUNTS` entries of `Progress.counts`: the candidate to go on with, its tokens that were taken in, the steps of
 this call, the steps after which a call stops, the same for this text, and the pairs of texts compared by all calls. A
-step takes about a nanosecond."""
+step takes a few nanoseconds."""
 NONE, STOPPED = 0, -1
 """Results of `next_duplicate` that are no LCS: there is no more duplicate; the steps are used up."""
 

@@ -32,8 +32,9 @@ AT_ONCE = 1 << 14
 the index keeps any of them."""
 LONG = 1 << 10
 """Tokens. Longer texts are judged one by one, because comparing all pairs of a few long texts at once saves nothing."""
-STEPS = 1 << 25
-"""Steps of one call of a kernel, a few hundredths of a second: about as long as a signal such as Ctrl-C waits."""
+STEPS = 1 << 23
+"""Steps of one call of a kernel, a few hundredths of a second, or a tenth where a text's tokens are everywhere in the
+other: about as long as a signal such as Ctrl-C waits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
