@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async.cli.output import print_json
+from explore_async.exploration.prompt_values import examples_to_ask_for
 from explore_async.planning.expectation import CHARACTERS_PER_TOKEN, expect, sample_prompts, warnings, window_warning
 from explore_async.serving.servers.launch import slots_of
 from explore_async.settings.operation import ASSUMED_SLOTS, assumed_slots
@@ -33,6 +34,13 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
         for message in chat_request.messages:
             content = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in message["content"])
             console.print(Text(f"[{message['role']}]\n{content}\n"), soft_wrap=True)
+    per_request, opening = recipe.generation.per_request, examples_to_ask_for(recipe.generation, 0)
+    if opening < per_request:
+        console.print(
+            f"The first request of a task asks for {opening} examples, so that its sub-tasks do not wait long; the "
+            f"later ones ask for up to {per_request} (generation.per_request).\n",
+            soft_wrap=True,
+        )
     console.print(Text("── the run, if completions hold all that is asked for and nothing is dropped", style="bold"))
     console.print(
         f"{expected.tasks:,} tasks, {expected.examples:,} examples, {expected.requests:,} requests,\n"

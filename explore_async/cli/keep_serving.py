@@ -15,6 +15,7 @@ from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.settings.operation import ServerSettings
 
+_FULL_SHARE = 0.9
 _SIGMA = 0.5  # about as much as the lengths of real completions vary
 
 
@@ -26,11 +27,15 @@ async def keep_serving(settings: ServerSettings, *, port: int, say: Callable[[st
 async def keep_simulating(
     *, port: int, slots: int, latency_s: float, profile: Profile | None, context_tokens: int, say: Callable[[str], None]
 ) -> None:
-    """Serves the simulated model until SIGINT or SIGTERM. `latency_s`: mean time of a completion, lognormal."""
+    """Serves the simulated model until SIGINT or SIGTERM. `latency_s`: mean time of a completion, lognormal. Nearly all
+    completions hold all that is asked for, as those of a capable model do.
+    """
     latency = Latency(latency_s, _SIGMA if latency_s else 0.0)
 
     async def make() -> SimulatedServer:
-        return SimulatedServer(slots, latency, profile=profile, context_tokens=context_tokens, port=port)
+        return SimulatedServer(
+            slots, latency, profile=profile, full_share=_FULL_SHARE, context_tokens=context_tokens, port=port
+        )
 
     await _keep(make, say)
 

@@ -98,4 +98,6 @@ def endpoint_table(endpoints: Sequence[EndpointStatus], *, is_wide: bool) -> Tab
 def _state_of(endpoint: EndpointStatus) -> str:
     if endpoint.state == "slow":
         return f"{endpoint.slower:.1f}× slower"
+    if endpoint.unanswered_s >= 1:
+        return f"{endpoint.state} {endpoint.unanswered_s:,.0f} s"
     return endpoint.state

@@ -76,7 +76,7 @@ class Fleet:
         self.clients: dict[str, ModelledClient] = {}
         self._profiles = {f"http://engine-{number}:8000/v1": profile for number, profile in enumerate(profiles)}
         self._example_tokens = example_tokens
-        self._model = SimulatedModel(seed=seed, duplicate_share=duplicate_share, full_lists=True)
+        self._model = SimulatedModel(seed=seed, duplicate_share=duplicate_share, full_share=1.0)
 
     def endpoints(self, concurrency: int | None) -> list[EndpointSettings]:
         """All endpoints, each with this concurrency; None lets the pool find it out."""

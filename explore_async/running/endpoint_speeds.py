@@ -11,12 +11,12 @@ from math import ceil, exp, log
 from statistics import median
 
 from explore_async.exploration.values import Completion
+from explore_async.serving.endpoints.values import SILENT_FROM_S
 
 RATE_OVER_S = 60.0
 LONGEST_RATE_S = 900.0
 _LATEST = 50
 _JUDGED_FROM = 5
-_SILENT_FROM_S = 30.0
 _SILENT_FROM_P90 = 3.0
 _SLOW = 0.95
 _LATE = 0.1
@@ -233,5 +233,5 @@ class EndpointSpeeds:
     def _silent_s(self, url: str, now: float, figures: Mapping[str, LatencyFigures | None]) -> float | None:
         silent_s = now - self._owes_since.get(url, now if self._began is None else self._began)
         usual_s = max((other.p90 for name, other in figures.items() if name != url and other is not None), default=None)
-        is_long = usual_s is not None and silent_s > max(_SILENT_FROM_S, _SILENT_FROM_P90 * usual_s)
+        is_long = usual_s is not None and silent_s > max(SILENT_FROM_S, _SILENT_FROM_P90 * usual_s)
         return silent_s if is_long else None

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from explore_async.running.endpoint_speeds import EndpointSpeeds, LatencyFigures, Rate, Speed
-from explore_async.serving.endpoints.values import EndpointStatistics, PoolStatistics
+from explore_async.serving.endpoints.values import SILENT_FROM_S, EndpointStatistics, PoolStatistics
 
 State = Literal["ok", "slow", "silent", "checking", "out", "left"]
 """ok: it brings completions. slow: a token takes several times as long as at the others. silent: it holds requests and
-has brought none for long, while others have. checking: its first check is under way. out: it gets no requests at the
+has brought none for long, while others have, or it has answered nothing of its first check for long. checking: that
+check is under way. out: it gets no requests at the
 moment. left: the endpoints file no longer lists it.
 """
 
@@ -44,6 +45,8 @@ class EndpointStatus:
     answered: int
     retries: int
     failed_attempts: int
+    unanswered_s: float
+    """Seconds for which its first check has brought no answer; 0 when that is over."""
     engine: str
     """Name and version of the engine; empty where it does not say."""
 
@@ -70,6 +73,7 @@ def _status(endpoint: EndpointStatistics, speed: Speed) -> EndpointStatus:
         answered=endpoint.answered,
         retries=endpoint.retries,
         failed_attempts=endpoint.failed_attempts,
+        unanswered_s=endpoint.unanswered_s,
         engine=endpoint.engine,
     )
 
@@ -78,9 +82,15 @@ def _state(endpoint: EndpointStatistics, speed: Speed) -> tuple[State, str]:
     if endpoint.left:
         return "left", ""
     if not endpoint.healthy:
-        return "out" if endpoint.checked else "checking", endpoint.trouble
+        if endpoint.checked:
+            return "out", endpoint.trouble
+        return "silent" if endpoint.unanswered_s >= SILENT_FROM_S else "checking", endpoint.trouble
     if speed.silent_s is not None:
-        return "silent", f"{endpoint.url} has brought no completion for {speed.silent_s:,.0f} s, while others have"
+        return "silent", (
+            f"{endpoint.url} has brought no completion for {speed.silent_s:,.0f} s, while others have; its "
+            f"{endpoint.in_flight:,} requests are asked again at another endpoint when the run waits for them, at the "
+            "latest when their time is over"
+        )
     if speed.slower is not None and speed.slower >= SLOW_FROM:
         return "slow", f"{endpoint.url} is slow: a token takes {speed.slower:.1f} times as long there as at the others"
     return "ok", endpoint.trouble

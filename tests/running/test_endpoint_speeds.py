@@ -146,6 +146,8 @@ def test_an_endpoint_that_holds_requests_and_brings_nothing_is_named() -> None:
     assert [one.state for one in seen(speeds, 25.0, *both)] == ["ok", "ok"]
     speeds.note(completion("a", 1.0), "m", 31.0)
     assert [one.state for one in seen(speeds, 31.0, *both)] == ["ok", "silent"]
+    (_, silent) = seen(speeds, 31.0, endpoint("a"), endpoint("b", in_flight=12))
+    assert "its 12 requests are asked again at another endpoint" in silent.trouble
     speeds.look("b", sent=1, in_flight=0, now=40.0)
     assert [one.state for one in seen(speeds, 41.0, *both)] == ["ok", "ok"]
     slow = EndpointSpeeds()
@@ -172,6 +174,15 @@ def test_each_change_of_state_is_told_once() -> None:
     assert [line for at, one in enumerate(first, 20) for line in changes.of(seen(speeds, at, one), at)] == [
         "http://c is still being checked: it gets requests when it has answered small ones",
         f"http://c is out: it {error}",
+    ]
+    waits = (
+        endpoint("http://d", healthy=False, checked=False, unanswered_s=seconds) for seconds in (1.0, 12.0, 31.0, 62.0)
+    )
+    status = [seen(speeds, at, one)[0] for at, one in enumerate(waits, 20)]
+    assert [one.state for one in status] == ["checking", "checking", "silent", "silent"]
+    assert [line for at, one in enumerate(status, 20) for line in changes.of([one], at)] == [
+        "http://d is still being checked: it gets requests when it has answered small ones",
+        "http://d is silent: no answer for 31 s, so it gets no requests",
     ]
     flapping = [line for second in range(21, 81) for line in told(second, healthy=bool(second % 2))]
     assert 1 <= len(flapping) <= 6

@@ -200,7 +200,9 @@ class _Check:
 
     async def _ask(self, probe: ChatRequest) -> Completion:
         served_model = self._endpoint.name_of(probe.model)
-        return await self._endpoint.client.ask(probe, served_model=served_model, timeout_s=self._timeout_s)
+        completion = await self._endpoint.client.ask(probe, served_model=served_model, timeout_s=self._timeout_s)
+        self._endpoint.heard()
+        return completion
 
     def _error(self, message: str, status: int | None = None) -> EndpointError:
         return EndpointError(message, endpoint=self._url, status=status)

@@ -70,6 +70,8 @@ class Endpoint:
     """Name and version of the engine, as far as it says."""
     checked: bool = False
     """Its first check is over, whatever it has shown."""
+    heard_at: float | None = None
+    """The time of its latest answer in its first check, or when that began; None before."""
     healthy: bool = False
     healthy_since: float = 0.0
     paused_until: float = 0.0
@@ -300,6 +302,7 @@ class Endpoint:
             healthy=self.healthy and not self.removed,
             left=self.removed,
             checked=self.checked,
+            unanswered_s=self._unanswered_s(),
             limit=self.limit.value,
             in_flight=self.in_flight,
             peak_in_flight=self.peak_in_flight,
@@ -313,6 +316,15 @@ class Endpoint:
             engine=self.engine,
             **self._engine_statistics(),
         )
+
+    def heard(self) -> None:
+        """Its first check begins, or the endpoint has answered in it."""
+        self.heard_at = asyncio.get_running_loop().time()
+
+    def _unanswered_s(self) -> float:
+        if self.checked or self.heard_at is None:
+            return 0.0
+        return round(asyncio.get_running_loop().time() - self.heard_at, 1)
 
     def _engine_statistics(self) -> dict[str, Any]:
         if (reading := self.reading) is None or not self.healthy or self.removed:

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 from explore_async.errors import ConfigError
 from explore_async.settings.operation import NO_SECRETS, EndpointSettings, Retries, may_hold_secrets
 
+SILENT_FROM_S = 30.0
+"""Seconds without an answer after which an endpoint is called silent."""
+_WORTH_SAYING_S = 3.0
 LARGEST_EXPONENT = 16
 """Of waiting times that double: beyond it a float would overflow at some time."""
 
@@ -32,7 +35,8 @@ class EndpointStatistics:
     """The figures of one endpoint at one moment.
 
     `retries` counts the attempts that were not the first of their request. `left`: the endpoints file no longer lists
-    it. `checked`: its first check is over. `limit` is the most requests in flight now. `engine`: its name and version,
+    it. `checked`: its first check is over; until then `unanswered_s` are the seconds since it has answered anything.
+    `limit` is the most requests in flight now. `engine`: its name and version,
     as far as it says.
 
     The engine's metrics are None when it has none, and while the endpoint is out: `running` and `waiting` requests (of
@@ -54,6 +58,7 @@ class EndpointStatistics:
     last_error: str
     engine: str = ""
     checked: bool = True
+    unanswered_s: float = 0.0
     running: int | None = None
     waiting: int | None = None
     kv_usage: float | None = None
@@ -64,7 +69,11 @@ class EndpointStatistics:
     def trouble(self) -> str:
         """The endpoint's problem now; empty when there is none, or when the endpoint is no longer used."""
         if not self.left and not self.checked:
-            return f"{self.url} is still being checked: it gets requests when it has answered small ones"
+            waited_s = self.unanswered_s
+            if waited_s >= SILENT_FROM_S:
+                return f"{self.url} is silent: no answer for {waited_s:,.0f} s, so it gets no requests"
+            so_far = f" (no answer for {waited_s:,.0f} s)" if waited_s >= _WORTH_SAYING_S else ""
+            return f"{self.url} is still being checked{so_far}: it gets requests when it has answered small ones"
         if self.left or not self.last_error or (self.healthy and self.answered):
             return ""
         error = self.last_error.removeprefix(self.url).removeprefix(":").lstrip()

@@ -1,8 +1,8 @@
 """A simulated model: its completion is a pure function of the request, made of words in the form that was asked for.
 
-It understands no prompt. A schema gets a random instance, a pattern a match, markers (`### Name:`) come back filled,
-and all else gets a text. Some strings repeat, some inputs are empty and some completions are truncated, as with real
-models.
+Of a prompt it understands how many items are asked for, and no more. A schema gets a random instance, a pattern a
+match, markers (`### Name:`) come back filled, and all else gets a text. Some strings repeat, some inputs are empty and
+some completions are truncated, as with real models.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import orjson
 
+from explore_async.serving.simulated.merging import UnusableSchema
 from explore_async.serving.simulated.patterns import draw_match
 from explore_async.serving.simulated.schemas import InstanceDrawer
 from explore_async.serving.simulated.tokens import count_tokens, cut_off
@@ -37,6 +38,7 @@ ANY_OBJECT: Final[Mapping[str, Any]] = {
 
 _MARKER: Final = "\n###"
 _MARKED_NAME = re.compile(r"\s*([A-Za-z ]+):")
+_ASKED = re.compile(r"^(?:Write|Name|Give|List) (one|[1-9][0-9]?)\b", re.MULTILINE)
 _FIRST_WORDS = {"instruction", "name"}
 _SIZES: Mapping[str, tuple[int, int]] = {
     "name": (3, 7),
@@ -85,12 +87,13 @@ class Text:
 class SimulatedModel:
     """Completes requests. Pure: no clock and no state that a completion depends on.
 
-    With `full_lists` lists are as long as the schema allows, else of any length that it allows.
+    `full_share`: of the texts that hold all that is asked for: lists as long as the schema allows, and as many marked
+    items as the prompt says ("Write 5 …"). The others hold some of it.
     """
 
-    def __init__(self, *, seed: int, duplicate_share: float, full_lists: bool = False) -> None:
+    def __init__(self, *, seed: int, duplicate_share: float, full_share: float = 0.0) -> None:
         self._seed = seed
-        self._full_lists = full_lists
+        self._full_share = full_share
         self._duplicate_share = duplicate_share
         self._rng = random.Random(0)  # noqa: S311 - seeded for each text; to make another one takes as long as a text
         self._repeated = lru_cache(_REPEATED_KEPT)(self._repeated_string)
@@ -121,14 +124,22 @@ class SimulatedModel:
         return _stopped(request, Text(text, ended, tokens)) if request.stop else Text(text, ended, tokens)
 
     def _text(self, rng: random.Random, request: TextRequest) -> str:
+        is_full = self._full_share == 1 or (self._full_share > 0 and rng.random() < self._full_share)
         if request.schema is not None:
-            drawer = InstanceDrawer(request.schema, self._string, full_lists=self._full_lists)
-            return orjson.dumps(drawer.draw(rng)).decode()
+            return orjson.dumps(self._instance(rng, request.schema, is_full=is_full)).decode()
         if request.regex is not None:
             return draw_match(rng, request.regex)
         if request.choices is not None:
             return rng.choice(request.choices)
-        return self._plain(rng, request.prompt)
+        return self._plain(rng, request.prompt, is_full=is_full)
+
+    def _instance(self, rng: random.Random, schema: Any, *, is_full: bool) -> Any:
+        try:
+            return InstanceDrawer(schema, self._string, full_lists=is_full).draw(rng)
+        except UnusableSchema:
+            if not is_full or self._full_share == 1:
+                raise
+        return InstanceDrawer(schema, self._string, full_lists=False).draw(rng)  # its full lists may be too long
 
     def _extended(self, rng: random.Random, text: str, least: int) -> tuple[str, int]:
         """The text with sentences added until it has so many tokens, and their number."""
@@ -139,18 +150,16 @@ class SimulatedModel:
         text = " ".join(parts)
         return text, max(count_tokens(text), least)
 
-    def _plain(self, rng: random.Random, prompt: str) -> str:
+    def _plain(self, rng: random.Random, prompt: str, *, is_full: bool) -> str:
         _, *marked = f"\n{prompt}".split(_MARKER)
         found = filter(None, map(_MARKED_NAME.match, marked))
         names = list(dict.fromkeys(match[1].strip() for match in found))
         names = [name for name in names if name and name.lower() != "end"]
         if not names:
             return self._string(rng, "output")
-        blocks = [
-            f"### {name}: {self._string(rng, name.lower().split()[-1])}"
-            for _ in range(rng.randint(1, 4))
-            for name in names
-        ]
+        asked = _ASKED.findall(prompt) if is_full else []
+        count = (1 if asked[-1] == "one" else int(asked[-1])) if asked else rng.randint(1, 4)
+        blocks = [f"### {name}: {self._string(rng, name.lower().split()[-1])}" for _ in range(count) for name in names]
         return "\n".join([*blocks, "### End"])
 
     def _string(self, rng: random.Random, name: str) -> str:

@@ -81,7 +81,8 @@ class SimulatorStatistics:
 class SimulatedServer:
     """Owns the server inside `async with`. `url` is its base URL; `port` 0 takes a free port.
 
-    With a `profile` it has the pace of that engine, and `slots` and `latency` are not used.
+    With a `profile` it has the pace of that engine, and `slots` and `latency` are not used. `duplicate_share` and
+    `full_share` are those of its SimulatedModel.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class SimulatedServer:
         model: str = SIMULATED,
         seed: int = 0,
         duplicate_share: float = 0.2,
+        full_share: float = 0.0,
         context_tokens: int = MODEL_LENGTH,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -104,7 +106,7 @@ class SimulatedServer:
         self._pace: Pace | None = None
         self._model = model
         self._seed = seed
-        self._simulated_model = SimulatedModel(seed=seed, duplicate_share=duplicate_share)
+        self._simulated_model = SimulatedModel(seed=seed, duplicate_share=duplicate_share, full_share=full_share)
         self._length = context_tokens
         self._tokens = TokenMemory()
         self._metrics = ServerMetrics(model, context_tokens)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import time
+from collections import Counter
 from typing import Any
 
 import aiohttp
@@ -19,7 +20,7 @@ from explore_async.errors import ServerError
 from explore_async.exploration.values import AnswerSchema, ChatRequest
 from explore_async.serving.endpoints.client import EndpointClient, open_session
 from explore_async.serving.simulated.engine import Profile
-from explore_async.serving.simulated.model import SimulatedModel
+from explore_async.serving.simulated.model import SimulatedModel, TextRequest
 from explore_async.serving.simulated.pacing import PrefixCache
 from explore_async.serving.simulated.server import Latency, SimulatedServer, serve_simulated
 
@@ -305,10 +306,30 @@ def test_completions_stay_as_version_0_1_0_made_them() -> None:
     examples = {"type": "json_schema", "json_schema": {"name": "examples", "schema": EXAMPLES}}
     markers = "### Instruction: what\n### Input: with\n### Output: that\n### End"
     digest = hashlib.sha256()
-    for full_lists in (False, True):
-        model = SimulatedModel(seed=3, duplicate_share=0.2, full_lists=full_lists)
+    for full_share in (0.0, 1.0):
+        model = SimulatedModel(seed=3, duplicate_share=0.2, full_share=full_share)
         for number in range(60):
             for prompt, form, most in (("Go", None, 2048), (markers, None, 60), ("Go", examples, 900)):
                 body = {"messages": [{"content": prompt}], "max_tokens": most, "response_format": form}
                 digest.update(orjson.dumps(model.complete(body, number.to_bytes(16))))
     assert digest.hexdigest() == "f6dea67a2ac929ab3cceedc3b1e7c962a8f93eec76df6288ee90fda4ed51046c"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_most_completions_hold_what_is_asked_for(form: str) -> None:
+    """With a share of full texts about so many have all items that the schema or the prompt asks for, the others fewer;
+    a list that is too long to be drawn in full gets a shorter one.
+    """
+    model = SimulatedModel(seed=0, duplicate_share=0.2, full_share=0.9)
+    markers = "### Instruction: what\n### End\nWrite 3 poems\n\nWrite 7 new exercises"
+    schema = {"type": "array", "items": {"type": "integer"}, "maxItems": 7}
+    request = TextRequest(schema=schema) if form == "json" else TextRequest(prompt=markers)
+    counts = Counter[int]()
+    for number in range(300):
+        text = model.write(request, number.to_bytes(2))
+        if text.finish_reason == "stop":
+            counts[len(orjson.loads(text.text)) if form == "json" else text.text.count("### Instruction:")] += 1
+    assert max(counts) == 7
+    assert 0.85 < counts[7] / counts.total() < 0.97
+    long = TextRequest(schema={"type": "array", "items": {"type": "integer"}, "maxItems": 20_500})
+    assert model.write(long, b"long").tokens > 0
