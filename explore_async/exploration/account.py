@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-_COUNTS = ("kept", "in_flight", "asked", "answered", "barren", "exhausted", "asked_for", "waiting", "tried")
+_COUNTS = (
+    "kept",
+    "in_flight",
+    "asked",
+    "answered",
+    "barren",
+    "exhausted",
+    "asked_for",
+    "waiting",
+    "tried",
+    "barren_tried",
+)
 """The fields that are counted; the others follow from them."""
 
 
@@ -25,6 +36,8 @@ class Account:
     """Requests that are committed."""
     barren: int = 0
     """The latest committed requests, in a row, of which too little was kept."""
+    barren_tried: int = 0
+    """Examples that these requests asked for."""
     exhausted: bool = False
     asked_for: int = 0
     """Examples that the requests in flight ask for."""

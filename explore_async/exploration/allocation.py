@@ -52,15 +52,23 @@ def _level(target: int, groups: tuple[tuple[int | None, int], ...], at_most: boo
 
 class Allocation:
     """Owns the accounts of all tasks, in the order of their creation. `forecast` says what the requests in flight are
-    going to bring, and `turns` chooses among the tasks that stay below their quota.
+    going to bring, and `turns` chooses among the tasks that stay below their quota. `fewest_barren`: a task is not
+    exhausted by requests for fewer examples than this.
     """
 
     def __init__(
-        self, targets: Targets, generation: Generation, forecast: Forecast, turns: TurnPolicy | None = None
+        self,
+        targets: Targets,
+        generation: Generation,
+        forecast: Forecast,
+        turns: TurnPolicy | None = None,
+        *,
+        fewest_barren: int = 0,
     ) -> None:
         self._targets = targets
         self._generation = generation
         self._forecast = forecast
+        self._fewest_barren = fewest_barren
         self._accounts: list[Account] = []
         self._turns = FewestFirst() if turns is None else turns
         self._kept_by_exhausted = 0
@@ -164,17 +172,22 @@ class Allocation:
         account.answered += 1
         account.asked_for -= asked_for
         account.waiting += waiting
-        exhausted = False
+        tried = max(judged, asked_for - waiting)
         if judged:
             worthwhile = kept > 0 and kept >= self._generation.exhausted_below * judged
             account.barren = 0 if worthwhile else account.barren + 1
-            exhausted = not account.exhausted and account.barren >= self._generation.exhausted_after
+            account.barren_tried = 0 if worthwhile else account.barren_tried + tried
+        exhausted = not account.exhausted and self._is_barren(account)
         if exhausted:
             account.exhausted = True
             self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
             self._kept_by_exhausted += account.kept
-        self._learn(account, tried=max(judged, asked_for - waiting), kept=kept)
+        self._learn(account, tried=tried, kept=kept)
         return exhausted
+
+    def _is_barren(self, account: Account) -> bool:
+        long_enough = account.barren >= self._generation.exhausted_after
+        return long_enough and account.barren_tried >= self._fewest_barren
 
     def judged_later(self, account: Account, *, judged: int, kept: int) -> None:
         """Counts examples that waited and were decided, of which `kept` were kept."""

@@ -65,7 +65,9 @@ class Explorer:
         self.stopped: StopReason | None = None
         self._rules = rules_of(recipe)
         self._requests = OutstandingRequests(recipe, self._rules.lags)
-        self._allocation = Allocation(recipe.targets, recipe.generation, self._rules.forecast, turns)
+        self._allocation = Allocation(
+            recipe.targets, recipe.generation, self._rules.forecast, turns, fewest_barren=self._rules.fewest_barren
+        )
         self._judge = ExampleJudge(recipe, self._allocation, known)
         self._tasks: list[TaskState] = []
         self._by_id: dict[str, TaskState] = {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain
+from math import ceil
 from operator import mul
 from typing import Final, Literal, TypeAlias
 
@@ -16,7 +17,8 @@ from explore_async.exploration.strategy import StrategyFactory
 from explore_async.settings.recipe import Recipe
 
 _BESIDE_THE_TREE: Final = 4
-"""The version of the rules by which a tree does not wait for openings, and requests are forecast by their yield."""
+"""The version of the rules by which a tree does not wait for openings, requests are forecast by their yield, and few
+examples do not exhaust a task."""
 
 Lane: TypeAlias = Literal["tree", "opening", "generate"]
 """The requests that a tree waits for; first requests for examples of each task; all others."""
@@ -36,6 +38,8 @@ class Rules:
     """False: the strategy issues openings itself, in the lane of the tree."""
     places: Mapping[Lane, int]
     lags: Mapping[Lane, int]
+    fewest_barren: int = 0
+    """A task is not exhausted by requests for fewer examples than this."""
 
     @property
     def reserved(self) -> int:
@@ -61,7 +65,13 @@ def rules_of(recipe: Recipe) -> Rules:
         opens_beside_tree=True,
         places={"tree": max(1, window // 8), "opening": max(1, window // 8)},
         lags={"tree": recipe.lag, "opening": recipe.lag, "generate": window},
+        fewest_barren=_fewest_barren(recipe.generation.exhausted_below),
     )
+
+
+def _fewest_barren(exhausted_below: float) -> int:
+    """The fewest examples by which a share below `exhausted_below` can be told from it: one in so many is kept."""
+    return ceil(1 / exhausted_below) if exhausted_below else 0
 
 
 def _most_tasks(recipe: Recipe) -> int:

@@ -134,7 +134,9 @@ class Generation(Settings):
     inputs: bool = True
     """True: examples may have an input beside the instruction. Small models do better without."""
     exhausted_after: Annotated[int, Field(ge=1)] = 3
-    """A task is exhausted after this many completions in a row of which less than `exhausted_below` was kept."""
+    """A task is exhausted after this many completions in a row of which less than `exhausted_below` was kept, if they
+    were asked for 1 / `exhausted_below` examples at least.
+    """
     exhausted_below: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 

@@ -249,6 +249,27 @@ def test_a_task_without_news_is_exhausted() -> None:
     assert run.explorer.kept == 40
 
 
+@pytest.mark.parametrize(("per_request", "copies"), [(1, 10), (4, 3), (10, 3)])
+def test_few_examples_do_not_exhaust_a_task(per_request: int, copies: int) -> None:
+    """Three completions exhaust a task only if they had room for ten examples: with one example each, three copies in a
+    row are chance.
+    """
+    settings = recipe(
+        window=1,
+        exploration={"depth": 0},
+        targets={"examples": 10_000},
+        generation={"per_request": per_request, "exhausted_after": 3},
+    )
+
+    def outcome(chat_request: ChatRequest, request: Request) -> Outcome:
+        return answer(chat_request, request, words=["same"])
+
+    run = Driven(settings, outcome).run()
+    assert run.explorer.stopped == "complete"
+    assert run.explorer.kept == 0
+    assert len(run.commits) == copies
+
+
 @pytest.mark.parametrize(
     ("changes", "poor"),
     [
