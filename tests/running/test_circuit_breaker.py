@@ -172,7 +172,7 @@ def test_poor_answers_do_not_trip_it() -> None:
 
 
 LONG = CONFIG.replace("per_request: 3", "per_request: 3, exhausted_after: 1000").replace(
-    "examples: 100", "examples: 700"
+    "examples: 100", "examples: 300"
 )
 
 
