@@ -10,7 +10,7 @@ import typer
 
 from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, TokenizerOption
 from explore_async.cli.output import all_or_nothing, print_json, say, telling_replaced
-from explore_async.cli.runs_under_way import tell_of_runs_under_way
+from explore_async.cli.runs_under_way import tell_of_runs_under_way, time_of_stats
 from explore_async.cli.signals import terminable
 from explore_async.errors import EXIT_UNHEALTHY, ConfigError
 from explore_async.web import PORT
@@ -144,14 +144,13 @@ def show(
 
 
 def stats(path: RunArgument) -> None:
-    """Print the statistics of a run as JSON."""
+    """Print the statistics of a run as JSON, during the run and afterwards."""
     from explore_async.curation.collections.run_data import RunData
     from explore_async.terminal.text import json_text
 
     run = RunData.read(path)
-    tell_of_runs_under_way(path)
-    if run.is_run and not run.stats:
-        say("no start of this run has ended yet: `view` shows its counts")
+    if run.is_run and (text := time_of_stats(path, run.stats)):
+        say(text)
     typer.echo(json_text(run.stats if run.is_run else run.config))
 
 

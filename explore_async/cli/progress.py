@@ -48,7 +48,6 @@ class RunProgress:
 
     def __enter__(self) -> Self:
         self._reporter.__enter__()
-        self._reporter.say(f"writing to {self._where}")
         return self
 
     def __exit__(
@@ -71,6 +70,7 @@ class RunProgress:
         )
 
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
+        self._reporter.say(f"writing to {self._where}")  # not before: a start that fails leaves no directory
         self._run, self._began = run, time.monotonic()
         self._show(run.snapshot())
         self._names = {str(number): domain.name for number, domain in enumerate(recipe.domains)}
@@ -94,8 +94,10 @@ class RunProgress:
             self._reporter.update(snapshot.line)
 
     def _show(self, snapshot: Snapshot) -> None:
-        head = self._head(snapshot.phase, self._began)
-        is_shown = any(endpoint.trouble and endpoint.url in self._phase for endpoint in snapshot.endpoints)
+        head = self._head(snapshot.preparing or snapshot.phase, self._began)
+        is_shown = self._phase == snapshot.preparing or any(
+            endpoint.trouble and endpoint.url in self._phase for endpoint in snapshot.endpoints
+        )
         news = []
         if not is_shown and time.monotonic() - self._phase_began < _NEWS_SHOWN_S:
             news.append(Text(printable(self._phase), style="dim"))

@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async.running.endpoint_status import EndpointStatus, State
-from explore_async.running.observer import Snapshot, Steps
+from explore_async.running.observer import Snapshot, Steps, counted, in_flight
 from explore_async.terminal.text import printable
 
 _ENDPOINTS_SHOWN = 8
 _WIDE = 100
+_LONGEST_TROUBLE = 1_000
 _COLOURS: dict[State, str] = {
     "ok": "green",
     "slow": "yellow",
@@ -33,6 +34,10 @@ def parts(snapshot: Snapshot, columns: int) -> Iterator[RenderableType]:
         bars.append(Steps(snapshot.tally.kept, snapshot.wanted, "examples kept"))
     yield bar(bars)
     yield Text(_state(snapshot))
+    if snapshot.not_judged:
+        yield Text(snapshot.not_judged)
+    if snapshot.held_up and not snapshot.preparing:  # the head says that
+        yield Text(printable(snapshot.held_up, _LONGEST_TROUBLE), style="yellow")
     if snapshot.faults:
         yield Text(snapshot.faults, style="yellow")
     if snapshot.endpoints:
@@ -40,13 +45,13 @@ def parts(snapshot: Snapshot, columns: int) -> Iterator[RenderableType]:
     if snapshot.engines:
         yield Text(printable(snapshot.engines), style="dim")
     if snapshot.trouble:
-        yield Text(printable(snapshot.trouble, 1_000), style="yellow")
+        yield Text(printable(snapshot.trouble, _LONGEST_TROUBLE), style="yellow")
 
 
 def _state(snapshot: Snapshot) -> str:
     tally = snapshot.tally
     words = [
-        f"{tally.tasks.total():,} tasks{'' if snapshot.explored else ' so far'}",
+        f"{counted(tally.tasks.total(), 'task')}{'' if snapshot.explored else ' so far'}",
         f"{tally.kept:,} kept",
         f"{tally.dropped.total():,} dropped",
     ]
@@ -55,7 +60,7 @@ def _state(snapshot: Snapshot) -> str:
     words += [
         f"{snapshot.answers_per_s:,.1f} completions/s",
         f"{snapshot.tokens_per_s:,.0f} tokens/s",
-        f"{snapshot.in_flight:,} of {snapshot.capacity:,} in flight",
+        f"in flight: {in_flight(snapshot.in_flight, snapshot.capacity)}",
         *([snapshot.left] if snapshot.left else []),
     ]
     return "  ".join(words)
@@ -65,8 +70,7 @@ def bar(steps: Sequence[Steps]) -> Progress:
     """A bar for each, below one another."""
     progress = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
     for step in steps:
-        count = f"{step.done:,} of {step.of:,}"
-        progress.add_task(step.what, total=max(step.of, 1), completed=min(step.done, step.of), count=count)
+        progress.add_task(step.what, total=max(step.of, 1), completed=min(step.done, step.of), count=step.count)
     return progress
 
 
@@ -87,7 +91,7 @@ def endpoint_table(endpoints: Sequence[EndpointStatus], *, is_wide: bool) -> Tab
             f"{endpoint.tokens_per_s:,.0f}",
             *([f"{endpoint.answers_per_s:,.1f}"] if is_wide else []),
             "" if endpoint.latency_s is None else f"{endpoint.latency_s.p50:,.1f}",
-            f"{endpoint.in_flight:,} of {endpoint.limit:,}",
+            in_flight(endpoint.in_flight, endpoint.limit),
             f"{endpoint.failed_attempts:,}",
         )
     if more := len(endpoints) - len(shown):

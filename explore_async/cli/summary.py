@@ -15,8 +15,8 @@ from rich.tree import Tree
 from explore_async.cli.output import MADE_UP
 from explore_async.exploration.kinds import KINDS, label_of
 from explore_async.running.cures import FITTING, RETRY_FAILED
-from explore_async.running.observer import duration
-from explore_async.running.result import RunResult, RunStats
+from explore_async.running.observer import counted, duration
+from explore_async.running.result import FINISHED, RunResult, RunStats
 from explore_async.serving.endpoints.values import EndpointStatistics
 from explore_async.terminal.text import printable
 
@@ -123,7 +123,7 @@ def _table(stats: RunStats) -> Table:
     table.add_row("examples", f"{examples.kept} kept{_reasons(examples.dropped)}{surplus}")
     shown = ", ".join(f"{reason} {count}" for reason, count in requests.failed.items())
     failed = f", {requests.total_failed} failed ({shown})" if requests.failed else ""
-    table.add_row("requests", f"{requests.total}{failed}")
+    table.add_row("requests", f"{requests.total} judged{failed}{_not_judged(stats)}")
     table.add_row(
         "tokens",
         f"{tokens.prompt:,} read ({tokens.cached:,} from the prefix cache), {tokens.completion:,} written",
@@ -133,14 +133,15 @@ def _table(stats: RunStats) -> Table:
         table.add_row("reasoning", f"in {thoughts:,} completions, {stats.reasoning.characters:,} characters{known}")
     endpoints = stats.endpoints.endpoints if stats.endpoints is not None else ()
     for endpoint in endpoints[:_ENDPOINTS_SHOWN]:
-        table.add_row("endpoint", escape(printable(_endpoint(endpoint, stats), _LONGEST_TEXT)))
+        at_this_start = " at this start" if stats.all_starts is not None and stats.all_starts.starts > 1 else ""
+        table.add_row("endpoint", escape(printable(f"{_endpoint(endpoint, stats)}{at_this_start}", _LONGEST_TEXT)))
     if more := len(endpoints[_ENDPOINTS_SHOWN:]):
         table.add_row("", f"and {more} more endpoints")
     for endpoint in endpoints:
         if trouble := endpoint.trouble or (requests.failed and endpoint.last_error):
             table.add_row("trouble", escape(printable(trouble, _LONGEST_TEXT)))
     replayed = stats.this_time.replayed if stats.this_time is not None else 0
-    again = f", {replayed} completions replayed" if replayed else ""
+    again = f", {counted(replayed, 'completion')} replayed" if replayed else ""
     table.add_row("time", f"{duration(stats.seconds)} in this process{again}{_all_starts(stats)}")
     return table
 
@@ -168,11 +169,24 @@ def _endpoint(endpoint: EndpointStatistics, stats: RunStats) -> str:
     return f"{endpoint.url}: {', '.join(words)}"
 
 
-def _all_starts(stats: RunStats) -> str:
-    total = stats.all_starts
-    if total is None or total.starts <= 1:
+def _not_judged(stats: RunStats) -> str:
+    if not stats.not_judged:
         return ""
-    return f"; {duration(total.seconds)} in all {total.starts} starts, which asked for {total.asked:,} completions"
+    completions = counted(stats.not_judged, "completion")
+    if stats.ending in FINISHED:
+        return f"; {completions} more came before the end and were not needed"
+    return f"; {completions} stored and not judged yet: the next start judges them before it asks"
+
+
+def _all_starts(stats: RunStats) -> str:
+    """The requests that were sent, beside the completions that came: a start that ends gives up those in flight."""
+    total = stats.all_starts
+    if total is None or not total.asked:
+        return ""
+    sent = f"{counted(total.asked, 'request')} sent, {counted(total.answered, 'completion')} received"
+    if total.starts <= 1:
+        return f"; {sent}"
+    return f"; {duration(total.seconds)} in all {total.starts} starts: {sent}"
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from threading import Timer
 from typing import Protocol
 
 from explore_async.curation.common_options import Paths, as_names, as_paths, not_for_one, nothing_to_compare
@@ -25,7 +24,6 @@ from explore_async.storage.whole_files import replacing
 from rouge_kernels import DedupIndex, warm_up
 
 _BAD_ROWS_NAMED = 10
-_SECONDS_BEFORE_NOTICE = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,13 +216,8 @@ def _first(named: tuple[str, ...], faults: Sequence[str]) -> tuple[str, ...]:
 
 
 def _load_kernels(observer: DedupObserver) -> None:
-    """Compiles the kernels, or loads them from the cache on disk in less than a second; says so where it takes long."""
-    notice = Timer(_SECONDS_BEFORE_NOTICE, observer.phase, ["compiling the kernels, once on this machine: about 30 s"])
-    notice.start()
-    try:
-        warm_up()
-    finally:
-        notice.cancel()
+    """Compiles the kernels, and says so; or loads them from the cache on disk in less than a second."""
+    warm_up(lambda: observer.phase("compiling the kernels, once for this installation: about 30 s"))
 
 
 def _check(options: DedupOptions, sources: Sequence[ComparedFile], outputs: Sequence[Path]) -> None:

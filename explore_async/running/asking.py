@@ -138,6 +138,19 @@ class Asking:
     def is_in_flight(self, ordinal: int) -> bool:
         return ordinal in self._in_flight
 
+    def due_by(self, due: int) -> dict[int, Flight]:
+        """The requests in flight that are due by then, by ordinal."""
+        return {ordinal: flight for ordinal, flight in self._in_flight.items() if flight.request.due <= due}
+
+    def oldest_s(self) -> dict[str, float]:
+        """The age of the oldest request in flight at each endpoint, in seconds, by URL."""
+        now = asyncio.get_running_loop().time()
+        oldest: dict[str, float] = {}
+        for flight in self._in_flight.values():
+            if flight.endpoint:
+                oldest[flight.endpoint] = max(oldest.get(flight.endpoint, 0.0), now - flight.started)
+        return oldest
+
     def add(self, missing: LookUp) -> None:
         """A request whose outcome is not stored. It waits until asking has begun."""
         request = missing.request

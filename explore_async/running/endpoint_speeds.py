@@ -11,6 +11,7 @@ from math import ceil, exp, log
 from statistics import median
 
 from explore_async.exploration.values import Completion
+from explore_async.running.time_left import remaining_s
 from explore_async.serving.endpoints.values import SILENT_FROM_S
 
 RATE_OVER_S = 60.0
@@ -19,8 +20,6 @@ _LATEST = 50
 _JUDGED_FROM = 5
 _SILENT_FROM_P90 = 3.0
 _SLOW = 0.95
-_LATE = 0.1
-"""Of the time of a slow completion: what is still to come of one that takes longer."""
 _STEP = log(1.05)
 _SHORTEST_S = 1e-4
 _SHORTEST_SPAN_S = 0.1
@@ -180,8 +179,7 @@ class EndpointSpeeds:
 
     def answered_within_s(self, url: str, now: float) -> float:
         """Seconds until the latest request that was sent there is answered, if it is a slow one."""
-        slow_s = self.slow_s(url)
-        return max(slow_s - (now - self._sent_at.get(url, now)), _LATE * slow_s)
+        return remaining_s(now - self._sent_at.get(url, now), self.slow_s(url))
 
     def rate(self, now: float) -> Rate:
         """Of all endpoints together."""

@@ -58,7 +58,8 @@ def statuses(pool: PoolStatistics, speeds: EndpointSpeeds, now: float) -> tuple[
 
 
 def _status(endpoint: EndpointStatistics, speed: Speed) -> EndpointStatus:
-    state, trouble = _state(endpoint, speed)
+    slower = None if speed.slower is None else round(speed.slower, 1)
+    state, trouble = _state(endpoint, speed, slower)
     rate = Rate() if state in {"out", "left"} else speed.rate
     return EndpointStatus(
         url=endpoint.url,
@@ -67,7 +68,7 @@ def _status(endpoint: EndpointStatistics, speed: Speed) -> EndpointStatus:
         answers_per_s=round(rate.answers_per_s, 3),
         tokens_per_s=round(rate.tokens_per_s, 1),
         latency_s=speed.latency_s,
-        slower=None if speed.slower is None else round(speed.slower, 2),
+        slower=slower,
         in_flight=endpoint.in_flight,
         limit=endpoint.limit,
         answered=endpoint.answered,
@@ -78,7 +79,7 @@ def _status(endpoint: EndpointStatistics, speed: Speed) -> EndpointStatus:
     )
 
 
-def _state(endpoint: EndpointStatistics, speed: Speed) -> tuple[State, str]:
+def _state(endpoint: EndpointStatistics, speed: Speed, slower: float | None) -> tuple[State, str]:
     if endpoint.left:
         return "left", ""
     if not endpoint.healthy:
@@ -91,8 +92,8 @@ def _state(endpoint: EndpointStatistics, speed: Speed) -> tuple[State, str]:
             f"{endpoint.in_flight:,} requests are asked again at another endpoint when the run waits for them, at the "
             "latest when their time is over"
         )
-    if speed.slower is not None and speed.slower >= SLOW_FROM:
-        return "slow", f"{endpoint.url} is slow: a token takes {speed.slower:.1f} times as long there as at the others"
+    if slower is not None and slower >= SLOW_FROM:
+        return "slow", f"{endpoint.url} is slow: a token takes {slower:.1f} times as long there as at the others"
     return "ok", endpoint.trouble
 
 

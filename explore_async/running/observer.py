@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from explore_async.exploration.values import Event
 from explore_async.running.endpoint_status import EndpointStatus
 from explore_async.running.own_time import OwnTimeFigures
-from explore_async.running.performer import PerformerStatistics
+from explore_async.running.performer import HeadOfLine, PerformerStatistics
 from explore_async.running.tally import Tally
 from explore_async.settings.recipe import Recipe
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 _MINUTE_S = 60
+_HELD_UP_S = 3.0
+_HELD_UP = 10
 Phase = Literal["replaying", "exploring", "generating", "stopping"]
 """replaying: stored completions lead to the state that they led to before, and nothing is asked. exploring: trees grow,
 while examples are generated beside it. generating: the trees are complete.
@@ -32,6 +34,12 @@ class Steps:
     of: int
     what: str
     """The things that are counted, in the plural."""
+    at_most: bool = False
+    """`of` is a plan that may turn out smaller."""
+
+    @property
+    def count(self) -> str:
+        return f"{self.done:,} of {'at most ' if self.at_most else ''}{self.of:,}"
 
     @property
     def share(self) -> float:
@@ -54,6 +62,12 @@ class Snapshot:
     """Seconds until the run has what it goes for, at the pace of the last minute; None while that is not known: a run
     that has just begun to explore is as slow as the tree lets it.
     """
+    is_overdue: bool
+    """True when the time that was said to be left does not become less."""
+    head: HeadOfLine | None
+    """The requests that hold up all judging at the moment."""
+    preparing: str
+    """Work of this process that all judging waits for; empty where there is none."""
     explored: bool
     """True when the trees are complete."""
     wanted: int
@@ -75,21 +89,40 @@ class Snapshot:
         """The state in a line."""
         tally, steps = self.tally, self.steps
         of = f" of {self.wanted:,}" if self.wanted and self.phase != "replaying" else ""
-        how_far = "" if steps.what == "examples kept" else f" ({steps.done:,} of {steps.of:,} {steps.what})"
+        how_far = "" if steps.what == "examples kept" else f" ({steps.count} {steps.what})"
         parts = [
             f"{self.phase}{how_far}",
-            "" if steps.what == "tasks" else f"{tally.tasks.total():,} tasks",
+            "" if steps.what == "tasks" else counted(tally.tasks.total(), "task"),
             f"{tally.kept:,}{of} examples kept",
             f"{tally.dropped.total():,} dropped",
+            self.not_judged,
             f"{self.answers_per_s:,.1f} completions/s",
             f"{self.tokens_per_s:,.0f} tokens/s",
             f"{self.in_flight:,} in flight",
             self.faults,
             self.left,
         ]
-        return "; ".join(
-            part for part in (", ".join(part for part in parts if part), self.engines, self.trouble) if part
-        )
+        figures = ", ".join(part for part in parts if part)
+        return "; ".join(part for part in (figures, self.engines, self.held_up, self.trouble) if part)
+
+    @property
+    def not_judged(self) -> str:
+        """Completions that are there and not judged, in a few words; empty where there are none."""
+        waiting = self.performer.waiting
+        return f"{counted(waiting, 'completion')} stored, not judged yet" if waiting else ""
+
+    @property
+    def held_up(self) -> str:
+        """The cause where completions come and none is judged, in a sentence; else empty."""
+        head, waiting = self.head, self.performer.waiting
+        if self.preparing or head is None or not head.endpoint or head.waited_s < _HELD_UP_S:
+            return self.preparing
+        requests = f"{counted(head.requests, 'request')} at {head.endpoint} ({duration(head.age_s)} by now)"
+        if waiting >= _HELD_UP:
+            return f"{waiting:,} stored completions wait for {requests}: completions are judged in order"
+        if self.is_overdue and self.wanted > self.tally.kept:
+            return f"waiting for {requests}, and so for the last {counted(self.wanted - self.tally.kept, 'example')}"
+        return ""
 
     @property
     def left(self) -> str:
@@ -105,8 +138,8 @@ class Snapshot:
         """Attempts that failed and requests that failed for good, in a few words; empty where there are none."""
         failed = sum(endpoint.failed_attempts for endpoint in self.endpoints)
         for_good = self.tally.failures.total()
-        words = [f"{failed:,} attempts failed"] if failed else []
-        return ", ".join([*words, *([f"{for_good:,} requests failed for good"] if for_good else [])])
+        words = [f"{counted(failed, 'attempt')} failed"] if failed else []
+        return ", ".join([*words, *([f"{counted(for_good, 'request')} failed for good"] if for_good else [])])
 
 
 class RunInProgress(Protocol):
@@ -146,6 +179,16 @@ class SilentObserver:
     def committed(self, events: Sequence[Event]) -> None: ...
 
     def tick(self) -> None: ...
+
+
+def counted(number: int, what: str) -> str:
+    """The number and the thing, in the plural where there are more or none."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def in_flight(now: int, most: int) -> str:
+    """Requests in flight beside the most that may be: that number falls while they are under way."""
+    return f"{now:,} of {most:,}" if now <= most else f"{now:,}, going down to {most:,}"
 
 
 def duration(seconds: float) -> str:

@@ -45,6 +45,20 @@ class PerformerStatistics:
     waiting: int
 
 
+@dataclass(frozen=True, slots=True)
+class HeadOfLine:
+    """Requests at one endpoint that stored completions wait for, as completions are judged in order.
+
+    `age_s`: of the first one; `waited_s`: since then nothing is judged.
+    """
+
+    endpoint: str
+    """Its URL; empty while the first one waits for a slot."""
+    requests: int
+    age_s: float
+    waited_s: float
+
+
 class Performer:
     """Owns the outcomes between the store and the driver, and those that are not durable yet.
 
@@ -79,6 +93,13 @@ class Performer:
         self._read_ahead = ReadAhead(store, render, self._take_look_up, own_time, stored=stored)
         self._outcomes: dict[int, asyncio.Future[StoredOutcome | None]] = {}
         """Those not taken yet, by ordinal. None: the run was stopped before there was an outcome."""
+        self._waiting = 0
+        """Outcomes among them."""
+        self._latest_due = -1
+        """The latest due of all outcomes so far."""
+        self._awaited: Request | None = None
+        """The request for whose outcome the driver waits."""
+        self._awaited_since = 0.0
         self._unstored: set[int] = set()
         """Ordinals of outcomes that are not durable yet."""
         self._broken: asyncio.Future[None] | None = None
@@ -145,11 +166,37 @@ class Performer:
         future = self._outcomes[request.ordinal]
         if self._asking is not None and not future.done():
             self._asking.need(request.ordinal)
+        if not future.done():
+            self._awaited, self._awaited_since = request, asyncio.get_running_loop().time()
         stored = await future
+        self._awaited = None
         del self._outcomes[request.ordinal]
         if stored is None:
             raise RunStopped
+        self._waiting -= 1
         return stored
+
+    def give_back(self) -> None:
+        """The outcome that was taken last is not judged."""
+        self._waiting += 1
+
+    def oldest_s(self) -> dict[str, float]:
+        """The age of the oldest request in flight at each endpoint, in seconds, by URL."""
+        return {} if self._asking is None else self._asking.oldest_s()
+
+    def head_of_line(self) -> HeadOfLine | None:
+        """The requests that hold up all commits; None while the driver waits for none that is in flight."""
+        head, asking = self._awaited, self._asking
+        if head is None or asking is None or not asking.is_in_flight(head.ordinal):
+            return None
+        flights = asking.due_by(max(head.due, self._latest_due))
+        first = flights[head.ordinal]
+        return HeadOfLine(
+            endpoint=first.endpoint,
+            requests=sum(flight.endpoint == first.endpoint for flight in flights.values()),
+            age_s=asyncio.get_running_loop().time() - first.started,
+            waited_s=asyncio.get_running_loop().time() - self._awaited_since,
+        )
 
     @property
     def latency_s(self) -> float:
@@ -161,8 +208,7 @@ class Performer:
         pending = len(self._read_ahead) + (0 if asking is None else asking.pending)
         in_flight = 0 if asking is None else asking.in_flight
         asked, asked_twice = (0, 0) if asking is None else (asking.asked, asking.asked_twice)
-        waiting = max(0, len(self._outcomes) - pending - in_flight)
-        return PerformerStatistics(self._replayed, asked, asked_twice, in_flight, pending, waiting)
+        return PerformerStatistics(self._replayed, asked, asked_twice, in_flight, pending, self._waiting)
 
     def _is_in_flight(self, ordinal: int) -> bool:
         return self._asking is not None and self._asking.is_in_flight(ordinal)
@@ -181,6 +227,7 @@ class Performer:
         future = self._outcomes[ordinal]
         if not future.done():
             future.set_result(stored)
+            self._waiting += stored is not None
 
     def _take_look_up(self, look_up: LookUp) -> None:
         ordinal = look_up.request.ordinal
@@ -202,11 +249,13 @@ class Performer:
             return
         self._unstored.add(ordinal)
         storing = self._store.put(flight.key, flight.request, flight.chat_request, outcome)
-        storing.add_done_callback(partial(self._take_stored, ordinal, StoredOutcome(flight.key, outcome, new=True)))
+        stored = StoredOutcome(flight.key, outcome, new=True)
+        storing.add_done_callback(partial(self._take_stored, ordinal, flight.request.due, stored))
 
-    def _take_stored(self, ordinal: int, stored: StoredOutcome, storing: asyncio.Future[None]) -> None:
+    def _take_stored(self, ordinal: int, due: int, stored: StoredOutcome, storing: asyncio.Future[None]) -> None:
         if (error := storing.exception()) is None:
             self._unstored.discard(ordinal)
+            self._latest_due = max(self._latest_due, due)
             self._resolve(ordinal, stored)
         elif self._broken is not None and not self._broken.done():
             self._broken.set_exception(error)

@@ -46,8 +46,11 @@ class RunStats:
     """Other models, by the kind of request that goes to them."""
     simulated: bool
     """True when a simulated server made any of the data."""
-    ending: Ending
+    ending: Ending | None
+    """None while the run goes on, and where it was killed."""
     counts: Counts
+    not_judged: int
+    """Completions that this start has and has not judged. The next start judges them, if the run is not over."""
     begin: str
     """Of this start, in UTC, as ISO 8601 has it; `end` likewise."""
     end: str
@@ -91,6 +94,7 @@ class RunStats:
         return (
             f"ended after {self.seconds:,.0f} s ({self.ending}): {self.tasks.total:,} tasks, "
             f"{self.examples.kept:,} examples kept, {self.examples.total_dropped:,} dropped{failed}"
+            f"{f', {self.not_judged:,} completions stored and not judged' if self.not_judged else ''}"
         )
 
     def document(self) -> dict[str, Any]:
@@ -103,6 +107,7 @@ class RunStats:
             **({"models": self.models} if self.models else {}),
             "ending": self.ending,
             **self.counts.document(),
+            "stored_not_judged": self.not_judged,
             "begin": self.begin,
             "end": self.end,
             "seconds_this_time": self.seconds,
@@ -131,6 +136,7 @@ class RunResult:
 
     @property
     def ending(self) -> Ending:
+        assert self.stats.ending is not None
         return self.stats.ending
 
     @property

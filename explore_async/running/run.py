@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from explore_async.exploration.prompts import PromptBook
@@ -15,6 +16,7 @@ from explore_async.running.circuit_breaker import Breaker
 from explore_async.running.cures import Cures
 from explore_async.running.driver import RunStopped, StoredOutcome, drive
 from explore_async.running.live import LiveFile
+from explore_async.running.observer import counted
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer
 from explore_async.running.records import Records
@@ -96,7 +98,7 @@ class Run:
                     self._observer.phase(f"{held.failures} failed requests will be sent again")
                     await asyncio.to_thread(records.start_over)  # first: killed in between, all is derived again
                     await store.discard_failures()
-                kernels = group.create_task(load_kernels(self._observer), name="load kernels")
+                kernels = group.create_task(self._load_kernels(), name="load kernels")
                 if not held.last_row and not self._offline:
                     await self._backend.connect()
                 backend = None if self._offline else self._backend
@@ -182,8 +184,20 @@ class Run:
         finally:
             stopping.cancel()
         if not kernels.done():
+            assert self._performer is not None
+            self._performer.give_back()
             raise RunStopped
         await kernels
+
+    def _compiling(self, text: str) -> None:
+        self._status.preparing = text
+        self._observer.phase(text)
+
+    async def _load_kernels(self) -> None:
+        await load_kernels(self._compiling)
+        if self._status.preparing:
+            self._status.preparing = ""
+            self._observer.phase("the kernels are compiled")
 
     def _publish(self, request: Request, stored: StoredOutcome, events: list[Event]) -> None:
         self._tally.commit(request, stored.outcome, events)
@@ -201,17 +215,22 @@ class Run:
             self._observer.phase(f"a request of the kind {request.kind} is refused: {failure.detail}. {cure}")
 
     async def _keep_state(self) -> None:
-        """Writes the tree and the history so far, for a user who looks, and for the case of a kill."""
+        """Writes the tree, the figures and the history so far, for a user who looks, and for the case of a kill."""
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_STATES)
-            tree = None if self._records.replaying else self._tree()  # in a replay a fuller one is on the disk already
-            writing = asyncio.to_thread(self._write_state, tree, self._status.start(None))
+            documents = {}
+            start = self._status.start(None)
+            if not self._records.replaying:  # in a replay fuller ones are on the disk already
+                total = None if self._history is None else self._history.total(start)
+                stats = self._status.stats(None, total)
+                documents = {self._directory.tree: self._tree(), self._directory.stats: stats.document()}
+            writing = asyncio.to_thread(self._write_state, documents, start)
             self._writing_state = asyncio.create_task(writing)
             await asyncio.shield(self._writing_state)
 
-    def _write_state(self, tree: dict[str, Any] | None, start: Start | None) -> None:
-        if tree is not None:
-            write_json(self._directory.tree, tree)
+    def _write_state(self, documents: Mapping[Path, dict[str, Any]], start: Start | None) -> None:
+        for path, document in documents.items():
+            write_json(path, document)
         if self._history is not None:
             self._history.write(start)
 
@@ -246,8 +265,12 @@ class Run:
             self._ending = ending
             self._stopping.set()
             self._status.stopping = True
+            in_flight = self._performer.statistics().in_flight if self._performer is not None else 0
             self._observer.phase(
-                "stopping: completions that arrive shortly are still stored; a second signal stops at once"
+                f"stopping: {counted(in_flight, 'request')} in flight, whose completions are still stored if they "
+                "arrive shortly; a second signal stops at once"
+                if in_flight
+                else "stopping: no request is in flight"
             )
             if self._performer is not None:
                 self._performer.stop(in_haste=ending == "terminated")  # SIGKILL often follows SIGTERM soon

@@ -23,7 +23,7 @@ from explore_async.running.run import Run
 from explore_async.running.run_log import RunLog
 from explore_async.running.signals import StopSignals
 from explore_async.running.task_group import task_group
-from explore_async.running.warm_up import compilation_noticed, import_kernels
+from explore_async.running.warm_up import import_kernels, load_kernels
 from explore_async.settings.recipe import KnownTexts, Recipe, ResolvedKnownTexts
 from explore_async.settings.run_settings import RunSettings
 from explore_async.storage.completions import StoreContents, read_contents
@@ -207,8 +207,9 @@ async def _contents(directory: RunDirectory) -> _Contents:
 async def _starting_point(
     recipe: Recipe, known: Sequence[tuple[str, str]], directory: RunDirectory, held: StoreContents, observer: Observer
 ) -> StartingPoint:
-    with compilation_noticed(observer):
-        new = await asyncio.to_thread(StartingPoint.new, recipe, known)
+    if known:
+        await load_kernels(observer.phase)
+    new = await asyncio.to_thread(StartingPoint.new, recipe, known)
     return await asyncio.to_thread(from_checkpoint, new, known, directory, answers=held.last_row, report=observer.phase)
 
 

@@ -171,6 +171,11 @@ class Total:
             endpoints=list(endpoints.values()),
         )
 
+    @property
+    def answered(self) -> int:
+        """Completions that came."""
+        return sum(endpoint.counts["answered"] for endpoint in self.endpoints)
+
     def document(self) -> dict[str, Any]:
         return self._with([endpoint.document() for endpoint in self.endpoints])
 

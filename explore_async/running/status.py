@@ -12,13 +12,13 @@ from explore_async.running.backend import Backend
 from explore_async.running.cures import Cures
 from explore_async.running.endpoint_speeds import RATE_OVER_S, EndpointSpeeds
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
-from explore_async.running.observer import Phase, Snapshot, Steps
+from explore_async.running.observer import Phase, Snapshot, Steps, counted
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
 from explore_async.running.starts import Start, Total, now_in_utc
 from explore_async.running.tally import Tally
-from explore_async.running.time_left import Pace, Work, time_left_s
+from explore_async.running.time_left import Pace, Promise, Work, remaining_s, time_left_s
 from explore_async.running.window_use import WindowUse
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import SIMULATED
@@ -55,11 +55,14 @@ class RunStatus:
         self._changes = EndpointChanges()
         self._window_use = WindowUse(explorer.recipe.window)
         self._told: Phase | None = None
+        self._promise = Promise()
         self.performer: Performer | None = None
         """None until the store of completions is open."""
         self.stored = 0
         """Outcomes that were stored when this start began."""
         self.stopping = False
+        self.preparing = ""
+        """Work of this process that all judging waits for, in words; empty where there is none."""
 
     @property
     def digest(self) -> str:
@@ -94,9 +97,10 @@ class RunStatus:
         if phase == "replaying":
             yield f"{self.stored:,} stored completions are replayed; nothing is asked meanwhile"
         elif phase == "exploring":
-            yield f"exploring: at most {self._explorer.planned_tasks:,} tasks"
+            planned = counted(self._explorer.planned_tasks, "task")
+            yield f"exploring: at most {planned}, fewer where a task brings fewer sub-tasks than it may have"
         elif phase == "generating":
-            yield f"the trees are complete: {self._tally.tasks.total():,} tasks; generating"
+            yield f"the trees are complete: {counted(self._tally.tasks.total(), 'task')}; generating"
 
     def snapshot(self) -> Snapshot:
         assert self.performer is not None
@@ -105,6 +109,8 @@ class RunStatus:
         endpoints = () if pool is None else statuses(pool, self._speeds, now)
         rates = [endpoint.answers_per_s for endpoint in endpoints], [endpoint.tokens_per_s for endpoint in endpoints]
         phase = self._phase(performer)
+        left_s = self._left_s(phase, performer, endpoints)
+        is_kept = left_s is None or self._promise.is_kept(left_s, now)
         return Snapshot(
             tally=self._tally,
             performer=performer,
@@ -112,7 +118,10 @@ class RunStatus:
             elapsed_s=self._elapsed_s,
             phase=phase,
             steps=self._steps(phase),
-            left_s=self._left_s(phase, performer, endpoints),
+            left_s=left_s if is_kept else None,
+            is_overdue=not is_kept,
+            head=self.performer.head_of_line(),
+            preparing=self.preparing,
             explored=self._explorer.explored,
             wanted=self._explorer.wanted,
             answers_per_s=sum(rates[0]),
@@ -135,7 +144,7 @@ class RunStatus:
         if phase == "replaying":
             return Steps(self._tally.requests.total(), self.stored, "stored completions")
         if phase == "exploring":
-            return Steps(self._tally.tasks.total(), self._explorer.planned_tasks, "tasks")
+            return Steps(self._tally.tasks.total(), self._explorer.planned_tasks, "tasks", at_most=True)
         return Steps(self._tally.kept, self._explorer.wanted, "examples kept")
 
     def _left_s(
@@ -172,14 +181,21 @@ class RunStatus:
     def _pace(self, endpoints: tuple[EndpointStatus, ...], now: float, *, is_draining: bool) -> Pace:
         used = [endpoint for endpoint in endpoints if endpoint.state not in {"out", "left"}]
         busy = [endpoint for endpoint in used if endpoint.in_flight]
-        slowest_s = max((self._speeds.slow_s(endpoint.url) for endpoint in used), default=0.0)
+        oldest_s = {} if self.performer is None else self.performer.oldest_s()
+        slow_s = {endpoint.url: self._speeds.slow_s(endpoint.url) for endpoint in used}
+        awaited_s = {url: remaining_s(age_s, slow_s[url]) for url, age_s in oldest_s.items() if url in slow_s}
+        slowest_s = max((*slow_s.values(), *(awaited_s[url] + oldest_s[url] for url in awaited_s)), default=0.0)
         over_s = max(RATE_OVER_S, _SLOWEST_COVERED * slowest_s)
         return Pace(
             answers_per_s=self._speeds.answers_per_s([endpoint.url for endpoint in used], now, over_s=over_s),
             in_flight=sum(endpoint.in_flight for endpoint in busy),
             usual_s=self._speeds.usual_s(),
             slowest_s=slowest_s,
-            draining_s=max((self._speeds.answered_within_s(endpoint.url, now) for endpoint in busy), default=0.0),
+            window=self._recipe.window,
+            draining_s=max(
+                (*(self._speeds.answered_within_s(endpoint.url, now) for endpoint in busy), *awaited_s.values()),
+                default=0.0,
+            ),
             is_draining=is_draining,
         )
 
@@ -228,8 +244,8 @@ class RunStatus:
             latencies=latencies,
         )
 
-    def stats(self, ending: Ending, total: Total | None) -> RunStats:
-        """`total`: over all starts."""
+    def stats(self, ending: Ending | None, total: Total | None) -> RunStats:
+        """`ending`: None while the run goes on. `total`: over all starts."""
         performer = None if self.performer is None else self.performer.statistics()
         pool = self._backend.statistics()
         latencies = {}
@@ -245,6 +261,7 @@ class RunStatus:
             window=self._window_use.figures(),
             ending=ending,
             counts=self._tally.counts(surplus=self._explorer.surplus()),
+            not_judged=0 if performer is None else performer.waiting,
             begin=self._begin,
             end=now_in_utc(),
             seconds=round(self._elapsed_s, 3),

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 _ASSUMED_SHARE = 0.8
 _ASSUMED_REQUESTS = 5
+_LATE = 0.1
+"""Of the time of a slow completion: what is still to come of one that takes a little longer."""
+_MINUTE_S = 60.0
+_SECONDS_BETWEEN = 5.0
+_REMEMBERED = 2_000
+_STANDS_STILL = 0.2
+"""Seconds by which the time becomes less in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class Pace:
     """A completion takes so long in the middle."""
     slowest_s: float
     """A slow completion at the slowest of the endpoints takes so long."""
+    window: int
+    """Requests that may be outstanding: so many are sent at most while the slowest of them is awaited."""
     draining_s: float
     """Until the requests in flight are answered."""
     is_draining: bool
@@ -63,9 +73,34 @@ def time_left_s(work: Work, pace: Pace) -> float | None:
     to_send = max(0.0, work.requests_left - pace.in_flight)
     sending_s = to_send * pace.usual_s
     if pace.answers_per_s > 0:
-        sending_s = min(sending_s, to_send / pace.answers_per_s)
+        sending_s = max(min(sending_s, to_send / pace.answers_per_s), to_send / pace.window * pace.slowest_s)
     elif not (pace.is_draining and pace.draining_s):
         return None
     if not pace.is_draining:
         return sending_s + pace.slowest_s
     return pace.draining_s + max(sending_s, min(1.0, to_send) * pace.usual_s)
+
+
+def remaining_s(age_s: float, slow_s: float) -> float:
+    """Seconds until a request of this age is answered, where a slow completion takes `slow_s`; 0 where none is known.
+
+    One that is far older than that takes as long again as it is over its time.
+    """
+    return max(slow_s - age_s, _LATE * slow_s, age_s - slow_s)
+
+
+class Promise:
+    """Owns what was said to be left. Where that hardly becomes less, something holds the run up that the pace does not
+    show, and it is not said.
+    """
+
+    def __init__(self) -> None:
+        self._said: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
+
+    def is_kept(self, left_s: float, now: float) -> bool:
+        """False where half of this time, and at least a minute, has passed and nearly as much is left as before."""
+        if not self._said or now - self._said[-1][0] >= _SECONDS_BETWEEN:
+            self._said.append((now, left_s))
+        since = now - max(_MINUTE_S, left_s / 2)
+        before = next(((at, said_s) for at, said_s in reversed(self._said) if at <= since), None)
+        return before is None or before[1] - left_s > _STANDS_STILL * (now - before[0])

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 
-from explore_async.running.observer import Observer
-
-_SILENT_S = 3.0
-
-
-@contextmanager
-def compilation_noticed(observer: Observer) -> Iterator[None]:
-    """Tells the observer why the block takes long, where it does. Kernels from the cache take less than a second."""
-    text = "compiling the kernels, once on this machine: about 30 s"
-    notice = asyncio.get_running_loop().call_later(_SILENT_S, observer.phase, text)
-    try:
-        yield
-    finally:
-        notice.cancel()
+_COMPILING = (
+    "compiling the kernels (once for this installation, about 30 s on an idle machine): completions are judged when "
+    "that is done"
+)
 
 
 async def import_kernels() -> None:
@@ -32,16 +22,23 @@ async def import_kernels() -> None:
         await asyncio.to_thread(import_module, "rouge_kernels.index")
 
 
-async def load_kernels(observer: Observer) -> None:
-    """Loads or compiles the kernels in a thread: the loop goes on, and requests are answered meanwhile."""
-    with compilation_noticed(observer):
-        await asyncio.to_thread(_load)
+async def load_kernels(tell: Callable[[str], None]) -> None:
+    """Loads or compiles the kernels in a thread: the loop goes on, and requests are answered meanwhile. `tell` gets a
+    sentence where they are compiled.
+    """
+    loop = asyncio.get_running_loop()
+
+    def on_compilation() -> None:
+        with suppress(RuntimeError):  # the run has been stopped, and its loop is closed
+            loop.call_soon_threadsafe(tell, _COMPILING)
+
+    await asyncio.to_thread(_load, on_compilation)
 
 
-def _load() -> None:
+def _load(on_compilation: Callable[[], None]) -> None:
     from rouge_kernels import warm_up
 
-    warm_up()
+    warm_up(on_compilation)
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """The compiler of every kernel here: on the first call, without the GIL, with a cache on disk for the next process."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from numba import njit
+from numba.core.event import Event, Listener, install_listener
 
 F = TypeVar("F", bound=Callable[..., object])
 config: Any = numba.config
@@ -25,6 +27,26 @@ def _cache_folder() -> str:
         digest.update(source.read_bytes())
     above = config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return str(Path(above) / "rouge_kernels" / digest.hexdigest())
+
+
+class _Compilations(Listener):
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell: Callable[[], None] | None = tell
+
+    def on_start(self, event: Event) -> None:  # noqa: ARG002 - numba calls it
+        if (tell := self._tell) is not None:
+            self._tell = None
+            tell()
+
+    def on_end(self, event: Event) -> None:
+        """The kernel is compiled."""
+
+
+@contextmanager
+def compilation_told(tell: Callable[[], None]) -> Iterator[None]:
+    """Calls `tell` when a kernel is compiled in the block, before the first one; not where all come from the cache."""
+    with install_listener("numba:compile", _Compilations(tell)):
+        yield
 
 
 def jit(function: F) -> F:

@@ -1,6 +1,7 @@
 """The index of the texts kept so far. It decides for each new text if it is a near-duplicate of one of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rouge_kernels import search
+from rouge_kernels._jit import compilation_told
 from rouge_kernels.bounds import bounds_for
 from rouge_kernels.comparison import Progress, new_progress
 from rouge_kernels.lcs import lcs_length, wrapping
@@ -261,14 +263,16 @@ def similar_pairs(
     return DedupIndex(threshold, tokenizer).pair_up(texts)
 
 
-def warm_up() -> None:
+def warm_up(on_compilation: Callable[[], None] | None = None) -> None:
     """Compile every kernel of an index, or load it from the disk cache, so that later calls do not wait for it.
 
-    The first call on a machine takes about half a minute. Any thread may call it, more than once.
+    The first call of an installation takes about half a minute, and `on_compilation` is called as it begins to compile.
+    Any thread may call it, more than once.
     """
-    index = DedupIndex(0.5)
-    index.add(["one", " ".join(map(str, range(FIRST)))])  # long enough that every buffer must grow
-    index.admit(["one"] * SHARED, threads=2)
-    lcs_length(["one"], ["one"])
-    fmeasure(1, 1, 1)
-    least_duplicate_lcs(1, 1, 0.5)
+    with nullcontext() if on_compilation is None else compilation_told(on_compilation):
+        index = DedupIndex(0.5)
+        index.add(["one", " ".join(map(str, range(FIRST)))])  # long enough that every buffer must grow
+        index.admit(["one"] * SHARED, threads=2)
+        lcs_length(["one"], ["one"])
+        fmeasure(1, 1, 1)
+        least_duplicate_lcs(1, 1, 0.5)

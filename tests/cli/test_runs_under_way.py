@@ -52,3 +52,24 @@ def test_they_say_that_it_goes_on(run_path: Path, tmp_path: Path) -> None:
     assert {result.code for result in (*during, *after)} == {0}, [result.stderr for result in (*during, *after)]
     assert [result.stderr.count("still goes on") for result in during] == [1] * len(commands)
     assert not [result.stderr for result in after if "still goes on" in result.stderr]
+
+
+def test_stats_say_of_when_they_are(run_path: Path) -> None:
+    """Figures of this start, of the start before it, and of one that was killed are told apart; those of a run that has
+    ended need no word.
+    """
+    end = "2026-01-01T00:00:00Z"
+    during: dict[str, str | None] = {"ending": None, "end": end}
+    before: dict[str, str | None] = {"ending": "interrupted", "end": end}
+
+    def said(figures: dict[str, str | None]) -> str:
+        (run_path / "stats.json").write_bytes(orjson.dumps(figures))
+        result = in_process("stats", run_path)
+        assert orjson.loads(result.stdout) == figures
+        return result.stderr
+
+    with RunDirectory(run_path):
+        assert "still goes on; these are its figures of 20" in said(during)
+        assert "has nothing new yet; these are the figures of the start that ended at 20" in said(before)
+    assert "the last start was killed: these are its figures of 20" in said(during)
+    assert not said(before)

@@ -102,7 +102,7 @@ def test_the_latest_request_there_is_answered_in_time() -> None:
     speeds.begin(0.0)
     for _ in range(20):
         speeds.note(completion("a", 10.0), "m", 10.0)
-    for now, sent, left_s in ((20.0, 21, 10.0), (26.0, 21, 4.0), (60.0, 21, 1.0), (61.0, 22, 10.0)):
+    for now, sent, left_s in ((20.0, 21, 10.0), (26.0, 21, 4.0), (29.5, 21, 1.0), (60.0, 21, 30.0), (61.0, 22, 10.0)):
         speeds.look("a", sent=sent, in_flight=1, now=now)
         assert speeds.answered_within_s("a", now) == pytest.approx(left_s)
     assert speeds.answers_per_s(["a"], 61.0, over_s=100.0) == pytest.approx(20 / 61)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from support.scripted import recipe
 
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import Completion
+from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.running import asking
 from explore_async.running import performer as performing
 from explore_async.running.driver import RunStopped
@@ -71,6 +72,53 @@ class _Hanging:
         if self.asked > 1:
             await asyncio.sleep(3600)
         return Completion("x", "stop", 1, 1, latency_s=5.0)
+
+
+class _Unequal:
+    """Two endpoints of which one, for requests with an odd seed, brings nothing."""
+
+    capacity = 100
+
+    async def connect(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    async def ask(self, request: ChatRequest, *, on_sent: Callable[[str], None], **_: object) -> Completion:
+        assert request.seed is not None
+        on_sent("slow" if request.seed % 2 else "quick")
+        if request.seed % 2:
+            await asyncio.sleep(3600)
+        return Completion("x", "stop", 1, 1)
+
+
+async def test_what_is_stored_and_what_it_waits_for(tmp_path: Path) -> None:
+    """While the driver waits for a request at a slow endpoint: the completions that are there, and the requests at that
+    endpoint that they wait for; not those beside it, and not those that are due after all that is stored.
+    """
+    prompts = await asyncio.to_thread(PromptBook, recipe())
+    first = (await asyncio.to_thread(Explorer, recipe())).next_request()
+    assert first is not None
+    requests = [replace(first, ordinal=n, due=n, seed=n) for n in (0, 1, 2, 3, 4, 5, 6, 7, 9, 11)]
+    async with CompletionStore(tmp_path / "c.sqlite") as store:
+        performer = Performer(store, prompts.render, _Unequal(), OwnTime())
+        async with asyncio.TaskGroup() as group:
+            performer.open(group)
+            for request in requests:
+                performer.start(request)
+            assert performer.head_of_line() is None
+            await performer.take(requests[0])
+            taking = group.create_task(performer.take(requests[1]))
+            async with asyncio.timeout(60):
+                while performer.statistics().waiting < 3 or performer.head_of_line() is None:  # 2, 4 and 6
+                    await asyncio.sleep(0.01)
+            head = performer.head_of_line()
+            assert head is not None
+            assert (head.endpoint, head.requests) == ("slow", 3)  # 1, 3 and 5
+            assert set(performer.oldest_s()) == {"slow"}
+            taking.cancel()
+            performer.give_back()
+            assert performer.statistics().waiting == 4
+            await performer.close(abandon=True)
 
 
 @pytest.mark.parametrize(("in_haste", "least_s", "most_s"), [(True, 0.1, 3.9), (False, 4.0, 300)])

@@ -78,6 +78,9 @@ async def test_a_kill_erases_little(tmp_path: Path) -> None:
         killed = document(tmp_path / "run" / "starts.json")["starts"]
         assert [start["ending"] for start in killed] == [None]
         assert killed[0]["asked"] > 0
+        figures = await explore("stats", tmp_path / "run")
+        assert "the last start was killed: these are its figures of " in figures.stderr
+        assert orjson.loads(figures.stdout)["ending"] is None
         result = await explore(*command, "--json")
     assert result.code == 0
     assert [start["ending"] for start in document(tmp_path / "run" / "starts.json")["starts"]] == [None, "target"]

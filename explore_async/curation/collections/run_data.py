@@ -42,7 +42,7 @@ _TEXTS = ("id", "task_id", "instruction", "input", "output")
 class RunData:
     """A run or imported data, read from its directory.
 
-    `config` is the content of config.json or data.json; `stats` of stats.json, empty while the run goes on.
+    `config` is the content of config.json or data.json; `stats` of stats.json, empty where none is written yet.
     """
 
     path: Path
