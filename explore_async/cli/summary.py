@@ -174,7 +174,7 @@ def _not_judged(stats: RunStats) -> str:
         return ""
     completions = counted(stats.not_judged, "completion")
     if stats.ending in FINISHED:
-        return f"; {completions} more came before the end and were not needed"
+        return f"; came before the end and not needed: {completions}"
     return f"; {completions} stored and not judged yet: the next start judges them before it asks"
 
 
