@@ -64,9 +64,14 @@ class AnswerSpeed:
         self._weight = _MEMORY * self._weight + 1
         self._in_flight += (in_flight - self._in_flight) / self._weight
 
+    @property
+    def is_told(self) -> bool:
+        """True when completions tell the speed, and no longer the check."""
+        return self._number >= _TELLING
+
     def now(self, in_flight: int, busy_since: float, now: float) -> float | None:
         """Tokens per second of one request more beside those in flight; None where too few completions tell it."""
-        if self._number < _TELLING or (in_flight == 0 and now - self._noted_at > _FORGOTTEN_S):
+        if not self.is_told or (in_flight == 0 and now - self._noted_at > _FORGOTTEN_S):
             return None
         speed = self._tokens / self._seconds
         if (more := (in_flight + 1) / self._in_flight) > 1:

@@ -10,13 +10,15 @@ import asyncio
 import itertools
 import zlib
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from explore_async.serving.endpoints.choice import FASTER, Candidate, Rivals, passed_over, speeds_now
 from explore_async.serving.endpoints.endpoint import Endpoint
 
 ABOUT_EQUAL = 0.9
+_KEPT_S = 0.02
+"""Time for which measured speeds are kept: they change by completions, and a choice is made for each request."""
 
 
 class _Waiting(NamedTuple):
@@ -27,6 +29,13 @@ class _Waiting(NamedTuple):
     slot: asyncio.Future[Endpoint]
     avoid: str | None
     affinity: str
+
+
+class _Speeds(NamedTuple):
+    """Speeds of the endpoints that can be used for a model, until a time of the loop's clock."""
+
+    until: float
+    by_endpoint: Mapping[Endpoint, float]
 
 
 class _Match(NamedTuple):
@@ -51,6 +60,8 @@ class SlotQueue:
         """Requests that have to wait before a slow endpoint that has a free slot gets one of them."""
         self._endpoints = endpoints
         self._waiting: dict[str, list[_Waiting]] = {}
+        """By model."""
+        self._kept_speeds: dict[str, _Speeds] = {}
         """By model."""
         self._arrivals = itertools.count()
 
@@ -112,8 +123,8 @@ class SlotQueue:
     def _match(self, model: str, with_room: Sequence[Endpoint], now: float) -> _Match | None:
         """The next request for this model that a free slot is for, with its endpoint."""
         queue = self._waiting[model]
-        speeds = self._speeds(model, now)
         free = [endpoint for endpoint in with_room if endpoint.serves(model)]
+        speeds = self._speeds(model, now, free)
         while free:
             best = max(speeds[endpoint] for endpoint in free)
             fastest = [endpoint for endpoint in free if FASTER * speeds[endpoint] >= best]
@@ -129,13 +140,19 @@ class SlotQueue:
             free = [endpoint for endpoint in free if endpoint not in fastest]
         return None
 
-    def _speeds(self, model: str, now: float) -> dict[Endpoint, float]:
-        """The speeds of the endpoints that can be used."""
+    def _speeds(self, model: str, now: float, needed: Iterable[Endpoint] = ()) -> Mapping[Endpoint, float]:
+        """The speeds of the endpoints that can be used, the needed ones among them."""
+        kept = self._kept_speeds.get(model)
+        if kept is not None and now < kept.until and all(endpoint in kept.by_endpoint for endpoint in needed):
+            return kept.by_endpoint
         usable = [endpoint for endpoint in self._endpoints if endpoint.serves(model) and endpoint.is_available(now)]
         if len(usable) == 1:
             return {usable[0]: 1.0}
-        candidates = (Candidate(one.speed_of(model), one.in_flight, one.busy_since) for one in usable)
-        return dict(zip(usable, speeds_now(list(candidates), now), strict=True))
+        candidates = [Candidate(one.speed_of(model), one.in_flight, one.busy_since) for one in usable]
+        speeds = dict(zip(usable, speeds_now(candidates, now), strict=True))
+        if all(one.speed.is_told for one in candidates):  # an assumed speed depends on each request that is sent
+            self._kept_speeds[model] = _Speeds(now + _KEPT_S, speeds)
+        return speeds
 
     def _acceptable(self, fastest: Sequence[Endpoint], avoid: str | None, model: str, now: float) -> Sequence[Endpoint]:
         """Without the avoided endpoint while another one is available, even a full one."""
