@@ -45,7 +45,10 @@ def parser_for(collection: Collection, texts: Sequence[str], chosen: str | None)
     if named is None or found is None or not _is_other(texts, named):
         return _parser(setting, named if setting else found, texts, chosen, is_sure=found is not None)
     note = f"the recipe asks for {named.name}, and most texts are in {found.name}"
-    return replace(_parser("", found, texts, chosen, is_sure=True), other_language=note)
+    parser = _parser("", found, texts, chosen, is_sure=True)
+    if chosen is None and parser.model is not None:
+        note += f", so the {found.name} parser is used"
+    return replace(parser, other_language=note)
 
 
 def _is_other(texts: Sequence[str], language: Language) -> bool:

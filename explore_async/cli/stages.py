@@ -138,11 +138,15 @@ def _filtered(result: FilterResult, *, as_json: bool) -> None:
             f"{result.other_inputs:,} of those dropped have an input, which was not compared; "
             "--field instruction --field input compares both"
         )
+    if result.language_not_told:
+        say(f"language not told: {result.language_not_told:,} of those kept do not show which language they are in")
     if result.note is not None:
         say(result.note)
     if as_json:
         counts = {"before": result.before, "candidates": result.candidates, "kept": result.kept}
         how = {"fields": result.fields, "tokenizer": result.tokenizer, "dropped_with_input": result.other_inputs}
+        if result.language_not_told is not None:
+            how["language_not_told"] = result.language_not_told
         print_json({"out": path_text(result.out), **counts, "dropped": dict(result.dropped), **how})
     exit_if_empty(result.kept)
 

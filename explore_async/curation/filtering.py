@@ -49,6 +49,8 @@ class FilterResult:
     """The tokenizer that they were compared by."""
     other_inputs: int = 0
     """Examples dropped as duplicates that have an input, which was not compared."""
+    language_not_told: int | None = None
+    """Kept examples that do not show which language they are in; None where the language was not checked."""
     note: str | None = None
     """Says that many examples were compared by little of what they hold; None where this is not so."""
 
@@ -165,6 +167,7 @@ def _result(out: Path, before: int, judge: Judge, fields: tuple[str, ...]) -> Fi
         fields=fields,
         tokenizer=judge.tokenizer,
         other_inputs=0 if {"input", USER_TURNS} & {*fields} else judge.duplicates_with_input,
+        language_not_told=judge.language_not_told if judge.filters.language else None,
         note=judge.unseen.note(),
     )
 

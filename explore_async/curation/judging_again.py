@@ -14,6 +14,7 @@ from explore_async.curation.collections.collection import ExampleRow
 from explore_async.curation.collections.data_directory import DataDirectory
 from explore_async.curation.tokenizers import UnseenLetters
 from explore_async.exploration.corpus import Corpora
+from explore_async.exploration.language_check import language_told
 from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.values import Demonstration, Verdict
@@ -52,10 +53,13 @@ class Judge:
     meaning: int = MEANING
     judged: int = 0
     duplicates_with_input: int = 0
+    language_not_told: int = 0
+    """Kept examples whose texts do not show that they are in the language; counted where it is checked."""
     unseen: UnseenLetters = field(init=False)
     _corpora: Corpora = field(init=False)
     _judges_quality: bool = field(init=False)
     _reason: Callable[[ExampleDraft, Sequence[Demonstration]], str | None] = field(init=False)
+    _is_told: Callable[[ExampleDraft], bool] | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.unseen = UnseenLetters(self.tokenizer)
@@ -64,6 +68,7 @@ class Judge:
         self._judges_quality = self.filters.model_dump(exclude=compared) != ROUGE_ONLY.model_dump(exclude=compared)
         tokenize = TOKENIZERS[self.tokenizer]
         self._reason = quality_check(self.filters, tokenize, language=self.language, meaning=self.meaning)
+        self._is_told = language_told(self.language) if self.filters.language else None
 
     def take(self, batch: Sequence[Candidate]) -> None:
         verdicts = [self._quality(candidate) for candidate in batch]
@@ -87,7 +92,7 @@ class Judge:
             return Verdict(kept=False, reason=candidate.reason)
         if not self._judges_quality:  # which takes longer than ROUGE-L
             return None
-        draft = ExampleDraft(candidate.example["instruction"], candidate.example["input"], candidate.example["output"])
+        draft = _draft(candidate.example)
         shown = (Demonstration("", "", draft.output),) if candidate.copied else ()
         reason = self._reason(draft, shown)
         return None if reason is None else Verdict(kept=False, reason=reason)
@@ -96,6 +101,8 @@ class Judge:
         if verdict.kept:
             assert candidate.example is not None
             self.directory.keep(candidate.example)
+            if self._is_told is not None and not self._is_told(_draft(candidate.example)):
+                self.language_not_told += 1
         else:
             self.directory.drop(candidate.task_id, verdict.reason)
             if candidate.example is not None and verdict.nearest is not None:
@@ -111,6 +118,10 @@ class Judge:
         if verdict.nearest is not None:
             line |= {"score": verdict.score, "nearest": verdict.nearest}
         self.directory.decide({**line, "request": candidate.request})
+
+
+def _draft(example: ExampleRow) -> ExampleDraft:
+    return ExampleDraft(example["instruction"], example["input"], example["output"])
 
 
 def _of(batch: Sequence[Candidate], members: Sequence[int]) -> Iterator[tuple[int, ExampleRow]]:

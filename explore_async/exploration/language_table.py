@@ -15,6 +15,8 @@ class Language(NamedTuple):
     """As Unicode calls its letters; CJK stands for Han."""
     words: str = ""
     """Its most frequent words; none where no other language here has its script."""
+    more: str = ""
+    """Further frequent words, of no other language here: version 4 of the rules judges whole examples by them too."""
 
 
 LANGUAGES: Final = (
@@ -24,6 +26,9 @@ LANGUAGES: Final = (
         " which can will one all how write their its about has if do into more these they we there when who"
         " describe explain give list why does should would could s t following given using create generate"
         " identify suggest summarize rewrite sentence make find words two three between new",
+        "without before after against beside beyond inside near during through above below within along among behind"
+        " until than because while only just very such other some many much my our us him she his both same own every"
+        " were did does may might must shall",
     ),
     Language(
         "German", "de", ("deutsch",), "LATIN",

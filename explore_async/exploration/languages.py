@@ -85,6 +85,16 @@ def hits_of(text: str, language: Language) -> int:
     return _hits(language, _tokenize(_CODE.sub(" ", text[:_LONGEST])))
 
 
+def frequent_words(text: str) -> tuple[int, dict[Language, Counter[str]]]:
+    """The number of the text's words, and of each language those that are frequent in it."""
+    tokens = _tokenize(_CODE.sub(" ", text[:_LONGEST]))
+    counts = Counter(tokens)
+    return len(tokens), {
+        language: Counter({word: counts[word] for word in counts.keys() & _all_words(language.name)})
+        for language in LANGUAGES
+    }
+
+
 def script_of(text: str) -> str | None:
     """The script that most letters belong to, as the table calls it; None where there is none."""
     counts = _scripts(text)
@@ -123,3 +133,8 @@ def _hits(language: Language, tokens: list[str]) -> int:
 @cache
 def _words(name: str) -> frozenset[str]:
     return frozenset(_tokenize(_BY_NAME[name].words))
+
+
+@cache
+def _all_words(name: str) -> frozenset[str]:
+    return _words(name) | frozenset(_tokenize(_BY_NAME[name].more))

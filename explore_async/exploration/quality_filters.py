@@ -46,7 +46,7 @@ def quality_check(
     `language`: that of the recipe; `meaning`: its version of the rules. Raises ConfigError where the filters check a
     language that cannot be told from others.
     """
-    is_in_other_language = language_check(language) if filters.language else None
+    is_in_other_language = language_check(language, meaning) if filters.language else None
     excuses = meaning >= _EXCUSES
     count = _words_of_any_script if excuses else _words_seen
     banned = (

@@ -267,7 +267,14 @@ def test_a_recipe_alone_does_not_tell_the_language():
     asked = SimpleNamespace(recipe={"language": "German"})
     parser = parser_for(asked, [*english, *german], None)
     assert parser.model == ENGLISH
-    assert parser.other_language == "the recipe asks for German, and most texts are in English"
+    assert parser.other_language == (
+        "the recipe asks for German, and most texts are in English, so the English parser is used"
+    )
+    chosen = parser_for(asked, english, "my_model")
+    assert chosen.other_language == "the recipe asks for German, and most texts are in English"
+    asked_for_english = SimpleNamespace(recipe={"language": "English"})
+    left_out = parser_for(asked_for_english, ["Γράψε μια σύντομη ιστορία για έναν σκύλο."] * 3, None)
+    assert left_out.other_language == "the recipe asks for English, and most texts are in Greek"
     assert parser_for(asked, [*english, *german * 3], None).other_language is None
     asked = SimpleNamespace(recipe={"language": "Finnish"})
     assert parser_for(asked, ["x = 1"], None).left_out.startswith("the recipe asks for Finnish")

@@ -193,7 +193,9 @@ def test_an_import_says_the_language(chinese: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_can_be_filtered_by_its_language(tmp_path: Path) -> None:
-    """The language of most texts is the one that the others are dropped for."""
+    """The language of most texts is the one that the others are dropped for; what shows no language stays, and is
+    counted.
+    """
     german = [
         "Beschreibe, warum sich die Erde um die Sonne dreht.",
         "Nenne die Gründe, aus denen man nicht lügen soll.",
@@ -202,7 +204,9 @@ def test_a_file_can_be_filtered_by_its_language(tmp_path: Path) -> None:
         *german,
         "Schreibe einen Brief an die Mutter und den Vater.",
         "Explain why the earth turns around the sun.",
+        "Berechne 2 + 2.",
     ]
     source = file_of(tmp_path / "a.jsonl", [{"instruction": text, "output": "Ja."} for text in texts])
     result = in_process("filter", source, "--out", tmp_path / "out", "--set", "language=true", "--json")
-    assert result.json["dropped"] == {"other_language": 1}
+    assert (result.json["dropped"], result.json["language_not_told"]) == ({"other_language": 1}, 1)
+    assert "language not told: 1 of those kept" in " ".join(result.stderr.split())

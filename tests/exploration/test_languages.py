@@ -14,7 +14,7 @@ from support.cli import CONFIG, in_process
 from support.scripted import WIDE_WORDS, Driven, recipe
 
 from explore_async.errors import ConfigError
-from explore_async.exploration.language_check import language_check
+from explore_async.exploration.language_check import language_check, language_told
 from explore_async.exploration.language_table import LANGUAGES
 from explore_async.exploration.languages import language_named, language_of, language_of_texts
 from explore_async.exploration.parsing import ExampleDraft
@@ -116,6 +116,27 @@ def test_what_comes_back_in_another_language_is_dropped() -> None:
     assert off(ExampleDraft(GERMAN, "", IN_ENGLISH), ()) is None
 
 
+SHORT = ("Solve a wide mirror beside a quick law.", "A heavy freedom from a wooden light with a new sound.")
+
+
+@pytest.mark.parametrize("language", ["German", "French", "Chinese"])
+def test_texts_that_tell_little_are_judged_together(language: str) -> None:
+    """An English `a` is Hungarian too, so neither short text tells its language; both together are not German. Runs by
+    earlier rules keep them, and what shows no language is not said to be in one.
+    """
+    instruction, output = SHORT
+    draft = ExampleDraft(instruction, "A new battery", output)
+    assert language_check(language)(draft)
+    assert not language_check(language, 3)(draft)
+    assert not language_check("English")(draft)
+    assert language_told("English")(draft)
+    assert not language_told(language)(draft)
+    assert not language_told(language)(ExampleDraft("2 + 2", "", "4"))
+    native = {"German": GERMAN, "French": SENTENCES["French"], "Chinese": SENTENCES["Chinese"]}[language]
+    assert language_told(language)(ExampleDraft(native, "", "4"))
+    assert not language_check(language)(ExampleDraft(native, output, output))
+
+
 @pytest.mark.parametrize(
     ("instruction", "given", "output"),
     [
@@ -127,6 +148,8 @@ def test_what_comes_back_in_another_language_is_dropped() -> None:
         ("Was macht dieser Code?", "for the in range(10): print(the)", "Er zählt."),
         ("Schreibe eine Schleife in Python.", "", "for i in range(10):\n    if i in known and i is not None:\n        print(i)"),
         ("Berechne 2 + 2.", "", "4"),
+        ("Berechne a + b.", "a = 3, b = a", "a + b = a + a = 2 a, also a + b = 6"),
+        ("Korrigiere Grammatik, Rechtschreibung.", "He go to the school with a bag.", "He goes to the school with a bag, and they wait."),
     ],
 )  # fmt: skip
 def test_what_asks_for_another_language_stays(instruction: str, given: str, output: str) -> None:
