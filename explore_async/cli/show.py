@@ -13,6 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from explore_async.curation.collections.collection import below
+from explore_async.curation.collections.copies import Copied
 from explore_async.curation.collections.documents import Decision, check
 from explore_async.curation.collections.evidence import (
     EvidenceRows,
@@ -32,6 +33,7 @@ from explore_async.terminal.text import printable, printable_lines
 
 _DUPLICATE = "duplicate"
 """The reason that every run knows."""
+_NO_KEY = "-"
 _LONGEST_NAME = 100
 _LONGEST_EXCERPT = 300
 _TEXTS = ("instruction", "input", "output")
@@ -87,7 +89,8 @@ def show(run: RunData, item_id: str, console: Console) -> None:
         else:
             check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {item_id}")
             subject = _task(evidence.task) if decision["what"] == "task" else _example(decision, evidence)
-            rows = chain(subject, _decision(decision, evidence.nearest))
+            copied = [] if evidence.copied is None else [("output is", _copied(evidence.copied))]
+            rows = chain(subject, _decision(decision, evidence.nearest), copied)
         for name, value in rows:
             _print(console, name, value)
         if evidence.mark is not None:
@@ -128,12 +131,23 @@ def show_dropped(run: RunData, document: Mapping[str, Any], console: Console) ->
 
 
 def _show_dropped(row: Mapping[str, Any], console: Console) -> None:
-    head = Text(printable(str(row.get("id") or row.get("task_id") or row.get("parent") or "")), style="dim")
-    console.print(head + Text(f"  {row['what']}, {_reason(row)}", style="bold"), soft_wrap=True)
+    """Begins with what `show` finds: the id, or the key of the request that brought what has no id."""
+    head = Text(printable(str(row.get("id") or row.get("request") or _NO_KEY)), style="dim")
+    console.print(head + Text(f"  {_what(row)}, {_reason(row)}", style="bold"), soft_wrap=True)
     text = row.get("instruction") or row.get("name") or row.get("excerpt") or ""
     console.print(Text(f"  {printable(text, _LONGEST_EXCERPT)}"), soft_wrap=True)
     if near := row.get("text") or row.get("nearest_text"):
         console.print(Text(f"  near: {printable(near, _LONGEST_EXCERPT)}", style="dim"), soft_wrap=True)
+    if (parts := row.get("copied")) is not None:
+        copied = printable(_copied(Copied(**parts)), _LONGEST_EXCERPT)
+        console.print(Text(f"  output: {copied}", style="dim"), soft_wrap=True)
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    if row.get("id"):
+        return str(row["what"])
+    place = f"below {row['parent']}" if row.get("parent") else f"of task {row['task_id']}" if row.get("task_id") else ""
+    return printable(f"{row['what']} {place}".rstrip())
 
 
 def _reason(row: Mapping[str, Any]) -> str:
@@ -152,7 +166,7 @@ def _damage(run: RunData, what: str) -> Iterator[None]:
 
 
 def _find(run: RunData, item_id: str) -> EvidenceRows | StoredRequest:
-    evidence = find_evidence(run, item_id) or (find_request(run, item_id) if run.is_run else None)
+    evidence = find_evidence(run, item_id) or find_request(run, item_id)
     if evidence is None:
         raise DataError(
             f"{run.path}: no task and no example has the id {item_id!r}, and no request has this key; "
@@ -198,6 +212,10 @@ def _decision(decision: Mapping[str, Any], nearest: Mapping[str, Any] | None) ->
     if nearest_id := decision.get("nearest"):
         yield "score", f"ROUGE-L F {decision['score']:.3f} with the nearest"
         yield "nearest", f"{nearest_id}: {nearest['instruction']}" if nearest is not None else nearest_id
+
+
+def _copied(copied: Copied) -> str:
+    return f"a copy of {copied.said}: {copied.text}"
 
 
 def _show_request(stored: StoredRequest, console: Console) -> None:

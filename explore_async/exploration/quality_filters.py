@@ -151,10 +151,16 @@ def _lacks_input(instruction: str, *, excuses: bool) -> bool:
 
 
 def _copies(draft: ExampleDraft) -> bool:
-    """True when the output equals the instruction or the input, apart from their ends. Inside, a comma or a capital
-    may be the whole task.
+    return copied_field(draft) is not None and not ASKS_FOR_A_COPY.search(draft.instruction)
+
+
+def copied_field(draft: ExampleDraft) -> str | None:
+    """The field that the output equals, instruction or input, apart from their ends. Inside, a comma or a capital may
+    be the whole task.
     """
     instruction, input_text, output = (
         " ".join(text.split()).strip(_AT_THE_ENDS) for text in (draft.instruction, draft.input, draft.output)
     )
-    return bool(output) and output in (instruction, input_text) and not ASKS_FOR_A_COPY.search(draft.instruction)
+    if not output or output not in (instruction, input_text):
+        return None
+    return "instruction" if output == instruction else "input"

@@ -268,6 +268,7 @@ async function evidence(row) {
   else if (example) { add("instruction", example.instruction, example.instruction.length > 300); add("input", example.input, true); add("output", example.output, true); }
   else { add("instruction", decision.instruction ?? decision.excerpt); add("input", found.draft?.input, true); add("output", found.draft?.output, true); }
   if (found.nearest) add(`nearest, ROUGE-L ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);
+  if (found.copied) add("output copied from", found.copied.what === "demonstration" ? `demonstration ${found.copied.id ?? "of the recipe"}` : `its own ${found.copied.what}`);
   for (const message of found.request?.messages || []) add(`prompt, ${message.role}`, message.content, true);
   const completion = found.completion;
   if (completion?.reasoning) add("reasoning", completion.reasoning, true);

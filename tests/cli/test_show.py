@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.cli import in_process
 
+from explore_async.exploration.parsing import ExampleDraft
+from explore_async.exploration.quality_filters import copied_field
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion, Prompt, Request
 from explore_async.storage.completions import CompletionStore
 from explore_async.terminal.text import printable_lines
@@ -101,7 +103,7 @@ def test_what_was_dropped_is_listed(run_path: Path) -> None:
     assert shown.code == 0
     assert shown.stdout.splitlines() == [
         "0-0.1  example, duplicate, ROUGE-L F 0.800 with 0-0.0", "  Write one", "  near: Write it",
-        "0  task, duplicate, ROUGE-L F 0.750 with 0", "  Root again", "  near: Root",
+        "-  task below 0, duplicate, ROUGE-L F 0.750 with 0", "  Root again", "  near: Root",
     ]  # fmt: skip
     assert "2 shown" in shown.stderr
     assert "duplicate 2, unreadable 1" in shown.stderr
@@ -113,6 +115,33 @@ def test_what_was_dropped_is_listed(run_path: Path) -> None:
     unknown = in_process("show", run_path, "--dropped", "odd")
     assert (unknown.code, unknown.stdout) == (2, "")
     assert "duplicate, unreadable, or all" in " ".join(unknown.stderr.split())
+
+
+def test_what_has_no_id_begins_with_its_request(run_path: Path) -> None:
+    """The first word of each item is what `show` finds: for a text without an id the request with its completion. A
+    dropped task stands below its parent, whose id is not its own.
+    """
+    with (run_path / "decisions.jsonl").open("ab") as file:
+        file.write(orjson.dumps({**DROPPED[2], "request": "cd"}) + b"\n")
+    heads = in_process("show", run_path, "--dropped", "all").stdout.splitlines()
+    assert "ab  example of task 0, unreadable" in heads
+    assert "cd  task below 0, duplicate, ROUGE-L F 0.750 with 0" in heads
+    assert "def double(x)" in in_process("show", run_path, "ab").stdout
+
+
+def test_a_copy_names_what_it_repeats(run_path: Path) -> None:
+    """The demonstration with its id and the text, or its own instruction; in the list, for one example, and as JSON."""
+    copied = {**DROPPED[0], "id": "0.0-0.1", "task_id": "0.0", "reason": "copied"}
+    with (run_path / "decisions.jsonl").open("ab") as file:
+        file.write(orjson.dumps({name: copied[name] for name in copied.keys() - {"score", "nearest"}}) + b"\n")
+    said = "a copy of the output of the demonstration 0-0.1: Write one:"
+    assert f"  output: {said}" in in_process("show", run_path, "--dropped", "copied").stdout
+    assert f"output is\n  {said}\n" in in_process("show", run_path, "0.0-0.1").stdout
+    (row,) = in_process("show", run_path, "--dropped", "copied", "--json").json["dropped"]
+    assert row["copied"] == {"what": "demonstration", "text": f"Write one:\n{CODE}", "id": "0-0.1"}
+    assert in_process("show", run_path, "0.0-0.1", "--json").json["copied"] == row["copied"]
+    assert copied_field(ExampleDraft("Say it.", "no", "Say it")) == "instruction"
+    assert copied_field(ExampleDraft("Repeat it.", "no", "no")) == "input"
 
 
 def test_a_dropped_example_names_its_task(run_path: Path) -> None:

@@ -15,12 +15,12 @@ from typing import Any
 import orjson
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, Mark, Node, below
+from explore_async.curation.collections.copies import Copied, draft_of, read_copied
 from explore_async.curation.collections.marks import mark_of
 from explore_async.curation.collections.shown_turns import shown_turns
 from explore_async.curation.files.row import reading
-from explore_async.exploration.parsing import ExampleDraft, parse_examples
+from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Completion
-from explore_async.settings.recipe import MEANING
 from explore_async.storage.completions import read_stored
 from explore_async.storage.rows import StoredRequest
 
@@ -41,6 +41,8 @@ class EvidenceRows:
     """A dropped example as its completion has it; decisions keep only its instruction."""
     task_path: Sequence[str] = ()
     """The names of an example's task and those above it."""
+    copied: Copied | None = None
+    """The text that the output of an example repeats, which was dropped for this."""
 
 
 def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
@@ -61,8 +63,9 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
             nearest=find_example(source, nearest) if isinstance(nearest, str) else None,
             stored=stored,
             mark=mark_of(example or decision, source.marks),
-            draft=None if is_task or example is not None or stored is None else _draft(source, decision, stored),
+            draft=None if is_task or example is not None or stored is None else draft_of(source, decision, stored),
             task_path=() if is_task else find_path(source, str(decision.get("task_id"))),
+            copied=read_copied(source, [decision]).get(wanted),
         )
     if source.is_run:
         return None
@@ -72,20 +75,10 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
     return EvidenceRows(None, task, example, None, None, mark=mark_of(example or {}, source.marks))
 
 
-def _draft(source: Collection, decision: Mapping[str, Any], stored: StoredRequest) -> ExampleDraft | None:
-    """The example with the decision's instruction in its completion, as the rules of its run read it."""
-    if not isinstance(stored.outcome, Completion):
-        return None
-    recipe = source.recipe
-    items = parse_examples(stored.outcome, recipe.get("answer_format", "json"), recipe.get("meaning", MEANING))
-    drafts = (item for item in items if isinstance(item, ExampleDraft))
-    return next((draft for draft in drafts if draft.instruction == decision.get("instruction")), None)
-
-
 def evidence_document(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
     """The evidence of the task or example with this id, for JSON: decision, task, example (a dropped one as
-    `draft`) with the turns of its conversation, nearest, mark, and the request with its completion or failure, as far
-    as they are known.
+    `draft`) with the turns of its conversation, what it copies, nearest, mark, and the request with its completion or
+    failure, as far as they are known.
     """
     nearest = None if rows.decision is None else rows.decision.get("nearest")
     parts: dict[str, Any] = {
@@ -93,6 +86,7 @@ def evidence_document(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
         "task": rows.task,
         "example": rows.example,
         "draft": None if rows.draft is None else asdict(rows.draft),
+        "copied": None if rows.copied is None else asdict(rows.copied),
         "nearest": rows.nearest or ({"id": nearest} if isinstance(nearest, str) else None),
         "turns": _turns(rows.example),
         "task_path": (list(rows.task_path) or None) if rows.example is None else None,
@@ -128,7 +122,9 @@ def _taken_over(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class DroppedRows:
-    """Decisions on what was dropped, in their order; each has `nearest_text` where its nearest text is known."""
+    """Decisions on what was dropped, in their order; each has `nearest_text` where its nearest text is known, and
+    `copied` where its output repeats a known text.
+    """
 
     rows: Sequence[Mapping[str, Any]]
     counts: Mapping[str, int]
@@ -153,6 +149,8 @@ def find_dropped(source: Collection, reason: str | None) -> DroppedRows:
             if example.get("id") in nearest:
                 texts[example["id"]] = example.get("instruction", "")
     known = [{**row, "nearest_text": texts[row["nearest"]]} if row.get("nearest") in texts else row for row in rows]
+    if copied := read_copied(source, rows):
+        known = [{**row, "copied": asdict(copied[row["id"]])} if row.get("id") in copied else row for row in known]
     return DroppedRows(known, dict(counts.most_common()))
 
 

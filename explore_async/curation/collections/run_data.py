@@ -93,9 +93,9 @@ class RunData:
     @property
     def completions(self) -> Path | None:
         """The store with the completions that the examples came from; None where it is gone."""
-        origin = self.path if self.is_run else Path(str(self.config.get("run") or ""))
-        path = origin / "completions.sqlite"
-        return path if path.is_file() else None
+        run = self.path if self.is_run else self.config.get("run")
+        path = Path(str(run)) / "completions.sqlite"
+        return path if run and path.is_file() else None
 
     @property
     def is_simulated(self) -> bool:
