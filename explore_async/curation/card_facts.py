@@ -92,6 +92,7 @@ def covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Figures of all kept examples, before any sample."""
     chao1, unseen = coverage["chao1"], coverage["unseen_mass"]
     yield "examples", f"{coverage['examples']:,}"
+    yield "language", coverage.get("other_language")
     if not coverage.get("pairs_left_out"):
         yield "unique pairs of verb and noun", f"{coverage['unique']:,}"
         yield "occurrences of a pair", f"{coverage['mean_occurrences']:.2f} ± {coverage['std_occurrences']:.2f}"
@@ -141,7 +142,7 @@ def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iter
             "- Near-duplicates were found by the words that instructions share in the same order (ROUGE-L). "
             "Paraphrases in other words are still there."
         )
-        yield from _on_the_language(recipe, is_simulated=source.is_simulated)
+        yield from _on_the_language(source)
     if source.config.get("made_by") == "decontaminate":
         names = ", ".join(escape(name) for name in (source.config.get("settings") or {}).get("benchmarks", ()))
         yield f"- The examples were compared with these benchmarks and no others: {names}."
@@ -152,11 +153,12 @@ def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iter
     yield ""
 
 
-def _on_the_language(recipe: Mapping[str, Any], *, is_simulated: bool) -> Iterator[str]:
-    language = escape(recipe.get("language") or "")
-    if not language or is_simulated:
+def _on_the_language(source: Collection) -> Iterator[str]:
+    language = escape(source.recipe.get("language") or "")
+    if not language or source.is_simulated:
         return
-    checked = (recipe.get("filters") or {}).get("language")
+    of_a_stage = (source.config.get("settings") or {}).get("filters")  # a filter's own are those that it judged by
+    checked = (of_a_stage or source.recipe.get("filters") or {}).get("language")
     why = "as the prompts are" if language == "English" else "the prompts say so"
     how = "Examples that are clearly in another language were dropped." if checked else "It was not checked."
     yield f"- The texts are to be in {language}: {why}. {how}"

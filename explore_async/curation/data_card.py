@@ -111,7 +111,8 @@ def _header(source: Collection, options: CardOptions) -> dict[str, Any]:
     }
     if recipe:
         header |= {"language_creators": ["machine-generated"], "source_datasets": ["original"]}
-    if not source.is_simulated and (code := language_code(str(recipe.get("language", "")))):
+    is_other = source.is_simulated or source.coverage.get("other_language")
+    if not is_other and (code := language_code(str(recipe.get("language", "")))):
         header["language"] = [code]
     return header
 
@@ -126,7 +127,8 @@ def _body(source: Collection, options: CardOptions) -> Iterator[str]:
     yield f"{options.exported:,} examples, {options.how}, in the format `{options.shape}`.\n"
     if recipe:
         asked = escape(recipe.get("language") or "")
-        language = f" in {asked}" if asked and not source.is_simulated else ""
+        is_other = source.is_simulated or source.coverage.get("other_language")
+        language = f" in {asked}" if asked and not is_other else ""
         when = f" ({days})" if (days := dates(source)) else ""
         yield (
             f"They were written{language} by {escape(writer(source))}{when}, which explored its "

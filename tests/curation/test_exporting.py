@@ -218,6 +218,26 @@ def card_of(out: Path) -> tuple[dict, str]:
     return yaml.safe_load(header), body
 
 
+def test_a_card_knows_what_was_found_of_the_language(run_path: Path, tmp_path: Path):
+    """A filter that checked it is named, and so is an analysis that found another one; then no header claims a language."""
+    out, checked = tmp_path / "card", tmp_path / "checked"
+    assert in_process("filter", run_path, "--set", "language=true", "--out", checked).code == 0
+    assert in_process("export", checked, "--out", out).code == 0
+    header, body = card_of(out)
+    assert header["language"] == ["en"]
+    assert "Examples that are clearly in another language were dropped." in body
+    found = "the recipe asks for English, and most texts are in German"
+    figures = {"unique": 1, "mean_occurrences": 1, "std_occurrences": 0, "chao1": None, "unseen_mass": None}
+    kept = len((run_path / "dataset.jsonl").read_bytes().splitlines())
+    others = {"examples": kept, "overlap_nearest": 0.1, "near_duplicates": 0, "other_language": found}
+    (run_path / "coverage.json").write_bytes(orjson.dumps(figures | others))
+    assert in_process("export", run_path, "--out", out).code == 0
+    header, body = card_of(out)
+    assert "language" not in header
+    assert f"| language | {found} |" in body
+    assert "written in English" not in body
+
+
 def test_a_card_can_be_published_as_it_is(run_path: Path, tmp_path: Path):
     """It shows rows of the data, every column, how to load it, its limits, a citation, the dates, the model with its
     revision and the engines with their versions; and nothing of the folders of this machine.

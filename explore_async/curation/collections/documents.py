@@ -166,6 +166,7 @@ class _Estimate(Document):
 class Coverage(Document):
     examples: Count
     pairs_left_out: str | None = None
+    other_language: str | None = None
     unique: Count
     mean_occurrences: float
     std_occurrences: float
