@@ -9,6 +9,7 @@ import typer
 
 from explore_async.cli.options import BadRowOption, JsonOption, QuietOption, TokenizerOption, check_exclusive
 from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, print_json, telling_replaced
+from explore_async.cli.runs_under_way import tell_of_runs_under_way
 
 
 def dedup(  # noqa: PLR0917 - an option each
@@ -60,6 +61,7 @@ def dedup(  # noqa: PLR0917 - an option each
     from explore_async.terminal.reporter import Reporter
 
     check_exclusive(exact=exact, threshold=threshold is not None)
+    tell_of_runs_under_way(*inputs, *(against or ()), quiet=quiet)
     with telling_replaced(out, evidence), all_or_nothing(), Reporter(quiet=quiet) as reporter:
         counts = dedup_files(
             inputs,

@@ -18,13 +18,14 @@ _WIDE = 100
 _LONGEST_TROUBLE = 1_000
 _COLOURS: dict[State, str] = {
     "ok": "green",
+    "spare": "green",
     "slow": "yellow",
     "silent": "yellow",
     "checking": "yellow",
     "out": "red",
     "left": "dim",
 }
-_URGENT: Sequence[State] = ("out", "silent", "checking", "slow", "ok", "left")
+_URGENT: Sequence[State] = ("out", "silent", "checking", "slow", "ok", "spare", "left")
 
 
 def parts(snapshot: Snapshot, columns: int) -> Iterator[RenderableType]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ from explore_async.cli.output import say
 from explore_async.errors import StorageError
 
 
-def tell_of_runs_under_way(*sources: Path) -> None:
-    """A line for each of these runs, also of those in these folders, that a process works on now."""
+def tell_of_runs_under_way(*sources: Path, quiet: bool = False) -> None:
+    """A line for each run that a process works on now, of these, of those in these folders, and of those that these
+    files belong to.
+    """
     from explore_async.curation.collections.open import runs_inside
 
-    for path in (run for source in sources for run in (runs_inside(source) or [source])):
+    runs = (runs_inside(source) or [source.parent if source.is_file() else source] for source in sources)
+    for path in dict.fromkeys(chain.from_iterable(runs)):
         if is_under_way(path):
             now = f"{datetime.now().astimezone():%H:%M:%S}"
-            say(f"{path}: this run still goes on; what follows is of what was there at {now}")
+            say(f"{path}: this run still goes on; what follows is of what was there at {now}", quiet=quiet)
 
 
 def is_under_way(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,9 +42,9 @@ def open_files(paths: Sequence[Path], names: Sequence[str], option: str) -> list
     ]
 
 
-def notes_on(files: Sequence[ComparedFile], more: str | None) -> str | None:
-    """What there is to say of the way in which the files were read, and more; None where this is nothing."""
-    return "; ".join(filter(None, [*(file.rows.note for file in files), more])) or None
+def joined(notes: Iterable[str | None]) -> str | None:
+    """The notes that there are, in one; None where there is none."""
+    return "; ".join(filter(None, notes)) or None
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from explore_async.curation.common_options import (
     nothing_to_compare,
     silent,
 )
-from explore_async.curation.compared_rows import ComparedFile, notes_on, open_files
+from explore_async.curation.compared_rows import ComparedFile, joined, open_files
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.ngrams import NgramIndex
@@ -62,7 +62,9 @@ class DecontaminationResult:
     tokenizer: str
     """The tokenizer that the texts were compared by."""
     note: str | None = None
-    """Says that many examples were compared by little of what they hold; None where this is not so."""
+    """Says that a file was read in another way than its name promises, and that many examples were compared by little
+    of what they hold; None where neither is so.
+    """
 
     @property
     def dropped(self) -> int:
@@ -160,9 +162,8 @@ def _decontaminate(
         )
     by_benchmark = dict(tally.by_benchmark)
     counts = (tally.kept, tally.by_rouge, tally.by_ngram, by_benchmark)
-    return DecontaminationResult(
-        out, out / REPORT, *counts, options.tokenizer, notes_on(benchmarks.files, unseen.note())
-    )
+    note = joined([source.read_as, *(file.rows.note for file in benchmarks.files), unseen.note()])
+    return DecontaminationResult(out, out / REPORT, *counts, options.tokenizer, note)
 
 
 def _write(example: ExampleRow, evidence: Mapping[str, Any] | None, directory: DataDirectory, tally: _Tally) -> None:

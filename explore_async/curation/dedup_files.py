@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from explore_async.curation.common_options import Paths, as_names, as_paths, not_for_one, nothing_to_compare
-from explore_async.curation.compared_rows import ComparedFile, batches_of, notes_on, one_ahead, open_files
+from explore_async.curation.compared_rows import ComparedFile, batches_of, joined, one_ahead, open_files
 from explore_async.curation.dedup import BATCH, GroupedIndex, index_factory
 from explore_async.curation.dedup_evidence import EvidenceWriter, writing_evidence
 from explore_async.curation.files.conversion import check_conversion, columns_of, parquet_schema
@@ -181,7 +181,8 @@ def _dedup(options: DedupOptions, observer: DedupObserver, batch_rows: int) -> D
                 seconds=time.monotonic() - began,
             )
             observer.advanced(counts, batch.position)
-    return replace(counts, seconds=time.monotonic() - began, note=notes_on([*sources, *known], unseen.note()))
+    notes = [*(file.rows.note for file in (*sources, *known)), unseen.note()]
+    return replace(counts, seconds=time.monotonic() - began, note=joined(notes))
 
 
 def _add(  # noqa: PLR0917 - the parts of one loop

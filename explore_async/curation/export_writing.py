@@ -74,7 +74,7 @@ class ExportResult:
     simulated: bool = False
     """True when a simulated server, without a model, wrote any of the source."""
     notes: tuple[str, ...] = ()
-    """Notes on the source: its columns that no format of trainers takes."""
+    """Notes on the source: how it was read, and its columns that no format of trainers takes."""
 
 
 def write_export(options: ExportOptions) -> ExportResult:
@@ -122,7 +122,7 @@ def write_export(options: ExportOptions) -> ExportResult:
             unanswered=losses.unanswered,
             reasoning=losses.reasoning,
             simulated=source.is_simulated,
-            notes=() if options.shape == "rows" else tuple(source.notes),
+            notes=tuple(source.notes if options.shape != "rows" else filter(None, [source.read_as])),
         )
         for file, text_of_file in zip(opened[len(places) :], extras.values(), strict=True):
             with storage_errors(out):

@@ -23,6 +23,7 @@ from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.common_options import as_names, check_threshold, silent
+from explore_async.curation.compared_rows import joined
 from explore_async.curation.files.fields import USER_TURNS
 from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
@@ -52,7 +53,9 @@ class FilterResult:
     language_not_told: int | None = None
     """Kept examples that do not show which language they are in; None where the language was not checked."""
     note: str | None = None
-    """Says that many examples were compared by little of what they hold; None where this is not so."""
+    """Says that a file was read in another way than its name promises, and that many examples were compared by little
+    of what they hold; None where neither is so.
+    """
 
 
 def filter_data(
@@ -153,10 +156,12 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
         description = describe_origin(made_by, [source], settings)
         directory.finish(trees, description, pruned=source.pruned)
         before = sum(_kept(root) for root in trees)
-        return _result(out, before, judge, fields)
+        return _result(out, [source], before, judge, fields)
 
 
-def _result(out: Path, before: int, judge: Judge, fields: tuple[str, ...]) -> FilterResult:
+def _result(
+    out: Path, sources: Sequence[Collection], before: int, judge: Judge, fields: tuple[str, ...]
+) -> FilterResult:
     directory = judge.directory
     return FilterResult(
         out,
@@ -168,7 +173,7 @@ def _result(out: Path, before: int, judge: Judge, fields: tuple[str, ...]) -> Fi
         tokenizer=judge.tokenizer,
         other_inputs=0 if {"input", USER_TURNS} & {*fields} else judge.duplicates_with_input,
         language_not_told=judge.language_not_told if judge.filters.language else None,
-        note=judge.unseen.note(),
+        note=joined([*(source.read_as for source in sources), judge.unseen.note()]),
     )
 
 
@@ -234,7 +239,7 @@ def _merge(
         settings = {"filters": filters.model_dump(mode="json"), "names": names}
         settings |= {"fields": list(fields), "tokenizer": tokenizer}
         directory.finish(forest, describe_origin("merge", sources, settings))
-        return _result(out, judge.judged, judge, fields)
+        return _result(out, sources, judge.judged, judge, fields)
 
 
 def _language(source: Collection) -> str:

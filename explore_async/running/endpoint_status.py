@@ -9,10 +9,10 @@ from typing import Literal
 from explore_async.running.endpoint_speeds import EndpointSpeeds, LatencyFigures, Rate, Speed
 from explore_async.serving.endpoints.values import SILENT_FROM_S, EndpointStatistics, PoolStatistics
 
-State = Literal["ok", "slow", "silent", "checking", "out", "left"]
-"""ok: it brings completions. slow: a token takes several times as long as at the others. silent: it holds requests and
-has brought none for long, while others have, or it has answered nothing of its first check for long. checking: that
-check is under way. out: it gets no requests at the
+State = Literal["ok", "spare", "slow", "silent", "checking", "out", "left"]
+"""ok: it brings completions. spare: it has no request, as faster endpoints answer them sooner. slow: a token takes
+several times as long as at the others. silent: it holds requests and has brought none for long, while others have, or
+it has answered nothing of its first check for long. checking: that check is under way. out: it gets no requests at the
 moment. left: the endpoints file no longer lists it.
 """
 
@@ -94,7 +94,7 @@ def _state(endpoint: EndpointStatistics, speed: Speed, slower: float | None) -> 
         )
     if slower is not None and slower >= SLOW_FROM:
         return "slow", f"{endpoint.url} is slow: a token takes {slower:.1f} times as long there as at the others"
-    return "ok", endpoint.trouble
+    return "spare" if endpoint.spare else "ok", endpoint.trouble
 
 
 class EndpointChanges:
@@ -108,14 +108,15 @@ class EndpointChanges:
         """A line for each endpoint whose state is another than the one reported before."""
         for endpoint in endpoints:
             before = self._reported.setdefault(endpoint.url, "ok")
-            if endpoint.state == before:
+            state = "ok" if endpoint.state == "spare" else endpoint.state  # that changes with every request
+            if state == before:
                 continue
             if now - self._reported_at.get(endpoint.url, float("-inf")) < _SECONDS_BETWEEN_CHANGES:
                 continue
-            self._reported[endpoint.url] = endpoint.state
-            if "checking" not in {before, endpoint.state}:  # there is one check: it cannot flap
+            self._reported[endpoint.url] = state
+            if "checking" not in {before, state}:  # there is one check: it cannot flap
                 self._reported_at[endpoint.url] = now
             if endpoint.trouble:
                 yield endpoint.trouble
-            elif endpoint.state == "ok":
+            elif state == "ok":
                 yield f"{endpoint.url} {_RETURNS.get(before, f'is no longer {before}')}"

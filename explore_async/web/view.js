@@ -4,6 +4,8 @@ const el = (name, text, attributes = {}) => { const element = document.createEle
 // Control characters, and characters that change the direction of text, are shown as U+FFFD.
 const plain = (text) => String(text ?? "").replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 const number = (value, digits = 0) => value == null ? "–" : Number(value).toLocaleString("en", { maximumFractionDigits: digits });
+// Requests in flight beside the most that may be: that number falls while they are under way.
+const inFlight = (now, most) => now <= most ? `${number(now)} of ${number(most)}` : `${number(now)}, going down to ${number(most)}`;
 const of = (what) => `api/runs/${$("runs").value}/${what}`;
 const MOST_FOLLOWED = 500;  // entries that a list grows to by itself while a run goes on
 let events = null, selected = "", next = 0, done = false, loading = false, asked = 0, looked = 0, rates = [], tasks = [], now = null;
@@ -68,7 +70,7 @@ function line(values) {
 
 // The phase of a run with its progress, and the time that is left.
 function progress(live) {
-  const steps = live.steps ? ` (${number(live.steps.done)} of ${number(live.steps.of)} ${live.steps.what})` : "";
+  const steps = live.steps ? ` (${number(live.steps.done)} of ${live.steps.at_most ? "at most " : ""}${number(live.steps.of)} ${live.steps.what})` : "";
   return [`running for ${number(live.elapsed_s)} s`, live.phase ? `${live.phase}${steps}` : "", live.left_s == null ? "" : left(live.left_s)].filter(Boolean).join(", ");
 }
 
@@ -87,7 +89,7 @@ function endpoints(live) {
   for (const one of rows) {
     const row = el("tr"), state = one.state === "slow" && one.slower ? `${number(one.slower, 1)}× slower` : one.state;
     row.append(el("td", one.url), el("td", state, { class: plain(one.state) }));
-    for (const value of [number(one.tokens_per_s), number(one.answers_per_s, 1), number(one.latency_s?.p50, 1), `${number(one.in_flight)} of ${number(one.limit)}`, number(one.failed_attempts)]) row.append(el("td", value));
+    for (const value of [number(one.tokens_per_s), number(one.answers_per_s, 1), number(one.latency_s?.p50, 1), inFlight(one.in_flight, one.limit), number(one.failed_attempts)]) row.append(el("td", value));
     body.append(row);
   }
   const header = el("thead"); header.append(head);
@@ -101,8 +103,7 @@ function show(state) {
   $("report").hidden = !state.has_report;
   document.title = `${plain(state.name)} – explore_async`;
   $("simulated").hidden = !state.simulated;
-  $("trouble").hidden = !(live.on && live.trouble);
-  $("trouble").textContent = plain(live.trouble);
+  for (const name of ["trouble", "held_up"]) { $(name).hidden = !(live.on && live[name]); $(name).textContent = plain(live[name]); }
   $("status").textContent = live.on ? plain(progress(live)) : state.ending ? `ended: ${plain(state.ending)}` : "not running";
   const kept = live.on ? live.kept : stats.examples?.kept ?? state.tree.reduce((sum, task) => sum + task.kept, 0);
   const dropped = live.on ? live.dropped : stats.examples?.dropped.total ?? state.tree.reduce((sum, task) => sum + task.dropped, 0);
@@ -110,7 +111,8 @@ function show(state) {
   if (live.on) {
     rates.push(live.tokens_per_s); rates = rates.slice(-120);
     const speed = figure("output tokens/s", number(live.tokens_per_s)); speed.append(line(rates));
-    boxes.push(speed, figure(`of ${number(live.capacity)} in flight`, number(live.in_flight)));
+    boxes.push(speed, figure(live.in_flight <= live.capacity ? `of ${number(live.capacity)} in flight` : `in flight, going down to ${number(live.capacity)}`, number(live.in_flight)));
+    if (live.stored_not_judged) boxes.push(figure("stored, not judged yet", number(live.stored_not_judged)));
     if (live.engines) boxes.push(figure("servers", live.engines.replace(/^servers: /, "")));
   } else if (stats.tokens) boxes.push(figure("tokens read", number(stats.tokens.prompt)), figure("tokens written", number(stats.tokens.completion)), figure("requests", number(stats.requests?.total)));
   const reasons = Object.entries((live.on ? live.reasons : stats.examples?.dropped) || {}).filter(([name]) => name !== "total");

@@ -45,6 +45,7 @@ def test_they_say_that_it_goes_on(run_path: Path, tmp_path: Path) -> None:
         ("export", run_path, "--out", tmp_path / "rows.jsonl"),
         ("sample", run_path, "--out", tmp_path / "sample.jsonl", "--size", "1"),
         ("import", run_path, "--out", tmp_path / "imported"),
+        ("dedup", run_path / "dataset.jsonl", "--out", tmp_path / "distinct.jsonl"),
     )
     with RunDirectory(run_path):
         during = [in_process(*command) for command in commands]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import re
 from pathlib import Path
 
@@ -180,6 +181,26 @@ def test_tables_hold_flat_rows(run_path: Path, tmp_path: Path, suffix: str):
     )
     assert parts.code == 0, parts.stderr
     assert (tmp_path / f"s.validation{suffix}").is_file()
+
+
+def test_a_delimiter_that_the_name_does_not_promise_is_said(tmp_path: Path):
+    """Once by each command on the table, and in rows as in a format of trainers; of a table with commas nothing is."""
+    texts = [("instruction", "output"), ("Name a river, please", "Elbe"), ("Say when; now?", "1,5 s")]
+    for name, delimiter in (("odd.csv", ";"), ("even.csv", ",")):
+        with (tmp_path / name).open("w", newline="") as file:
+            csv.writer(file, delimiter=delimiter).writerows(texts)
+    (tmp_path / "known.jsonl").write_bytes(orjson.dumps({"question": "Add them"}))
+    odd, even = tmp_path / "odd.csv", tmp_path / "even.csv"
+    commands = (
+        ("export", odd, "--out", tmp_path / "rows.jsonl"),
+        ("export", odd, "--out", tmp_path / "alpaca.jsonl", "--format", "alpaca"),
+        ("filter", odd, "--out", tmp_path / "filtered"),
+        ("merge", odd, even, "--out", tmp_path / "merged"),
+        ("decontaminate", odd, "--against", tmp_path / "known.jsonl", "--out", tmp_path / "clean"),
+        ("export", even, "--out", tmp_path / "even.jsonl"),
+    )
+    said = ["".join(in_process(*command).stderr.split()) for command in commands]
+    assert [text.count("odd.csv:readwithsemicolonsbetweenitsvalues") for text in said] == [1, 1, 1, 1, 1, 0], said
 
 
 def test_the_shapes_say_what_the_example_says():

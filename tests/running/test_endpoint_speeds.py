@@ -158,7 +158,9 @@ def test_an_endpoint_that_holds_requests_and_brings_nothing_is_named() -> None:
 
 
 def test_each_change_of_state_is_told_once() -> None:
-    """An endpoint that goes out and comes back has a line for each; one that does so all the time has few."""
+    """An endpoint that goes out and comes back has a line for each, though it is only spare then; one that does so all
+    the time has few.
+    """
     speeds, changes = EndpointSpeeds(), EndpointChanges()
     error = "http://b cannot be reached: Connection refused"
 
@@ -170,6 +172,17 @@ def test_each_change_of_state_is_told_once() -> None:
     assert told(1, healthy=False) == ["http://b is out: it cannot be reached: Connection refused"]
     assert told(2, healthy=False) == []
     assert told(20, healthy=True) == ["http://b is back"]
+    spare = endpoint("http://s", in_flight=0, spare=True)
+    assert [one.state for one in seen(speeds, 20, spare)] == ["spare"]
+    ups = (
+        endpoint("http://s"),
+        spare,
+        endpoint("http://s", healthy=False, last_error=error),
+        spare,
+        endpoint("http://s"),
+    )
+    lines = [line for at, one in enumerate(ups) for line in changes.of(seen(speeds, 20 * at, one), 20 * at)]
+    assert lines == [f"http://s is out: it {error}", "http://s is back"]
     first = endpoint("http://c", healthy=False, checked=False), endpoint("http://c", healthy=False, last_error=error)
     assert [line for at, one in enumerate(first, 20) for line in changes.of(seen(speeds, at, one), at)] == [
         "http://c is still being checked: it gets requests when it has answered small ones",

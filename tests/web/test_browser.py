@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -196,6 +198,43 @@ def test_the_view_of_a_live_run(browser: Browser, tmp_path: Path, beside: InThre
     watched.check()
     beside.run(view.__aexit__(None, None, None))
     beside.run(server.__aexit__(None, None, None))
+
+
+def test_the_view_says_what_a_run_waits_for(browser: Browser, tmp_path: Path, beside: InThread) -> None:
+    """Stored completions that are not judged, the requests that they wait for, and requests beyond what may be in flight."""
+    rows = b"".join(orjson.dumps({"instruction": f"Write {n}", "output": "x"}) + b"\n" for n in range(3))
+    (tmp_path / "rows.jsonl").write_bytes(rows)
+    assert beside.run(explore("import", tmp_path / "rows.jsonl", "--out", tmp_path / "data")).code == 0
+    waits = "1,204 stored completions wait for 2 requests at http://<b>1</b> (1 min 5 s by now)"
+    one = {"url": "http://b", "state": "ok", "in_flight": 29, "limit": 19}
+    steps = {"done": 3, "of": 9, "what": "tasks", "at_most": True}
+    live = {
+        "on": True,
+        "elapsed_s": 70,
+        "phase": "exploring",
+        "steps": steps,
+        "kept": 3,
+        "dropped": 0,
+        "tokens_per_s": 512,
+    }
+    live |= {"in_flight": 1029, "capacity": 1019, "endpoints": [one]}
+    file = tmp_path / "data" / "live.json"
+    file.write_bytes(orjson.dumps({**live, "held_up": waits, "stored_not_judged": 1204, "trouble": ""}))
+    os.utime(file, (later := time.time() + 3600, later))  # so that it stays fresh
+    view = serving([tmp_path / "data"], 0)
+    watched = Watched(browser)
+    page = watched.page
+    page.goto(beside.run(view.__aenter__()))
+    page.wait_for_selector("#held_up:visible")
+    assert page.inner_text("#held_up") == waits
+    assert not page.is_visible("#trouble")
+    assert "3 of at most 9 tasks" in page.inner_text("#status")
+    assert "29, going down to 19" in page.inner_text("#endpoints")
+    figures = page.inner_text("#figures")
+    assert "1,029\nin flight, going down to 1,019" in figures
+    assert "1,204\nstored, not judged yet" in figures
+    watched.check()
+    beside.run(view.__aexit__(None, None, None))
 
 
 def test_the_view_of_hostile_data(browser: Browser, tmp_path: Path, beside: InThread) -> None:

@@ -99,6 +99,10 @@ class Collection(Protocol):
         """Number of rows that the last reading of the examples skipped."""
 
     @property
+    def read_as(self) -> str | None:
+        """Says in which way the last reading took a file whose name promises another one; else None."""
+
+    @property
     def notes(self) -> Sequence[str]:
         """The first few things that the last reading skipped, each with its reason."""
 
@@ -130,6 +134,10 @@ class ForeignCollection:
     @property
     def bad_rows(self) -> int:
         return 0
+
+    @property
+    def read_as(self) -> str | None:
+        return None
 
     @property
     def notes(self) -> Sequence[str]:

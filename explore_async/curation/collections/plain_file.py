@@ -54,8 +54,12 @@ class PlainFile(ForeignCollection):
         return self._bad_rows
 
     @property
+    def read_as(self) -> str | None:
+        return self._source.note
+
+    @property
     def notes(self) -> list[str]:
-        notes = [] if self._source.note is None else [self._source.note]
+        notes = [] if self.read_as is None else [self.read_as]
         notes += [f"skipped: {fault}" for fault in self._faults]
         if self._bad_rows > len(self._faults):
             notes.append(f"… and {self._bad_rows - len(self._faults):,} more")

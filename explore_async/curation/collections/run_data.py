@@ -70,6 +70,10 @@ class RunData:
         return 0
 
     @property
+    def read_as(self) -> None:
+        return None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         return ()
 

@@ -296,13 +296,14 @@ class Endpoint:
         self.trips = min(self.trips + 1, LARGEST_EXPONENT)
         return random.uniform(longest / 2, longest)  # noqa: S311 - jitter
 
-    def statistics(self) -> EndpointStatistics:
+    def statistics(self, *, spare: bool = False) -> EndpointStatistics:
         return EndpointStatistics(
             url=self.url,
             healthy=self.healthy and not self.removed,
             left=self.removed,
             checked=self.checked,
             unanswered_s=self._unanswered_s(),
+            spare=spare,
             limit=self.limit.value,
             in_flight=self.in_flight,
             peak_in_flight=self.peak_in_flight,

@@ -252,7 +252,8 @@ class EndpointPool:
             await asyncio.sleep(READING_S)
 
     def statistics(self) -> PoolStatistics:
-        endpoints = tuple(endpoint.statistics() for endpoint in self._endpoints)
+        spare = self._slots.spare()
+        endpoints = tuple(endpoint.statistics(spare=endpoint in spare) for endpoint in self._endpoints)
         held_back = self._slots.held_back
         return PoolStatistics.of(
             endpoints, asking=self._asking, failed_requests=self._failed_requests, held_back=held_back

@@ -177,6 +177,16 @@ class SlotQueue:
         queue = 0.0 if is_idle else (waiting + 1) / max(1, sum(endpoint.in_flight for endpoint in fast))
         return Rivals(times_slower, queue)
 
+    def spare(self) -> set[Endpoint]:
+        """Endpoints that have no request while faster ones, which answer the requests sooner, have some."""
+        now = asyncio.get_running_loop().time()
+        found: set[Endpoint] = set()
+        for model in self._waiting:
+            speeds = self._speeds(model, now)
+            best = max((speed for endpoint, speed in speeds.items() if endpoint.in_flight), default=0.0)
+            found |= {one for one, speed in speeds.items() if not one.in_flight and FASTER * speed < best}
+        return found
+
     def _is_at_most(self) -> bool:
         return sum(endpoint.in_flight for endpoint in self._endpoints if endpoint.is_auto) >= self.most
 

@@ -36,8 +36,8 @@ class EndpointStatistics:
 
     `retries` counts the attempts that were not the first of their request. `left`: the endpoints file no longer lists
     it. `checked`: its first check is over; until then `unanswered_s` are the seconds since it has answered anything.
-    `limit` is the most requests in flight now. `engine`: its name and version,
-    as far as it says.
+    `spare`: it has no request while faster endpoints, which answer them sooner, have some. `limit` is the most requests
+    in flight now. `engine`: its name and version, as far as it says.
 
     The engine's metrics are None when it has none, and while the endpoint is out: `running` and `waiting` requests (of
     all clients), `kv_usage` and `prefix_hits` as shares, `tokens_per_s` that it makes.
@@ -59,6 +59,7 @@ class EndpointStatistics:
     engine: str = ""
     checked: bool = True
     unanswered_s: float = 0.0
+    spare: bool = False
     running: int | None = None
     waiting: int | None = None
     kv_usage: float | None = None

@@ -699,7 +699,7 @@ async def test_a_task_keeps_to_its_endpoint():
 
 async def test_what_is_due_first_waits_for_a_fast_endpoint():
     """With few requests waiting, all go to the fast endpoint, though the slow one has free slots; the last of many goes to
-    the slow one, as it would wait for longer than that takes.
+    the slow one, as it would wait for longer than that takes. Meanwhile the slow one is called spare, and only it.
     """
     async with (
         bad.MisbehavingServer(lambda *_: bad.slow(0.05)) as fast,
@@ -708,7 +708,12 @@ async def test_what_is_due_first_waits_for_a_fast_endpoint():
     ):
         await ask_many(pool, 6)
         await asyncio.gather(*(pool.ask(request(), priority=0, avoid=fast.url) for _ in range(3)))
-        few = await ask_many(pool, 12)
+        asking_few = asyncio.create_task(ask_many(pool, 12))
+        while not pool.statistics().in_flight:
+            await asyncio.sleep(0)
+        assert [one.spare for one in pool.statistics().endpoints] == [False, True]
+        few = await asking_few
+        assert not any(one.spare for one in pool.statistics().endpoints)
         many = await ask_many(pool, 120)
     assert {outcome.endpoint for outcome in few} == {fast.url}
     assert {outcome.endpoint for outcome in many[:24]} == {fast.url}
