@@ -140,6 +140,9 @@ def test_a_copy_names_what_it_repeats(run_path: Path) -> None:
     (row,) = in_process("show", run_path, "--dropped", "copied", "--json").json["dropped"]
     assert row["copied"] == {"what": "demonstration", "text": f"Write one:\n{CODE}", "id": "0-0.1"}
     assert in_process("show", run_path, "0.0-0.1", "--json").json["copied"] == row["copied"]
+    (run_path / "completions.sqlite").write_bytes(b"damaged")
+    listed = in_process("show", run_path, "--dropped", "copied")
+    assert (listed.code, "0.0-0.1  example, copied" in listed.stdout, said in listed.stdout) == (0, True, False)
     assert copied_field(ExampleDraft("Say it.", "no", "Say it")) == "instruction"
     assert copied_field(ExampleDraft("Repeat it.", "no", "no")) == "input"
 

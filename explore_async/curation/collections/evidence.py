@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from explore_async.curation.collections.copies import Copied, draft_of, read_cop
 from explore_async.curation.collections.marks import mark_of
 from explore_async.curation.collections.shown_turns import shown_turns
 from explore_async.curation.files.row import reading
+from explore_async.errors import StorageError
 from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.values import Completion
 from explore_async.storage.completions import read_stored
@@ -149,7 +151,10 @@ def find_dropped(source: Collection, reason: str | None) -> DroppedRows:
             if example.get("id") in nearest:
                 texts[example["id"]] = example.get("instruction", "")
     known = [{**row, "nearest_text": texts[row["nearest"]]} if row.get("nearest") in texts else row for row in rows]
-    if copied := read_copied(source, rows):
+    copied: Mapping[str, Copied] = {}
+    with suppress(StorageError):  # what was dropped is listed also where the completions are damaged
+        copied = read_copied(source, rows)
+    if copied:
         known = [{**row, "copied": asdict(copied[row["id"]])} if row.get("id") in copied else row for row in known]
     return DroppedRows(known, dict(counts.most_common()))
 
