@@ -61,7 +61,7 @@ def _state(snapshot: Snapshot) -> str:
     words += [
         f"{snapshot.answers_per_s:,.1f} completions/s",
         f"{snapshot.tokens_per_s:,.0f} tokens/s",
-        f"in flight: {in_flight(snapshot.in_flight, snapshot.capacity)}",
+        f"in flight: {in_flight(snapshot.in_flight, snapshot.limit)}",
         *([snapshot.left] if snapshot.left else []),
     ]
     return "  ".join(words)
@@ -103,6 +103,6 @@ def endpoint_table(endpoints: Sequence[EndpointStatus], *, is_wide: bool) -> Tab
 def _state_of(endpoint: EndpointStatus) -> str:
     if endpoint.state == "slow":
         return f"{endpoint.slower:.1f}× slower"
-    if endpoint.unanswered_s >= 1:
-        return f"{endpoint.state} {endpoint.unanswered_s:,.0f} s"
+    if endpoint.checking_s >= 1:
+        return f"{endpoint.state} {endpoint.checking_s:,.0f} s"
     return endpoint.state

@@ -146,7 +146,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
             engines = [client.pace.engine for client in fleet.clients.values()]
             statistics = performer.statistics()
             running = sum(engine.running for engine in engines)
-            made.samples.append(Sample(now(), running, statistics.in_flight + statistics.pending))
+            made.samples.append(Sample(now(), running, statistics.asking + statistics.pending))
             await asyncio.sleep(SAMPLE_S)
 
     async with pool:

@@ -9,6 +9,7 @@ import asyncio
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from explore_async.errors import EndpointUnavailable
@@ -63,17 +64,13 @@ class Flight:
     started: float
     attempts: list[asyncio.Task[None]] = field(default_factory=list)
     endpoint: str = ""
-    """The URL of the endpoint to which it was sent last."""
+    """The URL of the endpoint to which it was sent last; empty while it waits for its first slot."""
     is_answered: bool = False
-
-    def sent_to(self, url: str) -> None:
-        if not self.endpoint:
-            self.started = asyncio.get_running_loop().time()
-        self.endpoint = url
+    is_asked_twice: bool = False
 
 
 class Asking:
-    """Owns the requests without an outcome: those that wait for a slot, and those in flight.
+    """Owns the requests without an outcome: those that wait, for their turn or for a slot, and those in flight.
 
     `report` gets each outcome as it arrives; None where the run is stopping and a request in flight is given up.
     """
@@ -97,14 +94,16 @@ class Asking:
         self._pending: list[tuple[int, int, str, Request]] = []  # a heap
         self._missing: set[int] = set()  # the ordinals in it
         self._rendered: dict[int, ChatRequest] = {}
-        self._in_flight: dict[int, Flight] = {}
+        self._flights: dict[int, Flight] = {}
         self._needed: int | None = None
         self._begun = False
         self._to_ask = asyncio.Event()
         self._stopping = False
         self._group: asyncio.TaskGroup
         self._background: list[asyncio.Task[None]] = []
+        self._gives_up_at: float | None = None
         self.asked = self.asked_twice = 0
+        """Requests that were sent to an endpoint; those of them that were sent a second time meanwhile."""
 
     def open(self, group: asyncio.TaskGroup) -> None:
         self._group = group
@@ -116,7 +115,7 @@ class Asking:
     async def close(self, *, abandon: bool) -> None:
         """Ends its coroutines. Requests in flight are abandoned, or waited for."""
         self._stopping = True
-        attempts = [attempt for flight in self._in_flight.values() for attempt in flight.attempts]
+        attempts = [attempt for flight in self._flights.values() for attempt in flight.attempts]
         if abandon:
             for attempt in attempts:
                 attempt.cancel()
@@ -128,25 +127,33 @@ class Asking:
 
     @property
     def pending(self) -> int:
-        """Requests that are not asked."""
+        """Requests that wait for their turn: they do not wait for a slot yet."""
         return len(self._pending)
 
     @property
-    def in_flight(self) -> int:
-        return len(self._in_flight)
+    def number(self) -> int:
+        """Requests that are in flight, wait for a slot, or for their next attempt."""
+        return len(self._flights)
 
-    def is_in_flight(self, ordinal: int) -> bool:
-        return ordinal in self._in_flight
+    def is_asking_for(self, ordinal: int) -> bool:
+        return ordinal in self._flights
+
+    @property
+    def patience_s(self) -> float | None:
+        """Seconds until the requests in flight are given up; None where the run goes on."""
+        if self._gives_up_at is None:
+            return None
+        return max(0.0, self._gives_up_at - asyncio.get_running_loop().time())
 
     def due_by(self, due: int) -> dict[int, Flight]:
-        """The requests in flight that are due by then, by ordinal."""
-        return {ordinal: flight for ordinal, flight in self._in_flight.items() if flight.request.due <= due}
+        """Those of these requests that are due by then, by ordinal."""
+        return {ordinal: flight for ordinal, flight in self._flights.items() if flight.request.due <= due}
 
     def oldest_s(self) -> dict[str, float]:
         """The age of the oldest request in flight at each endpoint, in seconds, by URL."""
         now = asyncio.get_running_loop().time()
         oldest: dict[str, float] = {}
-        for flight in self._in_flight.values():
+        for flight in self._flights.values():
             if flight.endpoint:
                 oldest[flight.endpoint] = max(oldest.get(flight.endpoint, 0.0), now - flight.started)
         return oldest
@@ -180,19 +187,22 @@ class Asking:
         self._pending.clear()
         self._missing.clear()
         self._rendered.clear()
-        self._background.append(self._group.create_task(self._let_go(in_haste=in_haste), name="let go"))
+        now = asyncio.get_running_loop().time()
+        latest = max((flight.started for flight in self._flights.values() if flight.endpoint), default=now)
+        expected_s = latest + self._latencies.slowest_s - now
+        patience_s = _STOPPING_S if in_haste else max(_STOPPING_S, expected_s)
+        self._gives_up_at = now + patience_s
+        self._background.append(self._group.create_task(self._let_go(patience_s), name="let go"))
 
-    async def _let_go(self, *, in_haste: bool) -> None:
-        latest = max((flight.started for flight in self._in_flight.values()), default=0.0)
-        expected_s = latest + self._latencies.slowest_s - asyncio.get_running_loop().time()
-        await asyncio.sleep(_STOPPING_S if in_haste else max(_STOPPING_S, expected_s))
-        for flight in list(self._in_flight.values()):
+    async def _let_go(self, patience_s: float) -> None:
+        await asyncio.sleep(patience_s)
+        for flight in list(self._flights.values()):
             for attempt in flight.attempts:
                 attempt.cancel()
             self._give_up(flight)
 
     def _give_up(self, flight: Flight) -> None:
-        if self._in_flight.pop(flight.request.ordinal, None) is not None:
+        if self._flights.pop(flight.request.ordinal, None) is not None:
             self._report(flight, None)
 
     async def _set_off(self) -> None:
@@ -214,10 +224,10 @@ class Asking:
 
     @property
     def _has_room(self) -> bool:
-        return bool(self._pending) and not self._stopping and len(self._in_flight) < self._backend.capacity
+        return bool(self._pending) and not self._stopping and len(self._flights) < self._backend.capacity
 
     def _next_flight(self) -> Flight | None:
-        """The request that is soonest due, from now on in flight; None where none waits or no slot is free."""
+        """The request that is soonest due; None where none waits for its turn, or enough wait for a slot."""
         if not self._has_room:
             return None
         _, ordinal, key, request = heapq.heappop(self._pending)
@@ -226,8 +236,7 @@ class Asking:
             with self._own_time.of("rendering"):
                 chat_request = self._render(request)
         flight = Flight(request, key, chat_request, asyncio.get_running_loop().time())
-        self._in_flight[ordinal] = flight
-        self.asked += 1
+        self._flights[ordinal] = flight
         return flight
 
     def _start(self, flight: Flight, avoid: str | None = None) -> None:
@@ -251,12 +260,12 @@ class Asking:
                 flight.chat_request,
                 priority=request.due,
                 affinity=request.task_id,
-                on_sent=flight.sent_to,
+                on_sent=partial(self._note_sent, flight, is_second=avoid is not None),
                 avoid=avoid,
             )
         except asyncio.CancelledError:
             if not flight.is_answered:
-                self._in_flight.pop(request.ordinal, None)
+                self._flights.pop(request.ordinal, None)
             raise
         except EndpointUnavailable:  # only after `stop`: until then the pool goes on trying
             if not self._stopping:
@@ -272,11 +281,20 @@ class Asking:
             if other is not own:
                 other.cancel()
         # The slot is free once the completion is read; only the commit needs it to be durable.
-        self._in_flight.pop(request.ordinal, None)
+        self._flights.pop(request.ordinal, None)
         if isinstance(outcome, Completion):
             self._latencies.note(request.kind, outcome.latency_s)
             self._speeds.note(outcome, flight.chat_request.model, asyncio.get_running_loop().time())
         self._report(flight, outcome)
+
+    def _note_sent(self, flight: Flight, url: str, *, is_second: bool) -> None:
+        if not flight.endpoint:
+            self.asked += 1
+            flight.started = asyncio.get_running_loop().time()
+        elif is_second and not flight.is_asked_twice:
+            self.asked_twice += 1
+            flight.is_asked_twice = True
+        flight.endpoint = url
 
     async def _watch_head_of_line(self) -> None:
         """The request that is soonest due holds up all commits. Past its deadline it is asked again, elsewhere. When no
@@ -284,7 +302,7 @@ class Asking:
         """
         while True:
             await asyncio.sleep(self._latencies.look_every_s)
-            now, line = asyncio.get_running_loop().time(), self._in_flight.values()
+            now, line = asyncio.get_running_loop().time(), self._flights.values()
             if (head := min(line, key=_rank, default=None)) is None:
                 continue
             deadline_s = self._latencies.deadline_s(head.request.kind)
@@ -308,7 +326,6 @@ class Asking:
 
     def _ask_again(self, flight: Flight) -> None:
         if not flight.is_answered and flight.endpoint and len(flight.attempts) == 1:
-            self.asked_twice += 1
             self._start(flight, avoid=flight.endpoint)
 
 

@@ -104,8 +104,13 @@ class Backend:
 
     @property
     def capacity(self) -> int:
-        """Most requests in flight at the moment."""
+        """Requests that can be in flight or wait for a slot at the moment."""
         return self.slots if self._pool is None else self._pool.capacity
+
+    @property
+    def limit(self) -> int:
+        """Most requests in flight at the moment, at the endpoints that are in use."""
+        return self.slots if self._pool is None else self._pool.limit
 
     async def connect(self) -> tuple[str, ...]:
         """Starts the server where there is one, connects the pool, and returns the logical models. Only the first call

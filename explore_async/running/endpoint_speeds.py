@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import ceil, exp, log
+from math import ceil, exp, inf, log
 from statistics import median
 
 from explore_async.exploration.values import Completion
@@ -18,6 +18,8 @@ RATE_OVER_S = 60.0
 LONGEST_RATE_S = 900.0
 _LATEST = 50
 _JUDGED_FROM = 5
+_COMPARED_OVER = 3.0
+"""Completions, one after another, over which endpoints are compared where that is more than a minute."""
 _SILENT_FROM_P90 = 3.0
 _SLOW = 0.95
 _STEP = log(1.05)
@@ -82,8 +84,9 @@ class Speed:
     latency_s: LatencyFigures | None = None
     """None before its first completion."""
     slower: float | None = None
-    """How many times as long as at the other endpoints of the same models a token takes; None where too few
-    completions tell.
+    """How many times as slow as the other endpoints of the same models, by the time of a token of one request or by the
+    tokens per second of all requests, whichever is less: one that holds many requests, each of which takes long for
+    that, is not slow, nor is one that has few. None where too few completions tell.
     """
     silent_s: float | None = None
     """Seconds since its latest completion, where that is much longer than the others take; else None."""
@@ -102,6 +105,8 @@ class _Endpoint:
     latencies: LatencyCounts = field(default_factory=LatencyCounts)
     seconds: deque[_Second] = field(default_factory=deque)
     latest: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_LATEST))
+    began: float = inf
+    """When the first request that was answered was sent."""
 
     def note(self, completion: Completion, now: float) -> None:
         second = int(now)
@@ -111,6 +116,7 @@ class _Endpoint:
                 self.seconds.popleft()
         self.seconds[-1].answers += 1
         self.seconds[-1].tokens += completion.completion_tokens
+        self.began = min(self.began, now - completion.latency_s)
         self.latest.append((completion.latency_s, completion.completion_tokens))
         self.latencies.note(completion.latency_s)
 
@@ -129,11 +135,27 @@ class _Endpoint:
         return latest[int(share * (len(latest) - 1))]
 
     @property
-    def seconds_per_token(self) -> float | None:
-        """Of the latest completions; None where they are too few. One whose tokens are not counted has one token."""
-        if len(self.latest) < _JUDGED_FROM:
-            return None
+    def usual_s(self) -> float:
+        """The mean of the latest latencies."""
+        return sum(seconds for seconds, _ in self.latest) / len(self.latest)
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Of the latest completions. One whose tokens are not counted has one token."""
         return sum(seconds for seconds, _ in self.latest) / sum(max(1, tokens) for _, tokens in self.latest)
+
+    def times_slower(self, other: _Endpoint, now: float) -> tuple[float, float] | None:
+        """By the time of a token, and by all tokens per second since both are asked. None where that is shorter than a
+        completion takes, or either has too few.
+        """
+        if min(len(self.latest), len(other.latest)) < _JUDGED_FROM:
+            return None
+        usual_s = max(self.usual_s, other.usual_s)
+        if (since_s := now - max(self.began, other.began)) < usual_s:
+            return None
+        span_s = max(_SHORTEST_SPAN_S, min(since_s, max(RATE_OVER_S, _COMPARED_OVER * usual_s)))
+        own, others = self.rate(now, span_s).tokens_per_s, other.rate(now, span_s).tokens_per_s
+        return self.seconds_per_token / other.seconds_per_token, others / own if own else inf
 
 
 class EndpointSpeeds:
@@ -199,15 +221,14 @@ class EndpointSpeeds:
             copy.add(self._endpoints[url].latencies)
         return copy
 
-    def of(self, urls: Sequence[str], now: float) -> list[Speed]:
-        """The speeds of these endpoints."""
+    def of(self, urls: Sequence[str], now: float, *, in_use: Collection[str]) -> list[Speed]:
+        """The speeds of these endpoints. Those in use are compared with one another."""
         figures = {url: endpoint.latencies.figures() for url, endpoint in self._endpoints.items()}
-        per_token = {url: endpoint.seconds_per_token for url, endpoint in self._endpoints.items()}
         return [
             Speed(
                 rate=self._endpoints[url].rate(now, self._span_s(now)) if url in self._endpoints else Rate(),
                 latency_s=figures.get(url),
-                slower=self._slower(url, per_token),
+                slower=self._slower(url, now, in_use) if url in in_use else None,
                 silent_s=self._silent_s(url, now, figures),
             )
             for url in urls
@@ -220,13 +241,14 @@ class EndpointSpeeds:
     def _span_s(self, now: float, over_s: float = RATE_OVER_S) -> float:
         return min(over_s, max(_SHORTEST_SPAN_S, self.asking_s(now)))
 
-    def _slower(self, url: str, per_token: Mapping[str, float | None]) -> float | None:
-        if (own := per_token.get(url)) is None:
+    def _slower(self, url: str, now: float, in_use: Collection[str]) -> float | None:
+        if (own := self._endpoints.get(url)) is None:
             return None
-        models = self._endpoints[url].models
-        alike = [name for name, endpoint in self._endpoints.items() if name != url and endpoint.models == models]
-        known = [seconds for name in alike if (seconds := per_token[name])]
-        return own / median(known) if known else None
+        others = (endpoint for name, endpoint in self._endpoints.items() if name != url and name in in_use)
+        compared = (own.times_slower(other, now) for other in others if other.models == own.models)
+        if not (known := [times for times in compared if times is not None]):
+            return None
+        return min(median(by_token for by_token, _ in known), median(in_all for _, in_all in known))
 
     def _silent_s(self, url: str, now: float, figures: Mapping[str, LatencyFigures | None]) -> float | None:
         silent_s = now - self._owes_since.get(url, now if self._began is None else self._began)

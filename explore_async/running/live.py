@@ -32,7 +32,7 @@ class LiveFile:
             "answers_per_s": round(snapshot.answers_per_s, 2),
             "tokens_per_s": round(snapshot.tokens_per_s, 1),
             "in_flight": snapshot.in_flight,
-            "capacity": snapshot.capacity,
+            "capacity": snapshot.limit,
             "explored": snapshot.explored,
             "endpoints": snapshot.endpoints,
             "engines": snapshot.engines,

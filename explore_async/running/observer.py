@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from explore_async.exploration.values import Event
@@ -52,8 +53,8 @@ class Snapshot:
 
     tally: Tally
     performer: PerformerStatistics
-    capacity: int
-    """Most requests in flight at the moment."""
+    limit: int
+    """Most requests in flight at the moment, at the endpoints that are in use."""
     elapsed_s: float
     phase: Phase
     steps: Steps
@@ -64,6 +65,8 @@ class Snapshot:
     """
     is_overdue: bool
     """True when the time that was said to be left does not become less."""
+    patience_s: float | None
+    """While the run stops: seconds until the requests in flight are given up."""
     head: HeadOfLine | None
     """The requests that hold up all judging at the moment."""
     preparing: str
@@ -113,11 +116,15 @@ class Snapshot:
 
     @property
     def held_up(self) -> str:
-        """The cause where completions come and none is judged, in a sentence; else empty."""
+        """The cause where completions come and none is judged, or more wait for that than are in flight, in a sentence;
+        else empty.
+        """
         head, waiting = self.head, self.performer.waiting
-        if self.preparing or head is None or not head.endpoint or head.waited_s < _HELD_UP_S:
+        are_many = waiting >= max(_HELD_UP, self.in_flight)
+        if self.preparing or head is None or (head.waited_s < _HELD_UP_S and not are_many):
             return self.preparing
-        requests = f"{counted(head.requests, 'request')} at {head.endpoint} ({duration(head.age_s)} by now)"
+        where = f"at {head.endpoint}" if head.endpoint else "that wait for a slot"
+        requests = f"{counted(head.requests, 'request')} {where} ({duration(head.age_s)} by now)"
         if waiting >= _HELD_UP:
             return f"{waiting:,} stored completions wait for {requests}: completions are judged in order"
         if self.is_overdue and self.wanted > self.tally.kept:
@@ -127,6 +134,9 @@ class Snapshot:
     @property
     def left(self) -> str:
         """The time that is left, in words that are no more exact than it is; empty where it is not known."""
+        if self.patience_s is not None:
+            most = f"{ceil(self.patience_s):,} s"
+            return f"waiting for those in flight, at most {most} more" if self.in_flight else ""
         if self.left_s is None:
             return ""
         if self.left_s < _MINUTE_S:
@@ -187,7 +197,11 @@ def counted(number: int, what: str) -> str:
 
 
 def in_flight(now: int, most: int) -> str:
-    """Requests in flight beside the most that may be: that number falls while they are under way."""
+    """Requests in flight beside the most that may be, 0 where no more are sent: that number falls while they are under
+    way.
+    """
+    if not most:
+        return f"{now:,}"
     return f"{now:,} of {most:,}" if now <= most else f"{now:,}, going down to {most:,}"
 
 

@@ -33,14 +33,15 @@ class Store(OutcomeReader, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PerformerStatistics:
-    """A snapshot. `replayed` outcomes were stored already, `asked` ones were not. `in_flight` is now; `pending`
-    requests have no outcome and are not asked, `waiting` ones have an outcome and wait for their commit.
+    """A snapshot. `replayed` outcomes were stored already. `asked` requests were sent to an endpoint, `asked_twice` of
+    them a second time meanwhile. Of those without an outcome, `asking` are in flight, wait for a slot, or for their
+    next attempt, and `pending` wait for their turn. `waiting` ones have an outcome and wait for their commit.
     """
 
     replayed: int
     asked: int
     asked_twice: int
-    in_flight: int
+    asking: int
     pending: int
     waiting: int
 
@@ -145,7 +146,7 @@ class Performer:
         if self._asking is not None:
             self._asking.stop(in_haste=in_haste)
         for ordinal in self._outcomes:
-            if ordinal not in self._unstored and not self._is_in_flight(ordinal):
+            if ordinal not in self._unstored and not self._is_asking_for(ordinal):
                 self._resolve(ordinal, None)
 
     def start(self, request: Request) -> None:
@@ -185,9 +186,9 @@ class Performer:
         return {} if self._asking is None else self._asking.oldest_s()
 
     def head_of_line(self) -> HeadOfLine | None:
-        """The requests that hold up all commits; None while the driver waits for none that is in flight."""
+        """The requests that hold up all commits; None while the driver waits for none that is asked for."""
         head, asking = self._awaited, self._asking
-        if head is None or asking is None or not asking.is_in_flight(head.ordinal):
+        if head is None or asking is None or not asking.is_asking_for(head.ordinal):
             return None
         flights = asking.due_by(max(head.due, self._latest_due))
         first = flights[head.ordinal]
@@ -203,19 +204,24 @@ class Performer:
         """Nine of ten of the latest completions took at most this long."""
         return self._latencies.p90_s
 
+    @property
+    def patience_s(self) -> float | None:
+        """Seconds until the requests in flight are given up; None where the run goes on."""
+        return None if self._asking is None else self._asking.patience_s
+
     def statistics(self) -> PerformerStatistics:
         asking = self._asking
         pending = len(self._read_ahead) + (0 if asking is None else asking.pending)
-        in_flight = 0 if asking is None else asking.in_flight
+        number = 0 if asking is None else asking.number
         asked, asked_twice = (0, 0) if asking is None else (asking.asked, asking.asked_twice)
-        return PerformerStatistics(self._replayed, asked, asked_twice, in_flight, pending, self._waiting)
+        return PerformerStatistics(self._replayed, asked, asked_twice, number, pending, self._waiting)
 
-    def _is_in_flight(self, ordinal: int) -> bool:
-        return self._asking is not None and self._asking.is_in_flight(ordinal)
+    def _is_asking_for(self, ordinal: int) -> bool:
+        return self._asking is not None and self._asking.is_asking_for(ordinal)
 
     def _is_over(self) -> bool:
         """True when commits have gone on for long enough after a stop: thousands may be stored and not committed."""
-        if not self._stopping or self._unstored or (self._asking is not None and self._asking.in_flight):
+        if not self._stopping or self._unstored or (self._asking is not None and self._asking.number):
             self._quiet_since = None
             return False
         now = asyncio.get_running_loop().time()

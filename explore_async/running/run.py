@@ -16,7 +16,6 @@ from explore_async.running.circuit_breaker import Breaker
 from explore_async.running.cures import Cures
 from explore_async.running.driver import RunStopped, StoredOutcome, drive
 from explore_async.running.live import LiveFile
-from explore_async.running.observer import counted
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer
 from explore_async.running.records import Records
@@ -265,15 +264,9 @@ class Run:
             self._ending = ending
             self._stopping.set()
             self._status.stopping = True
-            in_flight = self._performer.statistics().in_flight if self._performer is not None else 0
-            self._observer.phase(
-                f"stopping: {counted(in_flight, 'request')} in flight, whose completions are still stored if they "
-                "arrive shortly; a second signal stops at once"
-                if in_flight
-                else "stopping: no request is in flight"
-            )
             if self._performer is not None:
                 self._performer.stop(in_haste=ending == "terminated")  # SIGKILL often follows SIGTERM soon
+            self._observer.phase(self._status.stop_line())
         elif self._main is not None:
             self._main.cancel(ending)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from math import ceil
 
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.kinds import KINDS
@@ -56,6 +57,7 @@ class RunStatus:
         self._window_use = WindowUse(explorer.recipe.window)
         self._told: Phase | None = None
         self._promise = Promise()
+        self._pace_known = False
         self.performer: Performer | None = None
         """None until the store of completions is open."""
         self.stored = 0
@@ -114,12 +116,13 @@ class RunStatus:
         return Snapshot(
             tally=self._tally,
             performer=performer,
-            capacity=self._backend.capacity,
+            limit=self._backend.limit,
             elapsed_s=self._elapsed_s,
             phase=phase,
             steps=self._steps(phase),
             left_s=left_s if is_kept else None,
             is_overdue=not is_kept,
+            patience_s=self.performer.patience_s,
             head=self.performer.head_of_line(),
             preparing=self.preparing,
             explored=self._explorer.explored,
@@ -129,8 +132,18 @@ class RunStatus:
             endpoints=endpoints,
             trouble=self._trouble(pool, performer, endpoints),
             engines="" if pool is None else pool.engines,
-            in_flight=performer.in_flight if pool is None else pool.in_flight,
+            in_flight=0 if pool is None else pool.in_flight,
             own_time=self._own_time.figures(),
+        )
+
+    def stop_line(self) -> str:
+        """The requests in flight when the run stops, and how long they are waited for."""
+        pool, patience_s = self._backend.statistics(), None if self.performer is None else self.performer.patience_s
+        if pool is None or not pool.in_flight or patience_s is None:
+            return "stopping: no request is in flight"
+        return (
+            f"stopping: {counted(pool.in_flight, 'request')} in flight, waited for at most {ceil(patience_s):,} s; "
+            "completions that come until then are stored; a second signal stops at once"
         )
 
     def _phase(self, performer: PerformerStatistics) -> Phase:
@@ -173,9 +186,11 @@ class RunStatus:
             token_budget=self._recipe.targets.token_budget,
         )
         now = self._now()
-        if self._speeds.asking_s(now) < max(_FIRST_PACE_S, self.performer.latency_s):
+        if not self._pace_known:  # else a slow endpoint that joins would make it unknown again
+            self._pace_known = self._speeds.asking_s(now) >= max(_FIRST_PACE_S, self.performer.latency_s)
+        if not self._pace_known:
             return None  # the first completions are on their way
-        is_draining = not performer.pending and performer.in_flight < self._backend.capacity
+        is_draining = not performer.pending and performer.asking < self._backend.capacity
         return time_left_s(work, self._pace(endpoints, now, is_draining=is_draining))
 
     def _pace(self, endpoints: tuple[EndpointStatus, ...], now: float, *, is_draining: bool) -> Pace:
@@ -210,7 +225,7 @@ class RunStatus:
                 "(generation.per_request), or split the domains over several runs"
             )
         if pool.held_back:
-            return f"the endpoints have room, but this process may have {self._backend.capacity} connections at once"
+            return f"the endpoints have room, but this process may have {self._backend.limit} connections at once"
         if self._window_use.holds_back(performer, self._backend.capacity) and (
             advice := self._window_use.figures().advice
         ):

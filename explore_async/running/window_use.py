@@ -40,7 +40,9 @@ class WindowUse:
         self._slots = 0
 
     def look(self, performer: PerformerStatistics, *, capacity: int, slots: int) -> None:
-        """`capacity`: most requests in flight now. `slots`: those that the endpoints take, as declared or assumed."""
+        """`capacity`: most requests in flight or waiting for a slot now. `slots`: those that the endpoints take, as
+        declared or assumed.
+        """
         if not performer.asked:
             return
         self._slots = max(self._slots, capacity, slots)
@@ -49,8 +51,8 @@ class WindowUse:
 
     def holds_back(self, performer: PerformerStatistics, capacity: int) -> bool:
         """True when all requests of the window are in flight or waiting for an earlier one, and endpoints have room."""
-        out = performer.in_flight + performer.waiting
-        return not performer.pending and performer.in_flight < capacity and out >= self._window
+        out = performer.asking + performer.waiting
+        return not performer.pending and performer.asking < capacity and out >= self._window
 
     def figures(self) -> WindowFigures:
         share = self._held_back / self._looked if self._looked else 0.0

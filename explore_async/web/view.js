@@ -89,7 +89,7 @@ function endpoints(live) {
   for (const one of rows) {
     const row = el("tr"), state = one.state === "slow" && one.slower ? `${number(one.slower, 1)}× slower` : one.state;
     row.append(el("td", one.url), el("td", state, { class: plain(one.state) }));
-    for (const value of [number(one.tokens_per_s), number(one.answers_per_s, 1), number(one.latency_s?.p50, 1), inFlight(one.in_flight, one.limit), number(one.failed_attempts)]) row.append(el("td", value));
+    for (const value of [number(one.tokens_per_s), number(one.answers_per_s, 1), number(one.latency_s?.p50, 1), one.limit ? inFlight(one.in_flight, one.limit) : number(one.in_flight), number(one.failed_attempts)]) row.append(el("td", value));
     body.append(row);
   }
   const header = el("thead"); header.append(head);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -75,23 +76,68 @@ def test_rates_are_of_the_last_minute() -> None:
     assert early.rate(10.0).answers_per_s == pytest.approx(1)
 
 
+def bring(
+    speeds: EndpointSpeeds,
+    url: str,
+    seconds: float,
+    load: int,
+    *,
+    at: float = 0.0,
+    until: float = 60.0,
+    model: str = "m",
+) -> None:
+    """So many requests are always in flight there, each answered after so long."""
+    while (at := at + seconds) <= until:
+        for _ in range(load):
+            speeds.note(completion(url, seconds), model, at)
+
+
 @pytest.mark.parametrize("factor", [1.0, 2.5, 3.5, 6.0])
 def test_an_endpoint_that_is_three_times_slower_is_named(factor: float) -> None:
-    """By the time of a token, whatever the lengths of its completions are; the others stay ok. Endpoints of another
-    model are no measure.
+    """At equal load, by the time of a token; the others stay ok. Endpoints of another model are no measure, nor is one
+    that is out.
     """
     speeds = EndpointSpeeds()
     speeds.begin(0.0)
-    for number in range(30):
-        for url in ("a", "b"):
-            speeds.note(completion(url, 2.0 + number % 3, tokens=100 * (2 + number % 3)), "m", float(number))
-        speeds.note(completion("c", factor, tokens=100), "m", float(number))
-        speeds.note(completion("large", 20.0, tokens=100), "another", float(number))
-    found = seen(speeds, 30.0, *(endpoint(url) for url in ("a", "b", "c", "large")))
-    states = [one.state for one in found]
-    assert states == ["ok", "ok", "slow" if factor > 3 else "ok", "ok"]
+    for url, seconds, model in (
+        ("a", 2, "m"),
+        ("b", 2, "m"),
+        ("c", 2 * factor, "m"),
+        ("large", 30, "n"),
+        ("o", 50, "m"),
+    ):
+        bring(speeds, url, seconds, 5, model=model)
+    found = seen(speeds, 60.0, *(endpoint(url, healthy=url != "o") for url in ("a", "b", "c", "large", "o")))
+    assert [one.state for one in found] == ["ok", "ok", "slow" if factor > 3 else "ok", "ok", "out"]
     assert found[2].slower == pytest.approx(factor)
     assert ("c is slow" in found[2].trouble) == (factor > 3)
+
+
+def test_an_endpoint_that_holds_many_requests_is_not_slow() -> None:
+    """Each of its 32 takes 16 times as long as the two at another one, and together they bring as much. One that is as
+    slow with two requests is named.
+    """
+    speeds = EndpointSpeeds()
+    speeds.begin(0.0)
+    for url, seconds, load in (("busy", 16, 32), ("idle", 1, 2), ("slow", 16, 2)):
+        bring(speeds, url, seconds, load)
+    found = seen(speeds, 60.0, endpoint("busy"), endpoint("idle"), endpoint("slow"))
+    assert [one.state for one in found] == ["ok", "ok", "slow"]
+
+
+def test_endpoints_are_compared_over_a_period_that_they_share() -> None:
+    """Not by the first quick completions of one that has just joined, nor by few."""
+    speeds = EndpointSpeeds()
+    speeds.begin(0.0)
+    bring(speeds, "old", 9, 5, until=70)
+    bring(speeds, "new", 1, 6, at=50, until=70)
+    bring(speeds, "few", 1, 1, at=60, until=64)
+    urls = {"old", "new", "few"}
+    assert [speed.slower for speed in speeds.of(["old", "few"], 55.0, in_use=urls)] == [None, None]
+    old, few = speeds.of(["old", "few"], 70.0, in_use=urls)
+    assert old.slower is not None
+    assert old.slower > 3
+    assert few.slower is None
 
 
 def test_the_latest_request_there_is_answered_in_time() -> None:
@@ -189,13 +235,31 @@ def test_each_change_of_state_is_told_once() -> None:
         f"http://c is out: it {error}",
     ]
     waits = (
-        endpoint("http://d", healthy=False, checked=False, unanswered_s=seconds) for seconds in (1.0, 12.0, 31.0, 62.0)
+        endpoint("http://d", healthy=False, checked=False, is_heard=False, checking_s=seconds)
+        for seconds in (1.0, 12.0, 31.0, 62.0)
     )
     status = [seen(speeds, at, one)[0] for at, one in enumerate(waits, 20)]
     assert [one.state for one in status] == ["checking", "checking", "silent", "silent"]
     assert [line for at, one in enumerate(status, 20) for line in changes.of([one], at)] == [
         "http://d is still being checked: it gets requests when it has answered small ones",
         "http://d is silent: no answer for 31 s, so it gets no requests",
+    ]
+    slow = (
+        endpoint("http://e", healthy=False, checked=False, checking_s=31.0),
+        endpoint("http://e", healthy=True, answered=0, last_error=error),
+    )
+    assert [line for at, one in enumerate(slow, 20) for line in changes.of(seen(speeds, at, one), at)] == [
+        "http://e is still being checked (31 s so far): it gets requests when it has answered small ones",
+        "http://e has joined: it gets requests",
+    ]
+    nearly = (
+        replace(one, state=state, slower=slower, trouble="is slow" if state == "slow" else "")
+        for one in seen(speeds, 0, endpoint("http://f"))
+        for state, slower in (("ok", 1.0), ("slow", 3.1), ("ok", 2.9), ("ok", 1.9))
+    )
+    assert [line for at, one in enumerate(nearly) for line in changes.of([one], 100.0 + 20 * at)] == [
+        "is slow",
+        "http://f is no longer slow",
     ]
     flapping = [line for second in range(21, 81) for line in told(second, healthy=bool(second % 2))]
     assert 1 <= len(flapping) <= 6

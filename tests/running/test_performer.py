@@ -91,6 +91,42 @@ class _Unequal:
         return Completion("x", "stop", 1, 1)
 
 
+class _Full(_Hanging):
+    """Endpoints with slots for two requests, which they do not answer; the third and those after it wait."""
+
+    async def ask(self, *_: object, on_sent: Callable[[str], None], **__: object) -> Completion:
+        self.asked += 1
+        if self.asked <= 2:
+            on_sent("url")
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+
+async def test_a_request_that_waits_for_a_slot_is_not_sent(tmp_path: Path) -> None:
+    """What counts as asked is what an endpoint got; a stop says for how long such requests are waited for."""
+    prompts = await asyncio.to_thread(PromptBook, recipe())
+    first = (await asyncio.to_thread(Explorer, recipe())).next_request()
+    assert first is not None
+    async with CompletionStore(tmp_path / "c.sqlite") as store:
+        performer = Performer(store, prompts.render, (backend := _Full()), OwnTime())
+        async with asyncio.TaskGroup() as group:
+            performer.open(group)
+            for number in range(6):
+                performer.start(replace(first, ordinal=number, due=number, seed=number))
+            taking = group.create_task(performer.take(first))
+            async with asyncio.timeout(60):
+                while backend.asked < backend.capacity:
+                    await asyncio.sleep(0.01)
+            told = performer.statistics()
+            assert (told.asked, told.asked_twice, told.asking, told.pending) == (2, 0, 4, 2)
+            assert performer.patience_s is None
+            performer.stop(in_haste=True)
+            assert performer.patience_s is not None
+            assert 0 <= performer.patience_s <= asking._STOPPING_S
+            taking.cancel()
+            await performer.close(abandon=True)
+
+
 async def test_what_is_stored_and_what_it_waits_for(tmp_path: Path) -> None:
     """While the driver waits for a request at a slow endpoint: the completions that are there, and the requests at that
     endpoint that they wait for; not those beside it, and not those that are due after all that is stored.

@@ -201,7 +201,7 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path, number: signal.Sign
             await asyncio.sleep(0.02)
         process.send_signal(number)
         assert process.stderr is not None
-        while b"are still stored" not in await process.stderr.readline():
+        while b"in flight, waited for at most" not in await process.stderr.readline():
             pass
         process.send_signal(number)
         stopped = await finished(process)

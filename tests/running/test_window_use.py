@@ -12,8 +12,8 @@ from explore_async.running.performer import PerformerStatistics
 from explore_async.running.window_use import WindowUse
 
 
-def performer(*, in_flight: int, waiting: int, pending: int = 0) -> PerformerStatistics:
-    return PerformerStatistics(0, 1, 0, in_flight, pending, waiting)
+def performer(*, asking: int, waiting: int, pending: int = 0) -> PerformerStatistics:
+    return PerformerStatistics(0, 1, 0, asking, pending, waiting)
 
 
 def test_the_share_of_the_time_and_a_window_that_is_enough() -> None:
@@ -22,10 +22,10 @@ def test_the_share_of_the_time_and_a_window_that_is_enough() -> None:
     """
     use = WindowUse(64)
     moments = [
-        (performer(in_flight=10, waiting=54), True),
-        (performer(in_flight=10, waiting=54, pending=3), False),
-        (performer(in_flight=64, waiting=0), False),
-        (performer(in_flight=10, waiting=20), False),
+        (performer(asking=10, waiting=54), True),
+        (performer(asking=10, waiting=54, pending=3), False),
+        (performer(asking=64, waiting=0), False),
+        (performer(asking=10, waiting=20), False),
     ]
     for moment, held_back in moments:
         use.look(moment, capacity=64, slots=32)

@@ -288,7 +288,7 @@ def test_a_run_on_a_damaged_store_ends_the_same_or_says_so(tmp_path: Path, finis
     """
     rng = random.Random(8)
     whole = (finished_run / "completions.sqlite").read_bytes()
-    refused = 0
+    refused = set()
     with serving(seed=99) as other:
         for number, place in enumerate([18, 61, *rng.sample(range(100, len(whole)), 2), -2]):
             body = bytearray(whole)
@@ -301,7 +301,7 @@ def test_a_run_on_a_damaged_store_ends_the_same_or_says_so(tmp_path: Path, finis
             result = go_on(path, other)
             assert result.code in {0, 4}, result.stderr
             if result.code == 4:
-                refused += 1
+                refused.add(place)
                 assert "explore-async doctor" in result.stderr
                 assert str(path) in result.stderr
             else:
@@ -316,7 +316,7 @@ def test_a_run_on_a_damaged_store_ends_the_same_or_says_so(tmp_path: Path, finis
             assert derived(path) == derived(finished_run)
             if mended.json["done"]:
                 assert bytes(body) in everything(path).values()
-    assert refused >= 3
+    assert {61, -2} <= refused  # where the rows lie, and so whether the others are found, differs from run to run
 
 
 def test_nothing_can_be_saved(tmp_path: Path, finished_run: Path, url: str) -> None:

@@ -97,7 +97,7 @@ class Admission:
     async def admit(self, endpoint: Endpoint, catalogue: list[ServedModel] | None) -> None:
         """Lets the endpoint get requests. Raises EndpointError when it does not serve what the run needs."""
         if catalogue is not None:
-            endpoint.heard()
+            endpoint.is_heard = True
         endpoint.served = self._served_of(endpoint, catalogue)
         if catalogue is not None:
             listed = {model.name: model for model in catalogue}

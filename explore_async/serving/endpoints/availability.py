@@ -79,7 +79,7 @@ class Availability:
     async def _connect_first(self) -> None:
         admission = self._admission
         for endpoint in self._endpoints:
-            endpoint.heard()
+            endpoint.begin_check()
         listings = [asyncio.create_task(admission.first_catalogue(endpoint)) for endpoint in self._endpoints]
         try:
             if not admission.models:
@@ -189,7 +189,7 @@ class Availability:
         """Waits for the cool-down and asks again; one that joins is asked at once. Waits grow until the endpoint has
         answered a request.
         """
-        endpoint.heard()
+        endpoint.begin_check()
         while not endpoint.removed:
             if endpoint.checked:
                 await asyncio.sleep(endpoint.cool_down_s(self._retries))

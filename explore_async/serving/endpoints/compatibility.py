@@ -201,7 +201,7 @@ class _Check:
     async def _ask(self, probe: ChatRequest) -> Completion:
         served_model = self._endpoint.name_of(probe.model)
         completion = await self._endpoint.client.ask(probe, served_model=served_model, timeout_s=self._timeout_s)
-        self._endpoint.heard()
+        self._endpoint.is_heard = True
         return completion
 
     def _error(self, message: str, status: int | None = None) -> EndpointError:

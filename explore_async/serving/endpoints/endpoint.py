@@ -70,8 +70,10 @@ class Endpoint:
     """Name and version of the engine, as far as it says."""
     checked: bool = False
     """Its first check is over, whatever it has shown."""
-    heard_at: float | None = None
-    """The time of its latest answer in its first check, or when that began; None before."""
+    check_began: float | None = None
+    """The time when its first check began; None before."""
+    is_heard: bool = False
+    """It has answered something in its check."""
     healthy: bool = False
     healthy_since: float = 0.0
     paused_until: float = 0.0
@@ -302,7 +304,8 @@ class Endpoint:
             healthy=self.healthy and not self.removed,
             left=self.removed,
             checked=self.checked,
-            unanswered_s=self._unanswered_s(),
+            checking_s=self._checking_s(),
+            is_heard=self.checked or self.is_heard,
             spare=spare,
             limit=self.limit.value,
             in_flight=self.in_flight,
@@ -314,18 +317,18 @@ class Endpoint:
             completion_tokens=self.completion_tokens,
             cached_tokens=self.cached_tokens,
             last_error=self.last_error,
+            is_failing=self.errored_at > self.healthy_since,
             engine=self.engine,
             **self._engine_statistics(),
         )
 
-    def heard(self) -> None:
-        """Its first check begins, or the endpoint has answered in it."""
-        self.heard_at = asyncio.get_running_loop().time()
+    def begin_check(self) -> None:
+        self.check_began, self.is_heard = asyncio.get_running_loop().time(), False
 
-    def _unanswered_s(self) -> float:
-        if self.checked or self.heard_at is None:
+    def _checking_s(self) -> float:
+        if self.checked or self.check_began is None:
             return 0.0
-        return round(asyncio.get_running_loop().time() - self.heard_at, 1)
+        return round(asyncio.get_running_loop().time() - self.check_began, 1)
 
     def _engine_statistics(self) -> dict[str, Any]:
         if (reading := self.reading) is None or not self.healthy or self.removed:

@@ -122,15 +122,23 @@ class EndpointPool:
     @property
     def capacity(self) -> int:
         """Requests that can be in flight or wait for a slot at once, as far as is known now."""
+        return self._most(in_use=False) + self._slots.wanted
+
+    @property
+    def limit(self) -> int:
+        """Most requests in flight now, at the endpoints that are in use."""
+        return self._most(in_use=True)
+
+    def _most(self, *, in_use: bool) -> int:
         auto = declared = 0
         for endpoint in self._endpoints:  # a plain loop: it is asked for at each completion
-            if endpoint.removed:
+            if endpoint.removed or (in_use and not endpoint.healthy):
                 continue
             if (concurrency := endpoint.settings.concurrency) == "auto":
                 auto += endpoint.limit.value
             else:
                 declared += concurrency
-        return declared + min(auto, self._most_in_flight) + self._slots.wanted
+        return declared + min(auto, self._most_in_flight)
 
     async def replace(self, endpoints: Sequence[EndpointSettings]) -> None:
         """Replaces the endpoints: new ones join when they answer, removed ones finish what they have in flight.
@@ -273,7 +281,6 @@ class EndpointPool:
         await endpoint.rates.wait_for_request()
         started = self._now()
         faults.attempts += 1
-        endpoint.retries += faults.attempts > 1
         try:
             completion = await endpoint.ask(request, priority=priority, timeouts=faults.timeouts)
         except EndpointError as error:
@@ -281,6 +288,7 @@ class EndpointPool:
                 check_canary(await endpoint.ask_canary(request))
             step = self._after(error, endpoint, faults, started)
             self._failed_requests += isinstance(step, Failure)
+            endpoint.retries += isinstance(step, float)
             return step
         endpoint.note_speed(request.model, max(1, completion.completion_tokens), self._now() - taken, load)
         self._slowest_answer_s = max(self._slowest_answer_s, completion.latency_s)

@@ -34,10 +34,12 @@ def declared_concurrency(endpoints: Iterable[EndpointSettings]) -> int:
 class EndpointStatistics:
     """The figures of one endpoint at one moment.
 
-    `retries` counts the attempts that were not the first of their request. `left`: the endpoints file no longer lists
-    it. `checked`: its first check is over; until then `unanswered_s` are the seconds since it has answered anything.
-    `spare`: it has no request while faster endpoints, which answer them sooner, have some. `limit` is the most requests
-    in flight now. `engine`: its name and version, as far as it says.
+    `failed_attempts` did not bring a completion, those of checks among them. After `retries` of them a request of the
+    run was sent again, there or to another endpoint. `left`: the endpoints file no longer lists it. `checked`: its
+    first check is over; until then that has taken `checking_s`, in seconds, and `is_heard` is false while it has
+    answered nothing at all. `is_failing`: its latest error came since it is in use. `spare`: it has no request while
+    faster endpoints, which answer them sooner, have some. `limit` is the most requests in flight now. `engine`: its
+    name and version, as far as it says.
 
     The engine's metrics are None when it has none, and while the endpoint is out: `running` and `waiting` requests (of
     all clients), `kv_usage` and `prefix_hits` as shares, `tokens_per_s` that it makes.
@@ -58,7 +60,9 @@ class EndpointStatistics:
     last_error: str
     engine: str = ""
     checked: bool = True
-    unanswered_s: float = 0.0
+    checking_s: float = 0.0
+    is_heard: bool = True
+    is_failing: bool = False
     spare: bool = False
     running: int | None = None
     waiting: int | None = None
@@ -67,15 +71,20 @@ class EndpointStatistics:
     tokens_per_s: float | None = None
 
     @property
+    def is_silent(self) -> bool:
+        """True when it has answered nothing for long, not even that it is there."""
+        return not self.checked and not self.is_heard and self.checking_s >= SILENT_FROM_S
+
+    @property
     def trouble(self) -> str:
         """The endpoint's problem now; empty when there is none, or when the endpoint is no longer used."""
         if not self.left and not self.checked:
-            waited_s = self.unanswered_s
-            if waited_s >= SILENT_FROM_S:
-                return f"{self.url} is silent: no answer for {waited_s:,.0f} s, so it gets no requests"
-            so_far = f" (no answer for {waited_s:,.0f} s)" if waited_s >= _WORTH_SAYING_S else ""
+            checking_s = self.checking_s
+            if self.is_silent:
+                return f"{self.url} is silent: no answer for {checking_s:,.0f} s, so it gets no requests"
+            so_far = f" ({checking_s:,.0f} s so far)" if checking_s >= _WORTH_SAYING_S else ""
             return f"{self.url} is still being checked{so_far}: it gets requests when it has answered small ones"
-        if self.left or not self.last_error or (self.healthy and self.answered):
+        if self.left or not self.last_error or (self.healthy and (self.answered or not self.is_failing)):
             return ""
         error = self.last_error.removeprefix(self.url).removeprefix(":").lstrip()
         return f"{self.url}{'' if self.healthy else ' is out: it'} {error}"

@@ -62,8 +62,8 @@ async def test_a_server_that_never_answers_holds_up_nothing():
         assert steps_of(pool) == [(False, False), (True, True)]
         assert pool.statistics().endpoints[0].trouble.startswith(f"{silent.url} is still being checked")
         await until(lambda: silent.peak == len(FORMS))
-        await until(lambda: pool.statistics().endpoints[0].unanswered_s > 0)
-        assert pool.statistics().endpoints[1].unanswered_s == 0
+        await until(lambda: pool.statistics().endpoints[0].checking_s > 0)
+        assert pool.statistics().endpoints[1].checking_s == 0
 
 
 async def test_a_slow_server_joins_when_it_has_answered():

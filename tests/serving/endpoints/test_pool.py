@@ -299,7 +299,9 @@ async def test_the_watchdog_is_quiet_while_there_is_nothing_to_do_or_answers_com
 
 
 async def test_a_dead_endpoint_is_left_and_taken_back():
-    """When a server dies, its requests move to the other one; when it is back, it gets work again."""
+    """When a server dies, its requests move to the other one; when it is back, it gets work again. It is the dead one
+    at which attempts are counted as repeated; its slots do not count while it is out.
+    """
     async with (
         bad.MisbehavingServer(lambda *_: bad.slow(0.01)) as stable,
         bad.MisbehavingServer(lambda *_: bad.slow(0.01)) as mortal,
@@ -308,10 +310,14 @@ async def test_a_dead_endpoint_is_left_and_taken_back():
         async with connected(stable, mortal) as pool:
             await ask_many(pool, 50)
             assert mortal.bodies
+            assert pool.limit == sum(one.limit for one in pool.statistics().endpoints)
             await mortal.__aexit__()
             outcomes = await ask_many(pool, 100)
             assert {outcome.endpoint for outcome in outcomes} == {stable.url}
-            assert [one.healthy for one in pool.statistics().endpoints] == [True, False]
+            here, there = pool.statistics().endpoints
+            assert (here.healthy, there.healthy) == (True, False)
+            assert here.retries == 0 < there.retries <= there.failed_attempts
+            assert pool.limit == here.limit
             async with bad.MisbehavingServer(port=port) as reborn:
                 await until(lambda: pool.statistics().endpoints[1].healthy)
                 await ask_many(pool, 50)
