@@ -47,7 +47,7 @@ def replay(
 ) -> Replay:
     """Gives the lines to `files` (the dataset, the evidence) as they come. Raises an ExploreError where it cannot."""
     explorer, render = Explorer(recipe, known), PromptBook(recipe).render
-    tally, lines = Tally(recipe.answer_format), Lines()
+    tally, lines = Tally(recipe.answer_format), Lines([domain.system for domain in recipe.domains])
     keys: dict[int, str] = {}  # of the request that is being committed
 
     def stored_outcome(request: Request) -> Outcome | None:
@@ -70,7 +70,11 @@ def replay(
     simulated = tally.simulated or SIMULATED in recipe.wanted_models
     figures = {"digest": recipe.digest, "model": recipe.model, "simulated": simulated}
     tree = {"name": recipe.name, "digest": recipe.digest, "trees": explorer.trees()}
-    return Replay(explorer.is_over, tree, {**figures, **tally.counts(surplus=explorer.surplus()).document()})
+    return Replay(
+        explorer.is_over,
+        tree,
+        {**figures, **tally.counts(surplus=explorer.surplus(), unfinished=explorer.unfinished).document()},
+    )
 
 
 def compare(

@@ -16,6 +16,9 @@ _COUNTS = (
     "waiting",
     "tried",
     "barren_tried",
+    "unfinished",
+    "failed",
+    "failed_in_row",
 )
 """The fields that are counted; the others follow from them."""
 
@@ -45,12 +48,28 @@ class Account:
     """Examples that wait for a verdict until the quota is higher."""
     tried: int = 0
     """Examples that committed requests asked for, without those that wait for a verdict."""
+    unfinished: int = 0
+    """Kept instructions that are not examples yet: they wait for an answer or a judge."""
+    failed: int = 0
+    """Kept instructions that became no example."""
+    failed_in_row: int = 0
+    """The latest of them, with no example since."""
     open: bool = False
     expected: int = 0
     likely: int = 0
     """The examples that the task is likely to have when all its requests are committed, as its forecast counts them."""
     doubt: int = 0
     """The variance of `likely`."""
+
+    @property
+    def held(self) -> int:
+        """Examples, and kept instructions that may become one: the places of the quota that are taken."""
+        return self.kept + self.unfinished
+
+    @property
+    def found(self) -> int:
+        """Instructions that were new."""
+        return self.kept + self.unfinished + self.failed
 
     def state(self) -> list[Any]:
         return [getattr(self, name) for name in _COUNTS]

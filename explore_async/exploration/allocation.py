@@ -77,11 +77,16 @@ class Allocation:
         """The quota of a task without a cap of its own, where there is a target for the whole run."""
         self._coming_level = 0
         """The level when all tasks are opened: requests are issued for it."""
-        self.kept = 0
+        self.kept = self.unfinished = 0
 
     @property
     def target_reached(self) -> bool:
         return self._targets.examples is not None and self.kept >= self._targets.examples
+
+    @property
+    def has_all(self) -> bool:
+        """True when the kept instructions are as many as the run is to have examples; False without such a number."""
+        return self._targets.examples is not None and self.kept + self.unfinished >= self._targets.examples
 
     def open(self, depth: int) -> Account:
         """The account of a new task."""
@@ -138,9 +143,9 @@ class Allocation:
 
     def room(self, account: Account) -> int:
         """The examples that the task may keep at the moment; not above 0 where its quota or the target is reached."""
-        room = self._quota_at(self.level, account) - account.kept
+        room = self._quota_at(self.level, account) - account.held
         total = self._targets.examples
-        return room if total is None else min(room, total - self.kept)
+        return room if total is None else min(room, total - self.kept - self.unfinished)
 
     def next(self) -> Account | None:
         """The account of the task to generate for; None while the requests in flight can be enough."""
@@ -158,10 +163,48 @@ class Allocation:
         self._note(account)
 
     def kept_one(self, account: Account) -> None:
+        """Counts an example."""
         account.kept += 1
         self.kept += 1
         if account.exhausted:
             self._kept_by_exhausted += 1
+
+    def began_one(self, account: Account) -> None:
+        """Counts a kept instruction that needs more requests before it is an example."""
+        account.unfinished += 1
+        self.unfinished += 1
+        if account.exhausted:
+            self._kept_by_exhausted += 1
+
+    def finished_one(self, account: Account, *, kept: bool) -> bool:
+        """Counts the end of one of these: it is an example, or its place is free again. Returns True when so many in a
+        row have failed that the task is exhausted.
+        """
+        account.unfinished -= 1
+        self.unfinished -= 1
+        account.kept += kept
+        self.kept += kept
+        account.failed += not kept
+        account.failed_in_row = 0 if kept else account.failed_in_row + 1
+        if account.exhausted and not kept:
+            self._kept_by_exhausted -= 1
+        exhausted = not account.exhausted and self._fails_always(account)
+        if exhausted:
+            self._exhaust(account)
+        if self._forecast.learn_finished(kept=kept):
+            self._forecast_all()
+        self._note(account)
+        return exhausted
+
+    def _fails_always(self, account: Account) -> bool:
+        """True when less than the share that a task has to bring came through, by as many as would show it."""
+        below = self._generation.exhausted_below
+        return bool(below) and account.failed_in_row * below >= self._generation.exhausted_after
+
+    def _exhaust(self, account: Account) -> None:
+        account.exhausted = True
+        self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
+        self._kept_by_exhausted += account.held
 
     def committed(self, account: Account, *, asked_for: int, judged: int, kept: int, waiting: int) -> bool:
         """Counts a committed request for `asked_for` examples: `judged` were decided and `kept` kept, and `waiting`
@@ -179,9 +222,7 @@ class Allocation:
             account.barren_tried = 0 if worthwhile else account.barren_tried + tried
         exhausted = not account.exhausted and self._is_barren(account)
         if exhausted:
-            account.exhausted = True
-            self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
-            self._kept_by_exhausted += account.kept
+            self._exhaust(account)
         self._learn(account, tried=tried, kept=kept)
         return exhausted
 
@@ -196,7 +237,7 @@ class Allocation:
 
     def _learn(self, account: Account, *, tried: int, kept: int) -> None:
         account.tried += tried
-        if self._forecast.learn(tried=tried, kept=kept):
+        if self._forecast.learn(tried=tried, found=kept):
             self._forecast_all()
         self._note(account)
 
@@ -219,11 +260,14 @@ class Allocation:
         """Brings the totals to those of the accounts, which are all there and restored."""
         self.level, self._coming_level = state["level"], state["coming_level"]
         self.kept = sum(account.kept for account in self._accounts)
+        self.unfinished = sum(account.unfinished for account in self._accounts)
         tried = sum(account.tried for account in self._accounts)
-        self._forecast.restore(state["forecast"], tried=tried, kept=self.kept)
+        found = sum(account.found for account in self._accounts)
+        failed = sum(account.failed for account in self._accounts)
+        self._forecast.restore(state["forecast"], tried=tried, found=found, kept=self.kept, failed=failed)
         for account in self._accounts:
             if account.exhausted:
-                self._kept_by_exhausted += account.kept
+                self._kept_by_exhausted += account.held
                 self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
         for account in self._accounts:
             self._note(account)

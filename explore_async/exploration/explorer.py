@@ -15,10 +15,10 @@ from explore_async.exploration.choice import sample
 from explore_async.exploration.corpus import Corpus
 from explore_async.exploration.earlier_strategy import EarlierExploreInstruct
 from explore_async.exploration.judging import ExampleJudge
-from explore_async.exploration.kinds import GENERATE, KINDS, Item, RequestKind
+from explore_async.exploration.kinds import GENERATE, Item, RequestKind, kinds_of
 from explore_async.exploration.node import Node
 from explore_async.exploration.outstanding import OutstandingRequests
-from explore_async.exploration.parsing import ExampleDraft, ProposedTask, Unreadable
+from explore_async.exploration.parsing import ProposedTask, Unreadable
 from explore_async.exploration.rules import Lane, rules_of
 from explore_async.exploration.strategy import Strategy, StrategyFactory
 from explore_async.exploration.task_state import TaskState
@@ -69,6 +69,10 @@ class Explorer:
             recipe.targets, recipe.generation, self._rules.forecast, turns, fewest_barren=self._rules.fewest_barren
         )
         self._judge = ExampleJudge(recipe, self._allocation, known)
+        self._finisher = self._judge.finisher
+        self._kinds = kinds_of(recipe)
+        self._generate = self._kinds[GENERATE.name]
+        self._most_generating = self._rules.most_generating
         self._tasks: list[TaskState] = []
         self._by_id: dict[str, TaskState] = {}
         self._seed_events: list[Event] = []
@@ -95,7 +99,8 @@ class Explorer:
     def _is_complete(self) -> bool:
         """True when nothing is outstanding and nothing can be issued."""
         can_explore = self._to_open or any(tree.ready for tree in self._trees)
-        return not (len(self._requests) or can_explore or self._allocation.next() is not None)
+        can_finish = self._finisher is not None and self._finisher.ready
+        return not (len(self._requests) or can_explore or can_finish or self._allocation.next() is not None)
 
     @property
     def kept(self) -> int:
@@ -123,18 +128,21 @@ class Explorer:
         """
         if self.stopped is not None:
             return None
+        room = self.window - (0 if self.explored else self._rules.reserved)
+        room -= self._requests.count("generate") + self._requests.count("finish")
+        if self._finisher is not None and self._finisher.ready and room > 0:
+            return self._requests.issue_step(*self._finisher.take())
         if self._to_open and self._requests.count("opening") < self._rules.places["opening"]:
-            return self._issue(GENERATE, self._to_open.popleft(), "opening")
+            return self._issue(self._generate, self._to_open.popleft(), "opening")
         if self._requests.count("tree") < self._rules.places["tree"]:
             domain = self._domain_to_explore()
             if domain is not None:
                 kind, node = self._trees[domain].take()
                 return self._issue(kind, self._by_id[node.task.id], "tree")
-        reserved = 0 if self.explored else self._rules.reserved
-        if self._requests.count("generate") < self.window - reserved:
+        if room > 0 and self._requests.count("generate") < self._most_generating:
             account = self._allocation.next()
             if account is not None:
-                return self._issue(GENERATE, self._tasks[account.index], "generate")
+                return self._issue(self._generate, self._tasks[account.index], "generate")
         return None
 
     def _domain_to_explore(self) -> int | None:
@@ -156,7 +164,7 @@ class Explorer:
         """Takes in the outcome and returns the events it leads to, in order. Called once for each request, by rising
         (due, ordinal).
         """
-        task, kind = self._by_id[request.task_id], KINDS[request.kind]
+        task, kind = self._by_id[request.task_id], self._kinds[request.kind]
         lane = self._requests.remove(request, task)
         events: list[Event] = []
         items: Sequence[Item] = ()
@@ -164,16 +172,19 @@ class Explorer:
             events.append(RequestFailed(request.task_id, request.kind, request.ordinal, outcome))
         else:
             self.tokens += outcome.prompt_tokens + outcome.completion_tokens
-            items = kind.parse(outcome, self.recipe.answer_format, self.recipe.meaning)
+            items = kind.parse(outcome, self.recipe)
         if kind.brings == "tasks":
             self._take_tasks(task, request, items, events)
+        elif self._finisher is not None and request.about:
+            if self._finisher.commit(task, request, items[0] if items else None, events):
+                self._judge.refill(task, request.due, events)
         else:
             passed = self._judge.take(task, request, items, events)
             if lane != "generate":
                 task.opening = (*task.opening, *passed)
                 self._opened(task)
         if self._replan():
-            self._judge.judge_waiting(events)
+            self._judge.judge_waiting(request.due, events)
         self._stop_where_due()
         return events
 
@@ -193,7 +204,7 @@ class Explorer:
         asked_for = min(int(request.prompt.values["count"]), node.room)
         added: list[Node] = []
         for item in items:
-            assert not isinstance(item, ExampleDraft), "a kind that brings tasks parses tasks"
+            assert isinstance(item, ProposedTask | Unreadable), "a kind that brings tasks parses tasks"
             verdict = self._judge_task(task, item, room=asked_for - len(added))
             if verdict.kept and isinstance(item, ProposedTask):
                 child = tree.add_child(node, item.name, item.reason, request.kind)
@@ -295,6 +306,7 @@ class Explorer:
             "tokens": self.tokens,
             "stopped": self.stopped,
             "allocation": self._allocation.state(),
+            "finisher": None if self._finisher is None else self._finisher.state(),
             "trees": [tree.state() for tree in self._trees],
             "subjects": [task.state() for task in self._tasks],
             "to_open": [task.account.index for task in self._to_open],
@@ -303,7 +315,8 @@ class Explorer:
     def restore(self, state: dict[str, Any], kept: Iterable[Example]) -> None:
         """Brings a new explorer to the `state` of another of the same recipe, which has kept these examples, in order.
 
-        From there on both issue, decide and report the same. `kept` needs no ordinals.
+        From there on both issue, decide and report the same. `kept` needs no ordinals; where instructions need more
+        requests to become examples, it holds all that were new.
         """
         for fields in state["subjects"][len(self._tasks) :]:
             parent = self._by_id[fields["parent"]]
@@ -318,8 +331,15 @@ class Explorer:
         self._to_open = deque(self._tasks[index] for index in state["to_open"])
         self._allocation.restore(state["allocation"])
         self.tokens, self.stopped = state["tokens"], state["stopped"]
+        if self._finisher is not None:
+            self._finisher.restore(state["finisher"], self._tasks)
         self._requests.restore(state["requests"], self._tasks)
         self._judge.restore(self._tasks, kept)
+
+    @property
+    def unfinished(self) -> int:
+        """Kept instructions that wait for an answer or the judge."""
+        return 0 if self._finisher is None else len(self._finisher)
 
     def surplus(self) -> int:
         """The number of examples that are read and not decided, because their task has its quota."""

@@ -19,8 +19,13 @@ class Forecast(Protocol):
     def note(self, account: Account, quota: int) -> None:
         """Forecasts the account anew: its counts or its quota have changed."""
 
-    def learn(self, *, tried: int, kept: int) -> bool:
-        """Takes in examples that were decided. True when all accounts have to be noted anew."""
+    def learn(self, *, tried: int, found: int) -> bool:
+        """Takes in examples that were decided, or their instructions: so many of them are new. True when all accounts
+        have to be noted anew.
+        """
+
+    def learn_finished(self, *, kept: bool) -> bool:
+        """Takes in the end of a kept instruction: it is an example or not. True as for `learn`."""
 
     def is_enough(self, total: int) -> bool:
         """True when the requests in flight can be expected to bring the run to `total` examples."""
@@ -28,8 +33,8 @@ class Forecast(Protocol):
     def state(self) -> Any:
         """The state that `restore` needs beside the accounts, as JSON holds it."""
 
-    def restore(self, state: Any, *, tried: int, kept: int) -> None:
-        """Brings it to this state. `tried` and `kept`: of all accounts, which are noted afterwards."""
+    def restore(self, state: Any, *, tried: int, found: int, kept: int, failed: int) -> None:
+        """Brings it to this state. The counts are of all accounts, which are noted afterwards."""
 
 
 class AsAsked:
@@ -42,12 +47,16 @@ class AsAsked:
     def note(self, account: Account, quota: int) -> None:
         del quota
         account.open = not account.exhausted
-        account.expected = account.kept + account.in_flight * self._per_request
+        account.expected = account.held + account.in_flight * self._per_request
         self._sum += account.expected - account.likely
         account.likely = account.expected
 
-    def learn(self, *, tried: int, kept: int) -> bool:
-        del tried, kept
+    def learn(self, *, tried: int, found: int) -> bool:
+        del tried, found
+        return False
+
+    def learn_finished(self, *, kept: bool) -> bool:
+        del kept
         return False
 
     def is_enough(self, total: int) -> bool:
@@ -56,7 +65,7 @@ class AsAsked:
     def state(self) -> Any:
         return None
 
-    def restore(self, state: Any, *, tried: int, kept: int) -> None:
+    def restore(self, state: Any, *, tried: int, found: int, kept: int, failed: int) -> None:
         pass
 
 
@@ -64,6 +73,8 @@ _ONE: Final = 256
 """An example, in the units of `likely`."""
 _ASSUMED_TRIED, _ASSUMED_KEPT = 48, 42
 """Examples that a run is assumed to have tried and kept before its first."""
+_ASSUMED_PASSED = 24
+"""Kept instructions that are assumed to have become examples before the first."""
 _ASSUMED_OF_TASK = 128
 """Examples that a task is assumed to have tried before its first, with the yield of the run."""
 _STEP = _ONE // 64
@@ -83,42 +94,55 @@ class ByYield:
     def __init__(self, most_tasks: int) -> None:
         """`most_tasks`: the most tasks that the run can have."""
         self._in_flight = max(_FEWEST_IN_FLIGHT, _MOST_TOGETHER // most_tasks)
-        self._tried, self._kept = _ASSUMED_TRIED, _ASSUMED_KEPT
-        self._yield = _ONE * self._kept // self._tried
+        self._tried, self._found = _ASSUMED_TRIED, _ASSUMED_KEPT
+        self._yield = _ONE * self._found // self._tried
+        self._finished = self._passed = _ASSUMED_PASSED
+        self._passing = _ONE
         self._likely = self._doubt = 0
 
     def note(self, account: Account, quota: int) -> None:
         limit = max(self._in_flight, account.answered // _PART_OF_ANSWERED)
         account.open = account.asked > 0 and account.in_flight < limit and not account.exhausted
         of_run = _ASSUMED_OF_TASK * self._yield
-        part = max(_LEAST, (_ONE * account.kept + of_run) // (account.tried + _ASSUMED_OF_TASK))
-        part = min(part, _ONE)
+        part = max(_LEAST, (_ONE * account.found + of_run) // (account.tried + _ASSUMED_OF_TASK))
+        part = max(_LEAST, min(part, _ONE) * self._passing // _ONE)
         coming = (account.asked_for + account.waiting) * part
         doubt = coming * (_ONE - part)
-        account.expected = account.kept + (coming + _ONE // 2) // _ONE
-        room = _ONE * max(0, quota - account.kept)
-        likely = _ONE * account.kept + min(coming, room)
+        held = _ONE * account.kept + account.unfinished * self._passing
+        account.expected = (held + coming + _ONE // 2) // _ONE
+        room = max(0, _ONE * quota - held)
+        likely = held + min(coming, room)
         if coming - 2 * isqrt(doubt) > room:
             doubt = 0
         self._likely += likely - account.likely
         self._doubt += doubt - account.doubt
         account.likely, account.doubt = likely, doubt
 
-    def learn(self, *, tried: int, kept: int) -> bool:
+    def learn(self, *, tried: int, found: int) -> bool:
         self._tried += tried
-        self._kept += kept
-        seen = _ONE * self._kept // self._tried
+        self._found += found
+        seen = _ONE * self._found // self._tried
         if abs(seen - self._yield) < _STEP:
             return False
         self._yield = seen
+        return True
+
+    def learn_finished(self, *, kept: bool) -> bool:
+        self._finished += 1
+        self._passed += kept
+        seen = max(_LEAST, _ONE * self._passed // self._finished)
+        if abs(seen - self._passing) < _STEP:
+            return False
+        self._passing = seen
         return True
 
     def is_enough(self, total: int) -> bool:
         return self._likely - isqrt(self._doubt) >= _ONE * total
 
     def state(self) -> Any:
-        return self._yield
+        return [self._yield, self._passing]
 
-    def restore(self, state: Any, *, tried: int, kept: int) -> None:
-        self._yield = state
-        self._tried, self._kept = _ASSUMED_TRIED + tried, _ASSUMED_KEPT + kept
+    def restore(self, state: Any, *, tried: int, found: int, kept: int, failed: int) -> None:
+        self._yield, self._passing = state
+        self._tried, self._found = _ASSUMED_TRIED + tried, _ASSUMED_KEPT + found
+        self._finished, self._passed = _ASSUMED_PASSED + kept + failed, _ASSUMED_PASSED + kept

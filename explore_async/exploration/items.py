@@ -29,6 +29,20 @@ class ExampleDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerDraft:
+    """The answer to one instruction, without the model's thoughts."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A judge's scores by aspect."""
+
+    of: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """An item that cannot be read. reason: "truncated" (the completion was cut), "missing_field" or "unparsable"."""
 
@@ -53,6 +67,7 @@ class ItemForm:
 
 
 TASKS: Final = ItemForm("tasks", ("name", "reason"), frozenset({"reason"}))
+INSTRUCTIONS: Final = ItemForm("instructions", ("instruction", "input"), frozenset({"input"}))
 EXAMPLES: Final = ItemForm("examples", ("instruction", "input", "output"), frozenset({"input"}))
 
 

@@ -32,6 +32,19 @@ def read_items(text: str, form: ItemForm) -> Reading:
     return Reading(items, parts.thoughts)
 
 
+def document_in(text: str) -> Mapping[str, Any] | None:
+    """The first whole object in the text: it as a whole, or one amid words or in a fence."""
+    if isinstance(whole := _document(text), Mapping):
+        return whole
+    start = text.find("{")
+    depth = 0
+    for token in _TOKEN.finditer(text, max(start, 0)):
+        depth += {"{": 1, "}": -1}.get(token[0], 0)
+        if token[0] == "}" and depth == 0:
+            return document if isinstance(document := _document(text[start : token.end()]), Mapping) else None
+    return None
+
+
 def without_thoughts(text: str) -> str:
     """The text without thoughts; as it is where it is a document as a whole."""
     return text if _document(text) is not None else thoughts.split(text, _strings).answer

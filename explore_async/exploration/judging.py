@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import groupby, islice
 
 from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.corpus import Corpora
+from explore_async.exploration.finishing import Finisher
 from explore_async.exploration.kinds import Item
-from explore_async.exploration.parsing import ExampleDraft, ProposedTask
+from explore_async.exploration.parsing import ExampleDraft, Unreadable
 from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.values import (
@@ -17,6 +19,7 @@ from explore_async.exploration.values import (
     Example,
     ExampleDropped,
     ExampleKept,
+    ExamplesWait,
     Request,
     TaskExhausted,
     Verdict,
@@ -24,6 +27,8 @@ from explore_async.exploration.values import (
 from explore_async.settings.recipe import Recipe
 from rouge_kernels import TOKENIZERS
 
+_TELLS_WAITING = 4
+"""The version of the rules since which an example that waits for its verdict keeps the key of its own request."""
 _RESTORED_AT_ONCE = 4096
 
 
@@ -37,9 +42,12 @@ class ExampleJudge:
         seeds = [[example.instruction for example in domain.all_examples()] for domain in recipe.domains]
         self.corpora = Corpora(recipe.filters, recipe.tokenizer, seeds, known)
         self._allocation = allocation
-        self._reason_to_drop = quality_check(
-            recipe.filters, TOKENIZERS[recipe.tokenizer], language=recipe.language, meaning=recipe.meaning
-        )
+        tokenize = TOKENIZERS[recipe.tokenizer]
+        check = partial(quality_check, recipe.filters, tokenize, language=recipe.language, meaning=recipe.meaning)
+        self._reason_to_drop = check(outputs=recipe.responses == "joint")
+        self.finisher = Finisher(recipe, allocation, check()) if recipe.steps_of_instruction else None
+        """Takes new instructions on; None where the first completion holds all of an example."""
+        self._tells_waiting = recipe.meaning >= _TELLS_WAITING or self.finisher is not None
         self._with_waiting: dict[int, TaskState] = {}
 
     def take(
@@ -47,7 +55,8 @@ class ExampleJudge:
     ) -> list[Demonstration]:
         """Decides about the items of a completion, as far as the task's quota allows, and counts the request.
 
-        Appends the events. Returns the examples that passed the quality filters, kept or not.
+        Appends the events. Returns the examples that passed the quality filters, kept or not; their outputs are empty
+        where each gets an answer of its own.
         """
         passed: list[Example] = []
         for index, item in enumerate(items):
@@ -59,26 +68,42 @@ class ExampleJudge:
         dropped_at_once = len(items) - len(passed)
         task.dropped += dropped_at_once
         task.waiting.extend(passed)
-        kept_before = task.account.kept
-        decided = self._judge(task, events)
+        found_before = task.account.found
+        decided = self._judge(task, request.due, events)
+        if self._tells_waiting and (waiting := min(len(passed), len(task.waiting))):
+            events.append(ExamplesWait(task.task.id, request.ordinal, waiting))
         judged = dropped_at_once + decided
         if self._allocation.committed(
             task.account,
             asked_for=request.prompt.values["count"],
             judged=judged if passed else max(judged, 1),
-            kept=task.account.kept - kept_before,
+            kept=task.account.found - found_before,
             waiting=len(passed) - decided,
         ):
             events.append(TaskExhausted(task.task.id))
         return [Demonstration(example.instruction, example.input, example.output) for example in passed]
 
-    def judge_waiting(self, events: list[Event]) -> None:
-        """Decides about waiting examples after the quota has risen, before more are asked for."""
+    def judge_waiting(self, due: int, events: list[Event]) -> None:
+        """Decides about waiting examples after the quota has risen, before more are asked for. `due`: of the request
+        whose commit it is.
+        """
         for index in sorted(self._with_waiting):
-            task = self._with_waiting[index]
-            kept_before = task.account.kept
-            decided = self._judge(task, events)
-            self._allocation.judged_later(task.account, judged=decided, kept=task.account.kept - kept_before)
+            self._judge_waiting_of(self._with_waiting[index], due, events)
+
+    def refill(self, task: TaskState, due: int, events: list[Event]) -> None:
+        """Decides about waiting examples for a place that is free again: of its task, else of any that has room."""
+        self._judge_waiting_of(task, due, events)
+        if self._allocation.has_all:
+            return
+        for index in sorted(self._with_waiting):
+            self._judge_waiting_of(self._with_waiting[index], due, events)
+            if self._allocation.has_all:
+                return
+
+    def _judge_waiting_of(self, task: TaskState, due: int, events: list[Event]) -> None:
+        found_before = task.account.found
+        if decided := self._judge(task, due, events):
+            self._allocation.judged_later(task.account, judged=decided, kept=task.account.found - found_before)
 
     def surplus(self) -> int:
         """The number of examples that wait because their task has its quota."""
@@ -95,11 +120,11 @@ class ExampleJudge:
     def _filtered(self, task: TaskState, request: Request, index: int, item: Item) -> Example | ExampleDropped:
         """The example if it passes the quality filters, else the event that it is dropped."""
         task_id = task.task.id
-        assert not isinstance(item, ProposedTask), "a kind that brings examples parses examples"
-        if not isinstance(item, ExampleDraft):
+        if isinstance(item, Unreadable):
             return ExampleDropped(
                 task_id, request.ordinal, Verdict(kept=False, reason=item.reason), excerpt=item.excerpt
             )
+        assert isinstance(item, ExampleDraft), "a kind that brings examples parses examples"
         example = Example(
             f"{task_id}-{request.turn}.{index}", task_id, request.ordinal, item.instruction, item.input, item.output
         )
@@ -108,7 +133,7 @@ class ExampleJudge:
             return example
         return ExampleDropped(task_id, request.ordinal, Verdict(kept=False, reason=reason), example)
 
-    def _judge(self, task: TaskState, events: list[Event]) -> int:
+    def _judge(self, task: TaskState, due: int, events: list[Event]) -> int:
         """Decides about waiting examples, in order, up to the task's quota; returns how many."""
         corpus = self.corpora.of(task.task.id)
         account = task.account
@@ -117,7 +142,9 @@ class ExampleJudge:
             examples = [task.waiting.popleft() for _ in range(min(room, len(task.waiting)))]
             verdicts = corpus.admit_all([(example.instruction, example.id) for example in examples])
             for example, verdict in zip(examples, verdicts, strict=True):
-                if verdict.kept:
+                if verdict.kept and self.finisher is not None:
+                    self.finisher.begin(task, example, verdict, due, events)
+                elif verdict.kept:
                     self._allocation.kept_one(account)
                     events.append(ExampleKept(example, verdict))
                 else:

@@ -6,27 +6,33 @@ A new kind is a new row and its template; a strategy or a turn policy then issue
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, Final, Literal, TypeAlias
 
 from explore_async.exploration import prompt_values
 from explore_async.exploration.parsing import (
+    AnswerDraft,
     ExampleDraft,
-    Format,
     ProposedTask,
+    Scores,
     Unreadable,
     examples_schema,
+    instructions_schema,
+    parse_answer,
     parse_examples,
+    parse_instructions,
+    parse_scores,
     parse_tasks,
+    scores_schema,
     tasks_schema,
 )
 from explore_async.exploration.prompt_values import TaskView
 from explore_async.exploration.values import AnswerSchema, Completion, Demonstration
-from explore_async.settings.recipe import Recipe
+from explore_async.settings.recipe import ASPECTS, Recipe
 
-Item: TypeAlias = ProposedTask | ExampleDraft | Unreadable
+Item: TypeAlias = ProposedTask | ExampleDraft | AnswerDraft | Scores | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +41,31 @@ class RequestKind:
 
     name: str
     """Its name in settings, requests, seeds and files; a task that it brings has this as its origin."""
-    brings: Literal["tasks", "examples"]
+    brings: Literal["tasks", "examples", "answers", "scores"]
     label: str
     """The word for people beside the tasks that it brings; empty where none is needed."""
     holds_up_tree: bool
     """The tree waits for its completion, and its prompt shows the tree as it is when the request is issued."""
-    sampling: Literal["exploration", "generation"]
+    sampling: Literal["exploration", "generation", "answers", "judging"]
     """The part of the recipe's `sampling` that applies."""
     template: Traversable
     """The file of its packaged template."""
     fill: Callable[[Recipe, TaskView, int], dict[str, Any]]
     """The values of a prompt beside `prompt_values.about`: of a task, and of the number of earlier requests of this
-    kind. They include `count`, the number of items to ask for.
+    kind. They include `count`, the number of items to ask for. Of a kind that is about one example: those of a first
+    one, to try the prompt on.
     """
     trial: Mapping[str, Any]
     """Every name that a template may use, with a value to try it on."""
-    schema: Callable[[int, bool], AnswerSchema]
-    """The schema of a completion with at most this number of items, with or without inputs."""
-    parse: Callable[[Completion, Format, int], Sequence[Item]]
-    """The items of a completion in a format, by a version of the rules (`settings.recipe.MEANING`)."""
+    schema: Callable[[Recipe, int], AnswerSchema | None]
+    """The schema of a completion with at most this number of items, in JSON; None where it is plain text anyhow."""
+    parse: Callable[[Completion, Recipe], Sequence[Item]]
+    """The items of a completion, by the rules of the recipe."""
 
 
 _TEMPLATES: Final = files("explore_async.exploration") / "templates"
 _COMMON: Final[Mapping[str, Any]] = {"domain": "a", "description": "b", "task": "c", "reason": "d", "count": 2}
+_OF_EXAMPLE: Final[Mapping[str, Any]] = {"instruction": "g", "input": "h"}
 
 LOOKAHEAD: Final = RequestKind(
     name="lookahead",
@@ -68,8 +76,8 @@ LOOKAHEAD: Final = RequestKind(
     template=_TEMPLATES / "lookahead.j2",
     fill=prompt_values.for_lookahead,
     trial={**_COMMON, "existing": ("e",)},
-    schema=lambda most, _inputs: tasks_schema(most),
-    parse=parse_tasks,
+    schema=lambda _recipe, most: tasks_schema(most),
+    parse=lambda completion, recipe: parse_tasks(completion, recipe.answer_format, recipe.meaning),
 )
 BACKTRACK: Final = RequestKind(
     name="backtrack",
@@ -80,8 +88,8 @@ BACKTRACK: Final = RequestKind(
     template=_TEMPLATES / "backtrack.j2",
     fill=prompt_values.for_backtrack,
     trial={**_COMMON, "explored": ((0, "f"),)},
-    schema=lambda most, _inputs: tasks_schema(most),
-    parse=parse_tasks,
+    schema=lambda _recipe, most: tasks_schema(most),
+    parse=lambda completion, recipe: parse_tasks(completion, recipe.answer_format, recipe.meaning),
 )
 GENERATE: Final = RequestKind(
     name="generate",
@@ -92,12 +100,54 @@ GENERATE: Final = RequestKind(
     template=_TEMPLATES / "generate.j2",
     fill=prompt_values.for_generate,
     trial={**_COMMON, "demonstrations": (Demonstration("g", "h", "i"),), "topic": "j", "style": "k"},
-    schema=lambda most, inputs: examples_schema(most, inputs=inputs),
-    parse=parse_examples,
+    schema=lambda recipe, most: examples_schema(most, inputs=recipe.generation.inputs),
+    parse=lambda completion, recipe: parse_examples(completion, recipe.answer_format, recipe.meaning),
+)
+GENERATE_INSTRUCTIONS: Final = replace(
+    GENERATE,
+    template=_TEMPLATES / "generate_instructions.j2",
+    schema=lambda recipe, most: instructions_schema(most, inputs=recipe.generation.inputs),
+    parse=lambda completion, recipe: parse_instructions(completion, recipe.answer_format, recipe.meaning),
+)
+"""The row of `generate` where each instruction is answered in a request of its own."""
+ANSWER: Final = RequestKind(
+    name="answer",
+    brings="answers",
+    label="",
+    holds_up_tree=False,
+    sampling="answers",
+    template=_TEMPLATES / "answer.j2",
+    fill=prompt_values.for_a_first_answer,
+    trial={**_COMMON, **_OF_EXAMPLE, "system": "m"},
+    schema=lambda _recipe, _most: None,
+    parse=lambda completion, _recipe: (parse_answer(completion),),
+)
+JUDGE: Final = RequestKind(
+    name="judge",
+    brings="scores",
+    label="",
+    holds_up_tree=False,
+    sampling="judging",
+    template=_TEMPLATES / "judge.j2",
+    fill=prompt_values.for_a_first_judgement,
+    trial={**_COMMON, **_OF_EXAMPLE, "output": "n", "aspects": ASPECTS},
+    schema=lambda recipe, _most: scores_schema(_aspects(recipe)),
+    parse=lambda completion, recipe: (parse_scores(completion, _aspects(recipe)),),
 )
 
-KINDS: Final[dict[str, RequestKind]] = {kind.name: kind for kind in (LOOKAHEAD, BACKTRACK, GENERATE)}
+KINDS: Final[dict[str, RequestKind]] = {kind.name: kind for kind in (LOOKAHEAD, BACKTRACK, GENERATE, ANSWER, JUDGE)}
 """The kinds by name, in the order of `settings.recipe.Kind`."""
+
+
+def kinds_of(recipe: Recipe) -> dict[str, RequestKind]:
+    """The kinds of requests that a run of the recipe can have, by name."""
+    unused = {ANSWER.name, JUDGE.name} - {*recipe.kinds}
+    used = {name: kind for name, kind in KINDS.items() if name not in unused}
+    return used if recipe.responses == "joint" else {**used, GENERATE.name: GENERATE_INSTRUCTIONS}
+
+
+def _aspects(recipe: Recipe) -> tuple[str, ...]:
+    return () if recipe.judge is None else tuple(recipe.judge.aspects)
 
 
 def brings_examples(kind: str) -> bool:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from explore_async.exploration import prompt_values
 from explore_async.exploration.choice import draw
-from explore_async.exploration.kinds import KINDS, RequestKind
+from explore_async.exploration.finishing import Step
+from explore_async.exploration.kinds import KINDS, RequestKind, kinds_of
 from explore_async.exploration.rules import Lane
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.values import Prompt, Request
@@ -23,10 +24,22 @@ class OutstandingRequests:
     def __init__(self, recipe: Recipe, lags: Mapping[Lane, int]) -> None:
         self._recipe = recipe
         self._lags = lags
+        self._kinds = kinds_of(recipe)
+        self._steps = recipe.steps_of_instruction
         self._ordinal = 0
+        self._moment = 0
+        """Counts the requests issued, each with those that what it brings is going to need: so the requests about an
+        instruction have their place in the order among the requests for instructions.
+        """
+        self._committed_due = 0
         self._took = 0
         """Requests issued while the latest committed one of a tree was outstanding."""
-        self._lanes: dict[Lane, dict[int, Request]] = {"tree": {}, "opening": {}, "generate": {}}  # by ordinal
+        self._lanes: dict[Lane, dict[int, Request]] = {
+            "tree": {},
+            "opening": {},
+            "generate": {},
+            "finish": {},
+        }  # by ordinal
         self.trees_in = [0] * len(recipe.domains)
         """Outstanding requests that a tree waits for, by domain."""
 
@@ -38,16 +51,26 @@ class OutstandingRequests:
 
     def issue(self, kind: RequestKind, task: TaskState, turn: int, lane: Lane) -> Request:
         """A new request. `turn`: the requests of this kind that the task has had before."""
-        ordinal = self._ordinal
-        self._ordinal += 1
         lag = self._lags[lane] + (self._took if lane == "opening" else 0)
-        due = ordinal + min(lag, self._recipe.window)
-        return self._add(kind, task, turn, kind.fill(self._recipe, task, turn), (due, ordinal), lane)
+        due = self._moment + min(lag, self._recipe.window)
+        values = kind.fill(self._recipe, task, turn)
+        self._moment += 1 + (values["count"] * self._steps if kind.brings == "examples" else 0)
+        return self._add(kind, task, turn, values, (due, self._next_ordinal()), lane)
+
+    def issue_step(self, step: Step, task: TaskState) -> Request:
+        """A new request about a kept instruction."""
+        due = max(step.after + self._lags["finish"], self._committed_due)
+        return self._add(step.kind, task, step.turn, step.values, (due, self._next_ordinal()), "finish", step.about)
+
+    def _next_ordinal(self) -> int:
+        self._ordinal += 1
+        return self._ordinal - 1
 
     def remove(self, request: Request, task: TaskState) -> Lane:
         """Takes out a request that is committed; returns its lane."""
         lane = next(lane for lane, requests in self._lanes.items() if request.ordinal in requests)
         del self._lanes[lane][request.ordinal]
+        self._committed_due = request.due
         if lane == "tree":
             self.trees_in[task.domain] -= 1
             self._took = self._ordinal - request.ordinal
@@ -59,8 +82,16 @@ class OutstandingRequests:
         return sorted(requests, key=attrgetter("ordinal"))
 
     def _add(  # noqa: PLR0917 - as `issue` has them
-        self, kind: RequestKind, task: TaskState, turn: int, values: dict[str, Any], place: tuple[int, int], lane: Lane
+        self,
+        kind: RequestKind,
+        task: TaskState,
+        turn: int,
+        values: dict[str, Any],
+        place: tuple[int, int],
+        lane: Lane,
+        about: str = "",
     ) -> Request:
+        """`about`: the id of the example that it is about; empty for one about its task."""
         due, ordinal = place
         task_id = task.task.id
         request = Request(
@@ -70,7 +101,8 @@ class OutstandingRequests:
             task_id=task_id,
             turn=turn,
             prompt=Prompt(kind.name, {**prompt_values.about(self._recipe, task), **values}),
-            seed=draw(self._recipe.seed, kind.name, task_id, turn) % _SEEDS,
+            seed=draw(self._recipe.seed, kind.name, about or task_id, turn) % _SEEDS,
+            about=about,
         )
         self._lanes[lane][ordinal] = request
         if lane == "tree":
@@ -83,6 +115,8 @@ class OutstandingRequests:
         """The state that `restore` needs, as JSON holds it. `index_of`: the number of each task, by its id."""
         return {
             "ordinal": self._ordinal,
+            "moment": self._moment,
+            "committed_due": self._committed_due,
             "took": self._took,
             "lanes": {
                 lane: [_noted(request, index_of[request.task_id]) for request in requests.values()]
@@ -93,20 +127,24 @@ class OutstandingRequests:
     def restore(self, state: Mapping[str, Any], tasks: Sequence[TaskState]) -> None:
         """Issues the same requests again. `tasks` by number, all restored."""
         self._ordinal, self._took = state["ordinal"], state["took"]
+        self._moment, self._committed_due = state["moment"], state["committed_due"]
         for lane in self._lanes:
-            for due, ordinal, name, index, turn, shown in state["lanes"][lane]:
-                kind, task = KINDS[name], tasks[index]
+            for due, ordinal, name, index, turn, shown, about in state["lanes"][lane]:
+                kind, task = self._kinds[name], tasks[index]
                 values = _with_tuples(shown) if shown else kind.fill(self._recipe, task, turn)
-                self._add(kind, task, turn, values, (due, ordinal), lane)
+                self._add(kind, task, turn, values, (due, ordinal), lane, about)
 
 
 def _noted(request: Request, task: int) -> list[Any]:
-    return [request.due, request.ordinal, request.kind, task, request.turn, _shown_of_tree(request)]
+    shown = _shown_beside_task(request)
+    return [request.due, request.ordinal, request.kind, task, request.turn, shown, request.about]
 
 
-def _shown_of_tree(request: Request) -> dict[str, Any] | Literal[False]:
-    """The values of its prompt that show the tree as it was then; False where they can be filled again."""
-    if not KINDS[request.kind].holds_up_tree:
+def _shown_beside_task(request: Request) -> dict[str, Any] | Literal[False]:
+    """The values of its prompt that show the tree as it was then, or an example; False where they can be filled
+    again.
+    """
+    if not (KINDS[request.kind].holds_up_tree or request.about):
         return False
     return {name: value for name, value in request.prompt.values.items() if name not in prompt_values.ABOUT}
 

@@ -6,6 +6,7 @@ thoughts of thinking models are told from the answer, and no item is read from t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
@@ -13,14 +14,17 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from explore_async.exploration import earlier_parsing, json_items, marked_items
+from explore_async.exploration import earlier_parsing, json_items, marked_items, thoughts
 from explore_async.exploration.items import (
     EXAMPLES,
+    INSTRUCTIONS,
     TASKS,
+    AnswerDraft,
     ExampleDraft,
     ItemForm,
     ProposedTask,
     Reading,
+    Scores,
     Unreadable,
     beginning,
     excerpt,
@@ -30,13 +34,20 @@ from explore_async.exploration.values import AnswerSchema, Completion
 from explore_async.settings.recipe import MEANING
 
 __all__ = (
+    "AnswerDraft",
     "ExampleDraft",
     "Format",
     "ProposedTask",
+    "Scores",
     "Unreadable",
     "examples_schema",
+    "instructions_schema",
+    "parse_answer",
     "parse_examples",
+    "parse_instructions",
+    "parse_scores",
     "parse_tasks",
+    "scores_schema",
     "tasks_schema",
     "thoughts_of",
     "without_reasoning",
@@ -56,6 +67,10 @@ _NOT_CUT: Final = _ENDED | {"", "tool_calls", "function_call"}
 _NOTHING: Final = frozenset({"n/a", "(none)", "<noinput>", "no input", "noinput"})
 _NOTHING_IN_TEXT: Final = _NOTHING | {"na", "none", "null", "nil", "nothing", "-", "无"}
 """Words for an empty input. In JSON a model writes "" for it, so that those that may be an input are one."""
+LOWEST: Final = 1
+HIGHEST: Final = 5
+"""The range of a judge's scores."""
+_SCORE: Final = re.compile(r"([1-5])(?:\.0|\s*/\s*5)?")
 
 
 @cache
@@ -66,6 +81,26 @@ def tasks_schema(most: int) -> AnswerSchema:
 @cache
 def examples_schema(most: int, *, inputs: bool) -> AnswerSchema:
     return _schema(EXAMPLES, most, leave_out=frozenset() if inputs else EXAMPLES.optional)
+
+
+@cache
+def instructions_schema(most: int, *, inputs: bool) -> AnswerSchema:
+    return _schema(INSTRUCTIONS, most, leave_out=frozenset() if inputs else INSTRUCTIONS.optional)
+
+
+@cache
+def scores_schema(aspects: tuple[str, ...]) -> AnswerSchema:
+    """The form of a judge's completion: a short reason, then a score for each aspect."""
+    score = {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}
+    return AnswerSchema(
+        "scores",
+        {
+            "type": "object",
+            "properties": {"reason": {"type": "string"}, **dict.fromkeys(aspects, score)},
+            "required": ["reason", *aspects],
+            "additionalProperties": False,
+        },
+    )
 
 
 def _schema(form: ItemForm, most: int, *, leave_out: frozenset[str] = frozenset()) -> AnswerSchema:
@@ -119,6 +154,51 @@ def parse_examples(
         else ExampleDraft(item["instruction"], _or_nothing(item["input"], answer_format, meaning), item["output"])
         for item in _items(completion, answer_format, EXAMPLES, meaning)
     ]
+
+
+def parse_instructions(
+    completion: Completion, answer_format: Format, meaning: int = MEANING
+) -> list[ExampleDraft | Unreadable]:
+    """Instructions with their inputs; the outputs are empty. `meaning`: the version of the rules to read by."""
+    return [
+        item
+        if isinstance(item, Unreadable)
+        else ExampleDraft(item["instruction"], _or_nothing(item["input"], answer_format, meaning), "")
+        for item in _items(completion, answer_format, INSTRUCTIONS, meaning)
+    ]
+
+
+def parse_answer(completion: Completion) -> AnswerDraft | Unreadable:
+    """The answer in a completion of plain text, without thoughts. Unreadable: "truncated", or "empty"."""
+    text = thoughts.split(_writable(completion.text), _no_shields).answer.replace("\x00", "").strip()
+    if completion.finish_reason not in _NOT_CUT:
+        return Unreadable("truncated", beginning(text))
+    return AnswerDraft(text) if text else Unreadable("empty", beginning(_writable(completion.text).strip()))
+
+
+def parse_scores(completion: Completion, aspects: Sequence[str]) -> Scores | Unreadable:
+    """The scores of all aspects, from a JSON object with whole numbers from 1 to 5. Anything else is unreadable."""
+    text = without_reasoning(completion.text)
+    document = json_items.document_in(text)
+    found = {str(name).casefold().strip(): value for name, value in document.items()} if document else {}
+    scores = {aspect: _score(found.get(aspect)) for aspect in aspects}
+    known = {aspect: score for aspect, score in scores.items() if score is not None}
+    return Scores(known) if len(known) == len(scores) else Unreadable("unparsable", beginning(text.strip()))
+
+
+def _score(value: object) -> int | None:
+    """A score as models write it: 4, 4.0, "4", "4/5"."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if LOWEST <= value <= HIGHEST else None
+    written = _SCORE.fullmatch(value.strip()) if isinstance(value, str) else None
+    return int(written[1]) if written else None
+
+
+def _no_shields(text: str, position: int, until: int) -> Iterator[thoughts.Span]:
+    del text, position, until
+    yield from ()
 
 
 def _or_nothing(text: str, answer_format: Format, meaning: int) -> str:

@@ -30,6 +30,11 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "demonstrations | as_json(inputs=inputs) writes them as completions have them",
     "topic": "one of the domain's topics, in turn; empty where it has none",
     "style": "one of the domain's styles, in turn; empty where it has none",
+    "instruction": "the instruction that the request is about",
+    "input": "its input; may be empty",
+    "output": "its answer",
+    "system": "the domain's system prompt; may be empty",
+    "aspects": "what the judge scores: {name: meaning}",
     "language": "the setting `language`",
     "answer_format": "json or text: the form that completions are read in",
     "inputs": "true when examples may have an input",
@@ -104,6 +109,38 @@ def for_generate(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
         "style": in_turn("style", domain.styles, turn + turn // max(1, len(domain.topics))),
         "count": examples_to_ask_for(recipe.generation, turn, recipe.meaning),
     }
+
+
+def for_answer(recipe: Recipe, task: TaskView, instruction: str, text: str) -> dict[str, Any]:
+    """`text`: the input of the instruction."""
+    return {"instruction": instruction, "input": text, "system": recipe.domains[task.domain].system, "count": 1}
+
+
+def for_judge(recipe: Recipe, instruction: str, text: str, output: str) -> dict[str, Any]:
+    """`text`: the input of the instruction."""
+    aspects = {} if recipe.judge is None else recipe.judge.aspects
+    return {"instruction": instruction, "input": text, "output": output, "aspects": aspects, "count": 1}
+
+
+def for_a_first_answer(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
+    """As long as the longest of the domain's own examples."""
+    del turn
+    shown = _longest_example(recipe, task)
+    return for_answer(recipe, task, shown.instruction, shown.input)
+
+
+def for_a_first_judgement(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
+    """As long as the longest of the domain's own examples."""
+    del turn
+    shown = _longest_example(recipe, task)
+    return for_judge(recipe, shown.instruction, shown.input, shown.output)
+
+
+def _longest_example(recipe: Recipe, task: TaskView) -> Demonstration:
+    own = recipe.domains[task.domain].all_examples()
+    shown = [Demonstration(one.instruction, one.input, one.output) for one in own]
+    name = Demonstration(task.task.name, "", task.task.name)
+    return max(shown, key=lambda one: len(one.instruction + one.input + one.output), default=name)
 
 
 def examples_to_ask_for(generation: Generation, turn: int, meaning: int = MEANING) -> int:

@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from explore_async.errors import ConfigError
 from explore_async.exploration import prompt_values
-from explore_async.exploration.kinds import KINDS, RequestKind
+from explore_async.exploration.kinds import ANSWER, RequestKind, kinds_of
 from explore_async.exploration.prompt_values import GLOBALS, of_recipe
 from explore_async.exploration.values import ChatRequest, Demonstration, Form, Message, Prompt, Request, Task
 from explore_async.settings.recipe import Recipe
@@ -32,12 +32,11 @@ _FAULTS = (
 """Errors that a template can raise: it is a small program, and not ours."""
 
 
-def _as_json(demonstrations: Sequence[Demonstration], *, inputs: bool) -> str:
+def _as_json(demonstrations: Sequence[Demonstration], *, inputs: bool, outputs: bool = True) -> str:
     """Demonstrations as JSON on one line, in the form of completions: models imitate the form that they see."""
-    fields = ("instruction", "input", "output") if inputs else ("instruction", "output")
-    return orjson.dumps(
-        {"examples": [{name: getattr(shown, name) for name in fields} for shown in demonstrations]}
-    ).decode()
+    fields = ("instruction", *(["input"] if inputs else []), *(["output"] if outputs else []))
+    items = [{name: getattr(shown, name) for name in fields} for shown in demonstrations]
+    return orjson.dumps({"examples" if outputs else "instructions": items}).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +92,11 @@ class PromptBook:
         )
         environment.filters["as_json"] = _as_json
         environment.globals.update(of_recipe(recipe))
-        self._templates = {kind.name: self._compiled(environment, kind) for kind in KINDS.values()}
+        self._kinds = kinds_of(recipe)
+        self._templates = {kind.name: self._compiled(environment, kind) for kind in self._kinds.values()}
         self._latest: dict[tuple[str, str], tuple[Mapping[str, Any], tuple[Message, ...]]] = {}
         """The values and messages of the latest prompt of a template about a task: often the next has the same."""
-        self._sampling = {kind.name: getattr(recipe.sampling, kind.sampling).body() for kind in KINDS.values()}
+        self._sampling = {kind.name: getattr(recipe.sampling, kind.sampling).body() for kind in self._kinds.values()}
 
     def _compiled(self, environment: ImmutableSandboxedEnvironment, kind: RequestKind) -> tuple[_Part, ...]:
         own = next((text for name, text in self._recipe.prompts.items() if name == kind.name), "")
@@ -122,16 +122,16 @@ class PromptBook:
         about = (prompt.template, prompt.values["task"])
         values, messages = self._latest.get(about, (None, ()))
         if values != prompt.values:
-            messages = tuple(
-                {"role": part.role, "content": part.text(prompt.values)} for part in self._templates[prompt.template]
-            )
+            texts = [(part.role, part.text(prompt.values)) for part in self._templates[prompt.template]]
+            leaves_out = prompt.template == ANSWER.name  # a system prompt that is empty
+            messages = tuple({"role": role, "content": text} for role, text in texts if text or not leaves_out)
             if len(self._latest) >= _LATEST_KEPT:
                 self._latest.clear()
             self._latest[about] = prompt.values, messages
         return messages
 
     def render(self, request: Request) -> ChatRequest:
-        recipe, kind = self._recipe, KINDS[request.kind]
+        recipe, kind = self._recipe, self._kinds[request.kind]
         count: int = request.prompt.values["count"]
         return ChatRequest(
             model=recipe.model_of(kind.name),
@@ -139,7 +139,7 @@ class PromptBook:
             sampling=self._sampling[kind.name],
             seed=request.seed,
             sends_seed=recipe.seed is not None,
-            answer_schema=kind.schema(count, recipe.generation.inputs) if recipe.answer_format == "json" else None,
+            answer_schema=kind.schema(recipe, count) if recipe.answer_format == "json" else None,
             extra_body=recipe.extra_body,
         )
 
@@ -148,7 +148,7 @@ class PromptBook:
         requests that the run begins with.
         """
         forms: dict[tuple[object, ...], Form] = {}
-        for kind in KINDS.values():
+        for kind in self._kinds.values():
             if kind.brings == "tasks" and self._recipe.exploration.depth == 0:
                 continue
             for domain in range(len(self._recipe.domains)):

@@ -38,17 +38,18 @@ _LETTER = r"[^\W\u2e80-\u9fff]"  # of a script that puts spaces between words; C
 
 
 def quality_check(
-    filters: Filters, tokenize: Tokenizer, *, language: str = "English", meaning: int = MEANING
+    filters: Filters, tokenize: Tokenizer, *, language: str = "English", meaning: int = MEANING, outputs: bool = True
 ) -> Callable[[ExampleDraft, Sequence[Demonstration]], str | None]:
     """A function that returns the reason to drop a draft, or None, given the draft and the demonstrations of its
     prompt.
 
-    `language`: that of the recipe; `meaning`: its version of the rules. Raises ConfigError where the filters check a
-    language that cannot be told from others.
+    `language`: that of the recipe; `meaning`: its version of the rules. `outputs` False: the drafts have none yet.
+    Raises ConfigError where the filters check a language that cannot be told from others.
     """
     is_in_other_language = language_check(language, meaning) if filters.language else None
     excuses = meaning >= _EXCUSES
     count = _words_of_any_script if excuses else _words_seen
+    fewest_of_output = filters.min_output_words if outputs else 0
     banned = (
         re.compile(
             rf"(?<!{_LETTER})(?:" + "|".join(map(re.escape, filters.banned_words)) + rf")(?!{_LETTER})",
@@ -61,7 +62,7 @@ def quality_check(
     def reason_to_drop(draft: ExampleDraft, shown: Sequence[Demonstration]) -> str | None:
         instruction, output = tokenize(draft.instruction), tokenize(draft.output)
         words_of_instruction, words_of_output = count(draft.instruction, instruction), count(draft.output, output)
-        if words_of_instruction < filters.min_instruction_words or words_of_output < filters.min_output_words:
+        if words_of_instruction < filters.min_instruction_words or words_of_output < fewest_of_output:
             return "too_short"
         if words_of_instruction > filters.max_instruction_words or words_of_output > filters.max_output_words:
             return "too_long"

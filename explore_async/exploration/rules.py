@@ -20,13 +20,16 @@ _BESIDE_THE_TREE: Final = 4
 """The version of the rules by which a tree does not wait for openings, requests are forecast by their yield, and few
 examples do not exhaust a task."""
 
-Lane: TypeAlias = Literal["tree", "opening", "generate"]
-"""The requests that a tree waits for; first requests for examples of each task; all others."""
+Lane: TypeAlias = Literal["tree", "opening", "generate", "finish"]
+"""The requests that a tree waits for; first requests for examples of each task; all others for examples; those about
+kept instructions.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`places[lane]`: the most requests that are outstanding there; generation has the rest of the window.
+    """`places[lane]`: the most requests that are outstanding there. Generation has the rest of the window, together
+    with the requests about what it brings.
 
     `lags[lane]`: a request is due this much later than it is issued. An opening is due later by the number of requests
     that were issued while the latest one of a tree was outstanding: it takes longer, and no tree is to wait for it.
@@ -38,6 +41,8 @@ class Rules:
     """False: the strategy issues openings itself, in the lane of the tree."""
     places: Mapping[Lane, int]
     lags: Mapping[Lane, int]
+    most_generating: int
+    """Requests for more examples of open tasks that may be outstanding."""
     fewest_barren: int = 0
     """A task is not exhausted by requests for fewer examples than this."""
 
@@ -50,6 +55,8 @@ class Rules:
 def rules_of(recipe: Recipe) -> Rules:
     """The rules of a run, with a forecast of its own."""
     window = recipe.window
+    lag_of_steps = window // 8
+    most_generating = max(1, window // (1 + recipe.generation.per_request * recipe.steps_of_instruction))
     if recipe.meaning < _BESIDE_THE_TREE:
         opens = tuple(recipe.targets.cap_at(depth) != 0 for depth in range(recipe.exploration.depth + 1))
         return Rules(
@@ -57,14 +64,16 @@ def rules_of(recipe: Recipe) -> Rules:
             forecast=AsAsked(recipe.generation),
             opens_beside_tree=False,
             places={"tree": max(1, window // 4), "opening": 0},
-            lags={"tree": recipe.lag, "opening": window, "generate": window},
+            lags={"tree": recipe.lag, "opening": window, "generate": window, "finish": lag_of_steps},
+            most_generating=most_generating,
         )
     return Rules(
         strategy=ExploreInstruct,
         forecast=ByYield(_most_tasks(recipe)),
         opens_beside_tree=True,
         places={"tree": max(1, window // 8), "opening": max(1, window // 8)},
-        lags={"tree": recipe.lag, "opening": recipe.lag, "generate": window},
+        lags={"tree": recipe.lag, "opening": recipe.lag, "generate": window, "finish": lag_of_steps},
+        most_generating=most_generating,
         fewest_barren=_fewest_barren(recipe.generation.exhausted_below),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from explore_async.exploration.account import Account
 from explore_async.exploration.node import Node
-from explore_async.exploration.values import Demonstration, Example, Task
+from explore_async.exploration.values import Demonstration, Example, Task, example_of
 
 
 @dataclass(slots=True, eq=False)
@@ -72,5 +72,5 @@ class TaskState:
         self.opening = tuple(Demonstration(**fields) for fields in state["opening"])
         self.opened = state["opened"]
         self.asked = dict(state["asked"])
-        self.waiting = deque(Example(**fields) for fields in state["waiting"])
+        self.waiting = deque(example_of(fields) for fields in state["waiting"])
         self.dropped = state["dropped"]

@@ -27,6 +27,17 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to an instruction. `number` counts the answers that were asked for, from 0. `scores`: the judge's, from
+    1 to 5, by aspect; empty without a judge.
+    """
+
+    number: int
+    output: str
+    scores: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """An example that was kept. `request_ordinal`: of the request whose completion held it."""
 
@@ -36,6 +47,13 @@ class Example:
     instruction: str
     input: str
     output: str
+    answers: tuple[Answer, ...] = ()
+    """Those that passed the filters, where each instruction has requests of its own; `output` is one of them."""
+
+
+def example_of(fields: Mapping[str, Any]) -> Example:
+    """An example as it was before it became JSON."""
+    return Example(**{**fields, "answers": tuple(Answer(**answer) for answer in fields["answers"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +84,7 @@ class Prompt:
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request for a completion. `due` orders dispatch and commit; see docs/architecture.md. `turn`: the number of
-    requests of this kind that the task has had before.
+    requests of this kind that the task, or the example, has had before.
     """
 
     ordinal: int
@@ -76,6 +94,8 @@ class Request:
     turn: int
     prompt: Prompt
     seed: int
+    about: str = ""
+    """The id of the example that the request is about; empty where it is about the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +221,56 @@ class TaskExhausted:
 
 
 @dataclass(frozen=True, slots=True)
-class ExampleKept:
-    """An example becomes part of the dataset."""
+class ExamplesWait:
+    """The last examples of a completion are not decided yet: their task has its quota. They may be decided later, at
+    the commit of another request.
+    """
+
+    task_id: str
+    request_ordinal: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionKept:
+    """An instruction is new. It becomes an example when the requests that it still needs have passed. `example`: as far
+    as it is known; its output may be empty.
+    """
 
     example: Example
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerJudged:
+    """An answer to a kept instruction passed the filters or did not. `number` counts its answers from 0."""
+
+    example_id: str
+    task_id: str
+    number: int
+    request_ordinal: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScored:
+    """The judge scored an answer, or could not be read for good: then `scores` is empty."""
+
+    example_id: str
+    task_id: str
+    number: int
+    request_ordinal: int
+    scores: Mapping[str, int]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleKept:
+    """An example becomes part of the dataset. `answer`: the number of the answer that its output is."""
+
+    example: Example
+    verdict: Verdict
+    answer: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,4 +297,15 @@ class RequestFailed:
     failure: Failure
 
 
-Event: TypeAlias = TaskAdded | TaskDropped | TaskExhausted | ExampleKept | ExampleDropped | RequestFailed
+Event: TypeAlias = (
+    TaskAdded
+    | TaskDropped
+    | TaskExhausted
+    | ExamplesWait
+    | InstructionKept
+    | AnswerJudged
+    | AnswerScored
+    | ExampleKept
+    | ExampleDropped
+    | RequestFailed
+)

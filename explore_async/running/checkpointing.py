@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 from explore_async.exploration.explorer import Explorer
 from explore_async.running.records import Marks, Records
 from explore_async.running.tally import Tally
 from explore_async.settings.recipe import Recipe
-from explore_async.storage.checkpoint import Checkpoint, StaleCheckpoint, check_begins, read, read_kept, write
+from explore_async.storage.checkpoint import (
+    Checkpoint,
+    StaleCheckpoint,
+    check_begins,
+    read,
+    read_found,
+    read_kept,
+    write,
+)
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.directory import RunDirectory
 
@@ -27,6 +35,8 @@ class StartingPoint:
     explorer: Explorer
     tally: Tally
     marks: Marks | None = None
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    """The keys of requests that lines still need; see `records.Lines`."""
 
     @staticmethod
     def new(recipe: Recipe, known: Sequence[tuple[str, str]]) -> StartingPoint:
@@ -54,7 +64,12 @@ def from_checkpoint(
             return new
         report(f"going on from a checkpoint: {checkpoint.dataset.lines:,} examples")
         check_begins(directory.decisions, checkpoint.decisions)
-        new.explorer.restore(checkpoint.explorer, read_kept(directory.dataset, checkpoint.dataset))
+        if recipe.steps_of_instruction:
+            kept = read_found(directory.decisions, checkpoint.decisions)
+            check_begins(directory.dataset, checkpoint.dataset)
+        else:
+            kept = read_kept(directory.dataset, checkpoint.dataset)
+        new.explorer.restore(checkpoint.explorer, kept)
         tally = Tally.restored(checkpoint.tally)
     except (
         StaleCheckpoint,
@@ -67,7 +82,7 @@ def from_checkpoint(
         directory.checkpoint.unlink(missing_ok=True)
         report(f"{directory.checkpoint.name}: {unfit}; all is replayed")
         return StartingPoint.new(recipe, known)
-    return StartingPoint(new.explorer, tally, (checkpoint.dataset, checkpoint.decisions))
+    return StartingPoint(new.explorer, tally, (checkpoint.dataset, checkpoint.decisions), checkpoint.keys)
 
 
 class CheckpointWriter:
@@ -98,7 +113,8 @@ class CheckpointWriter:
         """Its content is of one moment between two commits. It is written when the files have come as far."""
         explorer, tally = self._start.explorer, self._start.tally
         self._judged = tally.judged
-        states, marks = (tally.state(), explorer.state()), self._records.marks
+        states = tally.state(), explorer.state(), self._records.keys()
+        marks = self._records.marks
         await self._records.flush()
         answers = (await self._store.contents()).last_row
         checkpoint = Checkpoint(self._digest, answers, *marks, *states)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from explore_async.errors import EndpointError
-from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.kinds import kinds_of
 from explore_async.exploration.parsing import Unreadable
 from explore_async.exploration.values import Event, ExampleDropped, Failure, Request
 from explore_async.running.cures import RETRY_FAILED, Cures
@@ -44,11 +44,12 @@ class Breaker:
 
     def __init__(self, share: float, recipe: Recipe, path: Path) -> None:
         self._share = share
-        self._reading = (recipe.answer_format, recipe.meaning)
+        self._recipe = recipe
+        self._kinds = kinds_of(recipe)
         self._cures = Cures(recipe)
         self._path = path
         self._recent: deque[_Fault | None] = deque(maxlen=JUDGED)
-        self._first: dict[str, list[str]] = {kind: [] for kind in KINDS}
+        self._first: dict[str, list[str]] = {kind: [] for kind in self._kinds}
         """Reasons of the failures that the requests of a kind began with; a kind that had a completion is left out."""
 
     def note(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> None:
@@ -78,14 +79,14 @@ class Breaker:
             raise EndpointError(self._message(begins, Counter(first), fault, key))
 
     def _fault(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> _Fault | None:
-        """A completion about sub-tasks may well bring none; one of examples has to hold a readable example."""
+        """A completion about sub-tasks may well bring none; any other has to hold something readable."""
         outcome = stored.outcome
         if isinstance(outcome, Failure):
             return _failed(outcome, self._cures.of_overflow(request.kind))
-        kind = KINDS[request.kind]
-        if kind.brings != "examples" or not any(_is_unreadable(event) for event in events):
+        kind = self._kinds[request.kind]
+        if kind.brings == "tasks" or (kind.brings == "examples" and not any(_is_unreadable(event) for event in events)):
             return None
-        items = kind.parse(outcome, *self._reading)  # again, as examples that are read and wait lead to no event
+        items = kind.parse(outcome, self._recipe)  # again, as examples that are read and wait lead to no event
         if not all(isinstance(item, Unreadable) for item in items):
             return None
         reason = next(item.reason for item in items if isinstance(item, Unreadable))

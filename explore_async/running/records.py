@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from explore_async.exploration.values import (
+    Answer,
+    AnswerJudged,
+    AnswerScored,
     Event,
     Example,
     ExampleDropped,
     ExampleKept,
+    ExamplesWait,
+    InstructionKept,
     RequestFailed,
     TaskAdded,
     TaskDropped,
@@ -27,44 +33,135 @@ Marks: TypeAlias = tuple[Mark, Mark]
 """The ends of the dataset and of the evidence, at one moment."""
 
 
-class Lines:
-    """Turns events, in their order, into lines of the dataset and of the evidence. Knows no file."""
+@dataclass(slots=True)
+class _Waiting:
+    """The key of a request, for its examples that are not decided yet."""
 
-    def __init__(self) -> None:
+    key: str
+    left: int
+
+
+@dataclass(slots=True)
+class _MadeBy:
+    """The keys of the requests that an example is made by. `answers` and `judgements` by the number of the answer."""
+
+    instruction: str | None
+    answers: dict[int, str | None] = field(default_factory=dict)
+    judgements: dict[int, str | None] = field(default_factory=dict)
+
+
+class Lines:
+    """Turns events, in their order, into lines of the dataset and of the evidence. Knows no file.
+
+    It keeps the keys of requests that a later event is going to need: of examples that wait for their verdict, and of
+    those that are made by more than one request. `systems`: the system prompt of each domain's answers.
+    """
+
+    def __init__(self, systems: Sequence[str]) -> None:
+        self._systems = systems
         self._paths: dict[str, list[str]] = {}
+        self._waiting: dict[int, _Waiting] = {}
+        """By the ordinal of the request that brought the examples."""
+        self._made_by: dict[str, _MadeBy] = {}
+        """By the id of an example that is not finished."""
 
     def of(self, events: Sequence[Event], key: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Lines of the dataset and of the evidence. `key`: of the request that led to the events, None for seeds."""
-        dataset = []
+        dataset, decisions = [], []
         for event in events:
-            if isinstance(event, TaskAdded):
-                task = event.task
-                above = self._paths[task.parent_id] if task.parent_id is not None else []
-                self._paths[task.id] = [*above, task.name]
-            elif isinstance(event, ExampleKept):
-                dataset.append(self._line(event.example, key))
-        return dataset, [decision(event, key) for event in events]
+            match event:
+                case TaskAdded(task=task):
+                    above = self._paths[task.parent_id] if task.parent_id is not None else []
+                    self._paths[task.id] = [*above, task.name]
+                    decisions.append(decision(event, key))
+                case ExamplesWait(request_ordinal=ordinal, number=number):
+                    assert key is not None, "a completion brought them"
+                    self._waiting[ordinal] = _Waiting(key, number)
+                case InstructionKept(example=example):
+                    own = self._own_key(example.request_ordinal, key)
+                    self._made_by[example.id] = _MadeBy(own)
+                    decisions.append(decision(event, own))
+                case AnswerJudged(example_id=example_id, number=number):
+                    self._made_by[example_id].answers[number] = key
+                    decisions.append(decision(event, key))
+                case AnswerScored(example_id=example_id, number=number):
+                    self._made_by[example_id].judgements[number] = key
+                    decisions.append(decision(event, key))
+                case ExampleKept(example=example, answer=number):
+                    line = self._line(example, number, self._made_by.pop(example.id, None), key)
+                    dataset.append(line)
+                    decisions.append(decision(event, line["request"]))
+                case ExampleDropped(request_ordinal=ordinal, example=example):
+                    is_late = example is not None and self._made_by.pop(example.id, None) is not None
+                    decisions.append(decision(event, key if is_late else self._own_key(ordinal, key)))
+                case _:
+                    decisions.append(decision(event, key))
+        return dataset, decisions
 
-    def _line(self, example: Example, key: str | None) -> dict[str, Any]:
-        return {
+    def _own_key(self, ordinal: int, key: str | None) -> str | None:
+        """The key of the request of this ordinal, one of whose examples is decided now. `key`: of the one committed."""
+        if (waiting := self._waiting.get(ordinal)) is None:
+            return key
+        waiting.left -= 1
+        if not waiting.left:
+            del self._waiting[ordinal]
+        return waiting.key
+
+    def _line(self, example: Example, number: int, made_by: _MadeBy | None, key: str | None) -> dict[str, Any]:
+        line: dict[str, Any] = {
             "id": example.id,
             "task_id": example.task_id,
             "task_path": self._paths[example.task_id],
             "instruction": example.instruction,
             "input": example.input,
             "output": example.output,
-            "request": key,
         }
+        if made_by is None:
+            return {**line, "request": self._own_key(example.request_ordinal, key)}
+        if system := self._systems[int(example.task_id.partition(".")[0])]:
+            line["system"] = system
+        answered = made_by.answers.get(number)
+        line["request"] = made_by.instruction if answered is None else answered
+        if answered is not None:
+            line["instruction_request"] = made_by.instruction
+        chosen = next(answer for answer in example.answers if answer.number == number)
+        if chosen.scores:
+            line |= {"scores": chosen.scores, "judge_request": made_by.judgements[number]}
+        if len(made_by.answers) > 1:
+            line["answers"] = [_answer_line(answer, made_by) for answer in example.answers]
+        return line
+
+    def state(self) -> dict[str, Any]:
+        """The keys that later events are going to need, as JSON holds them, for `restore`."""
+        return {
+            "waiting": [[ordinal, waiting.key, waiting.left] for ordinal, waiting in self._waiting.items()],
+            "made_by": [
+                [example, made.instruction, list(made.answers.items()), list(made.judgements.items())]
+                for example, made in self._made_by.items()
+            ],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._waiting = {ordinal: _Waiting(key, left) for ordinal, key, left in state["waiting"]}
+        self._made_by = {
+            example: _MadeBy(instruction, dict(answers), dict(judgements))
+            for example, instruction, answers, judgements in state["made_by"]
+        }
+
+
+def _answer_line(answer: Answer, made_by: _MadeBy) -> dict[str, Any]:
+    scores = {"scores": answer.scores} if answer.scores else {}
+    return {"output": answer.output, **scores, "request": made_by.answers[answer.number]}
 
 
 class Records:
     """Owns `dataset.jsonl` and `decisions.jsonl` while a run is on."""
 
-    def __init__(self, directory: RunDirectory, begin: Marks | None = None) -> None:
-        """`begin`: the files go on from there; then call `know` with the tasks that are written before it."""
+    def __init__(self, directory: RunDirectory, systems: Sequence[str], begin: Marks | None = None) -> None:
+        """`systems`: as for `Lines`. `begin`: the files go on from there; then call `know` with what was before it."""
         dataset, decisions = begin or (None, None)
         self._files = (DerivedFile(directory.dataset, dataset), DerivedFile(directory.decisions, decisions))
-        self._lines = Lines()
+        self._lines = Lines(systems)
         self._writing: asyncio.Task[None] | None = None
         self._to_write = asyncio.Event()
 
@@ -76,9 +173,14 @@ class Records:
             for line in lines:
                 file.append(line)
 
-    def know(self, tasks: Sequence[Event]) -> None:
-        """Takes in tasks that are in the files already."""
+    def know(self, tasks: Sequence[Event], keys: Mapping[str, Any]) -> None:
+        """Takes in tasks that are in the files already, and the `keys` of then."""
         self._lines.of(tasks, None)
+        self._lines.restore(keys)
+
+    def keys(self) -> dict[str, Any]:
+        """The keys of requests that later events are going to need, as JSON holds them."""
+        return self._lines.state()
 
     @property
     def marks(self) -> Marks:
@@ -141,22 +243,39 @@ class Records:
 
 def decision(event: Event, key: str | None) -> dict[str, Any]:
     """An event as a line of evidence."""
+    line: dict[str, Any]
     match event:
         case TaskAdded(task=task):
             line = {"what": "task", "id": task.id, "parent": task.parent_id, "name": task.name, "origin": task.origin}
             return {**line, **_evidence(Verdict(kept=True, reason="accepted"), key)}
-        case TaskDropped(parent_id=parent, name=name, verdict=verdict):
-            return {"what": "task", "id": None, "parent": parent, "name": name, **_evidence(verdict, key)}
+        case TaskDropped(parent_id=parent_id, name=name, verdict=verdict):
+            return {"what": "task", "id": None, "parent": parent_id, "name": name, **_evidence(verdict, key)}
         case TaskExhausted(task_id=task_id):
             return {"what": "exhausted", "task_id": task_id, "request": key}
+        case InstructionKept(example=example, verdict=verdict):
+            texts = {"instruction": example.instruction, "input": example.input}
+            return {
+                "what": "instruction",
+                "id": example.id,
+                "task_id": example.task_id,
+                **texts,
+                **_evidence(verdict, key),
+            }
+        case AnswerJudged(example_id=example_id, task_id=task_id, number=number, verdict=verdict):
+            return {"what": "answer", "id": example_id, "task_id": task_id, "answer": number, **_evidence(verdict, key)}
+        case AnswerScored(example_id=example_id, task_id=task_id, number=number, scores=scores, verdict=verdict):
+            line = {"what": "scores", "id": example_id, "task_id": task_id, "answer": number, "scores": scores}
+            return {**line, **_evidence(verdict, key)}
         case ExampleKept(example=example, verdict=verdict):
             return {"what": "example", "id": example.id, "task_id": example.task_id, **_evidence(verdict, key)}
-        case ExampleDropped(task_id=task_id, verdict=verdict, example=example, excerpt=excerpt):
-            text = {"excerpt": excerpt} if example is None else {"instruction": example.instruction}
-            example_id = None if example is None else example.id
-            return {"what": "example", "id": example_id, "task_id": task_id, **text, **_evidence(verdict, key)}
+        case ExampleDropped(task_id=task_id, verdict=verdict, example=dropped, excerpt=excerpt):
+            text = {"excerpt": excerpt} if dropped is None else {"instruction": dropped.instruction}
+            dropped_id = None if dropped is None else dropped.id
+            return {"what": "example", "id": dropped_id, "task_id": task_id, **text, **_evidence(verdict, key)}
         case RequestFailed(task_id=task_id, kind=kind, failure=failure):
             return {"what": "failure", "task_id": task_id, "kind": kind, "reason": failure.kind, "request": key}
+        case ExamplesWait():
+            raise AssertionError("nothing is decided yet")
 
 
 def _evidence(verdict: Verdict, key: str | None) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Run:
         self._main: asyncio.Task[Any] | None = None
         self._performer: Performer | None = None
         self._writing_state: asyncio.Task[None] | None = None
-        self._records = Records(directory, start.marks)
+        self._records = Records(directory, [domain.system for domain in recipe.domains], start.marks)
         self._places = [directory.check_place, self._records.check_places]
         self._checkpoints: CheckpointWriter | None = None
         self._live = LiveFile(directory.live)
@@ -117,7 +117,7 @@ class Run:
                     self._tally.seeds(seeds)
                     records.write(seeds, None)
                 else:
-                    records.know(self._explorer.tasks())
+                    records.know(self._explorer.tasks(), self._start.keys)
                 await self._drive(self._performer, self._checkpoints, kernels)
                 kernels.cancel()  # not waited for where the run is stopped before they are compiled
             complete = self._ending in FINISHED

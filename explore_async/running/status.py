@@ -275,7 +275,7 @@ class RunStatus:
             cut_advice=self._cut_advice,
             window=self._window_use.figures(),
             ending=ending,
-            counts=self._tally.counts(surplus=self._explorer.surplus()),
+            counts=self._tally.counts(surplus=self._explorer.surplus(), unfinished=self._explorer.unfinished),
             not_judged=0 if performer is None else performer.waiting,
             begin=self._begin,
             end=now_in_utc(),

@@ -9,10 +9,14 @@ from typing import Any, Self, TypeVar
 
 from explore_async.exploration.parsing import Format, thoughts_of
 from explore_async.exploration.values import (
+    AnswerJudged,
+    AnswerScored,
     Completion,
     Event,
     ExampleDropped,
     ExampleKept,
+    ExamplesWait,
+    InstructionKept,
     Outcome,
     Request,
     RequestFailed,
@@ -88,11 +92,16 @@ class TaskCounts:
 
 @dataclass(frozen=True, slots=True)
 class ExampleCounts:
-    """Examples: kept, dropped by the reason, and the surplus that was read and not judged, as its tasks were full."""
+    """Examples: kept, dropped by the reason, and the surplus that was read and not judged, as its tasks were full.
+    `instructions` were new, and `unfinished` ones of them still wait for an answer or a judge; both are 0 where the
+    first completion holds all of an example.
+    """
 
     kept: int
     dropped: Mapping[str, int]
     surplus: int
+    instructions: int = 0
+    unfinished: int = 0
 
     @property
     def total_dropped(self) -> int:
@@ -100,7 +109,7 @@ class ExampleCounts:
 
     @property
     def read(self) -> int:
-        return self.kept + self.total_dropped + self.surplus
+        return self.kept + self.total_dropped + self.surplus + self.unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +145,9 @@ class Counts:
                 "kept": examples.kept,
                 "dropped": _with_total(examples.dropped),
                 "surplus": examples.surplus,
+                **({"unfinished": examples.unfinished} if examples.instructions else {}),
             },
+            **({"instructions": examples.instructions} if examples.instructions else {}),
         }
 
 
@@ -155,6 +166,7 @@ class Tally:
         self.tasks_dropped: Counter[str] = Counter()
         self.exhausted = 0
         self.kept = 0
+        self.instructions = 0
         self.tasks_with_examples: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.simulated = False
@@ -191,6 +203,8 @@ class Tally:
                 self.tasks_dropped[verdict.reason] += 1
             case TaskExhausted():
                 self.exhausted += 1
+            case InstructionKept():
+                self.instructions += 1
             case ExampleKept(example=example):
                 self.kept += 1
                 self.tasks_with_examples[example.task_id] += 1
@@ -198,6 +212,8 @@ class Tally:
                 self.dropped[verdict.reason] += 1
             case RequestFailed(failure=failure):
                 self.failures[failure.kind] += 1
+            case ExamplesWait() | AnswerJudged() | AnswerScored():
+                pass
 
     def state(self) -> dict[str, Any]:
         """The counts as JSON holds them, for `restored`."""
@@ -210,8 +226,10 @@ class Tally:
             setattr(tally, name, Counter(dict(of)) if isinstance(of, list) else of)
         return tally
 
-    def counts(self, *, surplus: int) -> Counts:
-        """The counts at this moment. `surplus`: examples read and not judged, as their tasks were full."""
+    def counts(self, *, surplus: int, unfinished: int = 0) -> Counts:
+        """The counts at this moment. `surplus`: examples read and not judged, as their tasks were full. `unfinished`:
+        kept instructions that wait for an answer or a judge.
+        """
         return Counts(
             RequestCounts(_in_order(self.requests), _in_order(self.failures), _in_order(+self.cut)),
             TokenCounts(self.tokens["prompt"], self.tokens["completion"], self.tokens["cached"]),
@@ -223,7 +241,7 @@ class Tally:
                 self.exhausted,
                 len(self.tasks_with_examples),
             ),
-            ExampleCounts(self.kept, _in_order(self.dropped), surplus),
+            ExampleCounts(self.kept, _in_order(self.dropped), surplus, self.instructions, unfinished),
         )
 
 

@@ -7,16 +7,24 @@ explore_async.config.load does.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 import orjson
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from explore_async.settings.base import Argument, FromText, Settings
 
-Kind: TypeAlias = Literal["lookahead", "backtrack", "generate"]
+Kind: TypeAlias = Literal["lookahead", "backtrack", "generate", "answer", "judge"]
 """The kind of a request: what it asks for."""
+
+ASPECTS: Final[Mapping[str, str]] = {
+    "correct": "facts, steps, code and results in the answer are right",
+    "complete": "the answer does all that the instruction asks, and does not break off",
+    "on_task": "the instruction belongs to the task, and the answer to the instruction",
+    "natural": "a person could have asked this, and could have been answered like this",
+}
+"""The aspects that a judge scores, with their meaning."""
 
 MEANING = 4
 """Version of the rules: raise it when parsing, filtering or exploring makes other data of the same completions."""
@@ -28,6 +36,13 @@ _TODAYS_UNICODE = 3
 
 SIMULATED = "simulated"
 """The model name of a simulated server. Everything made with it is labelled, so that no user takes it for data."""
+
+
+def _is_empty(value: object) -> bool:
+    """For a field that recipes of earlier versions do not have: where it is empty, it changes neither them nor their
+    digests.
+    """
+    return not value
 
 
 class SeedExample(Settings):
@@ -81,6 +96,8 @@ class Domain(Settings):
     examples: tuple[SeedExample, ...] = ()
     topics: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
+    system: Annotated[str, Field(exclude_if=_is_empty)] = ""
+    """The system prompt that answers of their own are asked for with (`responses: separate`). It stands in the rows."""
 
     def all_examples(self) -> Iterator[SeedExample]:
         """The examples of the domain and of all its tasks."""
@@ -140,6 +157,17 @@ class Generation(Settings):
     exhausted_below: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
+class Judging(Settings):
+    """A model scores each example from 1 to 5 on each aspect."""
+
+    threshold: Annotated[float, Field(ge=1, le=5)] = 3
+    """An example with a score below this, on any aspect, is dropped."""
+    aspects: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")], str], Field(min_length=1, max_length=10)
+    ] = Field(default_factory=lambda: dict(ASPECTS))
+    """What the judge looks at: names, each with what it means."""
+
+
 class Targets(Settings):
     """The size of the dataset: at least one of `examples` and `per_task`."""
 
@@ -190,13 +218,6 @@ class Filters(Settings):
     banned_words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
 
 
-def _is_none(value: object) -> bool:
-    """For a field that recipes of earlier versions do not have: where it is None, it changes neither them nor their
-    digests.
-    """
-    return value is None
-
-
 def tokenizer_for(setting: str, language: str, meaning: int = MEANING) -> str:
     """The name of the tokenizer that a recipe with this setting and this language has, by this version of the rules."""
     is_english = language.casefold() in {"english", "en"}
@@ -210,7 +231,7 @@ class Sampling(Settings):
     temperature: Annotated[float, Field(ge=0, le=5)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     max_tokens: Annotated[int, Field(ge=1)] | None = 1024
-    max_completion_tokens: Annotated[int | None, Field(ge=1, exclude_if=_is_none)] = None
+    max_completion_tokens: Annotated[int | None, Field(ge=1, exclude_if=_is_empty)] = None
     """Sent instead of `max_tokens` where it is given: some servers know only this name of the limit."""
     stop: tuple[str, ...] = ()
 
@@ -240,11 +261,17 @@ class Sampling(Settings):
         return {name: value for name, value in fields.items() if value is not None}
 
 
+_ANSWERS: Final = Sampling(max_tokens=2048)
+_JUDGING: Final = Sampling(temperature=0.0, max_tokens=512)
+
+
 class Samplings(Settings):
     """Sampling parameters by stage."""
 
     exploration: Sampling = Sampling()
     generation: Sampling = Sampling(max_tokens=4096)
+    answers: Annotated[Sampling, Field(exclude_if=lambda given: given == _ANSWERS)] = _ANSWERS
+    judging: Annotated[Sampling, Field(exclude_if=lambda given: given == _JUDGING)] = _JUDGING
 
 
 class RecipeFields(Settings):
@@ -269,6 +296,14 @@ class RecipeFields(Settings):
     """json: guided by a schema. text: plain text with markers, which takes fewer tokens."""
     exploration: Exploration = Exploration()
     generation: Generation = Generation()
+    responses: Annotated[Literal["joint", "separate"], Field(exclude_if=lambda given: given == "joint")] = "joint"
+    """joint: a generate request brings instructions with their outputs. separate: it brings instructions alone, and
+    each one that is kept is answered in a request of its own.
+    """
+    answers_per_instruction: Annotated[int, Field(ge=1, le=16, exclude_if=lambda given: given == 1)] = 1
+    """Answers to each instruction with `responses: separate`; all that pass the filters are in the dataset."""
+    judge: Annotated[Judging | None, Field(exclude_if=_is_empty)] = None
+    """None: no model judges the examples."""
     targets: Targets
     filters: Filters = Filters()
     sampling: Samplings = Samplings()
@@ -306,6 +341,33 @@ class RecipeFields(Settings):
             raise ValueError(f"cannot be written as JSON: {error}") from error
         return self
 
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if self.responses == "joint" and self.answers_per_instruction > 1:
+            raise ValueError("answers_per_instruction: more than one needs responses: separate")
+        if unused := [kind for kind in self.models if kind not in self.kinds]:
+            needed = "responses: separate" if "answer" in unused else "judge: {}"
+            raise ValueError(f"models.{unused[0]}: this run has no such requests; they need {needed}")
+        return self
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of requests that the run can have."""
+        used: dict[Kind, bool] = {
+            "lookahead": True,
+            "backtrack": True,
+            "generate": True,
+            "answer": self.responses == "separate",
+            "judge": self.judge is not None,
+        }
+        return tuple(kind for kind, is_used in used.items() if is_used)
+
+    @property
+    def steps_of_instruction(self) -> int:
+        """Requests that an instruction needs, once it is kept, to become an example."""
+        answers = self.answers_per_instruction if self.responses == "separate" else 0
+        return answers + max(1, answers) * (self.judge is not None)
+
     def model_of(self, kind: str) -> str:
         """The logical model that requests of this kind go to."""
         return next((model for name, model in self.models.items() if name == kind), self.model or "")
@@ -313,8 +375,7 @@ class RecipeFields(Settings):
     @property
     def wanted_models(self) -> tuple[str, ...]:
         """All logical models that have a name, each once; empty where the endpoints' own model is taken."""
-        kinds: tuple[Kind, ...] = get_args(Kind)
-        return tuple(dict.fromkeys(name for kind in kinds if (name := self.model_of(kind))))
+        return tuple(dict.fromkeys(name for kind in self.kinds if (name := self.model_of(kind))))
 
     @property
     def tokenizer(self) -> str:

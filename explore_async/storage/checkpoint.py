@@ -26,7 +26,7 @@ from explore_async.storage.derived import Mark, begins_with
 from explore_async.storage.directory import RunDirectory
 from explore_async.storage.whole_files import check_regular, write_whole
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Checkpoint:
     """The state of a run, from which the next start goes on.
 
     `digest`: of the recipe. `answers`: the last row of the store when it was written. `dataset`, `decisions`: the ends
-    of these files at that time. `tally` and `explorer`: the states of these two.
+    of these files at that time. `tally`, `explorer` and `keys`: the states of these two, and of the lines (the keys of
+    requests that they still need).
     """
 
     digest: str
@@ -43,6 +44,7 @@ class Checkpoint:
     decisions: Mark
     tally: dict[str, Any]
     explorer: dict[str, Any]
+    keys: dict[str, Any]
 
 
 class StaleCheckpoint(Exception):
@@ -89,13 +91,25 @@ def read(directory: RunDirectory, *, digest: str, answers: int) -> Checkpoint | 
 
 def read_kept(path: Path, mark: Mark) -> Iterator[Example]:
     """Examples of a dataset up to the mark, without inputs and outputs. Raises StaleCheckpoint, perhaps at the end."""
+    return (_instruction(row) for row in _rows(path, mark))
+
+
+def read_found(path: Path, mark: Mark) -> Iterator[Example]:
+    """The same of the instructions that decisions.jsonl says were new, whatever became of them."""
+    return (_instruction(row) for row in _rows(path, mark) if row["what"] == "instruction" and row["kept"])
+
+
+def _instruction(row: dict[str, Any]) -> Example:
+    return Example(row["id"], row["task_id"], 0, row["instruction"], "", "")
+
+
+def _rows(path: Path, mark: Mark) -> Iterator[dict[str, Any]]:
     crc, left = 0, mark.size
     with suppress(FileNotFoundError), path.open("rb") as file:
         while left > 0 and (line := file.readline()):
             crc, left = zlib.crc32(line, crc), left - len(line)
             try:
-                row = orjson.loads(line)
-                yield Example(row["id"], row["task_id"], 0, row["instruction"], "", "")
+                yield orjson.loads(line)
             except (orjson.JSONDecodeError, KeyError, TypeError) as error:
                 raise StaleCheckpoint(f"{path.name} has changed since the checkpoint was written") from error
     if left or crc != mark.crc:

@@ -29,6 +29,8 @@ FULL: dict[str, Any] = {
     ],
     "against": [{"path": "a.jsonl"}],
     "targets": {"examples": 5},
+    "responses": "separate",
+    "judge": {},
     "operation": {"endpoints": [{"url": "http://x"}], "server": {}, "retries": {}},
 }
 """One of each thing a config can hold."""
@@ -46,6 +48,13 @@ CHANGES: dict[str, Any] = {
     "exploration.order": "breadth_first",
     "generation.per_request": 7, "generation.demonstrations": 7, "generation.inputs": False,
     "generation.exhausted_after": 7, "generation.exhausted_below": 0.7,
+    "responses": "joint", "answers_per_instruction": 7, "domains.0.system": "b", "judge.threshold": 4.5,
+    "judge.aspects": {"b": "b"},
+    **{
+        f"sampling.{stage}.{name}": value
+        for stage in ("answers", "judging")
+        for name, value in {"temperature": 0.5, "top_p": 0.5, "max_tokens": 7, "max_completion_tokens": 7, "stop": ["b"]}.items()
+    },
     "targets.examples": 7, "targets.per_task": 7, "targets.token_budget": 7,
     "filters.threshold": 0.5, "filters.task_threshold": 0.5, "filters.scope": "task", "filters.tokenizer": "unicode",
     "filters.min_instruction_words": 7, "filters.max_instruction_words": 7, "filters.min_output_words": 7,

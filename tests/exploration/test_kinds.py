@@ -25,7 +25,7 @@ def test_the_table_and_the_keys_of_a_recipe_agree() -> None:
 
 def test_kinds_that_bring_examples() -> None:
     """A name that is not in the table, such as from a later version's store, brings none."""
-    assert [name for name in (*KINDS, "judge") if brings_examples(name)] == ["generate"]
+    assert [name for name in (*KINDS, "refine") if brings_examples(name)] == ["generate"]
 
 
 def test_a_new_kind_is_a_row_and_its_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

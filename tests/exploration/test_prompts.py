@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.scripted import recipe
 
 from explore_async.errors import ConfigError
-from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.kinds import KINDS, kinds_of
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Demonstration, Prompt, Request
 from explore_async.settings.recipe import Recipe
@@ -25,7 +25,15 @@ VALUES: dict[str, dict[str, Any]] = {
         "topic": "birds",
         "style": "playful",
     },
+    "answer": {"instruction": "Name a herb", "input": "for shade", "system": ""},
+    "judge": {"instruction": "Name a herb", "input": "for shade", "output": "Mint.", "aspects": {"right": "no fault"}},
 }
+ABOUT_TASKS = ("lookahead", "backtrack", "generate")
+
+
+def with_all(**changes: Any) -> Recipe:
+    """A recipe whose run has requests of all kinds."""
+    return recipe(responses="separate", judge={}, **changes)
 
 
 def request(kind: str, **values: Any) -> Request:
@@ -38,7 +46,7 @@ def text(settings: Recipe, kind: str, **values: Any) -> str:
     return "\n".join(message["content"] for message in rendered.messages)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ABOUT_TASKS)
 @pytest.mark.parametrize("answer_format", ["json", "text"])
 @pytest.mark.parametrize("language", ["English", "Chinese"])
 def test_a_prompt_says_all_it_is_made_of(kind: str, answer_format: str, language: str) -> None:
@@ -57,6 +65,44 @@ def test_a_prompt_says_all_it_is_made_of(kind: str, answer_format: str, language
     assert ("Write in Chinese" in shown) is (language == "Chinese")
     assert ("### End" in shown) is (answer_format == "text")
     assert ("JSON" in shown) is (rendered.answer_schema is not None) is (answer_format == "json")
+
+
+@pytest.mark.parametrize("answer_format", ["json", "text"])
+def test_instructions_alone_are_asked_for_where_answers_are_separate(answer_format: str) -> None:
+    """Neither the demonstrations nor the form show an output; a schema of instructions goes with JSON."""
+    settings = with_all(answer_format=answer_format)
+    shown = text(settings, "generate")
+    for part in ("Gardens", "Look after soil", " 3 ", "Name a herb", "for shade", "birds", "playful"):
+        assert part in shown
+    assert "Mint." not in shown
+    assert "output" not in shown.casefold()
+    schema = PromptBook(settings).render(request("generate")).answer_schema
+    assert (schema is None) is (answer_format == "text")
+    assert schema is None or "output" not in str(schema.schema)
+
+
+@pytest.mark.parametrize("system", ["", "You are a gardener."])
+def test_an_answer_is_asked_for_as_a_user_would(system: str) -> None:
+    """The instruction and its input, and nothing else but the system prompt of the domain, if it has one."""
+    book = PromptBook(with_all())
+    rendered = book.render(request("answer", system=system))
+    user = {"role": "user", "content": "Name a herb\n\nfor shade"}
+    assert list(rendered.messages) == ([{"role": "system", "content": system}, user] if system else [user])
+    assert rendered.answer_schema is None
+    alone = book.render(request("answer", input="", system=system))
+    assert alone.messages[-1]["content"] == "Name a herb"
+
+
+@pytest.mark.parametrize("answer_format", ["json", "text"])
+def test_a_judge_sees_the_example_its_task_and_the_aspects(answer_format: str) -> None:
+    """And its completion follows a schema where the server guides completions."""
+    book = PromptBook(recipe(judge={"aspects": {"right": "no fault"}}, answer_format=answer_format))
+    rendered = book.render(request("judge"))
+    shown = "\n".join(message["content"] for message in rendered.messages)
+    for part in ("Gardens", "Look after soil", "Name a herb", "for shade", "Mint.", '"right"', "no fault", "1 to 5"):
+        assert part in shown
+    assert (rendered.answer_schema is None) is (answer_format == "text")
+    assert rendered.answer_schema is None or "right" in str(rendered.answer_schema.schema)
 
 
 def common_start(one: str, other: str) -> str:
@@ -100,12 +146,13 @@ def test_inputs_may_be_left_out() -> None:
 def test_a_template_of_ones_own_replaces_that_one_alone(kind: str) -> None:
     """The recipe's template is used for its kind, several parts in their order; the other kinds stay as they were."""
     own = "[system]\nBe brief.\n[user]\nAbout {{ task }} in {{ language }}, {{ count }}.\n"
-    settings = recipe(prompts={kind: own})
+    settings = with_all(prompts={kind: own})
     messages = PromptBook(settings).render(request(kind)).messages
     assert [message["content"] for message in messages] == ["Be brief.", "About Look after soil in English, 3."]
     for other in set(KINDS) - {kind}:
-        assert text(settings, other) == text(recipe(), other)
-    assert text(recipe(prompts={kind: KINDS[kind].template.read_text()}), kind) == text(recipe(), kind)
+        assert text(settings, other) == text(with_all(), other)
+    packaged = kinds_of(with_all())[kind].template.read_text()
+    assert text(with_all(prompts={kind: packaged}), kind) == text(with_all(), kind)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +198,9 @@ def test_bare_prompts_have_no_gaps(kind: str, answer_format: str) -> None:
     blank space are left.
     """
     empty = {name: type(value)() for name, value in VALUES[kind].items()}
-    shown = text(recipe(answer_format=answer_format), kind, description="", reason="", count=1, **empty)
+    filled = {name: "b" for name in ("instruction", "output") if name in empty}
+    settings = with_all(answer_format=answer_format)
+    shown = text(settings, kind, description="", reason="", count=1, **{**empty, **filled})
     for trace in ("()", " .", ": .", "\n\n\n", "Style", "Named already", "Exercises of the kind wanted"):
         assert trace not in shown
     assert shown == shown.strip()
@@ -212,16 +261,24 @@ KEY = "a1b6af576fd1375c9b7b60f610370b5b"
 def test_each_kind_has_its_sampling() -> None:
     """Exploration and generation are sampled as the recipe says, the rest of the body goes along."""
     settings = recipe(
-        sampling={"exploration": {"temperature": 0.3, "stop": ["x"]}, "generation": {"max_tokens": 9}},
+        sampling={
+            "exploration": {"temperature": 0.3, "stop": ["x"]},
+            "generation": {"max_tokens": 9},
+            "answers": {"max_tokens": 8},
+            "judging": {"temperature": 0.1, "max_tokens": 7},
+        },
         extra_body={"top_k": 4},
+        responses="separate",
+        judge={},
     )
+    expected = {
+        "generate": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 9},
+        "answer": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8},
+        "judge": {"temperature": 0.1, "top_p": 1.0, "max_tokens": 7},
+    }
     book = PromptBook(settings)
     for kind in KINDS:
         rendered = book.render(request(kind))
-        expected = (
-            {"temperature": 1.0, "top_p": 1.0, "max_tokens": 9}
-            if kind == "generate"
-            else {"temperature": 0.3, "top_p": 1.0, "max_tokens": 1024, "stop": ["x"]}
-        )
-        assert (rendered.sampling, rendered.extra_body) == (expected, {"top_k": 4})
+        exploring = {"temperature": 0.3, "top_p": 1.0, "max_tokens": 1024, "stop": ["x"]}
+        assert (rendered.sampling, rendered.extra_body) == (expected.get(kind, exploring), {"top_k": 4})
         assert (rendered.model, rendered.seed) == ("scripted", 42)
