@@ -152,15 +152,15 @@ class PromptBook:
             if kind.brings == "tasks" and self._recipe.exploration.depth == 0:
                 continue
             for domain in range(len(self._recipe.domains)):
-                form = Form(self.render(self._first_request(kind, domain)), kind.sampling)
+                form = Form(self.first(kind, domain), kind.sampling)
                 roles = tuple(message["role"] for message in form.request.messages)
                 group = (form.request.model, kind.sampling, kind.brings, roles)
                 if group not in forms or _length(form.request) > _length(forms[group].request):
                     forms[group] = form
         return tuple(forms.values())
 
-    def _first_request(self, kind: RequestKind, domain: int) -> Request:
-        """A request about the root task of a domain, with as many items as any."""
+    def first(self, kind: RequestKind, domain: int) -> ChatRequest:
+        """A request about the root task of a domain, or about one of its own examples, with as many items as any."""
         root = _Root(self._recipe, domain)
         values = {**prompt_values.about(self._recipe, root), **kind.fill(self._recipe, root, 1)}
-        return Request(0, 0, kind.name, root.task.id, 1, Prompt(kind.name, values), seed=0)
+        return self.render(Request(0, 0, kind.name, root.task.id, 1, Prompt(kind.name, values), seed=0))

@@ -11,7 +11,7 @@ import orjson
 from explore_async.curation.language_codes import doubt_about_language
 from explore_async.exploration.allocation import level
 from explore_async.exploration.explorer import Explorer
-from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.kinds import KINDS, kinds_of
 from explore_async.exploration.play import play
 from explore_async.exploration.prompt_values import examples_to_ask_for
 from explore_async.exploration.prompts import PromptBook
@@ -21,7 +21,10 @@ from explore_async.settings.recipe import Domain, Generation, Recipe
 
 CHARACTERS_PER_TOKEN: Final = 4
 _TOKENS_PER_TASK: Final = 25
-_TOKENS_PER_EXAMPLE: Final = 110
+_TOKENS_PER_INSTRUCTION: Final = 30
+TOKENS_PER_ANSWER: Final = 80
+TOKENS_PER_EXAMPLE: Final = _TOKENS_PER_INSTRUCTION + TOKENS_PER_ANSWER
+_TOKENS_PER_JUDGEMENT: Final = 60
 _MOST_REQUESTS: Final = 2_000
 _TOO_MANY: Final = 1.25
 """Examples that the requests bring, as a multiple of those that are wanted: more is told."""
@@ -53,19 +56,25 @@ def expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
     )
     generates, brought = _asked(recipe, recipe.generation)
     examples = wanted(recipe)
-    sizes: dict[str, int] = {"tasks": 0, "examples": 0}
+    sizes: dict[str, int] = {"tasks": 0, "examples": 0, "answers": 0, "scores": 0}
     for kind, chat_request in prompts.items():
         sizes[KINDS[kind].brings] = _tokens(chat_request)  # of a backtrack, which follows the lookahead
     named = (sum(counts) - counts[0]) * _TOKENS_PER_TASK
     opening = examples_to_ask_for(recipe.generation, 0, recipe.meaning)
-    openings = sum(counts) * (sizes["examples"] + opening * _TOKENS_PER_EXAMPLE)
+    each = tokens_of_item(recipe)
+    openings = sum(counts) * (sizes["examples"] + opening * each)
+    answers = examples * recipe.answers_per_instruction if recipe.responses == "separate" else 0
+    judgements = 0 if recipe.judge is None else examples * recipe.answers_per_instruction
     in_vain = openings * max(0.0, 1 - examples / (sum(counts) * opening))
     return Expectation(
         tasks=sum(counts),
         examples=examples,
-        requests=asks + generates,
-        prompt_tokens=asks * sizes["tasks"] + generates * sizes["examples"],
-        completion_tokens=named + brought * _TOKENS_PER_EXAMPLE,
+        requests=asks + generates + answers + judgements,
+        prompt_tokens=asks * sizes["tasks"]
+        + generates * sizes["examples"]
+        + answers * sizes["answers"]
+        + judgements * sizes["scores"],
+        completion_tokens=named + brought * each + answers * TOKENS_PER_ANSWER + judgements * _TOKENS_PER_JUDGEMENT,
         examples_asked_for=brought,
         exploring_tokens=round(asks * sizes["tasks"] + named + in_vain),
     )
@@ -87,14 +96,14 @@ def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
             f"the requests bring {expected.examples_asked_for:,} examples where {expected.examples:,} are wanted, as "
             f"each brings {generation.per_request} for one task: {_fewer(recipe)}"
         )
-    each = max([_TOKENS_PER_EXAMPLE, *(_example_tokens(domain) for domain in recipe.domains)])
+    each = max([tokens_of_item(recipe), *(_item_tokens(domain, recipe) for domain in recipe.domains)])
     sampling = recipe.sampling.generation
     room, limit = sampling.limit, f"sampling.generation.{sampling.limit_name}"
     if room is not None and room < each * generation.per_request:
         found.append(
             f"{room:,} tokens ({limit}) leave {room // generation.per_request:,} for each of "
-            f"the {generation.per_request} examples in a request, and an example takes about {each:,}: completions "
-            f"are going to be cut. Lower generation.per_request or raise {limit}"
+            f"the {generation.per_request} {_item(recipe)}s in a request, and an {_item(recipe)} takes about {each:,}: "
+            f"completions are going to be cut. Lower generation.per_request or raise {limit}"
         )
     return found
 
@@ -161,9 +170,20 @@ def _fewer(recipe: Recipe) -> str:
     return "lower generation.per_request, make the tree smaller (exploration.breadth), or raise the targets"
 
 
-def _example_tokens(domain: Domain) -> int:
-    """The mean tokens of the domain's own examples; 0 without any."""
-    lengths = [len(shown.instruction + shown.input + shown.output) for shown in domain.all_examples()]
+def tokens_of_item(recipe: Recipe) -> int:
+    """The tokens that an example takes in a completion of a generate request: with its output, or without."""
+    return TOKENS_PER_EXAMPLE if recipe.responses == "joint" else _TOKENS_PER_INSTRUCTION
+
+
+def _item(recipe: Recipe) -> str:
+    return "example" if recipe.responses == "joint" else "instruction"
+
+
+def _item_tokens(domain: Domain, recipe: Recipe) -> int:
+    """The mean tokens of the domain's own examples, as completions hold them; 0 without any."""
+    is_joint = recipe.responses == "joint"
+    shown = domain.all_examples()
+    lengths = [len(one.instruction + one.input + (one.output if is_joint else "")) for one in shown]
     return sum(lengths) // len(lengths) // CHARACTERS_PER_TOKEN if lengths else 0
 
 
@@ -174,16 +194,17 @@ def _tokens(chat_request: ChatRequest) -> int:
 def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
     """The first prompt of each kind, from a run played with made-up completions; no model is asked."""
     recipe = recipe.model_copy(update={"window": 1, "lag": 1})
-    render = PromptBook(recipe).render
     prompts: dict[str, ChatRequest] = {}
-    kinds = sum(1 for kind in KINDS.values() if recipe.exploration.depth or kind.brings == "examples")
+    book = PromptBook(recipe)
+    own = {kind.name: kind for kind in kinds_of(recipe).values() if recipe.exploration.depth or kind.brings != "tasks"}
+    about_tasks = {name for name, kind in own.items() if kind.brings in {"tasks", "examples"}}
     commits = play(Explorer(recipe), lambda request: Completion(_completion(recipe, request), "stop", 0, 0))
     for request, _, _ in islice(commits, _MOST_REQUESTS):
         if request.kind not in prompts:
-            prompts[request.kind] = render(request)
-        if len(prompts) == kinds:
+            prompts[request.kind] = book.render(request)
+        if prompts.keys() >= about_tasks:
             break
-    return prompts
+    return {**prompts, **{name: book.first(kind, 0) for name, kind in own.items() if name not in about_tasks}}
 
 
 def _completion(recipe: Recipe, request: Request) -> str:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from explore_async.exploration.values import ChatRequest, Completion
+from explore_async.planning.expectation import TOKENS_PER_ANSWER, TOKENS_PER_EXAMPLE
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics
 from explore_async.serving.endpoints.pool import OpenClient
 from explore_async.serving.endpoints.wire import ServedModel, chat_fields
@@ -23,13 +24,17 @@ from explore_async.settings.recipe import SIMULATED
 MODEL = SIMULATED
 SPREAD = 0.3
 """Standard deviation of the logarithm of a completion's length."""
+ANSWER_SHARE = TOKENS_PER_ANSWER / TOKENS_PER_EXAMPLE
+"""The part of an example's tokens that its output has."""
+_OUTPUT = re.compile(r'"output":|^### Output:', re.MULTILINE)
 _EXAMPLE = re.compile(r'"instruction":|^### Instruction:', re.MULTILINE)
 
 
 class ModelledClient:
     """The client of one modelled engine. Equal requests get equal completions from every engine.
 
-    A completion with examples takes `example_tokens` for each, on average, whatever its text is, unless it is cut.
+    A completion with examples takes `example_tokens` for each, on average, whatever its text is, unless it is cut; one
+    with instructions or an answer alone the part of them that these have in an example.
     """
 
     def __init__(self, url: str, profile: Profile, model: SimulatedModel, example_tokens: int) -> None:
@@ -56,7 +61,7 @@ class ModelledClient:
         prompt = " ".join(message["content"] for message in request.messages)
         question = digest_of(prompt, request.seed)
         text, finish_reason, tokens = self._model.complete(fields, question)
-        if finish_reason != "length" and (examples := len(_EXAMPLE.findall(text))):
+        if finish_reason != "length" and (examples := _examples_in(text)):
             rng = random.Random(question)  # noqa: S311 - reproducible lengths
             tokens = max(1, round(examples * self._example_tokens * rng.lognormvariate(-(SPREAD**2) / 2, SPREAD)))
         prompt_tokens = count_tokens(prompt)
@@ -64,6 +69,14 @@ class ModelledClient:
             served = await self.pace.serve(EngineRequest(question, prompt, prompt_tokens, tokens, priority or 0))
         latency_s = asyncio.get_running_loop().time() - began
         return Completion(text, finish_reason, prompt_tokens, tokens, served.cached_tokens, MODEL, self.url, latency_s)
+
+
+def _examples_in(text: str) -> float:
+    """The length of a completion in examples; 0 for one of exploration or of a judge."""
+    items = len(_EXAMPLE.findall(text))
+    if items:
+        return items if _OUTPUT.search(text) else items * (1 - ANSWER_SHARE)
+    return 0 if text.startswith(("{", "###")) else ANSWER_SHARE
 
 
 class Fleet:
