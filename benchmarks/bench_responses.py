@@ -1,0 +1,92 @@
+"""What does an example cost where the answer comes with its instruction, and where it comes in a request of its own?
+
+The same domain is explored on a virtual clock, with the real explorer, driver and filters, before a modelled engine
+whose instructions repeat now and then. Joint: a request brings instructions with their outputs. Separate: it brings
+instructions alone, and each one that is new gets an answer of its own; so a duplicate costs a line and not an answer.
+
+Figures for each kept example: generated tokens, and decode-equivalent tokens, in which a prompt token that is not from
+the prefix cache weighs a tenth.
+
+    python benchmarks/bench_responses.py [--examples 2000] [--shares 0.05 0.15 0.3 0.5] [--per-request 1 10]
+                                         [--out results/responses.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from corpora import machine, report
+
+from explore_async.config.load import load
+from explore_async.exploration.values import Event, ExampleDropped, ExampleKept, InstructionKept
+from explore_async.planning.fleet import Fleet
+from explore_async.planning.rehearsal import Rehearsal, rehearse
+from explore_async.serving.simulated.profiles import PROFILES
+
+PROFILE = "h100-qwen3-8b"
+PROMPT_WEIGHT = 0.1
+"""Of a prompt token that is not from the prefix cache, in generated tokens."""
+WAYS = ("joint", "separate")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--examples", type=int, default=2000)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.05, 0.15, 0.3, 0.5])
+    parser.add_argument("--per-request", type=int, nargs="+", default=[1, 10])
+    parser.add_argument("--domain", default="brainstorming")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    rows = []
+    for share, per_request in product(arguments.shares, arguments.per_request):
+        pair = [measured(arguments.domain, arguments.examples, share, per_request, way) for way in WAYS]
+        rows += pair
+        joint, separate = pair
+        print(
+            f"{share:>4.0%} repeat, {per_request:>2} a request: "
+            + "; ".join(
+                f"{row['way']} {row['generated']:.0f} generated, {row['equivalent']:.0f} equivalent" for row in pair
+            )
+            + f"; separate / joint {separate['generated'] / joint['generated']:.2f}, "
+            f"{separate['equivalent'] / joint['equivalent']:.2f}, time {separate['seconds'] / joint['seconds']:.2f}",
+            flush=True,
+        )
+    report({"machine": machine(), "profile": PROFILE, "examples": arguments.examples, "rows": rows}, arguments.out)
+
+
+def measured(domain: str, examples: int, share: float, per_request: int, way: str) -> dict[str, Any]:
+    """A rehearsed run; tokens are per kept example. `share`: of the instructions that the modelled engine repeats."""
+    settings = [f"targets={{examples: {examples}}}", f"responses={way}", f"generation.per_request={per_request}"]
+    recipe = load(domain, settings).resolved(model="modelled")
+    counts = {"dropped": 0, "judged": 0}
+
+    def observe(_made: Rehearsal, events: Sequence[Event]) -> None:
+        kept = InstructionKept if way == "separate" else ExampleKept
+        duplicates = sum(isinstance(event, ExampleDropped) and event.verdict.reason == "duplicate" for event in events)
+        counts["dropped"] += duplicates
+        counts["judged"] += duplicates + sum(isinstance(event, kept) for event in events)
+
+    fleet = Fleet([PROFILES[PROFILE]], duplicate_share=share)
+    made = rehearse(recipe, fleet, concurrency=PROFILES[PROFILE].slots, observe=observe)
+    generated = sum(step.answer_tokens for step in made.steps)
+    fresh = sum(step.prompt_tokens - step.cached_tokens for step in made.steps)
+    return {
+        "way": way,
+        "repeating": share,
+        "per_request": per_request,
+        "kept": made.kept,
+        "requests": len(made.steps),
+        "duplicates": counts["dropped"] / counts["judged"],
+        "generated": generated / made.kept,
+        "prompt_not_cached": fresh / made.kept,
+        "equivalent": (generated + PROMPT_WEIGHT * fresh) / made.kept,
+        "seconds": made.seconds,
+    }
+
+
+if __name__ == "__main__":
+    main()
