@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from explore_async.exploration import prompt_values
-from explore_async.exploration.allocation import Allocation
+from explore_async.exploration.account import Account
 from explore_async.exploration.kinds import ANSWER, JUDGE, Item, RequestKind
 from explore_async.exploration.parsing import AnswerDraft, ExampleDraft, Scores, Unreadable
 from explore_async.exploration.task_state import TaskState
@@ -70,6 +70,16 @@ class _Unfinished:
     answers: list[_Answer]
 
 
+class Places(Protocol):
+    """Counts the instructions of each task that are taken on, and what became of them."""
+
+    def began_one(self, account: Account) -> None:
+        """An instruction is taken on."""
+
+    def finished_one(self, account: Account, *, kept: bool) -> bool:
+        """It is an example, or dropped. Returns True when its task is exhausted by that."""
+
+
 class Finisher:
     """Owns the kept instructions that are no examples yet, and the steps that wait to be issued.
 
@@ -79,11 +89,11 @@ class Finisher:
     def __init__(
         self,
         recipe: Recipe,
-        allocation: Allocation,
+        places: Places,
         reason_to_drop: Callable[[ExampleDraft, Sequence[Demonstration]], str | None],
     ) -> None:
         self._recipe = recipe
-        self._allocation = allocation
+        self._places = places
         self._reason_to_drop = reason_to_drop
         self._unfinished: dict[str, _Unfinished] = {}
         self._waiting: deque[tuple[Step, TaskState]] = deque()
@@ -104,7 +114,7 @@ class Finisher:
     def begin(self, task: TaskState, example: Example, verdict: Verdict, due: int, events: list[Event]) -> None:
         """Takes in an instruction that is new. `due`: of the request that brought it."""
         events.append(InstructionKept(example, verdict))
-        self._allocation.began_one(task.account)
+        self._places.began_one(task.account)
         count = self._recipe.answers_per_instruction if self._recipe.responses == "separate" else 1
         one = self._unfinished[example.id] = _Unfinished(example, verdict, [_Answer() for _ in range(count)])
         for number, answer in enumerate(one.answers):
@@ -158,17 +168,17 @@ class Finisher:
         self, task: TaskState, one: _Unfinished, number: int, request: Request, item: Item | None, events: list[Event]
     ) -> None:
         assert self._recipe.judge is not None
-        answer = one.answers[number]
+        answer, threshold = one.answers[number], self._recipe.judge.threshold
         if isinstance(item, Scores):
             answer.scores = item.of
-            enough = min(item.of.values()) >= self._recipe.judge.threshold
+            enough = threshold is None or min(item.of.values()) >= threshold
             answer.verdict = _PASSED if enough else Verdict(kept=False, reason="low_score")
         else:
             attempt = request.turn // len(one.answers) + 1
             if attempt < _JUDGEMENTS:
                 self._judge(task, one, number, attempt, request.due)
                 return
-            answer.verdict = Verdict(kept=False, reason="not_judged")
+            answer.verdict = Verdict(kept=threshold is None, reason="not_judged")
         events.append(
             AnswerScored(one.example.id, task.task.id, number, request.ordinal, answer.scores, answer.verdict)
         )
@@ -192,7 +202,7 @@ class Finisher:
             task.dropped += 1
             example = replace(one.example, output=first.text)
             events.append(ExampleDropped(task.task.id, request.ordinal, first.verdict, example))
-        if self._allocation.finished_one(task.account, kept=bool(passed)):
+        if self._places.finished_one(task.account, kept=bool(passed)):
             events.append(TaskExhausted(task.task.id))
 
     # -- checkpoints

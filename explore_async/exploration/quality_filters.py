@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from explore_async.exploration.filter_patterns import (
     ASKS_FOR_A_COPY,
@@ -29,6 +30,7 @@ from rouge_kernels import TOKENIZERS, Tokenizer
 
 _UNFINISHED = re.compile(r"(?:[,:(\[{、，：；（]|(?<!\d)(?<!\d, )(?:\.\.\.|…))\s*$")  # code ends in ";", numbers go on…
 _LONGEST_ENDING = 8
+_ANY_NUMBER = 1 << 62
 _SHORT = 5  # words: answers like "yes" or a label are the same for many questions
 _AT_THE_ENDS = " .!?。！？\"'“”"
 _EXCUSES = 3
@@ -38,14 +40,24 @@ _LETTER = r"[^\W\u2e80-\u9fff]"  # of a script that puts spaces between words; C
 
 
 def quality_check(
-    filters: Filters, tokenize: Tokenizer, *, language: str = "English", meaning: int = MEANING, outputs: bool = True
+    filters: Filters,
+    tokenize: Tokenizer,
+    *,
+    language: str = "English",
+    meaning: int = MEANING,
+    outputs: bool = True,
+    instructions: bool = True,
 ) -> Callable[[ExampleDraft, Sequence[Demonstration]], str | None]:
     """A function that returns the reason to drop a draft, or None, given the draft and the demonstrations of its
     prompt.
 
     `language`: that of the recipe; `meaning`: its version of the rules. `outputs` False: the drafts have none yet.
+    `instructions` False: instruction and input are given, and no fault of theirs is a reason.
     Raises ConfigError where the filters check a language that cannot be told from others.
     """
+    if not instructions:
+        any_length = {"min_instruction_words": 0, "max_instruction_words": _ANY_NUMBER}
+        filters = filters.model_copy(update={**any_length, "missing_inputs": False})
     is_in_other_language = language_check(language, meaning) if filters.language else None
     excuses = meaning >= _EXCUSES
     count = _words_of_any_script if excuses else _words_seen
@@ -70,9 +82,11 @@ def quality_check(
             return "repetitive"
         if filters.refusals and REFUSAL.search(draft.output):
             return "refusal"
-        if filters.placeholders and any(map(_has_placeholder, (draft.input, draft.output, draft.instruction))):
+        texts = (draft.instruction, draft.input, draft.output) if instructions else (draft.output,)
+        if filters.placeholders and any(map(_has_placeholder, texts)):
             return "placeholder"
-        if filters.placeholders and _is_unfinished(draft) and not (excuses and _is_meant_so(draft)):
+        given = draft if instructions else replace(draft, input="")
+        if filters.placeholders and _is_unfinished(given) and not (excuses and _is_meant_so(draft)):
             return "unfinished"
         if filters.missing_inputs and not draft.input and _lacks_input(draft.instruction, excuses=excuses):
             return "missing_input"
@@ -81,7 +95,7 @@ def quality_check(
             or (len(output) > _SHORT and any(draft.output == demonstration.output for demonstration in shown))
         ):
             return "copied"
-        if banned is not None and any(map(banned.search, (draft.instruction, draft.input, draft.output))):
+        if banned is not None and any(map(banned.search, texts)):
             return "banned_word"
         if is_in_other_language is not None and is_in_other_language(draft):
             return "other_language"

@@ -160,8 +160,8 @@ class Generation(Settings):
 class Judging(Settings):
     """A model scores each example from 1 to 5 on each aspect."""
 
-    threshold: Annotated[float, Field(ge=1, le=5)] = 3
-    """An example with a score below this, on any aspect, is dropped."""
+    threshold: Annotated[float, Field(ge=1, le=5)] | None = 3
+    """An example with a score below this, on any aspect, is dropped. None: scores drop nothing."""
     aspects: Annotated[
         dict[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")], str], Field(min_length=1, max_length=10)
     ] = Field(default_factory=lambda: dict(ASPECTS))

@@ -249,3 +249,14 @@ def test_a_recipe_without_steps_is_as_before() -> None:
     assert not {"responses", "answers_per_instruction", "judge"} & set(written)
     assert set(written["sampling"]) == {"exploration", "generation"}
     assert Explorer(recipe()).unfinished == 0
+
+
+def test_without_a_threshold_scores_drop_nothing() -> None:
+    """A judge without a threshold tells what it thinks: low scores and none at all leave the example, each with its
+    evidence.
+    """
+    run = Driven(settings({"judge": {"threshold": None}}), outcome).run()
+    scored = {event.example_id: event for event in run.events if isinstance(event, AnswerScored)}
+    assert {event.verdict.reason for event in scored.values()} == {"accepted", "not_judged"}
+    assert any(min(event.scores.values(), default=5) < 3 for event in scored.values())
+    assert {example.id for example in kept(run.events)} == {*scored}

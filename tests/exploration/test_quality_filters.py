@@ -445,3 +445,22 @@ def test_what_is_looked_for_first_misses_nothing(pieces: list[str], between: str
     assert any(part in low for part in patterns.PARTS_OF_POINTERS) or not patterns.POINTER_AT_INPUT.search(text)
     ending = text.rstrip()[-filters._LONGEST_ENDING :]
     assert bool(filters._UNFINISHED.search(ending)) == bool(filters._UNFINISHED.search(text))
+
+
+@pytest.mark.parametrize(
+    ("instruction", "given"),
+    [
+        ("Define entropy", ""),
+        ("word " * 500, ""),
+        ("Summarize the text above", ""),
+        ("Write to [your name]", ""),
+        ("Say it better", "It was a dark and"),
+        ("Say what a casino is", ""),
+    ],
+)
+def test_where_the_instruction_is_given_only_the_output_is_judged(instruction: str, given: str) -> None:
+    """No fault of an instruction that stays as it is drops the answer to it; the same faults of the output still do."""
+    answers = quality_check(BANNED, TOKENIZERS["unicode"], instructions=False)
+    assert answers(ExampleDraft(instruction, given, "It is a measure of disorder."), ()) is None
+    for output in ("", "I'm sorry, but I can't help with that.", "Dear [your name]", "Go to a casino.", "It begins:"):
+        assert answers(ExampleDraft(instruction, given, output), ()) is not None
