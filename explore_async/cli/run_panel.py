@@ -35,8 +35,8 @@ def parts(snapshot: Snapshot, columns: int) -> Iterator[RenderableType]:
         bars.append(Steps(snapshot.tally.kept, snapshot.wanted, "examples kept"))
     yield bar(bars)
     yield Text(_state(snapshot))
-    if snapshot.not_judged:
-        yield Text(snapshot.not_judged)
+    if waiting := ", ".join(filter(None, (snapshot.on_the_way, snapshot.not_judged))):
+        yield Text(waiting)
     if snapshot.held_up and not snapshot.preparing:  # the head says that
         yield Text(printable(snapshot.held_up, _LONGEST_TROUBLE), style="yellow")
     if snapshot.faults:

@@ -14,6 +14,7 @@ from rich.tree import Tree
 
 from explore_async.cli.output import MADE_UP
 from explore_async.exploration.kinds import KINDS, label_of
+from explore_async.exploration.scores import mean_score
 from explore_async.running.cures import FITTING, RETRY_FAILED
 from explore_async.running.observer import counted, duration
 from explore_async.running.result import FINISHED, RunResult, RunStats
@@ -119,11 +120,21 @@ def _table(stats: RunStats) -> Table:
     origins = ", ".join(f"{tasks.by_origin[name]} {name}" for name in ("seed", *KINDS) if name in tasks.by_origin)
     table.add_row("", "")
     table.add_row("tasks", f"{tasks.total} ({origins}), {tasks.with_examples} with examples{_reasons(tasks.dropped)}")
+    if examples.instructions:
+        table.add_row("instructions", f"{examples.instructions} new{_unfinished(stats)}")
+    if examples.answers:
+        failing = {reason: count for reason, count in examples.answers.items() if reason != "accepted"}
+        table.add_row("answers", f"{examples.answers.get('accepted', 0)} passed the filters{_reasons(failing)}")
+    if examples.scores:
+        means = ", ".join(f"{aspect} {mean_score(counts):.2f}" for aspect, counts in examples.scores.items())
+        table.add_row("scores", f"the judge's mean, from 1 to 5: {means}")
     surplus = f", {examples.surplus} more than their tasks needed" if examples.surplus else ""
     table.add_row("examples", f"{examples.kept} kept{_reasons(examples.dropped)}{surplus}")
     shown = ", ".join(f"{reason} {count}" for reason, count in requests.failed.items())
     failed = f", {requests.total_failed} failed ({shown})" if requests.failed else ""
-    table.add_row("requests", f"{requests.total} judged{failed}{_not_judged(stats)}")
+    kinds = ", ".join(f"{requests.by_kind[name]} {name}" for name in KINDS if name in requests.by_kind)
+    by_kind = f" ({kinds})" if examples.instructions else ""
+    table.add_row("requests", f"{requests.total} judged{by_kind}{failed}{_not_judged(stats)}")
     table.add_row(
         "tokens",
         f"{tokens.prompt:,} read ({tokens.cached:,} from the prefix cache), {tokens.completion:,} written",
@@ -167,6 +178,13 @@ def _endpoint(endpoint: EndpointStatistics, stats: RunStats) -> str:
     if endpoint.failed_attempts:
         words.append(f"{endpoint.failed_attempts:,} attempts failed")
     return f"{endpoint.url}: {', '.join(words)}"
+
+
+def _unfinished(stats: RunStats) -> str:
+    if not (number := stats.examples.unfinished):
+        return ""
+    then = "" if stats.ending in FINISHED else ": the next start goes on with them"
+    return f", {number} without a verdict at the end{then}"
 
 
 def _not_judged(stats: RunStats) -> str:

@@ -75,6 +75,10 @@ class Snapshot:
     """True when the trees are complete."""
     wanted: int
     """Examples that the run goes for; smaller as tasks run dry."""
+    unfinished: int
+    """Kept instructions that are no examples yet."""
+    awaited: str
+    """What they wait for, in words."""
     answers_per_s: float
     tokens_per_s: float
     """Completion tokens. Both are of the last minute, and without stored completions."""
@@ -98,6 +102,7 @@ class Snapshot:
             "" if steps.what == "tasks" else counted(tally.tasks.total(), "task"),
             f"{tally.kept:,}{of} examples kept",
             f"{tally.dropped.total():,} dropped",
+            self.on_the_way,
             self.not_judged,
             f"{self.answers_per_s:,.1f} completions/s",
             f"{self.tokens_per_s:,.0f} tokens/s",
@@ -107,6 +112,12 @@ class Snapshot:
         ]
         figures = ", ".join(part for part in parts if part)
         return "; ".join(part for part in (figures, self.engines, self.held_up, self.trouble) if part)
+
+    @property
+    def on_the_way(self) -> str:
+        """Kept instructions that are no examples yet, in a few words; empty where there are none."""
+        waits = "waits" if self.unfinished == 1 else "wait"
+        return f"{counted(self.unfinished, 'instruction')} {waits} for {self.awaited}" if self.unfinished else ""
 
     @property
     def not_judged(self) -> str:
@@ -189,6 +200,12 @@ class SilentObserver:
     def committed(self, events: Sequence[Event]) -> None: ...
 
     def tick(self) -> None: ...
+
+
+def awaited(recipe: Recipe) -> str:
+    """What a kept instruction waits for before it is an example, in words; empty where its completion holds all."""
+    words = {"answer": "an answer", "judge": "the judge"}
+    return " or ".join(word for kind, word in words.items() if kind in recipe.kinds)
 
 
 def counted(number: int, what: str) -> str:

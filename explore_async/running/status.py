@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from math import ceil
 
 from explore_async.exploration.explorer import Explorer
-from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.kinds import KINDS, brings_examples
 from explore_async.running.backend import Backend
 from explore_async.running.cures import Cures
 from explore_async.running.endpoint_speeds import RATE_OVER_S, EndpointSpeeds
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
-from explore_async.running.observer import Phase, Snapshot, Steps, counted
+from explore_async.running.observer import Phase, Snapshot, Steps, awaited, counted
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
@@ -24,6 +24,8 @@ from explore_async.running.window_use import WindowUse
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import SIMULATED
 
+_ABOUT_TASKS = {name for name, kind in KINDS.items() if kind.brings in {"tasks", "examples"}}
+"""The kinds of requests that are about no kept instruction."""
 _FIRST_PACE_S = 1.0
 _SLOWEST_COVERED = 3
 """Slow completions, one after another, for which the pace is measured."""
@@ -127,6 +129,8 @@ class RunStatus:
             preparing=self.preparing,
             explored=self._explorer.explored,
             wanted=self._explorer.wanted,
+            unfinished=self._explorer.unfinished,
+            awaited=awaited(self._recipe),
             answers_per_s=sum(rates[0]),
             tokens_per_s=sum(rates[1]),
             endpoints=endpoints,
@@ -175,15 +179,21 @@ class RunStatus:
 
     def _work_left_s(self, performer: PerformerStatistics, endpoints: tuple[EndpointStatus, ...]) -> float | None:
         assert self.performer is not None
+        requests = self._tally.requests
         work = Work(
-            committed=self._tally.requests.total(),
-            generated=sum(count for kind, count in self._tally.requests.items() if KINDS[kind].brings == "examples"),
+            committed=requests.total(),
+            generated=sum(count for kind, count in requests.items() if brings_examples(kind)),
             waiting=performer.waiting,
             kept=self._tally.kept,
             wanted=self._explorer.wanted,
             per_request=self._recipe.generation.per_request,
             tokens=self._explorer.tokens,
             token_budget=self._recipe.targets.token_budget,
+            steps=self._recipe.steps_of_instruction,
+            rounds=self._recipe.steps_of_instruction // self._recipe.answers_per_instruction,
+            found=self._tally.instructions,
+            unfinished=self._explorer.unfinished,
+            stepped=sum(count for kind, count in requests.items() if kind not in _ABOUT_TASKS),
         )
         now = self._now()
         if not self._pace_known:  # else a slow endpoint that joins would make it unknown again

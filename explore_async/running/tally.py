@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self, TypeVar
 
 from explore_async.exploration.parsing import Format, thoughts_of
@@ -94,7 +94,8 @@ class TaskCounts:
 class ExampleCounts:
     """Examples: kept, dropped by the reason, and the surplus that was read and not judged, as its tasks were full.
     `instructions` were new, and `unfinished` ones of them still wait for an answer or a judge; both are 0 where the
-    first completion holds all of an example.
+    first completion holds all of an example. `answers` of their own by their verdict on the filters; `scores`: how
+    often the judge gave each score, by aspect.
     """
 
     kept: int
@@ -102,6 +103,8 @@ class ExampleCounts:
     surplus: int
     instructions: int = 0
     unfinished: int = 0
+    answers: Mapping[str, int] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def total_dropped(self) -> int:
@@ -148,6 +151,8 @@ class Counts:
                 **({"unfinished": examples.unfinished} if examples.instructions else {}),
             },
             **({"instructions": examples.instructions} if examples.instructions else {}),
+            **({"answers": _with_total(examples.answers)} if examples.answers else {}),
+            **({"scores": examples.scores} if examples.scores else {}),
         }
 
 
@@ -169,6 +174,10 @@ class Tally:
         self.instructions = 0
         self.tasks_with_examples: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        self.answers: Counter[str] = Counter()
+        """Answers of their own, by their verdict on the filters."""
+        self.scores: Counter[str] = Counter()
+        """By "aspect score"."""
         self.simulated = False
         """True when a simulated server made any of it, whatever its model was called."""
 
@@ -212,7 +221,11 @@ class Tally:
                 self.dropped[verdict.reason] += 1
             case RequestFailed(failure=failure):
                 self.failures[failure.kind] += 1
-            case ExamplesWait() | AnswerJudged() | AnswerScored():
+            case AnswerJudged(verdict=verdict):
+                self.answers[verdict.reason] += 1
+            case AnswerScored(scores=scores):
+                self.scores.update(f"{aspect} {score}" for aspect, score in scores.items())
+            case ExamplesWait():
                 pass
 
     def state(self) -> dict[str, Any]:
@@ -241,8 +254,21 @@ class Tally:
                 self.exhausted,
                 len(self.tasks_with_examples),
             ),
-            ExampleCounts(self.kept, _in_order(self.dropped), surplus, self.instructions, unfinished),
+            ExampleCounts(
+                *(self.kept, _in_order(self.dropped), surplus, self.instructions, unfinished),
+                _in_order(self.answers),
+                self.scores_by_aspect,
+            ),
         )
+
+    @property
+    def scores_by_aspect(self) -> dict[str, dict[str, int]]:
+        """The number of times that the judge gave each score, by aspect."""
+        by_aspect: dict[str, dict[str, int]] = {}
+        for name, count in _in_order(self.scores).items():
+            aspect, score = name.split(" ")
+            by_aspect.setdefault(aspect, {})[score] = count
+        return by_aspect
 
 
 def _in_order(counts: Counter[_Key]) -> dict[_Key, int]:

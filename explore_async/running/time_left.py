@@ -31,16 +31,44 @@ class Work:
     per_request: int
     tokens: int = 0
     token_budget: int | None = None
+    steps: int = 0
+    """Requests that an instruction needs before it is an example; 0 where its first completion holds all of it."""
+    rounds: int = 0
+    """Those of them that follow one another."""
+    found: int = 0
+    """Instructions that were new, where each needs such requests; `unfinished` ones of them still do."""
+    unfinished: int = 0
+    stepped: int = 0
+    """Committed requests about them."""
+
+    @property
+    def _instructions_left(self) -> float:
+        """Instructions that have to be finished: as many become examples as did so far, and a few assumed ones."""
+        assumed = _ASSUMED_REQUESTS * self.per_request
+        finished = self.found - self.unfinished
+        share = (self.kept + assumed * _ASSUMED_SHARE) / (finished + assumed) if self.steps else 1.0
+        return max(0, self.wanted - self.kept) / share
+
+    @property
+    def _requests_for_instructions(self) -> float:
+        """A request brings as many new instructions as it did so far; a few requests of which four fifths are new count
+        from the start, so that the first ones do not decide alone.
+        """
+        assumed = _ASSUMED_REQUESTS * _ASSUMED_SHARE * self.per_request
+        found = self.found if self.steps else self.kept
+        found_per_request = (found + assumed) / (self.generated + _ASSUMED_REQUESTS)
+        return max(0.0, self._instructions_left - self.unfinished) / found_per_request
+
+    @property
+    def rounds_left(self) -> float:
+        """Requests that have to follow one another until the last example is there."""
+        return self.rounds + min(1.0, self._requests_for_instructions) if self._instructions_left else 0.0
 
     @property
     def requests_left(self) -> float:
-        """Requests whose completions are still to come. A request brings as many examples as it did so far; a few
-        requests of which four fifths of the examples are kept count from the start, so that the first ones do not
-        decide alone.
-        """
-        assumed = _ASSUMED_REQUESTS * _ASSUMED_SHARE * self.per_request
-        kept_per_request = (self.kept + assumed) / (self.generated + _ASSUMED_REQUESTS)
-        needed = max(0, self.wanted - self.kept) / kept_per_request
+        """Requests whose completions are still to come."""
+        done = min(max(0, self.stepped - (self.found - self.unfinished) * self.steps), self.unfinished * self.steps)
+        needed = self._requests_for_instructions + max(0.0, self._instructions_left * self.steps - done)
         if self.token_budget is not None and self.committed and self.tokens:
             needed = min(needed, max(0, self.token_budget - self.tokens) * self.committed / self.tokens)
         return max(0.0, needed - self.waiting)
@@ -68,8 +96,10 @@ class Pace:
 def time_left_s(work: Work, pace: Pace) -> float | None:
     """Seconds at this pace; None while nothing is answered.
 
-    First requests are sent, as many as are needed beside those in flight. Then the run waits for the slowest of them.
+    First requests are sent, as many as are needed beside those in flight. Then the run waits for the slowest of them,
+    and for those that follow it.
     """
+    following_s = max(0.0, work.rounds_left - 1) * pace.usual_s
     to_send = max(0.0, work.requests_left - pace.in_flight)
     sending_s = to_send * pace.usual_s
     if pace.answers_per_s > 0:
@@ -77,8 +107,8 @@ def time_left_s(work: Work, pace: Pace) -> float | None:
     elif not (pace.is_draining and pace.draining_s):
         return None
     if not pace.is_draining:
-        return sending_s + pace.slowest_s
-    return pace.draining_s + max(sending_s, min(1.0, to_send) * pace.usual_s)
+        return sending_s + pace.slowest_s + following_s
+    return pace.draining_s + max(sending_s, min(1.0, to_send) * pace.usual_s, following_s)
 
 
 def remaining_s(age_s: float, slow_s: float) -> float:

@@ -193,7 +193,8 @@ def _node(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: stats[name] for name in ("examples", "tasks", "requests", "tokens") if name in stats}
+    names = ("examples", "tasks", "requests", "tokens", "instructions", "answers", "scores")
+    return {name: stats[name] for name in names if name in stats}
 
 
 def _stamp(file: Path) -> Stamp:

@@ -80,6 +80,12 @@ function left(seconds) {
   return `about ${hours ? `${number(hours)} h ` : ""}${minutes % 60} min left`;
 }
 
+// The mean of scores, given how often there is each.
+function mean(counts) {
+  const all = Object.entries(counts);
+  return all.reduce((sum, [score, count]) => sum + score * count, 0) / all.reduce((sum, [, count]) => sum + count, 0);
+}
+
 // A row for each endpoint: its state, and its rates of the last minute.
 function endpoints(live) {
   const rows = live.on ? live.endpoints ?? [] : [];
@@ -112,11 +118,16 @@ function show(state) {
     rates.push(live.tokens_per_s); rates = rates.slice(-120);
     const speed = figure("output tokens/s", number(live.tokens_per_s)); speed.append(line(rates));
     boxes.push(speed, figure(live.in_flight <= live.capacity ? `of ${number(live.capacity)} in flight` : `in flight, going down to ${number(live.capacity)}`, number(live.in_flight)));
+    if (live.unfinished) boxes.push(figure(`instructions wait for ${live.awaited}`, number(live.unfinished)));
     if (live.stored_not_judged) boxes.push(figure("stored, not judged yet", number(live.stored_not_judged)));
     if (live.engines) boxes.push(figure("servers", live.engines.replace(/^servers: /, "")));
   } else if (stats.tokens) boxes.push(figure("tokens read", number(stats.tokens.prompt)), figure("tokens written", number(stats.tokens.completion)), figure("requests", number(stats.requests?.total)));
   const reasons = Object.entries((live.on ? live.reasons : stats.examples?.dropped) || {}).filter(([name]) => name !== "total");
   if (reasons.length) boxes.push(figure("why dropped", reasons.map(([name, count]) => `${name} ${number(count)}`).join(", ")));
+  const instructions = live.on ? live.instructions : stats.instructions;
+  if (instructions) boxes.push(figure("new instructions", number(instructions)));
+  const scores = Object.entries((live.on ? live.scores : stats.scores) || {});
+  if (scores.length) boxes.push(figure("the judge's mean scores, from 1 to 5", scores.map(([aspect, counts]) => `${aspect} ${number(mean(counts), 2)}`).join(", ")));
   const marks = Object.entries(state.marks);
   if (marks.length) boxes.push(figure("marked", marks.map(([name, count]) => `${name} ${number(count)}`).join(", ")));
   $("figures").replaceChildren(...boxes);

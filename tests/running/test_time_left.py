@@ -47,6 +47,23 @@ def test_requests_that_are_still_needed() -> None:
     assert new.requests_left == pytest.approx(100)
 
 
+def test_requests_for_answers_are_still_needed() -> None:
+    """Where each instruction is answered and judged in requests of its own, these count: those of instructions that are
+    still to be found, those of the ones on their way but for what they had, and more of both as far as some drop out.
+    """
+    steps = {"per_request": 10, "steps": 2, "rounds": 2}
+    new = Work(committed=0, generated=0, waiting=0, kept=0, wanted=800, **steps)
+    assert new.requests_left == pytest.approx(125 + 2000)  # four fifths are new, and of these four fifths come through
+    half = Work(committed=0, generated=1_000, waiting=0, kept=4_000, wanted=8_000, found=8_000, stepped=16_000, **steps)
+    assert half.requests_left == pytest.approx(1_000 + 16_000, rel=0.02)
+    last = Work(committed=0, generated=1_000, waiting=0, kept=7_900, wanted=8_000, found=8_000, unfinished=100, stepped=15_900, **steps)  # fmt: skip
+    assert last.requests_left == pytest.approx(100, abs=1)
+    assert new.rounds_left == 3
+    assert last.rounds_left == pytest.approx(2, abs=0.1)
+    done = Work(committed=0, generated=1_000, waiting=0, kept=8_000, wanted=8_000, found=8_000, stepped=16_000, **steps)
+    assert done.requests_left == done.rounds_left == 0
+
+
 def test_seconds_until_the_end() -> None:
     """Requests are sent at the pace, and then the slowest endpoint decides; once nothing waits for an endpoint, only what
     is in flight. With no pace nothing is known, unless all that is needed is in flight.
@@ -121,13 +138,16 @@ async def _told(
     return end, told
 
 
-@pytest.mark.parametrize("window", [64, 400])
-def test_before_unequal_endpoints(window: int) -> None:
+@pytest.mark.parametrize(
+    ("window", "steps"), [(64, {}), (400, {}), (400, {"responses": "separate", "judge": {"threshold": 1}})]
+)
+def test_before_unequal_endpoints(window: int, steps: dict[str, object]) -> None:
     """In the later half of a run with an endpoint that is four times slower, also where a narrow window lets it stop and
-    go, the time is never off by a factor of two, but for the last completion of the slow endpoint.
+    go, the time is never off by a factor of two, but for the last completion of the slow endpoint. So too where answers and
+    scores are still to come.
     """
     config = {"domains": [{"name": "Look after a garden"}], "exploration": {"depth": 0}, "targets": {"examples": 1000}}
-    recipe = RecipeConfig.model_validate({**config, "window": window}).resolved(model=MODEL)
+    recipe = RecipeConfig.model_validate({**config, **steps, "window": window}).resolved(model=MODEL)
     profiles = [Profile(8, token_s, 0.0, 0.0001, 10_000_000) for token_s in (0.02, 0.08)]
     end, told = run_virtually(_told(Explorer(recipe), PromptBook(recipe), Fleet(profiles, duplicate_share=0.0)))
     later = [(end - at, left_s) for at, left_s in told if at > end / 2]
