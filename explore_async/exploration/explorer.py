@@ -87,6 +87,15 @@ class Explorer:
     # -- asking
 
     @property
+    def digest(self) -> str:
+        """Digest of all that decides what the data is. In hexadecimal."""
+        return self.recipe.digest
+
+    @property
+    def stage(self) -> Literal["exploring", "generating"]:
+        return "generating" if self.explored else "exploring"
+
+    @property
     def explored(self) -> bool:
         """True when all trees are complete."""
         return all(tree.finished for tree in self._trees)

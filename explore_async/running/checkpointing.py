@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from explore_async.exploration.explorer import Explorer
-from explore_async.running.records import Marks, Records
+from explore_async.running.records import LineMaker, Lines, Marks, Records
+from explore_async.running.run_source import RunSource
 from explore_async.running.tally import Tally
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.checkpoint import (
@@ -32,34 +33,36 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 class StartingPoint:
     """The state in which a run begins. `marks`: the derived files are kept up to there; None where none are kept."""
 
-    explorer: Explorer
+    explorer: RunSource
     tally: Tally
+    lines: LineMaker
     marks: Marks | None = None
     keys: Mapping[str, Any] = field(default_factory=dict)
     """The keys of requests that lines still need; see `records.Lines`."""
 
     @staticmethod
     def new(recipe: Recipe, known: Sequence[tuple[str, str]]) -> StartingPoint:
-        return StartingPoint(Explorer(recipe, known), Tally(recipe.answer_format))
+        lines = Lines([domain.system for domain in recipe.domains])
+        return StartingPoint(Explorer(recipe, known), Tally(recipe.answer_format), lines)
 
 
 def from_checkpoint(
     new: StartingPoint,
-    known: Sequence[tuple[str, str]],
+    again: Callable[[], StartingPoint],
     directory: RunDirectory,
     *,
     answers: int,
     report: Callable[[str], None],
 ) -> StartingPoint:
     """`new` brought to the checkpoint of the directory, where there is one that fits. A checkpoint that does not fit is
-    removed, and `new` is made again.
+    removed, and `again` makes a new one.
 
-    `known`: as for the explorer. `answers`: the last row of the store. `report` hears of it. Takes about ten seconds
+    `answers`: the last row of the store. `report` hears of it. Takes about ten seconds
     for a million examples.
     """
     recipe = new.explorer.recipe
     try:
-        checkpoint = read(directory, digest=recipe.digest, answers=answers)
+        checkpoint = read(directory, digest=new.explorer.digest, answers=answers)
         if checkpoint is None:
             return new
         report(f"going on from a checkpoint: {checkpoint.dataset.lines:,} examples")
@@ -81,8 +84,9 @@ def from_checkpoint(
     ) as unfit:  # any program may have written it
         directory.checkpoint.unlink(missing_ok=True)
         report(f"{directory.checkpoint.name}: {unfit}; all is replayed")
-        return StartingPoint.new(recipe, known)
-    return StartingPoint(new.explorer, tally, (checkpoint.dataset, checkpoint.decisions), checkpoint.keys)
+        return again()
+    marks = checkpoint.dataset, checkpoint.decisions
+    return StartingPoint(new.explorer, tally, new.lines, marks, checkpoint.keys)
 
 
 class CheckpointWriter:
@@ -99,7 +103,7 @@ class CheckpointWriter:
         self._start = start
         self._records = records
         self._store = store
-        self._digest = start.explorer.recipe.digest
+        self._digest = start.explorer.digest
         self._judged = start.tally.judged
         self._writing: asyncio.Task[None] | None = None
 

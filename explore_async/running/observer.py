@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 _MINUTE_S = 60
 _HELD_UP_S = 3.0
 _HELD_UP = 10
-Phase = Literal["replaying", "exploring", "generating", "stopping"]
+Phase = Literal["replaying", "exploring", "generating", "revising", "stopping"]
 """replaying: stored completions lead to the state that they led to before, and nothing is asked. exploring: trees grow,
-while examples are generated beside it. generating: the trees are complete.
+while examples are generated beside it. generating: the trees are complete. revising: examples that exist get answers or
+scores.
 """
 
 

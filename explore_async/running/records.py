@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from explore_async.exploration.values import (
     Answer,
@@ -31,6 +31,18 @@ _SECONDS_BETWEEN_WRITES = 0.5
 
 Marks: TypeAlias = tuple[Mark, Mark]
 """The ends of the dataset and of the evidence, at one moment."""
+
+
+class LineMaker(Protocol):
+    """Turns events, in their order, into lines."""
+
+    def of(self, events: Sequence[Event], key: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Lines of the dataset and of the evidence. `key`: of the request that led to the events, None for seeds."""
+
+    def state(self) -> dict[str, Any]:
+        """All that later events are going to need, as JSON holds it, for `restore`."""
+
+    def restore(self, state: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -157,11 +169,11 @@ def _answer_line(answer: Answer, made_by: _MadeBy) -> dict[str, Any]:
 class Records:
     """Owns `dataset.jsonl` and `decisions.jsonl` while a run is on."""
 
-    def __init__(self, directory: RunDirectory, systems: Sequence[str], begin: Marks | None = None) -> None:
-        """`systems`: as for `Lines`. `begin`: the files go on from there; then call `know` with what was before it."""
+    def __init__(self, directory: RunDirectory, lines: LineMaker, begin: Marks | None = None) -> None:
+        """`begin`: the files go on from there; then call `know` with what was before it."""
         dataset, decisions = begin or (None, None)
         self._files = (DerivedFile(directory.dataset, dataset), DerivedFile(directory.decisions, decisions))
-        self._lines = Lines(systems)
+        self._lines = lines
         self._writing: asyncio.Task[None] | None = None
         self._to_write = asyncio.Event()
 

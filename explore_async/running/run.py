@@ -71,7 +71,7 @@ class Run:
         self._main: asyncio.Task[Any] | None = None
         self._performer: Performer | None = None
         self._writing_state: asyncio.Task[None] | None = None
-        self._records = Records(directory, [domain.system for domain in recipe.domains], start.marks)
+        self._records = Records(directory, start.lines, start.marks)
         self._places = [directory.check_place, self._records.check_places]
         self._checkpoints: CheckpointWriter | None = None
         self._live = LiveFile(directory.live)

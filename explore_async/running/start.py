@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NoReturn, TypeAlias
 
@@ -16,18 +17,19 @@ from explore_async.exploration.language_check import language_check
 from explore_async.exploration.prompts import PromptBook
 from explore_async.running.backend import BackendFactory, check_operation
 from explore_async.running.checkpointing import StartingPoint, from_checkpoint
+from explore_async.running.job import Job, RunJob
 from explore_async.running.observer import Observer, SilentObserver
-from explore_async.running.resolving import as_it_began, needs_served_model, resolve
 from explore_async.running.result import RunResult
 from explore_async.running.run import Run
 from explore_async.running.run_log import RunLog
 from explore_async.running.signals import StopSignals
 from explore_async.running.task_group import task_group
 from explore_async.running.warm_up import import_kernels, load_kernels
-from explore_async.settings.recipe import KnownTexts, Recipe, ResolvedKnownTexts
+from explore_async.settings.operation import Operation
+from explore_async.settings.recipe import KnownTexts, ResolvedKnownTexts
 from explore_async.settings.run_settings import RunSettings
 from explore_async.storage.completions import StoreContents, read_contents
-from explore_async.storage.digested import differences, refuse_other
+from explore_async.storage.digested import DigestedDocument, differences, refuse_other
 from explore_async.storage.directory import RunDirectory
 
 Mode = Literal["resume", "adopt", "offline", "fresh"]
@@ -52,18 +54,48 @@ async def run(
 
     A cancelled run can be resumed. Raises an ExploreError where the run cannot begin or go on.
     """
-    _check_arguments(settings, mode, handle_signals=handle_signals)
+    if not isinstance(settings, RunSettings):
+        raise ConfigError(
+            f"settings: RunSettings are expected, as `load` returns them, not a {type(settings).__name__}"
+        )
+    _check_arguments(mode, handle_signals=handle_signals)
     _refuse_unfilled(settings)
+
+    def read() -> RunJob:
+        return RunJob(settings, *_read_known(settings.against))
+
+    return await carry_out(
+        read,
+        settings.operation,
+        Path(directory),
+        mode=mode,
+        observer=observer,
+        handle_signals=handle_signals,
+        tune_collector=tune_collector,
+    )
+
+
+async def carry_out(
+    read: Callable[[], Job],
+    operation: Operation,
+    path: Path,
+    *,
+    mode: Mode,
+    observer: Observer | None,
+    handle_signals: bool,
+    tune_collector: bool,
+) -> RunResult:
+    """Does a job in its directory, or goes on with it; see `run`. `read` reads what it is about, in a thread."""
+    _check_arguments(mode, handle_signals=handle_signals)
     if mode != "offline":
-        check_operation(settings.operation)
-    path = Path(directory)
+        check_operation(operation)
     log = RunLog(observer if observer is not None else SilentObserver(), RunDirectory(path).run_log)
     with ExitStack() as stack:
         stack.enter_context(log.kept())
         signals = StopSignals(log.phase) if handle_signals else None
         if signals is not None:
             stack.enter_context(signals.handled())
-        result = await _run(settings, path, mode, log, _Process(signals, tune_collector))
+        result = await _run(read, operation, path, mode, log, _Process(signals, tune_collector))
         log.say(result.stats.line())
     return result
 
@@ -76,33 +108,37 @@ class _Process:
     tune_collector: bool
 
 
-async def _run(settings: RunSettings, path: Path, mode: Mode, log: RunLog, process: _Process) -> RunResult:
+async def _run(  # noqa: PLR0917 - the parts of one start
+    read: Callable[[], Job], operation: Operation, path: Path, mode: Mode, log: RunLog, process: _Process
+) -> RunResult:
     exists = path.exists()  # noqa: ASYNC240 - nothing else runs yet
-    against, known = await asyncio.to_thread(_read_known, settings.against)
-    start = _Start(settings, path, mode, log, against)
+    job = await asyncio.to_thread(read)
+    start = _Start(job, operation, path, mode, log)
     await _BEFORE[mode].of(exists=exists)(start)
     RunDirectory(path).refuse_foreign()
     with RunDirectory(path) as entered:
-        contents = await _contents(entered)
+        contents = await _contents(entered, job)
         decision = await _INSIDE[mode].of(contents)(start, contents)
-        recipe = decision.recipe
+        document = decision.document
+        recipe = job.recipe(document)
         prompts = PromptBook(recipe)  # finds a faulty template before anything is written
         if recipe.filters.language:
             language_check(recipe.language)  # and a language that cannot be checked
         async with (
-            start.new_backend(recipe.wanted_models, prompts.forms(), recipe.window) as backend,
+            start.new_backend(recipe.wanted_models, job.forms(prompts), recipe.window) as backend,
             task_group() as beside,
         ):
             if decision.connect_first:
                 beside.create_task(import_kernels(), name="import kernels")
                 await backend.connect()  # the directory stays as it is where the run cannot go on
             if decision.is_new:
-                entered.write_recipe(recipe, operation=settings.operation.model_dump(mode="json", exclude={"server"}))
-            if settings.operation.retry_failed and contents.held.failures:
+                entered.write_recipe(document, operation=operation.model_dump(mode="json", exclude={"server"}))
+            if operation.retry_failed and contents.held.failures:
                 entered.checkpoint.unlink(missing_ok=True)  # everything is going to be derived again
-            return await Run(
-                await _starting_point(recipe, known, entered, contents.held, log),
-                settings.operation,
+            await asyncio.to_thread(job.begin, entered, document)
+            result = await Run(
+                await _starting_point(job, document, entered, contents.held, log),
+                operation,
                 entered,
                 backend=backend,
                 observer=log,
@@ -110,6 +146,8 @@ async def _run(settings: RunSettings, path: Path, mode: Mode, log: RunLog, proce
                 signals=process.signals,
                 tune_collector=process.tune_collector,
             ).to_end()
+            await asyncio.to_thread(job.end, entered, document, result)
+            return result
 
 
 def _refuse_unfilled(settings: RunSettings) -> None:
@@ -150,11 +188,7 @@ def run_sync(
     raise RuntimeError("run_sync: an event loop runs here already; use `await run(...)` instead")
 
 
-def _check_arguments(settings: object, mode: str, *, handle_signals: bool) -> None:
-    if not isinstance(settings, RunSettings):
-        raise ConfigError(
-            f"settings: RunSettings are expected, as `load` returns them, not a {type(settings).__name__}"
-        )
+def _check_arguments(mode: str, *, handle_signals: bool) -> None:
     if mode not in _BEFORE:
         raise ConfigError(f"mode {mode!r}: it must be one of {', '.join(_BEFORE)}")
     if handle_signals and threading.current_thread() is not threading.main_thread():
@@ -166,51 +200,52 @@ class _Start:
 
     def __init__(
         self,
-        settings: RunSettings,
+        job: Job,
+        operation: Operation,
         path: Path,
         mode: Mode,
         observer: Observer,
-        against: tuple[ResolvedKnownTexts, ...],
     ) -> None:
-        self.settings = settings
+        self.job = job
+        self._operation = operation
         self.path = path
         self.offline = mode == "offline"
         self.observer = observer
-        self.new_backend = BackendFactory(settings.operation, path / "server.log", observer.phase, observer.fetching)
-        self._against = against
+        self.new_backend = BackendFactory(operation, path / "server.log", observer.phase, observer.fetching)
 
     @property
     def has_server(self) -> bool:
         """True when the run starts a server for itself. That takes minutes, so no decision depends on its response."""
-        return self.settings.operation.server is not None
+        return self._operation.server is not None
 
-    async def resolved(self, previous: Recipe | None) -> Recipe:
-        return await resolve(self.settings, previous, self.new_backend, against=self._against, offline=self.offline)
+    async def resolved(self, previous: DigestedDocument | None) -> DigestedDocument:
+        return await self.job.resolved(previous, self.new_backend, offline=self.offline)
 
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """The run in a directory. `recipe`: None where there is none, or no completion was ever stored for it."""
+    """What a directory holds. `document`: its recipe; None where it has none, or no completion was ever stored."""
 
     config: Path
-    recipe: Recipe | None
+    document: DigestedDocument | None
     held: StoreContents
 
 
-async def _contents(directory: RunDirectory) -> _Contents:
-    recipe = directory.recipe(Recipe)
+async def _contents(directory: RunDirectory, job: Job) -> _Contents:
+    document = directory.recipe(job.document)
     held = await asyncio.to_thread(read_contents, directory.completions)
     directory.check_completions(stored=bool(held.last_row))
-    return _Contents(directory.config, recipe if held.last_row else None, held)
+    return _Contents(directory.config, document if held.last_row else None, held)
 
 
 async def _starting_point(
-    recipe: Recipe, known: Sequence[tuple[str, str]], directory: RunDirectory, held: StoreContents, observer: Observer
+    job: Job, document: DigestedDocument, directory: RunDirectory, held: StoreContents, observer: Observer
 ) -> StartingPoint:
-    if known:
+    if job.compares_at_start:
         await load_kernels(observer.phase)
-    new = await asyncio.to_thread(StartingPoint.new, recipe, known)
-    return await asyncio.to_thread(from_checkpoint, new, known, directory, answers=held.last_row, report=observer.phase)
+    begin = partial(job.starting_point, document)
+    new = await asyncio.to_thread(begin)
+    return await asyncio.to_thread(from_checkpoint, new, begin, directory, answers=held.last_row, report=observer.phase)
 
 
 async def _keep(_start: _Start) -> None:
@@ -219,7 +254,7 @@ async def _keep(_start: _Start) -> None:
 
 async def _find_model(start: _Start) -> None:
     """Before a directory is made for a run that cannot begin."""
-    if needs_served_model(start.settings):
+    if start.job.needs_served_model:
         await start.new_backend.served_model()
 
 
@@ -257,11 +292,11 @@ _BEFORE: Mapping[Mode, _Before] = {
 
 @dataclass(frozen=True, slots=True)
 class _Decision:
-    """The recipe to run. `is_new`: it is written to the directory, and files that another recipe led to are removed.
+    """The document to go by. `is_new`: it is written to the directory, and files that another led to are removed.
     `connect_first`: before that, an endpoint has to respond.
     """
 
-    recipe: Recipe
+    document: DigestedDocument
     is_new: bool
     connect_first: bool = False
 
@@ -275,10 +310,10 @@ async def _begin_offline(start: _Start, _contents: _Contents) -> _Decision:
 
 
 async def _go_on(start: _Start, contents: _Contents) -> _Decision:
-    assert contents.recipe is not None
-    recipe = await start.resolved(contents.recipe)
-    refuse_other(contents.recipe, recipe, start.path)
-    return _Decision(recipe, is_new=False)
+    assert contents.document is not None
+    document = await start.resolved(contents.document)
+    refuse_other(contents.document, document, start.path)
+    return _Decision(document, is_new=False)
 
 
 async def _take_over(start: _Start, contents: _Contents) -> _Decision:
@@ -287,19 +322,19 @@ async def _take_over(start: _Start, contents: _Contents) -> _Decision:
 
 
 async def _derive_again(start: _Start, contents: _Contents) -> _Decision:
-    assert contents.recipe is not None
-    recipe = await start.resolved(contents.recipe)
-    is_new = contents.recipe.digest != recipe.digest
+    assert contents.document is not None
+    document = await start.resolved(contents.document)
+    is_new = contents.document.digest != document.digest
     if is_new:
-        changes = "; ".join(differences(contents.recipe, recipe))
+        changes = "; ".join(differences(contents.document, document))
         start.observer.phase(f"everything is derived again by another recipe: {changes}")
-    return _Decision(recipe, is_new)
+    return _Decision(document, is_new)
 
 
 async def _take_completions(start: _Start, _contents: _Contents) -> _Decision:
     """The stored completions may be all that the recipe needs, so no endpoint has to respond."""
-    recipe = as_it_began(await start.resolved(None), RunDirectory(start.path).tree)
-    return _Decision(recipe, is_new=True)
+    document = start.job.as_it_began(await start.resolved(None), RunDirectory(start.path))
+    return _Decision(document, is_new=True)
 
 
 async def _refuse_lost(_start: _Start, contents: _Contents) -> NoReturn:
@@ -323,7 +358,7 @@ class _Row:
     def of(self, contents: _Contents) -> _Inside:
         if not contents.held.last_row:
             return self.empty  # a first start, whatever was wrong with the one before
-        return self.no_recipe if contents.recipe is None else self.run
+        return self.no_recipe if contents.document is None else self.run
 
 
 _INSIDE: Mapping[Mode, _Row] = {

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from math import ceil
 
-from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.kinds import KINDS, brings_examples
 from explore_async.running.backend import Backend
 from explore_async.running.cures import Cures
@@ -17,6 +16,7 @@ from explore_async.running.observer import Phase, Snapshot, Steps, awaited, coun
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
+from explore_async.running.run_source import RunSource
 from explore_async.running.starts import Start, Total, now_in_utc
 from explore_async.running.tally import Tally
 from explore_async.running.time_left import Pace, Promise, Work, remaining_s, time_left_s
@@ -38,7 +38,7 @@ class RunStatus:
 
     def __init__(
         self,
-        explorer: Explorer,
+        explorer: RunSource,
         tally: Tally,
         backend: Backend,
         own_time: OwnTime,
@@ -47,7 +47,7 @@ class RunStatus:
     ) -> None:
         self._explorer = explorer
         self._recipe = explorer.recipe
-        self._digest = explorer.recipe.digest  # takes some milliseconds where there are many seeds
+        self._digest = explorer.digest  # takes some milliseconds where there are many seeds
         self._tally = tally
         self._backend = backend
         self._own_time = own_time
@@ -105,6 +105,8 @@ class RunStatus:
             yield f"exploring: at most {planned}, fewer where a task brings fewer sub-tasks than it may have"
         elif phase == "generating":
             yield f"the trees are complete: {counted(self._tally.tasks.total(), 'task')}; generating"
+        elif phase == "revising":
+            yield f"{counted(self._explorer.wanted, 'example')} in {counted(self._explorer.planned_tasks, 'task')}"
 
     def snapshot(self) -> Snapshot:
         assert self.performer is not None
@@ -155,7 +157,7 @@ class RunStatus:
             return "stopping"
         if self.stored and not performer.asked:
             return "replaying"
-        return "generating" if self._explorer.explored else "exploring"
+        return self._explorer.stage
 
     def _steps(self, phase: Phase) -> Steps:
         if phase == "replaying":

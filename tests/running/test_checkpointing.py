@@ -8,6 +8,7 @@ import shutil
 import signal
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,8 @@ def test_one_that_does_not_fit_is_not_used(
     change(tmp_path / "run")
     directory, told = RunDirectory(tmp_path / "run"), []
     recipe = directory.recipe(Recipe)
-    answers = read_contents(directory.completions).last_row
-    new = from_checkpoint(StartingPoint.new(recipe, ()), (), directory, answers=answers, report=told.append)
+    answers, begin = read_contents(directory.completions).last_row, partial(StartingPoint.new, recipe, ())
+    new = from_checkpoint(begin(), begin, directory, answers=answers, report=told.append)
     assert new.marks is None
     assert new.explorer.state() == Explorer(recipe).state()
     assert new.tally.state() == Tally().state()
@@ -182,8 +183,8 @@ def test_whatever_it_says_nothing_falls_over(
     body = in_json(data.draw(altered(orjson.loads(body))))
     path.write_bytes(orjson.dumps({**orjson.loads(head), "crc": zlib.crc32(body)}) + b"\n" + body)
     directory, told = RunDirectory(tmp_path / "run"), []
-    new = StartingPoint.new(directory.recipe(Recipe), ())
-    standing = from_checkpoint(new, (), directory, answers=10**6, report=told.append)
+    begin = partial(StartingPoint.new, directory.recipe(Recipe), ())
+    standing = from_checkpoint(begin(), begin, directory, answers=10**6, report=told.append)
     assert standing.marks is not None or "all is replayed" in told[-1]
 
 
