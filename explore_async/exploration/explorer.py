@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from explore_async.exploration import checks
 from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.choice import sample
 from explore_async.exploration.corpus import Corpus
@@ -173,7 +174,7 @@ class Explorer:
         """Takes in the outcome and returns the events it leads to, in order. Called once for each request, by rising
         (due, ordinal).
         """
-        task, kind = self._by_id[request.task_id], self._kinds[request.kind]
+        task, kind = self._by_id[request.task_id], self._kinds.get(request.kind)
         lane = self._requests.remove(request, task)
         events: list[Event] = []
         items: Sequence[Item] = ()
@@ -181,8 +182,8 @@ class Explorer:
             events.append(RequestFailed(request.task_id, request.kind, request.ordinal, outcome))
         else:
             self.tokens += outcome.prompt_tokens + outcome.completion_tokens
-            items = kind.parse(outcome, self.recipe)
-        if kind.brings == "tasks":
+            items = (checks.parse(outcome),) if kind is None else kind.parse(outcome, self.recipe)
+        if kind is not None and kind.brings == "tasks":
             self._take_tasks(task, request, items, events)
         elif self._finisher is not None and request.about:
             if self._finisher.commit(task, request, items[0] if items else None, events):

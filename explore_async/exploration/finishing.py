@@ -1,4 +1,4 @@
-"""Brings kept instructions to examples, by requests of their own: answers, and a judge's scores.
+"""Brings kept instructions to examples, by requests of their own: answers, the user's checks, and a judge's scores.
 
 A kept instruction takes a place of its task's quota. Each of its requests is a step, and which step follows depends on
 the outcomes of the earlier ones alone.
@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol
 
-from explore_async.exploration import prompt_values
+from explore_async.exploration import checks, prompt_values
 from explore_async.exploration.account import Account
-from explore_async.exploration.kinds import ANSWER, JUDGE, Item, RequestKind
-from explore_async.exploration.parsing import AnswerDraft, ExampleDraft, Scores, Unreadable
+from explore_async.exploration.kinds import ANSWER, JUDGE, Item
+from explore_async.exploration.parsing import AnswerDraft, Checked, ExampleDraft, Scores, Unreadable
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.values import (
     Answer,
+    AnswerChecked,
     AnswerJudged,
     AnswerScored,
     Demonstration,
@@ -41,7 +42,7 @@ _PASSED: Final = Verdict(kept=True, reason="accepted")
 class Step(NamedTuple):
     """A request about a kept instruction that is not issued yet. `after`: the due of the one that led to it."""
 
-    kind: RequestKind
+    kind: str
     about: str
     turn: int
     values: dict[str, Any]
@@ -55,6 +56,8 @@ class _Answer:
     text: str = ""
     verdict: Verdict | None = None
     scores: Mapping[str, int] = field(default_factory=dict)
+    checked: int = 0
+    """Checks that have looked at it."""
 
     @property
     def is_kept(self) -> bool:
@@ -120,16 +123,28 @@ class Finisher:
         for number, answer in enumerate(one.answers):
             if self._recipe.responses == "joint":
                 answer.text = example.output
-                self._judge(task, one, number, 0, due)
+                self._go_on(task, one, number, due)
             else:
                 values = prompt_values.for_answer(self._recipe, task, example.instruction, example.input)
-                self._waiting.append((Step(ANSWER, example.id, number, values, due), task))
+                self._waiting.append((Step(ANSWER.name, example.id, number, values, due), task))
+
+    def _go_on(self, task: TaskState, one: _Unfinished, number: int, due: int) -> None:
+        """The answer has passed so far: the next check looks at it, then the judge, and then it is kept."""
+        answer = one.answers[number]
+        if answer.checked < len(self._recipe.checks):
+            turn = number + answer.checked * len(one.answers)
+            values = checks.values_for(self._recipe, task, one.example, answer.text, answer.checked)
+            self._waiting.append((Step(checks.KIND, one.example.id, turn, values, due), task))
+        elif self._recipe.judge is not None:
+            self._judge(task, one, number, 0, due)
+        else:
+            answer.verdict = _PASSED
 
     def _judge(self, task: TaskState, one: _Unfinished, number: int, attempt: int, due: int) -> None:
         example = one.example
         values = prompt_values.for_judge(self._recipe, example.instruction, example.input, one.answers[number].text)
         turn = number + attempt * len(one.answers)
-        self._waiting.append((Step(JUDGE, example.id, turn, values, due), task))
+        self._waiting.append((Step(JUDGE.name, example.id, turn, values, due), task))
 
     def commit(self, task: TaskState, request: Request, item: Item | None, events: list[Event]) -> bool:
         """Takes in the outcome of a step. `item`: of its completion; None where there is none. Returns True when the
@@ -139,6 +154,8 @@ class Finisher:
         number = request.turn % len(one.answers)
         if request.kind == ANSWER.name:
             self._take_answer(task, one, number, request, item, events)
+        elif request.kind == checks.KIND:
+            self._take_check(task, one, number, request, item, events)
         else:
             self._take_scores(task, one, number, request, item, events)
         if any(answer.verdict is None for answer in one.answers):
@@ -159,8 +176,24 @@ class Finisher:
             reason = self._reason_to_drop(draft, task.demonstrations)
         verdict = _PASSED if reason is None else Verdict(kept=False, reason=reason)
         events.append(AnswerJudged(example.id, task.task.id, number, request.ordinal, verdict))
-        if reason is None and self._recipe.judge is not None:
-            self._judge(task, one, number, 0, request.due)
+        if verdict.kept:
+            self._go_on(task, one, number, request.due)
+        else:
+            answer.verdict = verdict
+
+    def _take_check(  # noqa: PLR0917 - the parts of one step
+        self, task: TaskState, one: _Unfinished, number: int, request: Request, item: Item | None, events: list[Event]
+    ) -> None:
+        answer = one.answers[number]
+        name = self._recipe.checks[answer.checked].name
+        if isinstance(item, Checked):
+            verdict, detail = (_PASSED if item.ok else Verdict(kept=False, reason=f"check:{name}")), item.reason
+        else:
+            verdict, detail = Verdict(kept=False, reason="not_checked"), "" if item is None else "its answer is no JSON"
+        events.append(AnswerChecked(one.example.id, task.task.id, number, request.ordinal, name, verdict, detail))
+        answer.checked += 1
+        if verdict.kept:
+            self._go_on(task, one, number, request.due)
         else:
             answer.verdict = verdict
 
@@ -211,7 +244,7 @@ class Finisher:
         """The state that `restore` needs, as JSON holds it."""
         return {
             "unfinished": [[one.example, one.verdict, one.answers] for one in self._unfinished.values()],
-            "waiting": [[step.kind.name, task.account.index, *step[1:]] for step, task in self._waiting],
+            "waiting": [[step.kind, task.account.index, *step[1:]] for step, task in self._waiting],
         }
 
     def restore(self, state: Mapping[str, Any], tasks: Sequence[TaskState]) -> None:
@@ -220,12 +253,9 @@ class Finisher:
             one = _Unfinished(example_of(example), Verdict(**verdict), [_answer(fields) for fields in answers])
             self._unfinished[one.example.id] = one
         for name, index, about, turn, values, after in state["waiting"]:
-            self._waiting.append((Step(_KINDS[name], about, turn, values, after), tasks[index]))
-
-
-_KINDS: Final = {kind.name: kind for kind in (ANSWER, JUDGE)}
+            self._waiting.append((Step(name, about, turn, values, after), tasks[index]))
 
 
 def _answer(fields: Mapping[str, Any]) -> _Answer:
     verdict = fields["verdict"]
-    return _Answer(fields["text"], None if verdict is None else Verdict(**verdict), fields["scores"])
+    return _Answer(fields["text"], None if verdict is None else Verdict(**verdict), fields["scores"], fields["checked"])

@@ -43,6 +43,14 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """The answer of a check, with its reason."""
+
+    ok: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """An item that cannot be read. reason: "truncated" (the completion was cut), "missing_field" or "unparsable"."""
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from explore_async.exploration import prompt_values
 from explore_async.exploration.parsing import (
     AnswerDraft,
+    Checked,
     ExampleDraft,
     ProposedTask,
     Scores,
@@ -32,7 +33,7 @@ from explore_async.exploration.prompt_values import TaskView
 from explore_async.exploration.values import AnswerSchema, Completion, Demonstration
 from explore_async.settings.recipe import ASPECTS, Recipe
 
-Item: TypeAlias = ProposedTask | ExampleDraft | AnswerDraft | Scores | Unreadable
+Item: TypeAlias = ProposedTask | ExampleDraft | AnswerDraft | Checked | Scores | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class RequestKind:
 
     name: str
     """Its name in settings, requests, seeds and files; a task that it brings has this as its origin."""
-    brings: Literal["tasks", "examples", "answers", "scores"]
+    brings: Literal["tasks", "examples", "answers", "scores", "verdicts"]
     label: str
     """The word for people beside the tasks that it brings; empty where none is needed."""
     holds_up_tree: bool

@@ -55,7 +55,7 @@ class OutstandingRequests:
         due = self._moment + min(lag, self._recipe.window)
         values = kind.fill(self._recipe, task, turn)
         self._moment += 1 + (values["count"] * self._steps if kind.brings == "examples" else 0)
-        return self._add(kind, task, turn, values, (due, self._next_ordinal()), lane)
+        return self._add(kind.name, task, turn, values, (due, self._next_ordinal()), lane)
 
     def issue_step(self, step: Step, task: TaskState) -> Request:
         """A new request about a kept instruction."""
@@ -83,7 +83,7 @@ class OutstandingRequests:
 
     def _add(  # noqa: PLR0917 - as `issue` has them
         self,
-        kind: RequestKind,
+        kind: str,
         task: TaskState,
         turn: int,
         values: dict[str, Any],
@@ -97,11 +97,11 @@ class OutstandingRequests:
         request = Request(
             ordinal=ordinal,
             due=due,
-            kind=kind.name,
+            kind=kind,
             task_id=task_id,
             turn=turn,
-            prompt=Prompt(kind.name, {**prompt_values.about(self._recipe, task), **values}),
-            seed=draw(self._recipe.seed, kind.name, about or task_id, turn) % _SEEDS,
+            prompt=Prompt(kind, {**prompt_values.about(self._recipe, task), **values}),
+            seed=draw(self._recipe.seed, kind, about or task_id, turn) % _SEEDS,
             about=about,
         )
         self._lanes[lane][ordinal] = request
@@ -130,9 +130,9 @@ class OutstandingRequests:
         self._moment, self._committed_due = state["moment"], state["committed_due"]
         for lane in self._lanes:
             for due, ordinal, name, index, turn, shown, about in state["lanes"][lane]:
-                kind, task = self._kinds[name], tasks[index]
-                values = _with_tuples(shown) if shown else kind.fill(self._recipe, task, turn)
-                self._add(kind, task, turn, values, (due, ordinal), lane, about)
+                task = tasks[index]
+                values = _with_tuples(shown) if shown else self._kinds[name].fill(self._recipe, task, turn)
+                self._add(name, task, turn, values, (due, ordinal), lane, about)
 
 
 def _noted(request: Request, task: int) -> list[Any]:
@@ -144,7 +144,7 @@ def _shown_beside_task(request: Request) -> dict[str, Any] | Literal[False]:
     """The values of its prompt that show the tree as it was then, or an example; False where they can be filled
     again.
     """
-    if not (KINDS[request.kind].holds_up_tree or request.about):
+    if not (request.about or KINDS[request.kind].holds_up_tree):
         return False
     return {name: value for name, value in request.prompt.values.items() if name not in prompt_values.ABOUT}
 

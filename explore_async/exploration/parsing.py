@@ -20,6 +20,7 @@ from explore_async.exploration.items import (
     INSTRUCTIONS,
     TASKS,
     AnswerDraft,
+    Checked,
     ExampleDraft,
     ItemForm,
     ProposedTask,
@@ -35,6 +36,7 @@ from explore_async.settings.recipe import MEANING
 
 __all__ = (
     "AnswerDraft",
+    "Checked",
     "ExampleDraft",
     "Format",
     "ProposedTask",

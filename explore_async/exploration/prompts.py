@@ -16,7 +16,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from explore_async.errors import ConfigError
-from explore_async.exploration import prompt_values
+from explore_async.exploration import checks, prompt_values
 from explore_async.exploration.kinds import ANSWER, RequestKind, kinds_of
 from explore_async.exploration.prompt_values import GLOBALS, of_recipe
 from explore_async.exploration.values import ChatRequest, Demonstration, Form, Message, Prompt, Request, Task
@@ -131,6 +131,8 @@ class PromptBook:
         return messages
 
     def render(self, request: Request) -> ChatRequest:
+        if request.kind == checks.KIND:
+            return checks.render(self._recipe, request)
         recipe, kind = self._recipe, self._kinds[request.kind]
         count: int = request.prompt.values["count"]
         return ChatRequest(

@@ -253,6 +253,19 @@ class AnswerJudged:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerChecked:
+    """A check of the user's passed an answer or did not. `detail`: the reason that it gave."""
+
+    example_id: str
+    task_id: str
+    number: int
+    request_ordinal: int
+    check: str
+    verdict: Verdict
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerScored:
     """The judge scored an answer, or could not be read for good: then `scores` is empty."""
 
@@ -304,6 +317,7 @@ Event: TypeAlias = (
     | ExamplesWait
     | InstructionKept
     | AnswerJudged
+    | AnswerChecked
     | AnswerScored
     | ExampleKept
     | ExampleDropped

@@ -126,6 +126,11 @@ class Asking:
         await asyncio.wait(self._background)
 
     @property
+    def begun(self) -> bool:
+        """False while everything that the driver waited for was stored."""
+        return self._begun
+
+    @property
     def pending(self) -> int:
         """Requests that wait for their turn: they do not wait for a slot yet."""
         return len(self._pending)

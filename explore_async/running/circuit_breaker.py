@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from explore_async.errors import EndpointError
+from explore_async.exploration import checks
 from explore_async.exploration.kinds import kinds_of
 from explore_async.exploration.parsing import Unreadable
 from explore_async.exploration.values import Event, ExampleDropped, Failure, Request
@@ -81,6 +82,8 @@ class Breaker:
     def _fault(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> _Fault | None:
         """A completion about sub-tasks may well bring none; any other has to hold something readable."""
         outcome = stored.outcome
+        if request.kind == checks.KIND:
+            return None  # `running.checking` ends a run whose check is broken
         if isinstance(outcome, Failure):
             return _failed(outcome, self._cures.of_overflow(request.kind))
         kind = self._kinds[request.kind]

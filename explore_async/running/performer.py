@@ -13,13 +13,16 @@ from functools import partial
 from math import inf
 from typing import Protocol
 
+from explore_async.exploration import checks
 from explore_async.exploration.values import ChatRequest, Outcome, Request
 from explore_async.running.asking import Asking, Backend, Flight
+from explore_async.running.checking import Checking
 from explore_async.running.driver import RunStopped, StoredOutcome
 from explore_async.running.endpoint_speeds import EndpointSpeeds
 from explore_async.running.latencies import Latencies
 from explore_async.running.own_time import OwnTime
 from explore_async.running.read_ahead import LookUp, OutcomeReader, ReadAhead
+from explore_async.settings.recipe import Recipe
 
 _COMMITTING_S = 2.0
 """After a stop with nothing in flight, commits go on for this long. The next start commits the rest from the store."""
@@ -65,7 +68,7 @@ class Performer:
 
     `render` makes the form that an endpoint sees. `backend` None means offline: an outcome that is not stored stops the
     run. `stored`: the most requests that may have a stored outcome. `first_deadline_s`: the head of the line is not
-    asked a second time before this, however quick the endpoints.
+    asked a second time before this, however quick the endpoints. `recipe`: that of the checks, where there are any.
     """
 
     def __init__(
@@ -77,8 +80,12 @@ class Performer:
         *,
         stored: float = inf,
         first_deadline_s: float = 60.0,
+        recipe: Recipe | None = None,
     ) -> None:
         self._store = store
+        self._checking: Checking | None = None
+        if backend is not None and recipe is not None and recipe.checks:
+            self._checking = Checking(recipe, self._take_answer, self._has_begun_asking)
         self.speeds = EndpointSpeeds()
         self._latencies = Latencies(first_deadline_s)
         self._asking: Asking | None = None
@@ -119,12 +126,16 @@ class Performer:
         ]
         if self._asking is not None:
             self._asking.open(group)
+        if self._checking is not None:
+            self._checking.open(group)
 
     async def close(self, *, abandon: bool) -> None:
         """Ends its coroutines. Requests in flight are abandoned, or waited for and stored."""
         self._stopping = True
         if self._asking is not None:
             await self._asking.close(abandon=abandon)
+        if self._checking is not None:
+            await self._checking.close()
         for coroutine in self._background:
             coroutine.cancel()
         if self._background:
@@ -145,6 +156,8 @@ class Performer:
         self._read_ahead.clear()
         if self._asking is not None:
             self._asking.stop(in_haste=in_haste)
+        if self._checking is not None:
+            self._checking.stop()
         for ordinal in self._outcomes:
             if ordinal not in self._unstored and not self._is_asking_for(ordinal):
                 self._resolve(ordinal, None)
@@ -167,6 +180,8 @@ class Performer:
         future = self._outcomes[request.ordinal]
         if self._asking is not None and not future.done():
             self._asking.need(request.ordinal)
+            if self._checking is not None:
+                self._checking.need(request.ordinal)
         if not future.done():
             self._awaited, self._awaited_since = request, asyncio.get_running_loop().time()
         stored = await future
@@ -216,6 +231,9 @@ class Performer:
         asked, asked_twice = (0, 0) if asking is None else (asking.asked, asking.asked_twice)
         return PerformerStatistics(self._replayed, asked, asked_twice, number, pending, self._waiting)
 
+    def _has_begun_asking(self) -> bool:
+        return self._asking is not None and self._asking.begun
+
     def _is_asking_for(self, ordinal: int) -> bool:
         return self._asking is not None and self._asking.is_asking_for(ordinal)
 
@@ -244,6 +262,8 @@ class Performer:
             self._resolve(ordinal, StoredOutcome(look_up.key, look_up.outcome))
         elif self._asking is None:
             self._resolve(ordinal, None)
+        elif self._checking is not None and look_up.request.kind == checks.KIND:
+            self._checking.add(look_up)
         else:
             self._asking.add(look_up)
 

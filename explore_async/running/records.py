@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from explore_async.exploration.values import (
     Answer,
+    AnswerChecked,
     AnswerJudged,
     AnswerScored,
     Event,
@@ -275,6 +276,9 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
             }
         case AnswerJudged(example_id=example_id, task_id=task_id, number=number, verdict=verdict):
             return {"what": "answer", "id": example_id, "task_id": task_id, "answer": number, **_evidence(verdict, key)}
+        case AnswerChecked(example_id=example_id, task_id=task_id, number=number, check=name, verdict=verdict):
+            line = {"what": "check", "id": example_id, "task_id": task_id, "answer": number, "check": name}
+            return {**line, "detail": event.detail, **_evidence(verdict, key)}
         case AnswerScored(example_id=example_id, task_id=task_id, number=number, scores=scores, verdict=verdict):
             line = {"what": "scores", "id": example_id, "task_id": task_id, "answer": number, "scores": scores}
             return {**line, **_evidence(verdict, key)}

@@ -108,6 +108,7 @@ class Run:
                     backend,
                     self._own_time,
                     stored=rows - self._tally.requests.total(),  # a checkpoint has committed the others
+                    recipe=self._recipe,
                 )
                 self._status.performer = self._performer
                 self._observer.began(self._recipe, self._status)

@@ -16,6 +16,7 @@ from explore_async.errors import ConfigError, StorageError
 from explore_async.exploration.language_check import language_check
 from explore_async.exploration.prompts import PromptBook
 from explore_async.running.backend import BackendFactory, check_operation
+from explore_async.running.checking import require_programs
 from explore_async.running.checkpointing import StartingPoint, from_checkpoint
 from explore_async.running.job import Job, RunJob
 from explore_async.running.observer import Observer, SilentObserver
@@ -60,6 +61,8 @@ async def run(
         )
     _check_arguments(mode, handle_signals=handle_signals)
     _refuse_unfilled(settings)
+    if mode != "offline":
+        require_programs(settings)
 
     def read() -> RunJob:
         return RunJob(settings, *_read_known(settings.against))

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from explore_async.exploration.parsing import Format, thoughts_of
 from explore_async.exploration.values import (
+    AnswerChecked,
     AnswerJudged,
     AnswerScored,
     Completion,
@@ -225,7 +226,7 @@ class Tally:
                 self.answers[verdict.reason] += 1
             case AnswerScored(scores=scores):
                 self.scores.update(f"{aspect} {score}" for aspect, score in scores.items())
-            case ExamplesWait():
+            case ExamplesWait() | AnswerChecked():
                 pass
 
     def state(self) -> dict[str, Any]:

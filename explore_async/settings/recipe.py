@@ -168,6 +168,31 @@ class Judging(Settings):
     """What the judge looks at: names, each with what it means."""
 
 
+class Check(Settings):
+    """A program of the user's that passes an example or drops it. It reads examples as JSON lines from its standard
+    input, and answers each with a line {"ok": true or false, "reason": "..."}.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+    """Also in the reason of what it drops: check:NAME."""
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """The program with its arguments."""
+    function: Annotated[str, Field(pattern=r"^([\w.]+:[\w.]+|[\w.-]+|)$")] = ""
+    """Instead of a command: `module:function`, or the name of an entry point of the group `explore_async.checks`. It
+    gets an example as a dict, and returns true or false, or these with a reason.
+    """
+    version: str = ""
+    """Another version is another check: its verdicts are made anew."""
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60
+    """Seconds for one example."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.command) == bool(self.function):
+            raise ValueError("give a command or a function")
+        return self
+
+
 class Targets(Settings):
     """The size of the dataset: at least one of `examples` and `per_task`."""
 
@@ -304,6 +329,8 @@ class RecipeFields(Settings):
     """Answers to each instruction with `responses: separate`; all that pass the filters are in the dataset."""
     judge: Annotated[Judging | None, Field(exclude_if=_is_empty)] = None
     """None: no model judges the examples."""
+    checks: Annotated[tuple[Check, ...], Field(exclude_if=_is_empty)] = ()
+    """Programs of the user's that look at each example before it is kept, in this order."""
     targets: Targets
     filters: Filters = Filters()
     sampling: Samplings = Samplings()
@@ -345,6 +372,8 @@ class RecipeFields(Settings):
     def _steps_fit(self) -> Self:
         if self.responses == "joint" and self.answers_per_instruction > 1:
             raise ValueError("answers_per_instruction: more than one needs responses: separate")
+        if len({check.name for check in self.checks}) < len(self.checks):
+            raise ValueError("checks: two have the same name; give each a name of its own")
         if unused := [kind for kind in self.models if kind not in self.kinds]:
             needed = "responses: separate" if "answer" in unused else "judge: {}"
             raise ValueError(f"models.{unused[0]}: this run has no such requests; they need {needed}")
@@ -366,7 +395,7 @@ class RecipeFields(Settings):
     def steps_of_instruction(self) -> int:
         """Requests that an instruction needs, once it is kept, to become an example."""
         answers = self.answers_per_instruction if self.responses == "separate" else 0
-        return answers + max(1, answers) * (self.judge is not None)
+        return answers + max(1, answers) * (len(self.checks) + (self.judge is not None))
 
     def model_of(self, kind: str) -> str:
         """The logical model that requests of this kind go to."""

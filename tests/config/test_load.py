@@ -17,6 +17,7 @@ from support.cli import ROOT
 from explore_async.config import load as config
 from explore_async.errors import ConfigError
 from explore_async.settings.operation import Operation
+from explore_async.settings.recipe import Check
 from explore_async.settings.run_settings import RecipeConfig, RunSettings
 
 FULL: dict[str, Any] = {
@@ -31,6 +32,7 @@ FULL: dict[str, Any] = {
     "targets": {"examples": 5},
     "responses": "separate",
     "judge": {},
+    "checks": [{"name": "a", "command": ["a"]}],
     "operation": {"endpoints": [{"url": "http://x"}], "server": {}, "retries": {}},
 }
 """One of each thing a config can hold."""
@@ -49,7 +51,7 @@ CHANGES: dict[str, Any] = {
     "generation.per_request": 7, "generation.demonstrations": 7, "generation.inputs": False,
     "generation.exhausted_after": 7, "generation.exhausted_below": 0.7,
     "responses": "joint", "answers_per_instruction": 7, "domains.0.system": "b", "judge.threshold": 4.5,
-    "judge.aspects": {"b": "b"},
+    "judge.aspects": {"b": "b"}, "checks": [{"name": "a", "function": "b:c", "version": "b", "timeout_s": 7}],
     **{
         f"sampling.{stage}.{name}": value
         for stage in ("answers", "judging")
@@ -83,7 +85,7 @@ def leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
     """The dotted names of all settings, with 0 for a position in a list."""
     for name, field in model.model_fields.items():
         inner = config._model_in(field.annotation)
-        if inner is None or inner is model:  # tasks in tasks
+        if inner in {None, model, Check}:  # tasks in tasks; a check has one of two settings
             yield above + name
         else:
             yield from leaves(inner, f"{above}{name}.{'0.' if 'tuple' in str(field.annotation) else ''}")

@@ -11,6 +11,7 @@ TYPES: dict[str, Any] = {
 KNOWN = {
     "$schema", "$defs", "$ref", "title", "description", "default", "type", "properties", "required", "additionalProperties", "propertyNames", "items",
     "minItems", "anyOf", "enum", "const", "pattern", "minLength", "maxLength", "minimum", "maximum", "exclusiveMinimum",
+    "patternProperties", "minProperties", "maxProperties",
 }  # fmt: skip
 
 
@@ -42,10 +43,22 @@ def _holds(name: str, given: Any, value: Any, schema: dict[str, Any], root: dict
                 fits(value[key], given[key], root) for key in given if key in value
             )
         case "additionalProperties":
-            more = set(value) - set(schema.get("properties", {})) if isinstance(value, dict) else ()
+            more = set(value) - set(schema.get("properties", {})) if isinstance(value, dict) else set()
+            more -= {key for key in more for pattern in schema.get("patternProperties", {}) if re.search(pattern, key)}
             return all(fits(value[key], given, root) for key in more)
         case "propertyNames":
             return not isinstance(value, dict) or all(fits(key, given, root) for key in value)
+        case "patternProperties":
+            return not isinstance(value, dict) or all(
+                fits(value[key], one, root)
+                for key in value
+                for pattern, one in given.items()
+                if re.search(pattern, key)
+            )
+        case "minProperties" | "maxProperties":
+            return not isinstance(value, dict) or (
+                len(value) >= given if name == "minProperties" else len(value) <= given
+            )
         case "items":
             return not isinstance(value, list) or all(fits(one, given, root) for one in value)
         case "minItems":

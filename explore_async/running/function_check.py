@@ -1,0 +1,58 @@
+"""The program of a check that is a function of the user's: JSON lines in, JSON lines out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+import orjson
+
+GROUP = "explore_async.checks"
+"""Entry points of this group are checks."""
+
+
+def main() -> None:
+    """Answers each line of the standard input. What the function prints goes to the standard error."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    check = _found(sys.argv[1])
+    for line in sys.stdin.buffer:
+        ok, reason = _answer(check(orjson.loads(line)))
+        with contextlib.suppress(BrokenPipeError):
+            answers.write(orjson.dumps({"ok": ok, "reason": reason}, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _found(name: str) -> Callable[[dict[str, Any]], Any]:
+    """Raises an ordinary Python error where there is no such function: the caller shows it."""
+    module, colon, path = name.partition(":")
+    if not colon:
+        (point,) = entry_points(group=GROUP, name=name) or (None,)
+        if point is None:
+            raise LookupError(f"no installed package has an entry point {name} of the group {GROUP}")
+        found = point.load()
+    else:
+        sys.path.insert(0, "")
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    if not callable(found):
+        raise TypeError(f"{name} is no function")
+    checked: Callable[[dict[str, Any]], Any] = found
+    return checked
+
+
+def _answer(given: object) -> tuple[bool, str]:
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], bool):  # noqa: PLR2004 - a pair
+        return given[0], str(given[1])
+    if isinstance(given, bool):
+        return given, ""
+    raise TypeError(f"a check returns true or false, or a pair of these with a reason; not {given!r}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Checks of the user's: real programs, also ones that crash, hang and say nonsense."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from support.cli import Finished, derived, explore
+
+from explore_async.serving.servers.process import importable, python
+from explore_async.serving.simulated.server import SimulatedServer
+
+pytestmark = pytest.mark.timeout(180)
+
+PROGRAM = """
+import json, os, sys, time
+for line in sys.stdin:
+    example = json.loads(line)
+    with open({log!r}, "a") as log:
+        print(example["id"], file=log)
+    odd = len(example["output"]) % 16 == 0
+    if {mode!r} == "crash" and odd:
+        print("odd text", file=sys.stderr)
+        sys.exit(3)
+    if {mode!r} == "hang" and odd:
+        time.sleep(60)
+    if {mode!r} == "nonsense" and odd:
+        print("maybe")
+        continue
+    print(json.dumps({{"ok": len(example["output"]) % 3 > 0, "reason": "by its length"}}))
+"""
+
+
+def program(folder: Path, mode: str = "") -> Path:
+    path = folder / "check.py"
+    path.write_text(PROGRAM.format(log=str(folder / "asked.log"), mode=mode))
+    return path
+
+
+def config(folder: Path, *checks: dict[str, Any], **more: Any) -> Path:
+    document = {
+        "domains": [{"name": "Look after a garden"}],
+        "exploration": {"depth": 1, "breadth": [3]},
+        "generation": {"per_request": 4, "inputs": False},
+        "targets": {"examples": 30},
+        "responses": "separate",
+        "checks": checks,
+        "operation": {"report": False},
+        **more,
+    }
+    path = folder / "c.yaml"
+    path.write_bytes(orjson.dumps(document))
+    return path
+
+
+async def run(folder: Path, url: str, *more: str | Path) -> Finished:
+    return await explore("run", folder / "c.yaml", "--endpoint", url, "--out", folder / "run", "--json", *more)
+
+
+def rows(folder: Path, file: str, what: str | None = None) -> list[dict[str, Any]]:
+    lines = (orjson.loads(line) for line in (folder / "run" / file).read_bytes().splitlines())
+    return [line for line in lines if what is None or line.get("what") == what]
+
+
+async def test_a_check_decides_and_its_verdicts_replay(tmp_path: Path) -> None:
+    """Nothing is kept that it refused; its reason is in the evidence; each example is asked about once, also over a
+    second start, which needs no program any more and writes the same bytes.
+    """
+    path = program(tmp_path)
+    config(tmp_path, {"name": "length", "command": [sys.executable, str(path)]})
+    async with SimulatedServer() as server:
+        first = await run(tmp_path, server.url)
+        assert first.code == 0, first.stderr
+    assert all(len(row["output"]) % 3 > 0 for row in rows(tmp_path, "dataset.jsonl"))
+    checked = rows(tmp_path, "decisions.jsonl", "check")
+    assert {line["reason"] for line in checked} == {"accepted", "check:length"}
+    assert {line["detail"] for line in checked} == {"by its length"}
+    asked = (tmp_path / "asked.log").read_text().split()
+    assert len(asked) == len(set(asked)) == len(checked) == first.json["requests"]["check"]
+    dropped = sum(not line["kept"] for line in checked)
+    assert first.json["examples"]["dropped"]["check:length"] == dropped > 0
+    before = derived(tmp_path / "run")
+    for name in ("dataset.jsonl", "decisions.jsonl", "tree.json"):
+        (tmp_path / "run" / name).unlink()
+    path.unlink()
+    assert (await run(tmp_path, server.url, "--offline")).code == 0
+    assert derived(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("mode", ["crash", "hang", "nonsense"])
+async def test_a_check_that_fails_now_and_then_is_no_yes(tmp_path: Path, mode: str) -> None:
+    """The examples that it fails at are given to it twice, dropped and counted; the run reaches its target. Once it is
+    mended, what failed is asked again on request, and only that.
+    """
+    path = program(tmp_path, mode)
+    config(tmp_path, {"name": "length", "command": [sys.executable, str(path)], "timeout_s": 0.5})
+    async with SimulatedServer() as server:
+        first = await run(tmp_path, server.url)
+        assert first.code == 0, first.stderr
+        failed = first.json["requests"]["failed"]["repeated"]
+        assert first.json["examples"]["dropped"]["not_checked"] == failed > 0
+        assert first.json["examples"]["kept"] == 30
+        assert all(len(row["output"]) % 16 for row in rows(tmp_path, "dataset.jsonl"))
+        program(tmp_path)
+        (tmp_path / "asked.log").unlink()
+        again = await run(tmp_path, server.url, "--set", "operation.retry_failed=true")
+        assert again.code == 0, again.stderr
+    asked = (tmp_path / "asked.log").read_text().split()
+    assert len(asked) == len(set(asked))
+    assert not again.json["requests"]["failed"]["total"]
+
+
+async def test_a_check_that_always_fails_ends_the_run(tmp_path: Path) -> None:
+    """With exit code 3, its name and its own words; after it is mended the same command goes on, and no completion is
+    paid for again.
+    """
+    path = tmp_path / "check.py"
+    path.write_text("import sys; print('no such table', file=sys.stderr); sys.exit(1)")
+    config(tmp_path, {"name": "sql", "command": [sys.executable, str(path)]})
+    async with SimulatedServer() as server:
+        broken = await run(tmp_path, server.url)
+        assert broken.code == 3
+        for part in (
+            "the check sql failed for 10 examples",
+            "it ended with code 1: no such table",
+            "goes on from here",
+        ):
+            assert part in " ".join(broken.stderr.split())
+        program(tmp_path)
+        whole = await run(tmp_path, server.url, "--set", "operation.retry_failed=true")
+        assert whole.code == 0, whole.stderr
+        with closing(sqlite3.connect(tmp_path / "run" / "completions.sqlite")) as database:
+            (stored,) = database.execute("SELECT count(*) FROM outcomes WHERE kind <> 'check'").fetchone()
+        twice = [count for count in server.statistics().counts_by_digest.values() if count > 1]
+        assert len(twice) <= 4  # of the forms that each start tries first
+        assert stored >= whole.json["requests"]["total"] - whole.json["requests"]["check"]
+    assert whole.json["examples"]["kept"] == 30
+
+
+async def test_a_program_that_is_not_there_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    config(tmp_path, {"name": "sql", "command": ["no-such-program"]})
+    async with SimulatedServer() as server:
+        result = await run(tmp_path, server.url)
+        assert server.statistics().requests == 0
+    assert result.code == 2
+    assert "checks.0.command: no-such-program" in " ".join(result.stderr.split())
+    assert not (tmp_path / "run").exists()
+
+
+FUNCTIONS = """
+def short(example):
+    print("words of its own")
+    return len(example["output"]) < 9, "too long"
+
+def plain(example):
+    return example["output"] == "x"
+
+def odd(example):
+    return "yes"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "answers", "says"),
+    [
+        (
+            "functions:short",
+            [{"ok": True, "reason": "too long"}, {"ok": False, "reason": "too long"}],
+            "words of its own",
+        ),
+        ("functions:plain", [{"ok": True, "reason": ""}, {"ok": False, "reason": ""}], ""),
+        ("functions:odd", [], "a check returns true or false"),
+        ("functions:none", [], "no attribute 'none'"),
+        ("no-entry-point", [], "no installed package has an entry point no-entry-point"),
+    ],
+)
+def test_a_function_is_a_program(tmp_path: Path, name: str, answers: list[dict[str, Any]], says: str) -> None:
+    """It is given each line; what it prints is no answer; what it returns beside true and false is an error."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    examples = b'{"output": "x"}\n{"output": "a text too long"}\n'
+    command = python("-m", "explore_async.running.function_check", name)
+    done = subprocess.run(command, cwd=tmp_path, input=examples, capture_output=True, env=importable(), check=False)
+    assert [orjson.loads(line) for line in done.stdout.splitlines()] == answers
+    assert says in done.stderr.decode()
