@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
@@ -25,6 +25,7 @@ from explore_async.curation.collections.evidence import (
 )
 from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.collections.shown_turns import shown_turns
+from explore_async.curation.collections.steps import Step
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.kinds import label_of
 from explore_async.exploration.values import Completion
@@ -37,6 +38,11 @@ _NO_KEY = "-"
 _LONGEST_NAME = 100
 _LONGEST_EXCERPT = 300
 _TEXTS = ("instruction", "input", "output")
+_REASONS = {
+    "low_score": "the judge gave a score below the threshold",
+    "not_judged": "the judge gave no scores that could be read",
+    "failed": "the request for its answer failed for good",
+}
 
 
 def tree(run: RunData, console: Console, *, depth: int | None = None) -> None:
@@ -89,13 +95,16 @@ def show(run: RunData, item_id: str, console: Console) -> None:
         else:
             check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {item_id}")
             subject = _task(evidence.task) if decision["what"] == "task" else _example(decision, evidence)
+            subject = chain(subject, _scores("scores", (evidence.example or {}).get("scores")))
             copied = [] if evidence.copied is None else [("output is", _copied(evidence.copied))]
             rows = chain(subject, _decision(decision, evidence.nearest), copied)
         for name, value in rows:
             _print(console, name, value)
         if evidence.mark is not None:
             _print(console, "marked", ": ".join(filter(None, (evidence.mark.mark, evidence.mark.note))))
-        if evidence.stored is not None:
+        if evidence.steps:
+            _show_steps(evidence.steps, console)
+        elif evidence.stored is not None:
             _show_request(evidence.stored, console)
 
 
@@ -136,6 +145,12 @@ def _show_dropped(row: Mapping[str, Any], console: Console) -> None:
     console.print(head + Text(f"  {_what(row)}, {_reason(row)}", style="bold"), soft_wrap=True)
     text = row.get("instruction") or row.get("name") or row.get("excerpt") or ""
     console.print(Text(f"  {printable(text, _LONGEST_EXCERPT)}"), soft_wrap=True)
+    for answer in row.get("answers", ()):
+        said = ": ".join([str(answer.get("reason")), *(value for _, value in _scores("", answer.get("scores")))])
+        head, text = f"answer {answer['answer']} ({said})", printable(answer.get("output") or "", _LONGEST_EXCERPT)
+        console.print(Text(f"  {printable(head)}: {text}", style="dim"), soft_wrap=True)
+        if why := answer.get("why"):
+            console.print(Text(f"    the judge: {printable(why, _LONGEST_EXCERPT)}", style="dim"), soft_wrap=True)
     if near := row.get("text") or row.get("nearest_text"):
         console.print(Text(f"  near: {printable(near, _LONGEST_EXCERPT)}", style="dim"), soft_wrap=True)
     if (parts := row.get("copied")) is not None:
@@ -200,18 +215,42 @@ def _example(decision: Mapping[str, Any], evidence: EvidenceRows) -> Iterator[tu
     if evidence.example is not None and (turns := shown_turns(evidence.example)):
         yield from turns
         return
-    for name in (*_TEXTS, "excerpt"):
+    for name in ("system", *_TEXTS, "excerpt"):
         yield name, row.get(name)
+    if decision["what"] == "instruction":
+        yield "waits", "it is no example yet: it waits for an answer or a verdict"
 
 
 def _decision(decision: Mapping[str, Any], nearest: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
-    yield "decision", f"{'kept' if decision['kept'] else 'dropped'}: {decision['reason']}"
+    verdict = "kept" if decision["kept"] else "dropped"
+    meaning = f" ({said})" if (said := _REASONS.get(decision["reason"])) else ""
+    yield "decision", f"{verdict}: {decision['reason']}{meaning}"
     if "benchmark" in decision:
         score = f"ROUGE-L F {decision['score']:.3f}" if "score" in decision else f"in common: {decision['ngram']}"
         yield "close to", f"{decision['benchmark']}, row {decision['row']} ({score}): {decision['text']}"
     if nearest_id := decision.get("nearest"):
         yield "score", f"ROUGE-L F {decision['score']:.3f} with the nearest"
         yield "nearest", f"{nearest_id}: {nearest['instruction']}" if nearest is not None else nearest_id
+
+
+def _scores(name: str, scores: object) -> Iterator[tuple[str, Any]]:
+    """A judge's, where there are some."""
+    if isinstance(scores, Mapping) and scores:
+        yield name, ", ".join(f"{aspect} {score}" for aspect, score in scores.items())
+
+
+def _show_steps(steps: Sequence[Step], console: Console) -> None:
+    """The requests that made an example, in their order, each with its verdict."""
+    for step in steps:
+        line = step.line
+        what = {"scores": "judge of answer"}.get(step.what, step.what)
+        number = f" {line['answer']}" if "answer" in line else ""
+        verdict = "passed" if line.get("kept") else f"dropped: {line.get('reason')}"
+        console.print(Text(f"\n{printable(f'{what}{number}')}, {printable(verdict)}", style="bold underline"))
+        for name, value in chain(_scores("scores", step.scores), [("judge's reason", step.why)]):
+            _print(console, name, value)
+        if step.stored is not None:
+            _show_request(step.stored, console)
 
 
 def _copied(copied: Copied) -> str:

@@ -27,6 +27,7 @@ from explore_async.curation.collections.evidence import (
 )
 from explore_async.curation.collections.marks import MARKS_FILE, mark_of, read_marks, write_mark
 from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.collections.steps import ENDS
 from explore_async.errors import DataError
 
 LIVE_FILE = "live.json"
@@ -170,9 +171,10 @@ def exchange(path: Path, key: str) -> dict[str, Any]:
 def _bounded(document: dict[str, Any]) -> dict[str, Any]:
     """The evidence as far as a page shows it: the beginning of each text of a completion, and no tree below a task."""
     document.pop("task", None)
-    if "completion" in document:
-        texts = document["completion"].items()
-        document["completion"] = {k: v[:LONGEST_SHOWN] if isinstance(v, str) else v for k, v in texts}
+    for asked in (document, *(step["asked"] for step in document.get("steps", ()) if "asked" in step)):
+        if "completion" in asked:
+            texts = asked["completion"].items()
+            asked["completion"] = {k: v[:LONGEST_SHOWN] if isinstance(v, str) else v for k, v in texts}
     return document
 
 
@@ -206,7 +208,9 @@ def _stamp(file: Path) -> Stamp:
 
 
 def _is(what: ListName, row: Mapping[str, Any]) -> bool:
-    return what == "kept" or (row.get("what") == "failure" if what == "failed" else row.get("kept") is False)
+    return what == "kept" or (
+        row.get("what") == "failure" if what == "failed" else row.get("kept") is False and row.get("what") in ENDS
+    )
 
 
 def _is_of(row: Mapping[str, Any], task: str) -> bool:
@@ -239,4 +243,5 @@ def _short(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: f"{value[:LONGEST_LISTED]}…" if isinstance(value, str) and len(value) > LONGEST_LISTED else value
         for name, value in row.items()
+        if name != "answers"  # the evidence has them, however many and long they are
     }

@@ -280,13 +280,25 @@ async function evidence(row) {
   if (found.turns) for (const turn of found.turns) add(turn.role, turn.text, true);
   else if (example) { add("instruction", example.instruction, example.instruction.length > 300); add("input", example.input, true); add("output", example.output, true); }
   else { add("instruction", decision.instruction ?? decision.excerpt); add("input", found.draft?.input, true); add("output", found.draft?.output, true); }
+  if (!found.turns) add("system", example?.system, true);
+  const scored = (name, scores) => { const all = Object.entries(scores ?? {}); if (all.length) add(name, all.map(([aspect, score]) => `${aspect} ${score}`).join(", ")); };
+  scored("scores", example?.scores);
   if (found.nearest) add(`nearest, ROUGE-L ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);
   if (found.copied) add("output copied from", found.copied.what === "demonstration" ? `demonstration ${found.copied.id ?? "of the recipe"}` : `its own ${found.copied.what}`);
-  for (const message of found.request?.messages || []) add(`prompt, ${message.role}`, message.content, true);
-  const completion = found.completion;
-  if (completion?.reasoning) add("reasoning", completion.reasoning, true);
-  if (completion) { raw("raw completion", completion.text); add("completed by", `${completion.model} at ${completion.endpoint} in ${number(completion.latency_s, 1)} s; ${number(completion.prompt_tokens)} tokens read (${number(completion.cached_tokens)} cached), ${number(completion.completion_tokens)} written`); }
-  if (found.failure) add("failed", `${found.failure.kind}: ${found.failure.detail}`, true);
+  const exchange = ({ request, completion, failure }) => {
+    for (const message of request?.messages || []) add(`prompt, ${message.role}`, message.content, true);
+    if (completion?.reasoning) add("reasoning", completion.reasoning, true);
+    if (completion) { raw("raw completion", completion.text); add("completed by", `${completion.model} at ${completion.endpoint} in ${number(completion.latency_s, 1)} s; ${number(completion.prompt_tokens)} tokens read (${number(completion.cached_tokens)} cached), ${number(completion.completion_tokens)} written`); }
+    if (failure) add("failed", `${failure.kind}: ${failure.detail}`, true);
+  };
+  if (!found.steps) exchange(found);
+  for (const step of found.steps ?? []) {
+    const what = `${step.what === "scores" ? "judge of answer" : step.what}${step.answer == null ? "" : ` ${step.answer}`}`;
+    shown.append(el("dt", what, { class: "step" }), el("dd", step.kept ? "passed" : `dropped: ${step.reason}`, { class: step.kept ? "kept" : "dropped" }));
+    scored("scores", step.scores);
+    add("the judge's reason", step.why);
+    exchange(step.asked ?? {});
+  }
   $("evidence").replaceChildren(shown);
   if (decision.what === "example" && row.id) $("evidence").prepend(markForm(row, found.mark?.mark ?? null, found.mark?.note ?? ""));
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ import pytest
 from support.cli import Finished, in_process
 from support.stored_run import serving
 
+from explore_async.exploration.values import Completion
+from explore_async.storage.completions import read_stored
+from explore_async.web import reading
+
 CONFIG = """
 name: test
 domains:
@@ -21,7 +26,7 @@ exploration: {depth: 1, breadth: [2]}
 generation: {per_request: 4}
 responses: separate
 answers_per_instruction: 2
-judge: {threshold: 2, aspects: {correct: the facts are right, polite: the tone is polite}}
+judge: {threshold: 3, aspects: {correct: the facts are right, polite: the tone is polite}}
 targets: {examples: 16}
 window: 64
 operation: {report: false}
@@ -59,3 +64,85 @@ def test_the_counts(made: tuple[Path, Finished]) -> None:
     summary = " ".join(said.stderr.split())
     for words in (f"instructions {stats['instructions']} new", f"answers {verdicts['accepted']} passed", "polite "):
         assert words in summary
+
+
+def completion_of(run: Path, key: str) -> Completion:
+    stored = read_stored(run / "completions.sqlite", key)
+    assert stored is not None
+    assert isinstance(stored.outcome, Completion)
+    return stored.outcome
+
+
+def test_show_has_all_that_made_an_example(made: tuple[Path, Finished]) -> None:
+    """The system prompt, both answers, all scores with the reasons that the judge gave, and the prompts and completions of
+    all requests in their order; the JSON has the same.
+    """
+    run, _ = made
+    row = lines(run / "dataset.jsonl")[0]
+    steps = [
+        line for line in lines(run / "decisions.jsonl") if line.get("id") == row["id"] and line["what"] != "example"
+    ]
+    shown, document = in_process("show", run, row["id"]), in_process("show", run, row["id"], "--json").json
+    assert [line["what"] for line in steps].count("answer") == 2
+    place = 0
+    for line, step in zip(steps, document["steps"], strict=True):
+        assert line.items() <= step.items()
+        text = completion_of(run, line["request"]).text
+        assert step["asked"]["completion"]["text"] == text
+        place = shown.stdout.index(f"request  {line['request']}", place)
+        assert text in shown.stdout[place:]
+        if line["what"] == "scores":
+            assert step["why"] == orjson.loads(text)["reason"]
+            assert f"judge's reason  {step['why']}" in shown.stdout
+    assert "Answer in the manner of a gardener." in shown.stdout
+    assert f"correct {row['scores']['correct']}, polite {row['scores']['polite']}" in shown.stdout
+
+
+def test_what_the_judge_drops_is_listed_once_with_its_scores(made: tuple[Path, Finished]) -> None:
+    """`show --dropped low_score` has each such example once, with the texts and the scores of its answers; the counts are
+    those of stats.json. `show` and the view have the answer of one, and the view lists the same.
+    """
+    run, _ = made
+    document = in_process("show", run, "--dropped", "low_score", "--json").json
+    stats = orjson.loads((run / "stats.json").read_bytes())
+    of_tasks, of_examples = (stats[what]["dropped"] for what in ("tasks", "examples"))
+    assert document["counts"] == {
+        reason: of_tasks.get(reason, 0) + of_examples.get(reason, 0)
+        for reason in document["counts"]
+    }  # fmt: skip
+    assert sum(document["counts"].values()) == of_tasks["total"] + of_examples["total"]
+    ids = [row["id"] for row in document["dropped"]]
+    assert len(ids) == len(set(ids)) == of_examples["low_score"]
+    for row in document["dropped"]:
+        for answer in row["answers"]:
+            assert answer["reason"] != "low_score" or min(answer["scores"].values()) < 3
+    row = next(row for row in document["dropped"] if row["answers"][0]["reason"] == "low_score")
+    printed = in_process("show", run, "--dropped", "low_score").stdout
+    shown = in_process("show", run, row["id"])
+    for answer in row["answers"]:
+        assert answer["output"][:50] in printed
+    assert row["answers"][0]["output"] in shown.stdout
+    assert "dropped: low_score (the judge gave a score below the threshold)" in shown.stdout
+    assert reading.evidence(run, row["id"])["draft"]["output"] == row["answers"][0]["output"]
+    listed = reading.list_rows(run, "dropped", task="", query="", offset=0)["rows"]
+    dropped = [line for line in lines(run / "decisions.jsonl") if line.get("kept") is False]
+    expected = [line for line in dropped if line["what"] in {"task", "example"}]
+    assert [row["request"] for row in listed] == [line["request"] for line in expected[: len(listed)]]
+    kept = reading.list_rows(run, "kept", task="", query="", offset=0)["rows"]
+    assert not any("answers" in row for row in kept)
+
+
+def test_an_instruction_on_its_way(made: tuple[Path, Finished], tmp_path: Path) -> None:
+    """While an instruction waits, `show` has it with what it had so far, and says that it waits; a mark finds it."""
+    run, _ = made
+    row = lines(run / "dataset.jsonl")[-1]
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    decisions = lines(run / "decisions.jsonl")
+    so_far = [line for line in decisions if line.get("id") != row["id"] or line["what"] in {"instruction", "answer"}]
+    (copy / "decisions.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in so_far))
+    (copy / "dataset.jsonl").write_bytes(b"")
+    shown = in_process("show", copy, row["id"])
+    assert row["instruction"] in shown.stdout
+    assert "waits  it is no example yet" in shown.stdout
+    assert reading.mark(copy, row["id"], "good", "")["mark"] == "good"

@@ -261,6 +261,43 @@ def test_the_view_of_hostile_data(browser: Browser, tmp_path: Path, beside: InTh
     beside.run(view.__aexit__(None, None, None))
 
 
+SEPARATE = f"""
+name: test
+domains: [{{name: Garden, system: "{"<img src=x onerror='window.hit=1'>"}"}}]
+exploration: {{depth: 0}}
+responses: separate
+judge: {{threshold: 1}}
+targets: {{examples: 4}}
+operation: {{report: false}}
+"""
+
+
+def test_the_view_of_answers_of_their_own(browser: Browser, tmp_path: Path, beside: InThread) -> None:
+    """Scores are figures, and the evidence has each request with its verdict; a hostile system prompt is text."""
+
+    async def made() -> int:
+        async with SimulatedServer(64) as server:
+            path = config(tmp_path, SEPARATE)
+            return (await explore("run", path, "--endpoint", server.url, "--out", tmp_path / "run")).code
+
+    assert beside.run(made()) == 0
+    view = serving([tmp_path / "run"], 0)
+    watched = Watched(browser)
+    page = watched.page
+    page.goto(beside.run(view.__aenter__()))
+    page.wait_for_selector("#list li")
+    figures = page.inner_text("#figures")
+    assert "new instructions" in figures
+    assert "mean scores" in figures
+    page.locator("#list li button").first.click()
+    page.wait_for_function("() => document.querySelector('#evidence').innerText.includes('judge of answer 0')")
+    evidence = page.inner_text("#evidence")
+    for shown in ("<img src=x onerror", "instruction", "answer 0", "the judge's reason", "scores", "passed"):
+        assert shown in evidence, shown
+    watched.check()
+    beside.run(view.__aexit__(None, None, None))
+
+
 CODE = "def add(a, b):\n    if a:\n        return a + b\n    return b"
 
 

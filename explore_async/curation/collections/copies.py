@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from explore_async.curation.collections.collection import Collection
-from explore_async.exploration.parsing import ExampleDraft, Unreadable, parse_examples
+from explore_async.curation.collections.steps import draft_in, items_in
+from explore_async.exploration.parsing import ExampleDraft
 from explore_async.exploration.quality_filters import copied_field
-from explore_async.exploration.values import Completion
-from explore_async.settings.recipe import MEANING
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.rows import StoredRequest
 
@@ -53,7 +52,7 @@ def read_copied(source: Collection, decisions: Sequence[Mapping[str, Any]]) -> d
 
         for row in copied:
             stored = stored_at(row.get("request"))
-            draft = None if stored is None else draft_of(source, row, stored)
+            draft = None if stored is None else draft_in(source, row, stored)
             if draft is None:
                 continue
             if field := copied_field(draft):
@@ -67,21 +66,8 @@ def read_copied(source: Collection, decisions: Sequence[Mapping[str, Any]]) -> d
     return found
 
 
-def draft_of(source: Collection, decision: Mapping[str, Any], stored: StoredRequest) -> ExampleDraft | None:
-    """The example of a decision in its completion, as the rules of its run read it."""
-    drafts = [item for item in _items(source, stored) if isinstance(item, ExampleDraft)]
-    return next((draft for draft in drafts if draft.instruction == decision.get("instruction")), None)
-
-
-def _items(source: Collection, stored: StoredRequest) -> Sequence[ExampleDraft | Unreadable]:
-    if not isinstance(stored.outcome, Completion):
-        return ()
-    recipe = source.recipe
-    return parse_examples(stored.outcome, recipe.get("answer_format", "json"), recipe.get("meaning", MEANING))
-
-
 def _id_of(source: Collection, opening: StoredRequest, output: str) -> str | None:
-    for index, item in enumerate(_items(source, opening)):
+    for index, item in enumerate(items_in(source, opening)):
         if isinstance(item, ExampleDraft) and item.output == output:
             return f"{opening.task_id}-{_OPENING}.{index}"
     return None

@@ -16,9 +16,17 @@ from typing import Any
 import orjson
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, Mark, Node, below
-from explore_async.curation.collections.copies import Copied, draft_of, read_copied
+from explore_async.curation.collections.copies import Copied, read_copied
 from explore_async.curation.collections.marks import mark_of
 from explore_async.curation.collections.shown_turns import shown_turns
+from explore_async.curation.collections.steps import (
+    ENDS,
+    Step,
+    answers_of_dropped,
+    draft_in,
+    draft_of_steps,
+    read_steps,
+)
 from explore_async.curation.files.row import reading
 from explore_async.errors import StorageError
 from explore_async.exploration.parsing import ExampleDraft
@@ -29,7 +37,9 @@ from explore_async.storage.rows import StoredRequest
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRows:
-    """Evidence as the files have it. `decision` is None for tasks and examples that were taken over from elsewhere."""
+    """Evidence as the files have it. `decision` is None for tasks and examples that were taken over from elsewhere; it
+    is that on the instruction where no other is there yet.
+    """
 
     decision: Mapping[str, Any] | None
     task: Node | None
@@ -45,6 +55,8 @@ class EvidenceRows:
     """The names of an example's task and those above it."""
     copied: Copied | None = None
     """The text that the output of an example repeats, which was dropped for this."""
+    steps: Sequence[Step] = ()
+    """Of an instruction that has requests of its own: the lines on it, its answers and their scores, in their order."""
 
 
 def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
@@ -52,12 +64,16 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
 
     `task` is looked up for a task, `example` for an example; it is None for a dropped one.
     """
-    decision = find_decision(source, wanted)
-    if decision is not None:
+    if lines := _decisions(source, wanted):
+        decision = _decisive(lines)
+        steps = read_steps(source, [line for line in lines if line.get("what") not in ENDS])
         nearest, key = decision.get("nearest"), decision.get("request")
         is_task = decision.get("what") == "task"
         example = None if is_task else find_example(source, wanted)
         stored = find_request(source, key) if isinstance(key, str) else None
+        draft = None
+        if not is_task and example is None and stored is not None:
+            draft = draft_of_steps(source, steps) or draft_in(source, decision, stored)
         return EvidenceRows(
             decision,
             task=find_task(source, wanted) if is_task else None,
@@ -65,9 +81,10 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
             nearest=find_example(source, nearest) if isinstance(nearest, str) else None,
             stored=stored,
             mark=mark_of(example or decision, source.marks),
-            draft=None if is_task or example is not None or stored is None else draft_of(source, decision, stored),
+            draft=draft,
             task_path=() if is_task else find_path(source, str(decision.get("task_id"))),
             copied=read_copied(source, [decision]).get(wanted),
+            steps=steps,
         )
     if source.is_run:
         return None
@@ -79,8 +96,8 @@ def find_evidence(source: Collection, wanted: str) -> EvidenceRows | None:
 
 def evidence_document(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
     """The evidence of the task or example with this id, for JSON: decision, task, example (a dropped one as
-    `draft`) with the turns of its conversation, what it copies, nearest, mark, and the request with its completion or
-    failure, as far as they are known.
+    `draft`) with the turns of its conversation, what it copies, nearest, mark, the steps to it where it has requests of
+    its own, and the request with its completion or failure, as far as they are known.
     """
     nearest = None if rows.decision is None else rows.decision.get("nearest")
     parts: dict[str, Any] = {
@@ -91,11 +108,17 @@ def evidence_document(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
         "copied": None if rows.copied is None else asdict(rows.copied),
         "nearest": rows.nearest or ({"id": nearest} if isinstance(nearest, str) else None),
         "turns": _turns(rows.example),
+        "steps": [_step_document(step) for step in rows.steps] or None,
         "task_path": (list(rows.task_path) or None) if rows.example is None else None,
         "mark": None if rows.mark is None else {"mark": rows.mark.mark, "note": rows.mark.note},
     }
     known = {name: part for name, part in parts.items() if part is not None}
     return known if rows.stored is None else known | request_document(rows.stored)
+
+
+def _step_document(step: Step) -> dict[str, Any]:
+    said = {name: text for name, text in (("output", step.answer), ("why", step.why)) if text}
+    return {**step.line, **said} | ({} if step.stored is None else {"asked": request_document(step.stored)})
 
 
 def request_document(stored: StoredRequest) -> dict[str, Any]:
@@ -124,8 +147,8 @@ def _taken_over(rows: EvidenceRows, wanted: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class DroppedRows:
-    """Decisions on what was dropped, in their order; each has `nearest_text` where its nearest text is known, and
-    `copied` where its output repeats a known text.
+    """Decisions on what was dropped, in their order; each has `nearest_text` where its nearest text is known, `copied`
+    where its output repeats a known text, and `answers` where it had some of its own.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -138,11 +161,19 @@ def find_dropped(source: Collection, reason: str | None) -> DroppedRows:
     counts: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     texts: dict[str, str] = {}
+    on_the_way: dict[str, list[Mapping[str, Any]]] = {}
+    steps: list[Mapping[str, Any]] = []
     for row in _all_rows(source.path / "decisions.jsonl"):
+        if row.get("what") not in ENDS:
+            if "answer" in row:
+                on_the_way.setdefault(str(row.get("id")), []).append(row)
+            continue
+        lines = on_the_way.pop(str(row.get("id")), [])
         if row.get("kept") is False:
             counts[str(row.get("reason"))] += 1
             if reason in {None, row.get("reason")}:
                 rows.append(row)
+                steps += lines
         elif row.get("what") == "task":
             texts[row["id"]] = row.get("name", "")
     nearest = {row["nearest"] for row in rows if isinstance(row.get("nearest"), str)}
@@ -152,8 +183,12 @@ def find_dropped(source: Collection, reason: str | None) -> DroppedRows:
                 texts[example["id"]] = example.get("instruction", "")
     known = [{**row, "nearest_text": texts[row["nearest"]]} if row.get("nearest") in texts else row for row in rows]
     copied: Mapping[str, Copied] = {}
+    answers: Mapping[str, Any] = {}
     with suppress(StorageError):  # what was dropped is listed also where the completions are damaged
         copied = read_copied(source, rows)
+        answers = answers_of_dropped(source, steps)
+    if answers:
+        known = [{**row, "answers": answers[row["id"]]} if row.get("id") in answers else row for row in known]
     if copied:
         known = [{**row, "copied": asdict(copied[row["id"]])} if row.get("id") in copied else row for row in known]
     return DroppedRows(known, dict(counts.most_common()))
@@ -182,8 +217,25 @@ def find_example(source: Collection, wanted: str) -> ExampleRow | None:
 
 
 def find_decision(source: Collection, wanted: str) -> Mapping[str, Any] | None:
-    rows = _rows(source.path / "decisions.jsonl", wanted) if source.config else iter(())
-    return next((row for row in rows if row.get("id") == wanted), None)
+    """The line of evidence that says whether it is kept, so far."""
+    lines = _decisions(source, wanted)
+    return _decisive(lines) if lines else None
+
+
+def _decisive(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The line with the verdict; that on the instruction while there is no other."""
+    return lines[-1] if lines[-1].get("what") in ENDS else lines[0]
+
+
+def _decisions(source: Collection, wanted: str) -> list[Mapping[str, Any]]:
+    """The lines of evidence on this id up to the one that says whether it is kept for good, if that is there."""
+    found: list[Mapping[str, Any]] = []
+    for row in _rows(source.path / "decisions.jsonl", wanted) if source.config else ():
+        if row.get("id") == wanted:
+            found.append(row)
+            if row.get("what") in ENDS:
+                break
+    return found
 
 
 def _rows(file: Path, wanted: str) -> Iterator[dict[str, Any]]:
