@@ -41,6 +41,7 @@ _TEXTS = ("instruction", "input", "output")
 _REASONS = {
     "low_score": "the judge gave a score below the threshold",
     "not_judged": "the judge gave no scores that could be read",
+    "not_checked": "a check of yours gave no answer",
     "failed": "the request for its answer failed for good",
 }
 
@@ -150,7 +151,7 @@ def _show_dropped(row: Mapping[str, Any], console: Console) -> None:
         head, text = f"answer {answer['answer']} ({said})", printable(answer.get("output") or "", _LONGEST_EXCERPT)
         console.print(Text(f"  {printable(head)}: {text}", style="dim"), soft_wrap=True)
         if why := answer.get("why"):
-            console.print(Text(f"    the judge: {printable(why, _LONGEST_EXCERPT)}", style="dim"), soft_wrap=True)
+            console.print(Text(f"    because: {printable(why, _LONGEST_EXCERPT)}", style="dim"), soft_wrap=True)
     if near := row.get("text") or row.get("nearest_text"):
         console.print(Text(f"  near: {printable(near, _LONGEST_EXCERPT)}", style="dim"), soft_wrap=True)
     if (parts := row.get("copied")) is not None:
@@ -243,11 +244,11 @@ def _show_steps(steps: Sequence[Step], console: Console) -> None:
     """The requests that made an example, in their order, each with its verdict."""
     for step in steps:
         line = step.line
-        what = {"scores": "judge of answer"}.get(step.what, step.what)
+        what = {"scores": "judge of answer", "check": f"check {line.get('check')} of answer"}.get(step.what, step.what)
         number = f" {line['answer']}" if "answer" in line else ""
         verdict = "passed" if line.get("kept") else f"dropped: {line.get('reason')}"
         console.print(Text(f"\n{printable(f'{what}{number}')}, {printable(verdict)}", style="bold underline"))
-        for name, value in chain(_scores("scores", step.scores), [("judge's reason", step.why)]):
+        for name, value in chain(_scores("scores", step.scores), [("its reason", step.why)]):
             _print(console, name, value)
         if step.stored is not None:
             _show_request(step.stored, console)

@@ -132,7 +132,11 @@ def _table(stats: RunStats) -> Table:
     table.add_row("examples", f"{examples.kept} kept{_reasons(examples.dropped)}{surplus}")
     shown = ", ".join(f"{reason} {count}" for reason, count in requests.failed.items())
     failed = f", {requests.total_failed} failed ({shown})" if requests.failed else ""
-    kinds = ", ".join(f"{requests.by_kind[name]} {name}" for name in KINDS if name in requests.by_kind)
+    kinds = ", ".join(
+        f"{requests.by_kind[name]} {name}"
+        for name in dict.fromkeys([*KINDS, *requests.by_kind])
+        if name in requests.by_kind
+    )
     by_kind = f" ({kinds})" if examples.instructions else ""
     table.add_row("requests", f"{requests.total} judged{by_kind}{failed}{_not_judged(stats)}")
     table.add_row(

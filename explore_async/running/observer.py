@@ -205,8 +205,13 @@ class SilentObserver:
 
 def awaited(recipe: Recipe) -> str:
     """What a kept instruction waits for before it is an example, in words; empty where its completion holds all."""
-    words = {"answer": "an answer", "judge": "the judge"}
-    return " or ".join(word for kind, word in words.items() if kind in recipe.kinds)
+    steps = {
+        "an answer": recipe.responses == "separate",
+        "a check": bool(recipe.checks),
+        "the judge": recipe.judge is not None,
+    }
+    *others, last = [what for what, is_there in steps.items() if is_there] or [""]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def counted(number: int, what: str) -> str:

@@ -293,10 +293,10 @@ async function evidence(row) {
   };
   if (!found.steps) exchange(found);
   for (const step of found.steps ?? []) {
-    const what = `${step.what === "scores" ? "judge of answer" : step.what}${step.answer == null ? "" : ` ${step.answer}`}`;
+    const what = `${{ scores: "judge of answer", check: `check ${step.check} of answer` }[step.what] ?? step.what}${step.answer == null ? "" : ` ${step.answer}`}`;
     shown.append(el("dt", what, { class: "step" }), el("dd", step.kept ? "passed" : `dropped: ${step.reason}`, { class: step.kept ? "kept" : "dropped" }));
     scored("scores", step.scores);
-    add("the judge's reason", step.why);
+    add("its reason", step.why ?? step.detail);
     exchange(step.asked ?? {});
   }
   $("evidence").replaceChildren(shown);

@@ -93,7 +93,7 @@ def test_show_has_all_that_made_an_example(made: tuple[Path, Finished]) -> None:
         assert text in shown.stdout[place:]
         if line["what"] == "scores":
             assert step["why"] == orjson.loads(text)["reason"]
-            assert f"judge's reason  {step['why']}" in shown.stdout
+            assert f"its reason  {step['why']}" in shown.stdout
     assert "Answer in the manner of a gardener." in shown.stdout
     assert f"correct {row['scores']['correct']}, polite {row['scores']['polite']}" in shown.stdout
 

@@ -292,7 +292,7 @@ def test_the_view_of_answers_of_their_own(browser: Browser, tmp_path: Path, besi
     page.locator("#list li button").first.click()
     page.wait_for_function("() => document.querySelector('#evidence').innerText.includes('judge of answer 0')")
     evidence = page.inner_text("#evidence")
-    for shown in ("<img src=x onerror", "instruction", "answer 0", "the judge's reason", "scores", "passed"):
+    for shown in ("<img src=x onerror", "instruction", "answer 0", "its reason", "scores", "passed"):
         assert shown in evidence, shown
     watched.check()
     beside.run(view.__aexit__(None, None, None))

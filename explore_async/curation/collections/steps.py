@@ -59,7 +59,9 @@ class Step:
 
     @property
     def why(self) -> str:
-        """The sentence that a judge gave for its scores; empty where there is none."""
+        """The reason that a judge gave for its scores, or a check for its verdict; empty where there is none."""
+        if self.what == "check":
+            return str(self.line.get("detail") or "")
         if self.what != "scores" or self.stored is None or not isinstance(self.stored.outcome, Completion):
             return ""
         document = document_in(without_reasoning(self.stored.outcome.text))
@@ -126,6 +128,8 @@ def answers_of_dropped(source: Collection, lines: Iterable[Mapping[str, Any]]) -
         answer["reason"] = step.line.get("reason")
         if step.what == "answer":
             answer["output"] = step.answer
-        else:
-            answer |= {"scores": dict(step.scores), **({"why": step.why} if step.why else {})}
+        if step.scores:
+            answer["scores"] = dict(step.scores)
+        if step.why:
+            answer["why"] = step.why
     return {example: list(by_number.values()) for example, by_number in answers.items()}
