@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from explore_async.exploration import checks, prompt_values
 from explore_async.exploration.account import Account
-from explore_async.exploration.kinds import ANSWER, JUDGE, Item
+from explore_async.exploration.kinds import ANSWER, FOLLOW_UP, JUDGE, Item
 from explore_async.exploration.parsing import AnswerDraft, Checked, ExampleDraft, Scores, Unreadable
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.values import (
@@ -26,7 +26,9 @@ from explore_async.exploration.values import (
     Example,
     ExampleDropped,
     ExampleKept,
+    FollowUpJudged,
     InstructionKept,
+    Message,
     Request,
     TaskExhausted,
     Verdict,
@@ -36,6 +38,8 @@ from explore_async.settings.recipe import Recipe
 
 _JUDGEMENTS: Final = 3
 """Times that a judge is asked about an answer before it counts as one that cannot be read."""
+_TURNS_A_ROUND: Final = 10_000
+"""More than the requests of a kind about one round of a conversation."""
 _PASSED: Final = Verdict(kept=True, reason="accepted")
 
 
@@ -65,12 +69,51 @@ class _Answer:
 
 
 @dataclass(slots=True)
+class _Round:
+    """A question of the user, and its answers so far. The first is the instruction; later ones have one answer."""
+
+    question: str
+    answers: list[_Answer]
+
+    @property
+    def is_decided(self) -> bool:
+        return all(answer.verdict is not None for answer in self.answers)
+
+    @property
+    def best(self) -> int | None:
+        """The number of the kept answer with the highest scores, of equal ones the first; None where none is kept."""
+        kept = [number for number, answer in enumerate(self.answers) if answer.is_kept]
+        return max(kept, key=lambda number: sum(self.answers[number].scores.values()), default=None)
+
+
+@dataclass(slots=True)
 class _Unfinished:
-    """A kept instruction with its answers so far."""
+    """A kept instruction with its conversation so far."""
 
     example: Example
     verdict: Verdict
-    answers: list[_Answer]
+    rounds: list[_Round]
+
+    def messages(self) -> list[Message]:
+        """The conversation from the first question to the last one, or to its answer where that is decided."""
+        found: list[Message] = []
+        for number, one in enumerate(self.rounds):
+            text = "\n\n".join(filter(None, (one.question, "" if number else self.example.input)))
+            found.append({"role": "user", "content": text})
+            if one.is_decided and one.best is not None:
+                found.append({"role": "assistant", "content": one.answers[one.best].text})
+        return found
+
+
+class _Place(NamedTuple):
+    """The place of a step in a conversation, and in the turns of requests of its kind about the example."""
+
+    round: int
+    number: int
+    attempt: int = 0
+
+    def turn(self, answers: int) -> int:
+        return self.round * _TURNS_A_ROUND + self.number + self.attempt * answers
 
 
 class Places(Protocol):
@@ -86,7 +129,8 @@ class Places(Protocol):
 class Finisher:
     """Owns the kept instructions that are no examples yet, and the steps that wait to be issued.
 
-    `reason_to_drop`: the quality filters, given an example as a draft and the demonstrations of its prompt.
+    `reason_to_drop`: the quality filters, given an example as a draft and the demonstrations of its prompt;
+    `reason_to_drop_later`: those for later rounds of a conversation, as drafts.
     """
 
     def __init__(
@@ -94,10 +138,12 @@ class Finisher:
         recipe: Recipe,
         places: Places,
         reason_to_drop: Callable[[ExampleDraft, Sequence[Demonstration]], str | None],
+        reason_to_drop_later: Callable[[ExampleDraft, Sequence[Demonstration]], str | None],
     ) -> None:
         self._recipe = recipe
         self._places = places
         self._reason_to_drop = reason_to_drop
+        self._reason_to_drop_later = reason_to_drop_later
         self._unfinished: dict[str, _Unfinished] = {}
         self._waiting: deque[tuple[Step, TaskState]] = deque()
 
@@ -118,139 +164,201 @@ class Finisher:
         """Takes in an instruction that is new. `due`: of the request that brought it."""
         events.append(InstructionKept(example, verdict))
         self._places.began_one(task.account)
-        count = self._recipe.answers_per_instruction if self._recipe.responses == "separate" else 1
-        one = self._unfinished[example.id] = _Unfinished(example, verdict, [_Answer() for _ in range(count)])
-        for number, answer in enumerate(one.answers):
-            if self._recipe.responses == "joint":
-                answer.text = example.output
-                self._go_on(task, one, number, due)
+        is_separate = self._recipe.responses == "separate"
+        count = self._recipe.answers_per_instruction if is_separate else 1
+        answers = [_Answer(example.output) for _ in range(count)]
+        one = self._unfinished[example.id] = _Unfinished(example, verdict, [_Round(example.instruction, answers)])
+        for number in range(count):
+            if is_separate:
+                self._ask_answer(task, one, number, due)
             else:
-                values = prompt_values.for_answer(self._recipe, task, example.instruction, example.input)
-                self._waiting.append((Step(ANSWER.name, example.id, number, values, due), task))
+                self._go_on(task, one, number, due)
+        if one.rounds[0].is_decided:  # given with the instruction, and nothing looks at it
+            self._ask_follow_up(task, one, due)
+
+    def _ask_answer(self, task: TaskState, one: _Unfinished, number: int, due: int) -> None:
+        example, place = one.example, _Place(len(one.rounds) - 1, number)
+        values = prompt_values.for_answer(self._recipe, task, example.instruction, example.input)
+        if history := tuple(one.messages()[1:]):
+            values["history"] = history
+        self._add(task, one, ANSWER.name, place, values, due)
 
     def _go_on(self, task: TaskState, one: _Unfinished, number: int, due: int) -> None:
         """The answer has passed so far: the next check looks at it, then the judge, and then it is kept."""
-        answer = one.answers[number]
+        latest = one.rounds[-1]
+        answer, place = latest.answers[number], _Place(len(one.rounds) - 1, number)
         if answer.checked < len(self._recipe.checks):
-            turn = number + answer.checked * len(one.answers)
             values = checks.values_for(self._recipe, task, one.example, answer.text, answer.checked)
-            self._waiting.append((Step(checks.KIND, one.example.id, turn, values, due), task))
+            if place.round:
+                values["example"]["messages"] = one.messages()
+            self._add(task, one, checks.KIND, place._replace(attempt=answer.checked), values, due)
         elif self._recipe.judge is not None:
-            self._judge(task, one, number, 0, due)
+            self._judge(task, one, place, due)
         else:
             answer.verdict = _PASSED
 
-    def _judge(self, task: TaskState, one: _Unfinished, number: int, attempt: int, due: int) -> None:
-        example = one.example
-        values = prompt_values.for_judge(self._recipe, example.instruction, example.input, one.answers[number].text)
-        turn = number + attempt * len(one.answers)
-        self._waiting.append((Step(JUDGE.name, example.id, turn, values, due), task))
+    def _judge(self, task: TaskState, one: _Unfinished, place: _Place, due: int) -> None:
+        question, text = one.example.instruction, one.example.input
+        if place.round:
+            shown = (f"{message['role'].capitalize()}: {message['content']}" for message in one.messages())
+            question, text = "\n\n".join(shown), ""
+        answer = one.rounds[place.round].answers[place.number]
+        values = prompt_values.for_judge(self._recipe, question, text, answer.text)
+        self._add(task, one, JUDGE.name, place, values, due)
+
+    def _ask_follow_up(self, task: TaskState, one: _Unfinished, due: int) -> None:
+        values = prompt_values.for_follow_up(one.messages())
+        self._add(task, one, FOLLOW_UP.name, _Place(len(one.rounds), 0), values, due)
+
+    def _add(  # noqa: PLR0917 - the parts of a step
+        self, task: TaskState, one: _Unfinished, kind: str, place: _Place, values: dict[str, Any], due: int
+    ) -> None:
+        answers = len(one.rounds[place.round].answers) if place.round < len(one.rounds) else 1
+        self._waiting.append((Step(kind, one.example.id, place.turn(answers), values, due), task))
 
     def commit(self, task: TaskState, request: Request, item: Item | None, events: list[Event]) -> bool:
         """Takes in the outcome of a step. `item`: of its completion; None where there is none. Returns True when the
         instruction becomes no example, so that its place is free again.
         """
         one = self._unfinished[request.about]
-        number = request.turn % len(one.answers)
-        if request.kind == ANSWER.name:
-            self._take_answer(task, one, number, request, item, events)
-        elif request.kind == checks.KIND:
-            self._take_check(task, one, number, request, item, events)
-        else:
-            self._take_scores(task, one, number, request, item, events)
-        if any(answer.verdict is None for answer in one.answers):
+        if request.kind == FOLLOW_UP.name:
+            self._take_follow_up(task, one, request, item, events)
             return False
-        self._finish(task, one, request, events)
-        return not any(answer.is_kept for answer in one.answers)
+        answers = len(one.rounds[-1].answers)
+        attempt, number = divmod(request.turn % _TURNS_A_ROUND, answers)
+        place = _Place(len(one.rounds) - 1, number, attempt)
+        if request.kind == ANSWER.name:
+            self._take_answer(task, one, place, request, item, events)
+        elif request.kind == checks.KIND:
+            self._take_check(task, one, place, request, item, events)
+        else:
+            self._take_scores(task, one, place, request, item, events)
+        latest = one.rounds[-1]
+        if not latest.is_decided:
+            return False
+        if latest.best is not None and len(one.rounds) < self._recipe.turns:
+            self._ask_follow_up(task, one, request.due)
+            return False
+        return not self._finish(task, one, request, events)
+
+    def _take_follow_up(
+        self, task: TaskState, one: _Unfinished, request: Request, item: Item | None, events: list[Event]
+    ) -> None:
+        """The next question of the user. Where it is none, the conversation ends, and stays an example."""
+        reason = "failed" if item is None else None
+        if isinstance(item, Unreadable):
+            reason = item.reason
+        elif isinstance(item, AnswerDraft):
+            words = " ".join(item.text.casefold().split())
+            if any(words == " ".join(earlier.question.casefold().split()) for earlier in one.rounds):
+                reason = "repeated"
+            elif len(words.split()) > self._recipe.filters.max_instruction_words:
+                reason = "too_long"
+        verdict = _PASSED if reason is None else Verdict(kept=False, reason=reason)
+        events.append(FollowUpJudged(one.example.id, task.task.id, len(one.rounds), request.ordinal, verdict))
+        if verdict.kept and isinstance(item, AnswerDraft):
+            one.rounds.append(_Round(item.text, [_Answer()]))
+            self._ask_answer(task, one, 0, request.due)
+        else:
+            self._finish(task, one, request, events)
 
     def _take_answer(  # noqa: PLR0917 - the parts of one step
-        self, task: TaskState, one: _Unfinished, number: int, request: Request, item: Item | None, events: list[Event]
+        self, task: TaskState, one: _Unfinished, place: _Place, request: Request, item: Item | None, events: list[Event]
     ) -> None:
-        answer, example = one.answers[number], one.example
+        latest, example = one.rounds[-1], one.example
+        answer = latest.answers[place.number]
         reason: str | None = "failed"
         if isinstance(item, Unreadable):
             reason = item.reason
         elif isinstance(item, AnswerDraft):
             answer.text = item.text
-            draft = ExampleDraft(example.instruction, example.input, item.text)
-            reason = self._reason_to_drop(draft, task.demonstrations)
+            check = self._reason_to_drop_later if place.round else self._reason_to_drop
+            draft = ExampleDraft(latest.question, "" if place.round else example.input, item.text)
+            reason = check(draft, task.demonstrations)
         verdict = _PASSED if reason is None else Verdict(kept=False, reason=reason)
-        events.append(AnswerJudged(example.id, task.task.id, number, request.ordinal, verdict))
+        events.append(AnswerJudged(example.id, task.task.id, place.number, request.ordinal, verdict, turn=place.round))
         if verdict.kept:
-            self._go_on(task, one, number, request.due)
+            self._go_on(task, one, place.number, request.due)
         else:
             answer.verdict = verdict
 
     def _take_check(  # noqa: PLR0917 - the parts of one step
-        self, task: TaskState, one: _Unfinished, number: int, request: Request, item: Item | None, events: list[Event]
+        self, task: TaskState, one: _Unfinished, place: _Place, request: Request, item: Item | None, events: list[Event]
     ) -> None:
-        answer = one.answers[number]
+        answer = one.rounds[-1].answers[place.number]
         name = self._recipe.checks[answer.checked].name
         if isinstance(item, Checked):
             verdict, detail = (_PASSED if item.ok else Verdict(kept=False, reason=f"check:{name}")), item.reason
         else:
             verdict, detail = Verdict(kept=False, reason="not_checked"), "" if item is None else "its answer is no JSON"
-        events.append(AnswerChecked(one.example.id, task.task.id, number, request.ordinal, name, verdict, detail))
+        about = one.example.id, task.task.id, place.number, request.ordinal
+        events.append(AnswerChecked(*about, name, verdict, detail, turn=place.round))
         answer.checked += 1
         if verdict.kept:
-            self._go_on(task, one, number, request.due)
+            self._go_on(task, one, place.number, request.due)
         else:
             answer.verdict = verdict
 
     def _take_scores(  # noqa: PLR0917 - the parts of one step
-        self, task: TaskState, one: _Unfinished, number: int, request: Request, item: Item | None, events: list[Event]
+        self, task: TaskState, one: _Unfinished, place: _Place, request: Request, item: Item | None, events: list[Event]
     ) -> None:
         assert self._recipe.judge is not None
-        answer, threshold = one.answers[number], self._recipe.judge.threshold
+        answer, threshold = one.rounds[-1].answers[place.number], self._recipe.judge.threshold
         if isinstance(item, Scores):
             answer.scores = item.of
             enough = threshold is None or min(item.of.values()) >= threshold
             answer.verdict = _PASSED if enough else Verdict(kept=False, reason="low_score")
+        elif place.attempt + 1 < _JUDGEMENTS:
+            self._judge(task, one, place._replace(attempt=place.attempt + 1), request.due)
+            return
         else:
-            attempt = request.turn // len(one.answers) + 1
-            if attempt < _JUDGEMENTS:
-                self._judge(task, one, number, attempt, request.due)
-                return
             answer.verdict = Verdict(kept=threshold is None, reason="not_judged")
-        events.append(
-            AnswerScored(one.example.id, task.task.id, number, request.ordinal, answer.scores, answer.verdict)
-        )
+        about = one.example.id, task.task.id, place.number, request.ordinal
+        events.append(AnswerScored(*about, answer.scores, answer.verdict, turn=place.round))
 
-    def _finish(self, task: TaskState, one: _Unfinished, request: Request, events: list[Event]) -> None:
-        """All its answers are decided: it is an example, by its best answer, or dropped for the reason of the first."""
+    def _finish(self, task: TaskState, one: _Unfinished, request: Request, events: list[Event]) -> bool:
+        """It is an example, by the best answer to its instruction, or dropped for the reason of the first. Returns True
+        for an example.
+        """
         del self._unfinished[one.example.id]
-        passed = [number for number, answer in enumerate(one.answers) if answer.is_kept]
-        if passed:
-            best = max(passed, key=lambda number: sum(one.answers[number].scores.values()))  # the first of equal ones
+        first = one.rounds[0]
+        if (best := first.best) is not None:
             answers = tuple(
                 Answer(number, answer.text, answer.scores)
-                for number, answer in enumerate(one.answers)
+                for number, answer in enumerate(first.answers)
                 if answer.is_kept or answer.scores
             )
-            example = replace(one.example, output=one.answers[best].text, answers=answers)
+            messages = () if self._recipe.turns == 1 else tuple(one.messages())
+            if messages and messages[-1]["role"] == "user":  # its answer did not pass
+                messages = messages[:-1]
+            example = replace(one.example, output=first.answers[best].text, answers=answers, messages=messages)
             events.append(ExampleKept(example, one.verdict, best))
         else:
-            first = one.answers[0]
-            assert first.verdict is not None
+            answer = first.answers[0]
+            assert answer.verdict is not None
             task.dropped += 1
-            example = replace(one.example, output=first.text)
-            events.append(ExampleDropped(task.task.id, request.ordinal, first.verdict, example))
-        if self._places.finished_one(task.account, kept=bool(passed)):
+            example = replace(one.example, output=answer.text)
+            events.append(ExampleDropped(task.task.id, request.ordinal, answer.verdict, example))
+        if self._places.finished_one(task.account, kept=best is not None):
             events.append(TaskExhausted(task.task.id))
+        return best is not None
 
     # -- checkpoints
 
     def state(self) -> dict[str, Any]:
         """The state that `restore` needs, as JSON holds it."""
         return {
-            "unfinished": [[one.example, one.verdict, one.answers] for one in self._unfinished.values()],
+            "unfinished": list(self._unfinished.values()),
             "waiting": [[step.kind, task.account.index, *step[1:]] for step, task in self._waiting],
         }
 
     def restore(self, state: Mapping[str, Any], tasks: Sequence[TaskState]) -> None:
         """Brings a new one to this state. `tasks` by number, all restored."""
-        for example, verdict, answers in state["unfinished"]:
-            one = _Unfinished(example_of(example), Verdict(**verdict), [_answer(fields) for fields in answers])
+        for fields in state["unfinished"]:
+            rounds = [
+                _Round(one["question"], [_answer(answer) for answer in one["answers"]]) for one in fields["rounds"]
+            ]
+            one = _Unfinished(example_of(fields["example"]), Verdict(**fields["verdict"]), rounds)
             self._unfinished[one.example.id] = one
         for name, index, about, turn, values, after in state["waiting"]:
             self._waiting.append((Step(name, about, turn, values, after), tasks[index]))

@@ -43,9 +43,13 @@ class ExampleJudge:
         self.corpora = Corpora(recipe.filters, recipe.tokenizer, seeds, known)
         self._allocation = allocation
         tokenize = TOKENIZERS[recipe.tokenizer]
-        check = partial(quality_check, recipe.filters, tokenize, language=recipe.language, meaning=recipe.meaning)
-        self._reason_to_drop = check(outputs=recipe.responses == "joint")
-        self.finisher = Finisher(recipe, allocation, check()) if recipe.steps_of_instruction else None
+        check = partial(quality_check, tokenize=tokenize, language=recipe.language, meaning=recipe.meaning)
+        self._reason_to_drop = check(recipe.filters, outputs=recipe.responses == "joint")
+        self.finisher = None
+        if recipe.steps_of_instruction:
+            self.finisher = Finisher(
+                recipe, allocation, check(recipe.filters), check(recipe.filters, instructions=False)
+            )
         """Takes new instructions on; None where the first completion holds all of an example."""
         self._tells_waiting = recipe.meaning >= _TELLS_WAITING or self.finisher is not None
         self._with_waiting: dict[int, TaskState] = {}

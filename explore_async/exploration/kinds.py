@@ -24,6 +24,7 @@ from explore_async.exploration.parsing import (
     parse_answer,
     parse_examples,
     parse_instructions,
+    parse_question,
     parse_scores,
     parse_tasks,
     scores_schema,
@@ -42,7 +43,7 @@ class RequestKind:
 
     name: str
     """Its name in settings, requests, seeds and files; a task that it brings has this as its origin."""
-    brings: Literal["tasks", "examples", "answers", "scores", "verdicts"]
+    brings: Literal["tasks", "examples", "answers", "questions", "scores"]
     label: str
     """The word for people beside the tasks that it brings; empty where none is needed."""
     holds_up_tree: bool
@@ -123,6 +124,18 @@ ANSWER: Final = RequestKind(
     schema=lambda _recipe, _most: None,
     parse=lambda completion, _recipe: (parse_answer(completion),),
 )
+FOLLOW_UP: Final = RequestKind(
+    name="follow_up",
+    brings="questions",
+    label="",
+    holds_up_tree=False,
+    sampling="answers",
+    template=_TEMPLATES / "follow_up.j2",
+    fill=prompt_values.for_a_first_follow_up,
+    trial={**_COMMON, "messages": ({"role": "user", "content": "g"}, {"role": "assistant", "content": "h"})},
+    schema=lambda _recipe, _most: None,
+    parse=lambda completion, _recipe: (parse_question(completion),),
+)
 JUDGE: Final = RequestKind(
     name="judge",
     brings="scores",
@@ -136,13 +149,15 @@ JUDGE: Final = RequestKind(
     parse=lambda completion, recipe: (parse_scores(completion, _aspects(recipe)),),
 )
 
-KINDS: Final[dict[str, RequestKind]] = {kind.name: kind for kind in (LOOKAHEAD, BACKTRACK, GENERATE, ANSWER, JUDGE)}
+KINDS: Final[dict[str, RequestKind]] = {
+    kind.name: kind for kind in (LOOKAHEAD, BACKTRACK, GENERATE, ANSWER, FOLLOW_UP, JUDGE)
+}
 """The kinds by name, in the order of `settings.recipe.Kind`."""
 
 
 def kinds_of(recipe: Recipe) -> dict[str, RequestKind]:
     """The kinds of requests that a run of the recipe can have, by name."""
-    unused = {ANSWER.name, JUDGE.name} - {*recipe.kinds}
+    unused = {ANSWER.name, FOLLOW_UP.name, JUDGE.name} - {*recipe.kinds}
     used = {name: kind for name, kind in KINDS.items() if name not in unused}
     return used if recipe.responses == "joint" else {**used, GENERATE.name: GENERATE_INSTRUCTIONS}
 

@@ -47,6 +47,7 @@ __all__ = (
     "parse_answer",
     "parse_examples",
     "parse_instructions",
+    "parse_question",
     "parse_scores",
     "parse_tasks",
     "scores_schema",
@@ -72,6 +73,7 @@ _NOTHING_IN_TEXT: Final = _NOTHING | {"na", "none", "null", "nil", "nothing", "-
 LOWEST: Final = 1
 HIGHEST: Final = 5
 """The range of a judge's scores."""
+_SPEAKER: Final = re.compile(r"\A[*_]{0,2}(?:user|human|follow-?up(?: question)?)[*_]{0,2}:[*_]{0,2}\s*", re.IGNORECASE)
 _SCORE: Final = re.compile(r"([1-5])(?:\.0|\s*/\s*5)?")
 
 
@@ -176,6 +178,18 @@ def parse_answer(completion: Completion) -> AnswerDraft | Unreadable:
     if completion.finish_reason not in _NOT_CUT:
         return Unreadable("truncated", beginning(text))
     return AnswerDraft(text) if text else Unreadable("empty", beginning(_writable(completion.text).strip()))
+
+
+def parse_question(completion: Completion) -> AnswerDraft | Unreadable:
+    """The next message of a user, without the name and the quotation marks that models put around it."""
+    item = parse_answer(completion)
+    if isinstance(item, Unreadable):
+        return item
+    text = _SPEAKER.sub("", item.text, count=1).strip()
+    inner = text[1:-1]
+    if text[:1] + text[-1:] in {'""', "“”", "„“", "«»"} and not set(inner) & {'"', "“", "”"}:
+        text = inner.strip()
+    return AnswerDraft(text) if text else Unreadable("empty", beginning(item.text))
 
 
 def parse_scores(completion: Completion, aspects: Sequence[str]) -> Scores | Unreadable:

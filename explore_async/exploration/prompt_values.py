@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from explore_async.exploration.choice import draw
-from explore_async.exploration.values import Demonstration, Task
+from explore_async.exploration.values import Demonstration, Message, Task
 from explore_async.settings.recipe import MEANING, Generation, Recipe
 
 _GROWING: Final = 4
@@ -33,6 +33,7 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "instruction": "the instruction that the request is about",
     "input": "its input; may be empty",
     "output": "its answer",
+    "messages": "the conversation so far: each with .role (user or assistant) and .content",
     "system": "the domain's system prompt; may be empty",
     "aspects": "what the judge scores: {name: meaning}",
     "language": "the setting `language`",
@@ -120,6 +121,19 @@ def for_judge(recipe: Recipe, instruction: str, text: str, output: str) -> dict[
     """`text`: the input of the instruction."""
     aspects = {} if recipe.judge is None else recipe.judge.aspects
     return {"instruction": instruction, "input": text, "output": output, "aspects": aspects, "count": 1}
+
+
+def for_follow_up(messages: Sequence[Message]) -> dict[str, Any]:
+    """`messages`: the conversation so far, which ends with an answer."""
+    return {"messages": tuple(messages), "count": 1}
+
+
+def for_a_first_follow_up(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
+    """As long as the longest of the domain's own examples."""
+    del turn
+    shown = _longest_example(recipe, task)
+    asked = "\n\n".join(filter(None, (shown.instruction, shown.input)))
+    return for_follow_up(({"role": "user", "content": asked}, {"role": "assistant", "content": shown.output}))
 
 
 def for_a_first_answer(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:

@@ -124,7 +124,8 @@ class PromptBook:
         if values != prompt.values:
             texts = [(part.role, part.text(prompt.values)) for part in self._templates[prompt.template]]
             leaves_out = prompt.template == ANSWER.name  # a system prompt that is empty
-            messages = tuple({"role": role, "content": text} for role, text in texts if text or not leaves_out)
+            said = [{"role": role, "content": text} for role, text in texts if text or not leaves_out]
+            messages = (*said, *prompt.values.get("history", ()))
             if len(self._latest) >= _LATEST_KEPT:
                 self._latest.clear()
             self._latest[about] = prompt.values, messages

@@ -49,11 +49,14 @@ class Example:
     output: str
     answers: tuple[Answer, ...] = ()
     """Those that passed the filters, where each instruction has requests of its own; `output` is one of them."""
+    messages: tuple[Message, ...] = ()
+    """The conversation that begins with it, where it goes on."""
 
 
 def example_of(fields: Mapping[str, Any]) -> Example:
     """An example as it was before it became JSON."""
-    return Example(**{**fields, "answers": tuple(Answer(**answer) for answer in fields["answers"])})
+    answers = tuple(Answer(**answer) for answer in fields["answers"])
+    return Example(**{**fields, "answers": answers, "messages": tuple(fields["messages"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +253,21 @@ class AnswerJudged:
     number: int
     request_ordinal: int
     verdict: Verdict
+    turn: int = 0
+    """Of the conversation; 0 is the instruction with its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpJudged:
+    """The next question of the user in a conversation was asked, or is none: then the conversation ends. `turn` counts
+    from 0, the instruction.
+    """
+
+    example_id: str
+    task_id: str
+    turn: int
+    request_ordinal: int
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +281,7 @@ class AnswerChecked:
     check: str
     verdict: Verdict
     detail: str
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +294,7 @@ class AnswerScored:
     request_ordinal: int
     scores: Mapping[str, int]
     verdict: Verdict
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +339,7 @@ Event: TypeAlias = (
     | AnswerJudged
     | AnswerChecked
     | AnswerScored
+    | FollowUpJudged
     | ExampleKept
     | ExampleDropped
     | RequestFailed

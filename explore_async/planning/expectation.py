@@ -56,25 +56,31 @@ def expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
     )
     generates, brought = _asked(recipe, recipe.generation)
     examples = wanted(recipe)
-    sizes: dict[str, int] = {"tasks": 0, "examples": 0, "answers": 0, "scores": 0}
+    sizes: dict[str, int] = {"tasks": 0, "examples": 0, "answers": 0, "questions": 0, "scores": 0}
     for kind, chat_request in prompts.items():
         sizes[KINDS[kind].brings] = _tokens(chat_request)  # of a backtrack, which follows the lookahead
     named = (sum(counts) - counts[0]) * _TOKENS_PER_TASK
     opening = examples_to_ask_for(recipe.generation, 0, recipe.meaning)
     each = tokens_of_item(recipe)
     openings = sum(counts) * (sizes["examples"] + opening * each)
-    answers = examples * recipe.answers_per_instruction if recipe.responses == "separate" else 0
-    judgements = 0 if recipe.judge is None else examples * recipe.answers_per_instruction
+    later = examples * (recipe.turns - 1)
+    answers = later + (examples * recipe.answers_per_instruction if recipe.responses == "separate" else 0)
+    judgements = 0 if recipe.judge is None else later + examples * recipe.answers_per_instruction
     in_vain = openings * max(0.0, 1 - examples / (sum(counts) * opening))
     return Expectation(
         tasks=sum(counts),
         examples=examples,
-        requests=asks + generates + answers + judgements,
+        requests=asks + generates + answers + later + judgements,
         prompt_tokens=asks * sizes["tasks"]
         + generates * sizes["examples"]
         + answers * sizes["answers"]
+        + later * sizes["questions"]
         + judgements * sizes["scores"],
-        completion_tokens=named + brought * each + answers * TOKENS_PER_ANSWER + judgements * _TOKENS_PER_JUDGEMENT,
+        completion_tokens=named
+        + brought * each
+        + answers * TOKENS_PER_ANSWER
+        + later * _TOKENS_PER_INSTRUCTION
+        + judgements * _TOKENS_PER_JUDGEMENT,
         examples_asked_for=brought,
         exploring_tokens=round(asks * sizes["tasks"] + named + in_vain),
     )

@@ -17,6 +17,7 @@ from explore_async.exploration.values import (
     ExampleDropped,
     ExampleKept,
     ExamplesWait,
+    FollowUpJudged,
     InstructionKept,
     RequestFailed,
     TaskAdded,
@@ -94,10 +95,10 @@ class Lines:
                     own = self._own_key(example.request_ordinal, key)
                     self._made_by[example.id] = _MadeBy(own)
                     decisions.append(decision(event, own))
-                case AnswerJudged(example_id=example_id, number=number):
+                case AnswerJudged(example_id=example_id, number=number, turn=0):
                     self._made_by[example_id].answers[number] = key
                     decisions.append(decision(event, key))
-                case AnswerScored(example_id=example_id, number=number):
+                case AnswerScored(example_id=example_id, number=number, turn=0):
                     self._made_by[example_id].judgements[number] = key
                     decisions.append(decision(event, key))
                 case ExampleKept(example=example, answer=number):
@@ -140,6 +141,8 @@ class Lines:
         chosen = next(answer for answer in example.answers if answer.number == number)
         if chosen.scores:
             line |= {"scores": chosen.scores, "judge_request": made_by.judgements[number]}
+        if example.messages:
+            line["messages"] = example.messages
         if len(made_by.answers) > 1:
             line["answers"] = [_answer_line(answer, made_by) for answer in example.answers]
         return line
@@ -275,12 +278,36 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
                 **_evidence(verdict, key),
             }
         case AnswerJudged(example_id=example_id, task_id=task_id, number=number, verdict=verdict):
-            return {"what": "answer", "id": example_id, "task_id": task_id, "answer": number, **_evidence(verdict, key)}
+            return {
+                "what": "answer",
+                "id": example_id,
+                "task_id": task_id,
+                "answer": number,
+                **_turn(event.turn),
+                **_evidence(verdict, key),
+            }
         case AnswerChecked(example_id=example_id, task_id=task_id, number=number, check=name, verdict=verdict):
-            line = {"what": "check", "id": example_id, "task_id": task_id, "answer": number, "check": name}
+            line = {
+                "what": "check",
+                "id": example_id,
+                "task_id": task_id,
+                "answer": number,
+                **_turn(event.turn),
+                "check": name,
+            }
             return {**line, "detail": event.detail, **_evidence(verdict, key)}
+        case FollowUpJudged(example_id=example_id, task_id=task_id, verdict=verdict):
+            line = {"what": "follow_up", "id": example_id, "task_id": task_id, "turn": event.turn}
+            return {**line, **_evidence(verdict, key)}
         case AnswerScored(example_id=example_id, task_id=task_id, number=number, scores=scores, verdict=verdict):
-            line = {"what": "scores", "id": example_id, "task_id": task_id, "answer": number, "scores": scores}
+            line = {
+                "what": "scores",
+                "id": example_id,
+                "task_id": task_id,
+                "answer": number,
+                **_turn(event.turn),
+                "scores": scores,
+            }
             return {**line, **_evidence(verdict, key)}
         case ExampleKept(example=example, verdict=verdict):
             return {"what": "example", "id": example.id, "task_id": example.task_id, **_evidence(verdict, key)}
@@ -292,6 +319,11 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
             return {"what": "failure", "task_id": task_id, "kind": kind, "reason": failure.kind, "request": key}
         case ExamplesWait():
             raise AssertionError("nothing is decided yet")
+
+
+def _turn(number: int) -> dict[str, int]:
+    """The turn of a conversation, where it is a later one."""
+    return {"turn": number} if number else {}
 
 
 def _evidence(verdict: Verdict, key: str | None) -> dict[str, Any]:

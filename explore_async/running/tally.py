@@ -17,6 +17,7 @@ from explore_async.exploration.values import (
     ExampleDropped,
     ExampleKept,
     ExamplesWait,
+    FollowUpJudged,
     InstructionKept,
     Outcome,
     Request,
@@ -226,7 +227,7 @@ class Tally:
                 self.answers[verdict.reason] += 1
             case AnswerScored(scores=scores):
                 self.scores.update(f"{aspect} {score}" for aspect, score in scores.items())
-            case ExamplesWait() | AnswerChecked():
+            case ExamplesWait() | AnswerChecked() | FollowUpJudged():
                 pass
 
     def state(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from explore_async.settings.base import Argument, FromText, Settings
 
-Kind: TypeAlias = Literal["lookahead", "backtrack", "generate", "answer", "judge"]
+Kind: TypeAlias = Literal["lookahead", "backtrack", "generate", "answer", "follow_up", "judge"]
 """The kind of a request: what it asks for."""
 
 ASPECTS: Final[Mapping[str, str]] = {
@@ -327,6 +327,8 @@ class RecipeFields(Settings):
     """
     answers_per_instruction: Annotated[int, Field(ge=1, le=16, exclude_if=lambda given: given == 1)] = 1
     """Answers to each instruction with `responses: separate`; all that pass the filters are in the dataset."""
+    turns: Annotated[int, Field(ge=1, le=20, exclude_if=lambda given: given == 1)] = 1
+    """Questions of the user in a conversation: each kept example goes on with what the user would ask next."""
     judge: Annotated[Judging | None, Field(exclude_if=_is_empty)] = None
     """None: no model judges the examples."""
     checks: Annotated[tuple[Check, ...], Field(exclude_if=_is_empty)] = ()
@@ -375,7 +377,7 @@ class RecipeFields(Settings):
         if len({check.name for check in self.checks}) < len(self.checks):
             raise ValueError("checks: two have the same name; give each a name of its own")
         if unused := [kind for kind in self.models if kind not in self.kinds]:
-            needed = "responses: separate" if "answer" in unused else "judge: {}"
+            needed = {"answer": "responses: separate", "follow_up": "turns: 2"}.get(unused[0], "judge: {}")
             raise ValueError(f"models.{unused[0]}: this run has no such requests; they need {needed}")
         return self
 
@@ -386,7 +388,8 @@ class RecipeFields(Settings):
             "lookahead": True,
             "backtrack": True,
             "generate": True,
-            "answer": self.responses == "separate",
+            "answer": self.responses == "separate" or self.turns > 1,
+            "follow_up": self.turns > 1,
             "judge": self.judge is not None,
         }
         return tuple(kind for kind, is_used in used.items() if is_used)
@@ -395,7 +398,8 @@ class RecipeFields(Settings):
     def steps_of_instruction(self) -> int:
         """Requests that an instruction needs, once it is kept, to become an example."""
         answers = self.answers_per_instruction if self.responses == "separate" else 0
-        return answers + max(1, answers) * (len(self.checks) + (self.judge is not None))
+        looks = len(self.checks) + (self.judge is not None)
+        return answers + max(1, answers) * looks + (self.turns - 1) * (2 + looks)
 
     def model_of(self, kind: str) -> str:
         """The logical model that requests of this kind go to."""

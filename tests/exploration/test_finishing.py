@@ -35,6 +35,8 @@ WAYS: list[dict[str, Any]] = [
     {"responses": "separate"},
     {"judge": {"threshold": 3}},
     {"responses": "separate", "answers_per_instruction": 3, "judge": {"threshold": 3}},
+    {"turns": 2},
+    {"responses": "separate", "answers_per_instruction": 2, "judge": {"threshold": 2}, "turns": 3},
 ]
 
 
@@ -53,6 +55,8 @@ def outcome(chat: ChatRequest, request: Request) -> Outcome:
     count = int(request.prompt.values["count"])
     if request.kind == "answer":
         return completion(phrase(9) if rng.random() < 0.9 else "", rng.choice(["stop"] * 9 + ["length"]))
+    if request.kind == "follow_up":
+        return completion(f"User: {phrase(5)}" if rng.random() < 0.9 else "")
     if request.kind == "judge":
         scores = {aspect: rng.choice([2, 3, 4, 5, 5, 5, 5, 5]) for aspect in ASPECTS}
         return completion(orjson.dumps({"reason": "so", **scores}).decode() if rng.random() < 0.8 else "no idea")
@@ -99,19 +103,20 @@ def test_every_step_has_its_evidence(way: dict[str, Any]) -> None:
             case InstructionKept(example=example):
                 assert example.id not in begun
                 begun[example.id] = example
-            case AnswerJudged(example_id=name, number=number, verdict=verdict):
+            case AnswerJudged(example_id=name, number=number, verdict=verdict, turn=0):
                 passed[name, number] = verdict.kept
-            case AnswerScored(example_id=name, number=number, verdict=verdict):
+            case AnswerScored(example_id=name, number=number, verdict=verdict, turn=0):
                 assert passed.get((name, number), True)
                 scores[name, number] = event.scores
-                assert verdict.kept is (bool(event.scores) and min(event.scores.values()) >= 3)
+                assert verdict.kept is (bool(event.scores) and min(event.scores.values()) >= way["judge"]["threshold"])
             case ExampleKept(example=example, answer=number):
                 assert (example.instruction, example.input) == (begun[example.id].instruction, begun[example.id].input)
                 (chosen,) = (answer for answer in example.answers if answer.number == number)
                 assert chosen.output == example.output != ""
                 assert passed.get((example.id, number), True)
                 assert dict(chosen.scores) == dict(scores.get((example.id, number), {}))
-                good = (other.scores for other in example.answers if min(other.scores.values(), default=3) >= 3)
+                least = way.get("judge", {}).get("threshold", 0)
+                good = (one.scores for one in example.answers if min(one.scores.values(), default=least) >= least)
                 assert max(sum(scored.values()) for scored in good) == sum(chosen.scores.values())
                 ended[example.id] += 1
             case ExampleDropped(example=Example(id=name) as example) if name in begun:
@@ -121,8 +126,34 @@ def test_every_step_has_its_evidence(way: dict[str, Any]) -> None:
                 pass
     assert set(ended) == set(begun)
     assert set(ended.values()) == {1}
-    asked = Counter(request.about for request in run.commits if request.kind == "answer")
+    asked = Counter(request.about for request in run.commits if request.kind == "answer" and request.turn < 100)
     assert set(asked.values()) <= {way.get("answers_per_instruction", 1)}
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if "turns" in way])
+def test_a_conversation_is_made_of_what_passed(way: dict[str, Any]) -> None:
+    """It begins with the example, goes on by turns of user and assistant, ends with an answer, and has as many rounds as
+    its evidence says; each later question was asked with all that was said before it.
+    """
+    run = Driven(settings(way), outcome).run()
+    rounds: Counter[str] = Counter()
+    for event in run.events:
+        if isinstance(event, AnswerScored if "judge" in way else AnswerJudged) and event.turn and event.verdict.kept:
+            rounds[event.example_id] += 1
+    made = kept(run.events)
+    assert {len(example.messages) // 2 for example in made} == set(range(1, way["turns"] + 1))
+    asked = {
+        (request.about, len(request.prompt.values["messages"])): request
+        for request in run.commits
+        if request.kind == "follow_up"
+    }
+    for example in made:
+        messages = list(example.messages)
+        assert [message["role"] for message in messages] == ["user", "assistant"] * (1 + rounds[example.id])
+        assert [message["content"] for message in messages[:2]] == [example.instruction, example.output]
+        for length in range(2, len(messages), 2):
+            assert list(asked[example.id, length].prompt.values["messages"]) == messages[:length]
+        assert not any("User:" in message["content"] for message in messages)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -156,7 +187,7 @@ def test_a_duplicate_costs_no_answer() -> None:
     assert run.explorer.stopped == "complete"
 
 
-@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize("way", [way for way in WAYS if "judge" in way])
 def test_a_judge_that_is_never_readable_is_no_yes(way: dict[str, Any]) -> None:
     """Each answer is asked about three times, nothing is kept, and the run ends by itself."""
 

@@ -26,6 +26,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "style": "playful",
     },
     "answer": {"instruction": "Name a herb", "input": "for shade", "system": ""},
+    "follow_up": {"messages": ({"role": "user", "content": "Name a herb"}, {"role": "assistant", "content": "Mint."})},
     "judge": {"instruction": "Name a herb", "input": "for shade", "output": "Mint.", "aspects": {"right": "no fault"}},
 }
 ABOUT_TASKS = ("lookahead", "backtrack", "generate")
@@ -33,7 +34,7 @@ ABOUT_TASKS = ("lookahead", "backtrack", "generate")
 
 def with_all(**changes: Any) -> Recipe:
     """A recipe whose run has requests of all kinds."""
-    return recipe(responses="separate", judge={}, **changes)
+    return recipe(responses="separate", judge={}, turns=2, **changes)
 
 
 def request(kind: str, **values: Any) -> Request:
@@ -91,6 +92,26 @@ def test_an_answer_is_asked_for_as_a_user_would(system: str) -> None:
     assert rendered.answer_schema is None
     alone = book.render(request("answer", input="", system=system))
     assert alone.messages[-1]["content"] == "Name a herb"
+
+
+def test_a_later_answer_is_asked_for_with_what_was_said_before() -> None:
+    """In the order in which it was said, so that the prefix cache holds all but the last question."""
+    history = ({"role": "assistant", "content": "Mint."}, {"role": "user", "content": "And for sun?"})
+    first = PromptBook(with_all()).render(request("answer")).messages
+    assert PromptBook(with_all()).render(request("answer", history=history)).messages == (*first, *history)
+
+
+def test_a_follow_up_is_asked_for_with_the_conversation() -> None:
+    """Each turn with its speaker, the task, and the language that it is to be in."""
+    shown = text(with_all(language="Chinese"), "follow_up")
+    for part in (
+        "Gardens",
+        "Look after soil",
+        "<user>\nName a herb\n</user>",
+        "<assistant>\nMint.",
+        "Write in Chinese",
+    ):
+        assert part in shown
 
 
 @pytest.mark.parametrize("answer_format", ["json", "text"])
@@ -199,6 +220,7 @@ def test_bare_prompts_have_no_gaps(kind: str, answer_format: str) -> None:
     """
     empty = {name: type(value)() for name, value in VALUES[kind].items()}
     filled = {name: "b" for name in ("instruction", "output") if name in empty}
+    filled |= {name: value for name, value in VALUES[kind].items() if name == "messages"}  # never without any
     settings = with_all(answer_format=answer_format)
     shown = text(settings, kind, description="", reason="", count=1, **{**empty, **filled})
     for trace in ("()", " .", ": .", "\n\n\n", "Style", "Named already", "Exercises of the kind wanted"):
@@ -270,10 +292,12 @@ def test_each_kind_has_its_sampling() -> None:
         extra_body={"top_k": 4},
         responses="separate",
         judge={},
+        turns=2,
     )
     expected = {
         "generate": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 9},
         "answer": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8},
+        "follow_up": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8},
         "judge": {"temperature": 0.1, "top_p": 1.0, "max_tokens": 7},
     }
     book = PromptBook(settings)
