@@ -9,6 +9,7 @@ import typer
 
 from explore_async.cli.choices import Format, Marked, Method
 from explore_async.cli.options import (
+    AllAnswersOption,
     BadRowOption,
     ColumnOption,
     DataDirectoryOption,
@@ -89,6 +90,7 @@ def export(  # noqa: PLR0917 - an option each
     push: PushOption = None,
     public: PublicOption = False,
     reasoning: ReasoningOption = False,
+    all_answers: AllAnswersOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write examples in the format of a training framework, or as a folder for `datasets.load_dataset`."""
@@ -112,6 +114,7 @@ def export(  # noqa: PLR0917 - an option each
             model_revision=model_revision,
             repository=push or "",
             reasoning=reasoning,
+            all_answers=all_answers,
         )
     _exported(result, out, shape, marked=marked, push=push, public=public, as_json=as_json, reasoning=reasoning)
 
@@ -218,6 +221,8 @@ def _exported(
         )
     if result.unanswered:
         say(f"{result.unanswered:,} examples have no answer")
+    if result.more_answers:
+        say(f"{result.more_answers:,} examples have several answers, and the best is written: --all-answers writes all")
     if reasoning:
         say(f"{result.reasoning:,} examples have reasoning; those of one completion have the same")
     few = "" if result.available is None or result.available >= size else f" (only {result.available:,} available)"

@@ -85,6 +85,12 @@ ReasoningOption = Annotated[
         "--reasoning", help="with what the model thought, as reasoning_content (rows, messages, prompt-completion)"
     ),
 ]
+AllAnswersOption = Annotated[
+    bool,
+    typer.Option(
+        "--all-answers", help="a row for each answer to an instruction that passed, not for the best one alone"
+    ),
+]
 ModelRevisionOption = Annotated[
     str, typer.Option("--model-revision", metavar="REVISION", help="the revision of the model, for the dataset card")
 ]

@@ -148,8 +148,9 @@ def _show_dropped(row: Mapping[str, Any], console: Console) -> None:
     console.print(Text(f"  {printable(text, _LONGEST_EXCERPT)}"), soft_wrap=True)
     for answer in row.get("answers", ()):
         said = ": ".join([str(answer.get("reason")), *(value for _, value in _scores("", answer.get("scores")))])
-        shown = printable(answer.get("output") or "", _LONGEST_EXCERPT)
-        console.print(Text(f"  answer {answer['answer']} ({printable(said)}): {shown}", style="dim"), soft_wrap=True)
+        output = printable(answer.get("output") or "", _LONGEST_EXCERPT)
+        about = printable(f"answer {answer['answer']} ({said})")
+        console.print(Text(f"  {about}: {output}", style="dim"), soft_wrap=True)
         if why := answer.get("why"):
             console.print(Text(f"    because: {printable(why, _LONGEST_EXCERPT)}", style="dim"), soft_wrap=True)
     if near := row.get("text") or row.get("nearest_text"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from explore_async.curation.collections.collection import Collection, printable_path
+from explore_async.curation.collections.collection import Collection, ExampleRow, printable_path
 from explore_async.curation.data_card import CardOptions, ShownRows, make_card
 from explore_async.curation.export_files import (
     CARD,
@@ -24,6 +24,7 @@ from explore_async.curation.files.row import Row
 from explore_async.curation.files.writers import RowWriter, writing
 from explore_async.curation.reasoning import with_reasoning
 from explore_async.curation.selection import BATCH, Marked, Sample, Selection, Split, SplitName, select
+from explore_async.curation.several_answers import with_all_answers
 from explore_async.curation.shaping import Losses, flat_columns, noticed, schema_of, shaped, with_more
 from explore_async.curation.trainer_formats import SHAPES
 from explore_async.curation.training_script import FOR_SHAPES, training_script
@@ -45,6 +46,7 @@ class ExportOptions:
     """Columns of the source that each row has beside those of its format."""
     license_name: str
     reasoning: bool
+    all_answers: bool
     model_revision: str
     repository: str
     """The name by which others load the data; empty if it stays here."""
@@ -69,6 +71,8 @@ class ExportResult:
     """Conversations of which the format holds a part only."""
     unanswered: int = 0
     """Examples with an empty output."""
+    more_answers: int = 0
+    """Examples that have answers beside the one that is written."""
     reasoning: int = 0
     """Examples with the reasoning of their completion, where it was asked for."""
     simulated: bool = False
@@ -88,13 +92,19 @@ def write_export(options: ExportOptions) -> ExportResult:
     if kind is Kind.TEXT:
         raise ConfigError(f"--out {out}: its suffix must be .jsonl, .json, .csv, .tsv or .parquet")
     selection = select(source, options.sample, options.split, options.marked)
+
+    def taken(split: SplitName) -> Iterator[ExampleRow]:
+        examples = selection.examples(split)
+        if options.all_answers:
+            examples = with_all_answers(examples, source)
+        return with_reasoning(examples, source) if options.reasoning else examples
+
     shape = with_more(SHAPES[options.shape], options.keep, source.marks)
     schema = None
     if kind is Kind.PARQUET:
         schema = schema_of(options.shape, source, shape, options.keep, reasoning=options.reasoning)
     elif kind in TABLES:
-        taken = chain.from_iterable(map(selection.examples, splits))
-        examples = with_reasoning(taken, source) if options.reasoning else taken
+        examples = chain.from_iterable(map(taken, splits))
         schema = flat_columns(source, shaped(examples, source, shape, kind), out)
     extras = _extras(options, selection) if is_folder else {}
     files = [*places, *(out / name for name in extras)]
@@ -103,10 +113,7 @@ def write_export(options: ExportOptions) -> ExportResult:
         losses, shown = Losses(), ShownRows()
         for split, target, file in zip(splits, places, opened, strict=False):
             with writing(file, target, schema) as writer:
-                examples = selection.examples(split)
-                if options.reasoning:
-                    examples = with_reasoning(examples, source)
-                rows = shaped(noticed(examples, options.shape, losses), source, shape, kind)
+                rows = shaped(noticed(taken(split), source, options.shape, losses), source, shape, kind)
                 counts[split] = _write_rows(writer, rows, shown)
         if options.split.share and not counts["train"]:
             raise ConfigError(f"--validation {options.split.share}: no example is left to train on")
@@ -120,6 +127,7 @@ def write_export(options: ExportOptions) -> ExportResult:
             files=tuple(files),
             cut=losses.cut,
             unanswered=losses.unanswered,
+            more_answers=losses.more_answers,
             reasoning=losses.reasoning,
             simulated=source.is_simulated,
             notes=tuple(source.notes if options.shape != "rows" else filter(None, [source.read_as])),
@@ -148,7 +156,8 @@ def _extras(options: ExportOptions, selection: Selection) -> dict[str, Callable[
     has_script = options.shape in FOR_SHAPES
 
     def card(result: ExportResult, shown: ShownRows) -> str:
-        how = "all that were kept" if sample is None else f"a {sample.method} sample (seed {sample.seed})"
+        all_kept = "all answers of all that were kept" if options.all_answers else "all that were kept"
+        how = all_kept if sample is None else f"a {sample.method} sample (seed {sample.seed})"
         splits = {"train": TRAIN}
         if split.share:
             how += f"; split by {split.by}, {result.near_validation:,} too near to validation left out"

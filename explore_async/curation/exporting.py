@@ -33,6 +33,7 @@ def export_data(
     keep: Sequence[str] = (),
     license_name: str = "other",
     reasoning: bool = False,
+    all_answers: bool = False,
     model_revision: str = "",
     repository: str = "",
 ) -> ExportResult:
@@ -45,7 +46,8 @@ def export_data(
     the source (id, task_path, …) that each row has beside those of its format. For the card of a folder are
     `license_name`, `model_revision`, and `repository` (owner/name), by which others load the data. `columns` maps our
     names (instruction, input, output, task) to those of a file of rows. `reasoning`: with what the model thought before
-    the completion of an example, as `reasoning_content` of the row or of the assistant's message.
+    the completion of an example, as `reasoning_content` of the row or of the assistant's message. `all_answers`: an
+    instruction with several answers gives a row for each that is good enough for the run, not for the best one alone.
 
     Raises ConfigError for options that do not fit, DataError for a fault in the source, StorageError for what cannot be
     written.
@@ -55,6 +57,7 @@ def export_data(
         *(source, Path(out), columns),
         shape=shape, sample=None, split=split, marked=marked, keep=keep,
         license_name=license_name, model_revision=model_revision, repository=repository, reasoning=reasoning,
+        all_answers=all_answers,
     )  # fmt: skip
 
 
@@ -122,6 +125,7 @@ def _export(
     model_revision: str,
     repository: str,
     reasoning: bool,
+    all_answers: bool = False,
 ) -> ExportResult:
     wanted = _marked(marked)
     if reasoning and shape not in WITH_REASONING:
@@ -160,5 +164,6 @@ def _export(
             model_revision=model_revision,
             repository=repository,
             reasoning=reasoning,
+            all_answers=all_answers,
         )
     )

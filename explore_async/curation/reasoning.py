@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from explore_async.curation.collections.collection import Collection, ExampleRow
-from explore_async.curation.trainer_formats import REASONING
+from explore_async.curation.collections.conversations import REASONING
 from explore_async.errors import DataError
 from explore_async.exploration.parsing import thoughts_of
 from explore_async.exploration.values import Completion
@@ -26,7 +26,7 @@ def with_reasoning(examples: Iterator[ExampleRow], source: Collection) -> Iterat
         while some := list(islice(examples, _AT_ONCE)):
             stored = reader.get_many(list({key for example in some if (key := example.get("request"))}))
             thoughts = {
-                key: thoughts_of(request.outcome, answer_format)
+                key: thoughts_of(request.outcome, None if request.kind == "answer" else answer_format)
                 for key, request in stored.items()
                 if isinstance(request.outcome, Completion)
             }

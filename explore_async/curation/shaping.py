@@ -12,30 +12,36 @@ from typing import Any
 import orjson
 
 from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow, Marks
+from explore_async.curation.collections.conversations import REASONING
 from explore_async.curation.collections.marks import MARK_COLUMNS, with_mark
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.formats import Kind
 from explore_async.curation.files.row import Row
 from explore_async.curation.selection import batches
-from explore_async.curation.trainer_formats import REASONING, Shape, calls_as_text, is_cut
+from explore_async.curation.several_answers import other_answers
+from explore_async.curation.trainer_formats import Shape, calls_as_text, is_cut
 from explore_async.errors import ConfigError, DataError
 
 
 @dataclass(slots=True)
 class Losses:
-    """Examples so far that the file holds in part, that have no answer, and that have reasoning."""
+    """Examples so far that the file holds in part, that have no answer, that have several, and that have
+    reasoning.
+    """
 
     cut: int = 0
     unanswered: int = 0
+    more_answers: int = 0
     reasoning: int = 0
 
 
-def noticed(examples: Iterator[ExampleRow], shape: str, losses: Losses) -> Iterator[ExampleRow]:
+def noticed(examples: Iterator[ExampleRow], source: Collection, shape: str, losses: Losses) -> Iterator[ExampleRow]:
     """The same examples; what the shape loses of them is counted in `losses`."""
     for example in examples:
         yield example  # one that cannot be read ends the export before it is counted
         losses.cut += is_cut(shape, example)
         losses.unanswered += not example["output"].strip()
+        losses.more_answers += shape != "rows" and bool(other_answers(example, source))
         losses.reasoning += REASONING in example
 
 
@@ -93,8 +99,8 @@ def flat_columns(source: Collection, rows: Iterator[Row], path: Path) -> list[st
 
 
 def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] = (), *, reasoning: bool = False) -> Any:
-    """The Arrow schema of all examples in this shape, with the columns to `keep`, with reasoning or without; for data
-    from elsewhere by reading all of them.
+    """The Arrow schema of all examples in this shape, with the columns to `keep`, with reasoning or without; by reading
+    all of them where rows have more than a run that has no answers of their own and no judge writes.
     """
     try:
         import pyarrow as pa
@@ -118,7 +124,7 @@ def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] =
             columns["rows"] |= {name: ours[name] for name in MARK_COLUMNS}
     kept = {name: ours[name] for name in keep if name in ours}
     known = pa.schema({**kept, **columns[name]}) if name in columns else None
-    if known is not None and len(kept) == len(keep) and (source.is_run or name == "alpaca"):
+    if known is not None and len(kept) == len(keep) and source.is_run and _has_plain_rows(source):
         return known
     from explore_async.curation.files import parquet
 
@@ -134,3 +140,9 @@ def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] =
     with suppress(pa.ArrowException):  # contents that are lists of parts
         return expected if schema is None else parquet.common_schema(expected, schema, widen=True)
     return schema
+
+
+def _has_plain_rows(run: Collection) -> bool:
+    """True where the rows of the run have its own columns and no others."""
+    recipe = run.recipe
+    return recipe.get("responses", "joint") == "joint" and not recipe.get("judge")

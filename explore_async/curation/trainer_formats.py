@@ -12,13 +12,11 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from explore_async.curation.collections.conversations import Conversation, conversation_of
+from explore_async.curation.collections.conversations import REASONING, Conversation, conversation_of
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.turns import Turn, content_text, has_only_text, user_turn
 
 Shape: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
-REASONING = "reasoning_content"
-"""The key of a row, and of a message, with what the model thought before."""
 WITH_REASONING = ("rows", "messages", "prompt-completion")
 """The shapes that have a place for it."""
 _INSTRUCTION, _OUTPUT = ("instruction",), ("output",)
@@ -32,8 +30,11 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _alpaca(row: Mapping[str, Any]) -> dict[str, Any]:
-    _without_preference(conversation_of(row), "alpaca")
-    return {"instruction": text_of(row, ["instruction"]), "input": _input(row), "output": text_of(row, ["output"])}
+    conversation = conversation_of(row)
+    _without_preference(conversation, "alpaca")
+    system = "" if conversation is None else conversation.system
+    exchange = {"instruction": text_of(row, ["instruction"]), "input": _input(row), "output": text_of(row, ["output"])}
+    return {**exchange, "system": system} if system else exchange
 
 
 def _sharegpt(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,7 +174,8 @@ def is_cut(shape: str, row: Mapping[str, Any]) -> bool:
         return False
     match shape:
         case "alpaca":
-            return bool(conversation.carried) or not (conversation.is_exchange or conversation.is_prompt)
+            told = conversation.below_system
+            return bool(conversation.carried) or not (told.is_exchange or told.is_prompt)
         case "sharegpt":
             return not all(map(has_only_text, conversation.turns))
     return len(conversation.prompt) + len(conversation.completion) < len(conversation.turns)

@@ -225,10 +225,16 @@ def _or_nothing(text: str, answer_format: Format, meaning: int) -> str:
     return "" if text.casefold().rstrip(".") in words else text
 
 
-def thoughts_of(completion: Completion, answer_format: Format) -> str:
-    """The thoughts of the model before its answer: those that the server told apart, and those in its text."""
+def thoughts_of(completion: Completion, answer_format: Format | None) -> str:
+    """The thoughts of the model before its answer: those that the server told apart, and those in its text. None: the
+    completion is plain text, as `parse_answer` reads it.
+    """
     text = _writable(completion.text)
-    in_text = _read(completion, answer_format, EXAMPLES).thoughts if any(marks(text, 0, len(text))) else ""
+    in_text = ""
+    if answer_format is None:
+        in_text = thoughts.split(text, _no_shields).thoughts
+    elif any(marks(text, 0, len(text))):
+        in_text = _read(completion, answer_format, EXAMPLES).thoughts
     return "\n".join(filter(None, (completion.reasoning.strip(), in_text)))
 
 

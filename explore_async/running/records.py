@@ -132,9 +132,9 @@ class Lines:
         }
         if made_by is None:
             return {**line, "request": self._own_key(example.request_ordinal, key)}
-        if system := self._systems[int(example.task_id.partition(".")[0])]:
-            line["system"] = system
         answered = made_by.answers.get(number)
+        if answered is not None and (system := self._systems[int(example.task_id.partition(".")[0])]):
+            line["system"] = system
         line["request"] = made_by.instruction if answered is None else answered
         if answered is not None:
             line["instruction_request"] = made_by.instruction

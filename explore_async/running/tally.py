@@ -198,7 +198,7 @@ class Tally:
             self.tokens["prompt"] += outcome.prompt_tokens
             self.tokens["completion"] += outcome.completion_tokens
             self.tokens["cached"] += outcome.cached_tokens
-            if thoughts := thoughts_of(outcome, self.answer_format):
+            if thoughts := thoughts_of(outcome, None if request.kind == "answer" else self.answer_format):
                 self.reasoning.update(completions=1, characters=len(thoughts), tokens=outcome.reasoning_tokens)
             self.cut[request.kind] += outcome.finish_reason == "length"
             self.simulated |= outcome.model == SIMULATED

@@ -10,9 +10,13 @@ from typing import Any
 
 import orjson
 import pytest
+from pyarrow import parquet
 from support.cli import Finished, in_process
 from support.stored_run import serving
 
+from explore_async.curation.collections.conversations import REASONING
+from explore_async.curation.trainer_formats import SHAPES
+from explore_async.exploration.parsing import AnswerDraft, parse_answer, thoughts_of
 from explore_async.exploration.values import Completion
 from explore_async.storage.completions import read_stored
 from explore_async.web import reading
@@ -146,3 +150,68 @@ def test_an_instruction_on_its_way(made: tuple[Path, Finished], tmp_path: Path) 
     assert row["instruction"] in shown.stdout
     assert "waits  it is no example yet" in shown.stdout
     assert reading.mark(copy, row["id"], "good", "")["mark"] == "good"
+
+
+def exported(run: Path, out: Path, *more: str) -> tuple[list[dict[str, Any]], Finished]:
+    out.unlink(missing_ok=True)
+    result = in_process("export", run, "--out", out, *more)
+    assert result.code == 0, result.stderr
+    return lines(out), result
+
+
+def test_exports_have_the_system_prompt(made: tuple[Path, Finished], tmp_path: Path) -> None:
+    """As a message of its own, or as the column of Alpaca, in JSON lines and in Parquet; scores where they are kept."""
+    run, _ = made
+    out, rows, system = tmp_path / "out.jsonl", lines(run / "dataset.jsonl"), "Answer in the manner of a gardener."
+    first = rows[0]
+    messages = exported(run, out, "--format", "messages", "--keep", "scores")[0]
+    assert [row["scores"] for row in messages] == [row["scores"] for row in rows]
+    assert messages[0]["messages"][0] == {"role": "system", "content": system}
+    assert messages[0]["messages"][2] == {"role": "assistant", "content": first["output"]}
+    assert exported(run, out, "--format", "prompt-completion")[0][0]["prompt"][0]["content"] == system
+    assert exported(run, out, "--format", "sharegpt")[0][0]["conversations"][0] == {"from": "system", "value": system}
+    alpaca, said = exported(run, out, "--format", "alpaca")
+    assert alpaca == [
+        {**{name: row[name] for name in ("instruction", "input", "output")}, "system": system} for row in rows
+    ]
+    assert "cuts" not in said.stderr
+    for shape in ("rows", "alpaca", "messages"):
+        table = tmp_path / f"{shape}.parquet"
+        assert in_process("export", run, "--format", shape, "--keep", "scores", "--out", table).code == 0
+        (row, *_) = parquet.read_table(table).to_pylist()
+        assert row["scores"] == first["scores"]
+        assert system in str(row)
+        assert shape != "rows" or row == first
+
+
+def test_all_answers(made: tuple[Path, Finished], tmp_path: Path) -> None:
+    """A row for the best answer, and with --all-answers one for each that no score drops, under ids of their own."""
+    run, _ = made
+    rows = lines(run / "dataset.jsonl")
+    passed = [(row, answer) for row in rows for answer in row["answers"] if min(answer["scores"].values()) >= 3]
+    best, said = exported(run, tmp_path / "out.jsonl", "--format", "alpaca")
+    assert len(best) == len(rows)
+    several = sum(count > 1 for count in Counter(row["id"] for row, _ in passed).values())
+    assert several
+    assert f"{several} examples have several answers" in said.stderr
+    every = exported(run, tmp_path / "out.jsonl", "--all-answers")[0]
+    expected = Counter((row["instruction"], answer["output"], answer["request"]) for row, answer in passed)
+    assert Counter((row["instruction"], row["output"], row["request"]) for row in every) == expected
+    assert len({row["id"] for row in every}) == len(every) == len(passed)
+    assert {row["id"] for row in rows} <= {row["id"] for row in every}
+
+
+def test_thoughts_before_an_answer_go_with_it() -> None:
+    """What a model thinks before an answer of plain text is told from it whatever quotes it holds, and it stands in the
+    message of the assistant also where there is a system prompt.
+    """
+    completion = Completion('<think>They say "{" here.</think>\nIn March.', "stop", 1, 1)
+    item, thoughts = parse_answer(completion), thoughts_of(completion, None)
+    assert isinstance(item, AnswerDraft)
+    assert (item.text, thoughts) == ("In March.", 'They say "{" here.')
+    example = {"instruction": "When?", "input": "", "output": item.text, "system": "Be short.", REASONING: thoughts}
+    assert SHAPES["messages"](example)["messages"] == [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "When?"},
+        {"role": "assistant", "content": "In March.", REASONING: thoughts},
+    ]

@@ -32,6 +32,8 @@ from explore_async.curation.files.turns import (
     user_turn,
 )
 
+REASONING = "reasoning_content"
+"""The key of a row, and of a message, with what the model thought before."""
 _SYSTEMS = ("system", "system_prompt", "system_message", "meta_instruction")
 _HISTORY = "history"
 _LABELS = ("label", "kto_tag")
@@ -56,6 +58,17 @@ class Conversation(NamedTuple):  # quicker to make than a dataclass, and an expo
     carried: Mapping[str, Any] = MappingProxyType({})
     columns: tuple[str, ...] = ()
     """Columns with the turns."""
+
+    @property
+    def system(self) -> str:
+        """The text of a system prompt before all else; empty where there is none."""
+        first = self.turns[0]
+        return first.text if first.part == "system" and is_plain(first) else ""
+
+    @property
+    def below_system(self) -> Conversation:
+        """The turns after that prompt."""
+        return self._replace(turns=self.turns[1:]) if self.system else self
 
     @property
     def is_exchange(self) -> bool:
@@ -158,7 +171,8 @@ def _around(example: Mapping[str, Any]) -> Conversation:
     split = len(turns)
     output = str(example["output"])
     rejected: Sequence[Turn] | None = None
-    completion = [assistant_turn(output)] if output.strip() else []
+    thoughts = {REASONING: text} if isinstance(text := example.get(REASONING), str) else {}
+    completion = [assistant_turn(output, **thoughts)] if output.strip() else []
     if (pair := pair_in(example)) is not None:
         completion, rejected = (_after_user(side_of(example[name], name)) for name in pair)
     answer = split if completion else None

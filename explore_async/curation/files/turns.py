@@ -101,8 +101,9 @@ def tool_turn(text: str) -> Turn:
     return Turn("tool", text, {"role": "tool", "content": text})
 
 
-def assistant_turn(text: str) -> Turn:
-    return Turn("assistant", text, {"role": "assistant", "content": text})
+def assistant_turn(text: str, **more: str) -> Turn:
+    """`more`: what its message has beside the text."""
+    return Turn("assistant", text, {"role": "assistant", "content": text, **more})
 
 
 def user_texts(turns: Sequence[Turn]) -> str:
