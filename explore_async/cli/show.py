@@ -247,6 +247,7 @@ def _show_steps(steps: Sequence[Step], console: Console) -> None:
         line = step.line
         what = {"scores": "judge of answer", "check": f"check {line.get('check')} of answer"}.get(step.what, step.what)
         number = f" {line['answer']}" if "answer" in line else ""
+        number += f" in turn {line['turn']}" if "turn" in line else ""
         verdict = "passed" if line.get("kept") else f"dropped: {line.get('reason')}"
         console.print(Text(f"\n{printable(f'{what}{number}')}, {printable(verdict)}", style="bold underline"))
         for name, value in chain(_scores("scores", step.scores), [("its reason", step.why)]):

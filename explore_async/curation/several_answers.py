@@ -10,6 +10,9 @@ from explore_async.curation.collections.collection import Collection, ExampleRow
 ANSWERS: Final = "answers"
 """The column of a row with all its answers, its output among them."""
 
+_OF_THE_BEST: Final = frozenset({ANSWERS, "scores", "judge_request", "messages"})
+"""Columns that say nothing of the other answers."""
+
 
 def with_all_answers(examples: Iterator[ExampleRow], source: Collection) -> Iterator[ExampleRow]:
     """Each example without the column, and after it one for each of its `other_answers`, with its id, a slash and a
@@ -17,7 +20,7 @@ def with_all_answers(examples: Iterator[ExampleRow], source: Collection) -> Iter
     """
     for example in examples:
         yield {name: value for name, value in example.items() if name != ANSWERS}
-        shared = {name: value for name, value in example.items() if name not in {ANSWERS, "scores", "judge_request"}}
+        shared = {name: value for name, value in example.items() if name not in _OF_THE_BEST}
         for number, answer in enumerate(other_answers(example, source), start=2):
             yield {**shared, **answer, "id": f"{example['id']}/{number}"}
 

@@ -100,7 +100,7 @@ def flat_columns(source: Collection, rows: Iterator[Row], path: Path) -> list[st
 
 def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] = (), *, reasoning: bool = False) -> Any:
     """The Arrow schema of all examples in this shape, with the columns to `keep`, with reasoning or without; by reading
-    all of them where rows have more than a run that has no answers of their own and no judge writes.
+    all of them where rows have more than those of a run without answers of their own, a judge and turns.
     """
     try:
         import pyarrow as pa
@@ -144,5 +144,5 @@ def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] =
 
 def _has_plain_rows(run: Collection) -> bool:
     """True where the rows of the run have its own columns and no others."""
-    recipe = run.recipe
-    return recipe.get("responses", "joint") == "joint" and not recipe.get("judge")
+    recipe = run.recipe  # settings that have their default are left out
+    return not any(recipe.get(name) for name in ("responses", "judge", "turns"))

@@ -206,7 +206,7 @@ class SilentObserver:
 def awaited(recipe: Recipe) -> str:
     """What a kept instruction waits for before it is an example, in words; empty where its completion holds all."""
     steps = {
-        "an answer": recipe.responses == "separate",
+        "an answer": "answer" in recipe.kinds,
         "a check": bool(recipe.checks),
         "the judge": recipe.judge is not None,
     }

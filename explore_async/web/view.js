@@ -293,7 +293,7 @@ async function evidence(row) {
   };
   if (!found.steps) exchange(found);
   for (const step of found.steps ?? []) {
-    const what = `${{ scores: "judge of answer", check: `check ${step.check} of answer` }[step.what] ?? step.what}${step.answer == null ? "" : ` ${step.answer}`}`;
+    const what = `${{ scores: "judge of answer", check: `check ${step.check} of answer` }[step.what] ?? step.what}${step.answer == null ? "" : ` ${step.answer}`}${step.turn == null ? "" : ` in turn ${step.turn}`}`;
     shown.append(el("dt", what, { class: "step" }), el("dd", step.kept ? "passed" : `dropped: ${step.reason}`, { class: step.kept ? "kept" : "dropped" }));
     scored("scores", step.scores);
     add("its reason", step.why ?? step.detail);

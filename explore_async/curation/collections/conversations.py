@@ -144,7 +144,7 @@ def conversation_of(example: Mapping[str, Any]) -> Conversation | None:
     except FieldError:
         found = None
     if found is not None and (located := _located(found, example)) is not None:
-        return located._replace(label=label, carried=carried)
+        return _with_thoughts(located, example)._replace(label=label, carried=carried)
     around = _around(example)
     if (around.is_exchange or around.is_prompt) and label is None and not carried:
         return None
@@ -245,6 +245,15 @@ def _with_input(found: Conversation, given: Any) -> Conversation:
     below = f"{content}\n\n{given}" if isinstance(content, str) else [*(content or ()), {"type": "text", "text": given}]
     turn = asked._replace(message={**asked.message, "content": below}, text=f"{asked.text}\n\n{given}")
     return found._replace(turns=(*found.turns[: found.question], turn, *found.turns[found.question + 1 :]))
+
+
+def _with_thoughts(found: Conversation, example: Mapping[str, Any]) -> Conversation:
+    """The conversation with the thoughts of the example's answer beside it."""
+    if found.answer is None or not isinstance(text := example.get(REASONING), str):
+        return found
+    answer = found.turns[found.answer]
+    turn = answer._replace(message={REASONING: text, **answer.message})
+    return found._replace(turns=(*found.turns[: found.answer], turn, *found.turns[found.answer + 1 :]))
 
 
 def _label(value: Any) -> bool | None:
