@@ -6,17 +6,18 @@ their quota, and requests that were in flight at the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import orjson
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node
 from explore_async.errors import DataError
 from explore_async.exploration.kinds import KINDS, brings_examples
-from explore_async.exploration.parsing import Unreadable, parse_examples
-from explore_async.exploration.values import Completion
+from explore_async.exploration.parsing import Unreadable, parse_examples, parse_instructions
+from explore_async.exploration.values import Completion, Demonstration
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.rows import StoredRequest
 
@@ -25,20 +26,27 @@ _COMPLETIONS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An example to judge. `example` is None for an item of a completion that could not be read, for this `reason`.
-    `copied`: the prompt of its request contains its output.
-    """
+    """An example to judge. `example` is None for an item of a completion that could not be read, for this `reason`."""
 
     task_id: str
     example: ExampleRow | None
     request: str | None
-    copied: bool = False
+    shown: Sequence[Demonstration] = ()
+    """Demonstrations in the prompt of its request, as far as its output may repeat them."""
     reason: str = ""
     excerpt: str = ""
+    late: str = ""
+    """The reason to drop it although its instruction is new: no answer passes, or the judge's scores are too low."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Said beside that reason."""
+    alone: bool = False
+    """Its instruction is judged alone, as its answers have been judged."""
 
 
 def read_candidates(source: Collection) -> Iterator[Candidate]:
-    """The items of a run's completions as this version's parser reads them; of other data the examples."""
+    """The items of a run's completions as this version's parser reads them; of other data the examples. Of a run with
+    requests about each instruction, the instructions: see `finishing_again`.
+    """
     if source.is_run and source.completions is not None:
         yield from _reparsed(source)
         return
@@ -70,7 +78,10 @@ def _items(run: Collection, stored: StoredRequest, prefix: str | None, path: lis
     if not brings_examples(stored.kind) or not isinstance(stored.outcome, Completion):
         return
     prompt = "\n".join(message["content"] for message in stored.question["messages"])
-    for index, item in enumerate(parse_examples(stored.outcome, run.recipe.get("answer_format", "json"))):
+    alone = run.recipe.get("responses") == "separate"
+    parse = parse_instructions if alone else parse_examples
+    seeds = [seed for seed in _seeds(run, stored.task_id) if _is_in(prompt, seed.instruction)] if alone else ()
+    for index, item in enumerate(parse(stored.outcome, run.recipe.get("answer_format", "json"))):
         if isinstance(item, Unreadable):
             yield Candidate(stored.task_id, None, stored.key, reason=item.reason, excerpt=item.excerpt)
             continue
@@ -80,21 +91,38 @@ def _items(run: Collection, stored: StoredRequest, prefix: str | None, path: lis
             "task_path": path,
             "instruction": item.instruction,
             "input": item.input,
-            "output": item.output,
+            "output": "" if alone else item.output,
             "request": stored.key,
         }
-        in_json = orjson.dumps(item.output).decode()[1:-1]  # its form in prompts that ask for JSON
-        yield Candidate(stored.task_id, example, stored.key, copied=item.output in prompt or in_json in prompt)
+        copied = not alone and _is_in(prompt, item.output)
+        shown = (Demonstration("", "", item.output),) if copied else seeds
+        yield Candidate(stored.task_id, example, stored.key, shown, alone=alone)
+
+
+def _is_in(prompt: str, text: str) -> bool:
+    """True when the prompt has the text, as it is or in its form in prompts that ask for JSON."""
+    return text in prompt or orjson.dumps(text).decode()[1:-1] in prompt
+
+
+def _seeds(run: Collection, task_id: str) -> Iterator[Demonstration]:
+    """The examples of the config for the domain of a task."""
+    domain = run.recipe["domains"][int(task_id.partition(".")[0])]
+    waiting = [domain]
+    while waiting:
+        place = waiting.pop()
+        waiting += place.get("tasks", ())
+        for seed in place.get("examples", ()):
+            yield Demonstration(seed["instruction"], seed.get("input", ""), seed["output"])
 
 
 def _committed(run: Collection) -> dict[str, str]:
     """The keys of the completions with judged examples, in the order of their commits, each with the prefix of the ids
-    of its examples (empty if none could be read).
+    of its examples (empty if none could be read). Among them are keys of answers and of scores.
     """
     prefixes: dict[str, str] = {}
     for line in run.decisions():
         key = line.get("request")
-        if line.get("what") == "example" and isinstance(key, str):
+        if line.get("what") in {"instruction", "example"} and isinstance(key, str):
             prefixes[key] = prefixes.get(key) or str(line.get("id") or "").rpartition(".")[0]
     return prefixes
 

@@ -25,11 +25,12 @@ from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.common_options import as_names, check_threshold, silent
 from explore_async.curation.compared_rows import joined
 from explore_async.curation.files.fields import USER_TURNS
+from explore_async.curation.finishing_again import LACKING, by_threshold, finished
 from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.languages import language_of_texts
-from explore_async.settings.recipe import MEANING, Filters, tokenizer_for
+from explore_async.settings.recipe import MEANING, Filters, Judging, Recipe, tokenizer_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class FilterResult:
     """The fields of an example that were compared, together."""
     tokenizer: str
     """The tokenizer that they were compared by."""
+    lacking: int = 0
+    """Instructions that were new, and dropped as an answer, or a verdict on it, is not stored."""
     other_inputs: int = 0
     """Examples dropped as duplicates that have an input, which was not compared."""
     language_not_told: int | None = None
@@ -72,9 +75,10 @@ def filter_data(
     """Judges all examples again, of a run also those that it dropped, and writes a data directory with the kept ones.
 
     The filters are those of the source's recipe, or ROUGE-L alone for other data, with the changes in `settings` (names
-    of `filters:` in a config). `threshold`: ROUGE-L F above which an example is dropped; `scope`: run, domain or task,
-    within which examples are compared. `fields`: those of instruction, input and output that are compared, together;
-    None is the instruction, as in a run, and for files from elsewhere instruction and input. `on_progress` gets the
+    of `filters:` in a config; and {"judge": {"threshold": …}} where a judge scored the examples). `threshold`: ROUGE-L
+    F above which an example is dropped; `scope`: run, domain or task, within which examples are compared. `fields`:
+    those of instruction, input and output that are compared, together; None is the instruction, as in a run, and for
+    files from elsewhere instruction and input. `on_progress` gets the
     number of examples judged so far.
     """
     named = {"threshold": threshold, "scope": scope}
@@ -133,6 +137,8 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
     on_progress: Callable[[int], None],
     named_fields: tuple[str, ...] | None = None,
 ) -> FilterResult:
+    changes = dict(changes)
+    judging = _judging_of(source, changes.pop("judge", {}))
     filters = _filters_of(source, changes)
     fields = named_fields or _fields_by_rule([source])
     compared = _text_of(fields, by_rule=named_fields is None)
@@ -149,14 +155,54 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
             meaning=meaning,
         )
         trees = source.trees()
-        for batch in batches(read_candidates(source)):
+        for batch in _batches(source, filters, judging, meaning):
             judge.take(batch)
             on_progress(judge.judged)
         settings = {"filters": filters.model_dump(mode="json"), "fields": list(fields), "tokenizer": tokenizer}
+        if judging is not None:
+            settings["judge"] = {"threshold": judging.threshold}
         description = describe_origin(made_by, [source], settings)
         directory.finish(trees, description, pruned=source.pruned)
         before = sum(_kept(root) for root in trees)
         return _result(out, [source], before, judge, fields)
+
+
+def _batches(source: Collection, filters: Filters, judging: Judging | None, meaning: int) -> Iterator[list[Candidate]]:
+    """The candidates, with what their stored answers and scores make of them."""
+    if (recipe := _recipe_with_steps(source)) is not None:
+        return finished(source, recipe.model_copy(update={"filters": filters, "judge": judging}), meaning)
+    if judging is None or judging.threshold is None:
+        return batches(read_candidates(source))
+    threshold = judging.threshold
+    return batches(by_threshold(candidate, threshold) for candidate in read_candidates(source))
+
+
+def _recipe_with_steps(source: Collection) -> Recipe | None:
+    """The recipe of a run whose instructions have requests of their own, which are stored."""
+    own = source.recipe
+    if not (source.is_run and source.completions and {"responses", "judge", "checks", "turns"} & own.keys()):
+        return None  # recipes leave out what they have no need of
+    try:
+        return Recipe.model_validate(own)
+    except ValidationError as error:
+        raise DataError(
+            f"{source.path}/config.json: not a recipe of this version: {error.errors()[0]['msg']}"
+        ) from error
+
+
+def _judging_of(source: Collection, changes: object) -> Judging | None:
+    """The judge of the source with another threshold. Of data from elsewhere a row may have scores."""
+    own = source.recipe.get("judge")
+    if not changes:
+        return Judging.model_validate(own) if own and _recipe_with_steps(source) else None
+    if not isinstance(changes, Mapping) or {*changes} != {"threshold"}:
+        raise ConfigError("judge: only judge.threshold can change here; other scores need requests")
+    if own is None and source.is_run:
+        raise ConfigError(f"judge.threshold: no judge scored the examples of {source.path}")
+    try:
+        return Judging.model_validate({**(own or {}), **changes})
+    except ValidationError as error:
+        raise ConfigError(f"judge.threshold: {error.errors()[0]['msg']}") from error
 
 
 def _result(
@@ -171,6 +217,7 @@ def _result(
         dict(directory.reasons),
         fields=fields,
         tokenizer=judge.tokenizer,
+        lacking=sum(directory.reasons[reason] for reason in LACKING),
         other_inputs=0 if {"input", USER_TURNS} & {*fields} else judge.duplicates_with_input,
         language_not_told=judge.language_not_told if judge.filters.language else None,
         note=joined([*(source.read_as for source in sources), judge.unseen.note()]),

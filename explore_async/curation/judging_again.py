@@ -5,7 +5,8 @@ it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -59,6 +60,7 @@ class Judge:
     _corpora: Corpora = field(init=False)
     _judges_quality: bool = field(init=False)
     _reason: Callable[[ExampleDraft, Sequence[Demonstration]], str | None] = field(init=False)
+    _reason_alone: Callable[[ExampleDraft, Sequence[Demonstration]], str | None] = field(init=False)
     _is_told: Callable[[ExampleDraft], bool] | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +69,8 @@ class Judge:
         compared = {"threshold", "task_threshold", "scope", "tokenizer"}
         self._judges_quality = self.filters.model_dump(exclude=compared) != ROUGE_ONLY.model_dump(exclude=compared)
         tokenize = TOKENIZERS[self.tokenizer]
-        self._reason = quality_check(self.filters, tokenize, language=self.language, meaning=self.meaning)
+        check = partial(quality_check, self.filters, tokenize, language=self.language, meaning=self.meaning)
+        self._reason, self._reason_alone = check(), check(outputs=False)
         self._is_told = language_told(self.language) if self.filters.language else None
 
     def take(self, batch: Sequence[Candidate]) -> None:
@@ -84,7 +87,8 @@ class Judge:
                 verdicts[position] = verdict
         for candidate, verdict in zip(batch, verdicts, strict=True):
             assert verdict is not None
-            self._write(candidate, verdict)
+            late = verdict.kept and candidate.late
+            self._write(candidate, Verdict(kept=False, reason=late) if late else verdict)
         self.judged += len(batch)
 
     def _quality(self, candidate: Candidate) -> Verdict | None:
@@ -93,8 +97,10 @@ class Judge:
         if not self._judges_quality:  # which takes longer than ROUGE-L
             return None
         draft = _draft(candidate.example)
-        shown = (Demonstration("", "", draft.output),) if candidate.copied else ()
-        reason = self._reason(draft, shown)
+        if candidate.alone:
+            reason = self._reason_alone(replace(draft, output=""), candidate.shown)
+        else:
+            reason = self._reason(draft, candidate.shown)
         return None if reason is None else Verdict(kept=False, reason=reason)
 
     def _write(self, candidate: Candidate, verdict: Verdict) -> None:
@@ -117,6 +123,8 @@ class Judge:
         line |= {"kept": verdict.kept, "reason": verdict.reason}
         if verdict.nearest is not None:
             line |= {"score": verdict.score, "nearest": verdict.nearest}
+        if verdict.reason == candidate.late:
+            line |= candidate.evidence
         self.directory.decide({**line, "request": candidate.request})
 
 

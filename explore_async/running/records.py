@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from explore_async.exploration.values import (
-    Answer,
     AnswerChecked,
     AnswerJudged,
     AnswerScored,
@@ -27,6 +26,7 @@ from explore_async.exploration.values import (
 )
 from explore_async.storage.derived import DerivedFile, Mark
 from explore_async.storage.directory import RunDirectory
+from explore_async.storage.example_lines import MadeBy, example_line
 
 _SECONDS_BETWEEN_WRITES = 0.5
 
@@ -55,15 +55,6 @@ class _Waiting:
     left: int
 
 
-@dataclass(slots=True)
-class _MadeBy:
-    """The keys of the requests that an example is made by. `answers` and `judgements` by the number of the answer."""
-
-    instruction: str | None
-    answers: dict[int, str | None] = field(default_factory=dict)
-    judgements: dict[int, str | None] = field(default_factory=dict)
-
-
 class Lines:
     """Turns events, in their order, into lines of the dataset and of the evidence. Knows no file.
 
@@ -76,7 +67,7 @@ class Lines:
         self._paths: dict[str, list[str]] = {}
         self._waiting: dict[int, _Waiting] = {}
         """By the ordinal of the request that brought the examples."""
-        self._made_by: dict[str, _MadeBy] = {}
+        self._made_by: dict[str, MadeBy] = {}
         """By the id of an example that is not finished."""
 
     def of(self, events: Sequence[Event], key: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -93,7 +84,7 @@ class Lines:
                     self._waiting[ordinal] = _Waiting(key, number)
                 case InstructionKept(example=example):
                     own = self._own_key(example.request_ordinal, key)
-                    self._made_by[example.id] = _MadeBy(own)
+                    self._made_by[example.id] = MadeBy(own)
                     decisions.append(decision(event, own))
                 case AnswerJudged(example_id=example_id, number=number, turn=0):
                     self._made_by[example_id].answers[number] = key
@@ -121,31 +112,12 @@ class Lines:
             del self._waiting[ordinal]
         return waiting.key
 
-    def _line(self, example: Example, number: int, made_by: _MadeBy | None, key: str | None) -> dict[str, Any]:
-        line: dict[str, Any] = {
-            "id": example.id,
-            "task_id": example.task_id,
-            "task_path": self._paths[example.task_id],
-            "instruction": example.instruction,
-            "input": example.input,
-            "output": example.output,
-        }
+    def _line(self, example: Example, number: int, made_by: MadeBy | None, key: str | None) -> dict[str, Any]:
+        system = self._systems[int(example.task_id.partition(".")[0])]
+        path = self._paths[example.task_id]
         if made_by is None:
-            return {**line, "request": self._own_key(example.request_ordinal, key)}
-        answered = made_by.answers.get(number)
-        if answered is not None and (system := self._systems[int(example.task_id.partition(".")[0])]):
-            line["system"] = system
-        line["request"] = made_by.instruction if answered is None else answered
-        if answered is not None:
-            line["instruction_request"] = made_by.instruction
-        chosen = next(answer for answer in example.answers if answer.number == number)
-        if chosen.scores:
-            line |= {"scores": chosen.scores, "judge_request": made_by.judgements[number]}
-        if example.messages:
-            line["messages"] = example.messages
-        if len(made_by.answers) > 1:
-            line["answers"] = [_answer_line(answer, made_by) for answer in example.answers]
-        return line
+            made_by = MadeBy(self._own_key(example.request_ordinal, key))
+        return example_line(example, number, path, system, made_by)
 
     def state(self) -> dict[str, Any]:
         """The keys that later events are going to need, as JSON holds them, for `restore`."""
@@ -160,14 +132,9 @@ class Lines:
     def restore(self, state: Mapping[str, Any]) -> None:
         self._waiting = {ordinal: _Waiting(key, left) for ordinal, key, left in state["waiting"]}
         self._made_by = {
-            example: _MadeBy(instruction, dict(answers), dict(judgements))
+            example: MadeBy(instruction, dict(answers), dict(judgements))
             for example, instruction, answers, judgements in state["made_by"]
         }
-
-
-def _answer_line(answer: Answer, made_by: _MadeBy) -> dict[str, Any]:
-    scores = {"scores": answer.scores} if answer.scores else {}
-    return {"output": answer.output, **scores, "request": made_by.answers[answer.number]}
 
 
 class Records:
