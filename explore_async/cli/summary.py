@@ -28,7 +28,7 @@ _ENDINGS = {
     "wall_time": "the wall time is over; the same command continues the run",
     "interrupted": "interrupted; the same command continues the run",
     "terminated": "terminated; the same command continues the run",
-    "offline": "no more completions are stored; without --offline the run continues",
+    "offline": "the next completion to judge is not stored; without --offline the run asks for it and continues",
 }
 _TASKS_SHOWN = 40
 _EXAMPLES_SHOWN = 3
@@ -197,7 +197,7 @@ def _not_judged(stats: RunStats) -> str:
     completions = counted(stats.not_judged, "completion")
     if stats.ending in FINISHED:
         return f"; came before the end and not needed: {completions}"
-    return f"; {completions} stored and not judged yet: the next start judges them before it asks"
+    return f"; {completions} stored and not judged yet: the next start asks for what comes before them, and judges them"
 
 
 def _all_starts(stats: RunStats) -> str:

@@ -65,6 +65,8 @@ class Flight:
     attempts: list[asyncio.Task[None]] = field(default_factory=list)
     endpoint: str = ""
     """The URL of the endpoint to which it was sent last; empty while it waits for its first slot."""
+    sent_at: float = 0.0
+    """Time at which it was sent there."""
     is_answered: bool = False
     is_asked_twice: bool = False
 
@@ -184,8 +186,8 @@ class Asking:
         self._to_ask.set()
 
     def stop(self, *, in_haste: bool) -> None:
-        """Asks nothing more. Requests in flight may still be answered: for as long as the slowest of the latest ones
-        took, or in haste for some seconds.
+        """Asks nothing more. Requests in flight may still be answered: for as long as such a request may take (see
+        `Latencies.longest_s`), or in haste for some seconds.
         """
         self._stopping = True
         self._backend.stop()
@@ -193,8 +195,8 @@ class Asking:
         self._missing.clear()
         self._rendered.clear()
         now = asyncio.get_running_loop().time()
-        latest = max((flight.started for flight in self._flights.values() if flight.endpoint), default=now)
-        expected_s = latest + self._latencies.slowest_s - now
+        started = [flight.started for flight in self._flights.values() if flight.endpoint] or [now]
+        expected_s = max(started) + self._latencies.longest_s(now - min(started)) - now
         patience_s = _STOPPING_S if in_haste else max(_STOPPING_S, expected_s)
         self._gives_up_at = now + patience_s
         self._background.append(self._group.create_task(self._let_go(patience_s), name="let go"))
@@ -299,7 +301,7 @@ class Asking:
         elif is_second and not flight.is_asked_twice:
             self.asked_twice += 1
             flight.is_asked_twice = True
-        flight.endpoint = url
+        flight.endpoint, flight.sent_at = url, asyncio.get_running_loop().time()
 
     async def _watch_head_of_line(self) -> None:
         """The request that is soonest due holds up all commits. Past its deadline it is asked again, elsewhere. When no

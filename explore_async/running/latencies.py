@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 _KEPT = 200
 _NEEDED = 20
 _USUAL = 3
+_UNKNOWN_S, _LONGEST_UNKNOWN_S = 10.0, 60.0
 _P90 = 0.9
 _P99 = 0.99
 _DEADLINE_IN_P99 = 5.0
@@ -39,6 +40,14 @@ class Latencies:
     def slowest_s(self) -> float:
         """The longest of the latest latencies of all kinds; 0 where there is none."""
         return max((seconds for latencies in self._by_kind.values() for seconds in latencies), default=0.0)
+
+    def longest_s(self, oldest_s: float) -> float:
+        """How long a request in flight may take: as long as the slowest of the latest. While few are known it may take
+        10 s, or twice the age of the oldest in flight (`oldest_s`), but no minute: a server may hang.
+        """
+        known = sum(len(latencies) for latencies in self._by_kind.values())
+        likely_s = 0.0 if known >= _NEEDED else min(max(_UNKNOWN_S, 2 * oldest_s), _LONGEST_UNKNOWN_S)
+        return max(self.slowest_s, likely_s)
 
     def deadline_s(self, kind: str) -> float | None:
         """Seconds after which a request of this kind counts as lost; None while there are too few latencies."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MINUTE_S = 60
 _HELD_UP_S = 3.0
+_SENT_AGAIN_S = 1.0
 _HELD_UP = 10
 Phase = Literal["replaying", "exploring", "generating", "revising", "stopping"]
 """replaying: stored completions lead to the state that they led to before, and nothing is asked. exploring: trees grow,
@@ -136,7 +137,10 @@ class Snapshot:
         if self.preparing or head is None or (head.waited_s < _HELD_UP_S and not are_many):
             return self.preparing
         where = f"at {head.endpoint}" if head.endpoint else "that wait for a slot"
-        requests = f"{counted(head.requests, 'request')} {where} ({duration(head.age_s)} by now)"
+        by_now = f"{duration(head.there_s)} by now"
+        if head.age_s - head.there_s >= _SENT_AGAIN_S:
+            by_now += f", sent again: {duration(head.age_s)} in all"
+        requests = f"{counted(head.requests, 'request')} {where} ({by_now})"
         if waiting >= _HELD_UP:
             return f"{waiting:,} stored completions wait for {requests}: completions are judged in order"
         if self.is_overdue and self.wanted > self.tally.kept:

@@ -53,13 +53,15 @@ class PerformerStatistics:
 class HeadOfLine:
     """Requests at one endpoint that stored completions wait for, as completions are judged in order.
 
-    `age_s`: of the first one; `waited_s`: since then nothing is judged.
+    `age_s`: of the first one, `there_s`: since it was sent to this endpoint, which is less where it was sent again;
+    `waited_s`: since then nothing is judged.
     """
 
     endpoint: str
     """Its URL; empty while the first one waits for a slot."""
     requests: int
     age_s: float
+    there_s: float
     waited_s: float
 
 
@@ -206,12 +208,13 @@ class Performer:
         if head is None or asking is None or not asking.is_asking_for(head.ordinal):
             return None
         flights = asking.due_by(max(head.due, self._latest_due))
-        first = flights[head.ordinal]
+        first, now = flights[head.ordinal], asyncio.get_running_loop().time()
         return HeadOfLine(
             endpoint=first.endpoint,
             requests=sum(flight.endpoint == first.endpoint for flight in flights.values()),
-            age_s=asyncio.get_running_loop().time() - first.started,
-            waited_s=asyncio.get_running_loop().time() - self._awaited_since,
+            age_s=now - first.started,
+            there_s=now - (first.sent_at if first.endpoint else first.started),
+            waited_s=now - self._awaited_since,
         )
 
     @property

@@ -14,7 +14,7 @@ from support.scripted import recipe
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion
-from explore_async.running import asking
+from explore_async.running import asking, latencies
 from explore_async.running import performer as performing
 from explore_async.running.driver import RunStopped
 from explore_async.running.own_time import OwnTime
@@ -163,6 +163,7 @@ async def test_a_stop_in_haste_waits_for_no_slow_answer(
 ) -> None:
     """Requests in flight have as long as the slowest latest latency; in haste they have a few seconds."""
     monkeypatch.setattr(asking, "_STOPPING_S", 0.1)
+    monkeypatch.setattr(latencies, "_UNKNOWN_S", 0.1)
     prompts = await asyncio.to_thread(PromptBook, recipe())
     first = (await asyncio.to_thread(Explorer, recipe())).next_request()
     assert first is not None
