@@ -23,6 +23,7 @@ from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefy
 from explore_async.analysis.parsers import parser_for
 from explore_async.analysis.verb_noun import verbs_and_nouns
 from explore_async.curation.collections.collection import Collection, printable_path
+from explore_async.exploration.scores import ScoreCounts
 
 MOST_READ = 200_000
 """Examples that are parsed and compared; of a larger data set this many are drawn, spread evenly."""
@@ -135,6 +136,7 @@ def _document(sample: DataSample, options: AnalysisOptions, on_progress: Callabl
         "lengths": {
             name: texts.lengths([example[name] for example in examples]) for name in ("instruction", "input", "output")
         },
+        "scores": _scores(sample),
         "filters": dict(texts.quality(examples, options.tokenizer).most_common()),
         "scripts": dict(texts.scripts(examples).most_common()),
         "languages": dict(texts.languages(examples, identifying).most_common()),
@@ -143,6 +145,14 @@ def _document(sample: DataSample, options: AnalysisOptions, on_progress: Callabl
         "cost": cost_curve(collection, sample.verbs_nouns) if is_whole else [],
         "shown": _shown(sample),
     }
+
+
+def _scores(sample: DataSample) -> dict[str, dict[str, int]]:
+    """The number of examples with each score of a judge, by aspect; empty without one."""
+    counts = ScoreCounts()
+    for example in sample.examples:
+        counts.take(example.get("scores"))
+    return counts.by_aspect()
 
 
 def _verb_noun(sample: DataSample) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async.errors import ConfigError
+from explore_async.exploration.scores import mean_score
 from explore_async.terminal.text import printable
 
 _LONGEST_NAME = 40
@@ -97,6 +98,10 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield line(name, *(f"{data['duplicates']['without_tokens']:,}" for data in sets))
     for field in ("instruction", "output"):
         yield line(f"words of an {field}", *(f"{data['lengths'][field]['mean']:.1f}" for data in sets))
+    for aspect in dict.fromkeys(aspect for data in sets for aspect in data["scores"]):
+        means = (mean_score(data["scores"][aspect]) if aspect in data["scores"] else None for data in sets)
+        name = f"the judge's mean score, {printable(aspect, _LONGEST_NAME)}"
+        yield line(name, *(_NONE if mean is None else f"{mean:.2f}" for mean in means))
     if any(data["cost"] for data in sets):
         ends = [data["cost"][-1] if data["cost"] else None for data in sets]
         yield line("tokens a kept example", *(_ratio(end, "kept") for end in ends))

@@ -18,7 +18,7 @@ def tasks(sample: DataSample) -> list[Row]:
     """A row for each task, parents first: its examples, its pairs, and those that no task before it has."""
     own_pairs = _pairs_by_task(sample)
     examined = Counter(sample.tasks)
-    scores = _greatest_by_task(sample)
+    scores, judged = _greatest_by_task(sample), _judged_by_task(sample)
     seen: set[tuple[str, str]] = set()
     rows = []
     for root in sample.collection.trees():
@@ -38,6 +38,7 @@ def tasks(sample: DataSample) -> list[Row]:
                     "pairs": len(own),
                     "new_pairs": len(own - seen),
                     "overlap": float(np.mean(scores[task_id])) if task_id in scores else None,
+                    "score": float(np.mean(judged[task_id])) if task_id in judged else None,
                 }
             )
             seen |= own
@@ -46,13 +47,14 @@ def tasks(sample: DataSample) -> list[Row]:
 
 def levels(sample: DataSample, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     """The same for each depth of the tree, the seeds first; new pairs are those that no level above has."""
-    own_pairs, scores = _pairs_by_task(sample), _greatest_by_task(sample)
+    own_pairs, scores, judged = _pairs_by_task(sample), _greatest_by_task(sample), _judged_by_task(sample)
     seen: set[tuple[str, str]] = set()
     by_level = []
     for depth in sorted({row["depth"] for row in rows}):
         here = [row for row in rows if row["depth"] == depth]
         own = {pair for row in here for pair in own_pairs.get(row["id"], ())}
         greatest = [score for row in here for score in scores.get(row["id"], ())]
+        given = [score for row in here for score in judged.get(row["id"], ())]
         kept, dropped = (sum(row[name] for row in here) for name in ("kept", "dropped"))
         origins = Counter(row["origin"] for row in here)
         by_level.append(
@@ -65,6 +67,7 @@ def levels(sample: DataSample, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
                 "pairs": len(own),
                 "new_pairs": len(own - seen),
                 "overlap": float(np.mean(greatest)) if greatest else None,
+                "score": float(np.mean(given)) if given else None,
             }
         )
         seen |= own
@@ -77,6 +80,15 @@ def _pairs_by_task(sample: DataSample) -> dict[str, set[tuple[str, str]]]:
         if verb is not None and noun is not None:
             pairs.setdefault(task_id, set()).add((verb, noun))
     return pairs
+
+
+def _judged_by_task(sample: DataSample) -> dict[str, list[int]]:
+    """All scores that a judge gave to the examples of each task, on any aspect."""
+    judged: dict[str, list[int]] = {}
+    for example in sample.examples:
+        if isinstance(scores := example.get("scores"), Mapping):
+            judged.setdefault(example["task_id"], []).extend(score for score in scores.values() if type(score) is int)
+    return {task_id: scores for task_id, scores in judged.items() if scores}
 
 
 def _greatest_by_task(sample: DataSample) -> dict[str, list[float]]:

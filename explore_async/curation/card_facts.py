@@ -10,7 +10,10 @@ from typing import Any
 from explore_async.curation.card_text import escape, fenced
 from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.data_directory import made_by_whom
+from explore_async.exploration.parsing import HIGHEST, LOWEST
+from explore_async.exploration.scores import mean_score
 from explore_async.serving.servers.registry import REGISTRY
+from explore_async.settings.recipe import Samplings
 
 _PAPER = """\
 @inproceedings{wan2023exploreinstruct,
@@ -29,7 +32,8 @@ def making(source: Collection, model_revision: str) -> Iterator[tuple[str, Any]]
     yield "engine", ", ".join(made_by_whom(source).get("engines", ()))
     yield "language that the prompts name", recipe.get("language")
     yield "date", dates(source)
-    for kind, sampling in (recipe.get("sampling") or {}).items():
+    yield from _finishing(recipe)
+    for kind, sampling in _samplings(recipe).items():
         given = {name: value for name, value in sampling.items() if value not in ([], None)}
         yield f"sampling, {kind}", ", ".join(f"{name} {value}" for name, value in given.items())
     yield "seed", recipe.get("seed")
@@ -43,13 +47,57 @@ def making(source: Collection, model_revision: str) -> Iterator[tuple[str, Any]]
     yield "digest of the recipe", config.get("digest")
 
 
+def _finishing(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What was asked about each instruction, by which model."""
+    if _is_separate(recipe):
+        number = recipe.get("answers_per_instruction", 1)
+        best = "the best of them by its scores" if recipe.get("judge") else "the first that passed the filters"
+        several = f"; {number} to each instruction, and the output is {best}" if number > 1 else ""
+        yield (
+            "answers",
+            f"each in a request of its own, as a user would ask it, by {_model_of(recipe, 'answer')}{several}",
+        )
+        systems = list(dict.fromkeys(filter(None, (domain.get("system") for domain in recipe.get("domains", ())))))
+        yield "system prompt of the answers", systems[0] if len(systems) == 1 else "; ".join(systems)
+    if (turns := recipe.get("turns", 1)) > 1:
+        user = _model_of(recipe, "follow_up")
+        yield "conversations", f"up to {turns} questions of a user, the later ones written by {user}"
+    yield "checks", ", ".join(check["name"] for check in recipe.get("checks") or ())
+    if judge := recipe.get("judge"):
+        yield "judge", _model_of(recipe, "judge")
+        yield "it scores, from 1 to 5", "; ".join(f"{name}: {meaning}" for name, meaning in judge["aspects"].items())
+        threshold = judge.get("threshold")
+        yield (
+            "dropped below",
+            "nothing, whatever the score" if threshold is None else f"a score of {threshold:g} on any of these",
+        )
+
+
+def _is_separate(recipe: Mapping[str, Any]) -> bool:
+    return recipe.get("responses") == "separate"
+
+
+def _model_of(recipe: Mapping[str, Any], kind: str) -> str:
+    return str((recipe.get("models") or {}).get(kind) or recipe.get("model") or "the same model")
+
+
+def _samplings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all stages that the run had; a recipe leaves out those of later stages where they are the default."""
+    given, usual = recipe.get("sampling") or {}, Samplings()
+    later = {"answers": _is_separate(recipe) or recipe.get("turns", 1) > 1, "judging": bool(recipe.get("judge"))}
+    added = {name: getattr(usual, name).model_dump(mode="json") for name, used in later.items() if used}
+    return {**(added if given else {}), **given}
+
+
 def models(recipe: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, dict.fromkeys([recipe.get("model") or "", *(recipe.get("models") or {}).values()])))
 
 
 def writer(source: Collection) -> str:
     """The author of the texts, in words."""
-    return "a simulated server" if source.is_simulated else models(source.recipe) or "a language model"
+    recipe = source.recipe
+    others = {kind: name for kind, name in (recipe.get("models") or {}).items() if kind != "judge"}
+    return "a simulated server" if source.is_simulated else models({**recipe, "models": others}) or "a language model"
 
 
 def _pinned_file(source: Collection) -> str:
@@ -72,6 +120,10 @@ def figures(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if not examples:
         return
     yield "examples read", f"{examples['read']:,}"
+    if instructions := stats.get("instructions"):
+        yield "new instructions", f"{instructions:,}"
+    if answers := stats.get("answers"):
+        yield "answers", f"{answers['total']:,}, {answers.get('accepted', 0):,} of them passed the filters"
     yield "kept", f"{examples['kept']:,}"
     for reason, count in examples["dropped"].items():
         if reason != "total":
@@ -117,8 +169,19 @@ def done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"dropped: {reason}", f"{count:,}"
 
 
-def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iterator[str]:
-    """The limits of the data, for its users. `marked`: number of the exported examples with each mark of a reader."""
+def score_rows(scores: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, ...]]:
+    """The mean of each aspect, and the share of examples with each score; the first row has the names."""
+    values = [str(score) for score in range(LOWEST, HIGHEST + 1)]
+    yield ("aspect", "mean", *values)
+    for aspect, counts in scores.items():
+        number = sum(counts.values())
+        yield (aspect, f"{mean_score(counts):.2f}", *(f"{counts.get(value, 0) / number:.0%}" for value in values))
+
+
+def limitations(source: Collection, exported: int, marked: Counter[str], *, scored: bool) -> Iterator[str]:
+    """The limits of the data, for its users. `marked`: number of the exported examples with each mark of a reader;
+    `scored`: examples have the scores of a judge.
+    """
     recipe = source.recipe
     if source.is_simulated:
         yield "- A simulated server made these texts up, without any model. They mean nothing."
@@ -132,6 +195,8 @@ def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iter
         )
     else:
         yield "- Nobody has checked these examples."
+    if scored and not source.is_simulated:
+        yield from _on_the_judge(recipe)
     if recipe and not source.is_simulated:
         yield (
             "- The tasks are those that the model thought of, and the recipe sets their shares. They say nothing about "
@@ -151,6 +216,18 @@ def limitations(source: Collection, exported: int, marked: Counter[str]) -> Iter
     if recipe and not source.is_simulated:
         yield f"- The terms of {escape(models(recipe) or 'the model')} apply to its texts, beside the license above."
     yield ""
+
+
+def _on_the_judge(recipe: Mapping[str, Any]) -> Iterator[str]:
+    judge = _model_of(recipe, "judge")
+    writer = _model_of(recipe, "answer" if _is_separate(recipe) else "generate")
+    own = ""
+    if recipe and judge == writer:
+        own = " It is the model that wrote the answers, and a model may like its own."
+    yield (
+        f"- The scores are the opinion of a model ({escape(judge)}) and no measurement: it overlooks mistakes and "
+        f"finds some that are none.{own} Nobody has compared them with what people say."
+    )
 
 
 def _on_the_language(source: Collection) -> Iterator[str]:

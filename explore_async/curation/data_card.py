@@ -7,7 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from explore_async.curation.card_facts import citation, covering, dates, done, figures, limitations, making, writer
+from explore_async.curation.card_facts import (
+    citation,
+    covering,
+    dates,
+    done,
+    figures,
+    limitations,
+    making,
+    score_rows,
+    writer,
+)
 from explore_async.curation.card_text import escape, fenced, json_block, section, table, yaml_text
 from explore_async.curation.collections.collection import Collection, below
 from explore_async.curation.language_codes import language_code
@@ -87,6 +97,8 @@ class CardOptions:
     has_script: bool
     marked: Counter[str]
     """Number of exported examples with each mark."""
+    scores: Mapping[str, Mapping[str, int]]
+    """Number of exported examples with each score of a judge, by aspect; empty without one."""
 
 
 def make_card(source: Collection, options: CardOptions) -> str:
@@ -149,15 +161,26 @@ def _body(source: Collection, options: CardOptions) -> Iterator[str]:
     if recipe:
         yield from section("How it was made", table(making(source, options.model_revision)))
         yield from section("What came of it", table(figures(source.stats)))
+    if options.scores:
+        yield from section("The judge's scores of these examples", _table(score_rows(options.scores)))
     if coverage := source.coverage:
         yield from section("What it covers", table(covering(coverage)))
     if source.config and not source.is_run:
         yield from section("What was done since", table(done(source.config)))
-    yield from section("Limitations", limitations(source, options.exported, options.marked))
+    scored = bool(options.scores)
+    yield from section("Limitations", limitations(source, options.exported, options.marked, scored=scored))
     yield from section("Citation", citation(source, options.repository.rpartition("/")[0]))
     yield from section("Tasks", _tasks(source))
     if recipe:
         yield from section("Making it again", _again(recipe))
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A table whose first row has the names of the columns; all but the first are numbers."""
+    (first, *names), *others = rows
+    yield f"| {first} | {' | '.join(names)} |\n|---|{'---:|' * len(names)}"
+    yield from (f"| {' | '.join([escape(aspect), *numbers])} |" for aspect, *numbers in others)
+    yield ""
 
 
 def _shortened(value: Any) -> Any:

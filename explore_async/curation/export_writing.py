@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import TypeAlias
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, printable_path
 from explore_async.curation.data_card import CardOptions, ShownRows, make_card
@@ -29,7 +30,11 @@ from explore_async.curation.shaping import Losses, flat_columns, noticed, schema
 from explore_async.curation.trainer_formats import SHAPES
 from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError
+from explore_async.exploration.scores import ScoreCounts
 from explore_async.storage.whole_files import replacing, storage_errors
+
+_Text: TypeAlias = Callable[["ExportResult", ShownRows, ScoreCounts], str]
+"""A function that writes a file of text beside the rows, given what was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +139,7 @@ def write_export(options: ExportOptions) -> ExportResult:
         )
         for file, text_of_file in zip(opened[len(places) :], extras.values(), strict=True):
             with storage_errors(out):
-                file.write(text_of_file(result, shown).encode())
+                file.write(text_of_file(result, shown, losses.scores).encode())
     if is_folder and not options.split.share:
         with storage_errors(out):  # an earlier export held out examples that are in training now
             (out / VALIDATION).unlink(missing_ok=True)
@@ -150,12 +155,12 @@ def _write_rows(writer: RowWriter, rows: Iterator[Row], shown: ShownRows) -> int
     return count
 
 
-def _extras(options: ExportOptions, selection: Selection) -> dict[str, Callable[[ExportResult, ShownRows], str]]:
+def _extras(options: ExportOptions, selection: Selection) -> dict[str, _Text]:
     """The names of the texts that a folder holds beside the rows, each with a function that writes it."""
     sample, split = options.sample, options.split
     has_script = options.shape in FOR_SHAPES
 
-    def card(result: ExportResult, shown: ShownRows) -> str:
+    def card(result: ExportResult, shown: ShownRows, scores: ScoreCounts) -> str:
         all_kept = "all answers of all that were kept" if options.all_answers else "all that were kept"
         how = all_kept if sample is None else f"a {sample.method} sample (seed {sample.seed})"
         splits = {"train": TRAIN}
@@ -177,10 +182,11 @@ def _extras(options: ExportOptions, selection: Selection) -> dict[str, Callable[
                 model_revision=options.model_revision,
                 has_script=has_script,
                 marked=selection.count_marks(),
+                scores=scores.by_aspect(),
             ),
         )
 
-    extras: dict[str, Callable[[ExportResult, ShownRows], str]] = {CARD: card}
+    extras: dict[str, _Text] = {CARD: card}
     if has_script:
-        extras[SCRIPT] = lambda _result, _shown: training_script(validated=split.share > 0)
+        extras[SCRIPT] = lambda _result, _shown, _scores: training_script(validated=split.share > 0)
     return extras

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,20 @@ from explore_async.curation.selection import batches
 from explore_async.curation.several_answers import other_answers
 from explore_async.curation.trainer_formats import Shape, calls_as_text, is_cut
 from explore_async.errors import ConfigError, DataError
+from explore_async.exploration.scores import ScoreCounts
 
 
 @dataclass(slots=True)
 class Losses:
-    """Examples so far that the file holds in part, that have no answer, that have several, and that have
-    reasoning.
+    """Examples so far that the file holds in part, that have no answer, that have several, that have reasoning,
+    and the scores of a judge.
     """
 
     cut: int = 0
     unanswered: int = 0
     more_answers: int = 0
     reasoning: int = 0
+    scores: ScoreCounts = field(default_factory=ScoreCounts)
 
 
 def noticed(examples: Iterator[ExampleRow], source: Collection, shape: str, losses: Losses) -> Iterator[ExampleRow]:
@@ -42,6 +44,7 @@ def noticed(examples: Iterator[ExampleRow], source: Collection, shape: str, loss
         losses.cut += is_cut(shape, example)
         losses.unanswered += not example["output"].strip()
         losses.more_answers += shape != "rows" and bool(other_answers(example, source))
+        losses.scores.take(example.get("scores"))
         losses.reasoning += REASONING in example
 
 

@@ -14,6 +14,7 @@ from pyarrow import parquet
 from support.cli import Finished, in_process
 from support.stored_run import serving
 
+from explore_async import analyze
 from explore_async.curation.collections.conversations import REASONING
 from explore_async.curation.trainer_formats import SHAPES
 from explore_async.exploration.parsing import AnswerDraft, parse_answer, thoughts_of
@@ -215,3 +216,40 @@ def test_thoughts_before_an_answer_go_with_it() -> None:
         {"role": "user", "content": "When?"},
         {"role": "assistant", "content": "In March.", REASONING: thoughts},
     ]
+
+
+def test_the_card_says_how_answers_and_scores_came_about(made: tuple[Path, Finished], tmp_path: Path) -> None:
+    """The models of answers and judge, the aspects, the threshold, the means of the exported scores, and that scores are
+    opinions; the judge is no author. `analyze` has the same means.
+    """
+    run, _ = made
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for name, changes in (
+        ("stats.json", {"simulated": False}),
+        ("config.json", {"models": {"answer": "large", "judge": "strict"}}),
+    ):
+        document = orjson.loads((copy / name).read_bytes())
+        document.get("recipe", {}).update(changes)
+        (copy / name).write_bytes(orjson.dumps(document if name == "config.json" else document | changes))
+    assert in_process("export", copy, "--out", tmp_path / "out", "--format", "messages").code == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    rows = lines(run / "dataset.jsonl")
+    analysis = analyze(copy)
+    for aspect in ("correct", "polite"):
+        mean = sum(row["scores"][aspect] for row in rows) / len(rows)
+        assert f"| {aspect} | {mean:.2f} |" in card
+        assert analysis.document["sets"][0]["scores"][aspect].keys() <= {"3", "4", "5"}
+    assert "They were written in English by simulated, large (" in card
+    for said in (
+        "each in a request of its own, as a user would ask it, by large; 2 to each instruction",
+        "| system prompt of the answers | Answer in the manner of a gardener. |",
+        "| judge | strict |",
+        "polite: the tone is polite",
+        "| dropped below | a score of 3 on any of these |",
+        "The scores are the opinion of a model (strict)",
+    ):
+        assert said in card, said
+    levels = analysis.document["sets"][0]["levels"]
+    scores = [score for row in rows if row["task_id"] == "0" for score in row["scores"].values()]
+    assert levels[0]["score"] == pytest.approx(sum(scores) / len(scores))
