@@ -61,6 +61,9 @@ from explore_async.running.observer import Snapshot as Snapshot
 from explore_async.running.result import Ending as Ending
 from explore_async.running.result import RunResult as RunResult
 from explore_async.running.result import RunStats as RunStats
+from explore_async.running.revising import answer_data, rate_data
+from explore_async.running.revising import answer_sync as answer_sync
+from explore_async.running.revising import rate_sync as rate_sync
 from explore_async.running.start import Mode as Mode
 from explore_async.running.start import run as run
 from explore_async.running.start import run_sync as run_sync
@@ -81,6 +84,8 @@ from explore_async.settings.recipe import Targets as Targets
 from explore_async.settings.run_settings import RunSettings as RunSettings
 
 analyze = analyze_data
+answer = answer_data
+rate = rate_data
 open = open_data
 decontaminate = decontaminate_data
 export = export_data

@@ -14,7 +14,8 @@ ExploreError
 ├─ ServerError               a local server did not start or died; carries the tail of its log exit 3
 ├─ StorageError              the run directory cannot be used, or an output cannot be written  exit 4
 │  ├─ DamagedStore              stored data is not as it was written: `doctor --repair`
-│  └─ NewerFormat               a newer version of explore_async wrote it: update
+│  ├─ NewerFormat               a newer version of explore_async wrote it: update
+│  └─ OtherWork                 the directory is that of another command
 ├─ SystemLimit               the system gives no more memory, threads or processes             exit 4
 └─ DataError                 an input file has a fault; names file, line and field             exit 5
 
@@ -107,6 +108,10 @@ class DamagedStore(StorageError):
 
 class NewerFormat(StorageError):
     """A newer version of explore_async wrote the file, in a format that this version does not read."""
+
+
+class OtherWork(StorageError):
+    """The directory is that of another command."""
 
 
 class SystemLimit(ExploreError):

@@ -1,12 +1,13 @@
-"""Starts a run for the commands `run` and `demo`, shows it, and ends the process with its exit code."""
+"""Starts a run for the commands that ask models, shows it, and ends the process with its exit code."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.text import Text
 
@@ -30,6 +31,30 @@ def start_run(
 ) -> NoReturn:
     """Runs to the end and exits. The run directory is `out`, or runs/NAME."""
     directory = out or Path("runs") / settings.name
+
+    def start(observer: Observer) -> Coroutine[Any, Any, RunResult]:
+        return run(settings, directory, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
+
+    def report(result: RunResult) -> None:
+        if settings.operation.report and result.is_over:
+            _write_report(result, settings, quiet=quiet)
+
+    to_end(start, directory, as_json=as_json, quiet=quiet, view=view, then=report)
+
+
+def to_end(
+    start: Callable[[Observer], Coroutine[Any, Any, RunResult]],
+    directory: Path,
+    *,
+    as_json: bool,
+    quiet: bool,
+    view: bool = False,
+    complete: str = "",
+    then: Callable[[RunResult], None] | None = None,
+) -> NoReturn:
+    """Does what `start` begins in the directory, shows it, and exits. `complete`: see `summary.show`. `then`: called
+    after its end.
+    """
     _check_path(directory)
     console = StderrConsole()
     runner = asyncio.Runner()
@@ -41,9 +66,8 @@ def start_run(
 
             observer = beside = stack.enter_context(ViewBeside(progress, directory))
             progress.say(f"view at {beside.url}{from_elsewhere(beside.url)}")
-        running = run(settings, directory, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
         try:
-            result = runner.run(running)
+            result = runner.run(start(observer))
         except asyncio.CancelledError as stop:  # the second signal, or one before the first request
             stack.close()
             say("stopped at once; the same command continues from here")
@@ -55,9 +79,9 @@ def start_run(
         if not stopped:
             runner.close()
     if not quiet:
-        show(result, console)
-    if settings.operation.report and result.is_over:
-        _write_report(result, settings, quiet=quiet)
+        show(result, console, complete)
+    if then is not None:
+        then(result)
     if as_json:
         print_json({"directory": path_text(result.directory), **result.stats.document()})
     if stopped:

@@ -37,8 +37,10 @@ _LONGEST_TEXT = 400
 _LONGEST_PATH = 10_000
 
 
-def show(result: RunResult, console: Console) -> None:
+def show(result: RunResult, console: Console, complete: str = "") -> None:
+    """`complete`: the end of work that no target ends, in words."""
     stats = result.stats
+    endings = {**_ENDINGS, **({"complete": complete} if complete else {})}
     console.print()
     console.print(_tree(result))
     for line in _samples(result):
@@ -46,12 +48,12 @@ def show(result: RunResult, console: Console) -> None:
     console.print(_table(stats))
     if stats.simulated:
         console.print(Text(MADE_UP, style="bold yellow"))
-    console.print(Text(f"Ended: {_ENDINGS.get(result.ending, result.ending)}."))
+    console.print(Text(f"Ended: {endings.get(result.ending, result.ending)}."))
     if stats.ending in {"target", "complete"}:
         for failures in _failures(stats.requests.failed):
             console.print(Text(failures))
     if advice := stats.cut_advice:
-        console.print(Text(f"{advice[0].upper()}{advice[1:]} (`run --adopt` takes the change over).", style="yellow"))
+        console.print(Text(f"{advice[0].upper()}{advice[1:]} (--adopt takes the change over).", style="yellow"))
     if advice := stats.window.advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]}.", style="yellow"))
     if not result.kept:
@@ -128,6 +130,8 @@ def _table(stats: RunStats) -> Table:
     if examples.scores:
         means = ", ".join(f"{aspect} {mean_score(counts):.2f}" for aspect, counts in examples.scores.items())
         table.add_row("scores", f"the judge's mean, from 1 to 5: {means}")
+    if examples.not_scored:
+        table.add_row("", f"{counted(examples.not_scored, 'answer')} without scores: the judge could not be read")
     surplus = f", {examples.surplus} more than their tasks needed" if examples.surplus else ""
     table.add_row("examples", f"{examples.kept} kept{_reasons(examples.dropped)}{surplus}")
     shown = ", ".join(f"{reason} {count}" for reason, count in requests.failed.items())

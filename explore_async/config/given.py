@@ -13,6 +13,9 @@ _OPTIONS: Final[Mapping[_Path, str]] = {
     ("seed",): "--seed",
     ("window",): "--window",
     ("targets", "examples"): "--max-examples",
+    ("judge", "threshold"): "--threshold",
+    ("system",): "--system",
+    ("answers_per_instruction",): "--answers",
     ("targets", "token_budget"): "--token-budget",
 }
 """Options of the command line by their setting."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -15,8 +15,11 @@ from explore_async.config.given import Given
 from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import KINDS
 from explore_async.settings.operation import ServerSettings
+from explore_async.settings.recipe import Filters
+from explore_async.settings.revision import MadeBy, RevisionSettings
 from explore_async.settings.run_settings import RunSettings
 
+_Model = TypeVar("_Model", bound=BaseModel)
 _CLOSE_ENOUGH = 60.0
 _TO_REMOVE = {
     "meaning": "explore_async writes this itself: it is the version of the rules that a dataset was made by",
@@ -51,22 +54,64 @@ def load(
     """
     path = _find(str(config))
     document = _read(path)
+    given = _lay_over(document, overrides, endpoint, concurrency, changes)
+    _read_prompts(document, path.parent, given, tuple(KINDS))
+    _place_known(document, path.parent)
+    return _checked(RunSettings, document, given, str(path))
+
+
+def load_revision(
+    made_by: MadeBy,
+    recipe: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    endpoint: str | Sequence[str] | None = None,
+    concurrency: int | None = None,
+    **changes: Any,
+) -> RevisionSettings:
+    """The settings by which examples are revised; the arguments are those of `load`. What `recipe`, that of the run
+    which made the examples, says of the language, the filters and the judge's aspects holds where nothing else is said.
+    """
+    document: dict[str, Any] = {"made_by": made_by}
+    if language := recipe.get("language"):
+        document["language"] = language
+    filters = recipe.get("filters") or {}
+    document["filters"] = {name: filters[name] for name in Filters.model_fields if name in filters}
+    judges = made_by == "rate" or changes.get("judge") is not None
+    if judges or any(override.startswith("judge.") for override in overrides):
+        aspects = (recipe.get("judge") or {}).get("aspects")
+        document["judge"] = {"threshold": None, **({"aspects": dict(aspects)} if aspects else {})}
+    given = _lay_over(document, overrides, endpoint, concurrency, changes)
+    _read_prompts(document, Path(), given, ("answer", "judge"))
+    return _checked(RevisionSettings, document, given, "the settings")
+
+
+def _lay_over(
+    document: dict[str, Any],
+    overrides: Sequence[str],
+    endpoint: str | Sequence[str] | None,
+    concurrency: int | None,
+    changes: Mapping[str, Any],
+) -> Given:
+    """Lays the arguments of `load` over a document."""
     for override in overrides:
         _override(document, override)
     _merge(document, changes)
     urls = [endpoint] if isinstance(endpoint, str) else list(endpoint or ())
     _place_endpoints(document, urls, concurrency)
-    given = Given.of(overrides, changes, urls=bool(urls), concurrency=concurrency is not None)
-    _read_prompts(document, path.parent, given)
-    _place_known(document, path.parent)
+    return Given.of(overrides, changes, urls=bool(urls), concurrency=concurrency is not None)
+
+
+def _checked(model: type[_Model], document: dict[str, Any], given: Given, where: str) -> _Model:
+    """The document as settings. Raises ConfigError; `where`: the place of what no option has given."""
     try:
-        return RunSettings.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
         of_file, others = list[str](), list[str]()
         for detail in error.errors():
-            complaint, option = _complaint(detail, given)
+            complaint, option = _complaint(detail, given, model)
             (others if option else of_file).append(complaint)
-        lines = [f"{path}:", *(f"  {complaint}" for complaint in of_file)] if of_file else []
+        lines = [f"{where}:", *(f"  {complaint}" for complaint in of_file)] if of_file else []
         raise ConfigError("\n".join([*lines, *others])) from error
 
 
@@ -75,7 +120,9 @@ def server(document: dict[str, Any]) -> ServerSettings:
     try:
         return ServerSettings.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("; ".join(_complaint(detail, Given())[0] for detail in error.errors())) from error
+        raise ConfigError(
+            "; ".join(_complaint(detail, Given(), ServerSettings)[0] for detail in error.errors())
+        ) from error
 
 
 def _find(config: str) -> Path:
@@ -191,14 +238,14 @@ def _place_endpoints(document: dict[str, Any], urls: Sequence[str], concurrency:
     ]
 
 
-def _read_prompts(document: dict[str, Any], beside: Path, given: Given) -> None:
+def _read_prompts(document: dict[str, Any], beside: Path, given: Given, kinds: Sequence[str]) -> None:
     """`prompts:` names a folder. Its templates become part of the recipe."""
     folder = document.get("prompts")
     if not isinstance(folder, str):
         return
     path = beside / folder
     where, _ = given.place(("prompts",))
-    known = {kind: path / f"{kind}.j2" for kind in KINDS}
+    known = {kind: path / f"{kind}.j2" for kind in kinds}
     try:
         document["prompts"] = {kind: file.read_text(encoding="utf-8") for kind, file in known.items() if file.is_file()}
     except (OSError, UnicodeDecodeError) as error:
@@ -220,17 +267,17 @@ def _place_known(document: dict[str, Any], beside: Path) -> None:
             known[position] = {**texts, "path": str(beside / texts["path"])}
 
 
-def _complaint(detail: ErrorDetails, given: Given) -> tuple[str, bool]:
-    """The fault in words, and True where its value comes from an option."""
+def _complaint(detail: ErrorDetails, given: Given, model: type[BaseModel]) -> tuple[str, bool]:
+    """The fault of a value of the model in words, and True where it comes from an option."""
     where, is_option = given.place(tuple(str(step) for step in detail["loc"] if not _is_branch(step)))
-    return f"{where}: {_fault(detail)}", is_option
+    return f"{where}: {_fault(detail, model)}", is_option
 
 
-def _fault(detail: ErrorDetails) -> str:
+def _fault(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden":
         if (reason := _TO_REMOVE.get(_general(detail["loc"]))) is not None:
             return f"{reason}; remove it"
-        known = _fields_at(detail["loc"][:-1])
+        known = _fields_at(detail["loc"][:-1], model)
         return f"unknown key{_suggestion(str(detail['loc'][-1]), known)}"
     message = detail["msg"].removeprefix("Value error, ")
     value = detail["input"]
@@ -260,8 +307,7 @@ def _is_branch(step: int | str) -> bool:
     return isinstance(step, str) and (step == "int" or step.startswith(("tuple[", "constrained-", "literal[")))
 
 
-def _fields_at(location: Sequence[int | str]) -> list[str]:
-    model: Any = RunSettings
+def _fields_at(location: Sequence[int | str], model: Any) -> list[str]:
     for step in location:
         if isinstance(step, str) and not _is_branch(step) and isinstance(model, type) and issubclass(model, BaseModel):
             model = _model_in(model.model_fields[step].annotation)

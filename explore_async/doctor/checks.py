@@ -15,8 +15,9 @@ from explore_async import __version__
 from explore_async.doctor.completions import Report, check_completions
 from explore_async.doctor.findings import DERIVED_FILES, Check, Findings
 from explore_async.doctor.replaying import Replay, compare
-from explore_async.errors import ExploreError, NewerFormat, StorageError
+from explore_async.errors import ExploreError, NewerFormat, OtherWork, StorageError
 from explore_async.settings.recipe import MEANING, MEANINGS, Recipe
+from explore_async.settings.revision import Revision
 from explore_async.storage.checkpoint import StaleCheckpoint, check_begins, read
 from explore_async.storage.completions import StoredReader, read_contents
 from explore_async.storage.directory import WRITTEN_WHOLE, RunDirectory
@@ -31,6 +32,8 @@ class Examination:
 
     in_use: bool = False
     recipe: Recipe | None = None
+    is_revision: bool = False
+    """It is the directory of `answer` or `rate`."""
     completions: int | None = None
     """Number of stored completions and failures."""
     replay: Replay | None = None
@@ -101,6 +104,10 @@ def _config(directory: RunDirectory, findings: Findings, found: Examination) -> 
     check = Check.CONFIG
     try:
         found.recipe = recipe = directory.recipe(Recipe)
+    except OtherWork:
+        found.is_revision = True
+        _config_of_revision(directory, findings)
+        return
     except StorageError as error:
         newer = isinstance(error, NewerFormat)
         do = "update explore_async" if newer else f"--repair keeps it aside; then {_ADOPT}"
@@ -121,6 +128,20 @@ def _config(directory: RunDirectory, findings: Findings, found: Examination) -> 
         found.recipe = None
 
 
+def _config_of_revision(directory: RunDirectory, findings: Findings) -> None:
+    check, again = Check.CONFIG, "give the command that made it once more, with --adopt"
+    try:
+        revision = directory.recipe(Revision)
+    except StorageError as error:
+        findings.wrong(check, str(error), f"restore it; or set it aside and {again}")
+        return
+    document = orjson.loads(directory.config.read_bytes())
+    if revision is not None and document.get("digest") == revision.digest:
+        findings.ok(check, f"format {document['format']}, of `explore-async {revision.made_by}`; it fits its digest")
+    else:
+        findings.wrong(check, "it was changed: it does not fit its digest", f"restore it; or {again}")
+
+
 def _digests(directory: RunDirectory) -> Iterator[str]:
     """Digests of the recipe that the derived files name."""
     for path in (directory.tree, directory.stats):
@@ -129,6 +150,9 @@ def _digests(directory: RunDirectory) -> Iterator[str]:
 
 
 def _derived(directory: RunDirectory, findings: Findings, found: Examination, report: Report) -> None:
+    if found.is_revision:
+        findings.note(Check.DERIVED, "not compared: the command that made them does so, with --offline")
+        return
     if found.recipe is None or found.completions is None:
         findings.note(Check.DERIVED, "not compared: the recipe and the completions have to be mended first")
         return

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Final
 
 from explore_async.errors import ConfigError, ServerError
@@ -18,7 +18,7 @@ from explore_async.exploration.values import Completion, Failure, Outcome
 from explore_async.running.asking import Flight
 from explore_async.running.read_ahead import LookUp
 from explore_async.serving.servers.process import importable, python
-from explore_async.settings.recipe import Check, Recipe, RecipeFields
+from explore_async.settings.recipe import Check, Recipe
 
 _MOST_PROCESSES: Final = 8
 _ATTEMPTS: Final = 2
@@ -34,9 +34,9 @@ _LONGEST_ANSWER: Final = 1 << 20
 _TAIL: Final = 2000
 
 
-def require_programs(recipe: RecipeFields) -> None:
+def require_programs(checks: Sequence[Check]) -> None:
     """Raises ConfigError where the program of a check is not there."""
-    for number, check in enumerate(recipe.checks):
+    for number, check in enumerate(checks):
         if check.command and shutil.which(check.command[0]) is None:
             raise ConfigError(
                 f"checks.{number}.command: {check.command[0]} is not there, or is no program; "

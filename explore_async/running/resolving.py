@@ -8,6 +8,7 @@ import orjson
 
 from explore_async.exploration.kinds import KINDS
 from explore_async.running.backend import BackendFactory
+from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import MEANING, MEANINGS, Recipe, ResolvedKnownTexts
 from explore_async.settings.run_settings import RunSettings
 
@@ -37,7 +38,8 @@ async def resolve(
             config = config.model_copy(update={"window": previous.window, "lag": lag})
         meaning = previous.meaning if previous.meaning in MEANINGS else MEANING
         return config.resolved(model=previous.model, against=against, meaning=meaning)
-    model = await _model(settings, new_backend, offline=offline)
+    is_asked_for = not offline and needs_served_model(settings)
+    model = await first_model(settings.model, settings.operation, new_backend, is_asked_for=is_asked_for)
     return settings.resolved(model=model, against=against)
 
 
@@ -53,16 +55,18 @@ def as_it_began(recipe: Recipe, tree: Path) -> Recipe:
     return next((known for known in by_rules if known.digest == digest), recipe)
 
 
-async def _model(settings: RunSettings, new_backend: BackendFactory, *, offline: bool) -> str:
-    """The logical model of a first start where the config names none; empty where its name is not needed."""
-    server = settings.operation.server
-    if settings.model is not None:
-        return settings.model
-    if server is not None:
-        model = server.model.rstrip("/")
-        if model.endswith(".gguf") or Path(model).is_absolute():  # the folder it lies in says nothing about the model
-            return Path(model).name.removesuffix(".gguf")
+async def first_model(
+    model: str | None, operation: Operation, new_backend: BackendFactory, *, is_asked_for: bool
+) -> str:
+    """The logical model of a first start, where `model` is None: that of its own server, or the one that the endpoints
+    serve, where it `is_asked_for`; else empty.
+    """
+    server = operation.server
+    if model is not None:
         return model
-    if offline or not needs_served_model(settings):
-        return ""
-    return await new_backend.served_model()
+    if server is not None:
+        own = server.model.rstrip("/")
+        if own.endswith(".gguf") or Path(own).is_absolute():  # the folder it lies in says nothing about the model
+            return Path(own).name.removesuffix(".gguf")
+        return own
+    return await new_backend.served_model() if is_asked_for else ""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from explore_async.errors import ConfigError, StorageError
 from explore_async.exploration.language_check import language_check
@@ -62,7 +62,7 @@ async def run(
     _check_arguments(mode, handle_signals=handle_signals)
     _refuse_unfilled(settings)
     if mode != "offline":
-        require_programs(settings)
+        require_programs(settings.checks)
 
     def read() -> RunJob:
         return RunJob(settings, *_read_known(settings.against))
@@ -183,12 +183,18 @@ def run_sync(
 
     Raises RuntimeError inside an event loop (a notebook has one): use `await run(...)` there.
     """
+    return in_new_loop(
+        lambda: run(settings, directory, mode=mode, observer=observer, handle_signals=handle_signals), "run"
+    )
+
+
+def in_new_loop(work: Callable[[], Coroutine[Any, Any, RunResult]], name: str) -> RunResult:
+    """Does the work of the public function of this name in an event loop of its own. Raises RuntimeError inside one."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        running = run(settings, directory, mode=mode, observer=observer, handle_signals=handle_signals)
-        return asyncio.run(running)
-    raise RuntimeError("run_sync: an event loop runs here already; use `await run(...)` instead")
+        return asyncio.run(work())
+    raise RuntimeError(f"{name}_sync: an event loop runs here already; use `await {name}(...)` instead")
 
 
 def _check_arguments(mode: str, *, handle_signals: bool) -> None:

@@ -193,7 +193,7 @@ class RunStatus:
             token_budget=self._recipe.targets.token_budget,
             steps=self._recipe.steps_of_instruction,
             rounds=self._recipe.steps_of_instruction // self._recipe.answers_per_instruction,
-            found=self._tally.instructions,
+            found=self._tally.instructions if self._explorer.stage != "revising" else self._explorer.wanted,
             unfinished=self._explorer.unfinished,
             stepped=sum(count for kind, count in requests.items() if kind not in _ABOUT_TASKS),
         )

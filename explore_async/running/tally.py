@@ -107,6 +107,8 @@ class ExampleCounts:
     unfinished: int = 0
     answers: Mapping[str, int] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    not_scored: int = 0
+    """Answers for which the judge could not be read."""
 
     @property
     def total_dropped(self) -> int:
@@ -155,6 +157,7 @@ class Counts:
             **({"instructions": examples.instructions} if examples.instructions else {}),
             **({"answers": _with_total(examples.answers)} if examples.answers else {}),
             **({"scores": examples.scores} if examples.scores else {}),
+            **({"not_scored": examples.not_scored} if examples.not_scored else {}),
         }
 
 
@@ -180,6 +183,7 @@ class Tally:
         """Answers of their own, by their verdict on the filters."""
         self.scores: Counter[str] = Counter()
         """By "aspect score"."""
+        self.not_scored = 0
         self.simulated = False
         """True when a simulated server made any of it, whatever its model was called."""
 
@@ -227,6 +231,7 @@ class Tally:
                 self.answers[verdict.reason] += 1
             case AnswerScored(scores=scores):
                 self.scores.update(f"{aspect} {score}" for aspect, score in scores.items())
+                self.not_scored += not scores
             case ExamplesWait() | AnswerChecked() | FollowUpJudged():
                 pass
 
@@ -260,6 +265,7 @@ class Tally:
                 *(self.kept, _in_order(self.dropped), surplus, self.instructions, unfinished),
                 _in_order(self.answers),
                 self.scores_by_aspect,
+                self.not_scored,
             ),
         )
 

@@ -14,7 +14,7 @@ import orjson
 from pydantic import BaseModel
 
 from explore_async import __version__
-from explore_async.errors import NewerFormat, StorageError
+from explore_async.errors import NewerFormat, OtherWork, StorageError
 from explore_async.storage.digested import DigestedDocument
 from explore_async.storage.salvage import is_half_mended
 from explore_async.storage.whole_files import check_regular, write_json
@@ -24,7 +24,7 @@ FORMAT = 1
 _LEFT_BEHIND = {"run.log", "server.log"}
 """Files of a start that ended before there was a run."""
 _DERIVED = ("checkpoint.json", "dataset.jsonl", "decisions.jsonl", "tree.json", "stats.json")
-WRITTEN_WHOLE = ("config.json", "tree.json", "stats.json", "live.json", "checkpoint.json", "starts.json")
+WRITTEN_WHOLE = ("config.json", "data.json", "tree.json", "stats.json", "live.json", "checkpoint.json", "starts.json")
 """Written beside their place and put there by renaming: a process killed in between leaves an unfinished file."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -291,7 +291,12 @@ def _recipe_in(body: bytes, path: Path, model: type[_Model]) -> _Model:
         )
     if number != FORMAT:
         raise ValueError(f"format {number!r}")
-    return model.model_validate(document["recipe"])
+    recipe = document["recipe"]
+    made_by = recipe.get("made_by", "run") if isinstance(recipe, dict) else "run"
+    if ("made_by" in model.model_fields) != (made_by != "run"):
+        command = f"explore-async {printable(str(made_by))}"
+        raise OtherWork(f"{path.parent}: this is the directory of `{command}`; choose another with --out")
+    return model.model_validate(recipe)
 
 
 def _first_line(error: Exception) -> str:

@@ -40,6 +40,8 @@ _LABELS = ("label", "kto_tag")
 _CARRIED = ("tools", "functions", "images", "image", "videos", "audios")
 """Columns that trainers read beside the turns."""
 OF_CONVERSATIONS = OF_TURNS | {*_SYSTEMS, _HISTORY, *_LABELS, *_CARRIED}
+OF_ANSWERS = OF_TURNS | {*_SYSTEMS, _HISTORY, *_LABELS, "reasoning_content"}
+"""Columns that tell of one answer: another answer to the same instruction does not have them."""
 _MORE_THAN_AN_EXAMPLE = OF_CONVERSATIONS | {*QUESTIONS, *ANSWERS} - {"instruction", "output"}
 
 

@@ -96,9 +96,7 @@ class DataDirectory:
         counted = [recount(root, self.kept, self.dropped) for root in trees]
         self.document("tree.json", {"trees": counted})
         if pruned:
-            nodes = [node for root in counted for node in below(root)]
-            names = [{"id": node["id"], "name": node["name"]} for node in nodes if node["id"] in pruned]
-            self.document(PRUNED_FILE, {"tasks": len(nodes), "pruned": names})
+            self.document(PRUNED_FILE, pruned_document(counted, pruned))
         counts = {
             "kept": self.kept.total(),
             "dropped": {"total": self.dropped.total(), **self.reasons},
@@ -115,6 +113,13 @@ class DataDirectory:
                 file.flush()
                 os.fsync(file.fileno())
                 file.close()
+
+
+def pruned_document(trees: Iterable[Node], pruned: frozenset[str]) -> dict[str, Any]:
+    """The content of pruned.json."""
+    nodes = [node for root in trees for node in below(root)]
+    names = [{"id": node["id"], "name": node["name"]} for node in nodes if node["id"] in pruned]
+    return {"tasks": len(nodes), "pruned": names}
 
 
 def _check_free(out: Path) -> None:

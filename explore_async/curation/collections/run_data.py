@@ -96,10 +96,11 @@ class RunData:
 
     @property
     def completions(self) -> Path | None:
-        """The store with the completions that the examples came from; None where it is gone."""
-        run = self.path if self.is_run else self.config.get("run")
-        path = Path(str(run)) / "completions.sqlite"
-        return path if run and path.is_file() else None
+        """The store with the completions that the examples came from: its own, or that of the run. None where it is
+        gone.
+        """
+        runs = (self.path, *(Path(str(run)) for run in (self.config.get("run"),) if run))
+        return next((path for run in runs if (path := run / "completions.sqlite").is_file()), None)
 
     @property
     def is_simulated(self) -> bool:

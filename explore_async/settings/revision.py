@@ -1,0 +1,154 @@
+"""The settings of the commands that revise examples which exist: `answer` and `rate`.
+
+They are digested like a recipe, together with the texts of the examples: equal digests and equal completions make equal
+data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, Self, TypeAlias
+
+import orjson
+from pydantic import Field, JsonValue, model_validator
+
+from explore_async.settings.base import Settings
+from explore_async.settings.operation import Operation
+from explore_async.settings.recipe import (
+    MEANING,
+    Check,
+    Domain,
+    Exploration,
+    Filters,
+    Judging,
+    Recipe,
+    Sampling,
+    Samplings,
+    Targets,
+)
+
+MadeBy: TypeAlias = Literal["answer", "rate"]
+"""The command: new answers, or scores of those that are there."""
+
+_DEFAULTS: Final = Samplings()
+
+
+class RevisionSamplings(Settings):
+    """Sampling parameters by stage."""
+
+    answers: Sampling = _DEFAULTS.answers
+    judging: Sampling = _DEFAULTS.judging
+
+
+class RevisionFields(Settings):
+    """The settings that a revision has, resolved or not. Those of the same name in a recipe mean the same."""
+
+    made_by: MadeBy
+    seed: int | None = 0
+    model: str | None = None
+    """The logical model that answers, or rates; None takes the one that the endpoints serve at the first start."""
+    models: dict[Literal["judge"], Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Another logical model for the judge."""
+    language: Annotated[str, Field(min_length=1)] = "English"
+    system: str | None = None
+    """The system prompt that answers are asked for with. None: that of each row, where it has one."""
+    answer_format: Literal["json", "text"] = "json"
+    """json: the judge is guided by a schema. text: it is not."""
+    answers_per_instruction: Annotated[int, Field(ge=1, le=16)] = 1
+    judge: Judging | None = None
+    """None: nothing is scored."""
+    checks: tuple[Check, ...] = ()
+    filters: Filters = Filters()
+    """What is said of outputs there holds for new answers; instructions are taken as they are."""
+    sampling: RevisionSamplings = RevisionSamplings()
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+    prompts: dict[Literal["answer", "judge"], str] = Field(default_factory=dict)
+    """Template texts that replace the packaged ones, answer.j2 and judge.j2. On the command line: their folder."""
+    window: Annotated[int, Field(ge=1, le=10_000_000)] = 16_384
+    """The most requests, and the most examples, that have no verdict yet."""
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if self.made_by == "rate" and self.judge is None:
+            raise ValueError("judge: rate needs it")
+        if self.made_by == "rate" and self.answers_per_instruction > 1:
+            raise ValueError("answers_per_instruction: rate asks for no answers")
+        if len({check.name for check in self.checks}) < len(self.checks):
+            raise ValueError("checks: two have the same name; give each a name of its own")
+        if self.models and self.judge is None:
+            raise ValueError("models.judge: nothing is judged; --judge has each answer scored")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Self:
+        try:
+            _ = orjson.dumps([[self.model_dump(mode="json")]])  # config.json nests it deeper
+        except TypeError as error:  # a number beyond 64 bits, half a character, a value too deep
+            raise ValueError(f"cannot be written as JSON: {error}") from error
+        return self
+
+
+class RevisionSettings(RevisionFields):
+    """A revision as a user gives it, and its operation."""
+
+    operation: Operation = Operation()
+
+    def resolved(self, *, model: str, meaning: int, data: RevisedData) -> Revision:
+        """The revision with the decisions of the first start, of this data."""
+        fields = {name: getattr(self, name) for name in RevisionFields.model_fields}
+        return Revision.model_validate({**fields, "model": self.model or model, "meaning": meaning, "data": data})
+
+
+class RevisedData(Settings):
+    """The examples that are revised. Their name and path may change, their texts may not."""
+
+    name: str
+    path: str
+    examples: int
+    texts: str
+    """Digest of all that the model sees of them, and of their ids. In hexadecimal."""
+
+
+class Revision(RevisionFields):
+    """All that decides what the data is."""
+
+    model: str
+    meaning: int = MEANING
+    """Version of the rules that this data is made by."""
+    data: RevisedData
+
+    @property
+    def digest(self) -> str:
+        """Digest of all but the name and the path of the data. In hexadecimal."""
+        content = self.model_dump(mode="json", exclude={"data": {"name", "path"}})
+        return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+    def as_recipe(self, domains: Sequence[tuple[str, str]]) -> Recipe:
+        """The recipe of a run that would go on like this with an instruction, once it is new. `domains`: the name and
+        the description of each tree of the data, which may be any.
+        """
+        recipe = Recipe(
+            meaning=self.meaning,
+            seed=self.seed,
+            model=self.model,
+            models=self.models,
+            domains=(Domain(name="data"),),
+            language=self.language,
+            answer_format=self.answer_format,
+            exploration=Exploration(depth=0),
+            responses="separate" if self.made_by == "answer" else "joint",
+            answers_per_instruction=self.answers_per_instruction,
+            judge=self.judge,
+            checks=self.checks,
+            targets=Targets(examples=max(1, self.data.examples)),
+            filters=self.filters,
+            sampling=Samplings(answers=self.sampling.answers, judging=self.sampling.judging),
+            extra_body=self.extra_body,
+            prompts={**self.prompts},
+            window=self.window,
+            lag=1,
+        )
+        system = self.system or ""
+        trees = tuple(Domain.model_construct(name=name, description=text, system=system) for name, text in domains)
+        return recipe.model_copy(update={"domains": trees, "name": self.data.name})
