@@ -1,5 +1,6 @@
 """The circuit breaker: it ends a run that pays for nothing, as nearly all of the latest requests failed or brought
-nothing readable, or as the first requests of a kind all failed for one reason.
+nothing readable, in all or of those of one kind about instructions, or as the first requests of a kind all failed for
+one reason.
 
 Only requests of this start count, not replayed ones. So a run that was ended by it can go on for as many requests as
 the decision takes, whether or not the cause is gone. It changes no byte: commits stay commits.
@@ -50,6 +51,9 @@ class Breaker:
         self._cures = Cures(recipe)
         self._path = path
         self._recent: deque[_Fault | None] = deque(maxlen=JUDGED)
+        about_instructions = [kind.name for kind in self._kinds.values() if kind.brings not in {"tasks", "examples"}]
+        self._recent_of: dict[str, deque[_Fault | None]] = {kind: deque(maxlen=JUDGED) for kind in about_instructions}
+        """The latest of these: those of a judge that nobody can read are a part of all requests."""
         self._first: dict[str, list[str]] = {kind: [] for kind in self._kinds}
         """Reasons of the failures that the requests of a kind began with; a kind that had a completion is left out."""
 
@@ -58,18 +62,21 @@ class Breaker:
         if not stored.new:
             return
         fault = self._fault(request, stored, events)
-        self._recent.append(fault)
+        memories = {"": self._recent}
+        if (of_kind := self._recent_of.get(request.kind)) is not None:
+            memories[f" of the kind {request.kind}"] = of_kind
+        for memory in memories.values():
+            memory.append(fault)
         if not isinstance(stored.outcome, Failure):
             self._first.pop(request.kind, None)
         if fault is None:
             return
         self._judge_first(request.kind, fault, stored.key)
-        if len(self._recent) < JUDGED:
-            return
-        reasons = Counter(recent.reason for recent in self._recent if recent is not None)
-        if reasons.total() > self._share * JUDGED:
-            begins = f"{reasons.total()} of the last {JUDGED} requests failed or brought nothing readable"
-            raise EndpointError(self._message(begins, reasons, fault, stored.key))
+        for which, memory in memories.items():
+            reasons = Counter(recent.reason for recent in memory if recent is not None)
+            if len(memory) == JUDGED and reasons.total() > self._share * JUDGED:
+                begins = f"{reasons.total()} of the last {JUDGED} requests{which} failed or brought nothing readable"
+                raise EndpointError(self._message(begins, reasons, fault, stored.key))
 
     def _judge_first(self, kind: str, fault: _Fault, key: str) -> None:
         if (first := self._first.get(kind)) is None or self._share == 1:
@@ -93,8 +100,8 @@ class Breaker:
         if not all(isinstance(item, Unreadable) for item in items):
             return None
         reason = next(item.reason for item in items if isinstance(item, Unreadable))
-        cure = "Does the model follow the format, and the server its chat template? See answer_format"
-        if reason == "truncated":
+        cure = self._cures.of_unreadable(request.kind)
+        if reason == "truncated" or (kind.brings == "scores" and outcome.finish_reason == "length"):
             cure = self._cures.of_cut(request.kind, outcome)
         return _Fault(reason, f"{outcome.endpoint} said {_shortened(outcome.text)!r}", cure)
 

@@ -11,8 +11,9 @@ from explore_async.settings.recipe import Recipe, Sampling
 
 RETRY_FAILED: Final = "--set operation.retry_failed=true"
 FITTING: Final = (
-    "Lower max_tokens (or max_completion_tokens) of sampling.generation, or generation.demonstrations where the prompt "
-    "alone is too long (--adopt takes the change over), or serve the model with a longer context"
+    "Lower max_tokens (or max_completion_tokens) of sampling.generation (of sampling.answers or sampling.judging where "
+    "it is these), or generation.demonstrations where the prompt alone is too long (--adopt takes the change over), or "
+    "serve the model with a longer context"
 )
 """Prompt and completion fit into the model's context together."""
 
@@ -24,6 +25,20 @@ _MANY_SIMULATED, _A_FEW_SIMULATED = 0.1, 5
 """The same for a simulated server, which cuts 3 % on purpose."""
 
 
+_LOWERS: Final = {
+    "generation": "lower generation.per_request, or ",
+    "exploration": "lower exploration.step, or ",
+    "answers": "ask for shorter answers in `system` of the domain, or ",
+    "judging": "",
+}
+"""What makes the completions of a stage shorter."""
+
+
+def _shows_examples(kind: str) -> bool:
+    """True where the prompts of this kind show demonstrations and ask for several items."""
+    return KINDS[kind].brings in {"tasks", "examples"}
+
+
 class Cures:
     """The advice for a run of this recipe."""
 
@@ -32,20 +47,38 @@ class Cures:
 
     def of_overflow(self, kind: str) -> str:
         """The advice for requests of this kind that do not fit into the model's context with their completion."""
+        prompt = ", or generation.demonstrations where the prompt alone is too long" if _shows_examples(kind) else ""
         return (
-            f"Prompt and completion have to fit into the model's context together: lower {self._limit(kind)}, or "
-            "generation.demonstrations where the prompt alone is too long (--adopt takes the change over); or serve "
-            f"the model with a longer context, and add {RETRY_FAILED} to ask again what failed"
+            f"Prompt and completion have to fit into the model's context together: lower {self._limit(kind)}{prompt} "
+            "(--adopt takes the change over); or serve the model with a longer context, and add "
+            f"{RETRY_FAILED} to ask again what failed"
+        )
+
+    @staticmethod
+    def of_unreadable(kind: str) -> str:
+        """The advice for completions of this kind that end by themselves and hold nothing readable."""
+        if KINDS[kind].brings == "scores":
+            return (
+                "Can the model judge, and write JSON? models.judge names another one for it, prompts: has a place for "
+                "your own judge.j2, and judge: null does without (--adopt takes the change over)"
+            )
+        if KINDS[kind].brings == "examples":
+            return "Does the model follow the format, and the server its chat template? See answer_format"
+        return (
+            "Does the server apply the model's chat template? models.answer names another model (--adopt takes it over)"
         )
 
     def of_cut(self, kind: str, completion: Completion) -> str:
-        """The advice for a completion that is cut off before an example ends."""
+        """The advice for a completion that is cut off before what it was asked for ends."""
         limit = self._sampling(kind).limit
         if not completion.text.strip():
             return (
                 f"The model thinks until its limit: raise {self._limit(kind)} (--adopt), or have it think less: "
                 "extra_body: {chat_template_kwargs: {enable_thinking: false}} or {thinking_token_budget: 500} with vLLM"
             )
+        if not _shows_examples(kind):
+            wish = "" if KINDS[kind].brings == "scores" else ", or ask for shorter answers in `system` of the domain"
+            return f"Completions of the kind {kind} are cut off: raise {self._limit(kind)} (--adopt){wish}"
         shorter = "lower generation.per_request (--adopt)"
         if limit is not None and 0 < completion.completion_tokens < limit:
             return (
@@ -60,13 +93,14 @@ class Cures:
         `simulated`: a simulated server cuts some on purpose, and nothing helps against these.
         """
         many, a_few = (_MANY_SIMULATED, _A_FEW_SIMULATED) if simulated else (_MANY_CUT, _A_FEW)
-        for stage, setting in (("generation", "generation.per_request"), ("exploration", "exploration.step")):
+        for stage, lowers in _LOWERS.items():
             kinds = [kind.name for kind in KINDS.values() if kind.sampling == stage]
             number, were_cut = (sum(counts.get(kind, 0) for kind in kinds) for counts in (requests, cut))
             if were_cut > max(a_few, many * number):
                 limit = f"sampling.{stage}.{getattr(self._recipe.sampling, stage).limit_name}"
                 ends = f"cut at {limit}, or where the model's context ends"
-                return f"{were_cut:,} of {number:,} completions were {ends}: lower {setting}, or raise what cuts them"
+                what = "completions" if stage in {"generation", "exploration"} else f"completions for {stage}"
+                return f"{were_cut:,} of {number:,} {what} were {ends}: {lowers}raise what cuts them"
         return ""
 
     def _sampling(self, kind: str) -> Sampling:

@@ -155,6 +155,31 @@ def test_the_advice_on_cut_completions_can_help(text: str, tokens: int, cure: st
         run.run()
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "reason", "says"),
+    [
+        ("judge", "Very good!", "stop", r"200 of the last 200 requests of the kind judge .*models\.judge"),
+        ("judge", '{"reason": "It i', "length", r"of the kind judge.*sampling\.judging\.max_tokens \(now 512\)"),
+        ("answer", "Once upon a", "length", r"of the kind answer.*sampling\.answers\.max_tokens \(now 2048\)"),
+        ("answer", " ", "stop", r"of the kind answer .*most often empty.*models\.answer"),
+    ],
+)
+def test_a_kind_that_brings_nothing_ends_it(kind: str, text: str, reason: str, says: str) -> None:
+    """Though all others are well, and are more than the share allows: 200 requests of a judge that nobody can read, or of
+    answers that are all cut or empty, are enough, and the error names what helps.
+    """
+
+    def said(chat_request: ChatRequest, request: Request) -> Outcome:
+        good = answer(chat_request, request)
+        return replace(good, text=text, finish_reason=reason) if request.kind == kind else good
+
+    run = Guarded(0.95, lambda _: False, generation=PATIENT, window=64, responses="separate", judge={"threshold": 3})
+    run.outcome = said
+    with pytest.raises(EndpointError, match=says):
+        run.run()
+    assert sum(request.kind == kind for request in run.commits) == JUDGED
+
+
 def test_poor_answers_do_not_trip_it() -> None:
     """A model that repeats itself for ever yields nothing, and is exhausted, not broken; so is one whose answers are cut
     by length behind their first example.

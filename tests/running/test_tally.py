@@ -44,6 +44,8 @@ def test_the_limit_is_called_as_in_the_recipe() -> None:
     settings = load("brainstorming", ["sampling.generation.max_completion_tokens=100"])
     cures = Cures(settings.resolved(model="m"))
     assert "sampling.generation.max_completion_tokens" in cures.of_cuts({"generate": 40}, {"generate": 12})
+    assert "sampling.answers.max_tokens" in cures.of_cuts({"generate": 40, "answer": 40}, {"answer": 12})
+    assert "sampling.judging.max_tokens" in cures.of_cuts({"generate": 40, "judge": 40}, {"judge": 12})
     assert cures.of_cuts({"generate": 60}, {"generate": 5})
     assert not cures.of_cuts({"generate": 60}, {"generate": 5}, simulated=True)
     assert cures.of_cuts({"generate": 60}, {"generate": 12}, simulated=True)
