@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from explore_async.config import yaml_text
 from explore_async.config.given import Given
 from explore_async.errors import ConfigError
-from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.kinds import GENERATE, GENERATE_INSTRUCTIONS, KINDS
 from explore_async.settings.operation import ServerSettings
 from explore_async.settings.recipe import Filters
 from explore_async.settings.revision import MadeBy, RevisionSettings
@@ -245,7 +245,15 @@ def _read_prompts(document: dict[str, Any], beside: Path, given: Given, kinds: S
         return
     path = beside / folder
     where, _ = given.place(("prompts",))
-    known = {kind: path / f"{kind}.j2" for kind in kinds}
+    own, other = GENERATE, GENERATE_INSTRUCTIONS
+    if document.get("responses") == "separate":
+        own, other = other, own
+    known = {name: path / (own if name == own.name else KINDS[name]).template.name for name in kinds}
+    if own.name in known and (path / other.template.name).is_file() and not known[own.name].is_file():
+        raise ConfigError(
+            f"{where}: {path / other.template.name} is not for this run: by its setting `responses`, it takes "
+            f"{own.template.name}, which `init --prompts` writes into another folder"
+        )
     try:
         document["prompts"] = {kind: file.read_text(encoding="utf-8") for kind, file in known.items() if file.is_file()}
     except (OSError, UnicodeDecodeError) as error:

@@ -9,7 +9,7 @@ from typing import Final
 import yaml
 
 from explore_async.config.load import TEMPLATE, presets
-from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.kinds import GENERATE_INSTRUCTIONS, KINDS
 from explore_async.exploration.prompt_values import EXPLAINED, GLOBALS
 
 _LONGEST_NAME: Final = 60
@@ -51,7 +51,8 @@ def run_name(domain: str) -> str:
 def prompt_files() -> dict[str, str]:
     """The packaged templates by the names of their files, with the values that each may use explained."""
     return {
-        f"{kind.name}.j2": _explained(kind.template.read_text(encoding="utf-8"), kind.trial) for kind in KINDS.values()
+        kind.template.name: _explained(kind.template.read_text(encoding="utf-8"), kind.trial)
+        for kind in (*KINDS.values(), GENERATE_INSTRUCTIONS)
     }
 
 

@@ -102,7 +102,7 @@ class PromptBook:
         own = next((text for name, text in self._recipe.prompts.items() if name == kind.name), "")
         pieces = _PART.split(own or kind.template.read_text(encoding="utf-8"))
         if len(pieces) < 3 or pieces[0].strip():  # noqa: PLR2004 - [before, role, text, role, text, …]
-            raise ConfigError(f"prompts: {kind.name}.j2 has to begin with a line [system] or [user]")
+            raise ConfigError(f"prompts: {kind.template.name} has to begin with a line [system] or [user]")
         parts = []
         for role, text in zip(pieces[1::2], pieces[2::2], strict=True):
             try:
@@ -112,7 +112,9 @@ class PromptBook:
             except _FAULTS as error:
                 known = ", ".join(sorted([*kind.trial, *GLOBALS]))
                 fault = str(error) or "it asks for more memory than there is"
-                raise ConfigError(f"prompts: {kind.name}.j2, part [{role}]: {fault} (names to use: {known})") from error
+                raise ConfigError(
+                    f"prompts: {kind.template.name}, part [{role}]: {fault} (names to use: {known})"
+                ) from error
             used = find_undeclared_variables(environment.parse(text))
             constant = None if used & kind.trial.keys() else template.render(kind.trial).strip()
             parts.append(_Part(role, template, constant))

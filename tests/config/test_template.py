@@ -12,6 +12,7 @@ from support.cli import filled, in_process
 
 from explore_async.config.load import load
 from explore_async.config.template import prompt_files, run_name, template
+from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import KINDS
 from explore_async.exploration.prompt_values import EXPLAINED, GLOBALS, of_recipe
 from explore_async.exploration.prompts import PromptBook
@@ -86,6 +87,28 @@ def test_written_templates_say_the_same(tmp_path: Path) -> None:
     again = in_process("init", "Water plants", "--prompts", folder)
     assert (again.code, again.stdout) == (2, "")
     assert "generate.j2" in again.stderr
+
+
+def test_instructions_alone_have_a_template_of_their_own(tmp_path: Path) -> None:
+    """With `responses: separate` the folder's generate_instructions.j2 is the template of generate requests; unchanged
+    templates ask what a run without them asks, and a changed one is asked. A folder that has only the other one is refused.
+    """
+    folder = tmp_path / "own"
+    path = tmp_path / "plants.yaml"
+    printed = in_process("init", "Water plants", "--prompts", folder).stdout
+    path.write_text(printed + "responses: separate\njudge: {}\n", encoding="utf-8")
+    ours = load(path)
+    own, packaged = (sample_prompts(one.resolved(model="m")) for one in (ours, ours.model_copy(update={"prompts": {}})))
+    assert own == packaged
+    file = folder / "generate_instructions.j2"
+    file.write_text(file.read_text().replace("Write no answers.", "Answers come later."))
+    (changed,) = (text for name, text in load(path).prompts.items() if name == "generate")
+    assert "Answers come later." in changed
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"generate\.j2 is not for this run.*it takes generate_instructions\.j2"):
+        load(path)
+    (folder / "generate.j2").unlink()
+    assert "generate" not in load(path).prompts
 
 
 def test_every_value_of_a_template_is_explained() -> None:
