@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,7 +18,8 @@ _KEYS_AT_ONCE = 500
 def cost_curve(run: Collection, verbs_nouns: Sequence[VerbNoun]) -> list[dict[str, Any]]:
     """Points along the run in the order of its commits; `verbs_nouns` are the pairs of its examples in their order.
 
-    `request_seconds` is the sum over all completions, which a server generates side by side. Empty where the
+    `request_seconds` is the sum over all completions, which a server generates side by side. Requests that led to no
+    decision, as their tasks had all they needed, are in the last point, by the totals of stats.json. Empty where the
     completions are not there, or do not belong to these examples.
     """
     if not run.is_run or run.completions is None:
@@ -59,8 +60,17 @@ def cost_curve(run: Collection, verbs_nouns: Sequence[VerbNoun]) -> list[dict[st
                 points = points[:-1:2] + points[-1:]
     if kept != len(verbs_nouns):
         return []
+    if points:
+        points[-1] = {**points[-1], **_totals(run, points[-1])}
     step = max(1, len(points) // POINTS)
     return points[::step] + (points[-1:] if (len(points) - 1) % step else [])
+
+
+def _totals(run: Collection, last: Mapping[str, Any]) -> dict[str, int]:
+    """Requests and tokens of the whole run, where stats.json counts at least as many."""
+    counted, tokens = run.stats.get("requests", {}), run.stats.get("tokens", {})
+    found = {"requests": counted.get("total", 0), "tokens": tokens.get("prompt", 0) + tokens.get("completion", 0)}
+    return {name: max(number, last[name]) for name, number in found.items()}
 
 
 def _commits(run: Collection) -> Iterator[tuple[str, bool]]:

@@ -116,9 +116,9 @@ def _write_report(result: RunResult, settings: RunSettings, *, quiet: bool) -> N
             reporter.phase(f"the data is complete; writing {REPORT} (Ctrl-C leaves it out)")
             report_of_run(result.directory, settings.tokenizer, model, reporter.update)
     except ExploreError as error:
-        reporter.say(f"no {REPORT}: {error}")
+        reporter.say(f"no {REPORT}: {error}; then the same command writes it")
     except KeyboardInterrupt:
-        reporter.say(f"no {REPORT}: stopped; the data is complete")
+        reporter.say(f"no {REPORT}: stopped; the data is complete, and the same command writes the report")
     else:
         if not quiet:
             line = Text(f"  {path}", style="bold") + Text("  what the data covers: pictures, figures, examples")

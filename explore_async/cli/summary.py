@@ -86,7 +86,7 @@ def _tree(result: RunResult) -> Tree:
     for root in document["trees"]:
         grow(shown, root)
     if left < 0:
-        shown.add(f"… and {-left} more")
+        shown.add(f"… and {-left} more: explore-async tree {escape(printable(str(result.directory)))}")
     return shown
 
 

@@ -161,7 +161,8 @@ def _extras(options: ExportOptions, selection: Selection) -> dict[str, _Text]:
     has_script = options.shape in FOR_SHAPES
 
     def card(result: ExportResult, shown: ShownRows, scores: ScoreCounts) -> str:
-        all_kept = "all answers of all that were kept" if options.all_answers else "all that were kept"
+        whose = "those that were kept" if result.by_mark or result.near_validation else "all that were kept"
+        all_kept = f"all answers of {whose}" if options.all_answers else whose
         how = all_kept if sample is None else f"a {sample.method} sample (seed {sample.seed})"
         splits = {"train": TRAIN}
         if split.share:

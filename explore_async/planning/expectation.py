@@ -218,7 +218,9 @@ def _completion(recipe: Recipe, request: Request) -> str:
     if KINDS[request.kind].brings == "examples":
         item: list[dict[str, Any]] = [{"instruction": "-", "input": "", "output": "-"}]
         return orjson.dumps({"examples": item}).decode()
-    names = [f"(sub-task {request.task_id}.{request.turn}.{index} of this task)" for index in range(count)]
+    values = request.prompt.values
+    first = len(values.get("existing", ())) + sum(level == 0 for level, _ in values.get("explored", ()))
+    names = [f"(sub-task {request.task_id}.{first + index})" for index in range(count)]
     if recipe.answer_format == "text":
         return "\n".join(f"### Name: {name}\n### Reason: -\n### End" for name in names)
     return orjson.dumps({"tasks": [{"name": name, "reason": "-"} for name in names]}).decode()

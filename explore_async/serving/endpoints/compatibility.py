@@ -200,7 +200,14 @@ class _Check:
 
     async def _ask(self, probe: ChatRequest) -> Completion:
         served_model = self._endpoint.name_of(probe.model)
-        completion = await self._endpoint.client.ask(probe, served_model=served_model, timeout_s=self._timeout_s)
+        try:
+            completion = await self._endpoint.client.ask(probe, served_model=served_model, timeout_s=self._timeout_s)
+        except AttemptTimedOut as error:
+            raise AttemptTimedOut(
+                f"{self._url} brought no first small completion within {self._timeout_s:.4g} s: it hangs, or is too "
+                "slow for a run. It is tried again",
+                endpoint=self._url,
+            ) from error
         self._endpoint.is_heard = True
         return completion
 
