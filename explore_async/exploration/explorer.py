@@ -65,7 +65,7 @@ class Explorer:
         self.tokens = 0
         self.stopped: StopReason | None = None
         self._rules = rules_of(recipe)
-        self._requests = OutstandingRequests(recipe, self._rules.lags)
+        self._requests = OutstandingRequests(recipe, self._rules.lags, self._rules.ahead)
         self._allocation = Allocation(
             recipe.targets, recipe.generation, self._rules.forecast, turns, fewest_barren=self._rules.fewest_barren
         )
@@ -79,6 +79,8 @@ class Explorer:
         self._seed_events: list[Event] = []
         self._trees: list[Strategy] = []
         self._names: list[Corpus] = []
+        self._plan: list[int] = []
+        """The tasks that each depth is going to have, as of the latest commit."""
         self._to_open: deque[TaskState] = deque()
         """Tasks whose opening can be issued."""
         for index, domain in enumerate(recipe.domains):
@@ -284,7 +286,8 @@ class Explorer:
 
     def _replan(self) -> bool:
         all_opened = not self._to_open and not self._requests.count("opening")
-        return self._allocation.plan(self._planned(), explored=self.explored, opened=self.explored and all_opened)
+        self._plan = self._planned()
+        return self._allocation.plan(self._plan, explored=self.explored, opened=self.explored and all_opened)
 
     def _planned(self) -> list[int]:
         return [sum(depths) for depths in zip(*(tree.planned() for tree in self._trees), strict=True)]
@@ -295,8 +298,12 @@ class Explorer:
             self.stopped = "target"
         elif budget is not None and self.tokens >= budget:
             self.stopped = "token_budget"
-        elif self.explored and self._is_complete():
+        elif self.explored and (self._is_full() or self._is_complete()):
             self.stopped = "complete"
+
+    def _is_full(self) -> bool:
+        """True when none of the tasks, all of which are there, may keep more."""
+        return self._rules.ends_when_full and self.kept >= self._allocation.wanted(self._plan)
 
     # -- going on from a checkpoint
 

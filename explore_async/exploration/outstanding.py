@@ -19,11 +19,12 @@ _SEEDS = 2**31  # llama.cpp reads 32 bits and takes the highest value for "any"
 
 
 class OutstandingRequests:
-    """Builds requests and owns them until they are committed, by lane. `lags`: see `rules.Rules`."""
+    """Builds requests and owns them until they are committed, by lane. `lags`, `ahead`: see `rules.Rules`."""
 
-    def __init__(self, recipe: Recipe, lags: Mapping[Lane, int]) -> None:
+    def __init__(self, recipe: Recipe, lags: Mapping[Lane, int], ahead: int = 0) -> None:
         self._recipe = recipe
         self._lags = lags
+        self._ahead = ahead
         self._kinds = kinds_of(recipe)
         self._steps = recipe.steps_of_instruction
         self._ordinal = 0
@@ -32,8 +33,6 @@ class OutstandingRequests:
         instruction have their place in the order among the requests for instructions.
         """
         self._committed_due = 0
-        self._took = 0
-        """Requests issued while the latest committed one of a tree was outstanding."""
         self._lanes: dict[Lane, dict[int, Request]] = {
             "tree": {},
             "opening": {},
@@ -51,8 +50,9 @@ class OutstandingRequests:
 
     def issue(self, kind: RequestKind, task: TaskState, turn: int, lane: Lane) -> Request:
         """A new request. `turn`: the requests of this kind that the task has had before."""
-        lag = self._lags[lane] + (self._took if lane == "opening" else 0)
-        due = self._moment + min(lag, self._recipe.window)
+        explores = self._ahead and lane in {"tree", "opening"}
+        since = max(self._committed_due, self._moment - self._ahead) if explores else self._moment
+        due = since + min(self._lags[lane], self._recipe.window)
         values = kind.fill(self._recipe, task, turn)
         self._moment += 1 + (values["count"] * self._steps if kind.brings == "examples" else 0)
         return self._add(kind.name, task, turn, values, (due, self._next_ordinal()), lane)
@@ -73,7 +73,6 @@ class OutstandingRequests:
         self._committed_due = request.due
         if lane == "tree":
             self.trees_in[task.domain] -= 1
-            self._took = self._ordinal - request.ordinal
         return lane
 
     def all(self) -> list[Request]:
@@ -117,7 +116,6 @@ class OutstandingRequests:
             "ordinal": self._ordinal,
             "moment": self._moment,
             "committed_due": self._committed_due,
-            "took": self._took,
             "lanes": {
                 lane: [_noted(request, index_of[request.task_id]) for request in requests.values()]
                 for lane, requests in self._lanes.items()
@@ -126,8 +124,8 @@ class OutstandingRequests:
 
     def restore(self, state: Mapping[str, Any], tasks: Sequence[TaskState]) -> None:
         """Issues the same requests again. `tasks` by number, all restored."""
-        self._ordinal, self._took = state["ordinal"], state["took"]
-        self._moment, self._committed_due = state["moment"], state["committed_due"]
+        self._ordinal, self._moment = state["ordinal"], state["moment"]
+        self._committed_due = state["committed_due"]
         for lane in self._lanes:
             for due, ordinal, name, index, turn, shown, about in state["lanes"][lane]:
                 task = tasks[index]

@@ -31,8 +31,10 @@ class Rules:
     """`places[lane]`: the most requests that are outstanding there. Generation has the rest of the window, together
     with the requests about what it brings.
 
-    `lags[lane]`: a request is due this much later than it is issued. An opening is due later by the number of requests
-    that were issued while the latest one of a tree was outstanding: it takes longer, and no tree is to wait for it.
+    `lags[lane]`: a request is due this much later than it is issued; where `ahead` is not 0, a request of a tree and an
+    opening this much later than the latest committed request was, or, if that is later, than the request was that was
+    issued `ahead` requests before. So these are in the order of the time that they take, however many others a commit
+    lets out: an opening takes as long as several requests of a tree, and no tree waits for one that began beside it.
     """
 
     strategy: StrategyFactory
@@ -43,8 +45,11 @@ class Rules:
     lags: Mapping[Lane, int]
     most_generating: int
     """Requests for more examples of open tasks that may be outstanding."""
+    ahead: int = 0
     fewest_barren: int = 0
     """A task is not exhausted by requests for fewer examples than this."""
+    ends_when_full: bool = False
+    """The run is over when each task has its quota or is exhausted; else not before all requests are committed."""
 
     @property
     def reserved(self) -> int:
@@ -72,8 +77,10 @@ def rules_of(recipe: Recipe) -> Rules:
         forecast=ByYield(_most_tasks(recipe)),
         opens_beside_tree=True,
         places={"tree": max(1, window // 8), "opening": max(1, window // 8)},
-        lags={"tree": recipe.lag, "opening": recipe.lag, "generate": window, "finish": lag_of_steps},
+        lags={"tree": 1, "opening": max(1, recipe.lag // 2), "generate": window, "finish": lag_of_steps},
         most_generating=most_generating,
+        ahead=max(1, window // 8),
+        ends_when_full=True,
         fewest_barren=_fewest_barren(recipe.generation.exhausted_below),
     )
 

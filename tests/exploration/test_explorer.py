@@ -227,6 +227,17 @@ def test_the_tree_is_complete_early(window: int) -> None:
     assert run.explored_at <= len(run.commits) / 10
 
 
+def test_a_run_ends_when_every_task_has_its_quota() -> None:
+    """It waits for no request that can bring nothing: the last completion that it takes in brings an example."""
+    settings = recipe(window=500, targets={"per_task": 20}, generation={"per_request": 3}, filters={"threshold": 1.0})
+    run = Driven(settings).run()
+    last = max(event.example.request_ordinal for event in run.events[-10:] if isinstance(event, ExampleKept))
+    assert run.explorer.stopped == "complete"
+    assert run.explorer.kept == run.explorer.wanted
+    assert run.commits[-1].ordinal == last
+    assert run.explorer.outstanding
+
+
 def test_depth_zero_is_self_instruct() -> None:
     """With depth 0 the root alone is generated for, until the target."""
     run = Driven(recipe(exploration={"depth": 0}, targets={"examples": 30})).run()

@@ -271,7 +271,8 @@ def test_steps_have_their_place_in_the_window() -> None:
         now = Counter(request.kind for request in run.explorer.outstanding)
         assert now.total() <= 64
         most |= now
-    assert most["answer"] > most["generate"] > 0
+    assert most["answer"] >= 8
+    assert 0 < most["generate"] <= 32
 
 
 def test_a_recipe_without_steps_is_as_before() -> None:

@@ -60,7 +60,7 @@ def test_the_last_examples_are_asked_for_at_once(target: int, share: float) -> N
     asked, asked_earlier = (
         sum(one.prompt.values["count"] for one in some.issued if one.kind == "generate") for some in (run, earlier)
     )
-    assert asked <= 1.1 * asked_earlier
+    assert asked <= 1.2 * asked_earlier
 
 
 def test_a_tree_does_not_wait_for_openings() -> None:

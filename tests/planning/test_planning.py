@@ -96,6 +96,16 @@ def test_time_is_what_the_engine_needs() -> None:
     assert max(sample.running for sample in made.samples) == 16
 
 
+def test_no_tree_waits_for_examples() -> None:
+    """The tree is complete before its own requests would be, one after another on a full engine, though an opening takes
+    ten times as long as one of them and generation fills the engine meanwhile.
+    """
+    made = rehearse(recipe(domains=[{"name": "Look after a garden"}], window=1024), Fleet([replace(SMALL, slots=64)]))
+    of_tree = [step.answer_tokens for step in made.steps if step.kind != "generate"]
+    assert made.explored_at < sum(of_tree) * (SMALL.step_s + 64 * SMALL.request_s)
+    assert made.explored_at < made.seconds / 5
+
+
 def test_extrapolation() -> None:
     """The first third of a run predicts the whole: time, requests and tokens within a sixth."""
     from explore_async.planning import plan as module
