@@ -141,7 +141,7 @@ def _table(stats: RunStats) -> Table:
         for name in dict.fromkeys([*KINDS, *requests.by_kind])
         if name in requests.by_kind
     )
-    by_kind = f" ({kinds})" if examples.instructions else ""
+    by_kind = f" ({kinds})" if examples.answers or examples.scores else ""
     table.add_row("requests", f"{requests.total} judged{by_kind}{failed}{_not_judged(stats)}")
     table.add_row(
         "tokens",

@@ -63,9 +63,14 @@ def _finishing(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         user = _model_of(recipe, "follow_up")
         yield "conversations", f"up to {turns} questions of a user, the later ones written by {user}"
     yield "checks", ", ".join(check["name"] for check in recipe.get("checks") or ())
-    if judge := recipe.get("judge"):
-        yield "judge", _model_of(recipe, "judge")
-        yield "it scores, from 1 to 5", "; ".join(f"{name}: {meaning}" for name, meaning in judge["aspects"].items())
+    yield from _judging(recipe)
+
+
+def _judging(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if judge := settings.get("judge"):
+        if aspects := judge.get("aspects"):  # a filter goes by the scores that there are
+            yield "judge", _model_of(settings, "judge")
+            yield "it scores, from 1 to 5", "; ".join(f"{name}: {meaning}" for name, meaning in aspects.items())
         threshold = judge.get("threshold")
         yield (
             "dropped below",
@@ -95,8 +100,10 @@ def models(recipe: Mapping[str, Any]) -> str:
 
 def writer(source: Collection) -> str:
     """The author of the texts, in words."""
-    recipe = source.recipe
-    others = {kind: name for kind, name in (recipe.get("models") or {}).items() if kind != "judge"}
+    recipe, answered = source.recipe, {}
+    if source.config.get("made_by") == "answer":
+        answered = {"answer": _model_of(source.config["settings"], "answer")}
+    others = {kind: name for kind, name in (recipe.get("models") or {}).items() if kind != "judge"} | answered
     return "a simulated server" if source.is_simulated else models({**recipe, "models": others}) or "a language model"
 
 
@@ -159,8 +166,15 @@ def covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "by", data.get("made_by")
     yield "of", ", ".join(str(source.get("name")) for source in data.get("sources", []))
-    filters = (data.get("settings") or {}).get("filters") or {}
-    if filters:
+    settings = data.get("settings") or {}
+    if data.get("made_by") == "answer":
+        yield (
+            "new answers",
+            f"{settings['answers_per_instruction']} to each instruction, by {_model_of(settings, 'answer')}",
+        )
+        yield "system prompt", settings["system"]
+    yield from _judging(settings)
+    if filters := settings.get("filters"):
         yield "near-duplicates", f"ROUGE-L F above {filters['threshold']}, within the same {filters['scope']}"
     counts = data.get("examples") or {}
     yield "kept", f"{counts.get('kept', 0):,}"
@@ -196,7 +210,7 @@ def limitations(source: Collection, exported: int, marked: Counter[str], *, scor
     else:
         yield "- Nobody has checked these examples."
     if scored and not source.is_simulated:
-        yield from _on_the_judge(recipe)
+        yield from _on_the_judge(source)
     if recipe and not source.is_simulated:
         yield (
             "- The tasks are those that the model thought of, and the recipe sets their shares. They say nothing about "
@@ -218,15 +232,21 @@ def limitations(source: Collection, exported: int, marked: Counter[str], *, scor
     yield ""
 
 
-def _on_the_judge(recipe: Mapping[str, Any]) -> Iterator[str]:
-    judge = _model_of(recipe, "judge")
-    writer = _model_of(recipe, "answer" if _is_separate(recipe) else "generate")
-    own = ""
-    if recipe and judge == writer:
-        own = " It is the model that wrote the answers, and a model may like its own."
+def _on_the_judge(source: Collection) -> Iterator[str]:
+    """The judge is that of the last command that scored, where that is known."""
+    made_by, recipe = source.config.get("made_by"), source.recipe
+    settings = source.config["settings"] if made_by in {"answer", "rate"} else recipe
+    name, own = "", ""
+    if settings.get("judge"):
+        judge = _model_of(settings, "judge")
+        name = f" ({escape(judge)})"
+        answered = settings if made_by == "answer" else recipe
+        kind = "answer" if made_by == "answer" or _is_separate(recipe) else "generate"
+        if answered and judge == _model_of(answered, kind):
+            own = " It is the model that wrote the answers, and a model may like its own."
     yield (
-        f"- The scores are the opinion of a model ({escape(judge)}) and no measurement: it overlooks mistakes and "
-        f"finds some that are none.{own} Nobody has compared them with what people say."
+        f"- The scores are the opinion of a model{name} and no measurement: it overlooks mistakes and finds some that "
+        f"are none.{own} Nobody has compared them with what people say."
     )
 
 

@@ -26,11 +26,19 @@ def with_all_answers(examples: Iterator[ExampleRow], source: Collection) -> Iter
 
 
 def other_answers(example: Mapping[str, Any], source: Collection) -> list[Mapping[str, Any]]:
-    """The answers beside the output that are good enough for the run: no score is below the judge's threshold."""
+    """The answers beside the output that are good enough: no score is below the judge's threshold."""
     answers = _answers_of(example)
-    threshold = (source.recipe.get("judge") or {}).get("threshold") if answers else None
+    threshold = _threshold(source) if answers else None
     own = next((answer for answer in answers if answer.get("request") == example.get("request")), None)
     return [answer for answer in answers if answer is not own and _passes(answer, threshold)]
+
+
+def _threshold(source: Collection) -> float | None:
+    """That of the last command that judged, as far as it is known; None where scores drop nothing."""
+    settings = source.config.get("settings") or {}
+    judge = settings.get("judge") if "judge" in settings else source.recipe.get("judge")
+    threshold: float | None = (judge or {}).get("threshold")
+    return threshold
 
 
 def _answers_of(example: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from blockbuster import BlockBuster
 from pyarrow import parquet
 from support.cli import Finished, in_process
 from support.stored_run import serving
@@ -253,3 +254,26 @@ def test_the_card_says_how_answers_and_scores_came_about(made: tuple[Path, Finis
     levels = analysis.document["sets"][0]["levels"]
     scores = [score for row in rows if row["task_id"] == "0" for score in row["scores"].values()]
     assert levels[0]["score"] == pytest.approx(sum(scores) / len(scores))
+
+
+def test_the_card_of_what_was_done_since(made: tuple[Path, Finished], tmp_path: Path, blockbuster: BlockBuster) -> None:
+    """A filter by a higher threshold, new answers and new scores are in the card with their settings."""
+    blockbuster.deactivate()  # a run opens and closes its files on the loop
+    run, _ = made
+
+    def card(*command: str | Path) -> str:
+        assert in_process(*command, "--out", tmp_path / "data").code == 0
+        assert in_process("export", tmp_path / "data", "--out", tmp_path / "out").code == 0
+        shutil.rmtree(tmp_path / "data")
+        text = (tmp_path / "out" / "README.md").read_text()
+        return text[text.index("## What was done since") : text.index("## Limitations")]
+
+    assert "| dropped below | a score of 4 on any of these |" in card("filter", run, "--set", "judge.threshold=4")
+    with serving() as url:
+        options = ("--endpoint", url, "--quiet")
+        answered = card("answer", run, *options, "--answers", "2", "--judge")
+        rated = card("rate", run, *options, "--threshold", "2")
+    assert "| new answers | 2 to each instruction, by simulated |" in answered
+    assert "| dropped below | nothing, whatever the score |" in answered
+    assert "| dropped below | a score of 2 on any of these |" in rated
+    assert "| judge | simulated |" in rated
