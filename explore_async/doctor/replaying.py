@@ -17,7 +17,7 @@ from explore_async.doctor.findings import Check, Findings
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import Event, Outcome, Request
+from explore_async.exploration.values import Completion, Event, Outcome, Request
 from explore_async.running.records import Lines
 from explore_async.running.result import FINISHED
 from explore_async.running.tally import Tally
@@ -46,13 +46,20 @@ def replay(
     report: Callable[[str], None],
 ) -> Replay:
     """Gives the lines to `files` (the dataset, the evidence) as they come. Raises an ExploreError where it cannot."""
-    explorer, render = Explorer(recipe, known), PromptBook(recipe).render
+    explorer, prompts = Explorer(recipe, known), PromptBook(recipe)
     tally, lines = Tally(recipe.answer_format), Lines([domain.system for domain in recipe.domains])
     keys: dict[int, str] = {}  # of the request that is being committed
 
     def stored_outcome(request: Request) -> Outcome | None:
-        key = keys[request.ordinal] = render(request).key
+        key = keys[request.ordinal] = prompts.render(request).key
         stored = None if reader is None else reader.get_many([key]).get(key)
+        if stored is None and reader is not None and (otherwise := prompts.as_joint(request)) is not None:
+            key = otherwise.key
+            stored = reader.get_many([key]).get(key)
+            if stored is not None and isinstance(stored.outcome, Completion):
+                keys[request.ordinal] = key
+            else:
+                stored = None
         return None if stored is None else stored.outcome
 
     def expect(events: Sequence[Event], key: str | None) -> None:

@@ -40,6 +40,8 @@ _JUDGEMENTS: Final = 3
 """Times that a judge is asked about an answer before it counts as one that cannot be read."""
 _TURNS_A_ROUND: Final = 10_000
 """More than the requests of a kind about one round of a conversation."""
+_MOST_ANSWERS: Final = 16
+"""At least as many as a recipe can have for an instruction."""
 _PASSED: Final = Verdict(kept=True, reason="accepted")
 
 
@@ -112,8 +114,10 @@ class _Place(NamedTuple):
     number: int
     attempt: int = 0
 
-    def turn(self, answers: int) -> int:
-        return self.round * _TURNS_A_ROUND + self.number + self.attempt * answers
+    @property
+    def turn(self) -> int:
+        """The same however many answers there are: so more of them ask for no request again."""
+        return self.round * _TURNS_A_ROUND + self.attempt * _MOST_ANSWERS + self.number
 
 
 class Places(Protocol):
@@ -213,8 +217,7 @@ class Finisher:
     def _add(  # noqa: PLR0917 - the parts of a step
         self, task: TaskState, one: _Unfinished, kind: str, place: _Place, values: dict[str, Any], due: int
     ) -> None:
-        answers = len(one.rounds[place.round].answers) if place.round < len(one.rounds) else 1
-        self._waiting.append((Step(kind, one.example.id, place.turn(answers), values, due), task))
+        self._waiting.append((Step(kind, one.example.id, place.turn, values, due), task))
 
     def commit(self, task: TaskState, request: Request, item: Item | None, events: list[Event]) -> bool:
         """Takes in the outcome of a step. `item`: of its completion; None where there is none. Returns True when the
@@ -224,8 +227,7 @@ class Finisher:
         if request.kind == FOLLOW_UP.name:
             self._take_follow_up(task, one, request, item, events)
             return False
-        answers = len(one.rounds[-1].answers)
-        attempt, number = divmod(request.turn % _TURNS_A_ROUND, answers)
+        attempt, number = divmod(request.turn % _TURNS_A_ROUND, _MOST_ANSWERS)
         place = _Place(len(one.rounds) - 1, number, attempt)
         if request.kind == ANSWER.name:
             self._take_answer(task, one, place, request, item, events)

@@ -75,7 +75,8 @@ class ItemForm:
 
 
 TASKS: Final = ItemForm("tasks", ("name", "reason"), frozenset({"reason"}))
-INSTRUCTIONS: Final = ItemForm("instructions", ("instruction", "input"), frozenset({"input"}))
+INSTRUCTIONS: Final = ItemForm("instructions", ("instruction", "input", "output"), frozenset({"input", "output"}))
+"""Outputs are not asked for. They are there in completions of requests that asked for them too."""
 EXAMPLES: Final = ItemForm("examples", ("instruction", "input", "output"), frozenset({"input"}))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
 
@@ -44,7 +45,12 @@ class ExampleJudge:
         self._allocation = allocation
         tokenize = TOKENIZERS[recipe.tokenizer]
         check = partial(quality_check, tokenize=tokenize, language=recipe.language, meaning=recipe.meaning)
-        self._reason_to_drop = check(recipe.filters, outputs=recipe.responses == "joint")
+        self._is_separate = recipe.responses == "separate"
+        self._reason_to_drop = check(recipe.filters, outputs=not self._is_separate)
+        self._reason_not_to_show = check(recipe.filters)
+        """For completions with outputs where instructions alone are wanted: the tasks below are shown what the run that
+        asked for outputs showed them, so that its completions serve there too.
+        """
         self.finisher = None
         if recipe.steps_of_instruction:
             self.finisher = Finisher(
@@ -59,8 +65,7 @@ class ExampleJudge:
     ) -> list[Demonstration]:
         """Decides about the items of a completion, as far as the task's quota allows, and counts the request.
 
-        Appends the events. Returns the examples that passed the quality filters, kept or not; their outputs are empty
-        where each gets an answer of its own.
+        Appends the events. Returns the examples that passed the quality filters, kept or not.
         """
         passed: list[Example] = []
         for index, item in enumerate(items):
@@ -85,7 +90,9 @@ class ExampleJudge:
             waiting=len(passed) - decided,
         ):
             events.append(TaskExhausted(task.task.id))
-        return [Demonstration(example.instruction, example.input, example.output) for example in passed]
+        if self._is_separate and (whole := _with_outputs(items)):
+            return [_shown(item) for item in whole if self._reason_not_to_show(item, task.demonstrations) is None]
+        return [_shown(example) for example in passed]
 
     def judge_waiting(self, due: int, events: list[Event]) -> None:
         """Decides about waiting examples after the quota has risen, before more are asked for. `due`: of the request
@@ -129,6 +136,8 @@ class ExampleJudge:
                 task_id, request.ordinal, Verdict(kept=False, reason=item.reason), excerpt=item.excerpt
             )
         assert isinstance(item, ExampleDraft), "a kind that brings examples parses examples"
+        if self._is_separate:
+            item = replace(item, output="")
         example = Example(
             f"{task_id}-{request.turn}.{index}", task_id, request.ordinal, item.instruction, item.input, item.output
         )
@@ -159,3 +168,11 @@ class ExampleJudge:
         else:
             self._with_waiting.pop(account.index, None)
         return waiting_before - len(task.waiting)
+
+
+def _with_outputs(items: Sequence[Item]) -> list[ExampleDraft]:
+    return [item for item in items if isinstance(item, ExampleDraft) and item.output]
+
+
+def _shown(example: Example | ExampleDraft) -> Demonstration:
+    return Demonstration(example.instruction, example.input, example.output)

@@ -89,7 +89,7 @@ def examples_schema(most: int, *, inputs: bool) -> AnswerSchema:
 
 @cache
 def instructions_schema(most: int, *, inputs: bool) -> AnswerSchema:
-    return _schema(INSTRUCTIONS, most, leave_out=frozenset() if inputs else INSTRUCTIONS.optional)
+    return _schema(INSTRUCTIONS, most, leave_out=frozenset({"output"}) if inputs else INSTRUCTIONS.optional)
 
 
 @cache
@@ -163,11 +163,13 @@ def parse_examples(
 def parse_instructions(
     completion: Completion, answer_format: Format, meaning: int = MEANING
 ) -> list[ExampleDraft | Unreadable]:
-    """Instructions with their inputs; the outputs are empty. `meaning`: the version of the rules to read by."""
+    """Instructions with their inputs, and with outputs where the completion has them: it may be that of a request for
+    whole examples. `meaning`: the version of the rules to read by.
+    """
     return [
         item
         if isinstance(item, Unreadable)
-        else ExampleDraft(item["instruction"], _or_nothing(item["input"], answer_format, meaning), "")
+        else ExampleDraft(item["instruction"], _or_nothing(item["input"], answer_format, meaning), item["output"])
         for item in _items(completion, answer_format, INSTRUCTIONS, meaning)
     ]
 

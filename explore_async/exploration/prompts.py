@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from explore_async.errors import ConfigError
 from explore_async.exploration import checks, prompt_values
-from explore_async.exploration.kinds import ANSWER, RequestKind, kinds_of
+from explore_async.exploration.kinds import ANSWER, GENERATE, RequestKind, kinds_of
 from explore_async.exploration.prompt_values import GLOBALS, of_recipe
 from explore_async.exploration.values import ChatRequest, Demonstration, Form, Message, Prompt, Request, Task
 from explore_async.settings.recipe import Recipe
@@ -92,6 +92,7 @@ class PromptBook:
         )
         environment.filters["as_json"] = _as_json
         environment.globals.update(of_recipe(recipe))
+        self._joint: PromptBook | None = None
         self._kinds = kinds_of(recipe)
         self._templates = {kind.name: self._compiled(environment, kind) for kind in self._kinds.values()}
         self._latest: dict[tuple[str, str], tuple[Mapping[str, Any], tuple[Message, ...]]] = {}
@@ -147,6 +148,18 @@ class PromptBook:
             answer_schema=kind.schema(recipe, count) if recipe.answer_format == "json" else None,
             extra_body=recipe.extra_body,
         )
+
+    def as_joint(self, request: Request) -> ChatRequest | None:
+        """The same request as a recipe with joint responses asks it: a completion that is stored for it serves as well,
+        as its instructions do. None where there is no such request.
+        """
+        if request.kind != GENERATE.name or self._recipe.responses == "joint":
+            return None
+        if not all(shown.output for shown in request.prompt.values["demonstrations"]):
+            return None  # they come from a request for instructions alone
+        if self._joint is None:
+            self._joint = PromptBook(self._recipe.model_copy(update={"responses": "joint"}))
+        return self._joint.render(request)
 
     def forms(self) -> tuple[Form, ...]:
         """The forms of the run's requests: for each model, sampling, schema and order of roles the longest of the

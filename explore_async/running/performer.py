@@ -71,6 +71,7 @@ class Performer:
     `render` makes the form that an endpoint sees. `backend` None means offline: an outcome that is not stored stops the
     run. `stored`: the most requests that may have a stored outcome. `first_deadline_s`: the head of the line is not
     asked a second time before this, however quick the endpoints. `recipe`: that of the checks, where there are any.
+    `render_otherwise`: another form of a request, whose stored completion serves as well.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Performer:
         stored: float = inf,
         first_deadline_s: float = 60.0,
         recipe: Recipe | None = None,
+        render_otherwise: Callable[[Request], ChatRequest | None] | None = None,
     ) -> None:
         self._store = store
         self._checking: Checking | None = None
@@ -100,7 +102,9 @@ class Performer:
                 speeds=self.speeds,
                 own_time=own_time,
             )
-        self._read_ahead = ReadAhead(store, render, self._take_look_up, own_time, stored=stored)
+        self._read_ahead = ReadAhead(
+            store, render, self._take_look_up, own_time, stored=stored, render_otherwise=render_otherwise
+        )
         self._outcomes: dict[int, asyncio.Future[StoredOutcome | None]] = {}
         """Those not taken yet, by ordinal. None: the run was stopped before there was an outcome."""
         self._waiting = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NoReturn, Protocol
 
-from explore_async.exploration.values import ChatRequest, Outcome, Request
+from explore_async.exploration.values import ChatRequest, Completion, Outcome, Request
 from explore_async.running.own_time import OwnTime, Turn
 
 _BATCH = 500
@@ -42,11 +42,15 @@ class ReadAhead:
         own_time: OwnTime,
         *,
         stored: float = inf,
+        render_otherwise: Callable[[Request], ChatRequest | None] | None = None,
     ) -> None:
-        """`stored`: the most requests that may have an outcome. Once they are found, none is looked up any more."""
+        """`stored`: the most requests that may have an outcome. Once they are found, none is looked up any more.
+        `render_otherwise`: another form of a request; a completion stored for that serves where there is none for it.
+        """
         self._left = stored
         self._store = store
         self._render = render
+        self._render_otherwise = render_otherwise
         self._report = report
         self._own_time = own_time
         self._waiting: deque[Request] = deque()
@@ -83,5 +87,23 @@ class ReadAhead:
             await turn.pass_on()
         outcomes = await self._store.get_many([key for _, _, key in rendered]) if self._left > 0 else {}
         self._left -= len(outcomes)
+        missing = [request for request, _, key in rendered if key not in outcomes] if self._left > 0 else []
+        others = await self._look_up_otherwise(missing)
+        self._left -= len(others)
         for request, chat_request, key in rendered:
-            self._report(LookUp(request, chat_request, key, outcomes.get(key)))
+            look_up = LookUp(request, chat_request, key, outcomes.get(key))
+            self._report(others.get(request.ordinal, look_up))
+
+    async def _look_up_otherwise(self, requests: Sequence[Request]) -> dict[int, LookUp]:
+        """Completions that are stored for the other form of these requests, by their ordinals."""
+        if self._render_otherwise is None:
+            return {}
+        with self._own_time.of("rendering"):
+            forms = [(request, self._render_otherwise(request)) for request in requests]
+            rendered = [(request, chat, chat.key) for request, chat in forms if chat is not None]
+        outcomes = await self._store.get_many([key for _, _, key in rendered]) if rendered else {}
+        return {
+            request.ordinal: LookUp(request, chat, key, outcomes[key])
+            for request, chat, key in rendered
+            if isinstance(outcomes.get(key), Completion)
+        }

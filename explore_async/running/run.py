@@ -54,6 +54,7 @@ class Run:
         self._explorer = start.explorer
         self._tally = start.tally
         self._recipe = recipe = start.explorer.recipe
+        self._prompts = PromptBook(recipe)
         self._operation = operation
         self._directory = directory
         self._backend = backend
@@ -104,11 +105,12 @@ class Run:
                 rows = (await store.contents()).rows
                 self._performer = Performer(
                     store,
-                    PromptBook(self._recipe).render,
+                    self._prompts.render,
                     backend,
                     self._own_time,
                     stored=rows - self._tally.requests.total(),  # a checkpoint has committed the others
                     recipe=self._recipe,
+                    render_otherwise=self._prompts.as_joint,
                 )
                 self._status.performer = self._performer
                 self._observer.began(self._recipe, self._status)

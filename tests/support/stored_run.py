@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from explore_async.serving.simulated.server import SimulatedServer
 from support.cli import Finished, config, in_process
@@ -17,13 +18,20 @@ from support.cli import Finished, config, in_process
 @contextmanager
 def serving(*, seed: int = 0) -> Iterator[str]:
     """The URL of a simulated server; another seed, other answers."""
+    with simulating(seed=seed) as server:
+        yield server.url
+
+
+@contextmanager
+def simulating(**settings: Any) -> Iterator[SimulatedServer]:
+    """A simulated server."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = SimulatedServer(256, seed=seed)
+    server = SimulatedServer(256, **settings)
     try:
         asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
-        yield server.url
+        yield server
         asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
