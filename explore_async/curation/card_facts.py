@@ -199,7 +199,7 @@ def limitations(source: Collection, exported: int, marked: Counter[str], *, scor
     recipe = source.recipe
     if source.is_simulated:
         yield "- A simulated server made these texts up, without any model. They mean nothing."
-    elif recipe:
+    elif recipe or source.config.get("made_by") == "answer":
         yield "- A language model wrote these texts. They can be wrong, biased or outdated, or miss the question."
     if marked:
         counts = ", ".join(f"{count:,} as {name}" for name, count in marked.items())

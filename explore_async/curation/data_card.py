@@ -249,6 +249,14 @@ def _tasks(source: Collection) -> Iterator[str]:
 
 
 def _again(recipe: Mapping[str, Any]) -> Iterator[str]:
+    if revised := recipe.get("revised"):
+        commands = ", ".join(f"`explore-async {escape(str(command))}`" for command in revised)
+        yield (
+            "A run made the instructions, and its examples were revised since, by " + commands + ". "
+            "`explore-async run` with the recipe below makes examples in the same way, and not the same ones.\n"
+        )
+        yield fenced(yaml_text(_published(recipe)), "yaml")
+        return
     yield (
         "The data is a function of the recipe and the model's completions: `explore-async run` with the recipe below "
         "makes it again, byte for byte where the completions are the same.\n"

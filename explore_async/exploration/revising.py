@@ -137,7 +137,7 @@ class Reviser:
     @property
     def unfinished(self) -> int:
         """Examples without a verdict."""
-        return self.wanted - sum(task.account.kept for task in self._tasks)
+        return self._count - self._taken + len(self._order)
 
     def surplus(self) -> int:
         return 0

@@ -157,6 +157,8 @@ class RevisionJob:
             settings |= {"system": revision.system, "answers_per_instruction": revision.answers_per_instruction}
         settings["judge"] = None if revision.judge is None else revision.judge.model_dump(mode="json")
         origin = describe_origin(revision.made_by, [self._source], settings)
+        if recipe := self._source.recipe:
+            origin["recipe"] = _as_revised(recipe, revision)
         write_json(
             directory.path / DATA_FILE,
             {"format": DATA_FORMAT, "explore_async": __version__, **origin, "digest": revision.digest, **counts},
@@ -166,6 +168,25 @@ class RevisionJob:
 def _revision(document: DigestedDocument) -> Revision:
     assert isinstance(document, Revision)
     return document
+
+
+def _as_revised(recipe: Mapping[str, Any], revision: Revision) -> dict[str, Any]:
+    """The recipe of a run, with what has been asked about its instructions since. `revised` names the commands."""
+    models, sampling = dict(recipe.get("models") or {}), dict(recipe.get("sampling") or {})
+    changed: dict[str, Any] = {"revised": [*recipe.get("revised", ()), revision.made_by]}
+    settings = revision.model_dump(mode="json")
+    if revision.made_by == "answer":
+        changed |= {"responses": "separate", "answers_per_instruction": revision.answers_per_instruction, "turns": 1}
+        changed |= {"judge": None, "checks": settings["checks"]}
+        models = {kind: name for kind, name in models.items() if kind != "judge"} | {"answer": revision.model}
+        sampling["answers"] = settings["sampling"]["answers"]
+        if revision.system is not None:
+            changed["domains"] = [{**domain, "system": revision.system} for domain in recipe.get("domains", ())]
+    if revision.judge is not None:
+        changed["judge"] = settings["judge"]
+        models["judge"] = revision.models.get("judge") or revision.model
+        sampling["judging"] = settings["sampling"]["judging"]
+    return {**recipe, **changed, "models": models, "sampling": sampling}
 
 
 def _survey(source: Collection, trees: Sequence[Node]) -> RevisedData:

@@ -15,6 +15,7 @@ from support.misbehaving import Behaviour, MisbehavingServer, answer
 from support.stored_run import serving
 
 from explore_async.curation.collections.marks import write_mark
+from explore_async.running import checkpointing
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.storage.completions import read_contents
 
@@ -96,7 +97,7 @@ async def test_nothing_is_paid_for_twice_after_kills(tmp_path: Path) -> None:
     """Killed twice on the way, then given once more: the server gets no request again whose completion was stored, and
     the files are those of a work that nothing disturbed.
     """
-    source, ways = questions(tmp_path, 60), ("--judge", "--json", "--quiet", "--concurrency", "4")
+    source, ways = questions(tmp_path, 40), ("--judge", "--json", "--quiet", "--concurrency", "4")
 
     def command(out: str, url: str) -> tuple[str | Path, ...]:
         return ("answer", source, "--out", tmp_path / out, "--endpoint", url, *ways)
@@ -108,7 +109,7 @@ async def test_nothing_is_paid_for_twice_after_kills(tmp_path: Path) -> None:
         for _ in range(2):
             process = await launch(*command("killed", server.url))
             before = server.statistics().requests
-            while server.statistics().requests < before + 25:
+            while server.statistics().requests < before + 18:
                 await asyncio.sleep(0.01)
             process.kill()
             await process.communicate()
@@ -330,3 +331,49 @@ def test_bad_input_has_a_message_and_a_code(tmp_path: Path, url: str) -> None:
     assert in_process("run", tmp_path / "c.yaml", "--endpoint", url, "--out", tmp_path / "run", "--quiet").code == 0
     other = revise("answer", source, tmp_path / "run", url)
     assert (other.code, "this is the directory of `explore-async run`" in other.stderr) == (4, True)
+
+
+def test_the_card_says_who_answered_and_who_scored(tmp_path: Path, url: str) -> None:
+    """Also after another command, for data of a run; for a file the card of what `answer` wrote itself."""
+    (tmp_path / "c.yaml").write_text(
+        "domains: [{name: Look after a garden}]\nexploration: {depth: 0}\ntargets: {examples: 8}\n"
+        "operation: {report: false}\n"
+    )
+    assert in_process("run", tmp_path / "c.yaml", "--endpoint", url, "--out", tmp_path / "run", "--quiet").code == 0
+    answered = revise("answer", tmp_path / "run", tmp_path / "answered", url, "--system", "Be kind.", "--judge")
+    assert answered.code == 0, answered.stderr
+    assert in_process("filter", tmp_path / "answered", "--out", tmp_path / "filtered").code == 0
+    assert revise("answer", questions(tmp_path, 5), tmp_path / "plain", url).code == 0
+    for name, words in (
+        (
+            "answered",
+            ("each in a request of its own", "Be kind.", "nothing, whatever the score", "`explore-async answer`"),
+        ),
+        (
+            "filtered",
+            ("each in a request of its own", "Be kind.", "nothing, whatever the score", "`explore-async answer`"),
+        ),
+        ("plain", ("| by | answer |", "1 to each instruction, by simulated")),
+    ):
+        assert in_process("export", tmp_path / name, "--out", tmp_path / f"{name}-folder").code == 0
+        card = (tmp_path / f"{name}-folder" / "README.md").read_text()
+        for part in words:
+            assert part in card, (name, part)
+        assert "byte for byte" not in card
+
+
+def test_a_checkpoint_is_gone_on_from(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the latest checkpoint a second start replays the rest alone, and comes to the same files and counts."""
+    monkeypatch.setattr(checkpointing, "EXAMPLES_PER_CHECKPOINT", 10)
+    monkeypatch.setattr(checkpointing, "_SECONDS_BETWEEN_LOOKS", 0.001)
+    source, ways = questions(tmp_path, 60), ("--judge", "--set", "window=16", "--concurrency", "1")
+    whole = revise("answer", source, tmp_path / "out", url, *ways)
+    assert whole.code == 0, whole.stderr
+    assert (tmp_path / "out" / "checkpoint.json").exists()
+    before = files(tmp_path / "out")
+    again = in_process("answer", source, "--out", tmp_path / "out", "--endpoint", NOBODY, *ways, "--json")
+    assert again.code == 0, again.stderr
+    assert "going on from a checkpoint" in again.stderr
+    assert again.json["requests"] == whole.json["requests"]
+    assert 0 < again.json["this_time"]["replayed"] < whole.json["requests"]["total"]
+    assert files(tmp_path / "out") == before
