@@ -30,6 +30,10 @@ _ENDINGS = {
     "terminated": "terminated; the same command continues the run",
     "offline": "the next completion to judge is not stored; without --offline the run asks for it and continues",
 }
+_JUDGED = {
+    "low_score": "dropped by the judge's scores",
+    "not_judged": "dropped as the judge could not be read",
+}
 _TASKS_SHOWN = 40
 _EXAMPLES_SHOWN = 3
 _ENDPOINTS_SHOWN = 8
@@ -56,6 +60,12 @@ def show(result: RunResult, console: Console, complete: str = "") -> None:
         console.print(Text(f"{advice[0].upper()}{advice[1:]} (--adopt takes the change over).", style="yellow"))
     if advice := stats.window.advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]}.", style="yellow"))
+    for reason, what in _JUDGED.items():
+        if count := stats.examples.dropped.get(reason):
+            listed = f"explore-async show {printable(str(result.directory), _LONGEST_PATH)} --dropped {reason}"
+            console.print(
+                Text(f"{counted(count, 'example')} {what}: `{listed}` has the judge's words."), soft_wrap=True
+            )
     if not result.kept:
         console.print(Text("No example was kept: decisions.jsonl has the reasons.", style="bold yellow"))
     for name, content in (

@@ -130,10 +130,11 @@ class Snapshot:
     @property
     def held_up(self) -> str:
         """The cause where completions come and none is judged, or more wait for that than are in flight, in a sentence;
-        else empty.
+        else empty. Where instructions need further requests, many always wait: that is none while no slot is free.
         """
         head, waiting = self.head, self.performer.waiting
-        are_many = waiting >= max(_HELD_UP, self.in_flight)
+        is_usual = bool(self.awaited) and self.in_flight >= self.limit
+        are_many = waiting >= max(_HELD_UP, self.in_flight) and not is_usual
         if self.preparing or head is None or (head.waited_s < _HELD_UP_S and not are_many):
             return self.preparing
         where = f"at {head.endpoint}" if head.endpoint else "that wait for a slot"

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -20,6 +21,8 @@ from explore_async.curation.collections.conversations import REASONING
 from explore_async.curation.trainer_formats import SHAPES
 from explore_async.exploration.parsing import AnswerDraft, parse_answer, thoughts_of
 from explore_async.exploration.values import Completion
+from explore_async.running.observer import Snapshot
+from explore_async.running.performer import HeadOfLine
 from explore_async.storage.completions import read_stored
 from explore_async.web import reading
 
@@ -68,7 +71,13 @@ def test_the_counts(made: tuple[Path, Finished]) -> None:
         assert stats["scores"][aspect] == dict(sorted(counts.items()))
     assert stats["examples"]["kept"] == 16
     summary = " ".join(said.stderr.split())
-    for words in (f"instructions {stats['instructions']} new", f"answers {verdicts['accepted']} passed", "polite "):
+    low = stats["examples"]["dropped"]["low_score"]
+    for words in (
+        f"{low} examples dropped by the judge's scores",
+        f"instructions {stats['instructions']} new",
+        f"answers {verdicts['accepted']} passed",
+        "polite ",
+    ):
         assert words in summary
 
 
@@ -277,3 +286,20 @@ def test_the_card_of_what_was_done_since(made: tuple[Path, Finished], tmp_path: 
     assert "| dropped below | nothing, whatever the score |" in answered
     assert "| dropped below | a score of 2 on any of these |" in rated
     assert "| judge | simulated |" in rated
+
+
+@pytest.mark.parametrize(("in_flight", "waited_s", "awaited", "is_told"), [
+    (8, 1.0, "an answer", False), (7, 1.0, "an answer", True), (8, 4.0, "an answer", True), (8, 1.0, "", True),
+])  # fmt: skip
+def test_completions_that_wait_beside_full_servers(
+    in_flight: int, waited_s: float, awaited: str, is_told: bool
+) -> None:
+    """Where answers follow instructions, many completions wait for their turn. That holds nothing up while all slots are
+    taken and judging goes on.
+    """
+    head = HeadOfLine("http://a", 1, there_s=1.0, age_s=1.0, waited_s=waited_s)
+    seen: Any = SimpleNamespace(
+        head=head, performer=SimpleNamespace(waiting=50), awaited=awaited, in_flight=in_flight, limit=8, preparing=""
+    )
+    held_up: Any = Snapshot.held_up
+    assert bool(held_up.fget(seen)) is is_told
