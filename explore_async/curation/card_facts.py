@@ -173,7 +173,10 @@ def done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             f"{settings['answers_per_instruction']} to each instruction, by {_model_of(settings, 'answer')}",
         )
         yield "system prompt", settings["system"]
-    yield from _judging(settings)
+    judge = settings.get("judge")
+    if judge and data.get("recipe"):  # that has the rest
+        judge = {"threshold": judge.get("threshold")}
+    yield from _judging({**settings, "judge": judge})
     if filters := settings.get("filters"):
         yield "near-duplicates", f"ROUGE-L F above {filters['threshold']}, within the same {filters['scope']}"
     counts = data.get("examples") or {}

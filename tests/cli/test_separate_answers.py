@@ -275,7 +275,7 @@ def test_the_card_of_what_was_done_since(made: tuple[Path, Finished], tmp_path: 
         assert in_process("export", tmp_path / "data", "--out", tmp_path / "out").code == 0
         shutil.rmtree(tmp_path / "data")
         text = (tmp_path / "out" / "README.md").read_text()
-        return text[text.index("## What was done since") : text.index("## Limitations")]
+        return text[text.index("## How it was made") : text.index("## Limitations")]
 
     assert "| dropped below | a score of 4 on any of these |" in card("filter", run, "--set", "judge.threshold=4")
     with serving() as url:
