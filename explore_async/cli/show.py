@@ -43,6 +43,7 @@ _REASONS = {
     "not_judged": "the judge gave no scores that could be read",
     "not_checked": "a check of yours gave no answer",
     "failed": "the request for its answer failed for good",
+    "unanswered": "it has no output to score",
 }
 
 
@@ -96,7 +97,9 @@ def show(run: RunData, item_id: str, console: Console) -> None:
         else:
             check(decision, Decision, f"{run.path / 'decisions.jsonl'}, {item_id}")
             subject = _task(evidence.task) if decision["what"] == "task" else _example(decision, evidence)
-            subject = chain(subject, _scores("scores", (evidence.example or {}).get("scores")))
+            example = evidence.example or {}
+            subject = chain(subject, [("earlier output", example.get("earlier_output"))])
+            subject = chain(subject, _scores("scores", example.get("scores")))
             copied = [] if evidence.copied is None else [("output is", _copied(evidence.copied))]
             rows = chain(subject, _decision(decision, evidence.nearest), copied)
         for name, value in rows:

@@ -43,6 +43,7 @@ _COLUMNS = {
     "system": "the system prompt that its output was asked for with; empty or missing without one",
     "scores": "the scores that the judge gave to the output, from 1 to 5, by aspect",
     "judge_request": "digest of the request for these scores",
+    "earlier_output": "the answer in place of which a model gave the output",
     "answers": "all answers to the instruction that were scored or passed the filters; the output is one of them",
     "reasoning_content": "what the model thought before it wrote the output",
     "messages": "the conversation, for a chat template",

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from explore_async import __version__
-from explore_async.curation.collections.collection import Collection, Node, below, printable_path
+from explore_async.curation.collections.collection import Collection, ExampleRow, Node, below, printable_path
 from explore_async.curation.collections.data_directory import describe_origin, pruned_document
 from explore_async.curation.collections.marks import MARKS_FILE, mark_lines
 from explore_async.curation.collections.run_data import DATA_FILE, DATA_FORMAT, PRUNED_FILE
@@ -85,13 +85,8 @@ class RevisionJob:
 
     @property
     def needs_served_model(self) -> bool:
-        return self._settings.operation.server is None and not self._model
-
-    @property
-    def _model(self) -> str | None:
-        """The model that the settings name."""
-        of_judge = self._settings.models.get("judge") if self._settings.made_by == "rate" else None
-        return of_judge or self._settings.model
+        settings = self._settings
+        return settings.operation.server is None and not all(map(settings.model_of, settings.kinds))
 
     @property
     def compares_at_start(self) -> bool:
@@ -103,9 +98,11 @@ class RevisionJob:
         """
         if isinstance(previous, Revision):
             meaning = previous.meaning if previous.meaning in MEANINGS else MEANING
-            return self._settings.resolved(model=self._model or previous.model, meaning=meaning, data=self._data)
+            return self._settings.resolved(model=previous.model, meaning=meaning, data=self._data)
         is_asked_for = not offline and self.needs_served_model
-        model = await first_model(self._model, self._settings.operation, new_backend, is_asked_for=is_asked_for)
+        model = await first_model(
+            self._settings.model, self._settings.operation, new_backend, is_asked_for=is_asked_for
+        )
         return self._settings.resolved(model=model, meaning=MEANING, data=self._data)
 
     @staticmethod
@@ -125,10 +122,19 @@ class RevisionJob:
         lines = RevisedLines(revision.made_by, revision.system)
 
         def examples(begin: int) -> Iterator[Given]:
-            return lines.given(islice(self._source.examples(), begin, None))
+            return lines.given(self._rows(begin))
 
         reviser = Reviser(recipe, self._trees, examples, count=revision.data.examples, digest=revision.digest)
         return StartingPoint(reviser, Tally(recipe.answer_format), lines)
+
+    def _rows(self, begin: int) -> Iterator[ExampleRow]:
+        """The examples from this position on, as many as there were: a run may add others meanwhile."""
+        number = begin
+        for row in islice(self._source.examples(), begin, self._data.examples):
+            number += 1
+            yield row
+        if number < self._data.examples:
+            raise DataError(f"{self._source.path}: it has changed since this command began to read it; start again")
 
     def begin(self, directory: RunDirectory, document: DigestedDocument) -> None:
         """Makes it a data directory. Readers may have marked examples of the source: scores leave the marks."""
@@ -178,13 +184,15 @@ def _as_revised(recipe: Mapping[str, Any], revision: Revision) -> dict[str, Any]
     if revision.made_by == "answer":
         changed |= {"responses": "separate", "answers_per_instruction": revision.answers_per_instruction, "turns": 1}
         changed |= {"judge": None, "checks": settings["checks"]}
-        models = {kind: name for kind, name in models.items() if kind != "judge"} | {"answer": revision.model}
+        models = {kind: name for kind, name in models.items() if kind != "judge"} | {
+            "answer": revision.model_of("answer")
+        }
         sampling["answers"] = settings["sampling"]["answers"]
         if revision.system is not None:
             changed["domains"] = [{**domain, "system": revision.system} for domain in recipe.get("domains", ())]
     if revision.judge is not None:
         changed["judge"] = settings["judge"]
-        models["judge"] = revision.models.get("judge") or revision.model
+        models["judge"] = revision.model_of("judge")
         sampling["judging"] = settings["sampling"]["judging"]
     return {**recipe, **changed, "models": models, "sampling": sampling}
 

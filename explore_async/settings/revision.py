@@ -31,6 +31,7 @@ from explore_async.settings.recipe import (
 MadeBy: TypeAlias = Literal["answer", "rate"]
 """The command: new answers, or scores of those that are there."""
 
+_Kind: TypeAlias = Literal["answer", "judge"]
 _DEFAULTS: Final = Samplings()
 
 
@@ -48,8 +49,8 @@ class RevisionFields(Settings):
     seed: int | None = 0
     model: str | None = None
     """The logical model that answers, or rates; None takes the one that the endpoints serve at the first start."""
-    models: dict[Literal["judge"], Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
-    """Another logical model for the judge."""
+    models: dict[_Kind, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Other logical models, for one of the kinds of requests."""
     language: Annotated[str, Field(min_length=1)] = "English"
     system: str | None = None
     """The system prompt that answers are asked for with. None: that of each row, where it has one."""
@@ -63,7 +64,7 @@ class RevisionFields(Settings):
     """What is said of outputs there holds for new answers; instructions are taken as they are."""
     sampling: RevisionSamplings = RevisionSamplings()
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
-    prompts: dict[Literal["answer", "judge"], str] = Field(default_factory=dict)
+    prompts: dict[_Kind, str] = Field(default_factory=dict)
     """Template texts that replace the packaged ones, answer.j2 and judge.j2. On the command line: their folder."""
     window: Annotated[int, Field(ge=1, le=10_000_000)] = 16_384
     """The most requests, and the most examples, that have no verdict yet."""
@@ -76,9 +77,21 @@ class RevisionFields(Settings):
             raise ValueError("answers_per_instruction: rate asks for no answers")
         if len({check.name for check in self.checks}) < len(self.checks):
             raise ValueError("checks: two have the same name; give each a name of its own")
-        if self.models and self.judge is None:
+        if "judge" in self.models and self.judge is None:
             raise ValueError("models.judge: nothing is judged; --judge has each answer scored")
+        if "answer" in self.models and self.made_by == "rate":
+            raise ValueError("models.answer: rate asks for no answers")
         return self
+
+    @property
+    def kinds(self) -> tuple[_Kind, ...]:
+        """The kinds of requests that it has."""
+        used: dict[_Kind, bool] = {"answer": self.made_by == "answer", "judge": self.judge is not None}
+        return tuple(kind for kind, is_used in used.items() if is_used)
+
+    def model_of(self, kind: _Kind) -> str:
+        """The logical model that requests of this kind go to; empty where none is named."""
+        return self.models.get(kind) or self.model or ""
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
@@ -132,7 +145,7 @@ class Revision(RevisionFields):
             meaning=self.meaning,
             seed=self.seed,
             model=self.model,
-            models=self.models,
+            models={**self.models},
             domains=(Domain(name="data"),),
             language=self.language,
             answer_format=self.answer_format,

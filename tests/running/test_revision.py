@@ -14,8 +14,12 @@ from support.cli import Finished, explore, in_process, launch
 from support.misbehaving import Behaviour, MisbehavingServer, answer
 from support.stored_run import serving
 
+from explore_async.config.load import load_revision
 from explore_async.curation.collections.marks import write_mark
+from explore_async.curation.collections.open import open_collection
+from explore_async.errors import DataError
 from explore_async.running import checkpointing
+from explore_async.running.revision import RevisionJob
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.storage.completions import read_contents
 
@@ -202,7 +206,9 @@ def test_what_is_there_of_a_run_is_answered_again(tmp_path: Path, url: str) -> N
         assert request["request"]["messages"][0] == {"role": "system", "content": "Be brief."}
         assert request["completion"]["text"].strip() == row["output"]
     first = rows(out / "dataset.jsonl")[0]
-    assert first["output"] in in_process("show", out, first["id"]).stdout
+    shown = in_process("show", out, first["id"]).stdout
+    assert first["output"] in shown
+    assert f"earlier output  {first['earlier_output']}" in shown
     other = revise(
         "answer", out, tmp_path / "other", url, "--system", "Be long.", "--set", "filters.max_output_words=400"
     )
@@ -311,6 +317,7 @@ def test_bad_input_has_a_message_and_a_code(tmp_path: Path, url: str) -> None:
         ("rate", (write(tmp_path / "twice.jsonl", twice),), 5, "is there twice"),
         ("answer", (source, "--set", "generation.per_request=3"), 2, "unknown key"),
         ("rate", (source, "--set", "answers_per_instruction=2"), 2, "rate asks for no answers"),
+        ("rate", (source, "--set", "models.answer=big"), 2, "rate asks for no answers"),
         ("answer", (source, "--set", "models.judge=big"), 2, "nothing is judged"),
         ("answer", (source, "--answers", "0"), 2, "--answers"),
         ("rate", (source, "--threshold", "9"), 2, "--threshold"),
@@ -377,3 +384,17 @@ def test_a_checkpoint_is_gone_on_from(tmp_path: Path, url: str, monkeypatch: pyt
     assert again.json["requests"] == whole.json["requests"]
     assert 0 < again.json["this_time"]["replayed"] < whole.json["requests"]["total"]
     assert files(tmp_path / "out") == before
+
+
+def test_a_source_that_changes_meanwhile(tmp_path: Path) -> None:
+    """Examples that a run adds while it is read are left for the next time; one that is gone ends the work with the
+    reason, and not with data that nobody asked for.
+    """
+    source = questions(tmp_path, 5)
+    job = RevisionJob(load_revision("answer", {}), open_collection(source), tmp_path / "out")
+    source.write_bytes(source.read_bytes() + source.read_bytes())
+    assert [row["id"] for row in job._rows(0)] == [f"0-{number}" for number in range(5)]
+    assert [row["id"] for row in job._rows(3)] == ["0-3", "0-4"]
+    questions(tmp_path, 4)
+    with pytest.raises(DataError, match="has changed since"):
+        list(job._rows(0))
