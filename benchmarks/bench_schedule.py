@@ -14,6 +14,8 @@ endpoint takes. Its requests, with their true lengths, are then scheduled again 
 "whole" is the clairvoyant's time over ours. "steady" is the share of busy slots between the first and the last moment
 with more requests than slots. With faulty endpoints both are measured against healthy engines, which shows the cost of
 the faults; "of what was available" is the time of the clairvoyant's work at the speed that was available, over ours.
+"lost" is the time of all slots that went unused: before the first moment with more requests than slots, until the last
+one, and after it. "in vain" counts the requests for examples that brought none that was kept.
 For the HTTP ceiling of one process see `bench_client.py`.
 
     python benchmarks/bench_schedule.py [--fleets 1 8 64] [--per-task 500] [--out results/schedule.json]
@@ -47,6 +49,8 @@ from explore_async.settings.run_settings import AUTO_WINDOW, RecipeConfig
 PROFILE = PROFILES["h100-qwen3-8b"]
 FOLLOWS_NONE: tuple[int, ...] = ()
 DIES_AT, FLAPS, GONE_S, SLOWER = 60, 60, 20, 3
+IN_TROUBLE = 8
+"""Engines of the fleet that is also measured with three of them in trouble."""
 
 
 def main() -> None:
@@ -59,7 +63,7 @@ def main() -> None:
     rows = []
     for engines in arguments.fleets:
         domains = max(1, round(engines * arguments.domains_per_engine))
-        for trouble in ("none", "one slow, one dying, one flapping") if engines >= 8 else ("none",):
+        for trouble in ("none", "one slow, one dying, one flapping") if engines == IN_TROUBLE else ("none",):
             rows.append(compared(engines, domains, arguments.per_task, trouble))
             print_row(rows[-1])
     if arguments.out:
@@ -93,6 +97,8 @@ def compared(engines: int, domains: int, per_task: int, trouble: str) -> dict[st
         "seconds": round(ours.seconds, 1),
         "explored_s": round(ours.explored_at, 1),
         "steady": steady(ours, slots),
+        "lost_s": lost(ours, slots),
+        "in_vain": sum(step.kind == "generate" and not step.kept for step in ours.steps),
         "clairvoyant_s": round(known, 1),
         "whole": round(known / ours.seconds, 3),
         **({"whole_of_available": of_available(ours, engines, known)} if trouble != "none" else {}),
@@ -112,6 +118,16 @@ def steady(ours: Rehearsal, slots: int) -> float | None:
     pairs = [(a, b) for a, b in pairwise(ours.samples) if busy[0] <= a.at and b.at <= busy[-1]]
     total = sum(b.at - a.at for a, b in pairs)
     return round(sum(a.running * (b.at - a.at) for a, b in pairs) / (slots * total), 3) if total else None
+
+
+def lost(ours: Rehearsal, slots: int) -> dict[str, float]:
+    """Seconds of the whole fleet that went unused: at the beginning, in the middle and at the end."""
+    busy = [sample.at for sample in ours.samples if sample.runnable > slots] or [ours.seconds]
+    seconds = {"beginning": 0.0, "middle": 0.0, "end": 0.0}
+    for a, b in pairwise(ours.samples):
+        part = "beginning" if b.at <= busy[0] else "middle" if b.at <= busy[-1] else "end"
+        seconds[part] += (1 - a.running / slots) * (b.at - a.at)
+    return {part: round(value, 1) for part, value in seconds.items()}
 
 
 def of_available(ours: Rehearsal, engines: int, known: float) -> float:
@@ -323,7 +339,8 @@ def print_row(row: dict[str, Any]) -> None:
     print(
         f"{row['engines']:>3} engines, {row['domains']} domains, trouble: {row['trouble']}: {row['requests']:,} "
         f"requests in {row['seconds']:,} s (trees after {row['explored_s']} s); steady {row['steady']}, whole "
-        f"{row['whole']} of the clairvoyant's {row['clairvoyant_s']:,} s"
+        f"{row['whole']} of the clairvoyant's {row['clairvoyant_s']:,} s; lost {row['lost_s']} s, "
+        f"in vain {row['in_vain']}"
         + (f" (of what was available: {row['whole_of_available']})" if "whole_of_available" in row else "")
         + f"; times faster than {row['times_faster_than']}",
         flush=True,
