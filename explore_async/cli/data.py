@@ -208,6 +208,7 @@ def _exported(
         f"; {count:,} left out: {why}"
         for count, why in (
             (result.near_validation, "too near to the validation set"),
+            (result.unpaired, "all their answers have the same scores"),
             (result.in_pruned_tasks, "in pruned tasks"),
             (result.by_mark, "not marked good" if marked == "good" else "marked bad"),
         )
@@ -247,6 +248,7 @@ def _exported(
         "near_validation": result.near_validation,
         "pruned_tasks": result.in_pruned_tasks,
         "marked": result.by_mark,
+        **({"unpaired": result.unpaired} if shape == "preference" else {}),
     }
     if as_json:
         print_json({**document, "left_out": left_out, "files": [path_text(path) for path in result.files]})

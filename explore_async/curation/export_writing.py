@@ -25,7 +25,7 @@ from explore_async.curation.files.row import Row
 from explore_async.curation.files.writers import RowWriter, writing
 from explore_async.curation.reasoning import with_reasoning
 from explore_async.curation.selection import BATCH, Marked, Sample, Selection, Split, SplitName, select
-from explore_async.curation.several_answers import with_all_answers
+from explore_async.curation.several_answers import in_pairs, with_all_answers
 from explore_async.curation.shaping import Losses, flat_columns, noticed, schema_of, shaped, with_more
 from explore_async.curation.trainer_formats import SHAPES
 from explore_async.curation.training_script import FOR_SHAPES, training_script
@@ -78,6 +78,8 @@ class ExportResult:
     """Examples with an empty output."""
     more_answers: int = 0
     """Examples that have answers beside the one that is written."""
+    unpaired: int = 0
+    """Left out of pairs of answers, because none of their answers has lower scores than the best."""
     reasoning: int = 0
     """Examples with the reasoning of their completion, where it was asked for."""
     simulated: bool = False
@@ -98,27 +100,33 @@ def write_export(options: ExportOptions) -> ExportResult:
         raise ConfigError(f"--out {out}: its suffix must be .jsonl, .json, .csv, .tsv or .parquet")
     selection = select(source, options.sample, options.split, options.marked)
 
+    losses, shown = Losses(), ShownRows()
+
     def taken(split: SplitName) -> Iterator[ExampleRow]:
         examples = selection.examples(split)
-        if options.all_answers:
-            examples = with_all_answers(examples, source)
-        return with_reasoning(examples, source) if options.reasoning else examples
+        if options.shape == "preference":
+            return in_pairs(examples, losses)
+        return with_all_answers(examples, source) if options.all_answers else examples
+
+    def with_thoughts(split: SplitName) -> Iterator[ExampleRow]:
+        return with_reasoning(taken(split), source) if options.reasoning else taken(split)
 
     shape = with_more(SHAPES[options.shape], options.keep, source.marks)
     schema = None
     if kind is Kind.PARQUET:
-        schema = schema_of(options.shape, source, shape, options.keep, reasoning=options.reasoning)
-    elif kind in TABLES:
         examples = chain.from_iterable(map(taken, splits))
+        schema = schema_of(options.shape, source, examples, shape, options.keep, reasoning=options.reasoning)
+    elif kind in TABLES:
+        examples = chain.from_iterable(map(with_thoughts, splits))
         schema = flat_columns(source, shaped(examples, source, shape, kind), out)
+    losses.unpaired = 0  # each was counted once for the schema
     extras = _extras(options, selection) if is_folder else {}
     files = [*places, *(out / name for name in extras)]
     with made(places[0].parent), replacing([path.resolve() for path in files]) as opened:
         counts: dict[str, int] = {}
-        losses, shown = Losses(), ShownRows()
         for split, target, file in zip(splits, places, opened, strict=False):
             with writing(file, target, schema) as writer:
-                rows = shaped(noticed(taken(split), source, options.shape, losses), source, shape, kind)
+                rows = shaped(noticed(with_thoughts(split), source, options.shape, losses), source, shape, kind)
                 counts[split] = _write_rows(writer, rows, shown)
         if options.split.share and not counts["train"]:
             raise ConfigError(f"--validation {options.split.share}: no example is left to train on")
@@ -133,6 +141,7 @@ def write_export(options: ExportOptions) -> ExportResult:
             cut=losses.cut,
             unanswered=losses.unanswered,
             more_answers=losses.more_answers,
+            unpaired=losses.unpaired,
             reasoning=losses.reasoning,
             simulated=source.is_simulated,
             notes=tuple(source.notes if options.shape != "rows" else filter(None, [source.read_as])),

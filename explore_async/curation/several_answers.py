@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from explore_async.curation.collections.collection import Collection, ExampleRow
+
+
+class Unpaired(Protocol):
+    """Counts examples that make no pair."""
+
+    unpaired: int
+
 
 ANSWERS: Final = "answers"
 """The column of a row with all its answers, its output among them."""
@@ -25,11 +32,39 @@ def with_all_answers(examples: Iterator[ExampleRow], source: Collection) -> Iter
             yield {**shared, **answer, "id": f"{example['id']}/{number}"}
 
 
+def in_pairs(examples: Iterator[ExampleRow], losses: Unpaired) -> Iterator[ExampleRow]:
+    """Examples with several scored answers as pairs: `chosen` is the output, `rejected` the answer with the lowest sum
+    of scores, the first of equal ones. One whose answers all have the same sum is left out, and counted. Others stay.
+    """
+    for example in examples:
+        answers = [answer for answer in _answers_of(example) if _scores_of(answer)]
+        if not answers:
+            yield example
+            continue
+        worst = min(answers, key=_total)
+        if _total(worst) < _total(example):
+            pair = {"chosen": example["output"], "rejected": worst["output"]}
+            yield {**{name: value for name, value in example.items() if name not in {ANSWERS, "messages"}}, **pair}
+        else:
+            losses.unpaired += 1
+
+
+def _total(scored: Mapping[str, Any]) -> float:
+    return sum(_scores_of(scored))
+
+
+def _scores_of(scored: Mapping[str, Any]) -> list[float]:
+    """None in rows from elsewhere, where the column may hold anything."""
+    scores = scored.get("scores")
+    return [score for score in scores.values() if type(score) in {int, float}] if isinstance(scores, Mapping) else []
+
+
 def other_answers(example: Mapping[str, Any], source: Collection) -> list[Mapping[str, Any]]:
     """The answers beside the output that are good enough: no score is below the judge's threshold."""
     answers = _answers_of(example)
     threshold = _threshold(source) if answers else None
-    own = next((answer for answer in answers if answer.get("request") == example.get("request")), None)
+    is_own = (all(answer.get(name) == example.get(name) for name in ("output", "request")) for answer in answers)
+    own = next((answer for answer, is_it in zip(answers, is_own, strict=True) if is_it), None)
     return [answer for answer in answers if answer is not own and _passes(answer, threshold)]
 
 
@@ -50,5 +85,4 @@ def _answers_of(example: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _passes(answer: Mapping[str, Any], threshold: float | None) -> bool:
-    scores = answer.get("scores")
-    return threshold is None or not isinstance(scores, Mapping) or min(scores.values(), default=threshold) >= threshold
+    return threshold is None or min(_scores_of(answer), default=threshold) >= threshold

@@ -26,13 +26,14 @@ from explore_async.exploration.scores import ScoreCounts
 
 @dataclass(slots=True)
 class Losses:
-    """Examples so far that the file holds in part, that have no answer, that have several, that have reasoning,
-    and the scores of a judge.
+    """Examples so far that the file holds in part, that have no answer, that have several, that make no pair
+    of answers, that have reasoning, and the scores of a judge.
     """
 
     cut: int = 0
     unanswered: int = 0
     more_answers: int = 0
+    unpaired: int = 0
     reasoning: int = 0
     scores: ScoreCounts = field(default_factory=ScoreCounts)
 
@@ -43,7 +44,7 @@ def noticed(examples: Iterator[ExampleRow], source: Collection, shape: str, loss
         yield example  # one that cannot be read ends the export before it is counted
         losses.cut += is_cut(shape, example)
         losses.unanswered += not example["output"].strip()
-        losses.more_answers += shape != "rows" and bool(other_answers(example, source))
+        losses.more_answers += shape not in {"rows", "preference"} and bool(other_answers(example, source))
         losses.scores.take(example.get("scores"))
         losses.reasoning += REASONING in example
 
@@ -101,9 +102,17 @@ def flat_columns(source: Collection, rows: Iterator[Row], path: Path) -> list[st
     return list(columns)
 
 
-def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] = (), *, reasoning: bool = False) -> Any:
-    """The Arrow schema of all examples in this shape, with the columns to `keep`, with reasoning or without; by reading
-    all of them where rows have more than those of a run without answers of their own, a judge and turns.
+def schema_of(
+    name: str,
+    source: Collection,
+    examples: Iterator[ExampleRow],
+    shape: Shape,
+    keep: Sequence[str] = (),
+    *,
+    reasoning: bool = False,
+) -> Any:
+    """The Arrow schema of examples of the source in this shape, with the columns to `keep`, with reasoning or without;
+    by reading all of them where rows have more than those of a run without answers of their own, a judge and turns.
     """
     try:
         import pyarrow as pa
@@ -133,7 +142,7 @@ def schema_of(name: str, source: Collection, shape: Shape, keep: Sequence[str] =
 
     schema = None
     try:
-        for batch in batches(source.examples()):
+        for batch in batches(examples):
             own = parquet.schema_of_values([row.value for row in shaped(iter(batch), source, shape, Kind.PARQUET)])
             schema = own if schema is None else parquet.common_schema(schema, own, widen=True)
     except (pa.ArrowException, OverflowError) as error:

@@ -212,6 +212,28 @@ def test_all_answers(made: tuple[Path, Finished], tmp_path: Path) -> None:
     assert {row["id"] for row in rows} <= {row["id"] for row in every}
 
 
+def test_answers_in_pairs(made: tuple[Path, Finished], tmp_path: Path) -> None:
+    """--format preference takes the best and the worst answer by their scores; an example whose answers have the same
+    sum is left out and counted. The same in Parquet.
+    """
+    run, _ = made
+    rows = lines(run / "dataset.jsonl")
+    expected = []
+    for row in rows:
+        totals = [sum(answer["scores"].values()) for answer in row["answers"]]
+        worst = row["answers"][totals.index(min(totals))]
+        if min(totals) < sum(row["scores"].values()):
+            expected.append((row["output"], worst["output"]))
+    assert len(expected) > 0
+    pairs, said = exported(run, tmp_path / "out.jsonl", "--format", "preference")
+    assert [(pair["chosen"][0]["content"], pair["rejected"][0]["content"]) for pair in pairs] == expected
+    assert [message["role"] for message in pairs[0]["prompt"]] == ["system", "user"]
+    if left_out := len(rows) - len(expected):
+        assert f"{left_out} left out: all their answers have the same scores" in said.stderr
+    assert in_process("export", run, "--format", "preference", "--out", tmp_path / "out.parquet").code == 0
+    assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == pairs
+
+
 def test_thoughts_before_an_answer_go_with_it() -> None:
     """What a model thinks before an answer of plain text is told from it whatever quotes it holds, and it stands in the
     message of the assistant also where there is a system prompt.
