@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from torture import faults, power
-from torture.trial import Ground, Row
+from torture.trial import STEPS, Ground, Row
 
 Fault = Callable[[Ground, random.Random, float], Row]
 
@@ -31,6 +32,13 @@ def _kills(ground: Ground, rng: random.Random, share: float) -> Row:
     return faults.kills(ground, rng, faults.drawn(rng, _some(share, 200), a_run=25, last=faults.MANY))
 
 
+def _kills_of_steps(ground: Ground, rng: random.Random, share: float) -> Row:
+    folder = ground.room("steps")
+    steps = Ground.prepare(folder, examples=300, concurrency=32, latency_s=0.15, recipe=STEPS)
+    row = _kills(steps, rng, share / 4)
+    return replace(row, fault="kill -9 amid answers, judgements and turns")
+
+
 def _signals(*numbers: Signals) -> Fault:
     def fault(ground: Ground, rng: random.Random, share: float) -> Row:
         return faults.signals(ground, rng, faults.drawn(rng, _some(share, 5), a_run=5), numbers)
@@ -40,6 +48,7 @@ def _signals(*numbers: Signals) -> Fault:
 
 FAULTS: dict[str, Fault] = {
     "kill": _kills,
+    "kill-steps": _kills_of_steps,
     "sigint": _signals(SIGINT),
     "sigint-twice": _signals(SIGINT, SIGINT),
     "sigterm": _signals(SIGTERM),

@@ -9,7 +9,7 @@ import pytest
 from support.cli import suite_template
 
 from torture import faults, power
-from torture.trial import Ground, Row
+from torture.trial import STEPS, Ground, Row
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -18,7 +18,12 @@ pytestmark = pytest.mark.timeout(180)
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     """A place whose processes are copies of one that has loaded the program."""
     return Ground.prepare(
-        tmp_path_factory.mktemp("torture"), examples=120, concurrency=8, latency_s=0.15, template=suite_template()
+        tmp_path_factory.mktemp("torture"),
+        examples=24,
+        concurrency=16,
+        latency_s=0.07,
+        recipe=STEPS,
+        template=suite_template(),
     )
 
 

@@ -21,6 +21,8 @@ from torture.processes import Life, Phase, Server
 
 _WHOLE_OR_NOT = ("config.json", "tree.json", "stats.json", "live.json", "starts.json")
 _GROWING = ("dataset.jsonl", "decisions.jsonl")
+STEPS = f"{RECIPE}responses: separate\nanswers_per_instruction: 2\njudge: {{threshold: 2}}\nturns: 2\n"
+"""A recipe with every kind of requests about an instruction."""
 
 
 @dataclass(slots=True)
@@ -92,10 +94,16 @@ class Ground:
 
     @staticmethod
     def prepare(
-        folder: Path, *, examples: int, concurrency: int, latency_s: float, template: Template | None = None
+        folder: Path,
+        *,
+        examples: int,
+        concurrency: int,
+        latency_s: float,
+        recipe: str = RECIPE,
+        template: Template | None = None,
     ) -> Ground:
         """Makes the undisturbed run, one request after another at a server that answers at once."""
-        config(folder, f"{RECIPE}operation: {{report: false}}\n")
+        config(folder, f"{recipe}operation: {{report: false}}\n")
         bare = Ground(folder, examples, concurrency, latency_s, {}, 0, 0.0, template)
         with bare.server("undisturbed", 0.0) as server:
             command = bare.command(folder / "whole", server.url, "--concurrency", "1")

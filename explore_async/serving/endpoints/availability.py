@@ -149,9 +149,12 @@ class Availability:
             if not any(endpoint.serves(model) for endpoint in self._endpoints if not endpoint.excluded)
         ]
         if missing and all(endpoint.served for endpoint in self._endpoints):
-            raise EndpointError(
-                f"No endpoint serves {', '.join(map(repr, missing))}, which this run needs for some of its requests"
-            )
+            raise EndpointError("; ".join(map(self._not_served, missing)))
+
+    def _not_served(self, model: str) -> str:
+        stages = dict.fromkeys(form.sampling for form in self._admission.forms if form.request.model == model)
+        what = f"its {' and '.join(stages)}" if stages else "some of its requests"
+        return f"No endpoint serves {model!r}, which this run needs for {what}"
 
     async def settle(self) -> None:
         """Waits until all endpoints that `connect` began to check are checked."""
