@@ -39,6 +39,7 @@ from explore_async.cli.output import (
 )
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
 from explore_async.errors import ConfigError
+from explore_async.terminal.counts import counted
 
 if TYPE_CHECKING:
     from explore_async.curation.export_writing import ExportResult
@@ -63,7 +64,9 @@ def import_(
         say(note)
     if result.unanswered:
         say(f"{result.unanswered:,} of {result.examples:,} examples have no answer (--column output=NAME names it)")
-    say(f"{result.examples:,} examples in {result.tasks:,} tasks: {out}; to explore further: {out / CONFIG}")
+    say(
+        f"{counted(result.examples, 'example')} in {counted(result.tasks, 'task')}: {out}; to explore further: {out / CONFIG}"
+    )
     if as_json:
         counts = {
             "examples": result.examples,
@@ -227,7 +230,7 @@ def _exported(
     if reasoning:
         say(f"{result.reasoning:,} examples have reasoning; those of one completion have the same")
     few = "" if result.available is None or result.available >= size else f" (only {result.available:,} available)"
-    say(f"{result.train:,} examples{held_out} in {out}{few}{notes}")
+    say(f"{counted(result.train, 'example')}{held_out} in {out}{few}{notes}")
     if result.simulated:
         say(MADE_UP)
     document = {

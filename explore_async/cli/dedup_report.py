@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from explore_async.curation.dedup_files import DedupCounts
+from explore_async.terminal.counts import counted
 from explore_async.terminal.reporter import Reporter
 
 
@@ -36,14 +37,14 @@ def show(counts: DedupCounts, reporter: Reporter) -> None:
     if counts.note is not None:
         reporter.say(counts.note)
     reporter.say(
-        f"{counts.rows:,} rows read: {counts.kept:,} kept, {counts.dropped:,} dropped, {counts.bad:,} bad "
+        f"{counted(counts.rows, 'row')} read: {counts.kept:,} kept, {counts.dropped:,} dropped, {counts.bad:,} bad "
         f"({counts.seconds:,.1f} s, {_rows_per_s(counts):,.0f} rows/s; tokenizer {counts.tokenizer})"
     )
 
 
 def _line(counts: DedupCounts) -> str:
     return (
-        f"{counts.seconds:,.0f} s: {counts.rows:,} rows, {counts.kept:,} kept, {counts.dropped:,} dropped, "
+        f"{counts.seconds:,.0f} s: {counted(counts.rows, 'row')}, {counts.kept:,} kept, {counts.dropped:,} dropped, "
         f"{_rows_per_s(counts):,.0f} rows/s"
     )
 

@@ -13,6 +13,7 @@ from explore_async.planning.expectation import CHARACTERS_PER_TOKEN, expect, sam
 from explore_async.serving.servers.launch import slots_of
 from explore_async.settings.operation import ASSUMED_SLOTS, assumed_slots
 from explore_async.settings.run_settings import REPLACE_ME, RunSettings
+from explore_async.terminal.counts import counted
 
 
 def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
@@ -43,7 +44,8 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
         )
     console.print(Text("── the run, if completions hold all that is asked for and nothing is dropped", style="bold"))
     console.print(
-        f"{expected.tasks:,} tasks, {expected.examples:,} examples, {expected.requests:,} requests,\n"
+        f"{counted(expected.tasks, 'task')}, {counted(expected.examples, 'example')}, "
+        f"{counted(expected.requests, 'request')},\n"
         f"about {expected.prompt_tokens:,} prompt and {expected.completion_tokens:,} completion tokens "
         f"({CHARACTERS_PER_TOKEN} characters a token)"
     )

@@ -23,6 +23,7 @@ from explore_async.cli.options import (
     check_exclusive,
 )
 from explore_async.cli.output import print_json
+from explore_async.terminal.counts import counted
 
 if TYPE_CHECKING:
     from explore_async.running.start import Mode
@@ -132,7 +133,7 @@ def plan(  # noqa: PLR0917 - an option each
 
         def report(at: Progress) -> None:
             reporter.update(
-                lambda: f"rehearsing: {at.requests:,} requests, {duration(at.seconds)} of the run",
+                lambda: f"rehearsing: {counted(at.requests, 'request')}, {duration(at.seconds)} of the run",
                 done=round(1000 * at.share),
                 total=1000,
             )

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from explore_async.running.endpoint_status import EndpointStatus, State
-from explore_async.running.observer import Snapshot, Steps, counted, in_flight
+from explore_async.running.observer import Snapshot, Steps, in_flight
+from explore_async.terminal.counts import counted
 from explore_async.terminal.text import printable
 
 _ENDPOINTS_SHOWN = 8

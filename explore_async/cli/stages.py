@@ -22,6 +22,7 @@ from explore_async.cli.options import (
 )
 from explore_async.cli.output import counting, exit_if_empty, path_text, print_json, say
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
+from explore_async.terminal.counts import counted
 
 if TYPE_CHECKING:
     from explore_async.curation.filtering import FilterResult
@@ -44,7 +45,7 @@ def prune(
         say(f"{task.id} {task.name}  ({task.score:.2f} with {task.nearest} {task.nearest_name})")
     if len(result.pruned) > _SHOWN:
         say(f"… and {len(result.pruned) - _SHOWN:,} more")
-    say(f"{len(result.pruned):,} tasks pruned: {result.file} (delete this file to undo it)")
+    say(f"{counted(len(result.pruned), 'task')} pruned: {result.file} (delete this file to undo it)")
     if as_json:
         print_json({"pruned": [asdict(task) for task in result.pruned]})
 
@@ -196,7 +197,7 @@ def decontaminate(  # noqa: PLR0917 - an option each
             on_progress=on_progress,
         )
     say(
-        f"{result.kept:,} examples kept, {result.dropped:,} dropped ({result.by_rouge:,} by ROUGE-L, "
+        f"{counted(result.kept, 'example')} kept, {result.dropped:,} dropped ({result.by_rouge:,} by ROUGE-L, "
         f"{result.by_ngram:,} by {ngram} consecutive tokens): {out}; the report is {result.report}"
     )
     if result.note is not None:

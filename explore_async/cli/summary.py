@@ -16,9 +16,10 @@ from explore_async.cli.output import MADE_UP
 from explore_async.exploration.kinds import KINDS, label_of
 from explore_async.exploration.scores import mean_score
 from explore_async.running.cures import FITTING, RETRY_FAILED
-from explore_async.running.observer import counted, duration
+from explore_async.running.observer import duration
 from explore_async.running.result import FINISHED, RunResult, RunStats
 from explore_async.serving.endpoints.values import EndpointStatistics
+from explore_async.terminal.counts import counted
 from explore_async.terminal.text import printable
 
 _ENDINGS = {
@@ -159,7 +160,9 @@ def _table(stats: RunStats) -> Table:
     )
     if thoughts := stats.reasoning.completions:
         known = f", {stats.reasoning.tokens:,} tokens of those written" if stats.reasoning.tokens else ""
-        table.add_row("reasoning", f"in {thoughts:,} completions, {stats.reasoning.characters:,} characters{known}")
+        table.add_row(
+            "reasoning", f"in {counted(thoughts, 'completion')}, {stats.reasoning.characters:,} characters{known}"
+        )
     endpoints = stats.endpoints.endpoints if stats.endpoints is not None else ()
     for endpoint in endpoints[:_ENDPOINTS_SHOWN]:
         at_this_start = " at this start" if stats.all_starts is not None and stats.all_starts.starts > 1 else ""
@@ -190,11 +193,11 @@ def _failures(failed: Mapping[str, int]) -> Iterator[str]:
 
 
 def _endpoint(endpoint: EndpointStatistics, stats: RunStats) -> str:
-    words = [f"{endpoint.answered:,} completions"]
+    words = [f"{counted(endpoint.answered, 'completion')}"]
     if (latency := stats.latencies.get(endpoint.url)) is not None:
         words.append(f"half of them within {latency.p50:.3g} s, 90 % within {latency.p90:.3g} s")
     if endpoint.failed_attempts:
-        words.append(f"{endpoint.failed_attempts:,} attempts failed")
+        words.append(f"{counted(endpoint.failed_attempts, 'attempt')} failed")
     return f"{endpoint.url}: {', '.join(words)}"
 
 

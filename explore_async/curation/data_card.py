@@ -24,6 +24,7 @@ from explore_async.curation.language_codes import language_code
 from explore_async.errors import DataError
 from explore_async.settings.recipe import KnownTexts
 from explore_async.settings.run_settings import RecipeConfig
+from explore_async.terminal.counts import counted
 
 _TASKS_LISTED = 500
 _LONGEST_SHOWN = 1_500
@@ -143,7 +144,7 @@ def _body(source: Collection, options: CardOptions) -> Iterator[str]:
         yield "**Written by a simulated server, without any model: for practice, never for training.**\n"
     if recipe.get("description"):
         yield f"{escape(recipe['description'])}\n"
-    yield f"{options.exported:,} examples, {options.how}, in the format `{options.shape}`.\n"
+    yield f"{counted(options.exported, 'example')}, {options.how}, in the format `{options.shape}`.\n"
     if recipe:
         asked = escape(recipe.get("language") or "")
         is_other = source.is_simulated or source.coverage.get("other_language")

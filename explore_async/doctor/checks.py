@@ -22,6 +22,7 @@ from explore_async.storage.checkpoint import StaleCheckpoint, check_begins, read
 from explore_async.storage.completions import StoredReader, read_contents
 from explore_async.storage.directory import WRITTEN_WHOLE, RunDirectory
 from explore_async.storage.salvage import is_half_mended, leftovers
+from explore_async.terminal.counts import counted
 
 _ADOPT = "restore it; or `explore-async run CONFIG --adopt` with its config goes on with the stored completions"
 
@@ -184,7 +185,7 @@ def _checkpoint(directory: RunDirectory, findings: Findings, recipe: Recipe) -> 
     except ExploreError as error:
         findings.wrong(check, str(error), "remove it: the next start then replays everything")
     else:
-        findings.ok(check, f"the next start goes on after {checkpoint.dataset.lines:,} examples")
+        findings.ok(check, f"the next start goes on after {counted(checkpoint.dataset.lines, 'example')}")
 
 
 def _space(directory: RunDirectory, findings: Findings, found: Examination) -> None:

@@ -13,6 +13,7 @@ from explore_async.storage.directory import RunDirectory
 from explore_async.storage.rows import DamagedRow, read_key, read_row
 from explore_async.storage.salvage import has_whole_rows, is_half_mended
 from explore_async.storage.schema import database_errors, open_reading
+from explore_async.terminal.counts import counted
 
 Report = Callable[[str], None]
 """Gets a line about the progress now and then."""
@@ -53,10 +54,10 @@ def check_completions(directory: RunDirectory, findings: Findings, report: Repor
     if faults:
         findings.wrong(check, f"damaged: {'; '.join(faults)}", _REPAIR, mends=True)
     elif version == 1:
-        says = f"format {version}: {count:,} completions, without checksums"
+        says = f"format {version}: {counted(count, 'completion')}, without checksums"
         findings.note(check, says, "the next run, or --repair, adds the checksums", mends=True)
     else:
-        findings.ok(check, f"format {version}: {count:,} completions, each as it was written")
+        findings.ok(check, f"format {version}: {counted(count, 'completion')}, each as it was written")
     return None if faults else count
 
 
@@ -79,7 +80,7 @@ def _read_all(path: Path, report: Report, *, still: bool) -> tuple[int, int, lis
             except DamagedRow:
                 damaged.append(read_key(row))
             if count % _ROWS_BETWEEN_REPORTS == 0:
-                report(f"{count:,} completions read")
+                report(f"{counted(count, 'completion')} read")
     if damaged:
         keys = ", ".join(damaged[:_KEYS_NAMED]) + (", …" if len(damaged) > _KEYS_NAMED else "")
         faults.append(f"{len(damaged):,} completions are not what was written ({keys})")

@@ -26,6 +26,7 @@ from explore_async.storage.directory import RunDirectory
 from explore_async.storage.salvage import salvage, set_aside
 from explore_async.storage.schema import database_errors, open_writing
 from explore_async.storage.whole_files import write_json
+from explore_async.terminal.counts import counted
 
 
 def repair(directory: RunDirectory, report: Report) -> tuple[Findings, list[str]]:
@@ -78,9 +79,10 @@ def _mend_completions(directory: RunDirectory, found: Examination, report: Repor
         with database_errors(path):
             open_writing(path, durability="full").close()
         return f"{path.name}: {found.completions:,} completions have checksums now"
-    result = salvage(path, lambda count: report(f"{count:,} completions read"))
+    result = salvage(path, lambda count: report(f"{counted(count, 'completion')} read"))
     lost = f"{result.lost:,} are known to be lost" if result.lost else "none is known to be lost"
-    return f"{path.name}: {result.saved:,} completions saved, {lost}; the damaged file is kept as {result.aside.name}"
+    saved = counted(result.saved, "completion")
+    return f"{path.name}: {saved} saved, {lost}; the damaged file is kept as {result.aside.name}"
 
 
 async def _derive(directory: RunDirectory, recipe: Recipe, report: Report) -> None:
@@ -124,4 +126,4 @@ class _ProgressObserver:
 
     def tick(self) -> None:
         if self._run is not None:
-            self.phase(f"{self._run.snapshot().tally.requests.total():,} completions replayed")
+            self.phase(f"{counted(self._run.snapshot().tally.requests.total(), 'completion')} replayed")

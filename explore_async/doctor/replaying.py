@@ -24,6 +24,7 @@ from explore_async.running.tally import Tally
 from explore_async.settings.recipe import SIMULATED, Recipe
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.directory import RunDirectory
+from explore_async.terminal.counts import counted
 
 _COMMITS_BETWEEN_REPORTS = 500
 _DERIVE = "--repair derives it again and keeps the present file aside"
@@ -73,7 +74,7 @@ def replay(
         tally.commit(request, outcome, events)
         expect(events, keys.pop(request.ordinal))
         if (done := tally.requests.total()) % _COMMITS_BETWEEN_REPORTS == 0:
-            report(f"{done:,} completions replayed")
+            report(f"{counted(done, 'completion')} replayed")
     simulated = tally.simulated or SIMULATED in recipe.wanted_models
     figures = {"digest": recipe.digest, "model": recipe.model, "simulated": simulated}
     tree = {"name": recipe.name, "digest": recipe.digest, "trees": explorer.trees()}

@@ -23,6 +23,7 @@ from explore_async.storage.checkpoint import (
 )
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.directory import RunDirectory
+from explore_async.terminal.counts import counted
 
 EXAMPLES_PER_CHECKPOINT = 20_000
 """Examples judged from one checkpoint to the next: about the most that the next start judges again."""
@@ -65,7 +66,7 @@ def from_checkpoint(
         checkpoint = read(directory, digest=new.explorer.digest, answers=answers)
         if checkpoint is None:
             return new
-        report(f"going on from a checkpoint: {checkpoint.dataset.lines:,} examples")
+        report(f"going on from a checkpoint: {counted(checkpoint.dataset.lines, 'example')}")
         check_begins(directory.decisions, checkpoint.decisions)
         if recipe.steps_of_instruction:
             kept = read_found(directory.decisions, checkpoint.decisions)

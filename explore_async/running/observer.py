@@ -13,6 +13,7 @@ from explore_async.running.own_time import OwnTimeFigures
 from explore_async.running.performer import HeadOfLine, PerformerStatistics
 from explore_async.running.tally import Tally
 from explore_async.settings.recipe import Recipe
+from explore_async.terminal.counts import counted
 
 if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress
@@ -217,11 +218,6 @@ def awaited(recipe: Recipe) -> str:
     }
     *others, last = [what for what, is_there in steps.items() if is_there] or [""]
     return f"{', '.join(others)} or {last}" if others else last
-
-
-def counted(number: int, what: str) -> str:
-    """The number and the thing, in the plural where there are more or none."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def in_flight(now: int, most: int) -> str:

@@ -16,6 +16,7 @@ from explore_async.running.tally import Counts, ExampleCounts, ReasoningCounts, 
 from explore_async.running.window_use import WindowFigures
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import Kind
+from explore_async.terminal.counts import counted
 
 Ending = Literal["target", "complete", "token_budget", "wall_time", "interrupted", "terminated", "offline", "error"]
 
@@ -90,11 +91,13 @@ class RunStats:
 
     def line(self) -> str:
         """The end of the run in a line."""
-        failed = f", {self.requests.total_failed:,} requests failed for good" if self.requests.total_failed else ""
+        failed = (
+            f", {counted(self.requests.total_failed, 'request')} failed for good" if self.requests.total_failed else ""
+        )
         return (
-            f"ended after {self.seconds:,.0f} s ({self.ending}): {self.tasks.total:,} tasks, "
-            f"{self.examples.kept:,} examples kept, {self.examples.total_dropped:,} dropped{failed}"
-            f"{f', {self.not_judged:,} completions stored and not judged' if self.not_judged else ''}"
+            f"ended after {self.seconds:,.0f} s ({self.ending}): {counted(self.tasks.total, 'task')}, "
+            f"{counted(self.examples.kept, 'example')} kept, {self.examples.total_dropped:,} dropped{failed}"
+            + (f", {counted(self.not_judged, 'completion')} stored and not judged" if self.not_judged else "")
         )
 
     def document(self) -> dict[str, Any]:

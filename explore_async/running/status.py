@@ -12,7 +12,7 @@ from explore_async.running.backend import Backend
 from explore_async.running.cures import Cures
 from explore_async.running.endpoint_speeds import RATE_OVER_S, EndpointSpeeds
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
-from explore_async.running.observer import Phase, Snapshot, Steps, awaited, counted
+from explore_async.running.observer import Phase, Snapshot, Steps, awaited
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
@@ -23,6 +23,7 @@ from explore_async.running.time_left import Pace, Promise, Work, remaining_s, ti
 from explore_async.running.window_use import WindowUse
 from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import SIMULATED
+from explore_async.terminal.counts import counted
 
 _ABOUT_TASKS = {name for name, kind in KINDS.items() if kind.brings in {"tasks", "examples"}}
 """The kinds of requests that are about no kept instruction."""
