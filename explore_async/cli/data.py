@@ -64,9 +64,8 @@ def import_(
         say(note)
     if result.unanswered:
         say(f"{result.unanswered:,} of {result.examples:,} examples have no answer (--column output=NAME names it)")
-    say(
-        f"{counted(result.examples, 'example')} in {counted(result.tasks, 'task')}: {out}; to explore further: {out / CONFIG}"
-    )
+    found = f"{counted(result.examples, 'example')} in {counted(result.tasks, 'task')}"
+    say(f"{found}: {out}; to explore further: {out / CONFIG}")
     if as_json:
         counts = {
             "examples": result.examples,
