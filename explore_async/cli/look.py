@@ -149,9 +149,10 @@ def stats(path: RunArgument) -> None:
     from explore_async.terminal.text import json_text
 
     run = RunData.read(path)
-    if run.is_run and (text := time_of_stats(path, run.stats)):
+    has_starts = run.is_run or bool(run.stats)  # those of answer and rate are data directories, too
+    if has_starts and (text := time_of_stats(path, run.stats)):
         say(text)
-    typer.echo(json_text(run.stats if run.is_run else run.config))
+    typer.echo(json_text(run.stats if has_starts else run.config))
 
 
 def doctor(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
 
 from explore_async.config.load import load_revision
 from explore_async.curation.collections.open import DataSource, collection_of
@@ -12,6 +13,8 @@ from explore_async.running.observer import Observer
 from explore_async.running.result import RunResult
 from explore_async.running.revision import revise
 from explore_async.running.start import Mode, in_new_loop
+
+_P = ParamSpec("_P")
 
 
 async def answer_data(
@@ -84,11 +87,15 @@ async def rate_data(
     return await revise(collection, settings, out, mode=mode, observer=observer, handle_signals=handle_signals)
 
 
-def answer_sync(source: DataSource, out: str | os.PathLike[str], **arguments: Any) -> RunResult:
-    """`answer` for a program without an event loop; see `run_sync`."""
-    return in_new_loop(lambda: answer_data(source, out, **arguments), "answer")
+def _sync(work: Callable[_P, Coroutine[Any, Any, RunResult]], name: str) -> Callable[_P, RunResult]:
+    @wraps(work)
+    def to_end(*args: _P.args, **kwargs: _P.kwargs) -> RunResult:
+        return in_new_loop(lambda: work(*args, **kwargs), name)
+
+    return to_end
 
 
-def rate_sync(source: DataSource, out: str | os.PathLike[str], **arguments: Any) -> RunResult:
-    """`rate` for a program without an event loop; see `run_sync`."""
-    return in_new_loop(lambda: rate_data(source, out, **arguments), "rate")
+answer_sync = _sync(answer_data, "answer")
+"""`answer` for a program without an event loop; see `run_sync`."""
+rate_sync = _sync(rate_data, "rate")
+"""`rate` for a program without an event loop; see `run_sync`."""

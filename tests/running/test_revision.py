@@ -206,6 +206,7 @@ def test_what_is_there_of_a_run_is_answered_again(tmp_path: Path, url: str) -> N
         assert request["request"]["messages"][0] == {"role": "system", "content": "Be brief."}
         assert request["completion"]["text"].strip() == row["output"]
     first = rows(out / "dataset.jsonl")[0]
+    assert orjson.loads(in_process("stats", out).stdout)["requests"]["answer"] == 20
     shown = in_process("show", out, first["id"]).stdout
     assert first["output"] in shown
     assert f"earlier output  {first['earlier_output']}" in shown
