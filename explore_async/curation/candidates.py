@@ -117,13 +117,17 @@ def _seeds(run: Collection, task_id: str) -> Iterator[Demonstration]:
 
 def _committed(run: Collection) -> dict[str, str]:
     """The keys of the completions with judged examples, in the order of their commits, each with the prefix of the ids
-    of its examples (empty if none could be read). Among them are keys of answers and of scores.
+    of its examples (empty if none could be read).
     """
     prefixes: dict[str, str] = {}
+    known: set[str] = set()
     for line in run.decisions():
         key = line.get("request")
         if line.get("what") in {"instruction", "example"} and isinstance(key, str):
-            prefixes[key] = prefixes.get(key) or str(line.get("id") or "").rpartition(".")[0]
+            prefix = str(line.get("id") or "").rpartition(".")[0]
+            if prefix not in known:  # else it may be the key of an answer to it
+                prefixes[key] = prefixes.get(key) or prefix
+                known.update(filter(None, [prefix]))
     return prefixes
 
 

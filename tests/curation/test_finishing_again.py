@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for name, text in (("separate", SEPARATE), ("judged", JUDGED)):
             folder = tmp_path_factory.mktemp(name)
             path = config(folder, text)
-            done("run", path, "--endpoint", url, "--out", folder / "run", "--max-examples", "40")
+            done("run", path, "--endpoint", url, "--out", folder / "run", "--max-examples", "24")
             made[name] = folder / "run"
     return made
 
