@@ -134,10 +134,11 @@ def _filtered(result: FilterResult, *, as_json: bool) -> None:
         f"{result.kept:,} of {result.candidates:,} examples kept ({result.before:,} before), compared by "
         f"{' and '.join(result.fields)}: {result.out}" + (f"; dropped: {dropped}" if dropped else "")
     )
-    if result.lacking:
+    if result.lacking or result.shorter:
+        shorter = f", and {result.shorter:,} conversations no later turns" if result.shorter else ""
         say(
-            f"{result.lacking:,} new instructions have no stored answer or scores; a run with these settings and "
-            "--adopt asks for them"
+            f"{result.lacking:,} new instructions have no stored answer or scores{shorter}; a run with these settings "
+            "and --adopt asks for them"
         )
     if result.other_inputs:
         say(

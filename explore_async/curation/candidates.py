@@ -39,6 +39,8 @@ class Candidate:
     """The reason to drop it although its instruction is new: no answer passes, or the judge's scores are too low."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """Said beside that reason."""
+    is_shorter: bool = False
+    """Its conversation ends before a turn that has no stored outcome."""
     alone: bool = False
     """Its instruction is judged alone, as its answers have been judged."""
 

@@ -51,6 +51,8 @@ class FilterResult:
     """The tokenizer that they were compared by."""
     lacking: int = 0
     """Instructions that were new, and dropped as an answer, or a verdict on it, is not stored."""
+    shorter: int = 0
+    """Kept conversations that end early, as a later turn is not stored."""
     other_inputs: int = 0
     """Examples dropped as duplicates that have an input, which was not compared."""
     language_not_told: int | None = None
@@ -218,6 +220,7 @@ def _result(
         fields=fields,
         tokenizer=judge.tokenizer,
         lacking=sum(directory.reasons[reason] for reason in LACKING),
+        shorter=judge.shorter,
         other_inputs=0 if {"input", USER_TURNS} & {*fields} else judge.duplicates_with_input,
         language_not_told=judge.language_not_told if judge.filters.language else None,
         note=joined([*(source.read_as for source in sources), judge.unseen.note()]),

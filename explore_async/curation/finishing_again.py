@@ -15,7 +15,7 @@ from explore_async.curation.collections.collection import Collection, ExampleRow
 from explore_async.curation.judging_again import batches
 from explore_async.exploration import checks
 from explore_async.exploration.account import Account
-from explore_async.exploration.finishing import Finisher
+from explore_async.exploration.finishing import TURNS_A_ROUND, Finisher
 from explore_async.exploration.kinds import ANSWER, FOLLOW_UP, JUDGE, Item, kinds_of
 from explore_async.exploration.node import Node as PlaceInTree
 from explore_async.exploration.outstanding import OutstandingRequests
@@ -72,6 +72,8 @@ class _Begun:
     """The judge's, of the first answer: for its reason an instruction is dropped."""
     end: ExampleKept | ExampleDropped | None = None
     missing: str = ""
+    is_shorter: bool = False
+    """A later turn of its conversation has no stored outcome."""
 
     def note(self, events: Sequence[Event], key: str) -> None:
         """Takes in what the outcome of this key led to."""
@@ -134,12 +136,16 @@ class StoredSteps:
         while some := list(islice(remaining, _AT_ONCE)):
             stored = self._reader.get_many([key for _, _, key in some])
             for request, task, key in some:
-                one = begun[request.about]
-                if key not in stored:
+                one, item = begun[request.about], None
+                if key in stored:
+                    item = self._item(request, stored[key].outcome)
+                elif request.turn < TURNS_A_ROUND:
                     one.missing = _LACKS.get(request.kind, "no_verdict")
                     continue
+                else:  # the conversation ends there, as it does in a run where the request fails
+                    one.is_shorter = True
                 events: list[Event] = []
-                finisher.commit(task, request, self._item(request, stored[key].outcome), events)
+                finisher.commit(task, request, item, events)
                 one.note(events, key)
 
     def _item(self, request: Request, outcome: Outcome) -> Item | None:
@@ -156,7 +162,7 @@ class StoredSteps:
             case ExampleKept(example=example, answer=number):
                 path, domain = candidate.example["task_path"], self._tasks[candidate.task_id].domain
                 row = example_line(example, number, path, self._recipe.domains[domain].system, one.made_by)
-                return replace(candidate, example=row, request=row["request"])
+                return replace(candidate, example=row, request=row["request"], is_shorter=one.is_shorter)
             case ExampleDropped(verdict=verdict, example=Example(output=output)):
                 row = {**candidate.example, "output": output}
                 scores = {} if one.scores is None else {"scores": one.scores}

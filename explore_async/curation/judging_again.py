@@ -56,6 +56,8 @@ class Judge:
     duplicates_with_input: int = 0
     language_not_told: int = 0
     """Kept examples whose texts do not show that they are in the language; counted where it is checked."""
+    shorter: int = 0
+    """Kept conversations that end before a turn without a stored outcome."""
     unseen: UnseenLetters = field(init=False)
     _corpora: Corpora = field(init=False)
     _judges_quality: bool = field(init=False)
@@ -107,6 +109,7 @@ class Judge:
         if verdict.kept:
             assert candidate.example is not None
             self.directory.keep(candidate.example)
+            self.shorter += candidate.is_shorter
             if self._is_told is not None and not self._is_told(_draft(candidate.example)):
                 self.language_not_told += 1
         else:

@@ -38,7 +38,7 @@ from explore_async.settings.recipe import Recipe
 
 _JUDGEMENTS: Final = 3
 """Times that a judge is asked about an answer before it counts as one that cannot be read."""
-_TURNS_A_ROUND: Final = 10_000
+TURNS_A_ROUND: Final = 10_000
 """More than the requests of a kind about one round of a conversation."""
 _MOST_ANSWERS: Final = 16
 """At least as many as a recipe can have for an instruction."""
@@ -117,7 +117,7 @@ class _Place(NamedTuple):
     @property
     def turn(self) -> int:
         """The same however many answers there are: so more of them ask for no request again."""
-        return self.round * _TURNS_A_ROUND + self.attempt * _MOST_ANSWERS + self.number
+        return self.round * TURNS_A_ROUND + self.attempt * _MOST_ANSWERS + self.number
 
 
 class Places(Protocol):
@@ -227,7 +227,7 @@ class Finisher:
         if request.kind == FOLLOW_UP.name:
             self._take_follow_up(task, one, request, item, events)
             return False
-        attempt, number = divmod(request.turn % _TURNS_A_ROUND, _MOST_ANSWERS)
+        attempt, number = divmod(request.turn % TURNS_A_ROUND, _MOST_ANSWERS)
         place = _Place(len(one.rounds) - 1, number, attempt)
         if request.kind == ANSWER.name:
             self._take_answer(task, one, place, request, item, events)

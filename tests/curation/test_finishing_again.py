@@ -87,8 +87,10 @@ def test_another_threshold_needs_no_request(runs: dict[str, Path], tmp_path: Pat
     dropped = [line for line in lines(tmp_path / "out" / "decisions.jsonl") if line["reason"] == "low_score"]
     assert all(min(line["scores"].values()) < least for line in dropped)
     assert rows
-    if least > 3 or kind == "separate":  # a conversation that is kept now would need a follow-up that nobody asked for
-        assert (len(rows) > len(by_id(runs[kind]))) == (least < 3)
+    assert (len(rows) > len(by_id(runs[kind]))) == (least < 3)
+    if kind == "judged":
+        lengths = {len(row["messages"]) for row in rows.values()}
+        assert lengths == {2, 4} if least < 3 else lengths <= {2, 4}  # one that is kept only now has no follow-up
     if least > 1:
         done("filter", runs[kind], "--out", tmp_path / "all", "--set", "judge.threshold=null")
         done("filter", tmp_path / "all", "--out", tmp_path / "again", "--set", f"judge.threshold={threshold}")
