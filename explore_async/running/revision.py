@@ -57,8 +57,15 @@ async def revise(
         require_programs(settings.checks)
     path, observer = Path(out), observer if observer is not None else SilentObserver()
     observer.phase(f"reading {printable_path(source.path)}")
-    return await carry_out(
-        lambda: RevisionJob(settings, source, path),
+    notes: list[str] = []
+
+    def read() -> RevisionJob:
+        job = RevisionJob(settings, source, path)
+        notes.extend(source.notes)
+        return job
+
+    result = await carry_out(
+        read,
         settings.operation,
         path,
         mode=mode,
@@ -66,6 +73,9 @@ async def revise(
         handle_signals=handle_signals,
         tune_collector=tune_collector,
     )
+    for note in notes:
+        observer.phase(note)
+    return result
 
 
 class RevisionJob:

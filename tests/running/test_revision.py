@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,26 +98,24 @@ def test_the_same_bytes_at_any_concurrency_with_several_endpoints_and_after_a_re
         assert set(row["scores"]) == {"correct", "complete", "on_task", "natural"}
 
 
-async def test_nothing_is_paid_for_twice_after_kills(tmp_path: Path) -> None:
-    """Killed twice on the way, then given once more: the server gets no request again whose completion was stored, and
-    the files are those of a work that nothing disturbed.
+async def test_nothing_is_paid_for_twice_after_a_kill(tmp_path: Path) -> None:
+    """Killed on the way, then given once more: the server gets no request again whose completion was stored, and the
+    files are those of a work that nothing disturbed.
     """
-    source, ways = questions(tmp_path, 40), ("--judge", "--json", "--quiet", "--concurrency", "4")
+    source, ways = questions(tmp_path, 30), ("--judge", "--json", "--quiet", "--concurrency", "4")
 
     def command(out: str, url: str) -> tuple[str | Path, ...]:
         return ("answer", source, "--out", tmp_path / out, "--endpoint", url, *ways)
 
-    async with SimulatedServer(64, Latency(0.0)) as server:
+    async with SimulatedServer() as server:
         whole = await explore(*command("whole", server.url))
         assert whole.code == 0, whole.stderr
     async with SimulatedServer(64, Latency(0.03)) as server:
-        for _ in range(2):
-            process = await launch(*command("killed", server.url))
-            before = server.statistics().requests
-            while server.statistics().requests < before + 18:
-                await asyncio.sleep(0.01)
-            process.kill()
-            await process.communicate()
+        process = await launch(*command("killed", server.url))
+        while server.statistics().requests < 30:
+            await asyncio.sleep(0.01)
+        process.kill()
+        await process.communicate()
         stored = (await asyncio.to_thread(read_contents, tmp_path / "killed" / "completions.sqlite")).rows
         before = server.statistics().requests
         last = await explore(*command("killed", server.url))
@@ -309,6 +308,7 @@ def test_bad_input_has_a_message_and_a_code(tmp_path: Path, url: str) -> None:
     source = questions(tmp_path, 3)
     (tmp_path / "empty.jsonl").write_bytes(b"")
     (tmp_path / "list.jsonl").write_bytes(b"[1]\n")
+    (tmp_path / "half.jsonl").write_bytes(source.read_bytes() + b'{"question"')
     twice = [{"id": "0-1", "task_id": "0", "task_path": ["a"], "instruction": "x", "input": "", "output": "y"}] * 2
     out = tmp_path / "out"
     for command, arguments, code, words in (
@@ -331,6 +331,10 @@ def test_bad_input_has_a_message_and_a_code(tmp_path: Path, url: str) -> None:
         assert (done.code, words in done.stderr) == (code, True), (command, arguments, done)
         assert not out.exists()
     assert revise("answer", source, out, url).code == 0
+    half = in_process(
+        *("answer", tmp_path / "half.jsonl", "--out", tmp_path / "half", "--endpoint", url), "--on-bad-row", "skip"
+    )
+    assert (half.code, "skipped: " in half.stderr) == (0, True)
     same = revise("rate", out, out, url)
     assert (same.code, "it is the source" in same.stderr) == (2, True)
     (tmp_path / "c.yaml").write_text("domains: [{name: a}]\ntargets: {examples: 3}\n")
@@ -399,3 +403,25 @@ def test_a_source_that_changes_meanwhile(tmp_path: Path) -> None:
     questions(tmp_path, 4)
     with pytest.raises(DataError, match="has changed since"):
         list(job._rows(0))
+
+
+def test_a_check_of_ones_own_looks_at_new_answers(tmp_path: Path, url: str) -> None:
+    """What it refuses is dropped with its name, its verdicts replay, and it is not taken over from a run's recipe: that
+    would start a program that nobody asked for.
+    """
+    program = tmp_path / "check.py"
+    program.write_text(
+        "import json, sys\nfor line in sys.stdin:\n"
+        "    print(json.dumps({'ok': len(json.loads(line)['output']) % 2 == 0}), flush=True)\n"
+    )
+    checks = orjson.dumps([{"name": "even", "command": [sys.executable, str(program)]}]).decode()
+    source, out = questions(tmp_path, 12), tmp_path / "out"
+    done = revise("answer", source, out, url, "--set", f"checks={checks}")
+    assert done.code == 0, done.stderr
+    assert done.json["examples"]["dropped"]["check:even"] > 0
+    assert all(len(row["output"]) % 2 == 0 for row in rows(out / "dataset.jsonl"))
+    before = files(out)
+    program.unlink()
+    assert revise("answer", source, out, NOBODY, "--set", f"checks={checks}").json["this_time"]["asked"] == 0
+    assert files(out) == before
+    assert load_revision("answer", {"checks": orjson.loads(checks)}).checks == ()
