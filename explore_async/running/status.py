@@ -196,6 +196,7 @@ class RunStatus:
             rounds=self._recipe.steps_of_instruction // self._recipe.answers_per_instruction,
             found=self._tally.instructions if self._explorer.stage != "revising" else self._explorer.wanted,
             unfinished=self._explorer.unfinished,
+            finds=self._explorer.stage != "revising",
             stepped=sum(count for kind, count in requests.items() if kind not in _ABOUT_TASKS),
         )
         now = self._now()

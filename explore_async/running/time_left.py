@@ -40,10 +40,14 @@ class Work:
     unfinished: int = 0
     stepped: int = 0
     """Committed requests about them."""
+    finds: bool = True
+    """False: all instructions are there, and no other takes the place of one that drops out."""
 
     @property
     def _instructions_left(self) -> float:
         """Instructions that have to be finished: as many become examples as did so far, and a few assumed ones."""
+        if not self.finds:
+            return self.unfinished
         assumed = _ASSUMED_REQUESTS * self.per_request
         finished = self.found - self.unfinished
         share = (self.kept + assumed * _ASSUMED_SHARE) / (finished + assumed) if self.steps else 1.0

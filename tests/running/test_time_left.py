@@ -62,6 +62,8 @@ def test_requests_for_answers_are_still_needed() -> None:
     assert last.rounds_left == pytest.approx(2, abs=0.1)
     done = Work(committed=0, generated=1_000, waiting=0, kept=8_000, wanted=8_000, found=8_000, stepped=16_000, **steps)
     assert done.requests_left == done.rounds_left == 0
+    given = Work(committed=150, generated=0, waiting=0, kept=30, wanted=100, found=100, unfinished=30, stepped=150, finds=False, **steps)  # fmt: skip
+    assert given.requests_left == 50  # of 30 left, and ten of them have their answer
 
 
 def test_seconds_until_the_end() -> None:
