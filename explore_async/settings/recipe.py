@@ -326,11 +326,15 @@ class RecipeFields(Settings):
     each one that is kept is answered in a request of its own.
     """
     answers_per_instruction: Annotated[int, Field(ge=1, le=16, exclude_if=lambda given: given == 1)] = 1
-    """Answers to each instruction with `responses: separate`; all that pass the filters are in the dataset."""
+    """Answers to each instruction with `responses: separate`. The best one is the output, and the others that pass the
+    filters stand beside it.
+    """
     turns: Annotated[int, Field(ge=1, le=20, exclude_if=lambda given: given == 1)] = 1
     """Questions of the user in a conversation: each kept example goes on with what the user would ask next."""
     judge: Annotated[Judging | None, Field(exclude_if=_is_empty)] = None
-    """None: no model judges the examples."""
+    """A model scores each example, and those below a threshold are dropped; {} has the usual aspects and threshold. None:
+    no model judges.
+    """
     checks: Annotated[tuple[Check, ...], Field(exclude_if=_is_empty)] = ()
     """Programs of the user's that look at each example before it is kept, in this order."""
     targets: Targets

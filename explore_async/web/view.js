@@ -215,7 +215,7 @@ function entry(row) {
   button.append(el("span", text || "(empty)"));
   if (row.found) button.append(el("small", `${row.found.field}: … ${row.found.text} …`, { class: "hit" }));
   const about = row.task_path ? row.task_path.slice(-1)[0] : row.task_id ?? row.parent ?? "";
-  button.append(el("small", [row.id ?? row.what, row.kept === false ? row.reason : null, row.score != null ? `ROUGE-L ${number(row.score, 3)}` : null, about].filter(Boolean).join(" · ")));
+  button.append(el("small", [row.id ?? row.what, row.kept === false ? row.reason : null, row.score != null ? `ROUGE-L ${number(row.score, 3)}` : null, row.scores ? `scores ${Object.values(row.scores).join(" ")}` : null, about].filter(Boolean).join(" · ")));
   if (row.mark) button.append(marked(row.mark, row.mark_note));
   if (row.id || row.request) button.addEventListener("click", () => evidence(row)); else button.disabled = true;
   item.append(button);
