@@ -332,8 +332,8 @@ class RecipeFields(Settings):
     turns: Annotated[int, Field(ge=1, le=20, exclude_if=lambda given: given == 1)] = 1
     """Questions of the user in a conversation: each kept example goes on with what the user would ask next."""
     judge: Annotated[Judging | None, Field(exclude_if=_is_empty)] = None
-    """A model scores each example, and those below a threshold are dropped; {} has the usual aspects and threshold. None:
-    no model judges.
+    """A model scores each example, and those below a threshold are dropped; {} has the usual aspects and threshold.
+    None: no model judges.
     """
     checks: Annotated[tuple[Check, ...], Field(exclude_if=_is_empty)] = ()
     """Programs of the user's that look at each example before it is kept, in this order."""
