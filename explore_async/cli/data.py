@@ -230,6 +230,11 @@ def _exported(
         say(f"{result.reasoning:,} examples have reasoning; those of one completion have the same")
     few = "" if result.available is None or result.available >= size else f" (only {result.available:,} available)"
     say(f"{counted(result.train, 'example')}{held_out} in {out}{few}{notes}")
+    if result.good_not_kept:
+        say(
+            f"marked good, and not written, as dropped or with another text by now: "
+            f"{counted(result.good_not_kept, 'example')}. An export has only what was kept"
+        )
     if result.simulated:
         say(MADE_UP)
     document = {

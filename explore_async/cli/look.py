@@ -120,7 +120,7 @@ def show(
 
     The evidence is the verdict, the nearest example, the prompt and the completion.
     """
-    from explore_async.cli.show import dropped_document, show, show_document, show_dropped
+    from explore_async.cli.show import dropped_counts, dropped_document, show, show_document, show_dropped
     from explore_async.curation.collections.run_data import RunData
     from explore_async.terminal.console import StdoutConsole
 
@@ -139,8 +139,7 @@ def show(
         print_json(document)
     else:
         show_dropped(run, document, StdoutConsole())
-    counts = ", ".join(f"{reason} {count:,}" for reason, count in document["counts"].items())
-    say(f"{len(document['dropped']):,} shown; everything that was dropped: {counts or 'nothing'}")
+    say(f"{len(document['dropped']):,} shown; everything that was dropped: {dropped_counts(document)}")
 
 
 def stats(path: RunArgument) -> None:

@@ -57,7 +57,7 @@ def _state(snapshot: Snapshot) -> str:
         f"{tally.kept:,} kept",
         f"{tally.dropped.total():,} dropped",
     ]
-    if snapshot.phase == "replaying":
+    if snapshot.phase in {"replaying", "connecting"}:
         return "  ".join(words)
     words += [
         f"{snapshot.answers_per_s:,.1f} completions/s",

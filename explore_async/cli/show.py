@@ -30,6 +30,7 @@ from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.kinds import label_of
 from explore_async.exploration.values import Completion
 from explore_async.storage.rows import StoredRequest
+from explore_async.terminal.counts import counted
 from explore_async.terminal.text import printable, printable_lines
 
 _DUPLICATE = "duplicate"
@@ -133,7 +134,7 @@ def dropped_document(run: RunData, reason: str | None) -> dict[str, Any]:
             raise ConfigError(
                 f"--dropped {reason}: nothing in {run.path} was dropped for it; the reasons are {known}, or all"
             )
-        return {"dropped": dropped.rows, "counts": dropped.counts}
+        return {"dropped": dropped.rows, "counts": dropped.counts, "tasks": dropped.tasks}
 
 
 def show_dropped(run: RunData, document: Mapping[str, Any], console: Console) -> None:
@@ -141,6 +142,18 @@ def show_dropped(run: RunData, document: Mapping[str, Any], console: Console) ->
     with _damage(run, "what was dropped"):
         for row in document["dropped"]:
             _show_dropped(row, console)
+
+
+def dropped_counts(document: Mapping[str, Any]) -> str:
+    """Everything that was dropped, in a few words: examples and tasks apart, as in stats.json."""
+    tasks = document["tasks"]
+    examples = {reason: count - tasks.get(reason, 0) for reason, count in document["counts"].items()}
+    parts = []
+    for what, counts in (("example", examples), ("task", tasks)):
+        if number := sum(counts.values()):
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
+            parts.append(f"{counted(number, what)} ({reasons})")
+    return "; ".join(parts) or "nothing"
 
 
 def _show_dropped(row: Mapping[str, Any], console: Console) -> None:

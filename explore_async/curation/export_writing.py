@@ -24,7 +24,7 @@ from explore_async.curation.files.formats import TABLES, Kind, format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.writers import RowWriter, writing
 from explore_async.curation.reasoning import with_reasoning
-from explore_async.curation.selection import BATCH, Marked, Sample, Selection, Split, SplitName, select
+from explore_async.curation.selection import BATCH, Marked, Sample, Selection, Split, SplitName, good_not_kept, select
 from explore_async.curation.several_answers import in_pairs, with_all_answers
 from explore_async.curation.shaping import Losses, flat_columns, noticed, schema_of, shaped, with_more
 from explore_async.curation.trainer_formats import SHAPES
@@ -69,6 +69,8 @@ class ExportResult:
     """Left out, because their task is pruned."""
     by_mark: int = 0
     """Left out, because of the mark of a reader."""
+    good_not_kept: int = 0
+    """Marked good, though they are not among the examples: dropped, or with another text by now."""
     available: int | None = None
     """Number of examples that a sample was drawn from; None without a sample."""
     files: tuple[Path, ...] = ()
@@ -136,6 +138,7 @@ def write_export(options: ExportOptions) -> ExportResult:
             near_validation=len(selection.near_validation),
             in_pruned_tasks=selection.in_pruned_tasks,
             by_mark=len(selection.by_mark),
+            good_not_kept=good_not_kept(source),
             available=selection.available,
             files=tuple(files),
             cut=losses.cut,

@@ -11,7 +11,7 @@ from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.written_originals import write_original
 from explore_async.curation.export_writing import ExportOptions, ExportResult, write_export
 from explore_async.curation.sampling import CAP, METHODS
-from explore_async.curation.selection import Marked, Sample, Split, SplitBy, left_out_by_mark
+from explore_async.curation.selection import Marked, Sample, Split, SplitBy, good_not_kept, left_out_by_mark
 from explore_async.curation.shaping import kept_columns
 from explore_async.curation.trainer_formats import SHAPES, WITH_REASONING
 from explore_async.errors import ConfigError
@@ -141,6 +141,7 @@ def _export(
             train=written.examples,
             in_pruned_tasks=written.in_pruned_tasks,
             by_mark=written.left_out,
+            good_not_kept=good_not_kept(collection),
             simulated=collection.is_simulated,
             files=(out,),
         )

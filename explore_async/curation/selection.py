@@ -115,6 +115,14 @@ def left_out_by_mark(source: Collection, marked: Marked) -> Iterator[str]:
             yield example["id"]
 
 
+def good_not_kept(source: Collection) -> int:
+    """The number of good marks on what is no example of the source: it was dropped, or has another text by now."""
+    good = {example_id for example_id, mark in source.marks.items() if mark.mark == "good"}
+    if good:
+        good -= {str(example["id"]) for example in source.examples() if mark_of(example, source.marks) is not None}
+    return len(good)
+
+
 def _is_wanted(mark: Mark | None, marked: Marked) -> bool:
     if marked == "good":
         return mark is not None and mark.mark == "good"

@@ -23,10 +23,11 @@ _MINUTE_S = 60
 _HELD_UP_S = 3.0
 _SENT_AGAIN_S = 1.0
 _HELD_UP = 10
-Phase = Literal["replaying", "exploring", "generating", "revising", "stopping"]
-"""replaying: stored completions lead to the state that they led to before, and nothing is asked. exploring: trees grow,
-while examples are generated beside it. generating: the trees are complete. revising: examples that exist get answers or
-scores.
+Phase = Literal["replaying", "connecting", "exploring", "generating", "revising", "stopping"]
+"""replaying: stored completions lead to the state that they led to before, and nothing is asked. connecting: a
+completion that is not stored is due, and the endpoints answer small requests before it is asked for. exploring: trees
+grow, while examples are generated beside it. generating: the trees are complete. revising: examples that exist get
+answers or scores.
 """
 
 

@@ -89,7 +89,7 @@ class Performer:
         self._store = store
         self._checking: Checking | None = None
         if backend is not None and recipe is not None and recipe.checks:
-            self._checking = Checking(recipe, self._take_answer, self._has_begun_asking)
+            self._checking = Checking(recipe, self._take_answer, lambda: self.has_begun_asking)
         self.speeds = EndpointSpeeds()
         self._latencies = Latencies(first_deadline_s)
         self._asking: Asking | None = None
@@ -222,6 +222,11 @@ class Performer:
         )
 
     @property
+    def has_begun_asking(self) -> bool:
+        """False while everything that the driver waited for was stored."""
+        return self._asking is not None and self._asking.begun
+
+    @property
     def latency_s(self) -> float:
         """Nine of ten of the latest completions took at most this long."""
         return self._latencies.p90_s
@@ -237,9 +242,6 @@ class Performer:
         number = 0 if asking is None else asking.number
         asked, asked_twice = (0, 0) if asking is None else (asking.asked, asking.asked_twice)
         return PerformerStatistics(self._replayed, asked, asked_twice, number, pending, self._waiting)
-
-    def _has_begun_asking(self) -> bool:
-        return self._asking is not None and self._asking.begun
 
     def _is_asking_for(self, ordinal: int) -> bool:
         return self._asking is not None and self._asking.is_asking_for(ordinal)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from math import ceil
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil, inf
 
 from explore_async.exploration.kinds import KINDS, brings_examples
 from explore_async.running.backend import Backend
@@ -114,7 +114,7 @@ class RunStatus:
         now = self._now()
         pool, performer = self._backend.statistics(), self.performer.statistics()
         endpoints = () if pool is None else statuses(pool, self._speeds, now)
-        rates = [endpoint.answers_per_s for endpoint in endpoints], [endpoint.tokens_per_s for endpoint in endpoints]
+        rate = self._speeds.rate(now)
         phase = self._phase(performer)
         left_s = self._left_s(phase, performer, endpoints)
         is_kept = left_s is None or self._promise.is_kept(left_s, now)
@@ -134,8 +134,8 @@ class RunStatus:
             wanted=self._explorer.wanted,
             unfinished=self._explorer.unfinished,
             awaited=awaited(self._recipe),
-            answers_per_s=sum(rates[0]),
-            tokens_per_s=sum(rates[1]),
+            answers_per_s=rate.answers_per_s,
+            tokens_per_s=rate.tokens_per_s,
             endpoints=endpoints,
             trouble=self._trouble(pool, performer, endpoints),
             engines="" if pool is None else pool.engines,
@@ -157,13 +157,13 @@ class RunStatus:
         if self.stopping:
             return "stopping"
         if self.stored and not performer.asked:
-            return "replaying"
+            return "connecting" if self.performer is not None and self.performer.has_begun_asking else "replaying"
         return self._explorer.stage
 
     def _steps(self, phase: Phase) -> Steps:
         if phase == "replaying":
             return Steps(self._tally.requests.total(), self.stored, "stored completions")
-        if phase == "exploring":
+        if phase == "exploring" or (phase == "connecting" and self._explorer.stage == "exploring"):
             return Steps(self._tally.tasks.total(), self._explorer.planned_tasks, "tasks", at_most=True)
         return Steps(self._tally.kept, self._explorer.wanted, "examples kept")
 
@@ -221,12 +221,23 @@ class RunStatus:
             usual_s=self._speeds.usual_s(),
             slowest_s=slowest_s,
             window=self._recipe.window,
-            draining_s=max(
-                (*(self._speeds.answered_within_s(endpoint.url, now) for endpoint in busy), *awaited_s.values()),
-                default=0.0,
-            ),
+            draining_s=self._draining_s(busy, awaited_s, now),
             is_draining=is_draining,
         )
+
+    def _draining_s(self, busy: Sequence[EndpointStatus], awaited_s: Mapping[str, float], now: float) -> float:
+        """Until what is in flight is answered. At an endpoint that is much slower than others a request takes no longer
+        than one that is sent again, as the last ones are.
+        """
+        at_most = dict.fromkeys(awaited_s, inf)
+        if awaited_s and self._recipe.wanted_models:
+            usual_s = self._speeds.usual_s()
+            rivals = [self._backend.rivals(model) for model in self._recipe.wanted_models]
+            at_most = {url: max(one.at_most_s(url, usual_s) for one in rivals) for url in awaited_s}
+        within_s = {endpoint.url: self._speeds.answered_within_s(endpoint.url, now) for endpoint in busy}
+        urls = {*awaited_s, *within_s}
+        each = (min(at_most.get(url, inf), max(awaited_s.get(url, 0.0), within_s.get(url, 0.0))) for url in urls)
+        return max(each, default=0.0)
 
     def _trouble(
         self, pool: PoolStatistics | None, performer: PerformerStatistics, endpoints: tuple[EndpointStatus, ...]
@@ -298,7 +309,7 @@ class RunStatus:
             this_time=None
             if performer is None
             else RequestsThisTime(performer.replayed, performer.asked, performer.asked_twice),
-            endpoints=pool,
+            endpoints=pool if pool is None or ending is None else pool.without_engines(),
             latencies=latencies,
             all_starts=total,
         )

@@ -243,7 +243,7 @@ function isCode(text) {
 }
 
 // Buttons to mark an example as good or bad, and a note; the keys g and b do the same.
-function markForm(row, mark, note) {
+function markForm(row, mark, note, kept) {
   const form = el("form", null, { id: "mark", "aria-label": "Mark" });
   const text = el("input", null, { type: "text", "aria-label": "Note", placeholder: "Note", maxlength: "2000" });
   text.value = note;
@@ -252,11 +252,12 @@ function markForm(row, mark, note) {
     let saved;
     try { saved = await get(of("marks"), { id: row.id, mark: wanted, note: text.value }); } catch (error) { hint.textContent = plain(error.message); return; }
     mark = saved.mark;
-    hint.textContent = mark ? "saved" : "";
+    hint.textContent = [mark ? "saved" : "", aside].filter(Boolean).join("; ");
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.value === mark));
     for (const item of $("list").children) if (item.dataset.example === row.id) { const button = item.firstChild; button.querySelector("small.good, small.bad")?.remove(); if (mark) button.append(marked(mark, saved.note)); }
   };
-  const hint = el("small", "", { class: "soft", role: "status" });
+  const aside = kept ? "" : "it was dropped: exports leave it out, whatever its mark";
+  const hint = el("small", aside, { class: "soft", role: "status" });
   for (const button of buttons) button.addEventListener("click", () => save(button.value === mark ? null : button.value));
   text.addEventListener("change", () => { if (mark) save(mark); });
   form.addEventListener("submit", (event) => { event.preventDefault(); if (mark) save(mark); else hint.textContent = "choose Good or Bad"; });
@@ -300,7 +301,7 @@ async function evidence(row) {
     exchange(step.asked ?? {});
   }
   $("evidence").replaceChildren(shown);
-  if (decision.what === "example" && row.id) $("evidence").prepend(markForm(row, found.mark?.mark ?? null, found.mark?.note ?? ""));
+  if (decision.what === "example" && row.id) $("evidence").prepend(markForm(row, found.mark?.mark ?? null, found.mark?.note ?? "", decision.kept));
 }
 
 document.addEventListener("keydown", (event) => {

@@ -106,12 +106,16 @@ def test_what_was_dropped_is_listed(run_path: Path) -> None:
         "-  task below 0, duplicate, ROUGE-L F 0.750 with 0", "  Root again", "  near: Root",
     ]  # fmt: skip
     assert "2 shown" in shown.stderr
-    assert "duplicate 2, unreadable 1" in shown.stderr
+    closing = " ".join(in_process("show", run_path, "--dropped", "all").stderr.split())
+    assert (
+        "3 shown; everything that was dropped: 2 examples (duplicate 1, unreadable 1); 1 task (duplicate 1)" in closing
+    )
     every = in_process("show", run_path, "--dropped", "all", "--json").json
     assert [{**row, "nearest_text": None} for row in every["dropped"]] == [
         {**row, "nearest_text": None} for row in DROPPED
     ]
     assert every["counts"] == {"duplicate": 2, "unreadable": 1}
+    assert every["tasks"] == {"duplicate": 1}
     unknown = in_process("show", run_path, "--dropped", "odd")
     assert (unknown.code, unknown.stdout) == (2, "")
     assert "duplicate, unreadable, or all" in " ".join(unknown.stderr.split())

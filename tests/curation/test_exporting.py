@@ -115,6 +115,9 @@ def test_marks_are_exported(run_path: Path, tmp_path: Path, suffix: str):
     assert exported(run_path, tmp_path / f"any{suffix}", "--marked", "any") == expected
     assert exported(run_path, tmp_path / f"out{suffix}") == [row for row in expected if row["mark"] != "bad"]
     assert exported(run_path, tmp_path / f"good{suffix}", "--marked", "good") == expected[2:4]
+    write_mark(run_path, {"id": "0-9.9", "task_id": "0", "instruction": "It was dropped"}, "good")
+    told = in_process("export", run_path, "--out", tmp_path / f"told{suffix}", "--marked", "good").stderr
+    assert "as dropped or with another text by now: 1 example." in " ".join(told.split())
     result = in_process("export", run_path, "--out", tmp_path / f"m{suffix}", "--format", "messages", "--json")
     assert (result.json["examples"], result.json["left_out"]["marked"]) == (29, 1)
     assert "1 left out: marked bad" in result.stderr

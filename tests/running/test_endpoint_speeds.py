@@ -164,6 +164,14 @@ def test_an_endpoint_that_is_out_has_no_rate() -> None:
     (works,), (out,) = (seen(speeds, 30.0, endpoint("a", healthy=healthy)) for healthy in (True, False))
     assert works.answers_per_s == pytest.approx(1.0)
     assert (out.state, out.answers_per_s, out.tokens_per_s) == ("out", 0, 0)
+    assert speeds.rate(30.0).answers_per_s == pytest.approx(1.0)  # of all, in the last minute
+
+
+def test_the_load_of_engines_is_none_of_the_end() -> None:
+    """What a server ran some moments before the end of the run is not said beside nothing in flight."""
+    one = endpoint("a", in_flight=0, running=4, waiting=1, kv_usage=0.5, tokens_per_s=9.0, prefix_hits=0.25)
+    (left,) = PoolStatistics.of((one,), asking=0, failed_requests=0, held_back=False).without_engines().endpoints
+    assert left == replace(one, running=None, waiting=None, kv_usage=None, tokens_per_s=None)
 
 
 async def test_the_figures_of_an_engine_end_with_it() -> None:

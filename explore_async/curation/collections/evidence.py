@@ -154,11 +154,14 @@ class DroppedRows:
     rows: Sequence[Mapping[str, Any]]
     counts: Mapping[str, int]
     """Everything that was dropped, by its reason."""
+    tasks: Mapping[str, int]
+    """The tasks among them."""
 
 
 def find_dropped(source: Collection, reason: str | None) -> DroppedRows:
     """The tasks and examples that were dropped for this reason; None for any reason."""
     counts: Counter[str] = Counter()
+    tasks: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     texts: dict[str, str] = {}
     on_the_way: dict[str, list[Mapping[str, Any]]] = {}
@@ -171,6 +174,7 @@ def find_dropped(source: Collection, reason: str | None) -> DroppedRows:
         lines = on_the_way.pop(str(row.get("id")), [])
         if row.get("kept") is False:
             counts[str(row.get("reason"))] += 1
+            tasks[str(row.get("reason"))] += row.get("what") == "task"
             if reason in {None, row.get("reason")}:
                 rows.append(row)
                 steps += lines
@@ -191,7 +195,7 @@ def find_dropped(source: Collection, reason: str | None) -> DroppedRows:
         known = [{**row, "answers": answers[row["id"]]} if row.get("id") in answers else row for row in known]
     if copied:
         known = [{**row, "copied": asdict(copied[row["id"]])} if row.get("id") in copied else row for row in known]
-    return DroppedRows(known, dict(counts.most_common()))
+    return DroppedRows(known, dict(counts.most_common()), dict((+tasks).most_common()))
 
 
 def find_request(source: Collection, key: str) -> StoredRequest | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 FASTER: Final = 1.25
@@ -132,6 +133,13 @@ class Rivals:
 
     times_slower: Mapping[str, float]
     queue: float
+
+    def at_most_s(self, url: str, usual_s: float) -> float:
+        """Seconds after which a request there is answered, as it is sent again to a much faster endpoint; infinite
+        where there is none.
+        """
+        is_sent_again = self.times_slower.get(url, 0.0) >= _MUCH_FASTER
+        return usual_s * (1 + self.queue) if is_sent_again else inf
 
     def are_quicker(self, url: str, elapsed_s: float, usual_s: float) -> bool:
         """True when a request that has been at this endpoint for so long is expected to be answered sooner if it is

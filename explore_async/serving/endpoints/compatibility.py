@@ -205,7 +205,7 @@ class _Check:
         except AttemptTimedOut as error:
             raise AttemptTimedOut(
                 f"{self._url} brought no first small completion within {self._timeout_s:.4g} s: it hangs, or is too "
-                "slow for a run. It is tried again",
+                "slow for a run. It is tried again all the time, and joins when it answers; no setting waits longer",
                 endpoint=self._url,
             ) from error
         self._endpoint.is_heard = True

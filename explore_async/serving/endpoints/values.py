@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -126,6 +126,13 @@ class PoolStatistics:
         if hits := [endpoint.prefix_hits for endpoint in known if endpoint.prefix_hits is not None]:
             words.append(f"prefix hits {sum(hits) / len(hits):.0%}")
         return f"servers: {', '.join(words)}"
+
+    def without_engines(self) -> Self:
+        """Without the load of the engines: at the end of a run it is that of a moment before."""
+        endpoints = (
+            replace(one, running=None, waiting=None, kv_usage=None, tokens_per_s=None) for one in self.endpoints
+        )
+        return replace(self, endpoints=tuple(endpoints))
 
     @classmethod
     def of(
