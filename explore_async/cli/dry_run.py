@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from rich.console import Console
 from rich.text import Text
 
 from explore_async.cli.output import print_json
+from explore_async.curation.passage_files import with_passages
 from explore_async.exploration.prompt_values import examples_to_ask_for
 from explore_async.planning.expectation import CHARACTERS_PER_TOKEN, expect, sample_prompts, warnings, window_warning
 from explore_async.serving.servers.launch import slots_of
 from explore_async.settings.operation import ASSUMED_SLOTS, assumed_slots
+from explore_async.settings.recipe import Recipe
 from explore_async.settings.run_settings import REPLACE_ME, RunSettings
 from explore_async.terminal.counts import counted
 
 
 def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
+    settings = with_passages(settings)
     recipe = settings.resolved(model="(the model served)")
     prompts = sample_prompts(recipe)
     expected = expect(recipe, prompts)
@@ -28,7 +32,9 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
     if places := settings.places_to_fill():
         odd.insert(0, f"{', '.join(places)}: {REPLACE_ME} still stands there, and `run` refuses the config before")
     if as_json:
-        print_json({"expected": asdict(expected), "warnings": odd, "prompts": prompts})
+        passages = {domain.name: len(domain.passages) for domain in recipe.domains if domain.passages}
+        of_files = {"passages": passages} if passages else {}
+        print_json({"expected": asdict(expected), **of_files, "warnings": odd, "prompts": prompts})
         return
     for kind, chat_request in prompts.items():
         console.print(Text(f"── {kind} ", style="bold"))
@@ -49,5 +55,20 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
         f"about {expected.prompt_tokens:,} prompt and {expected.completion_tokens:,} completion tokens "
         f"({CHARACTERS_PER_TOKEN} characters a token)"
     )
+    for line in _of_passages(recipe, expected.generates):
+        console.print(Text(line), soft_wrap=True)
     for warning in odd:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+
+
+def _of_passages(recipe: Recipe, generates: int) -> Iterator[str]:
+    """The passages of each domain, and how often each is shown."""
+    for domain in recipe.domains:
+        if passages := len(domain.passages):
+            requests = -(-generates // len(recipe.domains))
+            least, more = divmod(requests, passages)
+            times = f"{least:,} or {least + 1:,}" if more else f"{least:,}"
+            yield (
+                f"{domain.name}: {passages:,} passages from its files; each is shown in {times} of about {requests:,} "
+                "requests for examples"
+            )

@@ -120,13 +120,14 @@ def plan(  # noqa: PLR0917 - an option each
     with loading():
         from explore_async.cli.profiles import profile_of
         from explore_async.config.load import load
+        from explore_async.curation.passage_files import with_passages
         from explore_async.planning.plan import Progress
         from explore_async.planning.plan import plan as rehearse
         from explore_async.planning.show import document, duration, show
         from explore_async.terminal.console import StdoutConsole
         from explore_async.terminal.reporter import Reporter
 
-    settings = load(config, overrides or (), window=window, targets={"examples": max_examples})
+    settings = with_passages(load(config, overrides or (), window=window, targets={"examples": max_examples}))
     engine = profile_of(profile)
     with Reporter(quiet=quiet) as reporter:
         reporter.phase(f"rehearsing the run with {gpus} x {profile}")

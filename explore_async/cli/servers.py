@@ -117,9 +117,10 @@ def bench(  # noqa: PLR0917 - an option each
     """Measure endpoints with the prompts of a run: tokens per second and latencies at each concurrency."""
     from explore_async.cli.endpoints import with_endpoints
     from explore_async.config.load import load
+    from explore_async.curation.passage_files import with_passages
     from explore_async.measuring.command import bench, levels
 
-    settings, concurrency = load(config, endpoint=endpoints), levels(listed, most)
+    settings, concurrency = with_passages(load(config, endpoint=endpoints)), levels(listed, most)
     operation = with_endpoints(settings.operation, api_key_env, quiet=quiet)
     if not operation.endpoints:
         raise ConfigError("bench: name an endpoint, such as http://localhost:8000/v1")

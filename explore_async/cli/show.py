@@ -28,7 +28,7 @@ from explore_async.curation.collections.shown_turns import shown_turns
 from explore_async.curation.collections.steps import Step
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.kinds import label_of
-from explore_async.exploration.values import Completion
+from explore_async.exploration.values import SOURCE, Completion
 from explore_async.storage.rows import StoredRequest
 from explore_async.terminal.counts import counted
 from explore_async.terminal.text import printable, printable_lines
@@ -233,7 +233,7 @@ def _example(decision: Mapping[str, Any], evidence: EvidenceRows) -> Iterator[tu
     if evidence.example is not None and (turns := shown_turns(evidence.example)):
         yield from turns
         return
-    for name in ("system", *_TEXTS, "excerpt"):
+    for name in (*SOURCE, "system", *_TEXTS, "excerpt"):
         yield name, row.get(name)
     if decision["what"] == "instruction":
         yield "waits", "it is no example yet: it waits for an answer or a verdict"

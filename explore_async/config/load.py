@@ -264,15 +264,22 @@ def _read_prompts(document: dict[str, Any], beside: Path, given: Given, kinds: S
 
 
 def _place_known(document: dict[str, Any], beside: Path) -> None:
-    """Paths under `against:` are relative to the folder of the config."""
-    known = document.get("against")
-    if not isinstance(known, list):
+    """Paths under `against:` and `files:` of domains are relative to the folder of the config."""
+    _place(document.get("against"), beside)
+    domains = document.get("domains")
+    for domain in domains if isinstance(domains, list) else ():
+        if isinstance(domain, dict):
+            _place(domain.get("files"), beside)
+
+
+def _place(listed: Any, beside: Path) -> None:
+    if not isinstance(listed, list):
         return
-    for position, texts in enumerate(known):
-        if isinstance(texts, str):
-            known[position] = str(beside / texts)
-        elif isinstance(texts, dict) and isinstance(texts.get("path"), str):
-            known[position] = {**texts, "path": str(beside / texts["path"])}
+    for position, named in enumerate(listed):
+        if isinstance(named, str):
+            listed[position] = str(beside / named)
+        elif isinstance(named, dict) and isinstance(named.get("path"), str):
+            listed[position] = {**named, "path": str(beside / named["path"])}
 
 
 def _complaint(detail: ErrorDetails, given: Given, model: type[BaseModel]) -> tuple[str, bool]:

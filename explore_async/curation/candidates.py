@@ -17,7 +17,7 @@ from explore_async.curation.collections.collection import Collection, ExampleRow
 from explore_async.errors import DataError
 from explore_async.exploration.kinds import KINDS, brings_examples
 from explore_async.exploration.parsing import Unreadable, parse_examples, parse_instructions
-from explore_async.exploration.values import Completion, Demonstration
+from explore_async.exploration.values import SOURCE, Completion, Demonstration
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.rows import StoredRequest
 
@@ -59,7 +59,7 @@ def read_candidates(source: Collection) -> Iterator[Candidate]:
 def _reparsed(run: Collection) -> Iterator[Candidate]:
     assert run.completions is not None
     paths = {task_id: path for root in run.trees() for task_id, path in _paths(root)}
-    prefixes = _committed(run)
+    prefixes, sources = _committed(run)
     with StoredReader(run.completions) as reader:
         keys = (
             *prefixes,
@@ -73,10 +73,12 @@ def _reparsed(run: Collection) -> Iterator[Candidate]:
                     raise DataError(f"{run.completions}: the completion {key} that decisions.jsonl names is not there")
                 stored = by_key[key]
                 if stored.task_id in paths:  # else it came from a recipe whose tree had other tasks
-                    yield from _items(run, stored, prefixes.get(key), paths[stored.task_id])
+                    yield from _items(run, stored, prefixes.get(key), paths[stored.task_id], sources.get(key, {}))
 
 
-def _items(run: Collection, stored: StoredRequest, prefix: str | None, path: list[str]) -> Iterator[Candidate]:
+def _items(
+    run: Collection, stored: StoredRequest, prefix: str | None, path: list[str], source: Mapping[str, str]
+) -> Iterator[Candidate]:
     if not brings_examples(stored.kind) or not isinstance(stored.outcome, Completion):
         return
     prompt = "\n".join(message["content"] for message in stored.question["messages"])
@@ -94,6 +96,7 @@ def _items(run: Collection, stored: StoredRequest, prefix: str | None, path: lis
             "instruction": item.instruction,
             "input": item.input,
             "output": "" if alone else item.output,
+            **source,
             "request": stored.key,
         }
         copied = not alone and _is_in(prompt, item.output)
@@ -117,11 +120,12 @@ def _seeds(run: Collection, task_id: str) -> Iterator[Demonstration]:
             yield Demonstration(seed["instruction"], seed.get("input", ""), seed["output"])
 
 
-def _committed(run: Collection) -> dict[str, str]:
+def _committed(run: Collection) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """The keys of the completions with judged examples, in the order of their commits, each with the prefix of the ids
-    of its examples (empty if none could be read).
+    of its examples (empty if none could be read); and what the examples tell of their source, by the same keys.
     """
     prefixes: dict[str, str] = {}
+    sources: dict[str, dict[str, str]] = {}
     known: set[str] = set()
     for line in run.decisions():
         key = line.get("request")
@@ -130,7 +134,9 @@ def _committed(run: Collection) -> dict[str, str]:
             if prefix not in known:  # else it may be the key of an answer to it
                 prefixes[key] = prefixes.get(key) or prefix
                 known.update(filter(None, [prefix]))
-    return prefixes
+            if "passage" in line:
+                sources[key] = {name: line[name] for name in SOURCE if name in line}
+    return prefixes, sources
 
 
 def _paths(node: Node, above: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:

@@ -42,6 +42,9 @@ _COLUMNS = {
     "request": "digest of the request that the example, or its output, came from",
     "instruction_request": "digest of the request that its instruction came from",
     "system": "the system prompt that its output was asked for with; empty or missing without one",
+    "passage": "the passage that its request showed: its file, and its number there",
+    "topic": "the topic that its request asked for; missing where it had none",
+    "style": "the style that its request asked for; missing where it had none",
     "scores": "the scores that the judge gave to the output, from 1 to 5, by aspect",
     "judge_request": "digest of the request for these scores",
     "earlier_output": "the answer in place of which a model gave the output",
@@ -270,7 +273,13 @@ def _published(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe as a config: without our own notes in it, and without the folders of this machine."""
     against = [_named(one) if isinstance(one, Mapping) else one for one in recipe.get("against") or []]
     config = {name: value for name, value in recipe.items() if name in RecipeConfig.model_fields}
-    return {**config, **({"against": against} if against else {})}
+    domains = [_with_named_files(domain) for domain in recipe.get("domains") or []]
+    return {**config, **({"against": against} if against else {}), **({"domains": domains} if domains else {})}
+
+
+def _with_named_files(domain: Mapping[str, Any]) -> Mapping[str, Any]:
+    files = [{**_named(file), "field": file.get("field", "text")} for file in domain.get("files") or []]
+    return {**domain, "files": files} if files else domain
 
 
 def _named(known: Mapping[str, Any]) -> dict[str, Any]:

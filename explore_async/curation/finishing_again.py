@@ -24,6 +24,7 @@ from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.rules import rules_of
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.values import (
+    SOURCE,
     AnswerJudged,
     AnswerScored,
     Event,
@@ -180,7 +181,8 @@ def _state_of(node: Node, index: int) -> TaskState:
 
 
 def _example(row: ExampleRow) -> Example:
-    return Example(row["id"], row["task_id"], 0, row["instruction"], row["input"], row["output"])
+    source: dict[str, str] = {name: row[name] for name in SOURCE if name in row}
+    return Example(row["id"], row["task_id"], 0, row["instruction"], row["input"], row["output"], source=source)
 
 
 def finished(run: Collection, recipe: Recipe, meaning: int) -> Iterator[list[Candidate]]:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from explore_async.curation.known_texts import read_known
+from explore_async.curation.passage_files import with_passages
 from explore_async.doctor.checks import Examination, examine, stale
 from explore_async.doctor.completions import Report
 from explore_async.doctor.findings import DERIVED_FILES, Check, Findings, State
@@ -87,6 +88,7 @@ def _mend_completions(directory: RunDirectory, found: Examination, report: Repor
 
 async def _derive(directory: RunDirectory, recipe: Recipe, report: Report) -> None:
     """Derives the files from the stored completions, as `run --offline` does."""
+    recipe = await asyncio.to_thread(with_passages, recipe)
     _, known = await asyncio.to_thread(read_known, recipe.against)
     start = await asyncio.to_thread(StartingPoint.new, recipe, known)
     operation = Operation()

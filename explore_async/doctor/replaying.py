@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from explore_async.curation.known_texts import read_known
+from explore_async.curation.passage_files import with_passages
 from explore_async.doctor.comparing import LinesCompared, has_grown_from
 from explore_async.doctor.findings import Check, Findings
 from explore_async.exploration.explorer import Explorer
@@ -78,11 +79,8 @@ def replay(
     simulated = tally.simulated or SIMULATED in recipe.wanted_models
     figures = {"digest": recipe.digest, "model": recipe.model, "simulated": simulated}
     tree = {"name": recipe.name, "digest": recipe.digest, "trees": explorer.trees()}
-    return Replay(
-        explorer.is_over,
-        tree,
-        {**figures, **tally.counts(surplus=explorer.surplus(), unfinished=explorer.unfinished).document()},
-    )
+    counts = tally.counts(surplus=explorer.surplus(), unfinished=explorer.unfinished, passages=explorer.passages())
+    return Replay(explorer.is_over, tree, {**figures, **counts.document()})
 
 
 def compare(
@@ -95,6 +93,7 @@ def compare(
     in_use: bool,
 ) -> Replay:
     """Adds a finding for each derived file. `reader` is None where nothing is stored yet. Raises ExploreError."""
+    recipe = with_passages(recipe)
     _, known = read_known(recipe.against)
     with LinesCompared(directory.dataset) as dataset, LinesCompared(directory.decisions) as decisions:
         replayed = replay(recipe, known, reader, (dataset, decisions), report)

@@ -358,6 +358,10 @@ class Explorer:
         """Kept instructions that wait for an answer or the judge."""
         return 0 if self._finisher is None else len(self._finisher)
 
+    def passages(self) -> dict[str, int]:
+        """The passages of the domains that requests have shown, and the others; empty without any."""
+        return self._requests.deck.counts()
+
     def surplus(self) -> int:
         """The number of examples that are read and not decided, because their task has its quota."""
         return self._judge.surplus()

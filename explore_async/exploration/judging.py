@@ -12,6 +12,7 @@ from explore_async.exploration.corpus import Corpora
 from explore_async.exploration.finishing import Finisher
 from explore_async.exploration.kinds import Item
 from explore_async.exploration.parsing import ExampleDraft, Unreadable
+from explore_async.exploration.passages import source_of
 from explore_async.exploration.quality_filters import quality_check
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.values import (
@@ -139,7 +140,9 @@ class ExampleJudge:
         if self._is_separate:
             item = replace(item, output="")
         example = Example(
-            f"{task_id}-{request.turn}.{index}", task_id, request.ordinal, item.instruction, item.input, item.output
+            *(f"{task_id}-{request.turn}.{index}", task_id, request.ordinal),
+            *(item.instruction, item.input, item.output),
+            source=source_of(request.prompt.values),
         )
         reason = self._reason_to_drop(item, task.demonstrations)
         if reason is None:

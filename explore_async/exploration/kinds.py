@@ -101,7 +101,14 @@ GENERATE: Final = RequestKind(
     sampling="generation",
     template=_TEMPLATES / "generate.j2",
     fill=prompt_values.for_generate,
-    trial={**_COMMON, "demonstrations": (Demonstration("g", "h", "i"),), "topic": "j", "style": "k"},
+    trial={
+        **_COMMON,
+        "demonstrations": (Demonstration("g", "h", "i"),),
+        "topic": "j",
+        "style": "k",
+        "passage": "o",
+        "passage_name": "p",
+    },
     schema=lambda recipe, most: examples_schema(most, inputs=recipe.generation.inputs),
     parse=lambda completion, recipe: parse_examples(completion, recipe.answer_format, recipe.meaning),
 )

@@ -10,6 +10,7 @@ from explore_async.exploration import prompt_values
 from explore_async.exploration.choice import draw
 from explore_async.exploration.finishing import Step
 from explore_async.exploration.kinds import KINDS, RequestKind, kinds_of
+from explore_async.exploration.passages import PassageDeck
 from explore_async.exploration.rules import Lane
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.values import Prompt, Request
@@ -27,6 +28,7 @@ class OutstandingRequests:
         self._ahead = ahead
         self._kinds = kinds_of(recipe)
         self._steps = recipe.steps_of_instruction
+        self.deck = PassageDeck(recipe)
         self._ordinal = 0
         self._moment = 0
         """Counts the requests issued, each with those that what it brings is going to need: so the requests about an
@@ -53,9 +55,12 @@ class OutstandingRequests:
         explores = self._ahead and lane in {"tree", "opening"}
         since = max(self._committed_due, self._moment - self._ahead) if explores else self._moment
         due = since + min(self._lags[lane], self._recipe.window)
-        values = kind.fill(self._recipe, task, turn)
-        self._moment += 1 + (values["count"] * self._steps if kind.brings == "examples" else 0)
-        return self._add(kind.name, task, turn, values, (due, self._next_ordinal()), lane)
+        values, ordinal = kind.fill(self._recipe, task, turn), self._next_ordinal()
+        self._moment += 1
+        if kind.brings == "examples":
+            self._moment += values["count"] * self._steps
+            values |= self.deck.next(task.domain, ordinal)
+        return self._add(kind.name, task, turn, values, (due, ordinal), lane)
 
     def issue_step(self, step: Step, task: TaskState) -> Request:
         """A new request about a kept instruction."""
@@ -70,6 +75,7 @@ class OutstandingRequests:
         """Takes out a request that is committed; returns its lane."""
         lane = next(lane for lane, requests in self._lanes.items() if request.ordinal in requests)
         del self._lanes[lane][request.ordinal]
+        self.deck.committed(request.ordinal)
         self._committed_due = request.due
         if lane == "tree":
             self.trees_in[task.domain] -= 1
@@ -120,16 +126,19 @@ class OutstandingRequests:
                 lane: [_noted(request, index_of[request.task_id]) for request in requests.values()]
                 for lane, requests in self._lanes.items()
             },
+            **self.deck.state(),
         }
 
     def restore(self, state: Mapping[str, Any], tasks: Sequence[TaskState]) -> None:
         """Issues the same requests again. `tasks` by number, all restored."""
         self._ordinal, self._moment = state["ordinal"], state["moment"]
         self._committed_due = state["committed_due"]
+        self.deck.restore(state.get("passages", {}))
         for lane in self._lanes:
             for due, ordinal, name, index, turn, shown, about in state["lanes"][lane]:
                 task = tasks[index]
                 values = _with_tuples(shown) if shown else self._kinds[name].fill(self._recipe, task, turn)
+                values |= self.deck.again(ordinal)
                 self._add(name, task, turn, values, (due, ordinal), lane, about)
 
 

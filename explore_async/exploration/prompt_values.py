@@ -30,6 +30,8 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "demonstrations | as_json(inputs=inputs) writes them as completions have them",
     "topic": "one of the domain's topics, in turn; empty where it has none",
     "style": "one of the domain's styles, in turn; empty where it has none",
+    "passage": "a passage of the domain's files that the examples are to be about; empty where it has none",
+    "passage_name": "its file and its number there",
     "instruction": "the instruction that the request is about",
     "input": "its input; may be empty",
     "output": "its answer",
@@ -108,6 +110,8 @@ def for_generate(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
         "demonstrations": task.demonstrations,
         "topic": in_turn("topic", domain.topics, turn),
         "style": in_turn("style", domain.styles, turn + turn // max(1, len(domain.topics))),
+        "passage": "",
+        "passage_name": "",
         "count": examples_to_ask_for(recipe.generation, turn, recipe.meaning),
     }
 

@@ -16,7 +16,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from explore_async.errors import ConfigError
-from explore_async.exploration import checks, prompt_values
+from explore_async.exploration import checks, passages, prompt_values
 from explore_async.exploration.kinds import ANSWER, GENERATE, RequestKind, kinds_of
 from explore_async.exploration.prompt_values import GLOBALS, of_recipe
 from explore_async.exploration.values import ChatRequest, Demonstration, Form, Message, Prompt, Request, Task
@@ -104,7 +104,7 @@ class PromptBook:
         pieces = _PART.split(own or kind.template.read_text(encoding="utf-8"))
         if len(pieces) < 3 or pieces[0].strip():  # noqa: PLR2004 - [before, role, text, role, text, …]
             raise ConfigError(f"prompts: {kind.template.name} has to begin with a line [system] or [user]")
-        parts = []
+        parts, names = [], set[str]()
         for role, text in zip(pieces[1::2], pieces[2::2], strict=True):
             try:
                 template = environment.from_string(text)
@@ -117,8 +117,14 @@ class PromptBook:
                     f"prompts: {kind.template.name}, part [{role}]: {fault} (names to use: {known})"
                 ) from error
             used = find_undeclared_variables(environment.parse(text))
+            names |= used
             constant = None if used & kind.trial.keys() else template.render(kind.trial).strip()
             parts.append(_Part(role, template, constant))
+        if kind.brings == "examples" and "passage" not in names and any(one.files for one in self._recipe.domains):
+            raise ConfigError(
+                f"prompts: {kind.template.name} does not show {{{{ passage }}}}, and a domain has files: add it to the "
+                "template, as `explore-async init --prompts` writes it, or remove the files"
+            )
         return tuple(parts)
 
     def messages(self, prompt: Prompt) -> tuple[Message, ...]:
@@ -181,4 +187,6 @@ class PromptBook:
         """A request about the root task of a domain, or about one of its own examples, with as many items as any."""
         root = _Root(self._recipe, domain)
         values = {**prompt_values.about(self._recipe, root), **kind.fill(self._recipe, root, 1)}
+        if kind.brings == "examples":
+            values |= passages.longest(self._recipe, domain)
         return self.render(Request(0, 0, kind.name, root.task.id, 1, Prompt(kind.name, values), seed=0))

@@ -142,6 +142,10 @@ class Reviser:
     def surplus(self) -> int:
         return 0
 
+    @staticmethod
+    def passages() -> dict[str, int]:
+        return {}
+
     def seed_events(self) -> list[Event]:
         """The events that precede the first request."""
         return [*self.tasks(), *self._in_order([])]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
 Message: TypeAlias = Mapping[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
+
+
+SOURCE: Final = ("passage", "topic", "style")
+"""The names in `Example.source`, in rows and in evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Example:
     """Those that passed the filters, where each instruction has requests of its own; `output` is one of them."""
     messages: tuple[Message, ...] = ()
     """The conversation that begins with it, where it goes on."""
+    source: Mapping[str, str] = field(default_factory=dict)
+    """The passage, topic and style of its request, where that showed a passage; see `passages.source_of`."""
 
 
 def example_of(fields: Mapping[str, Any]) -> Example:

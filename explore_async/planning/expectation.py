@@ -43,6 +43,8 @@ class Expectation:
     completion_tokens: int
     examples_asked_for: int
     """Examples in all completions: more than `examples` where the last request of a task brings more than it needs."""
+    generates: int
+    """Requests for examples."""
     exploring_tokens: int
     """Tokens of prompts and completions that no example comes from, or only examples beyond those wanted."""
 
@@ -82,6 +84,7 @@ def expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
         + later * _TOKENS_PER_INSTRUCTION
         + judgements * _TOKENS_PER_JUDGEMENT,
         examples_asked_for=brought,
+        generates=generates,
         exploring_tokens=round(asks * sizes["tasks"] + named + in_vain),
     )
 

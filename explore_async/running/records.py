@@ -236,7 +236,7 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
         case TaskExhausted(task_id=task_id):
             return {"what": "exhausted", "task_id": task_id, "request": key}
         case InstructionKept(example=example, verdict=verdict):
-            texts = {"instruction": example.instruction, "input": example.input}
+            texts = {"instruction": example.instruction, "input": example.input, **example.source}
             return {
                 "what": "instruction",
                 "id": example.id,
@@ -277,9 +277,10 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
             }
             return {**line, **_evidence(verdict, key)}
         case ExampleKept(example=example, verdict=verdict):
-            return {"what": "example", "id": example.id, "task_id": example.task_id, **_evidence(verdict, key)}
+            line = {"what": "example", "id": example.id, "task_id": example.task_id, **example.source}
+            return {**line, **_evidence(verdict, key)}
         case ExampleDropped(task_id=task_id, verdict=verdict, example=dropped, excerpt=excerpt):
-            text = {"excerpt": excerpt} if dropped is None else {"instruction": dropped.instruction}
+            text = {"excerpt": excerpt} if dropped is None else {"instruction": dropped.instruction, **dropped.source}
             dropped_id = None if dropped is None else dropped.id
             return {"what": "example", "id": dropped_id, "task_id": task_id, **text, **_evidence(verdict, key)}
         case RequestFailed(task_id=task_id, kind=kind, failure=failure):

@@ -43,6 +43,9 @@ class RunSource(Source, Protocol):
     def unfinished(self) -> int:
         """Kept instructions that are no examples yet."""
 
+    def passages(self) -> dict[str, int]:
+        """The passages of files that requests have shown, `used`, and the others, `unused`; empty without any."""
+
     def surplus(self) -> int:
         """Examples that are read and not decided."""
 

@@ -65,7 +65,7 @@ async def run(
         require_programs(settings.checks)
 
     def read() -> RunJob:
-        return RunJob(settings, *_read_known(settings.against))
+        return RunJob(_with_passages(settings), *_read_known(settings.against))
 
     return await carry_out(
         read,
@@ -160,6 +160,15 @@ def _refuse_unfilled(settings: RunSettings) -> None:
             f"{', '.join(places)}: write your own text in place of REPLACE ME, or remove the entry "
             "(prompts show these texts to the model)"
         )
+
+
+def _with_passages(settings: RunSettings) -> RunSettings:
+    """The settings with the passages of their files. Most runs have none, and do without the modules that read data."""
+    if not any(domain.files for domain in settings.domains):
+        return settings
+    from explore_async.curation.passage_files import with_passages
+
+    return with_passages(settings)
 
 
 def _read_known(against: Sequence[KnownTexts]) -> tuple[tuple[ResolvedKnownTexts, ...], list[tuple[str, str]]]:

@@ -300,7 +300,11 @@ class RunStatus:
             cut_advice=self._cut_advice,
             window=self._window_use.figures(),
             ending=ending,
-            counts=self._tally.counts(surplus=self._explorer.surplus(), unfinished=self._explorer.unfinished),
+            counts=self._tally.counts(
+                surplus=self._explorer.surplus(),
+                unfinished=self._explorer.unfinished,
+                passages=self._explorer.passages(),
+            ),
             not_judged=0 if performer is None else performer.waiting,
             begin=self._begin,
             end=now_in_utc(),

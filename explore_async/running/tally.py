@@ -128,6 +128,8 @@ class Counts:
     reasoning: ReasoningCounts
     tasks: TaskCounts
     examples: ExampleCounts
+    passages: Mapping[str, int] = field(default_factory=dict)
+    """Of the domains' files: `used` and `unused`; empty where there are none."""
 
     def document(self) -> dict[str, Any]:
         """The counts as stats.json has them."""
@@ -154,6 +156,7 @@ class Counts:
                 "surplus": examples.surplus,
                 **({"unfinished": examples.unfinished} if examples.instructions else {}),
             },
+            **({"passages": dict(self.passages)} if self.passages else {}),
             **({"instructions": examples.instructions} if examples.instructions else {}),
             **({"answers": _with_total(examples.answers)} if examples.answers else {}),
             **({"scores": examples.scores} if examples.scores else {}),
@@ -246,9 +249,9 @@ class Tally:
             setattr(tally, name, Counter(dict(of)) if isinstance(of, list) else of)
         return tally
 
-    def counts(self, *, surplus: int, unfinished: int = 0) -> Counts:
+    def counts(self, *, surplus: int, unfinished: int = 0, passages: Mapping[str, int] | None = None) -> Counts:
         """The counts at this moment. `surplus`: examples read and not judged, as their tasks were full. `unfinished`:
-        kept instructions that wait for an answer or a judge.
+        kept instructions that wait for an answer or a judge. `passages`: those shown and not.
         """
         return Counts(
             RequestCounts(_in_order(self.requests), _in_order(self.failures), _in_order(+self.cut)),
@@ -267,6 +270,7 @@ class Tally:
                 self.scores_by_aspect,
                 self.not_scored,
             ),
+            passages or {},
         )
 
     @property

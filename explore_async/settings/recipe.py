@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 import orjson
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, model_validator
 
 from explore_async.settings.base import Argument, FromText, Settings
 
@@ -84,6 +84,36 @@ class ResolvedKnownTexts(KnownTexts):
     """Digest of the texts; None where they have not been read."""
 
 
+class Passage(NamedTuple):
+    """A part of a user's text. `name`: of its file, with its number there, from 1 ("notes.md#12")."""
+
+    name: str
+    text: str
+
+
+class DomainFile(FromText):
+    """Text of the user's that examples are to be about: a file, or a folder of files."""
+
+    path: Argument
+    """In a config file: relative to its folder."""
+    field: Annotated[str, Field(min_length=1)] = "text"
+    """Of JSON lines: the field that holds the text."""
+    digest: Annotated[str | None, Field(exclude_if=_is_empty)] = None
+    """Digest of the passages and their names; None where they have not been read. explore_async computes it."""
+    _passages: tuple[Passage, ...] = PrivateAttr(default=())
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """Those that were read; no setting, and not in the recipe's JSON."""
+        return self._passages
+
+    def holding(self, passages: tuple[Passage, ...], digest: str) -> Self:
+        """The same after its passages have been read."""
+        held = self.model_copy(update={"digest": digest})
+        held._passages = passages  # noqa: SLF001 - its own class
+        return held
+
+
 class Domain(Settings):
     """One tree. `name` is the root task; `description` tells the model what belongs to it.
 
@@ -96,8 +126,15 @@ class Domain(Settings):
     examples: tuple[SeedExample, ...] = ()
     topics: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
+    files: Annotated[tuple[DomainFile, ...], Field(exclude_if=_is_empty)] = ()
+    """Each generate request shows a passage of these, every one before any comes again."""
     system: Annotated[str, Field(exclude_if=_is_empty)] = ""
     """The system prompt that answers of their own are asked for with (`responses: separate`). It stands in the rows."""
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """Of all its files, as far as they have been read."""
+        return tuple(passage for file in self.files for passage in file.passages)
 
     def all_examples(self) -> Iterator[SeedExample]:
         """The examples of the domain and of all its tasks."""
@@ -442,6 +479,7 @@ class Recipe(RecipeFields, _Rules):
 
     @property
     def digest(self) -> str:
-        """Digest of all but the paths of known texts, since only their content matters. In hexadecimal."""
-        content = self.model_dump(mode="json", exclude={"against": {"__all__": {"path"}}})
+        """Digest of all but the paths of known texts and files, since only their content matters. In hexadecimal."""
+        paths = {"__all__": {"path"}}
+        content = self.model_dump(mode="json", exclude={"against": paths, "domains": {"__all__": {"files": paths}}})
         return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()

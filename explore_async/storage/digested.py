@@ -27,6 +27,8 @@ def differences(old: DigestedDocument, new: DigestedDocument) -> list[str]:
     """The differences between two documents, a line each: "targets.examples: 100 → 200"."""
 
     def flat(value: Any, prefix: str) -> dict[str, Any]:
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            value = {str(number): one for number, one in enumerate(value)}
         if isinstance(value, dict) and value:
             return {key: leaf for name, below in value.items() for key, leaf in flat(below, f"{prefix}{name}.").items()}
         return {prefix.rstrip("."): value}

@@ -31,6 +31,7 @@ def example_line(example: Example, number: int, path: Sequence[str], system: str
         "output": example.output,
     }
     answered = made_by.answers.get(number)
+    line |= example.source
     if answered is not None and system:
         line["system"] = system
     line["request"] = made_by.instruction if answered is None else answered

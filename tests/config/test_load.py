@@ -26,6 +26,7 @@ FULL: dict[str, Any] = {
             "name": "a",
             "tasks": [{"name": "t", "examples": [{"instruction": "i", "output": "o"}]}],
             "examples": [{"instruction": "i", "output": "o"}],
+            "files": [{"path": "a.md"}],
         }
     ],
     "against": [{"path": "a.jsonl"}],
@@ -45,6 +46,7 @@ CHANGES: dict[str, Any] = {
     "domains.0.examples.0.input": "b", "domains.0.examples.0.output": "b",
     "domains.0.tasks.0.tasks": [{"name": "b"}], "domains.0.tasks.0.examples.0.instruction": "b",
     "domains.0.tasks.0.examples.0.input": "b", "domains.0.tasks.0.examples.0.output": "b",
+    "domains.0.files.0.path": "b", "domains.0.files.0.field": "b", "domains.0.files.0.digest": "b",
     "against.0.path": "b", "against.0.field": "b",
     "exploration.depth": 5, "exploration.breadth": [7], "exploration.step": 7, "exploration.attempts": 7,
     "exploration.order": "breadth_first",
@@ -114,13 +116,13 @@ def test_the_table_of_changes_is_complete() -> None:
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_digest_is_the_recipes(name: str) -> None:
-    """Every setting of the recipe changes the digest, none of the operation does, nor the place where known texts lie,
-    which are known by what they are; and every one takes effect.
+    """Every setting of the recipe changes the digest, none of the operation does, nor the place where known texts or
+    files lie, which are known by what they are; and every one takes effect.
     """
     plain, other = RunSettings.model_validate(FULL), RunSettings.model_validate(changed(name, CHANGES[name]))
     assert plain != other
     same = plain.resolved(model="served").digest == other.resolved(model="served").digest
-    assert same is (name.startswith("operation.") or name == "against.0.path")
+    assert same is (name.startswith("operation.") or name in {"against.0.path", "domains.0.files.0.path"})
 
 
 def test_the_two_parts_share_no_name() -> None:

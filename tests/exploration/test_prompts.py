@@ -24,6 +24,8 @@ VALUES: dict[str, dict[str, Any]] = {
         "demonstrations": (Demonstration("Name a herb", "for shade", "Mint."),),
         "topic": "birds",
         "style": "playful",
+        "passage": "",
+        "passage_name": "",
     },
     "answer": {"instruction": "Name a herb", "input": "for shade", "system": ""},
     "follow_up": {"messages": ({"role": "user", "content": "Name a herb"}, {"role": "assistant", "content": "Mint."})},

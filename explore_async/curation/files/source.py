@@ -15,7 +15,7 @@ import orjson
 
 from explore_async.curation.files.encodings import as_utf8
 from explore_async.curation.files.envelopes import rows_within
-from explore_async.curation.files.formats import TABLES, Kind, format_of
+from explore_async.curation.files.formats import TABLES, Format, Kind, format_of
 from explore_async.curation.files.json_list import LONGEST, list_elements
 from explore_async.curation.files.row import BadRow, Row, bounded_lines, reading
 from explore_async.curation.files.tables import DELIMITER_NAMES, DELIMITERS, Table
@@ -33,9 +33,10 @@ class Source:
     regular file, a damaged gzip or Parquet, not a JSON list. A fault of a single row is a BadRow.
     """
 
-    def __init__(self, path: Path, text_column: str = "text") -> None:
+    def __init__(self, path: Path, text_column: str = "text", form: Format | None = None) -> None:
+        """`form`: None takes the format that the name gives."""
         self.path = path
-        self.format = format_of(path)
+        self.format = form or format_of(path)
         self._kind = self.format.kind
         self._text_column = text_column
         self._file: IO[bytes] | None = None
