@@ -48,3 +48,9 @@ def compiled() -> None:
 def blockbuster() -> Iterator[BlockBuster]:
     with blockbuster_ctx("explore_async") as blockbuster:
         yield blockbuster
+
+
+@pytest.fixture
+def in_this_process(blockbuster: BlockBuster) -> None:
+    """For commands in this process: they open and close files on their loop, where nothing else is going on."""
+    blockbuster.deactivate()

@@ -35,7 +35,9 @@ SetOption = Annotated[
 FilterSetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="change one setting of the filters, for example refusals=false; repeatable"
+        "--set",
+        metavar="NAME=VALUE",
+        help="change one setting of the filters, for example refusals=false, or judge.threshold; repeatable",
     ),
 ]
 EndpointOption = Annotated[

@@ -23,6 +23,8 @@ from explore_async.settings.recipe import tokenizer_for
 CONFIG = "explore.yaml"
 SHOWN = 4
 """Examples of each task that become its demonstrations in the config."""
+_STEPS = ("responses", "answers_per_instruction", "turns", "judge")
+"""Settings that say what an example is made of. Recipes have them where they differ from the default."""
 _PROGRESS_EVERY = 10_000
 _LOOKED_AT = 2_000
 """Instructions whose language and letters are that of the data."""
@@ -92,12 +94,14 @@ def _config(
     """The text of the config. `first`: the first instructions, which tell the language."""
     pruned = source.pruned
     depth = max(node["depth"] for root in trees for node in below(root))
+    systems = {str(index): domain.get("system") for index, domain in enumerate(source.recipe.get("domains", ()))}
     domains = []
     for root in trees:
         tasks = [_task(child, shown, pruned) for child in root["children"] if child["id"] not in pruned]
         domain = {
             "name": root["name"],
             "description": root["reason"],
+            "system": systems.get(root["id"]),
             "tasks": tasks,
             "examples": shown.get(root["id"]),
         }
@@ -107,6 +111,7 @@ def _config(
         "name": _run_name(source.name),
         **({} if language is None else {"language": language}),
         "filters": {"tokenizer": _tokenizer(source, first)},
+        **{name: source.recipe[name] for name in _STEPS if name in source.recipe},
         "domains": domains,
         "against": ["dataset.jsonl"],
         "exploration": {"depth": max(2, depth)},

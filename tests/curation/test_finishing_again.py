@@ -8,7 +8,11 @@ from typing import Any
 import orjson
 import pytest
 from support.cli import RECIPE, config, derived, in_process
-from support.stored_run import copied, serving
+from support.stored_run import copied, doctor, serving
+
+from explore_async.config.load import load
+
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 SEPARATE = f"""{RECIPE}
 responses: separate
@@ -118,6 +122,35 @@ def test_columns_survive_every_chain(runs: dict[str, Path], tmp_path: Path) -> N
         own = {name: value for name, value in row.items() if name not in {"id", "task_id", "task_path"}}
         assert {name: kept[row["instruction"]].get(name) for name in own} == own
     assert {*columns} <= {*of_run[0]}
+
+
+def test_an_import_explores_on_in_the_same_way(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Its config asks for answers of their own, with the same system prompt and judge, and is one that runs take."""
+    done("import", runs["separate"], "--out", tmp_path / "data")
+    settings = load(tmp_path / "data" / "explore.yaml")
+    assert (settings.responses, settings.answers_per_instruction) == ("separate", 2)
+    assert settings.judge is not None
+    assert settings.judge.threshold == 3
+    assert settings.domains[0].system == "Be brief."
+
+
+@pytest.mark.parametrize("kind", ["separate", "judged"])
+def test_the_doctor_derives_their_files_again(runs: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    """A byte in the middle of the dataset or of the evidence is found by its line, and a repair brings all bytes back."""
+    run = copied(runs[kind], tmp_path / "there")
+    before = derived(run)
+    for name in ("dataset.jsonl", "decisions.jsonl"):
+        body = bytearray(before[name])
+        body[len(body) // 2] ^= 1
+        (run / name).write_bytes(body)
+    found = doctor(run)
+    assert found.code != 0
+    assert {check["check"] for check in found.json["checks"] if check["state"] == "wrong"} == {
+        "dataset.jsonl",
+        "decisions.jsonl",
+    }
+    assert doctor(run, "--repair").code == 0
+    assert derived(run) == before
 
 
 def test_what_cannot_be_filtered_so_is_said(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -10,21 +10,16 @@ from typing import Any
 
 import orjson
 import pytest
-from blockbuster import BlockBuster
 from support.cli import RECIPE, config, derived, in_process
 from support.stored_run import doctor, simulating
 
 from explore_async.serving.simulated.server import SimulatedServer
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 END = "operation: {report: false}\n"
 JOINT = RECIPE.replace("examples: 100", "examples: 24") + END
 SEPARATE = f"{JOINT}responses: separate\n"
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(blockbuster: BlockBuster) -> None:
-    """For commands in this process: they open and close files on their loop, where nothing else is going on."""
-    blockbuster.deactivate()
 
 
 def rows(run: Path) -> dict[str, str]:

@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from blockbuster import BlockBuster
 from support.cli import RECIPE, config, derived, in_process
 from support.stored_run import doctor, simulating
 
 from explore_async.serving.simulated.server import Latency
+
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 TEXT = f"""{RECIPE.replace("examples: 100", "examples: 16")}
 model: small
@@ -21,12 +22,6 @@ turns: 2
 judge: {{threshold: 2}}
 operation: {{report: false}}
 """
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(blockbuster: BlockBuster) -> None:
-    """For commands in this process: they open and close files on their loop, where nothing else is going on."""
-    blockbuster.deactivate()
 
 
 def test_each_kind_goes_to_its_model_and_the_order_changes_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blockbuster import BlockBuster
 from support.stored_run import go_on, serving
 
 
@@ -22,9 +21,3 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, url: str) -> Path:
     result = go_on(path, url)
     assert result.code == 0, result.stderr
     return path
-
-
-@pytest.fixture
-def in_this_process(blockbuster: BlockBuster) -> None:
-    """For commands in this process: they open and close files on their loop, where nothing else is going on."""
-    blockbuster.deactivate()
