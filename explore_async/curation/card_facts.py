@@ -32,6 +32,7 @@ def making(source: Collection, model_revision: str) -> Iterator[tuple[str, Any]]
     yield "engine", ", ".join(made_by_whom(source).get("engines", ()))
     yield "language that the prompts name", recipe.get("language")
     yield "date", dates(source)
+    yield "passages shown in the prompts", ", ".join(_files(recipe))
     yield from _finishing(recipe)
     for kind, sampling in _samplings(recipe).items():
         given = {name: value for name, value in sampling.items() if value not in ([], None)}
@@ -76,6 +77,12 @@ def _judging(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             "dropped below",
             "nothing, whatever the score" if threshold is None else f"a score of {threshold:g} on any of these",
         )
+
+
+def _files(recipe: Mapping[str, Any]) -> list[str]:
+    """The names of the files whose passages prompts showed."""
+    paths = (file["path"] for domain in recipe.get("domains", ()) for file in domain.get("files") or ())
+    return list(dict.fromkeys(str(path).rstrip("/").rpartition("/")[2] for path in paths))
 
 
 def _is_separate(recipe: Mapping[str, Any]) -> bool:
@@ -225,6 +232,8 @@ def limitations(source: Collection, exported: int, marked: Counter[str], *, scor
             "Paraphrases in other words are still there."
         )
         yield from _on_the_language(source)
+        if files := escape(", ".join(_files(recipe))):
+            yield f"- Texts draw on passages of {files}: the rights and mistakes of those are in them."
     if source.config.get("made_by") == "decontaminate":
         names = ", ".join(escape(name) for name in (source.config.get("settings") or {}).get("benchmarks", ()))
         yield f"- The examples were compared with these benchmarks and no others: {names}."

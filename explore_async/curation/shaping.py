@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -22,6 +22,13 @@ from explore_async.curation.several_answers import other_answers
 from explore_async.curation.trainer_formats import Shape, calls_as_text, is_cut
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.scores import ScoreCounts
+
+_PLAIN: Final = {
+    *("meaning", "name", "description", "seed", "model", "models", "domains", "against", "language", "answer_format"),
+    *("exploration", "generation", "targets", "filters", "sampling", "extra_body", "prompts", "window", "lag"),
+}
+_PLAIN_DOMAIN: Final = {"name", "description", "tasks", "examples", "topics", "styles"}
+"""Settings that give rows no columns. A recipe leaves newer ones out where they have their default."""
 
 
 @dataclass(slots=True)
@@ -112,7 +119,7 @@ def schema_of(
     reasoning: bool = False,
 ) -> Any:
     """The Arrow schema of examples of the source in this shape, with the columns to `keep`, with reasoning or without;
-    by reading all of them where rows have more than those of a run without answers of their own, a judge and turns.
+    by reading all of them unless they are known to have our own columns alone.
     """
     try:
         import pyarrow as pa
@@ -156,5 +163,5 @@ def schema_of(
 
 def _has_plain_rows(run: Collection) -> bool:
     """True where the rows of the run have its own columns and no others."""
-    recipe = run.recipe  # settings that have their default are left out
-    return not any(recipe.get(name) for name in ("responses", "judge", "turns"))
+    recipe = run.recipe
+    return recipe.keys() <= _PLAIN and all(domain.keys() <= _PLAIN_DOMAIN for domain in recipe.get("domains", ()))

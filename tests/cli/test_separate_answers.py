@@ -325,3 +325,20 @@ def test_completions_that_wait_beside_full_servers(
     )
     held_up: Any = Snapshot.held_up
     assert bool(held_up.fget(seen)) is is_told
+
+
+def test_what_rows_have_is_in_parquet(tmp_path: Path, blockbuster: BlockBuster) -> None:
+    """The passage that a request showed is a column of each row, and the card names the file."""
+    blockbuster.deactivate()  # a run opens and closes its files on the loop
+    (tmp_path / "garden.md").write_text("# Water\n\nIn the morning.\n\n# Feed\n\nIn spring.\n")
+    text = "domains: [{name: Garden, files: [garden.md]}]\nexploration: {depth: 0}\ntargets: {examples: 4}\n"
+    (tmp_path / "config.yaml").write_text(text + "operation: {report: false}\n")
+    run = tmp_path / "run"
+    with serving() as url:
+        assert in_process("run", tmp_path / "config.yaml", "--endpoint", url, "--out", run).code == 0
+    assert in_process("export", run, "--out", tmp_path / "out").code == 0
+    rows = parquet.read_table(tmp_path / "out" / "data" / "train.parquet").to_pylist()
+    assert rows == lines(run / "dataset.jsonl")
+    assert rows[0]["passage"].startswith("garden.md#")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| passages shown in the prompts | garden.md |" in card
