@@ -119,9 +119,12 @@ class Snapshot:
 
     @property
     def on_the_way(self) -> str:
-        """Kept instructions that are no examples yet, in a few words; empty where there are none."""
+        """Instructions that were new, and those that are no examples yet, in a few words; empty where none is."""
+        if not self.unfinished:
+            return ""
+        new = f"{counted(self.tally.instructions, 'new instruction')}, of which " if self.tally.instructions else ""
         waits = "waits" if self.unfinished == 1 else "wait"
-        return f"{counted(self.unfinished, 'instruction')} {waits} for {self.awaited}" if self.unfinished else ""
+        return f"{new}{self.unfinished:,} {waits} for {self.awaited}"
 
     @property
     def not_judged(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 from blockbuster import BlockBuster
 from pyarrow import parquet
 from support.cli import Finished, in_process
@@ -21,8 +22,9 @@ from explore_async.curation.collections.conversations import REASONING
 from explore_async.curation.trainer_formats import SHAPES
 from explore_async.exploration.parsing import AnswerDraft, parse_answer, thoughts_of
 from explore_async.exploration.values import Completion
-from explore_async.running.observer import Snapshot
+from explore_async.running.observer import Snapshot, awaited
 from explore_async.running.performer import HeadOfLine
+from explore_async.settings.run_settings import RunSettings
 from explore_async.storage.completions import read_stored
 from explore_async.web import reading
 
@@ -325,6 +327,19 @@ def test_completions_that_wait_beside_full_servers(
     )
     held_up: Any = Snapshot.held_up
     assert bool(held_up.fget(seen)) is is_told
+
+
+@pytest.mark.parametrize(("new", "unfinished", "words"), [
+    (68, 11, "68 new instructions, of which 11 wait for an answer or the judge"),
+    (1, 1, "1 new instruction, of which 1 waits for an answer or the judge"),
+    (0, 60, "60 wait for an answer or the judge"), (68, 0, ""),
+])  # fmt: skip
+def test_instructions_on_their_way_are_told(new: int, unfinished: int, words: str) -> None:
+    """Progress says how many instructions were new, and how many of them wait for what; examples that exist only wait."""
+    recipe = RunSettings.model_validate(yaml.safe_load(CONFIG)).resolved(model="m")
+    seen: Any = SimpleNamespace(tally=SimpleNamespace(instructions=new), unfinished=unfinished, awaited=awaited(recipe))
+    on_the_way: Any = Snapshot.on_the_way
+    assert on_the_way.fget(seen) == words
 
 
 def test_what_rows_have_is_in_parquet(tmp_path: Path, blockbuster: BlockBuster) -> None:
