@@ -195,8 +195,9 @@ class Asking:
         self._missing.clear()
         self._rendered.clear()
         now = asyncio.get_running_loop().time()
-        started = [flight.started for flight in self._flights.values() if flight.endpoint] or [now]
-        expected_s = max(started) + self._latencies.longest_s(now - min(started)) - now
+        sent = [flight for flight in self._flights.values() if flight.endpoint]
+        started, kinds = [flight.started for flight in sent] or [now], {flight.request.kind for flight in sent}
+        expected_s = max(started) + self._latencies.longest_s(now - min(started), kinds) - now
         patience_s = _STOPPING_S if in_haste else max(_STOPPING_S, expected_s)
         self._gives_up_at = now + patience_s
         self._background.append(self._group.create_task(self._let_go(patience_s), name="let go"))

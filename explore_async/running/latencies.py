@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Collection
 
 _KEPT = 200
 _NEEDED = 20
 _USUAL = 3
-_UNKNOWN_S, _LONGEST_UNKNOWN_S = 10.0, 60.0
+_UNKNOWN_S, _LONGEST_UNKNOWN_S = 20.0, 60.0
 _P90 = 0.9
 _P99 = 0.99
 _DEADLINE_IN_P99 = 5.0
@@ -41,12 +42,15 @@ class Latencies:
         """The longest of the latest latencies of all kinds; 0 where there is none."""
         return max((seconds for latencies in self._by_kind.values() for seconds in latencies), default=0.0)
 
-    def longest_s(self, oldest_s: float) -> float:
-        """How long a request in flight may take: as long as the slowest of the latest. While few are known it may take
-        10 s, or twice the age of the oldest in flight (`oldest_s`), but no minute: a server may hang.
+    def longest_s(self, oldest_s: float, kinds: Collection[str]) -> float:
+        """How long a request in flight, of one of these kinds, may take: as long as the slowest of the latest.
+
+        While few are known, or few of its kind, 20 s or twice the age of the oldest in flight (`oldest_s`), up to a
+        minute: a server may hang.
         """
-        known = sum(len(latencies) for latencies in self._by_kind.values())
-        likely_s = 0.0 if known >= _NEEDED else min(max(_UNKNOWN_S, 2 * oldest_s), _LONGEST_UNKNOWN_S)
+        are_few = sum(map(len, self._by_kind.values())) < _NEEDED
+        are_few = are_few or any(len(self._by_kind.get(kind, ())) < _USUAL for kind in kinds)
+        likely_s = min(max(_UNKNOWN_S, 2 * oldest_s), _LONGEST_UNKNOWN_S) if are_few else 0.0
         return max(self.slowest_s, likely_s)
 
     def deadline_s(self, kind: str) -> float | None:

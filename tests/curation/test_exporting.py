@@ -115,6 +115,10 @@ def test_marks_are_exported(run_path: Path, tmp_path: Path, suffix: str):
     assert exported(run_path, tmp_path / f"any{suffix}", "--marked", "any") == expected
     assert exported(run_path, tmp_path / f"out{suffix}") == [row for row in expected if row["mark"] != "bad"]
     assert exported(run_path, tmp_path / f"good{suffix}", "--marked", "good") == expected[2:4]
+    exported_card = in_process("export", run_path, "--out", tmp_path / f"card{suffix[1:]}")
+    assert exported_card.code == 0, exported_card.stderr
+    card = (tmp_path / f"card{suffix[1:]}" / "README.md").read_text()
+    assert "29 examples, those that were kept; 1 left out by the marks of readers" in card
     write_mark(run_path, {"id": "0-9.9", "task_id": "0", "instruction": "It was dropped"}, "good")
     told = in_process("export", run_path, "--out", tmp_path / f"told{suffix}", "--marked", "good").stderr
     assert "as dropped or with another text by now: 1 example." in " ".join(told.split())

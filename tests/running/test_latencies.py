@@ -21,16 +21,22 @@ def test_a_deadline_is_five_times_the_p99_of_its_kind() -> None:
 
 
 def test_a_request_is_waited_for_though_little_is_known() -> None:
-    """Before there are 20 latencies, 10 s or twice the age of the oldest in flight, up to a minute; then as long as the
-    slowest, so that a server that hangs does not hold up a stop.
+    """Before there are 20 latencies, 20 s or twice the age of the oldest in flight, up to a minute; so too while few of
+    its kind are known, as lookaheads are short. Then as long as the slowest, so that a server that hangs does not hold
+    up a stop.
     """
     latencies = Latencies(first_deadline_s=60)
-    assert [latencies.longest_s(age) for age in (0, 8, 600)] == [10, 16, 60]
+    kinds = {"lookahead", "generate"}
+    assert [latencies.longest_s(age, kinds) for age in (0, 16, 600)] == [20, 32, 60]
     for _ in range(19):
         latencies.note("lookahead", 3.0)
-    assert latencies.longest_s(8) == 16
-    latencies.note("generate", 70.0)
-    assert latencies.longest_s(600) == 70
+    assert latencies.longest_s(16, kinds) == 32
+    latencies.note("lookahead", 3.0)
+    assert latencies.longest_s(16, kinds) == 32
+    assert latencies.longest_s(16, {"lookahead"}) == 3
+    for _ in range(3):
+        latencies.note("generate", 70.0)
+    assert latencies.longest_s(600, kinds) == 70
 
 
 def test_only_the_latest_latencies_count() -> None:

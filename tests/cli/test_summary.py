@@ -1,0 +1,25 @@
+"""The summary at the end of a run."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+from explore_async.cli import summary
+
+
+def test_a_long_tree_says_where_the_rest_is(tmp_path: Path) -> None:
+    """Its end has the number of the tasks that are left out, and the command that shows them."""
+    tasks = [{"name": f"Task {n}", "origin": "lookahead", "kept": 0, "children": []} for n in range(56)]
+    root = {"name": "Root", "origin": "seed", "kept": 0, "children": tasks}
+    (tmp_path / "tree.json").write_bytes(orjson.dumps({"trees": [root]}))
+    result: Any = SimpleNamespace(directory=tmp_path)
+    console = Console(width=1000, record=True, file=StringIO())
+    console.print(summary._tree(result))
+    *_, last = console.export_text().splitlines()
+    assert last.rstrip().endswith(f"… and 17 more: explore-async tree {tmp_path}")
