@@ -117,6 +117,8 @@ async def test_what_sqlite_keeps_beside_the_store(tmp_path: Path, finished_run: 
     async with SimulatedServer(16, Latency(0.1, 0.1)) as server:
         process = await started(server, path)
         await under_way(server, process)
+        while not (path / "dataset.jsonl").stat().st_size:  # trees come first
+            await asyncio.sleep(0.01)
         process.kill()
         await process.communicate()
         log, index = path / "completions.sqlite-wal", path / "completions.sqlite-shm"
