@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tarfile
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from support.cli import RECIPE, config, derived, in_process
+from support.cli import RECIPE, ROOT, config, derived, in_process
 from support.stored_run import doctor, simulating
 
 from explore_async.serving.simulated.server import SimulatedServer
@@ -134,3 +135,19 @@ def test_another_threshold_or_more_answers_ask_only_what_is_new(tmp_path: Path) 
         run.check_replay(judged(2, 3))
         instructions = len({row["instruction"] for row in three.values()})
         assert new["answer"] < 3 * instructions
+
+
+@pytest.mark.parametrize("name", ["plain", "two-domains"])
+def test_a_run_by_earlier_rules_gets_answers_of_their_own(tmp_path: Path, name: str) -> None:
+    """A joint run of an earlier version goes on by its own rules: its completions serve, in JSON and in marked text."""
+    with tarfile.open(ROOT / "tests" / "earlier_runs" / f"{name}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder = tmp_path / name
+    text = (folder / "config.yaml").read_text().replace("generate: other", "generate: simulated")
+    with simulating() as server:
+        run = Adopted(folder, server)
+        asked = generated(run.run)
+        new = run.by(f"{text}responses: separate\n")
+    assert {*new} <= {"answer", "generate"}
+    assert new["answer"] >= len(dataset(run.run)) > 20
+    assert len({*generated(run.run)}) == len(generated(run.run)) == len(asked) + new["generate"]
