@@ -154,7 +154,7 @@ class Counts:
                 "kept": examples.kept,
                 "dropped": _with_total(examples.dropped),
                 "surplus": examples.surplus,
-                **({"unfinished": examples.unfinished} if examples.instructions else {}),
+                **({"unfinished": examples.unfinished} if examples.instructions or examples.unfinished else {}),
             },
             **({"passages": dict(self.passages)} if self.passages else {}),
             **({"instructions": examples.instructions} if examples.instructions else {}),
