@@ -55,12 +55,13 @@ class OutstandingRequests:
         explores = self._ahead and lane in {"tree", "opening"}
         since = max(self._committed_due, self._moment - self._ahead) if explores else self._moment
         due = since + min(self._lags[lane], self._recipe.window)
-        values, ordinal = kind.fill(self._recipe, task, turn), self._next_ordinal()
-        self._moment += 1
-        if kind.brings == "examples":
-            self._moment += values["count"] * self._steps
-            values |= self.deck.next(task.domain, ordinal)
-        return self._add(kind.name, task, turn, values, (due, ordinal), lane)
+        values = self._filled(kind, task, turn)
+        self._moment += 1 + (values["count"] * self._steps if kind.brings == "examples" else 0)
+        return self._add(kind.name, task, turn, values, (due, self._next_ordinal()), lane)
+
+    def _filled(self, kind: RequestKind, task: TaskState, turn: int) -> dict[str, Any]:
+        values = kind.fill(self._recipe, task, turn)
+        return values if kind.brings != "examples" else values | self.deck.dealt(task.domain, task.task.id, turn)
 
     def issue_step(self, step: Step, task: TaskState) -> Request:
         """A new request about a kept instruction."""
@@ -75,7 +76,8 @@ class OutstandingRequests:
         """Takes out a request that is committed; returns its lane."""
         lane = next(lane for lane, requests in self._lanes.items() if request.ordinal in requests)
         del self._lanes[lane][request.ordinal]
-        self.deck.committed(request.ordinal)
+        if lane in {"opening", "generate"}:
+            self.deck.committed(task.domain, task.task.id, request.turn)
         self._committed_due = request.due
         if lane == "tree":
             self.trees_in[task.domain] -= 1
@@ -133,12 +135,11 @@ class OutstandingRequests:
         """Issues the same requests again. `tasks` by number, all restored."""
         self._ordinal, self._moment = state["ordinal"], state["moment"]
         self._committed_due = state["committed_due"]
-        self.deck.restore(state.get("passages", {}))
+        self.deck.restore(state.get("passages", ()))
         for lane in self._lanes:
             for due, ordinal, name, index, turn, shown, about in state["lanes"][lane]:
                 task = tasks[index]
-                values = _with_tuples(shown) if shown else self._kinds[name].fill(self._recipe, task, turn)
-                values |= self.deck.again(ordinal)
+                values = _with_tuples(shown) if shown else self._filled(self._kinds[name], task, turn)
                 self._add(name, task, turn, values, (due, ordinal), lane, about)
 
 

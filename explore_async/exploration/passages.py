@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from explore_async.exploration.choice import draw
@@ -14,6 +13,8 @@ from explore_async.settings.recipe import Passage, Recipe
 MOST_CHARACTERS: Final = 2_000
 """Of a passage: about 500 tokens of English."""
 
+_GOLDEN: Final = (5**0.5 - 1) / 2
+"""Multiples of it lie evenly between 0 and 1, however many there are (Weyl's theorem; the golden ratio is best)."""
 _HEADING = re.compile(r"#{1,6}\s+\S")
 _FENCE = re.compile(r"\s{0,3}(```|~~~)")
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s|[。！？]+[」』”’）]*")
@@ -88,63 +89,61 @@ def _split(text: str, most: int) -> tuple[str, str]:
 
 
 class PassageDeck:
-    """Draws a passage for each request for examples: in each domain in an order by digest, and all of them before any
-    comes again. It depends on the recipe and on the requests issued before. Owns what outstanding requests show.
+    """Deals a passage to each request for examples, by its task and its turn: the passages of a domain have an order by
+    digest, a task goes through them from a place of its own, and none comes again before all have come. The places of
+    the tasks lie evenly. Owns which passages committed requests have shown.
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
         self._passages = [domain.passages for domain in recipe.domains]
         self._orders = [
             sorted(range(len(passages)), key=lambda number: draw(recipe.seed, "passage", domain, number))
             for domain, passages in enumerate(self._passages)
         ]
-        self._drawn = [0] * len(recipe.domains)
-        self._shown: dict[int, tuple[int, int]] = {}
-        """By the ordinal of an outstanding request: its domain, and its number among the requests there."""
+        self._used: list[set[int]] = [set() for _ in recipe.domains]
 
-    def next(self, domain: int, ordinal: int) -> dict[str, Any]:
-        """The values that the prompt of a new request shows; none where the domain has no passages."""
-        if not self._passages[domain]:
-            return {}
-        self._shown[ordinal] = domain, self._drawn[domain]
-        self._drawn[domain] += 1
-        return self.again(ordinal)
+    def dealt(self, domain: int, task_id: str, turn: int) -> dict[str, Any]:
+        """The values that the prompt shows; none where the domain has no passages. `turn`: the requests for examples
+        that the task has had before.
+        """
+        passages = self._passages[domain]
+        return shown(passages[self._number(domain, task_id, turn)]) if passages else {}
 
-    def again(self, ordinal: int) -> dict[str, Any]:
-        """The values of an outstanding request."""
-        if ordinal not in self._shown:
-            return {}
-        domain, number = self._shown[ordinal]
+    def _number(self, domain: int, task_id: str, turn: int) -> int:
         order = self._orders[domain]
-        return shown(self._passages[domain][order[number % len(order)]])
+        begin = int(len(order) * (_number_of_task(self._recipe, task_id) * _GOLDEN % 1.0))
+        return order[(begin + turn) % len(order)]
 
-    def committed(self, ordinal: int) -> None:
-        self._shown.pop(ordinal, None)
+    def committed(self, domain: int, task_id: str, turn: int) -> None:
+        """Takes in that a request for examples is committed."""
+        if self._passages[domain]:
+            self._used[domain].add(self._number(domain, task_id, turn))
 
     def counts(self) -> dict[str, int]:
         """The passages that committed requests showed, and the others; empty where no domain has passages."""
-        of_all = sum(map(len, self._passages))
-        waiting = Counter((domain, number % len(self._orders[domain])) for domain, number in self._shown.values())
-        used = sum(map(min, map(len, self._passages), self._drawn))
-        for (domain, place), count in waiting.items():
-            used -= count == len(range(place, self._drawn[domain], len(self._orders[domain])))
+        of_all, used = (sum(map(len, parts)) for parts in (self._passages, self._used))
         return {"used": used, "unused": of_all - used} if of_all else {}
 
     def state(self) -> dict[str, Any]:
         """The state that `restore` needs, as JSON holds it; empty where no domain has passages."""
-        if not any(self._passages):
-            return {}
-        return {
-            "passages": {
-                "drawn": list(self._drawn),
-                "shown": [[ordinal, *place] for ordinal, place in self._shown.items()],
-            }
-        }
+        return {"passages": [sorted(used) for used in self._used]} if any(self._passages) else {}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        if state:
-            self._drawn = list(state["drawn"])
-            self._shown = {ordinal: (place[0], place[1]) for ordinal, *place in state["shown"]}
+    def restore(self, state: Sequence[Sequence[int]]) -> None:
+        self._used = [set(used) for used in state] or self._used
+
+
+def _number_of_task(recipe: Recipe, task_id: str) -> int:
+    """A number of its own for each task of a tree, whatever the order in which they come: 0 for the root, then those of
+    the first level, and so on.
+    """
+    before, places, number = 0, 1, 0
+    for depth, digit in enumerate(task_id.split(".")[1:]):
+        before += places
+        width = max(1, recipe.exploration.breadth_at(depth))
+        places *= width
+        number = number * width + int(digit)
+    return before + number
 
 
 def shown(passage: Passage) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.scripted import answer, recipe
 
 from explore_async.exploration.explorer import Explorer
-from explore_async.exploration.passages import cut
+from explore_async.exploration.passages import PassageDeck, cut
 from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ExampleKept, Request
@@ -74,9 +74,9 @@ def grounded(number: int, window: int, responses: str = "joint") -> Recipe:
 
 @settings(max_examples=10, deadline=None)
 @given(number=st.integers(1, 40), window=st.sampled_from([1, 4, 24]), at=st.integers(0, 40))
-def test_least_used_first_also_after_a_checkpoint(number: int, window: int, at: int) -> None:
-    """After any number of commits no passage has been issued twice more often than another; only requests of the domain
-    that has files show one. A restored explorer has the same outstanding prompts, and goes on with the same ones.
+def test_each_task_goes_through_all_also_after_a_checkpoint(number: int, window: int, at: int) -> None:
+    """No task has seen a passage twice more often than another; only requests of the domain that has files show one, and
+    which one depends on task and turn alone, so that its key does not depend on other tasks. A restored explorer has the same outstanding prompts, and goes on with the same ones.
     """
     made = grounded(number, window)
     explorer, book = Explorer(made), PromptBook(made)
@@ -87,7 +87,11 @@ def test_least_used_first_also_after_a_checkpoint(number: int, window: int, at: 
         issued |= {one.ordinal: one for one in (request, *explorer.outstanding)}
     shown = [one for one in issued.values() if one.kind == "generate" and one.task_id.startswith("0")]
     counts = Counter(one.prompt.values["passage_name"] for one in shown)
-    assert max(counts.values(), default=0) - min((counts[f"notes.md#{n}"] for n in range(number)), default=0) <= 1
+    for task in {one.task_id for one in shown}:
+        of_task = Counter(one.prompt.values["passage_name"] for one in shown if one.task_id == task)
+        assert max(of_task.values()) - min(of_task[f"notes.md#{n}"] for n in range(number)) <= 1
+    deck = PassageDeck(grounded(number, 2 * window))
+    assert all(deck.dealt(0, one.task_id, one.turn).items() <= one.prompt.values.items() for one in shown)
     assert all(one.prompt.values["passage"] in book.render(one).messages[-1]["content"] for one in shown)
     others = (one for one in issued.values() if one.task_id.startswith("1"))
     assert not any(one.prompt.values.get("passage") for one in others)
@@ -106,6 +110,19 @@ def test_least_used_first_also_after_a_checkpoint(number: int, window: int, at: 
         for one in (explorer, again)
     )
     assert rest == rest_again
+
+
+@given(number=st.integers(1, 200), tasks=st.integers(1, 57))
+def test_tasks_begin_evenly(number: int, tasks: int) -> None:
+    """The first passages of the tasks of a whole tree: none is shown by three tasks more than another."""
+    deck = PassageDeck(grounded(number, 1))
+    ids = [
+        "0",
+        *(f"0.{a}" for a in range(8)),
+        *(f"0.{a}.{b}" for a in range(8) for b in range(6)),
+    ]  # breadths of a recipe
+    counts = Counter(deck.dealt(0, task, 0)["passage"] for task in ids[:tasks])
+    assert max(counts.values()) - min(counts[f"fact {n}"] for n in range(number)) <= 2
 
 
 def test_the_longest_passage_is_tried_on_endpoints() -> None:
