@@ -204,8 +204,9 @@ class _Check:
             completion = await self._endpoint.client.ask(probe, served_model=served_model, timeout_s=self._timeout_s)
         except AttemptTimedOut as error:
             raise AttemptTimedOut(
-                f"{self._url} brought no first small completion within {self._timeout_s:.4g} s: it hangs, or is too "
-                "slow for a run. It is tried again all the time, and joins when it answers; no setting waits longer",
+                f"{self._url} did not answer within {self._timeout_s:.4g} s, not even the first small request: it "
+                "hangs, or is too slow for a run. It is tried again all the time, and joins when it answers; no "
+                "setting waits longer",
                 endpoint=self._url,
             ) from error
         self._endpoint.is_heard = True
