@@ -9,11 +9,17 @@ the prefix cache weighs a tenth.
 
     python benchmarks/bench_responses.py [--examples 2000] [--shares 0.05 0.15 0.3 0.5] [--per-request 1 10]
                                          [--out results/responses.json]
+
+With `--endpoint URL --keep FOLDER` a real model works instead, once each way from the same seed, and the runs stay in
+the folder to be read. Their trees have the root and three tasks.
+
+    python benchmarks/bench_responses.py --endpoint URL --keep FOLDER --domain quickstart --examples 20
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -25,6 +31,7 @@ from explore_async.config.load import load
 from explore_async.exploration.values import Event, ExampleDropped, ExampleKept, InstructionKept
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, rehearse
+from explore_async.running.start import run
 from explore_async.serving.simulated.profiles import PROFILES
 
 PROFILE = "h100-qwen3-8b"
@@ -40,7 +47,17 @@ def main() -> None:
     parser.add_argument("--per-request", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--domain", default="brainstorming")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--endpoint", help="of a real model")
+    parser.add_argument("--keep", type=Path, help="with an endpoint: the folder of the runs")
+    parser.add_argument("--set", nargs="*", default=[], help="with an endpoint: other settings, each KEY=VALUE")
     arguments = parser.parse_args()
+    if arguments.endpoint:
+        rows = [asked(arguments, per, way) for per, way in product(arguments.per_request, WAYS)]
+        report(
+            {"machine": machine(), "examples": arguments.examples, "domain": arguments.domain, "rows": rows},
+            arguments.out,
+        )
+        return
     rows = []
     for share, per_request in product(arguments.shares, arguments.per_request):
         pair = [measured(arguments.domain, arguments.examples, share, per_request, way) for way in WAYS]
@@ -86,6 +103,39 @@ def measured(domain: str, examples: int, share: float, per_request: int, way: st
         "equivalent": (generated + PROMPT_WEIGHT * fresh) / made.kept,
         "seconds": made.seconds,
     }
+
+
+def asked(arguments: argparse.Namespace, per_request: int, way: str) -> dict[str, Any]:
+    """A run with a real model; tokens are per kept example."""
+    settings = load(
+        arguments.domain,
+        [
+            f"targets={{examples: {arguments.examples}}}",
+            f"responses={way}",
+            f"generation.per_request={per_request}",
+            "exploration={depth: 1, breadth: [3]}",
+            *arguments.set,
+        ],
+        endpoint=[arguments.endpoint],
+        concurrency=16,
+    )
+    result = asyncio.run(run(settings, Path(arguments.keep, f"{way}-{per_request}")))
+    tokens, kept = result.stats.tokens, max(1, result.kept)
+    fresh = tokens.prompt - tokens.cached
+    row = {
+        "way": way,
+        "per_request": per_request,
+        "kept": result.kept,
+        "read": result.stats.examples.read,
+        "requests": result.stats.requests.total,
+        "dropped": dict(result.stats.examples.dropped),
+        "generated": tokens.completion / kept,
+        "prompt": tokens.prompt / kept,
+        "prompt_not_cached": fresh / kept,
+        "equivalent": (tokens.completion + PROMPT_WEIGHT * fresh) / kept,
+    }
+    print(row, flush=True)
+    return row
 
 
 if __name__ == "__main__":
