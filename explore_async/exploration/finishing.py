@@ -348,9 +348,14 @@ class Finisher:
     # -- checkpoints
 
     def state(self) -> dict[str, Any]:
-        """The state that `restore` needs, as JSON holds it."""
+        """The state that `restore` needs, as JSON holds it. It shares nothing with what later commits change."""
+
+        def copied(one: _Unfinished) -> _Unfinished:
+            rounds = [replace(each, answers=list(map(replace, each.answers))) for each in one.rounds]
+            return replace(one, rounds=rounds)
+
         return {
-            "unfinished": list(self._unfinished.values()),
+            "unfinished": list(map(copied, self._unfinished.values())),
             "waiting": [[step.kind, task.account.index, *step[1:]] for step, task in self._waiting],
         }
 

@@ -214,7 +214,8 @@ def test_a_checkpoint_at_any_moment_goes_on_the_same(way: dict[str, Any], stop_a
         before += events
         if number == stop_at:
             break
-    state = orjson.loads(orjson.dumps(half.explorer.state()))
+    of_the_moment = half.explorer.state()
+    state = orjson.loads(orjson.dumps(of_the_moment))
     second = Driven(settings(way), outcome)
     found = [event.example for event in before if isinstance(event, InstructionKept)]
     second.explorer.restore(state, found)
@@ -222,6 +223,8 @@ def test_a_checkpoint_at_any_moment_goes_on_the_same(way: dict[str, Any], stop_a
     assert orjson.loads(orjson.dumps(second.explorer.state())) == state
     second.run()
     assert before + second.events == whole.events
+    half.run()
+    assert orjson.loads(orjson.dumps(of_the_moment)) == state, "a checkpoint is written some commits later"
 
 
 def test_an_answer_is_the_text_without_thoughts() -> None:
