@@ -127,6 +127,10 @@ ComparedFieldOption = Annotated[
         "user-turns of a conversation)",
     ),
 ]
+SemanticOption = Annotated[
+    bool,
+    typer.Option("--semantic", help="compare also by meaning, with a small model on this machine (extra: embed)"),
+]
 BadRowOption = Annotated[BadRow, typer.Option("--on-bad-row", help="stop at a row that cannot be read, or skip it")]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="print one JSON object as the last line of stdout")]

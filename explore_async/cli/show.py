@@ -26,6 +26,7 @@ from explore_async.curation.collections.evidence import (
 from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.collections.shown_turns import shown_turns
 from explore_async.curation.collections.steps import Step
+from explore_async.curation.paraphrases import PARAPHRASE
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.kinds import label_of
 from explore_async.exploration.values import SOURCE, Completion
@@ -41,6 +42,7 @@ _LONGEST_EXCERPT = 300
 _TEXTS = ("instruction", "input", "output")
 _REASONS = {
     "low_score": "the judge gave a score below the threshold",
+    PARAPHRASE: "it says the same as one before it in other words",
     "not_judged": "the judge gave no scores that could be read",
     "not_checked": "a check of yours gave no answer",
     "failed": "the request for its answer failed for good",
@@ -185,8 +187,12 @@ def _what(row: Mapping[str, Any]) -> str:
 
 def _reason(row: Mapping[str, Any]) -> str:
     nearest = row.get("nearest") or (f"{row['benchmark']}, row {row.get('row')}" if "benchmark" in row else None)
-    score = f", ROUGE-L F {row['score']:.3f}" if "score" in row else ""
+    score = f", {_measure(row)} {row['score']:.3f}" if "score" in row else ""
     return printable(f"{row['reason']}{score}{f' with {nearest}' if nearest else ''}")
+
+
+def _measure(row: Mapping[str, Any]) -> str:
+    return "cosine" if row["reason"] == PARAPHRASE else "ROUGE-L F"
 
 
 @contextmanager
@@ -247,7 +253,7 @@ def _decision(decision: Mapping[str, Any], nearest: Mapping[str, Any] | None) ->
         score = f"ROUGE-L F {decision['score']:.3f}" if "score" in decision else f"in common: {decision['ngram']}"
         yield "close to", f"{decision['benchmark']}, row {decision['row']} ({score}): {decision['text']}"
     if nearest_id := decision.get("nearest"):
-        yield "score", f"ROUGE-L F {decision['score']:.3f} with the nearest"
+        yield "score", f"{_measure(decision)} {decision['score']:.3f} with the nearest"
         yield "nearest", f"{nearest_id}: {nearest['instruction']}" if nearest is not None else nearest_id
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from explore_async.cli.choices import Scope
+from explore_async.cli.embedder import load_embedder
 from explore_async.cli.options import (
     ColumnOption,
     ComparedFieldOption,
@@ -16,6 +17,7 @@ from explore_async.cli.options import (
     FilterSetOption,
     JsonOption,
     RunArgument,
+    SemanticOption,
     SourceArgument,
     ThresholdOption,
     TokenizerOption,
@@ -62,6 +64,10 @@ def filter_(  # noqa: PLR0917 - an option each
     settings: FilterSetOption = None,
     fields: ComparedFieldOption = None,
     column: ColumnOption = None,
+    semantic: SemanticOption = False,
+    semantic_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="with --semantic: an example with a cosine above this is dropped")
+    ] = 0.8,
     as_json: JsonOption = False,
 ) -> None:
     """Judge all examples again with another threshold or other filters, also those that a run dropped."""
@@ -71,6 +77,7 @@ def filter_(  # noqa: PLR0917 - an option each
 
     changes, columns = assignments(settings or ()), parse_columns(column or ())
     tell_of_runs_under_way(source)
+    embedder = load_embedder() if semantic else False
     with counting("examples judged") as on_progress:
         result = filter_data(
             source,
@@ -80,6 +87,8 @@ def filter_(  # noqa: PLR0917 - an option each
             settings=changes,
             fields=fields,
             columns=columns,
+            semantic=embedder,
+            semantic_threshold=semantic_threshold,
             on_progress=on_progress,
         )
     _filtered(result, as_json=as_json)
@@ -129,6 +138,8 @@ def merge(  # noqa: PLR0917 - an option each
 
 
 def _filtered(result: FilterResult, *, as_json: bool) -> None:
+    from explore_async.curation.paraphrases import PARAPHRASE
+
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(result.dropped.items()))
     say(
         f"{result.kept:,} of {result.candidates:,} examples kept ({result.before:,} before), compared by "
@@ -145,6 +156,8 @@ def _filtered(result: FilterResult, *, as_json: bool) -> None:
             f"{result.other_inputs:,} of those dropped have an input, which was not compared; "
             "--field instruction --field input compares both"
         )
+    if PARAPHRASE in result.dropped:
+        say(f"read the paraphrases before you use this: explore-async show {result.out} --dropped {PARAPHRASE}")
     if result.language_not_told:
         say(f"language not told: {result.language_not_told:,} of those kept do not show which language they are in")
     if result.note is not None:

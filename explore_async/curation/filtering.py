@@ -24,9 +24,11 @@ from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.common_options import as_names, check_threshold, silent
 from explore_async.curation.compared_rows import joined
+from explore_async.curation.embeddings import Embedder, embedder_of
 from explore_async.curation.files.fields import USER_TURNS
 from explore_async.curation.finishing_again import LACKING, by_threshold, finished
 from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
+from explore_async.curation.paraphrases import PARAPHRASE_THRESHOLD, Paraphrases
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.languages import language_of_texts
@@ -72,6 +74,8 @@ def filter_data(
     settings: Filters | Mapping[str, Any] | None = None,
     fields: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    semantic: bool | Embedder = False,
+    semantic_threshold: float = PARAPHRASE_THRESHOLD,
     on_progress: Callable[[int], None] = silent,
 ) -> FilterResult:
     """Judges all examples again, of a run also those that it dropped, and writes a data directory with the kept ones.
@@ -80,14 +84,18 @@ def filter_data(
     of `filters:` in a config; and {"judge": {"threshold": …}} where a judge scored the examples). `threshold`: ROUGE-L
     F above which an example is dropped; `scope`: run, domain or task, within which examples are compared. `fields`:
     those of instruction, input and output that are compared, together; None is the instruction, as in a run, and for
-    files from elsewhere instruction and input. `on_progress` gets the
-    number of examples judged so far.
+    files from elsewhere instruction and input. `semantic`: of what is kept also those are dropped that say the same as
+    one before them in other words: by MiniLM (the extra `embed`) or by an embedder of your own, where their cosine is
+    above `semantic_threshold`. `on_progress` gets the number of examples judged so far.
     """
+    check_threshold(semantic_threshold)
+    paraphrases = Paraphrases(embedder_of(semantic), semantic_threshold) if semantic else None
     named = {"threshold": threshold, "scope": scope}
     given = settings.model_dump(exclude_unset=True) if isinstance(settings, Filters) else settings or {}
     changes = {**given, **{name: value for name, value in named.items() if value is not None}}
     named_fields = _named_fields(fields)
-    return _filter(collection_of(source, columns), Path(out), changes, "filter", on_progress, named_fields)
+    collection = collection_of(source, columns)
+    return _filter(collection, Path(out), changes, "filter", on_progress, named_fields, paraphrases)
 
 
 def reparse_run(
@@ -138,6 +146,7 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
     made_by: str,
     on_progress: Callable[[int], None],
     named_fields: tuple[str, ...] | None = None,
+    paraphrases: Paraphrases | None = None,
 ) -> FilterResult:
     changes = dict(changes)
     judging = _judging_of(source, changes.pop("judge", {}))
@@ -155,6 +164,7 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
             compared,
             language=_language(source) if filters.language else "",
             meaning=meaning,
+            paraphrases=paraphrases,
         )
         trees = source.trees()
         for batch in _batches(source, filters, judging, meaning):
@@ -163,6 +173,8 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
         settings = {"filters": filters.model_dump(mode="json"), "fields": list(fields), "tokenizer": tokenizer}
         if judging is not None:
             settings["judge"] = {"threshold": judging.threshold}
+        if paraphrases is not None:
+            settings["semantic"] = {"model": paraphrases.model, "threshold": paraphrases.threshold}
         description = describe_origin(made_by, [source], settings)
         directory.finish(trees, description, pruned=source.pruned)
         before = sum(_kept(root) for root in trees)

@@ -13,6 +13,7 @@ from typing import Any
 from explore_async.curation.candidates import Candidate
 from explore_async.curation.collections.collection import ExampleRow
 from explore_async.curation.collections.data_directory import DataDirectory
+from explore_async.curation.paraphrases import Paraphrases
 from explore_async.curation.tokenizers import UnseenLetters
 from explore_async.exploration.corpus import Corpora
 from explore_async.exploration.language_check import language_told
@@ -52,6 +53,8 @@ class Judge:
     compared: Callable[[ExampleRow], str]
     language: str = "English"
     meaning: int = MEANING
+    paraphrases: Paraphrases | None = None
+    """Drops what ROUGE-L keeps and says the same in other words, where that is asked for."""
     judged: int = 0
     duplicates_with_input: int = 0
     language_not_told: int = 0
@@ -87,11 +90,26 @@ class Judge:
             admitted = self._corpora.of(batch[members[0]].task_id).admit_all(texts)
             for position, verdict in zip(members, admitted, strict=True):
                 verdicts[position] = verdict
+        if self.paraphrases is not None:
+            self._look_for_paraphrases(self.paraphrases, batch, verdicts)
         for candidate, verdict in zip(batch, verdicts, strict=True):
             assert verdict is not None
             late = verdict.kept and candidate.late
             self._write(candidate, Verdict(kept=False, reason=late) if late else verdict)
         self.judged += len(batch)
+
+    def _look_for_paraphrases(
+        self, paraphrases: Paraphrases, batch: Sequence[Candidate], verdicts: list[Verdict | None]
+    ) -> None:
+        """Changes the verdicts on what would be kept otherwise."""
+        scopes: dict[str, list[int]] = {}
+        for position, (candidate, verdict) in enumerate(zip(batch, verdicts, strict=True)):
+            if verdict is not None and verdict.kept and not candidate.late:
+                scopes.setdefault(self._corpora.scope_of(candidate.task_id), []).append(position)
+        for scope, members in scopes.items():
+            texts = [(self.compared(example), str(example["id"])) for _, example in _of(batch, members)]
+            for position, verdict in zip(members, paraphrases.admit_all(texts, scope), strict=True):
+                verdicts[position] = verdict
 
     def _quality(self, candidate: Candidate) -> Verdict | None:
         if candidate.example is None:

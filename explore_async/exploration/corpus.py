@@ -127,10 +127,14 @@ class Corpora:
         }
         self._corpora: dict[str, Corpus] = {}
 
+    def scope_of(self, task_id: str) -> str:
+        """The name of that corpus: the same for tasks that share it, empty for one of the run."""
+        return {"run": "", "domain": task_id.partition(".")[0], "task": task_id}[self._filters.scope]
+
     def of(self, task_id: str) -> Corpus:
         """The corpus that instructions for the task are compared with."""
         domain = task_id.partition(".")[0]
-        name = {"run": "", "domain": domain, "task": task_id}[self._filters.scope]
+        name = self.scope_of(task_id)
         corpus = self._corpora.get(name)
         if corpus is None:
             corpus = self._corpora[name] = Corpus(self._filters.threshold, self._tokenizer, self._known)

@@ -208,6 +208,8 @@ function count(size) {
   else if (size) $("found").textContent = `${listed} found in the first ${number(100 * next / size)} %`;
 }
 
+const measure = (row) => row.reason === "paraphrase" ? "cosine" : "ROUGE-L";
+
 function entry(row) {
   const item = el("li"), button = el("button", null, { type: "button" });
   if (row.id) item.dataset.example = row.id;
@@ -215,7 +217,7 @@ function entry(row) {
   button.append(el("span", text || "(empty)"));
   if (row.found) button.append(el("small", `${row.found.field}: … ${row.found.text} …`, { class: "hit" }));
   const about = row.task_path ? row.task_path.slice(-1)[0] : row.task_id ?? row.parent ?? "";
-  button.append(el("small", [row.id ?? row.what, row.kept === false ? row.reason : null, row.score != null ? `ROUGE-L ${number(row.score, 3)}` : null, row.scores ? `scores ${Object.values(row.scores).join(" ")}` : null, about].filter(Boolean).join(" · ")));
+  button.append(el("small", [row.id ?? row.what, row.kept === false ? row.reason : null, row.score != null ? `${measure(row)} ${number(row.score, 3)}` : null, row.scores ? `scores ${Object.values(row.scores).join(" ")}` : null, about].filter(Boolean).join(" · ")));
   if (row.mark) button.append(marked(row.mark, row.mark_note));
   if (row.id || row.request) button.addEventListener("click", () => evidence(row)); else button.disabled = true;
   item.append(button);
@@ -285,7 +287,7 @@ async function evidence(row) {
   for (const name of ["passage", "topic", "style"]) add(name, (example ?? decision)[name]);
   const scored = (name, scores) => { const all = Object.entries(scores ?? {}); if (all.length) add(name, all.map(([aspect, score]) => `${aspect} ${score}`).join(", ")); };
   scored("scores", example?.scores);
-  if (found.nearest) add(`nearest, ROUGE-L ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);
+  if (found.nearest) add(`nearest, ${measure(decision)} ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);
   if (found.copied) add("output copied from", found.copied.what === "demonstration" ? `demonstration ${found.copied.id ?? "of the recipe"}` : `its own ${found.copied.what}`);
   const exchange = ({ request, completion, failure }) => {
     for (const message of request?.messages || []) add(`prompt, ${message.role}`, message.content, true);

@@ -65,7 +65,7 @@ class Verdict:
     text: str
     """The name of a task, the instruction of a dropped example, or an excerpt of what could not be read; else empty."""
     score: float | None
-    """ROUGE-L F with the nearest text."""
+    """ROUGE-L F with the nearest text; of a paraphrase the cosine with it."""
     nearest: str | None
     """Id of the nearest kept text; a benchmark and its row after decontamination."""
     request: str | None
