@@ -21,6 +21,7 @@ from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, open_collection, runs_inside
 from explore_async.curation.collections.originals import is_original
 from explore_async.curation.collections.run_data import is_run_data
+from explore_async.curation.embeddings import Embedder, embedder_of
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError, StorageError
 from explore_async.storage.whole_files import replacing, storage_errors, write_json
@@ -75,6 +76,7 @@ def analyze_data(
     tokenizer: str = "auto",
     most: int = MOST_READ,
     columns: Mapping[str, str] | None = None,
+    semantic: bool | Embedder = False,
     on_progress: Callable[[str], None] = _silent,
 ) -> Analysis:
     """Measures the coverage of one data set, or of several side by side. A folder of runs counts as all of them.
@@ -83,6 +85,7 @@ def analyze_data(
     folder) where they are wanted. `spacy_model`: an installed model or a folder; None takes for each data set the one
     for its language, and leaves the figures of verbs and nouns out where there is none. `tokenizer`: rouge, unicode, or
     auto: that of the run, else the one that the letters call for. Of a larger data set `most` examples are examined.
+    `semantic`: compares by meaning too, by MiniLM (the extra `embed`) or by an embedder of your own.
     `columns` maps our names to those of files of rows. `on_progress` gets the name of the step that begins.
 
     Raises ConfigError for options that do not fit and for packages that are missing (the extra `analysis`), DataError
@@ -93,7 +96,8 @@ def analyze_data(
     _check_places(files, [source.path if isinstance(source, DataSet) else Path(source) for source in sources])
     collections = [collection for source in sources for collection in _collections(source, columns)]
     tokenizer = tokenizer_of(tokenizer, collections)
-    options = AnalysisOptions(spacy_model=spacy_model, tokenizer=tokenizer, most_read=most)
+    embedder = embedder_of(semantic) if semantic else None
+    options = AnalysisOptions(spacy_model=spacy_model, tokenizer=tokenizer, most_read=most, embedder=embedder)
     on_progress("loading")
     warm_up()
     document = make_document(collections, options, on_progress=on_progress)

@@ -20,9 +20,11 @@ from explore_async.analysis import texts, tree
 from explore_async.analysis.cost import cost_curve
 from explore_async.analysis.data_sample import NEAR, DataSample, distribution, read
 from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefy, unseen_mass
+from explore_async.analysis.meaning import meaning
 from explore_async.analysis.parsers import parser_for
 from explore_async.analysis.verb_noun import verbs_and_nouns
 from explore_async.curation.collections.collection import Collection, printable_path
+from explore_async.curation.embeddings import Embedder
 from explore_async.exploration.scores import ScoreCounts
 
 MOST_READ = 200_000
@@ -43,6 +45,8 @@ class AnalysisOptions:
     tokenizer: str = "rouge"
     processes: int | None = None
     most_read: int = MOST_READ
+    embedder: Embedder | None = None
+    """Compares by meaning too, where there is one."""
 
 
 def make_document(
@@ -143,8 +147,21 @@ def _document(sample: DataSample, options: AnalysisOptions, on_progress: Callabl
         "tasks": tasks,
         "levels": tree.levels(sample, tasks),
         "cost": cost_curve(collection, sample.verbs_nouns) if is_whole else [],
+        "semantic": _semantic(sample, options, on_progress),
         "shown": _shown(sample),
     }
+
+
+def _semantic(
+    sample: DataSample, options: AnalysisOptions, on_progress: Callable[[str], None]
+) -> dict[str, Any] | None:
+    if options.embedder is None:
+        return None
+
+    def embedding(count: int) -> None:
+        on_progress(f"{sample.collection.name}: {count:,} instructions compared by meaning")
+
+    return meaning(sample, options.embedder, options.tokenizer, embedding)
 
 
 def _scores(sample: DataSample) -> dict[str, dict[str, int]]:

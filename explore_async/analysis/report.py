@@ -19,6 +19,8 @@ from explore_async.terminal.text import printable
 
 _LONGEST_NAME = 40
 _NONE = "–"
+_PAIRS_SHOWN = 5
+_LONGEST_TEXT = 300
 
 
 def make_page(document: Mapping[str, Any]) -> str:
@@ -56,6 +58,16 @@ def notes(document: Mapping[str, Any]) -> list[str]:
     return left_out + [
         f"{data['name']}: {data['other_language']}" for data in document["sets"] if data["other_language"]
     ]
+
+
+def nearest_pairs(document: Mapping[str, Any]) -> Iterator[str]:
+    """The pairs that are nearest in meaning and share few words, in three lines each."""
+    for data in document["sets"]:
+        for pair in data["semantic"]["pairs"][:_PAIRS_SHOWN] if data["semantic"] else ():
+            name = printable(data["name"], _LONGEST_NAME)
+            yield f"{name}: cosine {pair['cosine']:.3f}, ROUGE-L F {pair['rouge']:.3f}"
+            for item_id, text in zip(pair["ids"], pair["texts"], strict=True):
+                yield f"  {printable(f'{item_id}  {text}', _LONGEST_TEXT)}"
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -102,6 +114,13 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         means = (mean_score(data["scores"][aspect]) if aspect in data["scores"] else None for data in sets)
         name = f"the judge's mean score, {printable(aspect, _LONGEST_NAME)}"
         yield line(name, *(_NONE if mean is None else f"{mean:.2f}" for mean in means))
+    if any(data["semantic"] for data in sets):
+        by_meaning = [data["semantic"] for data in sets]
+        yield line("cosine with the nearest", *(f"{of_set['nearest']['mean']:.3f}" for of_set in by_meaning))
+        yield line(
+            f"paraphrases (above {by_meaning[0]['threshold']})", *(f"{one['paraphrases']:,}" for one in by_meaning)
+        )
+        yield line("different in effect (Vendi)", *(f"{one['vendi']:,.1f}" for one in by_meaning))
     if any(data["cost"] for data in sets):
         ends = [data["cost"][-1] if data["cost"] else None for data in sets]
         yield line("tokens a kept example", *(_ratio(end, "kept") for end in ends))

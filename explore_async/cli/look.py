@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, TokenizerOption
+from explore_async.cli.embedder import load_embedder
+from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, SemanticOption, TokenizerOption
 from explore_async.cli.output import all_or_nothing, print_json, say, telling_replaced
 from explore_async.cli.runs_under_way import tell_of_runs_under_way, time_of_stats
 from explore_async.cli.signals import terminable
@@ -36,16 +37,20 @@ def analyze(  # noqa: PLR0917 - an option each
     tokenizer: TokenizerOption = "auto",
     most: Annotated[int, typer.Option(min=1, help="the most examples of a dataset that are examined")] = 200_000,
     column: ColumnOption = None,
+    semantic: SemanticOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the coverage of data: verb-noun pairs, overlap, an estimate of the missing part, and the cost."""
+    from rich.text import Text
+
     from explore_async.analysis.command import analyze_data
-    from explore_async.analysis.report import make_table, notes
+    from explore_async.analysis.report import make_table, nearest_pairs, notes
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.terminal.console import StdoutConsole
     from explore_async.terminal.reporter import Reporter
 
     tell_of_runs_under_way(*sources)
+    embedder = load_embedder() if semantic else False
     with telling_replaced(report, out), all_or_nothing(), Reporter() as reporter:
         analysis = analyze_data(
             *sources,
@@ -56,10 +61,14 @@ def analyze(  # noqa: PLR0917 - an option each
             tokenizer=tokenizer,
             most=most,
             columns=parse_columns(column or ()),
+            semantic=embedder,
             on_progress=reporter.update,
         )
     if not as_json:
-        StdoutConsole().print(make_table(analysis.document))
+        console = StdoutConsole()
+        console.print(make_table(analysis.document))
+        for line in nearest_pairs(analysis.document):
+            console.print(Text(line), soft_wrap=True)
     for note in notes(analysis.document):
         say(note)
     for path in analysis.files:

@@ -20,9 +20,11 @@ from support.originals import ENDS, THINGS, VERBS, original_folder
 from support.stored_run import serving
 
 from explore_async.analysis import overlap as overlaps
-from explore_async.analysis import verb_noun
+from explore_async.analysis import report, verb_noun
+from explore_async.analysis.command import analyze_data
 from explore_async.analysis.data_sample import spread
 from explore_async.analysis.parsers import parser_for
+from explore_async.analysis.report import nearest_pairs
 from explore_async.analysis.texts import UNSURE, languages
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
 from explore_async.errors import SystemLimit
@@ -371,3 +373,43 @@ def test_what_cannot_be_analysed_is_told(tmp_path: Path, monkeypatch, arguments,
     assert result.code == code
     assert says in " ".join(result.stderr.split())
     assert not list(tmp_path.glob("x.*"))
+
+
+class OfTwo:
+    """Vectors in the plane: instructions about the sea point one way, the others another."""
+
+    name = "made-up"
+
+    def embed(self, texts):
+        rows = [(1, 0) if "sea" in text else (0.6, 0.8) for text in texts]
+        return np.array(rows, dtype=np.float32).reshape(len(texts), 2)
+
+
+def test_meaning_shows_the_nearest_pairs_that_rouge_keeps(tmp_path):
+    """Paraphrases are those near in meaning whose words differ; a near-duplicate is none. The page, the table and the JSON
+    have the same figures; without --semantic there are none.
+    """
+    texts = [
+        "Tell a tale of the sea",
+        "Tell a tale of the sea now",
+        "Which waves does a sea have?",
+        "List some fruits.",
+    ]
+    source = tmp_path / "rows.jsonl"
+    source.write_bytes(b"".join(orjson.dumps({"instruction": text, "output": "yes"}) + b"\n" for text in texts))
+    analysis = analyze_data(source, report=tmp_path / "page.html", semantic=OfTwo(), spacy_model=None)
+    found = analysis.document["sets"][0]["semantic"]
+    assert (found["model"], found["compared"], found["near"], found["paraphrases"]) == ("made-up", 4, 3, 1)
+    assert found["pairs"][0]["texts"] == [texts[2], texts[0]]
+    assert found["pairs"][0]["cosine"] == 1
+    assert found["pairs"][0]["rouge"] == pytest.approx(SCORER.score(texts[2], texts[0])["rougeL"].fmeasure, abs=1e-4)
+    assert found["nearest"]["quantiles"][-1] == [1.0, 1.0]
+    shares = np.linalg.eigvalsh(OfTwo().embed(texts) @ OfTwo().embed(texts).T / 4)[-2:]
+    assert found["vendi"] == pytest.approx(float(np.exp(-(shares * np.log(shares)).sum())), abs=0.01)
+    assert '"semantic":{"model":"made-up"' in (tmp_path / "page.html").read_text()
+    lines = list(nearest_pairs(analysis.document))
+    assert lines[1].endswith(texts[2])
+    assert ("paraphrases (above 0.8)", "1") in report._lines(analysis.document)
+    plain = analyze_data(source).document
+    assert plain["sets"][0]["semantic"] is None
+    assert not list(nearest_pairs(plain))
