@@ -22,7 +22,8 @@ def main() -> None:
         run_program()
     finally:
         ignore_interrupts()
-        gc.freeze()  # the process ends: a last collection would pass over all modules in vain
+        if "torch" not in sys.modules:  # whose compiler would call all that is not collected a leak, on stderr
+            gc.freeze()  # the process ends: a last collection would pass over all modules in vain
 
 
 def _open_standard_streams() -> None:
