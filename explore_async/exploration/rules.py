@@ -77,7 +77,7 @@ def rules_of(recipe: Recipe) -> Rules:
         forecast=ByYield(_most_tasks(recipe)),
         opens_beside_tree=True,
         places={"tree": max(1, window // 8), "opening": max(1, window // 8)},
-        lags={"tree": 1, "opening": max(1, recipe.lag // 2), "generate": window, "finish": lag_of_steps},
+        lags={"tree": 1, "opening": max(1, recipe.lag // 5), "generate": window, "finish": lag_of_steps},
         most_generating=most_generating,
         ahead=max(1, window // 8),
         ends_when_full=True,

@@ -229,7 +229,7 @@ def test_the_tree_is_complete_early(window: int) -> None:
 
 def test_a_run_ends_when_every_task_has_its_quota() -> None:
     """It waits for no request that can bring nothing: the last completion that it takes in brings an example."""
-    settings = recipe(window=500, targets={"per_task": 20}, generation={"per_request": 3}, filters={"threshold": 1.0})
+    settings = recipe(window=500, targets={"per_task": 23}, generation={"per_request": 5}, filters={"threshold": 1.0})
     run = Driven(settings).run()
     last = max(event.example.request_ordinal for event in run.events[-10:] if isinstance(event, ExampleKept))
     assert run.explorer.stopped == "complete"
