@@ -224,7 +224,8 @@ def _all_starts(stats: RunStats) -> str:
         return ""
     sent = f"{counted(total.asked, 'request')} sent, {counted(total.answered, 'completion')} received"
     if total.starts <= 1:
-        return f"; {sent}"
+        is_of_this = stats.this_time is None or stats.this_time.asked
+        return f"; {sent}" if is_of_this else f"; in the start that asked: {sent}"
     return f"; {duration(total.seconds)} in all {total.starts} starts: {sent}"
 
 

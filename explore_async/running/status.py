@@ -204,6 +204,8 @@ class RunStatus:
             self._pace_known = self._speeds.asking_s(now) >= max(_FIRST_PACE_S, self.performer.latency_s)
         if not self._pace_known:
             return None  # the first completions are on their way
+        if self._explorer.stage == "exploring" and 2 * sum(one.in_flight for one in endpoints) < self._backend.limit:
+            return None  # a tree that waits for names says nothing of the pace of what follows
         is_draining = not performer.pending and performer.asking < self._backend.capacity
         return time_left_s(work, self._pace(endpoints, now, is_draining=is_draining))
 
