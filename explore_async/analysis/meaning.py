@@ -1,4 +1,4 @@
-"""How near the instructions of a data set are in meaning, by the vectors of an embedder: what ROUGE-L cannot see."""
+"""The nearness in meaning of the instructions of a data set, by the vectors of an embedder: ROUGE-L cannot see it."""
 
 from __future__ import annotations
 

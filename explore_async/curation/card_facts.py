@@ -49,7 +49,7 @@ def making(source: Collection, model_revision: str) -> Iterator[tuple[str, Any]]
 
 
 def _finishing(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What was asked about each instruction, by which model."""
+    """The requests about each instruction, with their models."""
     if _is_separate(recipe):
         number = recipe.get("answers_per_instruction", 1)
         best = "the best of them by its scores" if recipe.get("judge") else "the first that passed the filters"

@@ -84,9 +84,9 @@ class Allocation:
         return self._targets.examples is not None and self.kept >= self._targets.examples
 
     @property
-    def has_all(self) -> bool:
-        """True when the kept instructions are as many as the run is to have examples; False without such a number."""
-        return self._targets.examples is not None and self.kept + self.unfinished >= self._targets.examples
+    def lacks_one(self) -> bool:
+        """True when one more kept instruction makes as many as the run is to have examples."""
+        return self._targets.examples is not None and self.kept + self.unfinished == self._targets.examples - 1
 
     def open(self, depth: int) -> Account:
         """The account of a new task."""

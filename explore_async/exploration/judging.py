@@ -103,13 +103,13 @@ class ExampleJudge:
             self._judge_waiting_of(self._with_waiting[index], due, events)
 
     def refill(self, task: TaskState, due: int, events: list[Event]) -> None:
-        """Decides about waiting examples for a place that is free again: of its task, else of any that has room."""
+        """Decides about waiting examples for a place that is free again: of its task, else of any that has room. Others
+        have waited only where the run had as many as it is to have.
+        """
         self._judge_waiting_of(task, due, events)
-        if self._allocation.has_all:
-            return
-        for index in sorted(self._with_waiting):
+        for index in sorted(self._with_waiting) if self._allocation.lacks_one else ():
             self._judge_waiting_of(self._with_waiting[index], due, events)
-            if self._allocation.has_all:
+            if not self._allocation.lacks_one:
                 return
 
     def _judge_waiting_of(self, task: TaskState, due: int, events: list[Event]) -> None:

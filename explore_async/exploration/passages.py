@@ -158,7 +158,7 @@ def longest(recipe: Recipe, domain: int) -> dict[str, Any]:
 
 
 def source_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """What an example tells of the prompt that it came from; nothing where that showed no passage."""
+    """The passage, topic and style of the prompt that an example came from; nothing where that showed no passage."""
     if not values.get("passage_name"):
         return {}
     told = {**values, "passage": values["passage_name"]}

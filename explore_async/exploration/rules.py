@@ -17,7 +17,7 @@ from explore_async.exploration.strategy import StrategyFactory
 from explore_async.settings.recipe import Recipe
 
 _BESIDE_THE_TREE: Final = 4
-"""The version of the rules by which a tree does not wait for openings, requests are forecast by their yield, and few
+"""The version of the rules by which a tree does not need openings, requests are forecast by their yield, and few
 examples do not exhaust a task."""
 
 Lane: TypeAlias = Literal["tree", "opening", "generate", "finish"]
@@ -34,7 +34,7 @@ class Rules:
     `lags[lane]`: a request is due this much later than it is issued; where `ahead` is not 0, a request of a tree and an
     opening this much later than the latest committed request was, or, if that is later, than the request was that was
     issued `ahead` requests before. So these are in the order of the time that they take, however many others a commit
-    lets out: an opening takes as long as several requests of a tree, and no tree waits for one that began beside it.
+    lets out: an opening may take as long as some requests of a tree, one after another, before the tree waits for it.
     """
 
     strategy: StrategyFactory

@@ -18,7 +18,7 @@ from explore_async.storage.directory import RunDirectory
 
 
 class Job(Protocol):
-    """What a start asks of the work that it begins or goes on with. Its document is what config.json holds."""
+    """The work that a start begins or goes on with. Its document is the content of config.json."""
 
     document: type[Any]
 

@@ -202,7 +202,7 @@ class Judging(Settings):
     aspects: Annotated[
         dict[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")], str], Field(min_length=1, max_length=10)
     ] = Field(default_factory=lambda: dict(ASPECTS))
-    """What the judge looks at: names, each with what it means."""
+    """The aspects that it scores: names, each with its meaning."""
 
 
 class Check(Settings):

@@ -61,7 +61,7 @@ class RevisionFields(Settings):
     """None: nothing is scored."""
     checks: tuple[Check, ...] = ()
     filters: Filters = Filters()
-    """What is said of outputs there holds for new answers; instructions are taken as they are."""
+    """The filters of outputs hold for new answers; instructions are taken as they are."""
     sampling: RevisionSamplings = RevisionSamplings()
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     prompts: dict[_Kind, str] = Field(default_factory=dict)

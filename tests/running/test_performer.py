@@ -127,6 +127,38 @@ async def test_a_request_that_waits_for_a_slot_is_not_sent(tmp_path: Path) -> No
             await performer.close(abandon=True)
 
 
+async def test_what_all_commits_wait_for_is_asked_though_the_endpoints_take_fewer(tmp_path: Path) -> None:
+    """Six requests are under way when room for four of them goes. The one that is due before them is asked at once, and
+    no other is.
+    """
+    prompts = await asyncio.to_thread(PromptBook, recipe())
+    first = (await asyncio.to_thread(Explorer, recipe())).next_request()
+    assert first is not None
+    backend = _Full()
+    backend.capacity = 6
+    async with CompletionStore(tmp_path / "c.sqlite") as store:
+        performer = Performer(store, prompts.render, backend, OwnTime())
+        async with asyncio.TaskGroup() as group:
+            performer.open(group)
+            for number in range(1, 7):
+                performer.start(replace(first, ordinal=number, due=number, seed=number))
+            taking = group.create_task(performer.take(replace(first, ordinal=1, due=1, seed=1)))
+            async with asyncio.timeout(60):
+                while backend.asked < 6:
+                    await asyncio.sleep(0.01)
+            backend.capacity = 2
+            taking.cancel()
+            for number in (0, 7):
+                performer.start(replace(first, ordinal=10 + number, due=number, seed=10 + number))
+            taking = group.create_task(performer.take(replace(first, ordinal=10, due=0, seed=10)))
+            async with asyncio.timeout(60):
+                while backend.asked < 7:
+                    await asyncio.sleep(0.01)
+            assert performer.statistics().pending == 1
+            taking.cancel()
+            await performer.close(abandon=True)
+
+
 async def test_what_is_stored_and_what_it_waits_for(tmp_path: Path) -> None:
     """While the driver waits for a request at a slow endpoint: the completions that are there, and the requests at that
     endpoint that they wait for; not those beside it, and not those that are due after all that is stored.
