@@ -142,7 +142,8 @@ class Snapshot:
         are_many = waiting >= max(_HELD_UP, self.in_flight) and not is_usual
         if self.preparing or head is None or (head.waited_s < _HELD_UP_S and not are_many):
             return self.preparing
-        where = f"at {head.endpoint}" if head.endpoint else "that wait for a slot"
+        is_there = any(endpoint.url == head.endpoint and endpoint.in_flight for endpoint in self.endpoints)
+        where = f"at {head.endpoint}" if is_there else f"that {'waits' if head.requests == 1 else 'wait'} for a slot"
         by_now = f"{duration(head.there_s)} by now"
         if head.age_s - head.there_s >= _SENT_AGAIN_S:
             by_now += f", sent again: {duration(head.age_s)} in all"

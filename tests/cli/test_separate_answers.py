@@ -323,10 +323,29 @@ def test_completions_that_wait_beside_full_servers(
     """
     head = HeadOfLine("http://a", 1, there_s=1.0, age_s=1.0, waited_s=waited_s)
     seen: Any = SimpleNamespace(
-        head=head, performer=SimpleNamespace(waiting=50), awaited=awaited, in_flight=in_flight, limit=8, preparing=""
+        head=head,
+        performer=SimpleNamespace(waiting=50),
+        awaited=awaited,
+        in_flight=in_flight,
+        limit=8,
+        preparing="",
+        endpoints=(),
     )
     held_up: Any = Snapshot.held_up
     assert bool(held_up.fget(seen)) is is_told
+
+
+@pytest.mark.parametrize(("there", "words"), [
+    (1, "1 request at http://a (3 s by now)"), (0, "1 request that waits for a slot (3 s by now)"),
+])  # fmt: skip
+def test_a_request_between_two_attempts_is_at_no_endpoint(there: int, words: str) -> None:
+    """The moment after its endpoint has died, a request waits for another one and is not said to be where it was."""
+    seen: Any = SimpleNamespace(
+        head=HeadOfLine("http://a", 1, there_s=3.0, age_s=3.0, waited_s=3.0), performer=SimpleNamespace(waiting=50),
+        awaited="", in_flight=there, limit=8, preparing="", endpoints=(SimpleNamespace(url="http://a", in_flight=there),),
+    )  # fmt: skip
+    held_up: Any = Snapshot.held_up
+    assert held_up.fget(seen) == f"50 stored completions wait for {words}: completions are judged in order"
 
 
 @pytest.mark.parametrize(("new", "unfinished", "words"), [

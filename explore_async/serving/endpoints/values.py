@@ -115,15 +115,17 @@ class PoolStatistics:
 
     @property
     def engines(self) -> str:
-        """The engines' metrics added up, in a few words; empty when no engine has any."""
-        known = [endpoint for endpoint in self.endpoints if endpoint.running is not None and endpoint.healthy]
+        """The engines' metrics added up, in a few words; empty when no engine has any. An endpoint without a request in
+        flight counts none: its metrics are older than the end of the last one.
+        """
+        known = [one for one in self.endpoints if one.running is not None and one.healthy and one.in_flight]
         if not known:
             return ""
-        words = [f"{sum(endpoint.running or 0 for endpoint in known):,} running"]
-        words.append(f"{sum(endpoint.waiting or 0 for endpoint in known):,} waiting")
-        if caches := [endpoint.kv_usage for endpoint in known if endpoint.kv_usage]:  # llama.cpp has none
+        words = [f"{sum(one.running or 0 for one in known):,} running"]
+        words.append(f"{sum(one.waiting or 0 for one in known):,} waiting")
+        if caches := [one.kv_usage for one in known if one.kv_usage]:  # llama.cpp has none
             words.append(f"KV cache {max(caches):.0%} full")
-        if hits := [endpoint.prefix_hits for endpoint in known if endpoint.prefix_hits is not None]:
+        if hits := [one.prefix_hits for one in known if one.prefix_hits is not None]:
             words.append(f"prefix hits {sum(hits) / len(hits):.0%}")
         return f"servers: {', '.join(words)}"
 
