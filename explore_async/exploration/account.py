@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from explore_async.exploration.harvest import Harvest
 
 _COUNTS = (
     "kept",
@@ -30,6 +32,8 @@ class Account:
     index: int
     depth: int
     cap: int | None
+    parent: Account | None = None
+    harvest: Harvest = field(default_factory=Harvest)
     kept: int = 0
     in_flight: int = 0
     """Requests that are issued and not committed."""
@@ -72,8 +76,10 @@ class Account:
         return self.kept + self.unfinished + self.failed
 
     def state(self) -> list[Any]:
-        return [getattr(self, name) for name in _COUNTS]
+        return [self.harvest.state(), *(getattr(self, name) for name in _COUNTS)]
 
     def restore(self, state: list[Any]) -> None:
-        for name, value in zip(_COUNTS, state, strict=True):
+        harvest, *counts = state
+        self.harvest.restore(harvest)
+        for name, value in zip(_COUNTS, counts, strict=True):
             setattr(self, name, value)

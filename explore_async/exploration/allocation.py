@@ -71,6 +71,9 @@ class Allocation:
         self._fewest_barren = fewest_barren
         self._accounts: list[Account] = []
         self._turns = FewestFirst() if turns is None else turns
+        self._by_yield = generation.policy == "yield"
+        self._opened = False
+        """All tasks are there and have had their first completion."""
         self._kept_by_exhausted = 0
         self._exhausted_at: dict[int, int] = {}
         self.level = 0
@@ -88,20 +91,21 @@ class Allocation:
         """True when one more kept instruction makes as many as the run is to have examples."""
         return self._targets.examples is not None and self.kept + self.unfinished == self._targets.examples - 1
 
-    def open(self, depth: int) -> Account:
-        """The account of a new task."""
-        account = Account(len(self._accounts), depth, self._targets.cap_at(depth))
+    def open(self, depth: int, parent: Account | None = None) -> Account:
+        """The account of a new task. `parent`: that of the task above."""
+        account = Account(len(self._accounts), depth, self._targets.cap_at(depth), parent)
         self._accounts.append(account)
         self._note(account)
         return account
 
     def plan(self, planned: Sequence[int], *, explored: bool, opened: bool) -> bool:
-        """Takes in how many tasks each depth is going to have; returns True when the level rose.
+        """Takes in how many tasks each depth is going to have; returns True when quotas rose.
 
         `explored`: all of them are there. `opened`: all of them have had their first completion. Until then the level
         is one that leaves room for all.
         """
         total = self._targets.examples
+        was_free, self._opened = self._is_free, opened
         if total is None:
             return False
         groups = [
@@ -112,9 +116,15 @@ class Allocation:
         left = max(0, total - self._kept_by_exhausted)
         self.level = level(left, groups, at_most=not opened)
         self._coming_level = self.level if opened else level(left, groups, at_most=not explored)
-        if self._coming_level != coming_before:
+        is_freed = self._is_free and not was_free
+        if self._coming_level != coming_before or is_freed:
             self._forecast_all()
-        return self.level > before
+        return self.level > before or is_freed
+
+    @property
+    def _is_free(self) -> bool:
+        """True when the level is no limit of a task: by yield, one may have more than another."""
+        return self._by_yield and self._opened
 
     def wanted(self, planned: Sequence[int]) -> int:
         """The examples that all tasks together may keep, the planned ones included: the target, or less where caps and
@@ -135,7 +145,14 @@ class Allocation:
         """The most examples that this task may have when all tasks are opened."""
         return self._quota_at(self._coming_level, account)
 
+    def share(self, account: Account) -> int:
+        """The examples that the task has when all are filled alike."""
+        return self._limited(self._coming_level, account)
+
     def _quota_at(self, height: int, account: Account) -> int:
+        return self._limited(self._targets.examples or 0 if self._is_free else height, account)
+
+    def _limited(self, height: int, account: Account) -> int:
         if self._targets.examples is None:
             assert account.cap is not None
             return account.cap
@@ -152,7 +169,11 @@ class Allocation:
         total = self._targets.examples
         if total is not None and self._forecast.is_enough(total):
             return None
-        task = self._turns.next(lambda task: self.quota(self._accounts[task.index]))
+        task = self._turns.next(
+            share=lambda task: self.share(self._accounts[task.index]),
+            quota=lambda task: self.quota(self._accounts[task.index]),
+            opened=self._opened,
+        )
         return None if task is None else self._accounts[task.index]
 
     def issued(self, account: Account, examples: int) -> None:
@@ -185,6 +206,7 @@ class Allocation:
         account.kept += kept
         self.kept += kept
         account.failed += not kept
+        account.harvest.find(kept - 1)
         account.failed_in_row = 0 if kept else account.failed_in_row + 1
         if account.exhausted and not kept:
             self._kept_by_exhausted -= 1
@@ -195,6 +217,17 @@ class Allocation:
             self._forecast_all()
         self._note(account)
         return exhausted
+
+    def spent(self, account: Account, cost: int, *, for_examples: bool) -> None:
+        """Counts the cost of a request of the task that is being committed: for examples, or about one of its
+        instructions.
+        """
+        if for_examples:
+            above = account.parent if account.answered == 0 else None
+            account.harvest.request(cost, None if above is None else above.harvest)
+        else:
+            account.harvest.spend(cost)
+            self._turns.note(account)
 
     def _fails_always(self, account: Account) -> bool:
         """True when less than the share that a task has to bring came through, by as many as would show it."""
@@ -220,7 +253,7 @@ class Allocation:
             worthwhile = kept > 0 and kept >= self._generation.exhausted_below * judged
             account.barren = 0 if worthwhile else account.barren + 1
             account.barren_tried = 0 if worthwhile else account.barren_tried + tried
-        exhausted = not account.exhausted and self._is_barren(account)
+        exhausted = not account.exhausted and (self._is_barren(account) or self.is_covered(account))
         if exhausted:
             self._exhaust(account)
         self._learn(account, tried=tried, kept=kept)
@@ -230,6 +263,15 @@ class Allocation:
         long_enough = account.barren >= self._generation.exhausted_after
         return long_enough and account.barren_tried >= self._fewest_barren
 
+    def is_covered(self, account: Account) -> bool:
+        """True when so much of what the task has to give is there that it stops."""
+        return self.stops_covered and account.harvest.coverage >= self._generation.covered_at
+
+    @property
+    def stops_covered(self) -> bool:
+        """True when tasks stop by their estimated coverage."""
+        return self._by_yield and self._generation.covered_at < 1
+
     def judged_later(self, account: Account, *, judged: int, kept: int) -> None:
         """Counts examples that waited and were decided, of which `kept` were kept."""
         account.waiting -= judged
@@ -237,6 +279,7 @@ class Allocation:
 
     def _learn(self, account: Account, *, tried: int, kept: int) -> None:
         account.tried += tried
+        account.harvest.find(kept)
         if self._forecast.learn(tried=tried, found=kept):
             self._forecast_all()
         self._note(account)
@@ -254,11 +297,16 @@ class Allocation:
 
     def state(self) -> dict[str, Any]:
         """The state that `restore` needs beside the accounts, as JSON holds it."""
-        return {"level": self.level, "coming_level": self._coming_level, "forecast": self._forecast.state()}
+        return {
+            "level": self.level,
+            "coming_level": self._coming_level,
+            "opened": self._opened,
+            "forecast": self._forecast.state(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Brings the totals to those of the accounts, which are all there and restored."""
-        self.level, self._coming_level = state["level"], state["coming_level"]
+        self.level, self._coming_level, self._opened = state["level"], state["coming_level"], state["opened"]
         self.kept = sum(account.kept for account in self._accounts)
         self.unfinished = sum(account.unfinished for account in self._accounts)
         tried = sum(account.tried for account in self._accounts)

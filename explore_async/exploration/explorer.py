@@ -15,6 +15,7 @@ from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.choice import sample
 from explore_async.exploration.corpus import Corpus
 from explore_async.exploration.earlier_strategy import EarlierExploreInstruct
+from explore_async.exploration.harvest import cost_of
 from explore_async.exploration.judging import ExampleJudge
 from explore_async.exploration.kinds import GENERATE, Item, RequestKind, kinds_of
 from explore_async.exploration.node import Node
@@ -23,7 +24,7 @@ from explore_async.exploration.parsing import ProposedTask, Unreadable
 from explore_async.exploration.rules import Lane, rules_of
 from explore_async.exploration.strategy import Strategy, StrategyFactory
 from explore_async.exploration.task_state import TaskState
-from explore_async.exploration.turns import TurnPolicy
+from explore_async.exploration.turns import TURNS, TurnPolicy
 from explore_async.exploration.values import (
     Demonstration,
     Event,
@@ -58,7 +59,7 @@ class Explorer:
         """`known`: texts, each with its id, that instructions have to differ from: those of `recipe.against`.
 
         `strategy` grows the tree of each domain, by default that of Explore-Instruct; `turns` says which task is
-        generated for next, by default the one with the fewest examples.
+        generated for next, by default as the recipe's policy has it.
         """
         self.recipe = recipe
         self.window = recipe.window
@@ -67,7 +68,11 @@ class Explorer:
         self._rules = rules_of(recipe)
         self._requests = OutstandingRequests(recipe, self._rules.lags, self._rules.ahead)
         self._allocation = Allocation(
-            recipe.targets, recipe.generation, self._rules.forecast, turns, fewest_barren=self._rules.fewest_barren
+            recipe.targets,
+            recipe.generation,
+            self._rules.forecast,
+            turns or TURNS[recipe.generation.policy](),
+            fewest_barren=self._rules.fewest_barren,
         )
         self._judge = ExampleJudge(recipe, self._allocation, known)
         self._finisher = self._judge.finisher
@@ -185,7 +190,11 @@ class Explorer:
         else:
             self.tokens += outcome.prompt_tokens + outcome.completion_tokens
             items = (checks.parse(outcome),) if kind is None else kind.parse(outcome, self.recipe)
-        if kind is not None and kind.brings == "tasks":
+        is_about_tasks = kind is not None and kind.brings == "tasks"
+        if not is_about_tasks:
+            cost = 0 if isinstance(outcome, Failure) else cost_of(outcome)
+            self._allocation.spent(task.account, cost, for_examples=not request.about)
+        if is_about_tasks:
             self._take_tasks(task, request, items, events)
         elif self._finisher is not None and request.about:
             if self._finisher.commit(task, request, items[0] if items else None, events):
@@ -263,7 +272,7 @@ class Explorer:
         task = TaskState(
             domain,
             node,
-            self._allocation.open(node.task.depth),
+            self._allocation.open(node.task.depth, parent.account if parent is not None else None),
             opening=_demonstrations(seeds),
             opened=gets_none,
         )

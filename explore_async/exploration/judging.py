@@ -59,6 +59,7 @@ class ExampleJudge:
             )
         """Takes new instructions on; None where the first completion holds all of an example."""
         self._tells_waiting = recipe.meaning >= _TELLS_WAITING or self.finisher is not None
+        self._tells_copies = allocation.stops_covered
         self._with_waiting: dict[int, TaskState] = {}
 
     def take(
@@ -90,7 +91,8 @@ class ExampleJudge:
             kept=task.account.found - found_before,
             waiting=len(passed) - decided,
         ):
-            events.append(TaskExhausted(task.task.id))
+            covered = self._allocation.is_covered(task.account)
+            events.append(TaskExhausted(task.task.id, task.account.harvest.coverage if covered else None))
         if self._is_separate and (whole := _with_outputs(items)):
             return [_shown(item) for item in whole if self._reason_not_to_show(item, task.demonstrations) is None]
         return [_shown(example) for example in passed]
@@ -158,6 +160,8 @@ class ExampleJudge:
             examples = [task.waiting.popleft() for _ in range(min(room, len(task.waiting)))]
             verdicts = corpus.admit_all([(example.instruction, example.id) for example in examples])
             for example, verdict in zip(examples, verdicts, strict=True):
+                if self._tells_copies:
+                    account.harvest.compare(_nearest_in(task.task.id, verdict))
                 if verdict.kept and self.finisher is not None:
                     self.finisher.begin(task, example, verdict, due, events)
                 elif verdict.kept:
@@ -171,6 +175,14 @@ class ExampleJudge:
         else:
             self._with_waiting.pop(account.index, None)
         return waiting_before - len(task.waiting)
+
+
+def _nearest_in(task_id: str, verdict: Verdict) -> str | None:
+    """The kept instruction that the verdict names, without its task; empty where it belongs to another task."""
+    if verdict.kept:
+        return None
+    of_task, _, number = (verdict.nearest or "").rpartition("-")
+    return number if of_task == task_id else ""
 
 
 def _with_outputs(items: Sequence[Item]) -> list[ExampleDraft]:

@@ -224,9 +224,12 @@ class TaskDropped:
 
 @dataclass(frozen=True, slots=True)
 class TaskExhausted:
-    """No more examples are asked for this task: its latest completions brought almost nothing new."""
+    """No more examples are asked for this task: its latest completions brought almost nothing new, or so much of what
+    it has to give is there (`coverage`, as estimated; None where that did not decide).
+    """
 
     task_id: str
+    coverage: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

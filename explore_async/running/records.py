@@ -233,8 +233,9 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
             return {**line, **_evidence(Verdict(kept=True, reason="accepted"), key)}
         case TaskDropped(parent_id=parent_id, name=name, verdict=verdict):
             return {"what": "task", "id": None, "parent": parent_id, "name": name, **_evidence(verdict, key)}
-        case TaskExhausted(task_id=task_id):
-            return {"what": "exhausted", "task_id": task_id, "request": key}
+        case TaskExhausted(task_id=task_id, coverage=coverage):
+            why = {} if coverage is None else {"coverage": round(coverage, 4)}
+            return {"what": "exhausted", "task_id": task_id, **why, "request": key}
         case InstructionKept(example=example, verdict=verdict):
             texts = {"instruction": example.instruction, "input": example.input, **example.source}
             return {

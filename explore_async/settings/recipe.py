@@ -34,6 +34,9 @@ MEANINGS = range(2, MEANING + 1)
 _TODAYS_UNICODE = 3
 """The version of the rules that brought the `unicode` tokenizer of today."""
 
+COVERED: Final = 0.8
+"""The coverage of a task at which it stops, where the recipe says nothing else."""
+
 SIMULATED = "simulated"
 """The model name of a simulated server. Everything made with it is labelled, so that no user takes it for data."""
 
@@ -192,6 +195,14 @@ class Generation(Settings):
     were asked for 1 / `exhausted_below` examples at least.
     """
     exhausted_below: Annotated[float, Field(ge=0, le=1)] = 0.1
+    policy: Annotated[Literal["uniform", "yield"], Field(exclude_if=lambda given: given == "uniform")] = "uniform"
+    """uniform: the task with the fewest examples comes first. yield: the one that can be expected to bring most new
+    examples for its tokens, by what is committed.
+    """
+    covered_at: Annotated[float, Field(gt=0, le=1, exclude_if=lambda given: given == COVERED)] = COVERED
+    """With `policy: yield`: a task stops when the next instruction is of a kind that came before with this probability,
+    as estimated. 1: no task stops for that.
+    """
 
 
 class Judging(Settings):

@@ -52,6 +52,7 @@ CHANGES: dict[str, Any] = {
     "exploration.order": "breadth_first",
     "generation.per_request": 7, "generation.demonstrations": 7, "generation.inputs": False,
     "generation.exhausted_after": 7, "generation.exhausted_below": 0.7,
+    "generation.policy": "yield", "generation.covered_at": 0.7,
     "responses": "joint", "answers_per_instruction": 7, "turns": 7, "domains.0.system": "b", "judge.threshold": 4.5,
     "judge.aspects": {"b": "b"}, "checks": [{"name": "a", "function": "b:c", "version": "b", "timeout_s": 7}],
     **{

@@ -68,12 +68,12 @@ def kept_in(events: list[Event]) -> list[Example]:
 
 
 RECIPES = st.builds(
-    lambda window, breadths, per_request, target, cap, scope, order, both, budget: recipe(
+    lambda window, breadths, per_request, target, cap, scope, order, both, budget, policy: recipe(
         window=window,
         domains=[*recipe().model_dump(mode="json")["domains"], *([SEEDED] if both else [])],
         exploration={"depth": len(breadths), "breadth": breadths or [1], "step": 2, "order": order},
         targets={"examples": target, "per_task": cap, "token_budget": budget},
-        generation={"per_request": per_request, "exhausted_after": 2},
+        generation={"per_request": per_request, "exhausted_after": 2, "policy": policy, "covered_at": 0.4},
         filters={"scope": scope, "min_instruction_words": 0, "threshold": 0.5, "task_threshold": 0.5},
     ),
     window=st.sampled_from([1, 4, 16, 60]),
@@ -85,6 +85,7 @@ RECIPES = st.builds(
     order=st.sampled_from(["depth_first", "breadth_first"]),
     both=st.booleans(),
     budget=st.one_of(st.none(), st.just(4000)),
+    policy=st.sampled_from(["uniform", "yield"]),
 )
 
 

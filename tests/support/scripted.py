@@ -14,7 +14,7 @@ from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.play import play
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.strategy import StrategyFactory
-from explore_async.exploration.turns import FewestFirst, TurnPolicy
+from explore_async.exploration.turns import TurnPolicy
 from explore_async.exploration.values import ChatRequest, Completion, Event, Outcome, Request
 from explore_async.running.driver import StoredOutcome, drive
 from explore_async.running.own_time import OwnTime
@@ -81,10 +81,10 @@ class Driven:
         *,
         known: Sequence[tuple[str, str]] = (),
         strategy: StrategyFactory | None = None,
-        turns: Callable[[], TurnPolicy] = FewestFirst,
+        turns: Callable[[], TurnPolicy] | None = None,
     ) -> None:
         self.recipe = recipe
-        self.explorer = Explorer(recipe, known, strategy=strategy or ExploreInstruct, turns=turns())
+        self.explorer = Explorer(recipe, known, strategy=strategy or ExploreInstruct, turns=turns() if turns else None)
         self.book = PromptBook(recipe)
         self.outcome = outcome
         self.events: list[Event] = []

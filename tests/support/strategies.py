@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Self
 
 from explore_async.exploration.kinds import RequestKind
 from explore_async.exploration.node import Node
-from explore_async.exploration.turns import TaskCounts
+from explore_async.exploration.turns import Limit, TaskCounts
 from explore_async.exploration.values import Task
 from explore_async.settings.recipe import Exploration
 
@@ -76,6 +76,7 @@ class BestYieldFirst:
     def note(self, task: TaskCounts) -> None:
         self._tasks[task.index] = task
 
-    def next(self, quota: Callable[[TaskCounts], int]) -> TaskCounts | None:
+    def next(self, *, share: Limit, quota: Limit, opened: bool) -> TaskCounts | None:
+        del share, opened
         open_tasks = [task for task in self._tasks.values() if task.open and task.expected < quota(task)]
         return min(open_tasks, key=lambda task: (-task.kept / max(1, task.answered), task.index), default=None)
