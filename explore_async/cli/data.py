@@ -63,7 +63,8 @@ def import_(
     for note in result.notes:
         say(note)
     if result.unanswered:
-        say(f"{result.unanswered:,} of {result.examples:,} examples have no answer (--column output=NAME names it)")
+        of = counted(result.examples, "example")
+        say(f"without an answer: {result.unanswered:,} of {of} (--column output=NAME names it)")
     found = f"{counted(result.examples, 'example')} in {counted(result.tasks, 'task')}"
     say(f"{found}: {out}; to explore further: {out / CONFIG}")
     if as_json:
@@ -220,14 +221,16 @@ def _exported(
         say(note)
     if result.cut:
         say(
-            f"--format {shape} cuts {result.cut:,} examples to a part of their conversation; messages and rows keep all"
+            f"--format {shape} cuts {counted(result.cut, 'example')} to a part of a conversation; "
+            "messages and rows keep all"
         )
     if result.unanswered:
-        say(f"{result.unanswered:,} examples have no answer")
+        say(f"without an answer: {counted(result.unanswered, 'example')}")
     if result.more_answers:
-        say(f"{result.more_answers:,} examples have several answers, and the best is written: --all-answers writes all")
+        several = counted(result.more_answers, "example")
+        say(f"with several answers: {several}; the best is written, --all-answers writes all")
     if reasoning:
-        say(f"{result.reasoning:,} examples have reasoning; those of one completion have the same")
+        say(f"with reasoning: {counted(result.reasoning, 'example')}; those of one completion have the same")
     few = "" if result.available is None or result.available >= size else f" (only {result.available:,} available)"
     say(f"{counted(result.train, 'example')}{held_out} in {out}{few}{notes}")
     if result.good_not_kept:

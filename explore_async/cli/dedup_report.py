@@ -32,7 +32,8 @@ def show(counts: DedupCounts, reporter: Reporter) -> None:
         reporter.say(f"… and {bad - len(counts.bad_rows):,} more")
     if counts.against_bad:
         reporter.say(
-            f"{counts.against_bad:,} rows of --against are not compared with, beside {counts.against:,} that are"
+            f"of --against {counted(counts.against_bad, 'row')} cannot be compared with, "
+            f"beside {counts.against:,} that can"
         )
     if counts.note is not None:
         reporter.say(counts.note)

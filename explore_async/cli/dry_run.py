@@ -44,8 +44,8 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
     per_request, opening = recipe.generation.per_request, examples_to_ask_for(recipe.generation, 0)
     if opening < per_request:
         console.print(
-            f"The first request of a task asks for {opening} examples, so that its sub-tasks do not wait long; the "
-            f"later ones ask for up to {per_request} (generation.per_request).\n",
+            f"The first request of a task asks for {counted(opening, 'example')}, so that its sub-tasks do not wait "
+            f"long; the later ones ask for up to {per_request} (generation.per_request).\n",
             soft_wrap=True,
         )
     console.print(Text("── the run, if completions hold all that is asked for and nothing is dropped", style="bold"))
@@ -69,6 +69,6 @@ def _of_passages(recipe: Recipe, generates: int) -> Iterator[str]:
             least, more = divmod(requests, passages)
             times = f"{least:,} or {least + 1:,}" if more else f"{least:,}"
             yield (
-                f"{domain.name}: {passages:,} passages from its files; each is shown in {times} of about {requests:,} "
-                "requests for examples"
+                f"{domain.name}: {counted(passages, 'passage')} from its files; each is shown in {times} of about "
+                f"{counted(requests, 'request')} for examples"
             )

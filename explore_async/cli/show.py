@@ -64,7 +64,7 @@ def _branch(root: Mapping[str, Any], depth: int | None) -> Tree:
             for child in node["children"]:
                 add(child, branch)
         elif node["children"]:
-            branch.add(Text(f"… {sum(1 for _ in below(node)) - 1} tasks", style="dim"))
+            branch.add(Text(f"… {counted(sum(1 for _ in below(node)) - 1, 'task')}", style="dim"))
         return branch
 
     return add(root, None)
@@ -226,7 +226,7 @@ def _task(node: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
         yield "task", f"{node['id']}: {node['name']}"
         yield "reason", node["reason"]
         yield "by", node["origin"]
-        yield "examples", f"{node['kept']} kept, {node['dropped']} dropped, of {node['answers']} completions"
+        yield "examples", f"{node['kept']} kept, {node['dropped']} dropped, of {counted(node['answers'], 'completion')}"
         yield "sub-tasks", ", ".join(f"{child['id']} {child['name']}" for child in node["children"])
 
 

@@ -168,7 +168,7 @@ def _table(stats: RunStats) -> Table:
         at_this_start = " at this start" if stats.all_starts is not None and stats.all_starts.starts > 1 else ""
         table.add_row("endpoint", escape(printable(f"{_endpoint(endpoint, stats)}{at_this_start}", _LONGEST_TEXT)))
     if more := len(endpoints[_ENDPOINTS_SHOWN:]):
-        table.add_row("", f"and {more} more endpoints")
+        table.add_row("", f"and {counted(more, 'more endpoint')}")
     for endpoint in endpoints:
         if trouble := endpoint.trouble or (requests.failed and endpoint.last_error):
             table.add_row("trouble", escape(printable(trouble, _LONGEST_TEXT)))
@@ -182,13 +182,14 @@ def _failures(failed: Mapping[str, int]) -> Iterator[str]:
     """The requests that failed for good, and the advice against it."""
     if overflows := failed.get("context_overflow", 0):
         yield (
-            f"{overflows} requests did not fit into the model's context, and their examples are missing. {FITTING}; "
+            f"{counted(overflows, 'request')} did not fit into the model's context, and their examples are missing. "
+            f"{FITTING}; "
             f"the same command with {RETRY_FAILED} then sends them again."
         )
     if others := sum(failed.values()) - overflows:
         yield (
-            f"{others} requests failed for good, and their examples are missing: the same command with {RETRY_FAILED} "
-            "sends them again."
+            f"{counted(others, 'request')} failed for good, and their examples are missing: the same command with "
+            f"{RETRY_FAILED} sends them again."
         )
 
 

@@ -249,7 +249,7 @@ def _tasks(source: Collection) -> Iterator[str]:
     if len(rows) > _TASKS_LISTED:
         yield f"\n… and {len(rows) - _TASKS_LISTED} more."
     if len(rows) < len(nodes):
-        yield f"\n{len(nodes) - len(rows)} tasks whose names repeat others were pruned."
+        yield f"\nPruned: {counted(len(nodes) - len(rows), 'task')} with a name that repeats another."
     yield ""
 
 

@@ -83,5 +83,5 @@ def _read_all(path: Path, report: Report, *, still: bool) -> tuple[int, int, lis
                 report(f"{counted(count, 'completion')} read")
     if damaged:
         keys = ", ".join(damaged[:_KEYS_NAMED]) + (", …" if len(damaged) > _KEYS_NAMED else "")
-        faults.append(f"{len(damaged):,} completions are not what was written ({keys})")
+        faults.append(f"not what was written: {counted(len(damaged), 'completion')} ({keys})")
     return version, count, faults

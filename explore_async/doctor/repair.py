@@ -79,7 +79,7 @@ def _mend_completions(directory: RunDirectory, found: Examination, report: Repor
     if found.completions is not None:  # whole, but of an earlier format
         with database_errors(path):
             open_writing(path, durability="full").close()
-        return f"{path.name}: {found.completions:,} completions have checksums now"
+        return f"{path.name}: checksums added to {counted(found.completions, 'completion')}"
     result = salvage(path, lambda count: report(f"{counted(count, 'completion')} read"))
     lost = f"{result.lost:,} are known to be lost" if result.lost else "none is known to be lost"
     saved = counted(result.saved, "completion")

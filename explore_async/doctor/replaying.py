@@ -114,7 +114,7 @@ def _lines(check: Check, file: LinesCompared, replayed: Replay, findings: Findin
         says = f"line {file.differs_at:,} is not what the stored completions lead to{beyond}"
         findings.wrong(check, says, _DERIVE, mends=True)
     elif not file.behind:
-        findings.ok(check, f"{file.lines:,} lines, as the stored completions have it")
+        findings.ok(check, f"{counted(file.lines, 'line')}, as the stored completions have it")
     elif ended:
         says = f"{file.behind:,} of {file.lines:,} lines are missing, though the run ended"
         findings.wrong(check, says, "--repair, or the same run again, writes them", mends=True)

@@ -17,6 +17,7 @@ from explore_async.measuring.bottleneck import advice, diagnose, recommended
 from explore_async.measuring.figures import Gauge, LevelFigures, Spread
 from explore_async.measuring.sweep import Sweep
 from explore_async.settings.recipe import SIMULATED
+from explore_async.terminal.counts import counted
 from explore_async.terminal.reporter import Reporter
 
 _LATENCIES: Final = {
@@ -44,7 +45,7 @@ class SweepProgress:
     def measured(self, level: LevelFigures) -> None:
         self._reporter.say(
             f"concurrency {level.concurrency}: {_number(level.rate)} output tokens/s, "
-            f"{level.completed:,} completions in {level.seconds:,.1f} s"
+            f"{counted(level.completed, 'completion')} in {level.seconds:,.1f} s"
         )
 
 

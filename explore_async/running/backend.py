@@ -30,6 +30,7 @@ from explore_async.settings.operation import (
     ServerSettings,
     assumed_slots,
 )
+from explore_async.terminal.counts import counted
 
 if TYPE_CHECKING:
     from explore_async.serving.servers.download import Progress
@@ -217,7 +218,7 @@ class Backend:
             except ConfigError as error:
                 self._report(f"{error}; going on with the endpoints as they were")
             else:
-                self._report(f"{path}: {_describe_changes(before, listed)}; {len(listed)} endpoints now")
+                self._report(f"{path}: {_describe_changes(before, listed)}; {counted(len(listed), 'endpoint')} now")
                 before = list(dict.fromkeys(endpoint.url for endpoint in listed))
 
     def stop(self) -> None:

@@ -93,9 +93,9 @@ def _state(endpoint: EndpointStatistics, speed: Speed, slower: float | None) -> 
         return "silent" if endpoint.is_silent else "checking", endpoint.trouble
     if speed.silent_s is not None:
         return "silent", (
-            f"{endpoint.url} has brought no completion for {speed.silent_s:,.0f} s, while others have; its "
-            f"{endpoint.in_flight:,} requests are asked again at another endpoint when the run waits for them, at the "
-            "latest when their time is over"
+            f"{endpoint.url} has brought no completion for {speed.silent_s:,.0f} s, while others have; "
+            "what it has not answered is asked again at another endpoint when the run waits for it, at the "
+            "latest when its time is over"
         )
     if slower is not None and slower >= SLOW_FROM:
         return "slow", (

@@ -206,7 +206,7 @@ def test_all_answers(made: tuple[Path, Finished], tmp_path: Path) -> None:
     assert len(best) == len(rows)
     several = sum(count > 1 for count in Counter(row["id"] for row, _ in passed).values())
     assert several
-    assert f"{several} examples have several answers" in said.stderr
+    assert f"with several answers: {several} example" in said.stderr
     every = exported(run, tmp_path / "out.jsonl", "--all-answers")[0]
     expected = Counter((row["instruction"], answer["output"], answer["request"]) for row, answer in passed)
     assert Counter((row["instruction"], row["output"], row["request"]) for row in every) == expected

@@ -144,7 +144,7 @@ def test_against_without_a_usable_row_is_an_error(tmp_path: Path) -> None:
     file_of(known, [*QUESTIONS, {"question": "Who is it?"}])
     some = in_process(*arguments, "--against-field", "prompt")
     assert (some.json["against"], some.json["against_bad"], some.json["kept"]) == (2, 1, 0)
-    assert "1 rows of --against are not compared" in some.stderr
+    assert "of --against 1 row cannot be compared with" in some.stderr
     empty = file_of(tmp_path / "empty.jsonl", [])
     assert in_process("dedup", rows, "--out", tmp_path / "out.jsonl", "--against", empty).code == 5
 

@@ -201,7 +201,7 @@ def test_an_endpoint_that_holds_requests_and_brings_nothing_is_named() -> None:
     speeds.note(completion("a", 1.0), "m", 31.0)
     assert [one.state for one in seen(speeds, 31.0, *both)] == ["ok", "silent"]
     (_, silent) = seen(speeds, 31.0, endpoint("a"), endpoint("b", in_flight=12))
-    assert "its 12 requests are asked again at another endpoint" in silent.trouble
+    assert "what it has not answered is asked again at another endpoint" in silent.trouble
     speeds.look("b", sent=1, in_flight=0, now=40.0)
     assert [one.state for one in seen(speeds, 41.0, *both)] == ["ok", "ok"]
     slow = EndpointSpeeds()

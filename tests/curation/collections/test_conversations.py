@@ -420,7 +420,7 @@ def test_prompts_without_answers_can_be_worked_with(tmp_path: Path):
     (tmp_path / "asked.jsonl").write_bytes(b"".join(orjson.dumps({"prompt": text}) + b"\n" for text in prompts))
     result = ran("import", tmp_path / "asked.jsonl", "--out", tmp_path / "data", "--json")
     assert result.json["unanswered"] == len(prompts)
-    assert "9 of 9 examples have no answer" in result.stderr
+    assert "without an answer: 9 of 9 examples" in result.stderr
     ran("filter", tmp_path / "data", "--out", tmp_path / "kept", "--threshold", "0.9")
     ran("sample", tmp_path / "kept", "-n", "4", "--out", tmp_path / "some.jsonl")
     ran("analyze", tmp_path / "kept", "--out", tmp_path / "figures.json")
