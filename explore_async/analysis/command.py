@@ -46,7 +46,7 @@ def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, An
                 **{name: pairs[name] for name in ("unique", "mean_occurrences", "std_occurrences", "with_pair")},
                 "pairs_left_out": pairs["left_out"],
                 "other_language": document["other_language"],
-                **{name: pairs[name] for name in ("chao1", "unseen_mass", "entropy_bits")},
+                **{name: pairs[name] for name in ("chao1", "unseen_mass", "entropy_bits", "hill", "coverage")},
                 "overlap_nearest": overlap["greatest"]["mean"],
                 "overlap_all": overlap["mean"]["mean"],
                 "near_duplicates": document["duplicates"]["near"],

@@ -19,6 +19,14 @@ from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import texts, tree
 from explore_async.analysis.cost import cost_curve
 from explore_async.analysis.data_sample import NEAR, DataSample, distribution, read
+from explore_async.analysis.diversity import (
+    Abundances,
+    coverage_curve,
+    coverage_estimate,
+    diversity_at,
+    diversity_in,
+    hill_numbers,
+)
 from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefy, unseen_mass
 from explore_async.analysis.meaning import meaning
 from explore_async.analysis.parsers import parser_for
@@ -188,12 +196,32 @@ def _verb_noun(sample: DataSample) -> dict[str, Any]:
         "mean_occurrences": float(np.mean(counts)) if counts else 0.0,
         "std_occurrences": float(np.std(counts)) if counts else 0.0,
         "type_token_ratio": len(pairs) / tokens if tokens else 0.0,
+        "hill": list(hill_numbers(counts)) if counts else None,
         **{name: asdict(estimate(counts)) if tokens >= _LEAST_PAIRS else None for name, estimate in _ESTIMATES.items()},
+        **_coverage(counts),
         "rarefaction": [asdict(point) for point in rarefaction(counts)],
         "occurrences": sorted(Counter(counts).items()),
         "top": [[verb, noun, count] for (verb, noun), count in pairs.most_common(TOP_PAIRS)],
         "sunburst": _sunburst(pairs, verbs),
     }
+
+
+def _coverage(counts: Sequence[int]) -> dict[str, Any]:
+    """The estimated coverage of the sample and the curve by coverage, or the reason why there is none."""
+    reason = _not_estimated(counts)
+    return {
+        "coverage_left_out": reason,
+        "coverage": None if reason else asdict(coverage_estimate(counts)),
+        "by_coverage": [] if reason else [asdict(point) for point in coverage_curve(counts)],
+    }
+
+
+def _not_estimated(counts: Sequence[int]) -> str | None:
+    if (found := sum(counts)) < _LEAST_PAIRS:
+        return f"only {found:,} instructions have a pair, and an estimate needs {_LEAST_PAIRS}"
+    if max(counts) == 1:
+        return "no pair occurs twice, so nothing tells how many are still unseen"
+    return None
 
 
 def _sunburst(pairs: Counter[tuple[str, str]], verbs: Counter[str]) -> list[dict[str, Any]]:
@@ -263,15 +291,26 @@ def _across(sample: DataSample, other: DataSample, options: AnalysisOptions) -> 
 
 
 def _compared_at(sets: Sequence[DataSample]) -> dict[str, Any] | None:
-    """Unique pairs of each data set in a random part of the same size, that of the smallest; None for one data set. A
-    data set that is not parsed has None.
+    """Pairs of each data set in a random part of the same size, that of the smallest, and of the same coverage, the
+    least of them; None for one data set. A data set that is not parsed, or whose coverage is not known, has None.
     """
     counts = [None if sample.parser.model is None else list(Counter(sample.pairs).values()) for sample in sets]
     sizes = [sum(of_set) for of_set in counts if of_set is not None]
     size = min(sizes, default=0)
     if len(sizes) < 2 or not size:  # noqa: PLR2004
         return None
-    return {"size": size, "unique": [None if of_set is None else asdict(rarefy(of_set, size)) for of_set in counts]}
+    known = [of_set if of_set and not _not_estimated(of_set) else None for of_set in counts]
+    coverages = [Abundances(of_set).coverage() for of_set in known if of_set is not None]
+    coverage = min(coverages) if len(coverages) > 1 else None
+    return {
+        "size": size,
+        "unique": [None if of_set is None else asdict(rarefy(of_set, size)) for of_set in counts],
+        "diversity": [None if of_set is None else asdict(diversity_in(of_set, size)) for of_set in counts],
+        "coverage": coverage,
+        "diversity_at_coverage": [
+            None if of_set is None or coverage is None else asdict(diversity_at(of_set, coverage)) for of_set in known
+        ],
+    }
 
 
 def _name_apart(documents: Sequence[dict[str, Any]]) -> None:

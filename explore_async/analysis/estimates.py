@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
 CURVE_POINTS = 25
 _Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -49,7 +49,7 @@ def unseen_mass(counts: Sequence[int]) -> Estimate:
         return Estimate(1.0, 0.0, 1.0)
     value = f1 / n
     error = math.sqrt(max(0.0, f1 * (1 - value) + 2 * f2)) / n
-    return Estimate(value, max(0.0, value - _Z95 * error), min(1.0, value + _Z95 * error))
+    return Estimate(value, max(0.0, value - Z95 * error), min(1.0, value + Z95 * error))
 
 
 def chao1(counts: Sequence[int]) -> Estimate:
@@ -65,7 +65,7 @@ def chao1(counts: Sequence[int]) -> Estimate:
         variance = f2 * (ratio**2 / 2 + ratio**3 + ratio**4 / 4)
     else:
         variance = f1 * (f1 - 1) / 2 + f1 * (2 * f1 - 1) ** 2 / 4 - f1**4 / (4 * (seen + more))
-    spread = math.exp(_Z95 * math.sqrt(math.log1p(max(0.0, variance) / more**2)))
+    spread = math.exp(Z95 * math.sqrt(math.log1p(max(0.0, variance) / more**2)))
     return Estimate(seen + more, seen + more / spread, seen + more * spread)
 
 
@@ -81,7 +81,7 @@ def entropy(counts: Sequence[int]) -> Estimate:
     plain = float(-(shares * logs).sum())
     error = math.sqrt(max(0.0, float((shares * logs**2).sum()) - plain**2) / n)
     value = plain + (len(counts) - 1) / (2 * n)
-    return Estimate(*(max(0.0, nats) / math.log(2) for nats in (value, value - _Z95 * error, value + _Z95 * error)))
+    return Estimate(*(max(0.0, nats) / math.log(2) for nats in (value, value - Z95 * error, value + Z95 * error)))
 
 
 def rarefy(counts: Sequence[int], size: int) -> CurvePoint:
@@ -96,10 +96,10 @@ def rarefy(counts: Sequence[int], size: int) -> CurvePoint:
     occurring = Counter(counts)
     times = np.array(sorted(occurring), dtype=np.int64)
     kinds = np.array([occurring[count] for count in times.tolist()], dtype=np.float64)
-    logs = np.concatenate([np.zeros(1), np.cumsum(np.log(np.arange(1, n + 1)))])  # of factorials
-    missing = _share_missing(logs, times, n, size)  # for a kind with this count
+    logs = log_factorials(n)
+    missing = share_missing(logs, times, n, size)  # for a kind with this count
     expected = float((kinds * (1 - missing)).sum())
-    both = _share_missing(logs, times[:, None] + times[None, :], n, size)
+    both = share_missing(logs, times[:, None] + times[None, :], n, size)
     pairs = kinds[:, None] * kinds[None, :] - np.diag(kinds)  # ordered pairs of different kinds
     covariance = float((pairs * (both - missing[:, None] * missing[None, :])).sum())
     variance = float((kinds * missing * (1 - missing)).sum()) + covariance
@@ -118,7 +118,12 @@ def _with(counts: Sequence[int], times: int) -> int:
     return sum(1 for count in counts if count == times)
 
 
-def _share_missing(logs: npt.NDArray[np.float64], times: npt.NDArray[np.int64], n: int, size: int) -> _Floats:
+def log_factorials(n: int) -> _Floats:
+    """Natural logarithms of the factorials of 0 to n."""
+    return np.concatenate([np.zeros(1), np.cumsum(np.log(np.arange(1, n + 1)))])
+
+
+def share_missing(logs: npt.NDArray[np.float64], times: npt.NDArray[np.int64], n: int, size: int) -> _Floats:
     """The chance that a part of `size` holds none of `times` given observations: C(n - times, size) / C(n, size)."""
     left = n - times - size
     possible = left >= 0

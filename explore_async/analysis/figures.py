@@ -64,6 +64,8 @@ def _drawings(sets: Sequence[SetDocument]) -> Iterator[tuple[str, tuple[float, f
             yield f"pairs{ending}", (3.4, 3.4), partial(_top_pairs, data)
     yield "occurrences", (3.4, 2.6), partial(_occurrences, sets)
     yield "rarefaction", (3.4, 2.6), partial(_rarefaction, sets)
+    if any(data["verb_noun"]["by_coverage"] for data in sets):
+        yield "coverage", (3.4, 2.6), partial(_by_coverage, sets)
     yield "overlap", (6.8, 2.6), partial(_overlap, sets)
     yield "lengths", (6.8, 2.4), partial(_lengths, sets)
     if any(data["cost"] for data in sets):
@@ -129,6 +131,21 @@ def _rarefaction(sets: Sequence[SetDocument], figure: Figure) -> None:
         low, high = ([at["kinds"] + sign * 2 * at["error"] for at in curve] for sign in (-1, 1))
         axes.fill_between(sizes, low, high, color=colour, alpha=0.2, lw=0)
     axes.set(xlabel="instructions with a pair", ylabel="different pairs", ylim=(0, None), xlim=(0, None))
+    _legend(figure, sets)
+
+
+def _by_coverage(sets: Sequence[SetDocument], figure: Figure) -> None:
+    """What is extrapolated is dashed."""
+    axes = figure.add_subplot()
+    for name, colour, data in _named(sets):
+        curve = data["verb_noun"]["by_coverage"]
+        shares, kinds = [at["coverage"] for at in curve], [at["kinds"] for at in curve]
+        inside = sum(not at["extrapolated"] for at in curve)
+        axes.plot(shares[:inside], kinds[:inside], color=colour, lw=1.2, label=name)
+        axes.plot(shares[max(inside - 1, 0) :], kinds[max(inside - 1, 0) :], "--", color=colour, lw=1)
+        low, high = ([at["kinds"] + sign * 2 * at["error"] for at in curve] for sign in (-1, 1))
+        axes.fill_between(shares, low, high, color=colour, alpha=0.2, lw=0)
+    axes.set(xlabel="estimated coverage of the pairs", ylabel="different pairs", ylim=(0, None), xlim=(0, 1))
     _legend(figure, sets)
 
 

@@ -5,7 +5,7 @@ All data goes into the page as JSON, and from there into text nodes: nothing in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -55,6 +55,11 @@ def notes(document: Mapping[str, Any]) -> list[str]:
         for data in document["sets"]
         if data["verb_noun"]["left_out"]
     ]
+    left_out += [
+        f"{data['name']}: no estimate of the coverage of pairs: {data['verb_noun']['coverage_left_out']}"
+        for data in document["sets"]
+        if data["verb_noun"]["coverage_left_out"] and not data["verb_noun"]["left_out"]
+    ]
     return left_out + [
         f"{data['name']}: {data['other_language']}" for data in document["sets"] if data["other_language"]
     ]
@@ -84,10 +89,12 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         return line(name, *(_NONE if of_set is None else show(of_set) for of_set in pairs))
 
     yield of_pairs("unique pairs of verb and noun", lambda of_set: f"{of_set['unique']:,}")
-    if (at := document["compared_at"]) is not None:
-        points = at["unique"]
-        values = (_NONE if point is None else f"{point['kinds']:,.1f} ± {point['error']:.1f}" for point in points)
-        yield line(f"  in {at['size']:,} with a pair", *values)
+    yield from _compared(document, (0,))
+    yield of_pairs("pairs in effect, Hill order 1; 2", lambda of_set: _effective(of_set["hill"]))
+    yield from _compared(document, (1, 2))
+    yield line(
+        "share of pairs covered (Chao-Jost)", *(_interval(of_set["verb_noun"]["coverage"], "{:.1%}") for of_set in sets)
+    )
     yield of_pairs(
         "occurrences of a pair", lambda of_set: f"{of_set['mean_occurrences']:.2f} ± {of_set['std_occurrences']:.2f}"
     )
@@ -96,6 +103,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         lambda of_set: f"{of_set['without_pair'] / max(1, of_set['without_pair'] + of_set['with_pair']):.1%}",
     )
     for name, key, form in (
+        ("share of pairs covered (Chao-Jost)", "coverage", "{:.1%}"),
         ("pairs, seen or not (Chao1)", "chao1", "{:,.0f}"),
         ("next pair is new (Good-Turing)", "unseen_mass", "{:.1%}"),
         ("entropy of pairs, bits", "entropy_bits", "{:.2f}"),
@@ -125,6 +133,26 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         ends = [data["cost"][-1] if data["cost"] else None for data in sets]
         yield line("tokens a kept example", *(_ratio(end, "kept") for end in ends))
         yield line("tokens a different pair", *(_ratio(end, "pairs") for end in ends))
+
+
+def _compared(document: Mapping[str, Any], orders: Sequence[int]) -> Iterator[tuple[str, ...]]:
+    """Hill numbers of these orders at equal size and at equal coverage."""
+    at = document["compared_at"]
+    if at is None:
+        return
+
+    def shown(figures: Mapping[str, Any] | None) -> str:
+        if figures is None:
+            return _NONE
+        return "; ".join(f"{figures['hill'][order]:,.1f} ± {figures['errors'][order]:.1f}" for order in orders)
+
+    yield f"  in {at['size']:,} with a pair", *map(shown, at["diversity"])
+    if at["coverage"] is not None:
+        yield f"  where {at['coverage']:.1%} are covered", *map(shown, at["diversity_at_coverage"])
+
+
+def _effective(hill: Sequence[float] | None) -> str:
+    return _NONE if hill is None else f"{hill[1]:,.1f}; {hill[2]:,.1f}"
 
 
 def _interval(estimate: Mapping[str, float] | None, form: str) -> str:

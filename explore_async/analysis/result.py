@@ -34,6 +34,10 @@ class SetFigures:
     unseen_mass: Estimate | None
     """The chance that the pair of the next example is new."""
     entropy_bits: Estimate | None
+    hill: tuple[float, float, float] | None
+    """Effective numbers of pairs, of order 0, 1 and 2; None where there is no pair."""
+    coverage: Estimate | None
+    """The share of all pairs, by their frequency, that the data has; by Chao and Jost's estimator."""
     overlap_nearest: float
     """Mean ROUGE-L F of an instruction with its nearest other."""
     overlap_mean: float
@@ -60,7 +64,7 @@ class Analysis:
 
 def _figures(of_set: Mapping[str, Any]) -> SetFigures:
     pairs, overlap, duplicates = of_set["verb_noun"], of_set["overlap"], of_set["duplicates"]
-    estimates = {name: pairs[name] for name in ("chao1", "unseen_mass", "entropy_bits")}
+    estimates = {name: pairs[name] for name in ("chao1", "unseen_mass", "entropy_bits", "coverage")}
     return SetFigures(
         name=of_set["name"],
         path=of_set["path"],
@@ -74,6 +78,7 @@ def _figures(of_set: Mapping[str, Any]) -> SetFigures:
         mean_occurrences=pairs["mean_occurrences"],
         std_occurrences=pairs["std_occurrences"],
         **{name: None if value is None else Estimate(**value) for name, value in estimates.items()},
+        hill=tuple(pairs["hill"]) if pairs["hill"] else None,
         overlap_nearest=overlap["greatest"]["mean"],
         overlap_mean=overlap["mean"]["mean"],
         near_duplicates=duplicates["near"],

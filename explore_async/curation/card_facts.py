@@ -162,10 +162,15 @@ def covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if not coverage.get("pairs_left_out"):
         yield "unique pairs of verb and noun", f"{coverage['unique']:,}"
         yield "occurrences of a pair", f"{coverage['mean_occurrences']:.2f} ± {coverage['std_occurrences']:.2f}"
+        if hill := coverage.get("hill"):
+            yield "pairs in effect (Hill numbers of order 1; 2)", f"{hill[1]:,.1f}; {hill[2]:,.1f}"
     if chao1 is not None:
         interval = f"{chao1['low']:,.0f} – {chao1['high']:,.0f}"
         yield "pairs in all, at least (Chao1)", f"{chao1['value']:,.0f} (95 %: {interval})"
         yield "chance that the next pair is new (Good–Turing)", f"{unseen['value']:.1%}"
+    if covered := coverage.get("coverage"):
+        interval = f"{covered['low']:.1%} – {covered['high']:.1%}"
+        yield "share of all pairs, by frequency (Chao and Jost)", f"{covered['value']:.1%} (95 %: {interval})"
     yield "ROUGE-L with the nearest other, mean", f"{coverage['overlap_nearest']:.3f}"
     yield "with a near-duplicate (ROUGE-L above 0.7)", f"{coverage['near_duplicates']:.1%}"
 

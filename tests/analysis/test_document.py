@@ -413,3 +413,29 @@ def test_meaning_shows_the_nearest_pairs_that_rouge_keeps(tmp_path):
     plain = analyze_data(source).document
     assert plain["sets"][0]["semantic"] is None
     assert not list(nearest_pairs(plain))
+
+
+def rows(path: Path, texts: list[str]) -> Path:
+    path.write_bytes(b"\n".join(orjson.dumps({"instruction": text, "output": "yes"}) for text in texts))
+    return path
+
+
+def test_coverage_is_compared_or_said_to_be_unknown(tmp_path: Path):
+    """Two sets at equal size and at the coverage of the less complete; one in which no pair repeats has no estimate, and a
+    line says why, in the table and in the page.
+    """
+    things = ["story", "letter", "poem", "report", "song", "joke"]
+    whole = rows(tmp_path / "whole.jsonl", [f"Write a {thing}." for thing in things for _ in range(4)])
+    part = rows(tmp_path / "part.jsonl", [f"Write a {thing}." for thing in things[:3] * 3 + things[3:]])
+    once = rows(tmp_path / "once.jsonl", [f"{verb} a {thing}." for verb in ("Write", "Sing") for thing in things])
+    document = analysis(whole, part, once, "--report", tmp_path / "r.html")
+    pairs, at = [of_set["verb_noun"] for of_set in document["sets"]], document["compared_at"]
+    assert pairs[0]["hill"] == pytest.approx([6, 6, 6])
+    assert at["size"] == 12
+    assert at["diversity"][0]["hill"][0] == pytest.approx(at["unique"][0]["kinds"])
+    assert at["coverage"] == pairs[1]["coverage"]["value"] < pairs[0]["coverage"]["value"]
+    assert at["diversity_at_coverage"][1]["hill"] == pytest.approx(pairs[1]["hill"])
+    assert (pairs[2]["coverage"], pairs[2]["by_coverage"], at["diversity_at_coverage"][2]) == (None, [], None)
+    assert "no pair occurs twice" in pairs[2]["coverage_left_out"]
+    shown = in_process("analyze", once)
+    assert "once: no estimate of the coverage of pairs: no pair occurs twice" in " ".join(shown.stderr.split())

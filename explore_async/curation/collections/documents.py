@@ -172,6 +172,8 @@ class Coverage(Document):
     std_occurrences: float
     chao1: _Estimate | None
     unseen_mass: _Estimate | None
+    hill: list[float] | None = Field(default=None, min_length=3, max_length=3)
+    coverage: _Estimate | None = None
     overlap_nearest: float
     near_duplicates: float
 
