@@ -62,14 +62,7 @@ def quality_check(
     excuses = meaning >= _EXCUSES
     count = _words_of_any_script if excuses else _words_seen
     fewest_of_output = filters.min_output_words if outputs else 0
-    banned = (
-        re.compile(
-            rf"(?<!{_LETTER})(?:" + "|".join(map(re.escape, filters.banned_words)) + rf")(?!{_LETTER})",
-            re.IGNORECASE,
-        )
-        if filters.banned_words
-        else None
-    )
+    banned, required = _any_of(filters.banned_words), _any_of(filters.required_words)
 
     def reason_to_drop(draft: ExampleDraft, shown: Sequence[Demonstration]) -> str | None:
         instruction, output = tokenize(draft.instruction), tokenize(draft.output)
@@ -97,11 +90,20 @@ def quality_check(
             return "copied"
         if banned is not None and any(map(banned.search, texts)):
             return "banned_word"
+        if required is not None and instructions and not required.search(draft.instruction):
+            return "lacks_word"
         if is_in_other_language is not None and is_in_other_language(draft):
             return "other_language"
         return None
 
     return reason_to_drop
+
+
+def _any_of(words: Sequence[str]) -> re.Pattern[str] | None:
+    """What finds one of these words, in any case; None where there are none."""
+    if not words:
+        return None
+    return re.compile(rf"(?<!{_LETTER})(?:{'|'.join(map(re.escape, words))})(?!{_LETTER})", re.IGNORECASE)
 
 
 def _words_seen(_text: str, words: Sequence[str]) -> int:

@@ -289,6 +289,10 @@ class Filters(Settings):
     """True drops examples that are clearly in another language than the recipe's. Left out of the recipe's JSON where
     it is off, so that recipes from before it keep their digest."""
     banned_words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    required_words: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...], Field(exclude_if=lambda words: not words)
+    ] = ()
+    """An instruction has at least one of these. Left out of the recipe's JSON where there are none."""
 
 
 def tokenizer_for(setting: str, language: str, meaning: int = MEANING) -> str:

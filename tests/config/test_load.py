@@ -65,6 +65,7 @@ CHANGES: dict[str, Any] = {
     "filters.min_instruction_words": 7, "filters.max_instruction_words": 7, "filters.min_output_words": 7,
     "filters.max_output_words": 7, "filters.max_repetition": 0.7, "filters.refusals": False, "filters.placeholders": False,
     "filters.missing_inputs": False, "filters.copies": False, "filters.language": True, "filters.banned_words": ["b"],
+    "filters.required_words": ["b"],
     "sampling.exploration.temperature": 0.5, "sampling.exploration.top_p": 0.5,
     "sampling.exploration.max_tokens": 7, "sampling.exploration.max_completion_tokens": 7, "sampling.exploration.stop": ["b"],
     "sampling.generation.temperature": 0.5, "sampling.generation.top_p": 0.5,

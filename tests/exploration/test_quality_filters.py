@@ -306,6 +306,18 @@ def test_banned_words_are_words(text: str, banned: bool) -> None:
     assert reason(text, "", "All is well.") == wanted
 
 
+@pytest.mark.parametrize(("instruction", "reason_to_drop"), [
+    ("Name Three ideas", None), ("Gib mir 3 Ideen", None), ("给我三个主意", None),
+    ("Name some ideas", "lacks_word"), ("Name threefold ideas", "lacks_word"), ("Name 33 ideas", "lacks_word"),
+])  # fmt: skip
+def test_an_instruction_has_one_of_the_required_words(instruction: str, reason_to_drop: str | None) -> None:
+    """As a word, in any case; the answer is not asked for it, and neither is an instruction that is given."""
+    wanted = Filters(required_words=("three", "3", "三"))
+    draft = ExampleDraft(instruction, "", "A walk, a song, or three books.")
+    assert quality_check(wanted, str.split)(draft, ()) == reason_to_drop
+    assert quality_check(wanted, str.split, instructions=False)(draft, ()) is None
+
+
 @pytest.mark.parametrize(("words", "expected"), [(2, "too_short"), (3, None), (6, None), (7, "too_long")])
 def test_lengths_are_inclusive(words: int, expected: str | None) -> None:
     """The limits themselves are allowed, for instructions and outputs, in words or in Chinese characters."""
