@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
+from explore_async.exploration.items import ProposedTask
 from explore_async.exploration.kinds import BACKTRACK, KINDS, LOOKAHEAD, RequestKind
 from explore_async.exploration.node import Node
 from explore_async.exploration.values import Task
@@ -60,13 +61,12 @@ class ExploreInstruct:
         node.finished_children_asked = node.finished_children
         return KINDS[kind], node
 
-    def add_child(self, parent: Node, name: str, reason: str, origin: str) -> Node:
+    def add_child(self, parent: Node, proposed: ProposedTask, origin: str) -> Node:
         """Adds a task below `parent`, about which nothing is asked yet."""
-        index = len(parent.children)
-        task = Task(f"{parent.task.id}.{index}", name, reason, parent.task.id, parent.task.depth + 1, origin)
+        task = parent.next_child(proposed, origin)
         if parent.wants_children:
             self._places[parent.task.depth] -= 1
-        return self._new_node(task, (*parent.path, index), parent)
+        return self._new_node(task, (*parent.path, len(parent.children)), parent)
 
     def answered(self, node: Node, *, brought: Sequence[Node]) -> None:
         """A lookahead or backtrack of `node` is committed and brought these new children."""

@@ -37,6 +37,7 @@ from explore_async.exploration.values import (
     TaskAdded,
     TaskDropped,
     Verdict,
+    split_of,
 )
 from explore_async.settings.recipe import Domain, Recipe, SeedExample, SeedTask
 
@@ -228,12 +229,17 @@ class Explorer:
             assert isinstance(item, ProposedTask | Unreadable), "a kind that brings tasks parses tasks"
             verdict = self._judge_task(task, item, room=asked_for - len(added))
             if verdict.kept and isinstance(item, ProposedTask):
-                child = tree.add_child(node, item.name, item.reason, request.kind)
+                child = tree.add_child(node, item, request.kind)
                 added.append(child)
                 events.append(self._welcome(task.domain, child, request.ordinal))
             else:
-                name = item.excerpt if isinstance(item, Unreadable) else item.name
-                events.append(TaskDropped(node.task.id, name, request.ordinal, verdict))
+                dropped = ProposedTask(item.excerpt) if isinstance(item, Unreadable) else item
+                events.append(
+                    TaskDropped(
+                        *(node.task.id, dropped.name, request.ordinal, verdict),
+                        *(dropped.criterion, dropped.likelihood),
+                    )
+                )
         tree.answered(node, brought=added)
 
     def _judge_task(self, task: TaskState, item: ProposedTask | Unreadable, *, room: int) -> Verdict:
@@ -260,7 +266,9 @@ class Explorer:
             self._names[index].add([(node.task.name, node.task.id)])
             self._seed_events.append(self._welcome(index, node, None, seed.examples if seed is not None else ()))
             below = () if settings.depth == 0 else domain.tasks if seed is None else seed.tasks
-            waiting.extend((tree.add_child(node, child.name, child.reason, "seed"), child) for child in below)
+            waiting.extend(
+                (tree.add_child(node, ProposedTask(child.name, child.reason), "seed"), child) for child in below
+            )
         tree.start()
 
     def _welcome(
@@ -347,7 +355,8 @@ class Explorer:
         for fields in state["subjects"][len(self._tasks) :]:
             parent = self._by_id[fields["parent"]]
             tree = self._trees[parent.domain]
-            node = tree.add_child(parent.node, fields["name"], fields["reason"], fields["origin"])
+            proposed = ProposedTask(*(fields[name] for name in ("name", "reason", "criterion", "likelihood")))
+            node = tree.add_child(parent.node, proposed, fields["origin"])
             self._welcome(parent.domain, node, None)
             self._names[parent.domain].add([(node.task.name, node.task.id)])
         for task, fields in zip(self._tasks, state["subjects"], strict=True):
@@ -385,6 +394,7 @@ class Explorer:
                 "name": node.task.name,
                 "reason": node.task.reason,
                 "origin": node.task.origin,
+                **split_of(node.task),
                 "depth": node.task.depth,
                 "kept": account.kept,
                 "dropped": task.dropped,

@@ -69,6 +69,17 @@ _TEMPLATES: Final = files("explore_async.exploration") / "templates"
 _COMMON: Final[Mapping[str, Any]] = {"domain": "a", "description": "b", "task": "c", "reason": "d", "count": 2}
 _OF_EXAMPLE: Final[Mapping[str, Any]] = {"instruction": "g", "input": "h"}
 
+
+def _asked(recipe: Recipe) -> dict[str, bool]:
+    """The values that requests for sub-tasks ask for beside names, by the names that `parsing` has for them."""
+    exploration = recipe.exploration
+    return {"criterion": exploration.lookahead == "criterion", "likelihoods": exploration.likelihoods}
+
+
+def _tasks_schema(recipe: Recipe, most: int) -> AnswerSchema:
+    return tasks_schema(most, **_asked(recipe))
+
+
 LOOKAHEAD: Final = RequestKind(
     name="lookahead",
     brings="tasks",
@@ -77,9 +88,9 @@ LOOKAHEAD: Final = RequestKind(
     sampling="exploration",
     template=_TEMPLATES / "lookahead.j2",
     fill=prompt_values.for_lookahead,
-    trial={**_COMMON, "existing": ("e",)},
-    schema=lambda _recipe, most: tasks_schema(most),
-    parse=lambda completion, recipe: parse_tasks(completion, recipe.answer_format, recipe.meaning),
+    trial={**_COMMON, "existing": ("e",), "criteria": ("q",)},
+    schema=_tasks_schema,
+    parse=lambda completion, recipe: parse_tasks(completion, recipe.answer_format, recipe.meaning, **_asked(recipe)),
 )
 BACKTRACK: Final = RequestKind(
     name="backtrack",
@@ -89,9 +100,9 @@ BACKTRACK: Final = RequestKind(
     sampling="exploration",
     template=_TEMPLATES / "backtrack.j2",
     fill=prompt_values.for_backtrack,
-    trial={**_COMMON, "explored": ((0, "f"),)},
-    schema=lambda _recipe, most: tasks_schema(most),
-    parse=lambda completion, recipe: parse_tasks(completion, recipe.answer_format, recipe.meaning),
+    trial={**_COMMON, "explored": ((0, "f"),), "criteria": ("q",)},
+    schema=_tasks_schema,
+    parse=lambda completion, recipe: parse_tasks(completion, recipe.answer_format, recipe.meaning, **_asked(recipe)),
 )
 GENERATE: Final = RequestKind(
     name="generate",

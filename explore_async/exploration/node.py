@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from explore_async.exploration.items import ProposedTask
 from explore_async.exploration.values import Task
 
 _PROGRESS = (
@@ -48,6 +49,14 @@ class Node:
     @property
     def wants_children(self) -> bool:
         return self.room > 0
+
+    def next_child(self, proposed: ProposedTask, origin: str) -> Task:
+        """The task that the proposed one becomes as the next child of this node."""
+        return Task(
+            f"{self.task.id}.{len(self.children)}",
+            *(proposed.name, proposed.reason, self.task.id, self.task.depth + 1, origin),
+            *(proposed.criterion, proposed.likelihood),
+        )
 
     def below(self, level: int = 0) -> Iterator[tuple[int, Node]]:
         """All nodes below this node with their level (0: children), parents first."""

@@ -12,10 +12,13 @@ from explore_async.settings.recipe import MEANING, Generation, Recipe
 _GROWING: Final = 4
 """The version of the rules that brought requests that grow."""
 
+_WHOLE_DIVISION: Final = 12
+"""Parts of a division that are asked for at once: its completion holds them all, and a model keeps them apart."""
+
 ABOUT: Final = ("domain", "description", "task", "reason")
 """The names of the values that every prompt has."""
 
-GLOBALS: Final = ("language", "answer_format", "inputs", "meaning")
+GLOBALS: Final = ("language", "answer_format", "inputs", "meaning", "by_criterion", "likelihoods")
 """The names of the values that every template can use, beside those of a prompt: see `of_recipe`."""
 
 EXPLAINED: Final[Mapping[str, str]] = {
@@ -26,6 +29,7 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "count": "how many sub-tasks or examples to ask for",
     "existing": "names of the sub-tasks that the task has already",
     "explored": "(level, name) of every task below it, parents first; level 0 is a sub-task of its own",
+    "criteria": "the criteria by which the task is divided so far; empty unless exploration.lookahead is criterion",
     "demonstrations": "examples to show, each with .instruction, .input and .output; "
     "demonstrations | as_json(inputs=inputs) writes them as completions have them",
     "topic": "one of the domain's topics, in turn; empty where it has none",
@@ -42,6 +46,8 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "answer_format": "json or text: the form that completions are read in",
     "inputs": "true when examples may have an input",
     "meaning": "the version of the program's rules that the run goes by",
+    "by_criterion": "true when the criterion of a division is asked for beside its sub-tasks",
+    "likelihoods": "true when each sub-task is to come with its share of the task, in percent",
 }
 """An explanation of every value that a template may use, for users who write their own."""
 
@@ -64,6 +70,9 @@ class TaskView(Protocol):
 
     def child_names(self) -> tuple[str, ...]: ...
 
+    def criteria(self) -> tuple[str, ...]:
+        """The criteria by which it is divided into them; empty where none was asked for."""
+
     def explored(self) -> tuple[tuple[int, str], ...]:
         """The level (0: children) and the name of every task below it, parents first."""
 
@@ -75,6 +84,8 @@ def of_recipe(recipe: Recipe) -> dict[str, Any]:
         "answer_format": recipe.answer_format,
         "inputs": recipe.generation.inputs,
         "meaning": recipe.meaning,  # runs that began with earlier prompts go on with them
+        "by_criterion": recipe.exploration.lookahead == "criterion",
+        "likelihoods": recipe.exploration.likelihoods,
     }
 
 
@@ -91,12 +102,16 @@ def about(recipe: Recipe, task: TaskView) -> dict[str, Any]:
 
 def for_lookahead(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
     del turn
-    return {"count": min(recipe.exploration.step, task.room), "existing": task.child_names()}
+    step = recipe.exploration.step
+    if recipe.exploration.lookahead == "criterion":
+        step = max(step, _WHOLE_DIVISION)
+    return {"count": min(step, task.room), "existing": task.child_names(), "criteria": task.criteria()}
 
 
 def for_backtrack(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
     del turn
-    return {"count": min(recipe.exploration.step, task.room), "explored": task.explored()}
+    count = min(recipe.exploration.step, task.room)
+    return {"count": count, "explored": task.explored(), "criteria": task.criteria()}
 
 
 def for_generate(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:

@@ -74,6 +74,9 @@ class _Root:
     def child_names(self) -> tuple[str, ...]:
         return ()
 
+    def criteria(self) -> tuple[str, ...]:
+        return ()
+
     def explored(self) -> tuple[tuple[int, str], ...]:
         return ()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from explore_async.exploration.items import ProposedTask
 from explore_async.exploration.kinds import RequestKind
 from explore_async.exploration.node import Node
 from explore_async.exploration.values import Task
@@ -40,7 +41,7 @@ class Strategy(Protocol):
         `ready`.
         """
 
-    def add_child(self, parent: Node, name: str, reason: str, origin: str) -> Node:
+    def add_child(self, parent: Node, proposed: ProposedTask, origin: str) -> Node:
         """Adds a task below `parent`, about which nothing is asked yet."""
 
     def answered(self, node: Node, *, brought: Sequence[Node]) -> None:

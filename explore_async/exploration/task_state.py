@@ -44,6 +44,10 @@ class TaskState:
     def child_names(self) -> tuple[str, ...]:
         return tuple(child.task.name for child in self.node.children)
 
+    def criteria(self) -> tuple[str, ...]:
+        """The criteria by which it is divided into its children, each once."""
+        return tuple(dict.fromkeys(filter(None, (child.task.criterion for child in self.node.children))))
+
     def explored(self) -> tuple[tuple[int, str], ...]:
         """The level (0: children) and the name of every task below it, parents first."""
         return tuple((level, below.task.name) for level, below in self.node.below())
@@ -55,6 +59,8 @@ class TaskState:
             "name": self.task.name,
             "reason": self.task.reason,
             "origin": self.task.origin,
+            "criterion": self.task.criterion,
+            "likelihood": self.task.likelihood,
             "node": self.node.state(),
             "account": self.account.state(),
             "demonstrations": self.demonstrations,

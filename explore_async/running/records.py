@@ -23,6 +23,7 @@ from explore_async.exploration.values import (
     TaskDropped,
     TaskExhausted,
     Verdict,
+    split_of,
 )
 from explore_async.storage.derived import DerivedFile, Mark
 from explore_async.storage.directory import RunDirectory
@@ -230,9 +231,10 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
     match event:
         case TaskAdded(task=task):
             line = {"what": "task", "id": task.id, "parent": task.parent_id, "name": task.name, "origin": task.origin}
-            return {**line, **_evidence(Verdict(kept=True, reason="accepted"), key)}
+            return {**line, **split_of(task), **_evidence(Verdict(kept=True, reason="accepted"), key)}
         case TaskDropped(parent_id=parent_id, name=name, verdict=verdict):
-            return {"what": "task", "id": None, "parent": parent_id, "name": name, **_evidence(verdict, key)}
+            line = {"what": "task", "id": None, "parent": parent_id, "name": name, **split_of(event)}
+            return {**line, **_evidence(verdict, key)}
         case TaskExhausted(task_id=task_id, coverage=coverage):
             why = {} if coverage is None else {"coverage": round(coverage, 4)}
             return {"what": "exhausted", "task_id": task_id, **why, "request": key}

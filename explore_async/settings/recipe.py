@@ -169,6 +169,12 @@ class Exploration(Settings):
     attempts: Annotated[int, Field(ge=1, le=20)] = 2
     """A task gets no more sub-tasks after this many requests in a row brought nothing new."""
     order: Literal["depth_first", "breadth_first"] = "depth_first"
+    lookahead: Annotated[Literal["names", "criterion"], Field(exclude_if=lambda given: given == "names")] = "names"
+    """names: a request for sub-tasks brings names. criterion: it first brings the criterion by which they divide their
+    task, so that together they cover it and none overlaps another; a lookahead then asks for the whole division.
+    """
+    likelihoods: Annotated[bool, Field(exclude_if=_is_empty)] = False
+    """True: each sub-task comes with the percentage of its task that it makes up, and rare ones are asked for too."""
 
     @model_validator(mode="after")
     def _some_breadth(self) -> Exploration:

@@ -18,8 +18,8 @@ from explore_async.exploration.values import AnswerSchema, ChatRequest, Demonstr
 from explore_async.settings.recipe import Recipe
 
 VALUES: dict[str, dict[str, Any]] = {
-    "lookahead": {"existing": ("Prune roses",)},
-    "backtrack": {"explored": ((0, "Sow seeds"), (1, "Sow beans"))},
+    "lookahead": {"existing": ("Prune roses",), "criteria": ("the plant",)},
+    "backtrack": {"explored": ((0, "Sow seeds"), (1, "Sow beans")), "criteria": ("the plant",)},
     "generate": {
         "demonstrations": (Demonstration("Name a herb", "for shade", "Mint."),),
         "topic": "birds",
@@ -68,6 +68,30 @@ def test_a_prompt_says_all_it_is_made_of(kind: str, answer_format: str, language
     assert ("Write in Chinese" in shown) is (language == "Chinese")
     assert ("### End" in shown) is (answer_format == "text")
     assert ("JSON" in shown) is (rendered.answer_schema is not None) is (answer_format == "json")
+
+
+@pytest.mark.parametrize("kind", ["lookahead", "backtrack"])
+@pytest.mark.parametrize("answer_format", ["json", "text"])
+def test_a_criterion_and_likelihoods_are_asked_for_where_they_are_set(kind: str, answer_format: str) -> None:
+    """Each setting adds its own words, and its own part to the form, in both formats; without it nothing speaks of it."""
+    for exploration in (
+        {"lookahead": lookahead, "likelihoods": likelihoods}
+        for lookahead in ("names", "criterion")
+        for likelihoods in (False, True)
+    ):
+        settings = recipe(answer_format=answer_format, exploration=exploration)
+        shown = text(settings, kind).casefold()
+        by_criterion, likelihoods = exploration["lookahead"] == "criterion", exploration["likelihoods"]
+        assert ("criterion" in shown) is ("the plant" in shown) is by_criterion
+        assert ("likelihood" in shown) is ("fewer than one of ten" in shown) is likelihoods
+        if answer_format == "text":
+            assert ("### criterion:" in shown, "### likelihood:" in shown) == (by_criterion, likelihoods)
+            continue
+        schema = PromptBook(settings).render(request(kind)).answer_schema
+        assert schema is not None
+        names = list(schema.schema["properties"])
+        assert names == (["criterion", "tasks"] if by_criterion else ["tasks"])
+        assert ("likelihood" in schema.schema["properties"]["tasks"]["items"]["required"]) is likelihoods
 
 
 @pytest.mark.parametrize("answer_format", ["json", "text"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Self
 
+from explore_async.exploration.items import ProposedTask
 from explore_async.exploration.kinds import RequestKind
 from explore_async.exploration.node import Node
 from explore_async.exploration.turns import Limit, TaskCounts
@@ -44,10 +45,8 @@ class OneLevel:
         self._is_ready, self._waits = False, True
         return self._kind, self.root
 
-    def add_child(self, parent: Node, name: str, reason: str, origin: str) -> Node:
-        index = len(parent.children)
-        task = Task(f"{parent.task.id}.{index}", name, reason, parent.task.id, parent.task.depth + 1, origin)
-        return self._node(task, (*parent.path, index), parent)
+    def add_child(self, parent: Node, proposed: ProposedTask, origin: str) -> Node:
+        return self._node(parent.next_child(proposed, origin), (*parent.path, len(parent.children)), parent)
 
     def answered(self, node: Node, *, brought: Sequence[Node]) -> None:
         del node, brought
