@@ -31,6 +31,7 @@ def tasks(sample: DataSample) -> list[Row]:
                     "parent": task_id.rpartition(".")[0] or None,
                     "name": node["name"],
                     "origin": node["origin"],
+                    **{name: node[name] for name in ("criterion", "likelihood") if name in node},
                     "depth": node["depth"],
                     "kept": node["kept"],
                     "dropped": node["dropped"],

@@ -226,6 +226,8 @@ def _task(node: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
         yield "task", f"{node['id']}: {node['name']}"
         yield "reason", node["reason"]
         yield "by", node["origin"]
+        yield "criterion", node.get("criterion")
+        yield "likelihood", f"{node['likelihood']} %" if "likelihood" in node else None
         yield "examples", f"{node['kept']} kept, {node['dropped']} dropped, of {counted(node['answers'], 'completion')}"
         yield "sub-tasks", ", ".join(f"{child['id']} {child['name']}" for child in node["children"])
 

@@ -191,7 +191,8 @@ def _live(path: Path) -> dict[str, Any]:
 
 def _node(node: Mapping[str, Any]) -> dict[str, Any]:
     names = ("id", "name", "reason", "origin", "depth", "kept", "dropped", "exhausted")
-    return {name: node[name] for name in names}
+    given = ("criterion", "likelihood")
+    return {name: node[name] for name in names} | {name: node[name] for name in given if name in node}
 
 
 def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:

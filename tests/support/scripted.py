@@ -65,6 +65,11 @@ def answer(chat_request: ChatRequest, request: Request, *, words: list[str] = WI
         document = {"examples": [{"instruction": phrase(7), "input": "", "output": phrase(9)} for _ in range(count)]}
     else:
         document = {"tasks": [{"name": phrase(4), "reason": phrase(4)} for _ in range(count)]}
+        schema = {} if chat_request.answer_schema is None else chat_request.answer_schema.schema["properties"]
+        if "criterion" in schema:
+            document = {"criterion": phrase(2), **document}
+        for item in document["tasks"] if "likelihood" in str(schema) else ():
+            item["likelihood"] = rng.randint(0, 100)
     return Completion(orjson.dumps(document).decode(), "stop", 20 * count, 10 * count)
 
 

@@ -33,6 +33,10 @@ class Task:
     is_pruned: bool
     children: tuple[str, ...]
     """Ids of the sub-tasks."""
+    criterion: str = ""
+    """The criterion by which its parent is divided, where the run asked for criteria."""
+    likelihood: int | None = None
+    """The percentage of its parent that it makes up, where the run asked the model for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,8 @@ def _tasks(node: Node, above: tuple[str, ...], pruned: frozenset[str]) -> Iterat
         is_exhausted=node["exhausted"],
         is_pruned=node["id"] in pruned,
         children=tuple(child["id"] for child in node["children"]),
+        criterion=node.get("criterion", ""),
+        likelihood=node.get("likelihood"),
     )
     for child in node["children"]:
         yield from _tasks(child, path, pruned)

@@ -159,8 +159,11 @@ class SimulatedModel:
             return self._string(rng, "output")
         asked = _ASKED.findall(prompt) if is_full else []
         count = (1 if asked[-1] == "one" else int(asked[-1])) if asked else rng.randint(1, 4)
-        blocks = [f"### {name}: {self._string(rng, name.lower().split()[-1])}" for _ in range(count) for name in names]
+        blocks = [f"### {name}: {self._marked(rng, name.lower().split()[-1])}" for _ in range(count) for name in names]
         return "\n".join([*blocks, "### End"])
+
+    def _marked(self, rng: random.Random, name: str) -> str:
+        return str(rng.randint(0, 100)) if name == "likelihood" else self._string(rng, name)
 
     def _string(self, rng: random.Random, name: str) -> str:
         if rng.random() < self._duplicate_share:
