@@ -27,6 +27,7 @@ from typing import Any
 
 from corpora import machine, report
 
+from explore_async.analysis.cost import decode_equivalent
 from explore_async.config.load import load
 from explore_async.exploration.values import Event, ExampleDropped, ExampleKept, InstructionKept
 from explore_async.planning.fleet import Fleet
@@ -35,8 +36,6 @@ from explore_async.running.start import run
 from explore_async.serving.simulated.profiles import PROFILES
 
 PROFILE = "h100-qwen3-8b"
-PROMPT_WEIGHT = 0.1
-"""Of a prompt token that is not from the prefix cache, in generated tokens."""
 WAYS = ("joint", "separate")
 
 
@@ -90,7 +89,7 @@ def measured(domain: str, examples: int, share: float, per_request: int, way: st
     fleet = Fleet([PROFILES[PROFILE]], duplicate_share=share)
     made = rehearse(recipe, fleet, concurrency=PROFILES[PROFILE].slots, observe=observe)
     generated = sum(step.answer_tokens for step in made.steps)
-    fresh = sum(step.prompt_tokens - step.cached_tokens for step in made.steps)
+    prompt, cached = (sum(getattr(step, name) for step in made.steps) for name in ("prompt_tokens", "cached_tokens"))
     return {
         "way": way,
         "repeating": share,
@@ -99,8 +98,8 @@ def measured(domain: str, examples: int, share: float, per_request: int, way: st
         "requests": len(made.steps),
         "duplicates": counts["dropped"] / counts["judged"],
         "generated": generated / made.kept,
-        "prompt_not_cached": fresh / made.kept,
-        "equivalent": (generated + PROMPT_WEIGHT * fresh) / made.kept,
+        "prompt_not_cached": (prompt - cached) / made.kept,
+        "equivalent": decode_equivalent(generated, prompt, cached) / made.kept,
         "seconds": made.seconds,
     }
 
@@ -121,7 +120,6 @@ def asked(arguments: argparse.Namespace, per_request: int, way: str) -> dict[str
     )
     result = asyncio.run(run(settings, Path(arguments.keep, f"{way}-{per_request}")))
     tokens, kept = result.stats.tokens, max(1, result.kept)
-    fresh = tokens.prompt - tokens.cached
     row = {
         "way": way,
         "per_request": per_request,
@@ -131,8 +129,8 @@ def asked(arguments: argparse.Namespace, per_request: int, way: str) -> dict[str
         "dropped": dict(result.stats.examples.dropped),
         "generated": tokens.completion / kept,
         "prompt": tokens.prompt / kept,
-        "prompt_not_cached": fresh / kept,
-        "equivalent": (tokens.completion + PROMPT_WEIGHT * fresh) / kept,
+        "prompt_not_cached": (tokens.prompt - tokens.cached) / kept,
+        "equivalent": decode_equivalent(tokens.completion, tokens.prompt, tokens.cached) / kept,
     }
     print(row, flush=True)
     return row

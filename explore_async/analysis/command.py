@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from explore_async.analysis.cost import PROMPT_WEIGHT
 from explore_async.analysis.document import MOST_READ, AnalysisOptions, make_document
 from explore_async.analysis.figures import draw_figures
 from explore_async.analysis.report import make_page
@@ -50,6 +51,7 @@ def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, An
                 "overlap_nearest": overlap["greatest"]["mean"],
                 "overlap_all": overlap["mean"]["mean"],
                 "near_duplicates": document["duplicates"]["near"],
+                "cost": document["cost_per"],
             }
             with suppress(StorageError):
                 write_json(collection.coverage_file, figures)
@@ -77,6 +79,7 @@ def analyze_data(
     most: int = MOST_READ,
     columns: Mapping[str, str] | None = None,
     semantic: bool | Embedder = False,
+    prompt_weight: float = PROMPT_WEIGHT,
     on_progress: Callable[[str], None] = _silent,
 ) -> Analysis:
     """Measures the coverage of one data set, or of several side by side. A folder of runs counts as all of them.
@@ -86,18 +89,27 @@ def analyze_data(
     for its language, and leaves the figures of verbs and nouns out where there is none. `tokenizer`: rouge, unicode, or
     auto: that of the run, else the one that the letters call for. Of a larger data set `most` examples are examined.
     `semantic`: compares by meaning too, by MiniLM (the extra `embed`) or by an embedder of your own.
+    `prompt_weight`: generated tokens that a token of a prompt costs, unless a prefix cache held it.
     `columns` maps our names to those of files of rows. `on_progress` gets the name of the step that begins.
 
     Raises ConfigError for options that do not fit and for packages that are missing (the extra `analysis`), DataError
     for a fault in the data and where there is no example, StorageError for what cannot be written.
     """
     check_tokenizer(tokenizer)
+    if not 0 <= prompt_weight <= 1:
+        raise ConfigError(f"--prompt-weight {prompt_weight}: give a number from 0 to 1")
     files = OutputFiles(*(None if path is None else Path(path) for path in (report, out, figures)))
     _check_places(files, [source.path if isinstance(source, DataSet) else Path(source) for source in sources])
     collections = [collection for source in sources for collection in _collections(source, columns)]
     tokenizer = tokenizer_of(tokenizer, collections)
     embedder = embedder_of(semantic) if semantic else None
-    options = AnalysisOptions(spacy_model=spacy_model, tokenizer=tokenizer, most_read=most, embedder=embedder)
+    options = AnalysisOptions(
+        spacy_model=spacy_model,
+        tokenizer=tokenizer,
+        most_read=most,
+        embedder=embedder,
+        prompt_weight=prompt_weight,
+    )
     on_progress("loading")
     warm_up()
     document = make_document(collections, options, on_progress=on_progress)

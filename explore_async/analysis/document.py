@@ -17,7 +17,7 @@ import numpy as np
 from explore_async import __version__
 from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import texts, tree
-from explore_async.analysis.cost import cost_curve
+from explore_async.analysis.cost import NO_COST, PROMPT_WEIGHT, cost_figures
 from explore_async.analysis.data_sample import NEAR, DataSample, distribution, read
 from explore_async.analysis.diversity import (
     Abundances,
@@ -43,6 +43,8 @@ SHOWN = 300
 _LONGEST_SHOWN = 4_000
 _LEAST_PAIRS = 10
 """With fewer instructions that have a pair, nothing is estimated about unseen pairs."""
+_LEAST_FOR_COVERAGE = 50
+"""With fewer, the interval of the coverage is half of all that is possible, or wider."""
 _ESTIMATES = {"unseen_mass": unseen_mass, "chao1": chao1, "entropy_bits": entropy}
 
 
@@ -53,6 +55,7 @@ class AnalysisOptions:
     tokenizer: str = "rouge"
     processes: int | None = None
     most_read: int = MOST_READ
+    prompt_weight: float = PROMPT_WEIGHT
     embedder: Embedder | None = None
     """Compares by meaning too, where there is one."""
 
@@ -154,7 +157,7 @@ def _document(sample: DataSample, options: AnalysisOptions, on_progress: Callabl
         "languages": dict(texts.languages(examples, identifying).most_common()),
         "tasks": tasks,
         "levels": tree.levels(sample, tasks),
-        "cost": cost_curve(collection, sample.verbs_nouns) if is_whole else [],
+        **(cost_figures(collection, sample.verbs_nouns, options.prompt_weight) if is_whole else NO_COST),
         "semantic": _semantic(sample, options, on_progress),
         "shown": _shown(sample),
     }
@@ -217,8 +220,8 @@ def _coverage(counts: Sequence[int]) -> dict[str, Any]:
 
 
 def _not_estimated(counts: Sequence[int]) -> str | None:
-    if (found := sum(counts)) < _LEAST_PAIRS:
-        return f"only {found:,} instructions have a pair, and an estimate needs {_LEAST_PAIRS}"
+    if (found := sum(counts)) < _LEAST_FOR_COVERAGE:
+        return f"too few instructions have a pair: {found:,}, and an estimate needs {_LEAST_FOR_COVERAGE}"
     if max(counts) == 1:
         return "no pair occurs twice, so nothing tells how many are still unseen"
     return None

@@ -177,8 +177,10 @@ def _cost(sets: Sequence[SetDocument], figure: Figure) -> None:
         figure.subplots(1, 2), ("kept", "pairs"), ("kept examples", "different pairs"), strict=True
     ):
         for name, colour, data in _named(sets):
-            axes.plot([at["tokens"] for at in data["cost"]], [at[of] for at in data["cost"]], color=colour, label=name)
-        axes.set(xlabel="tokens read and written", ylabel=what, ylim=(0, None), xlim=(0, None))
+            axes.plot(
+                [at["equivalent"] for at in data["cost"]], [at[of] for at in data["cost"]], color=colour, label=name
+            )
+        axes.set(xlabel="decode-equivalent tokens", ylabel=what, ylim=(0, None), xlim=(0, None))
     _legend(figure, sets)
 
 

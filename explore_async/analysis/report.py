@@ -60,6 +60,11 @@ def notes(document: Mapping[str, Any]) -> list[str]:
         for data in document["sets"]
         if data["verb_noun"]["coverage_left_out"] and not data["verb_noun"]["left_out"]
     ]
+    left_out += [
+        f"{data['name']}: {data['cost_per']['note']}"
+        for data in document["sets"]
+        if data["cost_per"] and data["cost_per"]["note"]
+    ]
     return left_out + [
         f"{data['name']}: {data['other_language']}" for data in document["sets"] if data["other_language"]
     ]
@@ -92,9 +97,6 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     yield from _compared(document, (0,))
     yield of_pairs("pairs in effect, Hill order 1; 2", lambda of_set: _effective(of_set["hill"]))
     yield from _compared(document, (1, 2))
-    yield line(
-        "share of pairs covered (Chao-Jost)", *(_interval(of_set["verb_noun"]["coverage"], "{:.1%}") for of_set in sets)
-    )
     yield of_pairs(
         "occurrences of a pair", lambda of_set: f"{of_set['mean_occurrences']:.2f} ± {of_set['std_occurrences']:.2f}"
     )
@@ -129,10 +131,31 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             f"paraphrases (above {by_meaning[0]['threshold']})", *(f"{one['paraphrases']:,}" for one in by_meaning)
         )
         yield line("different in effect (Vendi)", *(f"{one['vendi']:,.1f}" for one in by_meaning))
-    if any(data["cost"] for data in sets):
-        ends = [data["cost"][-1] if data["cost"] else None for data in sets]
-        yield line("tokens a kept example", *(_ratio(end, "kept") for end in ends))
-        yield line("tokens a different pair", *(_ratio(end, "pairs") for end in ends))
+    if any(data["cost_per"] for data in sets):
+        yield from _cost(sets)
+
+
+def _cost(sets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """For each example and pair, and for each 1,000 tokens, by generated and by decode-equivalent tokens."""
+
+    def shown(data: Mapping[str, Any], form: str, of: Callable[[Mapping[str, Any], str], float | None]) -> str:
+        if (cost := data["cost_per"]) is None:
+            return _NONE
+        names = ("kept",) if data["verb_noun"]["left_out"] else ("kept", "pairs")
+        numbers = (of(cost, name) for name in names)
+        return "; ".join(_NONE if number is None else form.format(number) for number in numbers)
+
+    for key, tokens in (("generated", "generated tokens"), ("equivalent", "decode-equivalent tokens")):
+
+        def each(cost: Mapping[str, Any], name: str, key: str = key) -> float | None:
+            return cost[key] / cost[name] if cost[name] else None
+
+        def per(cost: Mapping[str, Any], name: str, key: str = key) -> float | None:
+            number: float | None = cost[f"per_1000_{key}"][name]
+            return number
+
+        yield f"{tokens} an example; a pair", *(shown(data, "{:,.0f}", each) for data in sets)
+        yield "  examples; pairs for 1,000 of them", *(shown(data, "{:,.2f}", per) for data in sets)
 
 
 def _compared(document: Mapping[str, Any], orders: Sequence[int]) -> Iterator[tuple[str, ...]]:
@@ -159,7 +182,3 @@ def _interval(estimate: Mapping[str, float] | None, form: str) -> str:
     if estimate is None:  # too few pairs
         return _NONE
     return f"{form.format(estimate['value'])} ({form.format(estimate['low'])}-{form.format(estimate['high'])})"
-
-
-def _ratio(end: Mapping[str, Any] | None, per: str) -> str:
-    return "" if end is None or not end[per] else f"{end['tokens'] / end[per]:,.0f}"

@@ -38,6 +38,9 @@ def analyze(  # noqa: PLR0917 - an option each
     most: Annotated[int, typer.Option(min=1, help="the most examples of a dataset that are examined")] = 200_000,
     column: ColumnOption = None,
     semantic: SemanticOption = False,
+    prompt_weight: Annotated[
+        float, typer.Option(help="generated tokens that a prompt token costs, unless a prefix cache held it (0 to 1)")
+    ] = 0.1,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the coverage of data: verb-noun pairs, overlap, an estimate of the missing part, and the cost."""
@@ -62,6 +65,7 @@ def analyze(  # noqa: PLR0917 - an option each
             most=most,
             columns=parse_columns(column or ()),
             semantic=embedder,
+            prompt_weight=prompt_weight,
             on_progress=reporter.update,
         )
     if not as_json:

@@ -173,6 +173,10 @@ def covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "share of all pairs, by frequency (Chao and Jost)", f"{covered['value']:.1%} (95 %: {interval})"
     yield "ROUGE-L with the nearest other, mean", f"{coverage['overlap_nearest']:.3f}"
     yield "with a near-duplicate (ROUGE-L above 0.7)", f"{coverage['near_duplicates']:.1%}"
+    if cost := coverage.get("cost"):
+        for tokens, name in (("generated", "generated"), ("equivalent", "decode-equivalent")):
+            if kept := cost[f"per_1000_{tokens}"].get("kept"):
+                yield f"examples for 1,000 {name} tokens", f"{kept:.2f}"
 
 
 def done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

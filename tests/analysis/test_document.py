@@ -318,6 +318,17 @@ def test_a_run_ends_with_a_report(tmp_path: Path, blockbuster: BlockBuster):
     assert (odd.code, "no such spaCy model" in odd.stderr, page.exists()) == (0, True, False)
 
 
+def check_cost(found: dict, end: dict, tokens: dict) -> None:
+    """By both kinds of tokens."""
+    equivalent = tokens["completion"] + 0.1 * (tokens["prompt"] - tokens["cached"])
+    assert 0 < tokens["cached"] < tokens["prompt"]
+    assert (found["generated"], found["note"]) == (tokens["completion"], "")
+    assert found["equivalent"] == pytest.approx(equivalent, abs=0.1) == end["equivalent"]
+    for name in ("kept", "pairs"):
+        assert found["per_1000_generated"][name] == pytest.approx(1000 * end[name] / tokens["completion"], abs=1e-3)
+        assert found["per_1000_equivalent"][name] == pytest.approx(1000 * end[name] / equivalent, abs=1e-3)
+
+
 def test_what_a_run_cost(tmp_path: Path, blockbuster: BlockBuster):
     """The curve ends at the run's own counts of requests, tokens and examples, and the recipe of the card is that of the
     run.
@@ -335,6 +346,7 @@ def test_what_a_run_cost(tmp_path: Path, blockbuster: BlockBuster):
     assert end["kept"] == stats["examples"]["kept"]
     assert end["pairs"] == found["verb_noun"]["unique"]
     assert end["tokens"] == stats["tokens"]["prompt"] + stats["tokens"]["completion"]
+    check_cost(found["cost_per"], end, stats["tokens"])
     assert end["requests"] == stats["requests"]["total"]
     assert all(a["tokens"] <= b["tokens"] for a, b in zip(found["cost"], found["cost"][1:], strict=False))
     assert "</script><script>alert" not in (tmp_path / "r.html").read_text()
@@ -357,6 +369,7 @@ def test_what_a_run_cost(tmp_path: Path, blockbuster: BlockBuster):
         (["DATA", "--out", "run/stats.json"], 2, "is a run or data directory"),
         (["DATA", "--figures", "DATA"], 2, "it is a file; give a folder"),
         (["DATA", "--spacy-model", "xx_none"], 2, "no such spaCy model"),
+        (["DATA", "--prompt-weight", "2"], 2, "give a number from 0 to 1"),
         (["DATA", "--tokenizer", "odd"], 2, "'rouge', 'unicode'"),
         (["EMPTY"], 5, "there are no examples"),
     ],
@@ -425,17 +438,43 @@ def test_coverage_is_compared_or_said_to_be_unknown(tmp_path: Path):
     line says why, in the table and in the page.
     """
     things = ["story", "letter", "poem", "report", "song", "joke"]
-    whole = rows(tmp_path / "whole.jsonl", [f"Write a {thing}." for thing in things for _ in range(4)])
-    part = rows(tmp_path / "part.jsonl", [f"Write a {thing}." for thing in things[:3] * 3 + things[3:]])
-    once = rows(tmp_path / "once.jsonl", [f"{verb} a {thing}." for verb in ("Write", "Sing") for thing in things])
-    document = analysis(whole, part, once, "--report", tmp_path / "r.html")
+    whole = rows(tmp_path / "whole.jsonl", [f"Write a {thing}." for thing in things for _ in range(16)])
+    part = rows(tmp_path / "part.jsonl", [f"Write a {thing}." for thing in things[:3] * 16 + things[3:]])
+    nouns = [
+        "story",
+        "letter",
+        "poem",
+        "report",
+        "song",
+        "joke",
+        "book",
+        "speech",
+        "play",
+        "novel",
+        "essay",
+        "note",
+        "list",
+        "review",
+        "sonnet",
+        "tale",
+        "diary",
+        "script",
+        "memo",
+        "card",
+    ]
+    once = rows(tmp_path / "once.jsonl", [f"{verb} a {noun}." for verb in ("Write", "Read", "Send") for noun in nouns])
+    few = rows(tmp_path / "few.jsonl", [f"Write a {thing}." for thing in things * 2])
+    document = analysis(whole, part, once, few, "--report", tmp_path / "r.html")
     pairs, at = [of_set["verb_noun"] for of_set in document["sets"]], document["compared_at"]
     assert pairs[0]["hill"] == pytest.approx([6, 6, 6])
     assert at["size"] == 12
     assert at["diversity"][0]["hill"][0] == pytest.approx(at["unique"][0]["kinds"])
+    assert at["diversity"][3]["hill"] == pytest.approx([6, 6, 6])
     assert at["coverage"] == pairs[1]["coverage"]["value"] < pairs[0]["coverage"]["value"]
     assert at["diversity_at_coverage"][1]["hill"] == pytest.approx(pairs[1]["hill"])
-    assert (pairs[2]["coverage"], pairs[2]["by_coverage"], at["diversity_at_coverage"][2]) == (None, [], None)
+    for number in (2, 3):
+        assert (pairs[number]["coverage"], pairs[number]["by_coverage"]) == (None, [])
+        assert at["diversity_at_coverage"][number] is None
     assert "no pair occurs twice" in pairs[2]["coverage_left_out"]
-    shown = in_process("analyze", once)
-    assert "once: no estimate of the coverage of pairs: no pair occurs twice" in " ".join(shown.stderr.split())
+    shown = in_process("analyze", few)
+    assert "few: no estimate of the coverage of pairs: too few instructions have a pair: 12" in shown.stderr

@@ -163,6 +163,11 @@ class _Estimate(Document):
     high: float
 
 
+class _Cost(Document):
+    per_1000_generated: dict[str, float | None]
+    per_1000_equivalent: dict[str, float | None]
+
+
 class Coverage(Document):
     examples: Count
     pairs_left_out: str | None = None
@@ -176,6 +181,7 @@ class Coverage(Document):
     coverage: _Estimate | None = None
     overlap_nearest: float
     near_duplicates: float
+    cost: _Cost | None = None
 
 
 class Decision(Document):
