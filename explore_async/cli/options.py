@@ -20,6 +20,14 @@ SourceArgument = Annotated[
 ]
 
 RunDirectoryOption = Annotated[Path | None, typer.Option("--out", help="the run directory (default: runs/NAME)")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="make the I-th of N parts of the run, in a directory of its own below --out; `merge` joins them",
+    ),
+]
 DataFileOption = Annotated[
     Path,
     typer.Option(

@@ -19,6 +19,7 @@ from explore_async.cli.options import (
     RunDirectoryOption,
     SeedOption,
     SetOption,
+    ShardOption,
     WindowOption,
     check_exclusive,
 )
@@ -41,6 +42,7 @@ def run(  # noqa: PLR0917 - an option each
     window: WindowOption = None,
     max_examples: MaxExamplesOption = None,
     token_budget: Annotated[int | None, typer.Option(min=1, help="stop after this number of tokens")] = None,
+    shard: ShardOption = None,
     adopt: Annotated[bool, typer.Option("--adopt", help="continue the run with a changed config")] = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="derive the dataset again from stored completions, send no request")
@@ -69,6 +71,7 @@ def run(  # noqa: PLR0917 - an option each
         model=model,
         seed=seed,
         window=window,
+        shard=shard,
         targets={"examples": max_examples, "token_budget": token_budget},
     )
     if dry_run:

@@ -73,6 +73,8 @@ def _branch(root: Mapping[str, Any], depth: int | None) -> Tree:
 def _label(node: Mapping[str, Any]) -> Text:
     label = Text(f"{node['id']} ", style="dim")
     label.append(printable(node["name"], _LONGEST_NAME), style="cyan" if label_of(node["origin"]) else "default")
+    if "shard" in node:
+        return label.append(f"  in shard {node['shard']}", style="dim")
     read = node["kept"] + node["dropped"]
     label.append(f"  {node['kept']} kept", style="bold")
     if node["children"]:

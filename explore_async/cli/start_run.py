@@ -19,6 +19,7 @@ from explore_async.cli.summary import show
 from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError
 from explore_async.running.observer import Observer
 from explore_async.running.result import RunResult
+from explore_async.running.sharing import shard_name
 from explore_async.running.start import Mode, run
 from explore_async.settings.run_settings import RunSettings
 from explore_async.terminal.console import StderrConsole
@@ -29,8 +30,10 @@ from explore_async.terminal.text import printable
 def start_run(
     settings: RunSettings, out: Path | None, *, mode: Mode, as_json: bool, quiet: bool, view: bool = False
 ) -> NoReturn:
-    """Runs to the end and exits. The run directory is `out`, or runs/NAME."""
+    """Runs to the end and exits. The run directory is `out`, or runs/NAME; that of a shard lies in there."""
     directory = out or Path("runs") / settings.name
+    if settings.shard:
+        directory /= shard_name(settings.shard)
 
     def start(observer: Observer) -> Coroutine[Any, Any, RunResult]:
         return run(settings, directory, mode=mode, observer=observer, handle_signals=True, tune_collector=True)

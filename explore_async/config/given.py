@@ -12,6 +12,7 @@ _OPTIONS: Final[Mapping[_Path, str]] = {
     ("model",): "--model",
     ("seed",): "--seed",
     ("window",): "--window",
+    ("shard",): "--shard",
     ("targets", "examples"): "--max-examples",
     ("judge", "threshold"): "--threshold",
     ("system",): "--system",

@@ -66,6 +66,7 @@ class Allocation:
         fewest_barren: int = 0,
     ) -> None:
         self._targets = targets
+        self._total = targets.examples
         self._generation = generation
         self._forecast = forecast
         self._fewest_barren = fewest_barren
@@ -84,19 +85,30 @@ class Allocation:
 
     @property
     def target_reached(self) -> bool:
-        return self._targets.examples is not None and self.kept >= self._targets.examples
+        return self._total is not None and self.kept >= self._total
 
     @property
     def lacks_one(self) -> bool:
         """True when one more kept instruction makes as many as the run is to have examples."""
-        return self._targets.examples is not None and self.kept + self.unfinished == self._targets.examples - 1
+        return self._total is not None and self.kept + self.unfinished == self._total - 1
 
-    def open(self, depth: int, parent: Account | None = None) -> Account:
-        """The account of a new task. `parent`: that of the task above."""
-        account = Account(len(self._accounts), depth, self._targets.cap_at(depth), parent)
+    def open(self, depth: int, parent: Account | None = None, *, is_own: bool = True) -> Account:
+        """The account of a new task. `parent`: that of the task above. `is_own`: False where it gets no examples here,
+        as they are those of another shard.
+        """
+        account = Account(len(self._accounts), depth, self._targets.cap_at(depth) if is_own else 0, parent)
         self._accounts.append(account)
         self._note(account)
         return account
+
+    def take_over(self, account: Account) -> None:
+        """The task gets its examples here, and not in another shard."""
+        account.cap = self._targets.cap_at(account.depth)
+        self._note(account)
+
+    def share_out(self, total: int | None) -> None:
+        """Goes for this part of the recipe's target."""
+        self._total = total
 
     def plan(self, planned: Sequence[int], *, explored: bool, opened: bool) -> bool:
         """Takes in how many tasks each depth is going to have; returns True when quotas rose.
@@ -104,7 +116,7 @@ class Allocation:
         `explored`: all of them are there. `opened`: all of them have had their first completion. Until then the level
         is one that leaves room for all.
         """
-        total = self._targets.examples
+        total = self._total
         was_free, self._opened = self._is_free, opened
         if total is None:
             return False
@@ -130,7 +142,7 @@ class Allocation:
         """The examples that all tasks together may keep, the planned ones included: the target, or less where caps and
         exhausted tasks allow less.
         """
-        total = self._targets.examples
+        total = self._total
         room = self._kept_by_exhausted
         for depth, count in enumerate(planned):
             cap = self._targets.cap_at(depth)
@@ -150,10 +162,10 @@ class Allocation:
         return self._limited(self._coming_level, account)
 
     def _quota_at(self, height: int, account: Account) -> int:
-        return self._limited(self._targets.examples or 0 if self._is_free else height, account)
+        return self._limited(self._total or 0 if self._is_free else height, account)
 
     def _limited(self, height: int, account: Account) -> int:
-        if self._targets.examples is None:
+        if self._total is None:
             assert account.cap is not None
             return account.cap
         return height if account.cap is None else min(account.cap, height)
@@ -161,12 +173,12 @@ class Allocation:
     def room(self, account: Account) -> int:
         """The examples that the task may keep at the moment; not above 0 where its quota or the target is reached."""
         room = self._quota_at(self.level, account) - account.held
-        total = self._targets.examples
+        total = self._total
         return room if total is None else min(room, total - self.kept - self.unfinished)
 
     def next(self) -> Account | None:
         """The account of the task to generate for; None while the requests in flight can be enough."""
-        total = self._targets.examples
+        total = self._total
         if total is not None and self._forecast.is_enough(total):
             return None
         task = self._turns.next(
@@ -224,7 +236,7 @@ class Allocation:
         """
         if for_examples:
             above = account.parent if account.answered == 0 else None
-            account.harvest.request(cost, None if above is None else above.harvest)
+            account.harvest.request(cost, None if above is None or above.cap == 0 else above.harvest)
         else:
             account.harvest.spend(cost)
             self._turns.note(account)
@@ -236,7 +248,7 @@ class Allocation:
 
     def _exhaust(self, account: Account) -> None:
         account.exhausted = True
-        self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
+        self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + (account.cap != 0)
         self._kept_by_exhausted += account.held
 
     def committed(self, account: Account, *, asked_for: int, judged: int, kept: int, waiting: int) -> bool:
@@ -316,6 +328,6 @@ class Allocation:
         for account in self._accounts:
             if account.exhausted:
                 self._kept_by_exhausted += account.held
-                self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + 1
+                self._exhausted_at[account.depth] = self._exhausted_at.get(account.depth, 0) + (account.cap != 0)
         for account in self._accounts:
             self._note(account)

@@ -26,6 +26,8 @@ class ExploreInstruct:
         self._settings = settings
         self._ready: list[tuple[tuple[int, ...], bool, str, Node]] = []
         self.nodes: dict[str, Node] = {}
+        self._held: int | None = None
+        """The depth below which nothing is explored."""
         self._population = [0] * (settings.depth + 1)
         self._places = [0] * (settings.depth + 1)
         self.root = self._new_node(root, (int(root.id),), None)
@@ -41,6 +43,9 @@ class ExploreInstruct:
             if depth == 0:
                 planned.append(population)
                 continue
+            if self._held is not None and depth > self._held:
+                planned.append(population)
+                continue
             unborn_parents = planned[-1] - self._population[depth - 1]
             planned.append(population + self._places[depth - 1] + unborn_parents * self._settings.breadth_at(depth - 1))
         return planned
@@ -50,10 +55,37 @@ class ExploreInstruct:
         """True when a request can be issued before another outcome comes."""
         return bool(self._ready)
 
+    def hold(self, depth: int) -> None:
+        """Explores nothing below the tasks of this depth before they are released."""
+        self._held = depth
+
+    def release(self, nodes: Sequence[Node]) -> None:
+        """Explores on below these tasks of the depth at which it holds."""
+        self._held = None
+        for node in nodes:
+            self._reopen(node)
+            sub_tree = [node, *(below for _, below in node.below())]
+            for below in sub_tree:
+                below.breadth = self._settings.breadth_at(below.task.depth)
+                self._places[below.task.depth] += max(0, below.room)
+            for below in reversed(sub_tree):
+                self._start(below)
+
+    @staticmethod
+    def _reopen(node: Node) -> None:
+        """The node is not finished, and none above it is, until all below it is explored."""
+        current: Node | None = node
+        while current is not None and current.finished:
+            current.finished = False
+            current = current.parent
+            if current is not None:
+                current.finished_children -= 1
+
     def start(self) -> None:
         """Makes the root and the seed tasks below it ready to be asked about, children first."""
         for node in reversed(list(self.nodes.values())):
-            self._start(node)
+            if self._held is None or node.task.depth <= self._held:
+                self._start(node)
 
     def take(self) -> tuple[RequestKind, Node]:
         """The kind of the next request and its task; from now on it is issued."""
@@ -95,7 +127,8 @@ class ExploreInstruct:
             self._push(self.nodes[task_id], KINDS[kind])
 
     def _new_node(self, task: Task, path: tuple[int, ...], parent: Node | None) -> Node:
-        breadth = self._settings.breadth_at(task.depth)
+        is_held = self._held is not None and task.depth >= self._held
+        breadth = 0 if is_held else self._settings.breadth_at(task.depth)
         node = Node(task, path, parent, breadth)
         self.nodes[task.id] = node
         self._population[task.depth] += 1
@@ -109,7 +142,7 @@ class ExploreInstruct:
 
     def _is_done(self, node: Node) -> bool:
         """True when nothing below the node, which gets no more children, is left to explore."""
-        return node.finished_children == len(node.children)
+        return node.task.depth == self._held or node.finished_children == len(node.children)
 
     def _advance(self, node: Node) -> None:
         """Makes ready the next request about `node`, or finishes the node and goes on with its parent."""

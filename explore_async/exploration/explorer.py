@@ -22,6 +22,7 @@ from explore_async.exploration.node import Node
 from explore_async.exploration.outstanding import OutstandingRequests
 from explore_async.exploration.parsing import ProposedTask, Unreadable
 from explore_async.exploration.rules import Lane, rules_of
+from explore_async.exploration.sharding import ShardOfRun
 from explore_async.exploration.strategy import Strategy, StrategyFactory
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.turns import TURNS, TurnPolicy
@@ -83,14 +84,20 @@ class Explorer:
         self._tasks: list[TaskState] = []
         self._by_id: dict[str, TaskState] = {}
         self._seed_events: list[Event] = []
-        self._trees: list[Strategy] = []
-        self._names: list[Corpus] = []
+        self._trees: dict[int, Strategy] = {}
+        """By the number of the domain; a shard may have some of the domains only."""
+        self._names: dict[int, Corpus] = {}
         self._plan: list[int] = []
         """The tasks that each depth is going to have, as of the latest commit."""
         self._to_open: deque[TaskState] = deque()
         """Tasks whose opening can be issued."""
+        self._shard = ShardOfRun(recipe)
+        self._budget = recipe.targets.token_budget
         for index, domain in enumerate(recipe.domains):
-            self._plant(index, domain, strategy or self._rules.strategy)
+            if self._shard.explores(str(index)):
+                self._plant(index, domain, strategy or self._rules.strategy)
+        self._take_share()
+        self._deal_where_due(0, [])
         self._replan()
 
     # -- asking
@@ -107,7 +114,7 @@ class Explorer:
     @property
     def explored(self) -> bool:
         """True when all trees are complete."""
-        return all(tree.finished for tree in self._trees)
+        return self._shard.is_dealt and all(tree.finished for tree in self._trees.values())
 
     @property
     def is_over(self) -> bool:
@@ -116,7 +123,7 @@ class Explorer:
 
     def _is_complete(self) -> bool:
         """True when nothing is outstanding and nothing can be issued."""
-        can_explore = self._to_open or any(tree.ready for tree in self._trees)
+        can_explore = self._to_open or any(tree.ready for tree in self._trees.values())
         can_finish = self._finisher is not None and self._finisher.ready
         return not (len(self._requests) or can_explore or can_finish or self._allocation.next() is not None)
 
@@ -132,7 +139,7 @@ class Explorer:
     @property
     def wanted(self) -> int:
         """The number of examples that the run is going to keep, as far as quotas decide; smaller as tasks run dry."""
-        return self._allocation.wanted(self._planned())
+        return self._allocation.wanted(self._shard.own(self._planned()))
 
     def seed_events(self) -> list[Event]:
         """The events that precede the first request."""
@@ -165,7 +172,7 @@ class Explorer:
 
     def _domain_to_explore(self) -> int | None:
         """The domain with the fewest exploration requests outstanding, so that several trees grow side by side."""
-        ready = [domain for domain, tree in enumerate(self._trees) if tree.ready]
+        ready = [domain for domain, tree in self._trees.items() if tree.ready]
         return min(ready, key=self._requests.trees_in.__getitem__, default=None)
 
     def _issue(self, kind: RequestKind, task: TaskState, lane: Lane) -> Request:
@@ -205,6 +212,7 @@ class Explorer:
             if lane != "generate":
                 task.opening = (*task.opening, *passed)
                 self._opened(task)
+        self._deal_where_due(request.due, events)
         if self._replan():
             self._judge.judge_waiting(request.due, events)
         self._stop_where_due()
@@ -258,8 +266,10 @@ class Explorer:
         """A domain's tree with its root and seed tasks."""
         settings = self.recipe.exploration
         tree = strategy(Task(str(index), domain.name, domain.description, None, 0, "seed"), settings)
-        self._trees.append(tree)
-        self._names.append(Corpus(self.recipe.filters.task_threshold, self.recipe.tokenizer))
+        if not self._shard.is_dealt:
+            tree.hold(self._shard.level)
+        self._trees[index] = tree
+        self._names[index] = Corpus(self.recipe.filters.task_threshold, self.recipe.tokenizer)
         waiting: deque[tuple[Node, SeedTask | None]] = deque([(tree.root, None)])
         while waiting:
             node, seed = waiting.popleft()
@@ -280,7 +290,11 @@ class Explorer:
         task = TaskState(
             domain,
             node,
-            self._allocation.open(node.task.depth, parent.account if parent is not None else None),
+            self._allocation.open(
+                node.task.depth,
+                parent.account if parent is not None else None,
+                is_own=self._shard.is_own(node.task.id),
+            ),
             opening=_demonstrations(seeds),
             opened=gets_none,
         )
@@ -298,22 +312,48 @@ class Explorer:
             self.recipe.generation.demonstrations,
             *(self.recipe.seed, "demonstrations", task.task.id),
         )
-        if self._rules.opens_beside_tree and not task.opened:
+        if self._rules.opens_beside_tree and not task.opened and self._shard.opens(task.task.id):
             self._to_open.append(task)
+
+    def _deal_where_due(self, due: int, events: list[Event]) -> None:
+        """Deals the sub-trees among the shards when all that lies above them is explored."""
+        if self._shard.is_dealt or not all(tree.finished for tree in self._trees.values()):
+            return
+        self._deal()
+        self._judge.judge_waiting(due, events)  # openings of tasks that are its own since now
+
+    def _deal(self) -> None:
+        self._shard.deal(list(self._by_id))
+        self._take_share()
+        own = [task for task in self._tasks if self._shard.is_own(task.task.id)]
+        for task in own:
+            self._allocation.take_over(task.account)
+            if not self._shard.is_top(task.task.depth) and not task.opened and self._is_prepared(task):
+                self._to_open.append(task)
+        for domain, tree in self._trees.items():
+            tree.release([task.node for task in own if task.domain == domain and self._shard.is_root(task.task.id)])
+
+    def _is_prepared(self, task: TaskState) -> bool:
+        parent = task.node.parent
+        return task.task.origin == "seed" or parent is None or self._by_id[parent.task.id].opened
+
+    def _take_share(self) -> None:
+        self._allocation.share_out(self._shard.examples)
+        self._budget = self._shard.token_budget
 
     def _replan(self) -> bool:
         all_opened = not self._to_open and not self._requests.count("opening")
-        self._plan = self._planned()
+        self._plan = self._shard.own(self._planned())
         return self._allocation.plan(self._plan, explored=self.explored, opened=self.explored and all_opened)
 
     def _planned(self) -> list[int]:
-        return [sum(depths) for depths in zip(*(tree.planned() for tree in self._trees), strict=True)]
+        planned = [sum(depths) for depths in zip(*(tree.planned() for tree in self._trees.values()), strict=True)]
+        return self._shard.with_undealt(planned)
 
     def _stop_where_due(self) -> None:
-        budget = self.recipe.targets.token_budget
         if self._allocation.target_reached:
             self.stopped = "target"
-        elif budget is not None and self.tokens >= budget:
+        elif self._budget is not None and self.tokens >= self._budget:
             self.stopped = "token_budget"
         elif self.explored and (self._is_full() or self._is_complete()):
             self.stopped = "complete"
@@ -341,7 +381,8 @@ class Explorer:
             "stopped": self.stopped,
             "allocation": self._allocation.state(),
             "finisher": None if self._finisher is None else self._finisher.state(),
-            "trees": [tree.state() for tree in self._trees],
+            "trees": [tree.state() for tree in self._trees.values()],
+            "is_dealt": self._shard.is_dealt,
             "subjects": [task.state() for task in self._tasks],
             "to_open": [task.account.index for task in self._to_open],
         }
@@ -354,14 +395,18 @@ class Explorer:
         """
         for fields in state["subjects"][len(self._tasks) :]:
             parent = self._by_id[fields["parent"]]
+            if not self._shard.is_dealt and not self._shard.is_top(parent.task.depth):
+                self._deal()  # the first task below those that are dealt
             tree = self._trees[parent.domain]
             proposed = ProposedTask(*(fields[name] for name in ("name", "reason", "criterion", "likelihood")))
             node = tree.add_child(parent.node, proposed, fields["origin"])
             self._welcome(parent.domain, node, None)
             self._names[parent.domain].add([(node.task.name, node.task.id)])
+        if state["is_dealt"] and not self._shard.is_dealt:
+            self._deal()
         for task, fields in zip(self._tasks, state["subjects"], strict=True):
             task.restore(fields)
-        for tree, fields in zip(self._trees, state["trees"], strict=True):
+        for tree, fields in zip(self._trees.values(), state["trees"], strict=True):
             tree.restore(fields)
         self._to_open = deque(self._tasks[index] for index in state["to_open"])
         self._allocation.restore(state["allocation"])
@@ -400,10 +445,11 @@ class Explorer:
                 "dropped": task.dropped,
                 "answers": account.answered,
                 "exhausted": account.exhausted,
+                **self._shard.told(node.task.id),
                 "children": [document(child) for child in node.children],
             }
 
-        return [document(tree.root) for tree in self._trees]
+        return [document(tree.root) for tree in self._trees.values()]
 
 
 def _demonstrations(examples: Sequence[SeedExample]) -> tuple[Demonstration, ...]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, chain
 from math import ceil
-from operator import mul
 from typing import Final, Literal, TypeAlias
 
 from explore_async.exploration.earlier_strategy import EarlierExploreInstruct
@@ -74,7 +72,7 @@ def rules_of(recipe: Recipe) -> Rules:
         )
     return Rules(
         strategy=ExploreInstruct,
-        forecast=ByYield(_most_tasks(recipe)),
+        forecast=ByYield(sum(recipe.most_tasks)),
         opens_beside_tree=True,
         places={"tree": max(1, window // 8), "opening": max(1, window // 8)},
         lags={"tree": 1, "opening": max(1, recipe.lag // 5), "generate": window, "finish": lag_of_steps},
@@ -88,9 +86,3 @@ def rules_of(recipe: Recipe) -> Rules:
 def _fewest_barren(exhausted_below: float) -> int:
     """The fewest examples by which a share below `exhausted_below` can be told from it: one in so many is kept."""
     return ceil(1 / exhausted_below) if exhausted_below else 0
-
-
-def _most_tasks(recipe: Recipe) -> int:
-    """The most tasks of all trees."""
-    breadths = map(recipe.exploration.breadth_at, range(recipe.exploration.depth))
-    return sum(accumulate(chain((len(recipe.domains),), breadths), mul))

@@ -33,6 +33,16 @@ class Strategy(Protocol):
     def planned(self) -> list[int]:
         """The number of tasks that each depth is going to have, an upper bound while the tree grows."""
 
+    def hold(self, depth: int) -> None:
+        """Explores nothing below the tasks of this depth, which is not 0, before they are released: the tree is
+        finished when all above them is. Called before any task is added.
+        """
+
+    def release(self, nodes: Sequence[Node]) -> None:
+        """Explores on below these tasks of the depth at which it holds; never below the others. Only where `finished`;
+        all nodes above them stay as they are.
+        """
+
     def start(self) -> None:
         """Begins to explore. The root and the seed tasks below it are in place."""
 

@@ -130,10 +130,7 @@ def window_warning(window: int, slots: int, requests: int) -> str:
 
 def tasks_by_depth(recipe: Recipe) -> list[int]:
     """The most tasks of all trees at each depth."""
-    counts = [len(recipe.domains)]
-    for depth in range(recipe.exploration.depth):
-        counts.append(counts[-1] * recipe.exploration.breadth_at(depth))
-    return counts
+    return recipe.most_tasks
 
 
 def wanted(recipe: Recipe) -> int:

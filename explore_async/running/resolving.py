@@ -12,6 +12,9 @@ from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import MEANING, MEANINGS, Recipe, ResolvedKnownTexts
 from explore_async.settings.run_settings import RunSettings
 
+_DEALS = 4
+"""The first version of the rules by which the trees of a run can be dealt among shards."""
+
 
 def needs_served_model(settings: RunSettings) -> bool:
     """True when the endpoints have to be asked for their model, as some requests have none by name."""
@@ -37,6 +40,8 @@ async def resolve(
             lag = config.lag if config.lag is not None else previous.lag
             config = config.model_copy(update={"window": previous.window, "lag": lag})
         meaning = previous.meaning if previous.meaning in MEANINGS else MEANING
+        if config.shard:
+            meaning = max(meaning, _DEALS)
         return config.resolved(model=previous.model, against=against, meaning=meaning)
     is_asked_for = not offline and needs_served_model(settings)
     model = await first_model(settings.model, settings.operation, new_backend, is_asked_for=is_asked_for)

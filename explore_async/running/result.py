@@ -66,6 +66,8 @@ class RunStats:
     """The settings to change where many completions were cut at their limit of tokens; empty where few were."""
     latencies: Mapping[str, LatencyFigures]
     """Of the completions of this start, by the URL of the endpoint."""
+    nothing_to_do: bool = False
+    """True where the run is a shard that no examples fall to, as there are fewer tasks than planned."""
     all_starts: Total | None
     """Times, hosts, and what was asked of which endpoint; None where the run ended before it looked."""
 
@@ -158,4 +160,6 @@ class RunResult:
             return EXIT_SIGINT
         if self.ending == "terminated":
             return EXIT_SIGTERM
-        return 0 if self.kept or self.ending == "wall_time" else EXIT_NOTHING_KEPT
+        if self.kept or self.ending == "wall_time" or self.stats.nothing_to_do:
+            return 0
+        return EXIT_NOTHING_KEPT

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import Event, Failure, Request
+from explore_async.exploration.values import ChatRequest, Event, Failure, Request
+from explore_async.running.asking import Backend as AskedBackend
 from explore_async.running.backend import Backend
 from explore_async.running.checkpointing import CheckpointWriter, StartingPoint
 from explore_async.running.circuit_breaker import Breaker
@@ -21,6 +22,7 @@ from explore_async.running.performer import Performer
 from explore_async.running.records import Records
 from explore_async.running.result import FINISHED, Ending, RunResult
 from explore_async.running.run_log import RunLog
+from explore_async.running.sharing import SharingBackend, shared_folder
 from explore_async.running.signals import StopSignals
 from explore_async.running.starts import History, Start
 from explore_async.running.status import RunStatus
@@ -101,11 +103,11 @@ class Run:
                 kernels = group.create_task(self._load_kernels(), name="load kernels")
                 if not held.last_row and not self._offline:
                     await self._backend.connect()
-                backend = None if self._offline else self._backend
+                backend, render = self._asked()
                 rows = (await store.contents()).rows
                 self._performer = Performer(
                     store,
-                    self._prompts.render,
+                    render,
                     backend,
                     self._own_time,
                     stored=rows - self._tally.requests.total(),  # a checkpoint has committed the others
@@ -142,6 +144,14 @@ class Run:
             if self._history is not None:
                 self._history.write(start)
         return RunResult(self._directory.path, stats)
+
+    def _asked(self) -> tuple[AskedBackend | None, Callable[[Request], ChatRequest]]:
+        """The endpoints, as a performer asks them, and what makes the requests that they see."""
+        render, folder = self._prompts.render, shared_folder(self._recipe, self._directory.path)
+        if self._offline or folder is None:
+            return None if self._offline else self._backend, render
+        sharing = SharingBackend(self._backend, self._recipe, folder, render)
+        return sharing, sharing.render
 
     async def _drive(self, performer: Performer, checkpoints: CheckpointWriter, kernels: asyncio.Task[None]) -> None:
         abandon = True

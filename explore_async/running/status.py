@@ -302,6 +302,7 @@ class RunStatus:
             cut_advice=self._cut_advice,
             window=self._window_use.figures(),
             ending=ending,
+            nothing_to_do=bool(self._recipe.shard) and self._explorer.explored and not self._explorer.wanted,
             counts=self._tally.counts(
                 surplus=self._explorer.surplus(),
                 unfinished=self._explorer.unfinished,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from operator import mul
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 import orjson
@@ -405,6 +407,8 @@ class RecipeFields(Settings):
     window: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = "auto"
     """The most requests that are not yet committed. auto: 32,768, enough for 4,096 in flight."""
     lag: Annotated[int, Field(ge=1)] | None = None
+    shard: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,4}/[1-9][0-9]{0,4})?$", exclude_if=_is_empty)] = ""
+    """I/N: the I-th of N parts of the run, from 1; `merge` joins them. Empty: the whole run."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -422,6 +426,23 @@ class RecipeFields(Settings):
                 raise ValueError(
                     f"domains.{number}.tasks: they are {needed} levels deep, but exploration.depth is {depth}; raise it"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _shards_fit(self) -> Self:
+        index, shards = self.shard_numbers
+        most, examples = max(self.most_tasks), self.targets.examples
+        if index > shards:
+            raise ValueError(f"shard: {index} of {shards} is not one of them; they are numbered from 1 to {shards}")
+        if most < shards:
+            raise ValueError(
+                f"shard: there are at most {most} tasks on one level of the trees, and each shard needs one; "
+                f"use at most {most} shards, or raise exploration.breadth"
+            )
+        if examples is not None and examples < shards:
+            raise ValueError(
+                f"shard: targets.examples is {examples}, less than one example for each of {shards} shards"
+            )
         return self
 
     @model_validator(mode="after")
@@ -455,6 +476,18 @@ class RecipeFields(Settings):
             "judge": self.judge is not None,
         }
         return tuple(kind for kind, is_used in used.items() if is_used)
+
+    @property
+    def shard_numbers(self) -> tuple[int, int]:
+        """The number of its shard, from 1, and the number of shards; (1, 1) of a whole run."""
+        index, _, shards = self.shard.partition("/")
+        return (int(index), int(shards)) if shards else (1, 1)
+
+    @property
+    def most_tasks(self) -> list[int]:
+        """The most tasks that all trees may have, by depth."""
+        breadths = map(self.exploration.breadth_at, range(self.exploration.depth))
+        return list(accumulate((len(self.domains), *breadths), mul))
 
     @property
     def steps_of_instruction(self) -> int:

@@ -41,6 +41,7 @@ FULL: dict[str, Any] = {
 CHANGES: dict[str, Any] = {
     "name": "b", "description": "b", "seed": 1, "model": "m", "models": {"generate": "b"}, "language": "French",
     "answer_format": "text", "extra_body": {"a": 1}, "prompts": {"generate": "[user]\n"}, "window": 7, "lag": 7,
+    "shard": "1/1",
     "domains.0.name": "b", "domains.0.description": "b", "domains.0.topics": ["b"], "domains.0.styles": ["b"],
     "domains.0.tasks.0.name": "b", "domains.0.tasks.0.reason": "b", "domains.0.examples.0.instruction": "b",
     "domains.0.examples.0.input": "b", "domains.0.examples.0.output": "b",

@@ -68,13 +68,14 @@ def kept_in(events: list[Event]) -> list[Example]:
 
 
 RECIPES = st.builds(
-    lambda window, breadths, per_request, target, cap, scope, order, both, budget, policy: recipe(
+    lambda window, breadths, per_request, target, cap, scope, order, both, budget, policy, shard: recipe(
         window=window,
         domains=[*recipe().model_dump(mode="json")["domains"], *([SEEDED] if both else [])],
         exploration={"depth": len(breadths), "breadth": breadths or [1], "step": 2, "order": order},
         targets={"examples": target, "per_task": cap, "token_budget": budget},
         generation={"per_request": per_request, "exhausted_after": 2, "policy": policy, "covered_at": 0.4},
         filters={"scope": scope, "min_instruction_words": 0, "threshold": 0.5, "task_threshold": 0.5},
+        shard=shard if (1 + both) * breadths[0] * breadths[1] >= int(shard[-1:] or 1) else "",
     ),
     window=st.sampled_from([1, 4, 16, 60]),
     breadths=st.lists(st.integers(1, 4), min_size=2, max_size=2),
@@ -86,6 +87,7 @@ RECIPES = st.builds(
     both=st.booleans(),
     budget=st.one_of(st.none(), st.just(4000)),
     policy=st.sampled_from(["uniform", "yield"]),
+    shard=st.sampled_from(["", "", "1/2", "2/3", "4/4"]),
 )
 
 
