@@ -13,6 +13,7 @@ from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM
 from explore_async.serving.servers.launch import make_server
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import Latency, SimulatedServer
+from explore_async.serving.simulated.universe import Universe
 from explore_async.settings.operation import ServerSettings
 
 _FULL_SHARE = 0.9
@@ -25,7 +26,14 @@ async def keep_serving(settings: ServerSettings, *, port: int, say: Callable[[st
 
 
 async def keep_simulating(
-    *, port: int, slots: int, latency_s: float, profile: Profile | None, context_tokens: int, say: Callable[[str], None]
+    *,
+    port: int,
+    slots: int,
+    latency_s: float,
+    profile: Profile | None,
+    context_tokens: int,
+    universe: Universe | None,
+    say: Callable[[str], None],
 ) -> None:
     """Serves the simulated model until SIGINT or SIGTERM. `latency_s`: mean time of a completion, lognormal. Nearly all
     completions hold all that is asked for, as those of a capable model do.
@@ -34,7 +42,12 @@ async def keep_simulating(
 
     async def make() -> SimulatedServer:
         return SimulatedServer(
-            slots, latency, profile=profile, full_share=_FULL_SHARE, context_tokens=context_tokens, port=port
+            *(slots, latency),
+            profile=profile,
+            full_share=_FULL_SHARE,
+            universe=universe,
+            context_tokens=context_tokens,
+            port=port,
         )
 
     await _keep(make, say)

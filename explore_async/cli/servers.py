@@ -40,6 +40,14 @@ def serve(  # noqa: PLR0917 - an option each
         str | None,
         typer.Option(metavar="NAME|FILE", help="simulated: as fast as this model on a GPU, as `plan --profile` has it"),
     ] = None,
+    universe: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SEED",
+            help="simulated: names and instructions are those of a known universe, so that what a run reaches can be "
+            "measured (benchmarks/bench_coverage.py)",
+        ),
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Start a server on this machine and keep it until Ctrl-C. Arguments after `--` go to vLLM."""
@@ -56,13 +64,20 @@ def serve(  # noqa: PLR0917 - an option each
     if engine == "simulated":
         from explore_async.cli.profiles import profile_of
         from explore_async.serving.simulated.model import MODEL_LENGTH
+        from explore_async.serving.simulated.universe import Universe
 
         pace = None if profile is None else profile_of(profile)
         pace = pace.with_slots(slots) if pace is not None and slots is not None else pace
         length = context_tokens or MODEL_LENGTH
         asyncio.run(
             keep_simulating(
-                port=port, slots=slots or 256, latency_s=latency, profile=pace, context_tokens=length, say=report
+                port=port,
+                slots=slots or 256,
+                latency_s=latency,
+                profile=pace,
+                context_tokens=length,
+                universe=None if universe is None else Universe(seed=universe),
+                say=report,
             )
         )
         return

@@ -19,8 +19,9 @@ import orjson
 
 from explore_async.serving.simulated.merging import UnusableSchema
 from explore_async.serving.simulated.patterns import draw_match
-from explore_async.serving.simulated.schemas import InstanceDrawer
+from explore_async.serving.simulated.schemas import DrawText, InstanceDrawer
 from explore_async.serving.simulated.tokens import count_tokens, cut_off
+from explore_async.serving.simulated.universe import Page, Universe
 from explore_async.serving.simulated.vocabulary import ADJECTIVES, LINKS, NOUNS, VERBS
 
 TRUNCATED_SHARE = 0.03
@@ -38,7 +39,7 @@ ANY_OBJECT: Final[Mapping[str, Any]] = {
 
 _MARKER: Final = "\n###"
 _MARKED_NAME = re.compile(r"\s*([A-Za-z ]+):")
-_ASKED = re.compile(r"^(?:Write|Name|Give|List) (one|[1-9][0-9]?)\b", re.MULTILINE)
+_ASKED = re.compile(r"^(?:Write|Name|Give|List) (?:the criterion and (?:the )?)?(one|[1-9][0-9]?)\b", re.MULTILINE)
 _FIRST_WORDS = {"instruction", "name"}
 _SIZES: Mapping[str, tuple[int, int]] = {
     "name": (3, 7),
@@ -88,11 +89,15 @@ class SimulatedModel:
     """Completes requests. Pure: no clock and no state that a completion depends on.
 
     `full_share`: of the texts that hold all that is asked for: lists as long as the schema allows, and as many marked
-    items as the prompt says ("Write 5 …"). The others hold some of it.
+    items as the prompt says ("Write 5 …"). The others hold some of it. `universe`: names and instructions are those of
+    a known universe.
     """
 
-    def __init__(self, *, seed: int, duplicate_share: float, full_share: float = 0.0) -> None:
+    def __init__(
+        self, *, seed: int, duplicate_share: float, full_share: float = 0.0, universe: Universe | None = None
+    ) -> None:
         self._seed = seed
+        self._universe = universe
         self._full_share = full_share
         self._duplicate_share = duplicate_share
         self._rng = random.Random(0)  # noqa: S311 - seeded for each text; to make another one takes as long as a text
@@ -124,22 +129,28 @@ class SimulatedModel:
         return _stopped(request, Text(text, ended, tokens)) if request.stop else Text(text, ended, tokens)
 
     def _text(self, rng: random.Random, request: TextRequest) -> str:
+        page = None
+        if self._universe is not None:
+            asked = request.prompt if request.schema is None else orjson.dumps(request.schema).decode()
+            page = Page(self._universe, rng, request.prompt, self._string, asked=asked)
+        draw_text = self._string if page is None else page.text
         is_full = self._full_share == 1 or (self._full_share > 0 and rng.random() < self._full_share)
         if request.schema is not None:
-            return orjson.dumps(self._instance(rng, request.schema, is_full=is_full)).decode()
+            instance = self._instance(rng, request.schema, draw_text, is_full=is_full)
+            return orjson.dumps(instance if page is None else page.finish(instance)).decode()
         if request.regex is not None:
             return draw_match(rng, request.regex)
         if request.choices is not None:
             return rng.choice(request.choices)
-        return self._plain(rng, request.prompt, is_full=is_full)
+        return self._plain(rng, request.prompt, draw_text, is_full=is_full)
 
-    def _instance(self, rng: random.Random, schema: Any, *, is_full: bool) -> Any:
+    def _instance(self, rng: random.Random, schema: Any, draw_text: DrawText, *, is_full: bool) -> Any:
         try:
-            return InstanceDrawer(schema, self._string, full_lists=is_full).draw(rng)
+            return InstanceDrawer(schema, draw_text, full_lists=is_full).draw(rng)
         except UnusableSchema:
             if not is_full or self._full_share == 1:
                 raise
-        return InstanceDrawer(schema, self._string, full_lists=False).draw(rng)  # its full lists may be too long
+        return InstanceDrawer(schema, draw_text, full_lists=False).draw(rng)  # its full lists may be too long
 
     def _extended(self, rng: random.Random, text: str, least: int) -> tuple[str, int]:
         """The text with sentences added until it has so many tokens, and their number."""
@@ -150,22 +161,21 @@ class SimulatedModel:
         text = " ".join(parts)
         return text, max(count_tokens(text), least)
 
-    def _plain(self, rng: random.Random, prompt: str, *, is_full: bool) -> str:
+    def _plain(self, rng: random.Random, prompt: str, draw_text: DrawText, *, is_full: bool) -> str:
         _, *marked = f"\n{prompt}".split(_MARKER)
         found = filter(None, map(_MARKED_NAME.match, marked))
         names = list(dict.fromkeys(match[1].strip() for match in found))
         names = [name for name in names if name and name.lower() != "end"]
         if not names:
-            return self._string(rng, "output")
+            return draw_text(rng, "output")
         asked = _ASKED.findall(prompt) if is_full else []
         count = (1 if asked[-1] == "one" else int(asked[-1])) if asked else rng.randint(1, 4)
-        blocks = [f"### {name}: {self._marked(rng, name.lower().split()[-1])}" for _ in range(count) for name in names]
+        blocks = [f"### {name}: {draw_text(rng, name.lower().split()[-1])}" for _ in range(count) for name in names]
         return "\n".join([*blocks, "### End"])
 
-    def _marked(self, rng: random.Random, name: str) -> str:
-        return str(rng.randint(0, 100)) if name == "likelihood" else self._string(rng, name)
-
     def _string(self, rng: random.Random, name: str) -> str:
+        if name == "likelihood":
+            return str(rng.randint(0, 100))
         if rng.random() < self._duplicate_share:
             return self._repeated(name, rng.randrange(PHRASE_POOL))
         return self._new_string(rng, name)

@@ -53,6 +53,7 @@ from explore_async.serving.simulated.replies import (
     write_choices,
 )
 from explore_async.serving.simulated.tokens import TokenMemory, count_tokens, split_tokens
+from explore_async.serving.simulated.universe import Universe
 from explore_async.settings.recipe import SIMULATED
 
 __all__ = ["Latency", "SimulatedServer", "SimulatorStatistics", "serve_simulated"]
@@ -82,7 +83,7 @@ class SimulatedServer:
     """Owns the server inside `async with`. `url` is its base URL; `port` 0 takes a free port.
 
     With a `profile` it has the pace of that engine, and `slots` and `latency` are not used. `duplicate_share` and
-    `full_share` are those of its SimulatedModel.
+    `full_share` and `universe` are those of its SimulatedModel.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class SimulatedServer:
         seed: int = 0,
         duplicate_share: float = 0.2,
         full_share: float = 0.0,
+        universe: Universe | None = None,
         context_tokens: int = MODEL_LENGTH,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -106,7 +108,9 @@ class SimulatedServer:
         self._pace: Pace | None = None
         self._model = model
         self._seed = seed
-        self._simulated_model = SimulatedModel(seed=seed, duplicate_share=duplicate_share, full_share=full_share)
+        self._simulated_model = SimulatedModel(
+            seed=seed, duplicate_share=duplicate_share, full_share=full_share, universe=universe
+        )
         self._length = context_tokens
         self._tokens = TokenMemory()
         self._metrics = ServerMetrics(model, context_tokens)
