@@ -49,6 +49,8 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
             soft_wrap=True,
         )
     console.print(Text("── the run, if completions hold all that is asked for and nothing is dropped", style="bold"))
+    if (budget := recipe.targets.only_budget) is not None:
+        console.print(f"for {budget:,} tokens:")
     console.print(
         f"{counted(expected.tasks, 'task')}, {counted(expected.examples, 'example')}, "
         f"{counted(expected.requests, 'request')},\n"

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from explore_async.exploration.account import Account
 from explore_async.exploration.forecast import Forecast
 from explore_async.exploration.turns import FewestFirst, TurnPolicy
 from explore_async.settings.recipe import Generation, Targets
+
+_NO_LIMIT: Final = 1 << 40
+"""More examples than a run has."""
+_STEPS: Final = 16
+"""What a budget is expected to bring is taken over when it has changed by more than this part: a new level is work for
+all tasks."""
 
 
 def level(target: int, groups: Iterable[tuple[int | None, int]], *, at_most: bool) -> int:
@@ -73,6 +79,9 @@ class Allocation:
         self._accounts: list[Account] = []
         self._turns = FewestFirst() if turns is None else turns
         self._by_yield = generation.policy == "yield"
+        self._is_by_budget = targets.only_budget is not None
+        self._reach = 0
+        """By a budget alone: the examples that it is expected to bring, as the level was computed for."""
         self._opened = False
         """All tasks are there and have had their first completion."""
         self._kept_by_exhausted = 0
@@ -110,14 +119,17 @@ class Allocation:
         """Goes for this part of the recipe's target."""
         self._total = total
 
-    def plan(self, planned: Sequence[int], *, explored: bool, opened: bool) -> bool:
+    def plan(self, planned: Sequence[int], *, explored: bool, opened: bool, reach: int = 0) -> bool:
         """Takes in how many tasks each depth is going to have; returns True when quotas rose.
 
         `explored`: all of them are there. `opened`: all of them have had their first completion. Until then the level
-        is one that leaves room for all.
+        is one that leaves room for all. `reach`: the examples that a budget brings, where there is no other target.
         """
-        total = self._total
         was_free, self._opened = self._is_free, opened
+        reach = reach if opened else reach // 2
+        if abs(reach - self._reach) * _STEPS > self._reach:
+            self._reach = reach
+        total = self._target
         if total is None:
             return False
         groups = [
@@ -135,14 +147,21 @@ class Allocation:
 
     @property
     def _is_free(self) -> bool:
-        """True when the level is no limit of a task: by yield, one may have more than another."""
-        return self._by_yield and self._opened
+        """True when the level is no limit of a task: by yield, one may have more than another, and nobody knows how
+        many a budget brings.
+        """
+        return (self._by_yield or self._is_by_budget) and self._opened
+
+    @property
+    def _target(self) -> int | None:
+        """The examples that levels are computed for."""
+        return self._reach if self._is_by_budget else self._total
 
     def wanted(self, planned: Sequence[int]) -> int:
         """The examples that all tasks together may keep, the planned ones included: the target, or less where caps and
-        exhausted tasks allow less.
+        exhausted tasks allow less. By a budget alone: those that it is expected to bring.
         """
-        total = self._total
+        total = self._target
         room = self._kept_by_exhausted
         for depth, count in enumerate(planned):
             cap = self._targets.cap_at(depth)
@@ -162,16 +181,20 @@ class Allocation:
         return self._limited(self._coming_level, account)
 
     def _quota_at(self, height: int, account: Account) -> int:
-        return self._limited(self._total or 0 if self._is_free else height, account)
+        if self._is_free:
+            height = _NO_LIMIT if self._total is None else self._total
+        return self._limited(height, account)
 
     def _limited(self, height: int, account: Account) -> int:
-        if self._total is None:
+        if self._target is None:
             assert account.cap is not None
             return account.cap
         return height if account.cap is None else min(account.cap, height)
 
     def room(self, account: Account) -> int:
         """The examples that the task may keep at the moment; not above 0 where its quota or the target is reached."""
+        if self._is_by_budget:
+            return self._limited(_NO_LIMIT, account) - account.held  # what is there is paid for
         room = self._quota_at(self.level, account) - account.held
         total = self._total
         return room if total is None else min(room, total - self.kept - self.unfinished)
@@ -313,12 +336,14 @@ class Allocation:
             "level": self.level,
             "coming_level": self._coming_level,
             "opened": self._opened,
+            "reach": self._reach,
             "forecast": self._forecast.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Brings the totals to those of the accounts, which are all there and restored."""
-        self.level, self._coming_level, self._opened = state["level"], state["coming_level"], state["opened"]
+        self.level, self._coming_level = state["level"], state["coming_level"]
+        self._opened, self._reach = state["opened"], state["reach"]
         self.kept = sum(account.kept for account in self._accounts)
         self.unfinished = sum(account.unfinished for account in self._accounts)
         tried = sum(account.tried for account in self._accounts)

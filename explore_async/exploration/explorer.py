@@ -23,6 +23,7 @@ from explore_async.exploration.outstanding import OutstandingRequests
 from explore_async.exploration.parsing import ProposedTask, Unreadable
 from explore_async.exploration.rules import Lane, rules_of
 from explore_async.exploration.sharding import ShardOfRun
+from explore_async.exploration.spending import Spending
 from explore_async.exploration.strategy import Strategy, StrategyFactory
 from explore_async.exploration.task_state import TaskState
 from explore_async.exploration.turns import TURNS, TurnPolicy
@@ -68,6 +69,8 @@ class Explorer:
         self.tokens = 0
         self.stopped: StopReason | None = None
         self._rules = rules_of(recipe)
+        self._spending = Spending.of(recipe)
+        """The account of the tokens, where the run is given tokens alone."""
         self._requests = OutstandingRequests(recipe, self._rules.lags, self._rules.ahead)
         self._allocation = Allocation(
             recipe.targets,
@@ -156,7 +159,9 @@ class Explorer:
         room = self.window - (0 if self.explored else self._rules.reserved)
         room -= self._requests.count("generate") + self._requests.count("finish")
         if self._finisher is not None and self._finisher.ready and room > 0:
-            return self._requests.issue_step(*self._finisher.take())
+            return self._outstanding(self._requests.issue_step(*self._finisher.take()))
+        if self._spending is not None and self._spending.is_allotted(self.unfinished):
+            return None
         if self._to_open and self._requests.count("opening") < self._rules.places["opening"]:
             return self._issue(self._generate, self._to_open.popleft(), "opening")
         if self._requests.count("tree") < self._rules.places["tree"]:
@@ -164,6 +169,8 @@ class Explorer:
             if domain is not None:
                 kind, node = self._trees[domain].take()
                 return self._issue(kind, self._by_id[node.task.id], "tree")
+        if self._spending is not None and self._spending.needs_evidence(self.unfinished):
+            return None
         if room > 0 and self._requests.count("generate") < self._most_generating:
             account = self._allocation.next()
             if account is not None:
@@ -181,6 +188,11 @@ class Explorer:
         request = self._requests.issue(kind, task, turn, lane)
         if kind.brings == "examples":
             self._allocation.issued(task.account, request.prompt.values["count"])
+        return self._outstanding(request)
+
+    def _outstanding(self, request: Request) -> Request:
+        if self._spending is not None:
+            self._spending.issued(request)
         return request
 
     # -- committing
@@ -191,6 +203,8 @@ class Explorer:
         """
         task, kind = self._by_id[request.task_id], self._kinds.get(request.kind)
         lane = self._requests.remove(request, task)
+        if self._spending is not None:
+            self._spending.committed(request, outcome)
         events: list[Event] = []
         items: Sequence[Item] = ()
         if isinstance(outcome, Failure):
@@ -340,11 +354,22 @@ class Explorer:
     def _take_share(self) -> None:
         self._allocation.share_out(self._shard.examples)
         self._budget = self._shard.token_budget
+        if self._spending is not None and self._budget is not None:
+            self._spending.budget = self._budget
 
     def _replan(self) -> bool:
         all_opened = not self._to_open and not self._requests.count("opening")
         self._plan = self._shard.own(self._planned())
-        return self._allocation.plan(self._plan, explored=self.explored, opened=self.explored and all_opened)
+        return self._allocation.plan(
+            self._plan, explored=self.explored, opened=self.explored and all_opened, reach=self._reach()
+        )
+
+    def _reach(self) -> int:
+        """The examples that a budget without any other target is going to bring; else 0."""
+        if self._spending is None:
+            return 0
+        tasks = len(self._tasks)
+        return self._spending.reach(kept=self.kept, tasks=tasks, coming=max(0, sum(self._plan) - tasks))
 
     def _planned(self) -> list[int]:
         planned = [sum(depths) for depths in zip(*(tree.planned() for tree in self._trees.values()), strict=True)]
@@ -353,14 +378,20 @@ class Explorer:
     def _stop_where_due(self) -> None:
         if self._allocation.target_reached:
             self.stopped = "target"
-        elif self._budget is not None and self.tokens >= self._budget:
+        elif self._budget is not None and self._spent >= self._budget:
             self.stopped = "token_budget"
         elif self.explored and (self._is_full() or self._is_complete()):
             self.stopped = "complete"
 
+    @property
+    def _spent(self) -> int:
+        return self.tokens if self._spending is None else self._spending.spent
+
     def _is_full(self) -> bool:
         """True when none of the tasks, all of which are there, may keep more."""
-        return self._rules.ends_when_full and self.kept >= self._allocation.wanted(self._plan)
+        return (
+            self._rules.ends_when_full and self._spending is None and self.kept >= self._allocation.wanted(self._plan)
+        )
 
     # -- going on from a checkpoint
 
@@ -379,6 +410,7 @@ class Explorer:
             "requests": self._requests.state({task.task.id: index for index, task in enumerate(self._tasks)}),
             "tokens": self.tokens,
             "stopped": self.stopped,
+            "spending": None if self._spending is None else self._spending.state(),
             "allocation": self._allocation.state(),
             "finisher": None if self._finisher is None else self._finisher.state(),
             "trees": [tree.state() for tree in self._trees.values()],
@@ -414,6 +446,8 @@ class Explorer:
         if self._finisher is not None:
             self._finisher.restore(state["finisher"], self._tasks)
         self._requests.restore(state["requests"], self._tasks)
+        if self._spending is not None:
+            self._spending.restore(state["spending"], self._requests.all())
         self._judge.restore(self._tasks, kept)
 
     @property

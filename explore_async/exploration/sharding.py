@@ -93,7 +93,7 @@ class Sharding:
         """The examples that what is dealt with a task would get in a run without shards."""
         targets = self._recipe.targets
         caps = [targets.cap_at(below) for below in range(len(self._counts))]
-        height = 0
+        height = 0 if targets.only_budget is None else 1
         if targets.examples is not None:
             height = level(targets.examples, zip(caps, self._counts, strict=True), at_most=False)
         full = [height if cap is None else cap if targets.examples is None else min(cap, height) for cap in caps]

@@ -14,7 +14,7 @@ from explore_async.exploration.harvest import Harvest
 
 _FLOOR: Final = 4
 """By yield, each task gets this part of an even share first."""
-_TOGETHER: Final = 256
+_TOGETHER: Final = 64
 """Requests that the tasks may have outstanding together beyond those that a policy by yield has evidence for."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -48,9 +48,35 @@ class Expectation:
     exploring_tokens: int
     """Tokens of prompts and completions that no example comes from, or only examples beyond those wanted."""
 
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
 
 def expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
-    """The size of the run. `prompts`: a prompt of each kind, as `sample_prompts` makes them."""
+    """The size of the run. `prompts`: a prompt of each kind, as `sample_prompts` makes them.
+
+    Where it is given tokens alone, its size with as many examples as they bring, but some for each task.
+    """
+    budget = recipe.targets.only_budget
+    if budget is None:
+        return _expect(recipe, prompts)
+
+    def with_target(examples: int) -> Expectation:
+        targets = recipe.targets.model_copy(update={"examples": examples})
+        return _expect(recipe.model_copy(update={"targets": targets}), prompts)
+
+    low, high = 1, max(2, budget)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if with_target(middle).tokens <= budget else (low, middle)
+    fits, exceeds = astuple(with_target(low)), astuple(with_target(high))
+    room = max(0, budget - with_target(low).tokens) / max(1, with_target(high).tokens - with_target(low).tokens)
+    between = Expectation(*(round(less + room * (more - less)) for less, more in zip(fits, exceeds, strict=True)))
+    return replace(between, examples=between.examples_asked_for)
+
+
+def _expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
     counts = tasks_by_depth(recipe)
     asks = sum(
         count * -(-recipe.exploration.breadth_at(depth) // recipe.exploration.step)
@@ -93,12 +119,18 @@ def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
     """Faults of a plan that a user would want to mend before the run, with the setting that does it."""
     found: list[str] = [doubt] if (doubt := doubt_about_language(recipe.language)) else []
     generation = recipe.generation
-    tokens = expected.prompt_tokens + expected.completion_tokens
-    if recipe.exploration.depth and expected.exploring_tokens > tokens / 2:
+    budget = recipe.targets.only_budget
+    if budget is not None and expected.tokens > budget:
         found.append(
-            f"the tree costs more than the data: about {expected.exploring_tokens:,} of {tokens:,} tokens explore "
-            f"{expected.tasks:,} tasks for {expected.examples:,} examples. Make it smaller (exploration.breadth, "
-            "exploration.depth), or raise the targets"
+            f"a budget of {budget:,} tokens ends the run before each of its {expected.tasks:,} tasks has examples, "
+            f"which takes about {expected.tokens:,}. Make the tree smaller (exploration.breadth, exploration.depth), "
+            "or raise the budget"
+        )
+    elif recipe.exploration.depth and expected.exploring_tokens > expected.tokens / 2:
+        found.append(
+            f"the tree costs more than the data: about {expected.exploring_tokens:,} of {expected.tokens:,} tokens "
+            f"explore {expected.tasks:,} tasks for {expected.examples:,} examples. Make it smaller "
+            "(exploration.breadth, exploration.depth), or raise the targets"
         )
     elif expected.examples_asked_for > _TOO_MANY * expected.examples:
         found.append(
@@ -134,7 +166,7 @@ def tasks_by_depth(recipe: Recipe) -> list[int]:
 
 
 def wanted(recipe: Recipe) -> int:
-    """Examples that the recipe asks for, with the largest possible tree."""
+    """Examples that the recipe asks for, with the largest possible tree; 0 where it is given tokens alone."""
     total = recipe.targets.examples
     counts = tasks_by_depth(recipe)
     in_all = sum(count * quota for count, quota in zip(counts, _quotas(recipe, counts), strict=True))

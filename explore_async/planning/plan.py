@@ -9,7 +9,7 @@ from itertools import pairwise
 from explore_async.exploration.values import Event
 from explore_async.planning.expectation import wanted, window_warning
 from explore_async.planning.fleet import Fleet
-from explore_async.planning.rehearsal import Rehearsal, rehearse
+from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
 from explore_async.serving.simulated.engine import Profile
 from explore_async.settings.recipe import SIMULATED, Recipe
 from explore_async.settings.run_settings import RecipeConfig
@@ -103,15 +103,20 @@ def plan(
 def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> Plan:
     times, kept = 1.0, made.kept
     seconds = made.seconds
-    if not made.complete and (aim := wanted(recipe)):
+    budget = recipe.targets.only_budget
+
+    def reached(steps: Sequence[Step]) -> int:
+        """How far these steps bring the run to its aim, in tokens of its budget or in examples."""
+        return sum(step.kept if budget is None else step.prompt_tokens + step.answer_tokens for step in steps)
+
+    if not made.complete and (aim := wanted(recipe) if budget is None else budget):
         half = len(made.steps) // 2
         later = made.steps[half:]
-        gained = sum(step.kept for step in later)
-        if gained:
-            more = max(0.0, (aim - made.kept) / gained)  # in multiples of the second half
+        if gained := reached(later):
+            more = max(0.0, (aim - reached(made.steps)) / gained)  # in multiples of the second half
             seconds += more * (made.seconds - made.steps[half].committed_at)
             times = 1 + more * len(later) / len(made.steps)
-            kept = aim
+            kept += round(more * sum(step.kept for step in later))
     requests = round(times * len(made.steps))
     busy = sum(first.running * (second.at - first.at) for first, second in pairwise(made.samples))
     return Plan(

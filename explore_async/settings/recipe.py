@@ -250,22 +250,29 @@ class Check(Settings):
 
 
 class Targets(Settings):
-    """The size of the dataset: at least one of `examples` and `per_task`."""
+    """The size of the dataset: at least one of them."""
 
     examples: Annotated[int, Field(ge=1)] | None = None
     """Number of kept examples, in all."""
     per_task: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """Number of kept examples of each task. A list gives it by depth; its last value holds for all deeper tasks."""
     token_budget: Annotated[int, Field(ge=1)] | None = None
-    """Tokens of prompts and completions, counted when a request is committed."""
+    """Tokens of prompts and completions, counted when a request is committed. Without another target, the run keeps as
+    many examples as they bring.
+    """
 
     @model_validator(mode="after")
     def _some_target(self) -> Targets:
-        if self.examples is None and self.per_task is None:
-            raise ValueError("give examples, per_task, or both: without either the run has no end")
+        if self.examples is None and self.per_task is None and self.token_budget is None:
+            raise ValueError("give examples, per_task or token_budget: without any the run has no end")
         if self.per_task == ():
             raise ValueError("per_task: give at least one number")
         return self
+
+    @property
+    def only_budget(self) -> int | None:
+        """The token budget, where there is no other target."""
+        return self.token_budget if self.examples is None and self.per_task is None else None
 
     def cap_at(self, depth: int) -> int | None:
         if isinstance(self.per_task, tuple):

@@ -199,7 +199,7 @@ def test_the_heaps_choose_as_a_look_at_all_tasks_does(
         if expects is None and opened:
             able = [
                 one for one in tasks
-                if one.open and one.expected < quota(one) and one.in_flight < max(one.answered, 256 // 5)
+                if one.open and one.expected < quota(one) and one.in_flight < max(one.answered, 64 // 5)
             ]  # fmt: skip
             expects = max(able, key=lambda one: (one.harvest.rate**2 // (one.expected + 1), -one.index), default=None)
         assert policy.next(share=share, quota=quota, opened=opened) is expects  # type: ignore[arg-type]

@@ -72,7 +72,9 @@ RECIPES = st.builds(
         window=window,
         domains=[*recipe().model_dump(mode="json")["domains"], *([SEEDED] if both else [])],
         exploration={"depth": len(breadths), "breadth": breadths or [1], "step": 2, "order": order},
-        targets={"examples": target, "per_task": cap, "token_budget": budget},
+        targets={"examples": target, "per_task": cap, "token_budget": budget}
+        if budget != 2500
+        else {"token_budget": 2500},
         generation={"per_request": per_request, "exhausted_after": 2, "policy": policy, "covered_at": 0.4},
         filters={"scope": scope, "min_instruction_words": 0, "threshold": 0.5, "task_threshold": 0.5},
         shard=shard if (1 + both) * breadths[0] * breadths[1] >= int(shard[-1:] or 1) else "",
@@ -85,7 +87,7 @@ RECIPES = st.builds(
     scope=st.sampled_from(["run", "domain", "task"]),
     order=st.sampled_from(["depth_first", "breadth_first"]),
     both=st.booleans(),
-    budget=st.one_of(st.none(), st.just(4000)),
+    budget=st.sampled_from([None, None, 4000, 2500]),  # the last is given alone
     policy=st.sampled_from(["uniform", "yield"]),
     shard=st.sampled_from(["", "", "1/2", "2/3", "4/4"]),
 )

@@ -61,6 +61,18 @@ def test_a_run_in_which_nothing_is_dropped_is_as_expected(
     assert expected.examples_asked_for == sum(asked_for)
 
 
+@pytest.mark.parametrize("budget", [40_000, 150_000, 7_000_000])
+def test_a_budget_is_expected_to_be_spent(budget: int) -> None:
+    """Given tokens alone, the size is that of a run that spends them; a budget below what the tasks need for a first
+    completion each is told.
+    """
+    made = recipe(targets={"token_budget": budget})
+    expected = expect(made, sample_prompts(made))
+    assert expected.tokens == pytest.approx(budget, rel=0.01)
+    assert expected.examples == expected.examples_asked_for >= 3 * expected.tasks
+    assert any("a budget of 9,000 tokens" in line for line in told(targets={"token_budget": 9_000}))
+
+
 def test_the_presets_and_the_config_of_init_are_not_odd() -> None:
     """Nothing is said about a config that the program itself ships: its settings fit one another."""
     for name in presets():
