@@ -130,6 +130,7 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield line(
             f"paraphrases (above {by_meaning[0]['threshold']})", *(f"{one['paraphrases']:,}" for one in by_meaning)
         )
+        yield line("tasks with a synonym among them", *(f"{one['names']['synonyms']:,}" for one in by_meaning))
         yield line("different in effect (Vendi)", *(f"{one['vendi']:,.1f}" for one in by_meaning))
     if any(data["cost_per"] for data in sets):
         yield from _cost(sets)

@@ -23,10 +23,12 @@ from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import report, verb_noun
 from explore_async.analysis.command import analyze_data
 from explore_async.analysis.data_sample import spread
+from explore_async.analysis.meaning import meaning
 from explore_async.analysis.parsers import parser_for
 from explore_async.analysis.report import nearest_pairs
 from explore_async.analysis.texts import UNSURE, languages
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
+from explore_async.curation.collections.collection import new_node
 from explore_async.errors import SystemLimit
 
 SCORER = RougeScorer(["rougeL"])
@@ -426,6 +428,20 @@ def test_meaning_shows_the_nearest_pairs_that_rouge_keeps(tmp_path):
     plain = analyze_data(source).document
     assert plain["sets"][0]["semantic"] is None
     assert not list(nearest_pairs(plain))
+
+
+def test_names_of_tasks_are_compared_by_meaning():
+    """Names near in meaning that share few words are synonyms, and shown with their ids; others are not."""
+    root, *children = (
+        new_node(name, text) for name, text in (("0", "Talk"), ("0.0", "Sail the sea"), ("0.1", "Travel by sea"))
+    )
+    tree = {**root, "children": children}
+    sample = SimpleNamespace(
+        examples=[{"id": "0-0", "instruction": "Tell of the sea"}], collection=SimpleNamespace(trees=lambda: [tree])
+    )
+    found = meaning(sample, OfTwo(), "rouge", lambda _: None)["names"]
+    assert (found["compared"], found["synonyms"]) == (3, 2)
+    assert found["pairs"][0]["ids"] == ["0.0", "0.1"]
 
 
 def rows(path: Path, texts: list[str]) -> Path:
