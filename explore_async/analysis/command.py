@@ -36,6 +36,11 @@ def _silent(_step: str) -> None:
     """Shows no progress."""
 
 
+def _without(figures: Mapping[str, Any] | None, name: str) -> dict[str, Any] | None:
+    """Without the rows that are to be read."""
+    return None if figures is None else {key: value for key, value in figures.items() if key != name}
+
+
 def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, Any]]) -> None:
     """Writes the main figures into our own directories, for cards of later exports, where they can be written."""
     for collection, document in zip(collections, documents, strict=True):
@@ -51,7 +56,10 @@ def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, An
                 "overlap_nearest": overlap["greatest"]["mean"],
                 "overlap_all": overlap["mean"]["mean"],
                 "near_duplicates": document["duplicates"]["near"],
+                "compression": document["compression"],
+                "shape": _without(document["shape"], "nearest"),
                 "cost": document["cost_per"],
+                "semantic": _without(document["semantic"], "pairs"),
             }
             with suppress(StorageError):
                 write_json(collection.coverage_file, figures)

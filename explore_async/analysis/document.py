@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -19,17 +19,10 @@ from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import texts, tree
 from explore_async.analysis.cost import NO_COST, PROMPT_WEIGHT, cost_figures
 from explore_async.analysis.data_sample import NEAR, DataSample, distribution, read
-from explore_async.analysis.diversity import (
-    Abundances,
-    coverage_curve,
-    coverage_estimate,
-    diversity_at,
-    diversity_in,
-    hill_numbers,
-)
-from explore_async.analysis.estimates import chao1, entropy, rarefaction, rarefy, unseen_mass
 from explore_async.analysis.meaning import meaning
+from explore_async.analysis.pairs import compared_at, pair_figures
 from explore_async.analysis.parsers import parser_for
+from explore_async.analysis.tree_shape import tree_shape
 from explore_async.analysis.verb_noun import verbs_and_nouns
 from explore_async.curation.collections.collection import Collection, printable_path
 from explore_async.curation.embeddings import Embedder
@@ -37,15 +30,9 @@ from explore_async.exploration.scores import ScoreCounts
 
 MOST_READ = 200_000
 """Examples that are parsed and compared; of a larger data set this many are drawn, spread evenly."""
-TOP_PAIRS = 100
 SHOWN = 300
 """Examples in the document, for people to read: half spread evenly, half those nearest to another."""
 _LONGEST_SHOWN = 4_000
-_LEAST_PAIRS = 10
-"""With fewer instructions that have a pair, nothing is estimated about unseen pairs."""
-_LEAST_FOR_COVERAGE = 50
-"""With fewer, the interval of the coverage is half of all that is possible, or wider."""
-_ESTIMATES = {"unseen_mass": unseen_mass, "chao1": chao1, "entropy_bits": entropy}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +82,7 @@ def make_document(
         "tokenizer": options.tokenizer,
         "sets": documents,
         "across": across,
-        "compared_at": _compared_at(sets),
+        "compared_at": compared_at(sets),
         "seconds": clock.seconds,
     }
 
@@ -145,11 +132,14 @@ def _document(sample: DataSample, options: AnalysisOptions, on_progress: Callabl
         "other_language": sample.parser.other_language,
         "examples": sample.total,
         "examined": len(examples),
-        "verb_noun": _verb_noun(sample),
+        "verb_noun": pair_figures(sample),
         "overlap": _overlap(sample.overlap, sample.by_task),
         "duplicates": texts.duplicates(sample, options.tokenizer),
         "lengths": {
             name: texts.lengths([example[name] for example in examples]) for name in ("instruction", "input", "output")
+        },
+        "compression": {
+            name: texts.compression([example[name] for example in examples]) for name in ("instruction", "output")
         },
         "scores": _scores(sample),
         "filters": dict(texts.quality(examples, options.tokenizer).most_common()),
@@ -157,6 +147,7 @@ def _document(sample: DataSample, options: AnalysisOptions, on_progress: Callabl
         "languages": dict(texts.languages(examples, identifying).most_common()),
         "tasks": tasks,
         "levels": tree.levels(sample, tasks),
+        "shape": tree_shape(collection.trees(), options.tokenizer),
         **(cost_figures(collection, sample.verbs_nouns, options.prompt_weight) if is_whole else NO_COST),
         "semantic": _semantic(sample, options, on_progress),
         "shown": _shown(sample),
@@ -181,59 +172,6 @@ def _scores(sample: DataSample) -> dict[str, dict[str, int]]:
     for example in sample.examples:
         counts.take(example.get("scores"))
     return counts.by_aspect()
-
-
-def _verb_noun(sample: DataSample) -> dict[str, Any]:
-    pairs = Counter(sample.pairs)
-    counts = list(pairs.values())
-    verbs = Counter(verb for verb, _ in sample.pairs)
-    tokens = sum(counts)
-    return {
-        "model": sample.parser.model,
-        "left_out": sample.parser.left_out,
-        "with_pair": tokens,
-        "without_pair": len(sample.examples) - tokens,
-        "unique": len(pairs),
-        "unique_verbs": len(verbs),
-        "unique_nouns": len({noun for _, noun in sample.pairs}),
-        "mean_occurrences": float(np.mean(counts)) if counts else 0.0,
-        "std_occurrences": float(np.std(counts)) if counts else 0.0,
-        "type_token_ratio": len(pairs) / tokens if tokens else 0.0,
-        "hill": list(hill_numbers(counts)) if counts else None,
-        **{name: asdict(estimate(counts)) if tokens >= _LEAST_PAIRS else None for name, estimate in _ESTIMATES.items()},
-        **_coverage(counts),
-        "rarefaction": [asdict(point) for point in rarefaction(counts)],
-        "occurrences": sorted(Counter(counts).items()),
-        "top": [[verb, noun, count] for (verb, noun), count in pairs.most_common(TOP_PAIRS)],
-        "sunburst": _sunburst(pairs, verbs),
-    }
-
-
-def _coverage(counts: Sequence[int]) -> dict[str, Any]:
-    """The estimated coverage of the sample and the curve by coverage, or the reason why there is none."""
-    reason = _not_estimated(counts)
-    return {
-        "coverage_left_out": reason,
-        "coverage": None if reason else asdict(coverage_estimate(counts)),
-        "by_coverage": [] if reason else [asdict(point) for point in coverage_curve(counts)],
-    }
-
-
-def _not_estimated(counts: Sequence[int]) -> str | None:
-    if (found := sum(counts)) < _LEAST_FOR_COVERAGE:
-        return f"too few instructions have a pair: {found:,}, and an estimate needs {_LEAST_FOR_COVERAGE}"
-    if max(counts) == 1:
-        return "no pair occurs twice, so nothing tells how many are still unseen"
-    return None
-
-
-def _sunburst(pairs: Counter[tuple[str, str]], verbs: Counter[str]) -> list[dict[str, Any]]:
-    """The 20 most frequent verbs with their 4 most frequent nouns, as Self-Instruct draws them."""
-    chosen = []
-    for verb, count in verbs.most_common(20):
-        nouns = Counter({noun: n for (root, noun), n in pairs.items() if root == verb})
-        chosen.append({"verb": verb, "count": count, "nouns": nouns.most_common(4)})
-    return chosen
 
 
 def _overlap(overlap: overlaps.Overlap | None, by_task: overlaps.ByTask | None = None) -> dict[str, Any]:
@@ -290,29 +228,6 @@ def _across(sample: DataSample, other: DataSample, options: AnalysisOptions) -> 
         "near": float(np.mean(overlap.greatest > NEAR)) if len(overlap.greatest) else 0.0,
         "pairs_shared": len(own & theirs),
         "pairs_only_here": len(own - theirs),
-    }
-
-
-def _compared_at(sets: Sequence[DataSample]) -> dict[str, Any] | None:
-    """Pairs of each data set in a random part of the same size, that of the smallest, and of the same coverage, the
-    least of them; None for one data set. A data set that is not parsed, or whose coverage is not known, has None.
-    """
-    counts = [None if sample.parser.model is None else list(Counter(sample.pairs).values()) for sample in sets]
-    sizes = [sum(of_set) for of_set in counts if of_set is not None]
-    size = min(sizes, default=0)
-    if len(sizes) < 2 or not size:  # noqa: PLR2004
-        return None
-    known = [of_set if of_set and not _not_estimated(of_set) else None for of_set in counts]
-    coverages = [Abundances(of_set).coverage() for of_set in known if of_set is not None]
-    coverage = min(coverages) if len(coverages) > 1 else None
-    return {
-        "size": size,
-        "unique": [None if of_set is None else asdict(rarefy(of_set, size)) for of_set in counts],
-        "diversity": [None if of_set is None else asdict(diversity_in(of_set, size)) for of_set in counts],
-        "coverage": coverage,
-        "diversity_at_coverage": [
-            None if of_set is None or coverage is None else asdict(diversity_at(of_set, coverage)) for of_set in known
-        ],
     }
 
 

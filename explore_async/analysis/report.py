@@ -120,10 +120,13 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield line(name, *(f"{data['duplicates']['without_tokens']:,}" for data in sets))
     for field in ("instruction", "output"):
         yield line(f"words of an {field}", *(f"{data['lengths'][field]['mean']:.1f}" for data in sets))
+    yield line("compression of instructions; outputs", *(_compressed(data["compression"]) for data in sets))
     for aspect in dict.fromkeys(aspect for data in sets for aspect in data["scores"]):
         means = (mean_score(data["scores"][aspect]) if aspect in data["scores"] else None for data in sets)
         name = f"the judge's mean score, {printable(aspect, _LONGEST_NAME)}"
         yield line(name, *(_NONE if mean is None else f"{mean:.2f}" for mean in means))
+    if any(data["shape"] for data in sets):
+        yield from _shape([data["shape"] for data in sets])
     if any(data["semantic"] for data in sets):
         by_meaning = [data["semantic"] for data in sets]
         yield line("cosine with the nearest", *(f"{of_set['nearest']['mean']:.3f}" for of_set in by_meaning))
@@ -134,6 +137,34 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield line("different in effect (Vendi)", *(f"{one['vendi']:,.1f}" for one in by_meaning))
     if any(data["cost_per"] for data in sets):
         yield from _cost(sets)
+
+
+def _compressed(compression: Mapping[str, Any]) -> str:
+    ratios = (compression[name] for name in ("instruction", "output"))
+    return "; ".join(_NONE if ratio is None else f"{ratio['mean']:.2f}" for ratio in ratios)
+
+
+def _shape(shapes: Sequence[Mapping[str, Any] | None]) -> Iterator[tuple[str, ...]]:
+    """The form of the tree and the similarity of its names; of data without a tree nothing."""
+
+    def alike(key: str) -> Callable[[Mapping[str, Any]], str]:
+        def shown(shape: Mapping[str, Any]) -> str:
+            of = shape[key]
+            return f"{of['mean']:.3f}; {of['greatest']:.3f}" if of["pairs"] else _NONE
+
+        return shown
+
+    for name, show in (
+        ("depth of the tree; of a leaf, mean", lambda shape: f"{shape['depth']}; {shape['mean_leaf_depth']:.2f}"),
+        (
+            "sub-tasks of a task, mean; most",
+            lambda shape: f"{shape['children']['mean']:.1f}; {shape['children']['most']}",
+        ),
+        ("balance of the tree (J1)", lambda shape: f"{shape['balance']:.3f}"),
+        ("ROUGE-L of sibling tasks' names, mean; most", alike("siblings")),
+        ("ROUGE-L of a task's name and its parent's", alike("parent_child")),
+    ):
+        yield name, *(_NONE if shape is None else show(shape) for shape in shapes)
 
 
 def _cost(sets: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:

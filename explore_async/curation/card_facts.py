@@ -173,10 +173,28 @@ def covering(coverage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "share of all pairs, by frequency (Chao and Jost)", f"{covered['value']:.1%} (95 %: {interval})"
     yield "ROUGE-L with the nearest other, mean", f"{coverage['overlap_nearest']:.3f}"
     yield "with a near-duplicate (ROUGE-L above 0.7)", f"{coverage['near_duplicates']:.1%}"
+    yield from _compressed(coverage.get("compression") or {})
+    if shape := coverage.get("shape"):
+        yield "depth of the tree", shape["depth"]
+        yield "balance of the tree (J1: 0 to 1)", f"{shape['balance']:.2f}"
+        for key, name in (("siblings", "siblings"), ("parent_child", "parent and child")):
+            if (alike := shape[key])["mean"] is not None:
+                yield f"names of {name}, ROUGE-L: mean, most", f"{alike['mean']:.3f}, {alike['greatest']:.3f}"
+    if meaning := coverage.get("semantic"):
+        number, compared, model = (meaning[name] for name in ("paraphrases", "compared", "model"))
+        above = f"cosine above {meaning['threshold']}, by {model}"
+        yield "with a paraphrase", f"{number:,} of {compared:,} ({above})"
+        yield "different instructions in effect (Vendi score)", f"{meaning['vendi']:,.1f} of {compared:,}"
     if cost := coverage.get("cost"):
         for tokens, name in (("generated", "generated"), ("equivalent", "decode-equivalent")):
             if kept := cost[f"per_1000_{tokens}"].get("kept"):
                 yield f"examples for 1,000 {name} tokens", f"{kept:.2f}"
+
+
+def _compressed(compression: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name in ("instruction", "output"):
+        if ratio := compression.get(name):
+            yield f"compression of {ratio['bytes']:,} bytes of {name}s by zlib", f"{ratio['mean']:.2f}"
 
 
 def done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

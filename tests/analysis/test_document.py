@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import zlib
 from collections import Counter
 from functools import cache
 from itertools import islice
@@ -26,7 +27,7 @@ from explore_async.analysis.data_sample import spread
 from explore_async.analysis.meaning import meaning
 from explore_async.analysis.parsers import parser_for
 from explore_async.analysis.report import nearest_pairs
-from explore_async.analysis.texts import UNSURE, languages
+from explore_async.analysis.texts import COMPRESSED, UNSURE, compression, languages
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
 from explore_async.curation.collections.collection import new_node
 from explore_async.errors import SystemLimit
@@ -129,6 +130,26 @@ def test_overlap_by_task_is_that_of_rouge_score():
     assert (apart.pairs_within + apart.pairs_across == found.pairs).all()
     in_bins = np.minimum((scores[same] * overlaps.BINS).astype(int), overlaps.BINS - 1)
     assert (np.bincount(in_bins, minlength=overlaps.BINS) == apart.pairs_within).all()
+
+
+def test_compression_is_of_a_fixed_length():
+    """The same data twice as long, or with duplicates in another place, has about the same ratio; templates have a larger
+    one; texts that fill no part have none. The ratios are zlib's.
+    """
+    rng = random.Random(4)
+    words = [f"{rng.choice('bdfgklmnprst')}{rng.choice('aeiou')}{rng.choice('bdfgklmnprst')}{n}" for n in range(2000)]
+    varied = [" ".join(rng.sample(words, 9)) for _ in range(2000)]
+    alike = [f"Write a poem about the following subject: {word}" for word in words]
+    one, twice, templates = compression(varied[:1000]), compression(varied), compression(alike)
+    assert one is not None
+    assert twice is not None
+    assert templates is not None
+    assert one["mean"] == pytest.approx(twice["mean"], rel=0.03)
+    assert templates["mean"] > 2 * twice["mean"]
+    assert (compression(["short"] * 9), compression([])) == (None, None)
+    same = compression(["x" * (COMPRESSED - 1)])
+    assert same is not None
+    assert same["mean"] == COMPRESSED / len(zlib.compress(b"x" * (COMPRESSED - 1) + b"\n", 9))
 
 
 def test_languages_are_told():
@@ -353,8 +374,11 @@ def test_what_a_run_cost(tmp_path: Path, blockbuster: BlockBuster):
     assert all(a["tokens"] <= b["tokens"] for a, b in zip(found["cost"], found["cost"][1:], strict=False))
     assert "</script><script>alert" not in (tmp_path / "r.html").read_text()
     assert in_process("export", tmp_path / "run", "--out", tmp_path / "folder").code == 0
-    card = (tmp_path / "folder" / "README.md").read_text()
+    card = (tmp_path / "folder" / "README.md").read_text().replace("\\.", ".")
     assert f"| unique pairs of verb and noun | {end['pairs']} |" in card
+    assert f"| examples for 1,000 generated tokens | {found['cost_per']['per_1000_generated']['kept']:.2f} |" in card
+    assert f"| depth of the tree | {found['shape']['depth']} |" in card
+    assert "| pairs in effect (Hill numbers of order 1; 2) |" in card
     recipe = card.partition("Making it again")[2].partition("```yaml\n")[2].partition("```")[0]
     (tmp_path / "again.yaml").write_text(recipe, encoding="utf-8")
     again = in_process("run", tmp_path / "again.yaml", "--offline", "--out", tmp_path / "run", "--json")
@@ -401,8 +425,8 @@ class OfTwo:
 
 
 def test_meaning_shows_the_nearest_pairs_that_rouge_keeps(tmp_path):
-    """Paraphrases are those near in meaning whose words differ; a near-duplicate is none. The page, the table and the JSON
-    have the same figures; without --semantic there are none.
+    """Paraphrases are those near in meaning whose words differ; a near-duplicate is none. The page, the table, the JSON,
+    coverage.json and the card have the same figures; without --semantic there are none.
     """
     texts = [
         "Tell a tale of the sea",
@@ -425,6 +449,16 @@ def test_meaning_shows_the_nearest_pairs_that_rouge_keeps(tmp_path):
     lines = list(nearest_pairs(analysis.document))
     assert lines[1].endswith(texts[2])
     assert ("paraphrases (above 0.8)", "1") in report._lines(analysis.document)
+    data = tmp_path / "data"
+    assert in_process("import", source, "--out", data).code == 0
+    analyze_data(data, semantic=OfTwo())
+    kept = orjson.loads((data / "coverage.json").read_bytes())
+    assert kept["semantic"] == {name: value for name, value in found.items() if name != "pairs"}
+    assert kept["compression"] == {"instruction": None, "output": None}
+    assert in_process("export", data, "--out", tmp_path / "card").code == 0
+    card = (tmp_path / "card" / "README.md").read_text().replace("\\.", ".")
+    assert f"| different instructions in effect (Vendi score) | {found['vendi']:,.1f} of 4 |" in card
+    assert "| with a paraphrase | 1 of 4 (cosine above 0.8, by made-up) |" in card
     plain = analyze_data(source).document
     assert plain["sets"][0]["semantic"] is None
     assert not list(nearest_pairs(plain))

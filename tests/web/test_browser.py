@@ -128,6 +128,10 @@ def test_the_report(browser: Browser, tmp_path: Path, beside: InThread) -> None:
     kept = [int(text.replace(",", "")) for text in page.locator("#task-table tbody td:nth-child(5)").all_inner_texts()]
     assert kept == sorted(kept, reverse=True)
     assert heading.get_attribute("aria-sort") == "descending"
+    assert page.locator("#diversity-table tbody tr").count() >= 3
+    assert page.locator("#shape-table tbody tr").count() == 10
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 390")  # once the plots have followed
     assert "compare" in page.inner_text("#pairs").lower() or page.locator("#sunbursts svg").count() >= 2
     watched.check()
 

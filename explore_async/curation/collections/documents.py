@@ -168,6 +168,31 @@ class _Cost(Document):
     per_1000_equivalent: dict[str, float | None]
 
 
+class _Ratio(Document):
+    bytes: Count
+    mean: float
+
+
+class _Similarity(Document):
+    mean: float | None
+    greatest: float | None
+
+
+class _Shape(Document):
+    depth: Count
+    balance: float
+    siblings: _Similarity
+    parent_child: _Similarity
+
+
+class _Semantic(Document):
+    model: str
+    compared: Count
+    threshold: float
+    paraphrases: Count
+    vendi: float
+
+
 class Coverage(Document):
     examples: Count
     pairs_left_out: str | None = None
@@ -181,7 +206,10 @@ class Coverage(Document):
     coverage: _Estimate | None = None
     overlap_nearest: float
     near_duplicates: float
+    compression: dict[str, _Ratio | None] = {}
+    shape: _Shape | None = None
     cost: _Cost | None = None
+    semantic: _Semantic | None = None
 
 
 class Decision(Document):
