@@ -11,7 +11,15 @@ from rich.text import Text
 from explore_async.cli.output import print_json
 from explore_async.curation.passage_files import with_passages
 from explore_async.exploration.prompt_values import examples_to_ask_for
-from explore_async.planning.expectation import CHARACTERS_PER_TOKEN, expect, sample_prompts, warnings, window_warning
+from explore_async.planning.expectation import (
+    CHARACTERS_PER_TOKEN,
+    ExpectedShare,
+    expect,
+    expected_share,
+    sample_prompts,
+    warnings,
+    window_warning,
+)
 from explore_async.serving.servers.launch import slots_of
 from explore_async.settings.operation import ASSUMED_SLOTS, assumed_slots
 from explore_async.settings.recipe import Recipe
@@ -24,6 +32,7 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
     recipe = settings.resolved(model="(the model served)")
     prompts = sample_prompts(recipe)
     expected = expect(recipe, prompts)
+    share = expected_share(recipe)
     odd = warnings(recipe, expected)
     server, endpoints = settings.operation.server, settings.operation.endpoints
     slots = slots_of(server) if server is not None else assumed_slots(endpoints)
@@ -34,7 +43,8 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
     if as_json:
         passages = {domain.name: len(domain.passages) for domain in recipe.domains if domain.passages}
         of_files = {"passages": passages} if passages else {}
-        print_json({"expected": asdict(expected), **of_files, "warnings": odd, "prompts": prompts})
+        of_shard = {"shard": asdict(share)} if share is not None else {}
+        print_json({"expected": asdict(expected), **of_shard, **of_files, "warnings": odd, "prompts": prompts})
         return
     for kind, chat_request in prompts.items():
         console.print(Text(f"── {kind} ", style="bold"))
@@ -57,10 +67,26 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
         f"about {expected.prompt_tokens:,} prompt and {expected.completion_tokens:,} completion tokens "
         f"({CHARACTERS_PER_TOKEN} characters a token)"
     )
+    if share is not None:
+        console.print(Text(_of_shard(share)), soft_wrap=True)
     for line in _of_passages(recipe, expected.generates):
         console.print(Text(line), soft_wrap=True)
     for warning in odd:
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
+
+
+def _of_shard(share: ExpectedShare) -> str:
+    top = ""
+    if share.shared_tasks:
+        top = (
+            f"; every shard explores the top of the trees alike, {counted(share.shared_tasks, 'task')} with about "
+            f"{counted(share.shared_requests, 'request')}, whose completions they share"
+        )
+    budget = "" if share.token_budget is None else f", {share.token_budget:,} tokens"
+    return (
+        f"of these shard {share.index} of {share.of} has {counted(share.tasks, 'task')}, "
+        f"{counted(share.examples, 'example')}{budget}{top}"
+    )
 
 
 def _of_passages(recipe: Recipe, generates: int) -> Iterator[str]:

@@ -107,18 +107,25 @@ def reparse(source: RunArgument, out: DataDirectoryOption, as_json: JsonOption =
 def merge(  # noqa: PLR0917 - an option each
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SOURCE...", help="two or more run directories, files of examples or folders"),
+        typer.Argument(
+            metavar="SOURCE...",
+            help="two or more run directories, files of examples or folders; or the shards of a run, or their folder",
+        ),
     ],
     out: DataDirectoryOption,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="an instruction with a ROUGE-L F above this is dropped")
-    ] = 0.7,
+        float | None,
+        typer.Option(min=0, max=1, help="an instruction with a ROUGE-L F above this is dropped (default: 0.7)"),
+    ] = None,
     tokenizer: TokenizerOption = "auto",
     fields: ComparedFieldOption = None,
     column: ColumnOption = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="join the shards that are there, though some are missing or go on")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Merge several runs or datasets without near-duplicates. Each example names its source."""
+    """Merge several runs or datasets without near-duplicates, or join the shards of a run to its one dataset."""
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.filtering import merge_data
 
@@ -132,6 +139,7 @@ def merge(  # noqa: PLR0917 - an option each
             tokenizer=tokenizer,
             fields=fields,
             columns=columns,
+            partial=partial,
             on_progress=on_progress,
         )
     _filtered(result, as_json=as_json)

@@ -41,6 +41,8 @@ class Candidate:
     """Said beside that reason."""
     is_shorter: bool = False
     """Its conversation ends before a turn that has no stored outcome."""
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """Said beside any verdict on it."""
     alone: bool = False
     """Its instruction is judged alone, as its answers have been judged."""
 
@@ -72,7 +74,9 @@ def _reparsed(run: Collection) -> Iterator[Candidate]:
                 if key not in by_key:
                     raise DataError(f"{run.completions}: the completion {key} that decisions.jsonl names is not there")
                 stored = by_key[key]
-                if stored.task_id in paths:  # else it came from a recipe whose tree had other tasks
+                if (
+                    stored.task_id in paths
+                ):  # else it came from a recipe whose tree had other tasks, or is another shard's
                     yield from _items(run, stored, prefixes.get(key), paths[stored.task_id], sources.get(key, {}))
 
 
@@ -141,6 +145,7 @@ def _committed(run: Collection) -> tuple[dict[str, str], dict[str, dict[str, str
 
 def _paths(node: Node, above: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
     path = (*above, node["name"])
-    yield node["id"], list(path)
+    if "shard" not in node:  # its examples are those of another shard
+        yield node["id"], list(path)
     for child in node["children"]:
         yield from _paths(child, path)

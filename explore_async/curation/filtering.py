@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,15 @@ from explore_async.curation.compared_rows import joined
 from explore_async.curation.embeddings import Embedder, embedder_of
 from explore_async.curation.files.fields import USER_TURNS
 from explore_async.curation.finishing_again import LACKING, by_threshold, finished
+from explore_async.curation.joining import Shard, check, join, shards_inside, shards_of
 from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
 from explore_async.curation.paraphrases import PARAPHRASE_THRESHOLD, Paraphrases
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.languages import language_of_texts
 from explore_async.settings.recipe import MEANING, Filters, Judging, Recipe, tokenizer_for
+
+_THRESHOLD = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +118,51 @@ def merge_data(
     sources: Sequence[DataSource],
     out: str | os.PathLike[str],
     *,
-    threshold: float = 0.7,
+    threshold: float | None = None,
     tokenizer: str = "auto",
     fields: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
+    partial: bool = False,
     on_progress: Callable[[int], None] = silent,
 ) -> FilterResult:
     """Writes one data directory: the trees side by side, and the examples that are not near-duplicates of earlier ones,
-    each with its source and the id that it had there. `columns` are for files of rows. `tokenizer`: rouge, unicode, or
-    auto: that of the runs that the examples came from, else the one that their letters call for. `fields`: as in
-    `filter_data`.
+    each with its source and the id that it had there. `threshold`: ROUGE-L F above which one is dropped (0.7).
+    `columns` are for files of rows. `tokenizer`: rouge, unicode, or auto: that of the runs that the examples came from,
+    else the one that their letters call for. `fields`: as in `filter_data`.
+
+    Shards of a run (`--shard`), or a folder with them, become the one data set that the run is asked for, by its own
+    filters: the trees are joined, and every example keeps its id. `partial` joins those that are there.
     """
-    if isinstance(sources, str | os.PathLike | DataSet) or len(sources) < 2:  # noqa: PLR2004 - two or more
-        raise ConfigError("merge needs two or more sources")
+    if isinstance(sources, str | os.PathLike | DataSet):
+        raise ConfigError("merge takes a list of sources")
     check_tokenizer(tokenizer)
-    check_threshold(threshold)
+    if threshold is not None:
+        check_threshold(threshold)
     named_fields = _named_fields(fields)
     collections = [
-        collection_of(source, None if isinstance(source, DataSet) or Path(source).is_dir() else columns)
+        collection_of(part, None if isinstance(part, DataSet) or part.is_dir() else columns)
         for source in sources
+        for part in ([source] if isinstance(source, DataSet) else shards_inside(Path(source)) or [Path(source)])
     ]
+    if shards := shards_of(collections):
+        if threshold is not None or tokenizer != "auto" or named_fields:
+            raise ConfigError("shards are joined by the filters of their run; `filter` judges the result by others")
+        return _join(shards, Path(out), partial=partial, on_progress=on_progress)
+    if partial:
+        raise ConfigError("--partial: for shards of a run, and none of the sources is one")
+    if len(collections) < 2:  # noqa: PLR2004 - two or more
+        raise ConfigError("merge needs two or more sources, or a folder with the shards of a run")
+    threshold = _THRESHOLD if threshold is None else threshold
     filters = ROUGE_ONLY.model_copy(update={"threshold": threshold, "tokenizer": tokenizer})
     return _merge(collections, Path(out), filters, named_fields, on_progress)
+
+
+def _join(shards: Sequence[Shard], out: Path, *, partial: bool, on_progress: Callable[[int], None]) -> FilterResult:
+    check(shards, partial=partial)
+    fields = ("instruction",)
+    judge, note = join(shards, out, _text_of(fields, by_rule=True), on_progress)
+    result = _result(out, [shard.run for shard in shards], judge.judged, judge, fields)
+    return replace(result, other_inputs=0, note=joined([note, result.note]))
 
 
 def _filter(  # noqa: PLR0917 - what the two commands differ in

@@ -146,6 +146,7 @@ class Judge:
             line |= {"score": verdict.score, "nearest": verdict.nearest}
         if verdict.reason == candidate.late:
             line |= candidate.evidence
+        line |= candidate.told
         self.directory.decide({**line, "request": candidate.request})
 
 

@@ -15,6 +15,7 @@ from explore_async.exploration.kinds import KINDS, kinds_of
 from explore_async.exploration.play import play
 from explore_async.exploration.prompt_values import examples_to_ask_for
 from explore_async.exploration.prompts import PromptBook
+from explore_async.exploration.sharding import Sharding
 from explore_async.exploration.values import ChatRequest, Completion, Request
 from explore_async.settings.operation import WINDOW_PER_SLOT
 from explore_async.settings.recipe import Domain, Generation, Recipe
@@ -157,6 +158,42 @@ def window_warning(window: int, slots: int, requests: int) -> str:
     return (
         f"a window of {window:,} has about {max(1, window // WINDOW_PER_SLOT):,} requests in flight where completions "
         f"differ much in length, and the endpoints take {slots:,}: --window {enough} would keep them full"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedShare:
+    """The part of a run that a shard is going to have, with the largest possible trees."""
+
+    index: int
+    of: int
+    tasks: int
+    """Those that it generates for."""
+    examples: int
+    token_budget: int | None
+    shared_tasks: int
+    """Tasks of the top of the trees, which every shard explores alike."""
+    shared_requests: int
+    """Requests about these, whose completions the shards share."""
+
+
+def expected_share(recipe: Recipe) -> ExpectedShare | None:
+    """The share of the recipe's shard; None where it has none."""
+    if not recipe.shard:
+        return None
+    sharding = Sharding(recipe)
+    share, counts = sharding.expected(), tasks_by_depth(recipe)
+    own = sharding.tasks_of(share)
+    examples = sum(count * quota for count, quota in zip(own, _quotas(recipe, counts), strict=True))
+    asks = [-(-recipe.exploration.breadth_at(depth) // recipe.exploration.step) for depth in range(sharding.level)]
+    return ExpectedShare(
+        index=sharding.index,
+        of=sharding.shards,
+        tasks=sum(own),
+        examples=examples if share.examples is None else min(examples, share.examples),
+        token_budget=share.token_budget,
+        shared_tasks=sum(counts[: sharding.level]),
+        shared_requests=sum(count * (1 + ask) for count, ask in zip(counts, asks, strict=False)),
     )
 
 

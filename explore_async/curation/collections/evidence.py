@@ -200,7 +200,14 @@ def find_dropped(source: Collection, reason: str | None) -> DroppedRows:
 
 def find_request(source: Collection, key: str) -> StoredRequest | None:
     """The stored request of this key with its outcome."""
-    return None if source.completions is None else read_stored(source.completions, key)
+    stores = [source.completions] if source.completions is not None else _stores_of_shards(source)
+    return next((stored for store in stores if (stored := read_stored(store, key)) is not None), None)
+
+
+def _stores_of_shards(source: Collection) -> list[Path]:
+    """The stores of the shards that were joined to this data, as far as they are still there."""
+    shards = source.config.get("sources", []) if "shards" in source.config else []
+    return [store for shard in shards if (store := Path(shard["path"]) / "completions.sqlite").is_file()]
 
 
 def find_task(source: Collection, wanted: str) -> Node | None:

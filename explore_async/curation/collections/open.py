@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,6 +16,7 @@ from explore_async.curation.collections.plain_file import PlainFile
 from explore_async.curation.collections.run_data import RunData, is_run_data
 from explore_async.errors import ConfigError, DataError
 
+_SHARDS = "shard-*-of-*"
 DataSource: TypeAlias = str | os.PathLike[str] | DataSet
 """A path, or a data set that is open already."""
 
@@ -63,7 +65,11 @@ def open_collection(path: Path, columns: Mapping[str, str] | None = None, *, ski
 
 
 def runs_inside(folder: Path) -> list[Path]:
-    """The run and data directories in a folder that is not itself one of them, by name."""
+    """The run and data directories in a folder that is not itself one of them, by name; those of shards too, which lie
+    one level deeper.
+    """
     if not folder.is_dir() or is_run_data(folder) or is_original(folder):
         return []
-    return sorted(path for path in folder.iterdir() if is_run_data(path))
+    inside = sorted(folder.iterdir())
+    found = ([path] if is_run_data(path) else filter(is_run_data, sorted(path.glob(_SHARDS))) for path in inside)
+    return list(chain.from_iterable(found))

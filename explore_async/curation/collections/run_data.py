@@ -88,7 +88,8 @@ class RunData:
 
     @property
     def name(self) -> str:
-        return str(self.recipe.get("name") or self.config.get("name") or printable_path(self.path.resolve().name))
+        name = str(self.recipe.get("name") or self.config.get("name") or printable_path(self.path.resolve().name))
+        return f"{name}, shard {shard}" if (shard := self.recipe.get("shard")) else name
 
     @property
     def is_run(self) -> bool:

@@ -1,0 +1,222 @@
+"""Joins the shards of a run to one data set: one tree, and the examples of all that are not near-duplicates.
+
+The examples come in turn, the first of each shard before the second of any: so no shard loses more than another to
+those before it. The order, and with it every verdict, depends on the shards alone, not on the order in which they are
+given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from pydantic import ValidationError
+
+from explore_async.curation.candidates import Candidate
+from explore_async.curation.collections.collection import Collection, Node, below, printable_path
+from explore_async.curation.collections.data_directory import made_by_whom, writing_data
+from explore_async.curation.collections.open import runs_inside
+from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
+from explore_async.errors import ConfigError, DataError
+from explore_async.exploration.explorer import StopReason
+from explore_async.exploration.sharding import Sharding
+from explore_async.settings.recipe import Recipe
+from explore_async.storage.digested import differences
+from explore_async.terminal.counts import counted
+
+_FINISHED: Final = frozenset(get_args(StopReason))
+_SHOWN = 20
+_SAME = ("id", "name", "reason", "origin", "shard")
+"""What all shards have to say alike of a task of the top, which each of them explores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A run directory with one part of a run. `recipe`: of the whole run; `index`: from 1."""
+
+    run: RunData
+    recipe: Recipe
+    index: int
+    shards: int
+
+
+def shards_inside(folder: Path) -> list[Path]:
+    """The run directories of shards in a folder."""
+    return [path for path in runs_inside(folder) if _is_shard(RunData.read(path))]
+
+
+def _is_shard(source: Collection) -> bool:
+    return source.is_run and bool(source.recipe.get("shard"))
+
+
+def shards_of(sources: Sequence[Collection]) -> list[Shard]:
+    """The shards by their numbers; none where no source is one. Raises ConfigError where some are not."""
+    runs = [source for source in sources if _is_shard(source)]
+    if not runs:
+        return []
+    for source in sources:
+        if not _is_shard(source):
+            raise ConfigError(
+                f"{source.path} is no shard, and {runs[0].path} is one: join the shards by themselves first, and merge "
+                "the result with the others"
+            )
+    return sorted((_shard(run) for run in runs if isinstance(run, RunData)), key=lambda shard: shard.index)
+
+
+def _shard(run: RunData) -> Shard:
+    try:
+        recipe = Recipe.model_validate(run.recipe)
+    except ValidationError as error:
+        raise DataError(f"{run.path}/config.json: not a recipe of this version: {error.errors()[0]['msg']}") from error
+    index, shards = recipe.shard_numbers
+    return Shard(run, recipe.model_copy(update={"shard": ""}), index, shards)
+
+
+def check(shards: Sequence[Shard], *, partial: bool) -> None:
+    """Raises ConfigError unless these are the shards of one run; `partial`: some of them, or some that go on."""
+    first = shards[0]
+    for shard in shards[1:]:
+        if shard.shards != first.shards:
+            raise ConfigError(
+                f"{shard.run.path} is one of {shard.shards} shards, and {first.run.path} one of {first.shards}: these "
+                "are not parts of one run"
+            )
+        if shard.recipe.digest != first.recipe.digest:
+            shown = "\n  ".join(differences(first.recipe, shard.recipe)[:_SHOWN])
+            raise ConfigError(f"{shard.run.path} has another recipe than {first.run.path}:\n  {shown}")
+    for shard, other in pairwise(shards):
+        if shard.index == other.index:
+            which = f"{shard.index} of {shard.shards}"
+            raise ConfigError(f"{shard.run.path} and {other.run.path} are the same shard, {which}")
+    _check_tops(shards)
+    if partial:
+        return
+    there = {shard.index for shard in shards}
+    if missing := [str(index) for index in range(1, first.shards + 1) if index not in there]:
+        few = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
+        raise ConfigError(
+            f"{counted(len(missing), 'shard')} of {first.shards} not given: {few}; --partial joins those that are there"
+        )
+    for shard in shards:
+        if shard.run.stats.get("ending") not in _FINISHED:
+            raise ConfigError(
+                f"{shard.run.path} has not ended: the command that began it goes on; --partial joins what is there"
+            )
+
+
+def _check_tops(shards: Sequence[Shard]) -> None:
+    """Raises ConfigError where shards have explored another top, which then has other sub-trees."""
+    level = _level(shards[0])
+    if not level:
+        return
+    tops = [_top(shard, level) for shard in shards]
+    for shard, top in zip(shards, tops, strict=True):
+        if top != tops[0]:
+            raise ConfigError(
+                f"{shard.run.path} has another top of the tree than {shards[0].run.path}: they were not made beside "
+                f"one another. Make one of them again in the folder of the others, which has top-of-{shard.shards}"
+            )
+
+
+def _level(shard: Shard) -> int:
+    return Sharding(shard.recipe.model_copy(update={"shard": f"{shard.index}/{shard.shards}"})).level
+
+
+def _top(shard: Shard, level: int) -> list[tuple[Any, ...]]:
+    nodes = (node for root in shard.run.trees() for node in below(root) if node["depth"] <= level)
+    return [tuple({"shard": shard.index, **node}[name] for name in _SAME) for node in nodes]
+
+
+def join(
+    shards: Sequence[Shard], out: Path, compared: Callable[[Mapping[str, Any]], str], on_progress: Callable[[int], None]
+) -> tuple[Judge, str]:
+    """Writes the data directory. `compared`: the text of an example that is compared. The shards have been checked.
+
+    Returns the judge of all examples, and what is to be said of the result.
+    """
+    recipe, runs = shards[0].recipe, [shard.run for shard in shards]
+    own = recipe.filters
+    filters = ROUGE_ONLY.model_copy(update={"threshold": own.threshold, "scope": own.scope})
+    with writing_data(out, runs) as directory:
+        judge = Judge(filters, recipe.tokenizer, [[] for _ in recipe.domains], directory, compared)
+        for batch in batches(_in_turn(shards)):
+            judge.take(batch)
+            on_progress(judge.judged)
+        kept, target = directory.kept.total(), recipe.targets.examples
+        short = None if target is None else max(0, target - kept)
+        settings = {"filters": filters.model_dump(mode="json"), "tokenizer": recipe.tokenizer}
+        directory.finish(
+            _forest(shards),
+            {
+                "made_by": "merge",
+                "name": recipe.name,
+                "sources": [{"name": run.path.name, "path": printable_path(run.path)} for run in runs],
+                "settings": settings,
+                "simulated": any(run.is_simulated for run in runs),
+                "recipe": recipe.model_dump(mode="json"),
+                "made": _made(runs),
+                "shards": {"of": shards[0].shards, "joined": [shard.index for shard in shards], "short": short},
+            },
+        )
+    return judge, _note(shards, directory.dropped.total(), kept, target)
+
+
+def _in_turn(shards: Sequence[Shard]) -> Iterator[Candidate]:
+    for candidates in zip_longest(*map(_candidates, shards)):
+        yield from (candidate for candidate in candidates if candidate is not None)
+
+
+def _candidates(shard: Shard) -> Iterator[Candidate]:
+    pruned, told = shard.run.pruned, {"shard": shard.index}
+    for example in shard.run.examples():
+        if example["task_id"] not in pruned:
+            yield Candidate(example["task_id"], example, example.get("request"), told=told)
+
+
+def _forest(shards: Sequence[Shard]) -> list[dict[str, Any]]:
+    """The trees, each task as the shard has it that it was dealt to."""
+    owned: dict[str, Node] = {}
+    others: dict[str, Node] = {}
+    for shard in shards:
+        for root in shard.run.trees():
+            for node in below(root):
+                (others if "shard" in node else owned).setdefault(node["id"], node)
+
+    def grown(task_id: str) -> dict[str, Any]:
+        node = dict(owned.get(task_id) or others[task_id])
+        node.pop("shard", None)
+        return {**node, "children": [grown(child["id"]) for child in node["children"]]}
+
+    roots = {root["id"] for shard in shards for root in shard.run.trees()}
+    return [grown(root) for root in sorted(roots, key=int)]
+
+
+def _made(runs: Sequence[RunData]) -> dict[str, Any]:
+    """The time in which the shards were made, and the engines."""
+    made = [whom for run in runs if (whom := made_by_whom(run))]
+    if not made:
+        return {}
+    engines = dict.fromkeys(engine for whom in made for engine in whom["engines"])
+    return {
+        "begin": min(whom["begin"] for whom in made),
+        "end": max(whom["end"] for whom in made),
+        "engines": list(engines),
+    }
+
+
+def _note(shards: Sequence[Shard], dropped: int, kept: int, target: int | None) -> str:
+    """What was dropped, and what the data lacks to the target."""
+    of_all = shards[0].shards
+    told = f"{len(shards)} of {counted(of_all, 'shard')} joined"
+    if dropped:
+        told += f"; {counted(dropped, 'example')} dropped as near-duplicates of an example of another shard"
+    if target is None or kept >= target or len(shards) < of_all:
+        return told
+    return (
+        f"{told}. {target - kept:,} fewer than the {target:,} examples that are wanted: raise targets.examples a "
+        "little, run each shard again with --adopt, and merge them again"
+    )
