@@ -134,7 +134,7 @@ def merge_data(
     filters: the trees are joined, and every example keeps its id. `partial` joins those that are there.
     """
     if isinstance(sources, str | os.PathLike | DataSet):
-        raise ConfigError("merge takes a list of sources")
+        raise ConfigError("merge needs a list of two or more sources")
     check_tokenizer(tokenizer)
     if threshold is not None:
         check_threshold(threshold)

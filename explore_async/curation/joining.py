@@ -38,7 +38,7 @@ _SAME = ("id", "name", "reason", "origin", "shard")
 class Shard:
     """A run directory with one part of a run. `recipe`: of the whole run; `index`: from 1."""
 
-    run: RunData
+    run: Collection
     recipe: Recipe
     index: int
     shards: int
@@ -64,10 +64,10 @@ def shards_of(sources: Sequence[Collection]) -> list[Shard]:
                 f"{source.path} is no shard, and {runs[0].path} is one: join the shards by themselves first, and merge "
                 "the result with the others"
             )
-    return sorted((_shard(run) for run in runs if isinstance(run, RunData)), key=lambda shard: shard.index)
+    return sorted(map(_shard, runs), key=lambda shard: shard.index)
 
 
-def _shard(run: RunData) -> Shard:
+def _shard(run: Collection) -> Shard:
     try:
         recipe = Recipe.model_validate(run.recipe)
     except ValidationError as error:
@@ -195,7 +195,7 @@ def _forest(shards: Sequence[Shard]) -> list[dict[str, Any]]:
     return [grown(root) for root in sorted(roots, key=int)]
 
 
-def _made(runs: Sequence[RunData]) -> dict[str, Any]:
+def _made(runs: Sequence[Collection]) -> dict[str, Any]:
     """The time in which the shards were made, and the engines."""
     made = [whom for run in runs if (whom := made_by_whom(run))]
     if not made:

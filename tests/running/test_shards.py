@@ -247,7 +247,7 @@ def test_a_shard_is_a_run(made: Path, tmp_path: Path) -> None:
 
 def test_a_shard_without_tasks_is_no_failure(tmp_path: Path) -> None:
     """A tree that turns out smaller than planned leaves a shard without any task: it ends with code 0, with nothing
-    kept, and the others have all examples.
+    kept, the others have all examples, and they are joined.
     """
     config(tmp_path, ONE_DOMAIN)
     with serving() as url:
@@ -263,6 +263,7 @@ def test_a_shard_without_tasks_is_no_failure(tmp_path: Path) -> None:
     assert [one.code for one in done] == [0] * 4
     assert 0 in kept
     assert sum(kept) == 66
+    assert merged(tmp_path / "all", tmp_path / "runs")
 
 
 def test_the_first_outcome_counts_for_all(tmp_path: Path) -> None:
