@@ -49,7 +49,7 @@ class Shape:
     """
 
     breadths: tuple[int, ...] = (12, 8, 6)
-    instructions: int = 600
+    instructions: int = 120
     skew: float = 1.0
     """The exponent of Zipf's law."""
     overlap: float = 0.2
@@ -206,6 +206,10 @@ class Page:
             clean="criterion" in asked,
         )
         self._facets = _facets_in(end.casefold())
+        self._lists_values = "### values:" in asked
+        asks_for_facets = self._lists_values or '"values"' in asked
+        self._criteria = iter(rng.sample(list(FACETS), len(FACETS)) if asks_for_facets else ())
+        self._values: Iterator[str] = iter(())
         self._latest = self._place
         self._written: set[int] = set()
 
@@ -219,13 +223,23 @@ class Page:
             case "likelihood":
                 return str(self.likelihood(self._latest))
             case "criterion":
-                return self._place.criterion
+                return self._criterion()
+            case "values" if self._lists_values:
+                return "; ".join(self._values)
+            case "values":
+                return next(self._values, "") or self._otherwise(rng, name)
             case "instruction":
                 return self._instruction(rng)
             case "input":
                 return ""
             case _:
                 return self._otherwise(rng, name)
+
+    def _criterion(self) -> str:
+        """Of a request for facets the next one, whose values follow; else that of the task's parts."""
+        criterion = next(self._criteria, None)
+        self._values = iter(FACETS[criterion]) if criterion else iter(())
+        return criterion or self._place.criterion
 
     def likelihood(self, place: Place) -> int:
         return self._universe.share(place)

@@ -128,3 +128,17 @@ def test_a_simulated_model_writes_of_it_in_both_formats(answer_format: str) -> N
                 assert item.criterion == area.criterion
             else:
                 assert number_of(item.instruction) is not None
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_request_for_facets_gets_those_of_the_universe(form: str) -> None:
+    """Each criterion once, with all of its values, as a list or on a line."""
+    asked = '{"criterion": {}, "values": []}' if form == "json" else "### Criterion: c\n### Values: v"
+    rng = random.Random(2)
+    page = Page(UNIVERSE, rng, "Task: Any\nName 4 criteria", lambda *_: "", asked=asked)
+    said = {}
+    for _ in range(4):
+        criterion = page.text(rng, "criterion")
+        times = 6 if form == "json" else 1
+        said[criterion] = tuple("; ".join(page.text(rng, "values") for _ in range(times)).split("; "))
+    assert said == FACETS
