@@ -36,9 +36,11 @@ def _silent(_step: str) -> None:
     """Shows no progress."""
 
 
-def _without(figures: Mapping[str, Any] | None, name: str) -> dict[str, Any] | None:
-    """Without the rows that are to be read."""
-    return None if figures is None else {key: value for key, value in figures.items() if key != name}
+def _without_rows(figures: Any) -> Any:
+    """Without the lists in it, which are there to be read or drawn."""
+    if not isinstance(figures, Mapping):
+        return figures
+    return {name: _without_rows(value) for name, value in figures.items() if not isinstance(value, list)}
 
 
 def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, Any]]) -> None:
@@ -57,9 +59,9 @@ def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, An
                 "overlap_all": overlap["mean"]["mean"],
                 "near_duplicates": document["duplicates"]["near"],
                 "compression": document["compression"],
-                "shape": _without(document["shape"], "nearest"),
+                "shape": _without_rows(document["shape"]),
                 "cost": document["cost_per"],
-                "semantic": _without(document["semantic"], "pairs"),
+                "semantic": _without_rows(document["semantic"]),
             }
             with suppress(StorageError):
                 write_json(collection.coverage_file, figures)

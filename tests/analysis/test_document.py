@@ -453,7 +453,10 @@ def test_meaning_shows_the_nearest_pairs_that_rouge_keeps(tmp_path):
     assert in_process("import", source, "--out", data).code == 0
     analyze_data(data, semantic=OfTwo())
     kept = orjson.loads((data / "coverage.json").read_bytes())
-    assert kept["semantic"] == {name: value for name, value in found.items() if name != "pairs"}
+    figures = ("model", "compared", "threshold", "near", "paraphrases", "vendi")
+    assert {name: kept["semantic"][name] for name in figures} == {name: found[name] for name in figures}
+    assert kept["semantic"]["nearest"]["mean"] == found["nearest"]["mean"]
+    assert "pairs" not in kept["semantic"] | kept["semantic"]["names"]
     assert kept["compression"] == {"instruction": None, "output": None}
     assert in_process("export", data, "--out", tmp_path / "card").code == 0
     card = (tmp_path / "card" / "README.md").read_text().replace("\\.", ".")
