@@ -243,6 +243,7 @@ def test_figures_for_a_paper(tmp_path: Path):
         {"instruction": f"{verb} {thing}.", "input": "", "output": "$x^2$"}
         for verb in VERBS[:4]
         for thing in THINGS[:4]
+        for _ in range(5)
     ]
     for name in ("a $\\frac{1}$ 中文", "b"):
         (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join(map(orjson.dumps, lines)))
@@ -252,7 +253,17 @@ def test_figures_for_a_paper(tmp_path: Path):
         analysis(*sources, "--figures", tmp_path / folder)
         made.append({path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()})
     assert made[0] == made[1]
-    names = {"verb-noun-1", "verb-noun-2", "pairs-1", "pairs-2", "occurrences", "rarefaction", "overlap", "lengths"}
+    names = {
+        "verb-noun-1",
+        "verb-noun-2",
+        "pairs-1",
+        "pairs-2",
+        "occurrences",
+        "rarefaction",
+        "coverage",
+        "overlap",
+        "lengths",
+    }
     assert set(made[0]) == {name + suffix for name in names for suffix in (".svg", ".png")}
     assert all(content.startswith(b"\x89PNG") for name, content in made[0].items() if name.endswith(".png"))
     assert "中文" in made[0]["rarefaction.svg"].decode()
