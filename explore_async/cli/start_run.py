@@ -17,9 +17,9 @@ from explore_async.cli.progress import RunProgress
 from explore_async.cli.signals import leave, terminable
 from explore_async.cli.summary import show
 from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError
+from explore_async.exploration.sharding import shard_name
 from explore_async.running.observer import Observer
 from explore_async.running.result import RunResult
-from explore_async.running.sharing import shard_name
 from explore_async.running.start import Mode, run
 from explore_async.settings.run_settings import RunSettings
 from explore_async.terminal.console import StderrConsole

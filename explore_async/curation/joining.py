@@ -23,7 +23,7 @@ from explore_async.curation.collections.run_data import RunData
 from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.explorer import StopReason
-from explore_async.exploration.sharding import Sharding
+from explore_async.exploration.sharding import Sharding, shard_name
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.digested import differences
 from explore_async.terminal.counts import counted
@@ -45,8 +45,9 @@ class Shard:
 
 
 def shards_inside(folder: Path) -> list[Path]:
-    """The run directories of shards in a folder."""
-    return [path for path in runs_inside(folder) if _is_shard(RunData.read(path))]
+    """The run directories of shards in a folder, without earlier ones that were set aside."""
+    inside = [RunData.read(path) for path in runs_inside(folder) if path.parent == folder]
+    return [run.path for run in inside if _is_shard(run) and run.path.name == shard_name(run.recipe["shard"])]
 
 
 def _is_shard(source: Collection) -> bool:

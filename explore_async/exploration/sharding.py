@@ -195,6 +195,12 @@ class ShardOfRun:
         return self._share.owners.get(self._sharding.root_of(task_id))
 
 
+def shard_name(shard: str) -> str:
+    """The name of the run directory of a shard (I/N) in the directory of the run: names are in the order of numbers."""
+    index, _, shards = shard.partition("/")
+    return f"shard-{index.zfill(len(shards))}-of-{shards}"
+
+
 def is_shared(recipe: Recipe, request: Request) -> bool:
     """True for a request that all shards make alike: about the sub-tasks of a task of the top, or its opening."""
     if not recipe.shard or not Sharding(recipe).is_top(request.task_id.count(".")) or request.about:

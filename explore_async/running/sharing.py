@@ -19,12 +19,6 @@ from explore_async.settings.recipe import Recipe
 from explore_async.storage.shared_outcomes import SharedOutcomes
 
 
-def shard_name(shard: str) -> str:
-    """The name of the run directory of a shard (I/N) in the directory of the run: names are in the order of numbers."""
-    index, _, shards = shard.partition("/")
-    return f"shard-{index.zfill(len(shards))}-of-{shards}"
-
-
 def shared_folder(recipe: Recipe, directory: Path) -> Path | None:
     """The folder of what the shard in this directory shares with those beside it; None where they share nothing."""
     if not recipe.shard or not Sharding(recipe).level:

@@ -211,6 +211,9 @@ def test_what_is_not_the_run_is_refused(made: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.stderr
     assert "2 of 3 shards joined" in done.stderr
     assert {line["shard"] for line in lines(out / "decisions.jsonl")} == {1, 3}
+    again = shutil.copytree(made / "runs", tmp_path / "again")
+    shutil.copytree(again / "shard-1-of-3", again / "shard-1-of-3.1")  # set aside by --fresh
+    assert merged(tmp_path / "all", again) == merged(tmp_path / "all", made / "runs")
 
 
 def tmp_path_file(folder: Path) -> Path:
