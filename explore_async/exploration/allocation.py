@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from explore_async.exploration.account import Account
 from explore_async.exploration.forecast import Forecast
+from explore_async.exploration.pool import requests_before
 from explore_async.exploration.turns import FewestFirst, TurnPolicy
 from explore_async.settings.recipe import Generation, Targets
 
@@ -78,6 +79,7 @@ class Allocation:
         self._fewest_barren = fewest_barren
         self._accounts: list[Account] = []
         self._turns = FewestFirst() if turns is None else turns
+        self._has_pools = generation.demonstrations_from == "pool"
         self._by_yield = generation.policy == "yield"
         self._is_by_budget = targets.only_budget is not None
         self._reach = 0
@@ -320,13 +322,18 @@ class Allocation:
         self._note(account)
 
     def _note(self, account: Account) -> None:
-        self._forecast.note(account, self.quota(account))
+        self._foresee(account)
         self._turns.note(account)
+
+    def _foresee(self, account: Account) -> None:
+        self._forecast.note(account, self.quota(account))
+        if self._has_pools and account.answered < requests_before(account.asked):
+            account.open = False  # the prompt of its next request is not known yet
 
     def _forecast_all(self) -> None:
         for account in self._accounts:
             before = account.expected, account.open
-            self._forecast.note(account, self.quota(account))
+            self._foresee(account)
             if (account.expected, account.open) != before:
                 self._turns.note(account)
 

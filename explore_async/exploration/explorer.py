@@ -21,6 +21,7 @@ from explore_async.exploration.kinds import GENERATE, Item, RequestKind, kinds_o
 from explore_async.exploration.node import Node
 from explore_async.exploration.outstanding import OutstandingRequests
 from explore_async.exploration.parsing import ProposedTask, Unreadable
+from explore_async.exploration.pool import Pool
 from explore_async.exploration.rules import Lane, rules_of
 from explore_async.exploration.sharding import ShardOfRun
 from explore_async.exploration.spending import Spending
@@ -31,6 +32,7 @@ from explore_async.exploration.values import (
     Demonstration,
     Event,
     Example,
+    ExampleKept,
     Failure,
     Outcome,
     Request,
@@ -83,6 +85,7 @@ class Explorer:
         self._finisher = self._judge.finisher
         self._kinds = kinds_of(recipe)
         self._generate = self._kinds[GENERATE.name]
+        self._has_pools = recipe.generation.demonstrations_from == "pool"
         self._most_generating = self._rules.most_generating
         self._tasks: list[TaskState] = []
         self._by_id: dict[str, TaskState] = {}
@@ -229,8 +232,18 @@ class Explorer:
         self._deal_where_due(request.due, events)
         if self._replan():
             self._judge.judge_waiting(request.due, events)
+        if self._has_pools:
+            self._grow_pools(task, request, events)
         self._stop_where_due()
         return events
+
+    def _grow_pools(self, task: TaskState, request: Request, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, ExampleKept) and (pool := self._by_id[event.example.task_id].pool) is not None:
+                example = event.example
+                pool.add(example.id, Demonstration(example.instruction, example.input, example.output))
+        if task.pool is not None and not request.about and request.kind == GENERATE.name:
+            task.pool.committed(task.account.answered)
 
     def _opened(self, task: TaskState) -> None:
         """The opening of the task is committed: its children can be shown its examples."""
@@ -321,11 +334,11 @@ class Explorer:
     def _prepare(self, task: TaskState, parent: TaskState | None) -> None:
         """Fixes, for good, what the prompts of the task show; from now on its opening can be issued."""
         of_domain = _demonstrations(self.recipe.domains[task.domain].examples)
-        task.demonstrations = sample(
-            task.opening or (*(parent.opening if parent is not None else ()), *of_domain),
-            self.recipe.generation.demonstrations,
-            *(self.recipe.seed, "demonstrations", task.task.id),
-        )
+        given = task.opening or (*(parent.opening if parent is not None else ()), *of_domain)
+        count, parts = self.recipe.generation.demonstrations, (self.recipe.seed, "demonstrations", task.task.id)
+        task.demonstrations = sample(given, count, *parts)
+        if self._has_pools:
+            task.pool = Pool(given, count, *parts)
         if self._rules.opens_beside_tree and not task.opened and self._shard.opens(task.task.id):
             self._to_open.append(task)
 

@@ -93,8 +93,9 @@ class ExampleJudge:
         ):
             covered = self._allocation.is_covered(task.account)
             events.append(TaskExhausted(task.task.id, task.account.harvest.coverage if covered else None))
+        shown = request.prompt.values["demonstrations"]
         if self._is_separate and (whole := _with_outputs(items)):
-            return [_shown(item) for item in whole if self._reason_not_to_show(item, task.demonstrations) is None]
+            return [_shown(item) for item in whole if self._reason_not_to_show(item, shown) is None]
         return [_shown(example) for example in passed]
 
     def judge_waiting(self, due: int, events: list[Event]) -> None:
@@ -146,7 +147,7 @@ class ExampleJudge:
             *(item.instruction, item.input, item.output),
             source=source_of(request.prompt.values),
         )
-        reason = self._reason_to_drop(item, task.demonstrations)
+        reason = self._reason_to_drop(item, request.prompt.values["demonstrations"])
         if reason is None:
             return example
         return ExampleDropped(task_id, request.ordinal, Verdict(kept=False, reason=reason), example)

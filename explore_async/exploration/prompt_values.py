@@ -64,6 +64,9 @@ class TaskView(Protocol):
     @property
     def demonstrations(self) -> tuple[Demonstration, ...]: ...
 
+    def shown_at(self, turn: int) -> tuple[Demonstration, ...]:
+        """The demonstrations of its request for examples number `turn`, from 0."""
+
     @property
     def room(self) -> int:
         """The number of sub-tasks that it may still get."""
@@ -122,7 +125,7 @@ def for_generate(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
         return choices[(draw(recipe.seed, name, task_id) + position) % len(choices)] if choices else ""
 
     return {
-        "demonstrations": task.demonstrations,
+        "demonstrations": task.shown_at(turn),
         "topic": in_turn("topic", domain.topics, turn),
         "style": in_turn("style", domain.styles, turn + turn // max(1, len(domain.topics))),
         "passage": "",

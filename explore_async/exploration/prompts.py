@@ -67,6 +67,10 @@ class _Root:
         shown = self.recipe.domains[self.domain].examples[: self.recipe.generation.demonstrations]
         return tuple(Demonstration(one.instruction, one.input, one.output) for one in shown)
 
+    def shown_at(self, turn: int) -> tuple[Demonstration, ...]:
+        del turn
+        return self.demonstrations
+
     @property
     def room(self) -> int:
         return self.recipe.exploration.breadth_at(0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from explore_async.exploration.account import Account
 from explore_async.exploration.node import Node
+from explore_async.exploration.pool import Pool
 from explore_async.exploration.values import Demonstration, Example, Task, example_of
 
 
@@ -20,6 +21,8 @@ class TaskState:
     account: Account
     demonstrations: tuple[Demonstration, ...] = ()
     """Shown in its prompts for examples; fixed before the first of these."""
+    pool: Pool | None = None
+    """Where its prompts also show what it has kept."""
     opening: tuple[Demonstration, ...] = ()
     """Its own seeds and the examples of its first completion, to show to its children. They do not depend on the
     corpus, and so not on the target.
@@ -40,6 +43,10 @@ class TaskState:
     def room(self) -> int:
         """The number of sub-tasks that it may still get."""
         return self.node.room
+
+    def shown_at(self, turn: int) -> tuple[Demonstration, ...]:
+        """The demonstrations of its request for examples number `turn`, from 0."""
+        return self.demonstrations if self.pool is None else self.pool.shown(turn)
 
     def child_names(self) -> tuple[str, ...]:
         return tuple(child.task.name for child in self.node.children)
@@ -64,6 +71,7 @@ class TaskState:
             "node": self.node.state(),
             "account": self.account.state(),
             "demonstrations": self.demonstrations,
+            "pool": None if self.pool is None else self.pool.state(),
             "opening": self.opening,
             "opened": self.opened,
             "asked": dict(self.asked),
@@ -75,6 +83,8 @@ class TaskState:
         self.node.restore(state["node"])
         self.account.restore(state["account"])
         self.demonstrations = tuple(Demonstration(**fields) for fields in state["demonstrations"])
+        if state["pool"] is not None:
+            self.pool = Pool.restored(state["pool"])
         self.opening = tuple(Demonstration(**fields) for fields in state["opening"])
         self.opened = state["opened"]
         self.asked = dict(state["asked"])

@@ -16,6 +16,7 @@ import orjson
 from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, model_validator
 
 from explore_async.settings.base import Argument, FromText, Settings
+from explore_async.settings.strategies import StrategyName
 
 Kind: TypeAlias = Literal["lookahead", "backtrack", "generate", "answer", "follow_up", "judge"]
 """The kind of a request: what it asks for."""
@@ -160,6 +161,8 @@ def _in_list(breadth: Any) -> Any:
 class Exploration(Settings):
     """The shape of the trees."""
 
+    strategy: Annotated[StrategyName, Field(exclude_if=lambda given: given == "explore_instruct")] = "explore_instruct"
+    """A name for a set of switches: those that a config leaves open (see `settings.strategies`)."""
     depth: Annotated[int, Field(ge=0, le=10)] = 2
     """Levels below the root; 0 generates for the root alone (Self-Instruct)."""
     breadth: Annotated[
@@ -203,6 +206,12 @@ class Generation(Settings):
     were asked for 1 / `exhausted_below` examples at least.
     """
     exhausted_below: Annotated[float, Field(ge=0, le=1)] = 0.1
+    demonstrations_from: Annotated[Literal["opening", "pool"], Field(exclude_if=lambda given: given == "opening")] = (
+        "opening"
+    )
+    """opening: a task's prompts show the same examples, of the first completion of the task above. pool: they also show
+    what the task has kept, as far as it was there some requests before.
+    """
     policy: Annotated[Literal["uniform", "yield"], Field(exclude_if=lambda given: given == "uniform")] = "uniform"
     """uniform: the task with the fewest examples comes first. yield: the one that can be expected to bring most new
     examples for its tokens, by what is committed.

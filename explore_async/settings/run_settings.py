@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+from pydantic import model_validator
 
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import MEANING, Recipe, RecipeFields, ResolvedKnownTexts
+from explore_async.settings.strategies import with_switches
 
 AUTO_WINDOW: Final = 32_768
 """Enough for 4,096 requests in flight, whatever the endpoints are: the same config makes the same data with others. A
@@ -19,7 +22,12 @@ REPLACE_ME: Final = "REPLACE ME"
 
 
 class RecipeConfig(RecipeFields):
-    """The recipe as a user writes it. The model, the window and the lag may be left open."""
+    """The recipe as a user writes it. The model, the window, the lag and what its strategy sets may be left open."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switches(cls, data: Any) -> Any:
+        return with_switches(data) if isinstance(data, Mapping) else data
 
     def resolved(
         self,

@@ -81,7 +81,7 @@ def test_without_a_seed_the_run_draws_as_ever_and_sends_none() -> None:
         ({"exploration": {"depth": -1}}, "exploration.depth"),
         ({"exploration": {"breadth": []}}, "breadth"),
         ({"exploration": {"breadth": [0]}}, "exploration.breadth"),
-        ({"targets": {}}, "give examples, per_task, or both"),
+        ({"targets": {}}, "give examples, per_task or token_budget"),
         ({"domains": []}, "domains"),
         ({"domains": [{"name": "a"}, {"name": "A "}]}, "a name of its own"),
         ({"filters": {"threshold": 1.5}}, "filters.threshold"),
