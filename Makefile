@@ -10,6 +10,7 @@ VLLM_PYTHON ?= python3
 VLLM_CPU := .vllm-cpu
 GUIDELLM_PYTHON ?= python3
 CASES ?= 3000
+TRAIN := .venv-train
 # `make test COVERAGE=1`, as CI runs it, also measures what the tests reach, and fails below the floor in pyproject.toml.
 COVERAGE ?=
 # Tests wait as much as they compute: two more at a time than there are processors.
@@ -18,14 +19,14 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 2 : 8))
 # Else each process of the suite would compile all modules and tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo model model-small test test-browser test-slow test-vllm vllm-cpu test-clients torture fuzz lint types format clean
+.PHONY: demo model model-small test test-browser test-slow test-train test-vllm vllm-cpu test-clients torture fuzz lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
 	@$(BIN)/explore-async demo $(DEMO)
 
 test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler and under another hash seed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser and not clients and not types" \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser and not clients and not types and not train" \
 		$(if $(COVERAGE),--cov --cov-report= --cov-fail-under=0)
 	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/kernels \
 		$(if $(COVERAGE),--cov --cov-append)
@@ -35,6 +36,17 @@ test-browser: $(VENV)/.dev  ## the report and the view in Chromium, which has to
 
 test-slow: $(VENV)/.dev model  ## what takes minutes: the real 1.5B model
 	$(BIN)/python -m pytest -m slow --timeout 1200
+
+test-train: $(TRAIN)/.installed model-small  ## a model is trained, killed, resumed and served: PyTorch for processors, 3 GB
+	@test -e $(TRAIN)/$(SMALL)/config.json || $(TRAIN)/bin/python benchmarks/convert_gguf.py \
+		"$$($(PYTHON) -m explore_async.serving.servers.models fetch $(SMALL))" $(TRAIN)/$(SMALL)
+	EXPLORE_ASYNC_TRAIN_MODEL=$(CURDIR)/$(TRAIN)/$(SMALL) $(TRAIN)/bin/python -m pytest -m train --timeout 1800 tests/training
+
+$(TRAIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(TRAIN)
+	$(TRAIN)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+		--editable '.[dev,train]' gguf 'transformers[serving]'
+	@touch $@
 
 test-vllm:  ## the real vLLM, in an environment that has it: see CONTRIBUTING
 	PYTHONPATH=$(CURDIR):$(CURDIR)/kernels $(VLLM_PYTHON) -m pytest -m vllm --timeout 1800 tests/test_real_vllm.py

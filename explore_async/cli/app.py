@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from explore_async import __version__
-from explore_async.cli import data, look, prepare, revise, run, servers, stages
+from explore_async.cli import data, look, prepare, revise, run, servers, stages, train
 from explore_async.cli.dedup import dedup
 from explore_async.cli.failures import as_explore_error
 from explore_async.cli.output import drop_stdout, flush_stdout, print_json, say
@@ -40,6 +40,8 @@ app.command("filter")(stages.filter_)
 app.command()(stages.reparse)
 app.command()(stages.merge)
 app.command()(stages.decontaminate)
+app.command()(train.train)
+app.command()(train.likelihood)
 app.command()(look.analyze)
 app.command()(look.view)
 app.command()(look.tree)

@@ -102,7 +102,7 @@ def select(source: Collection, sample: Sample | None, split: Split, marked: Mark
     if not validation:
         raise ConfigError(f"--validation {split.share}: there are too few examples to hold one out")
     parted = replace(taken, validation=validation)
-    return replace(parted, near_validation=frozenset(_near(parted)))
+    return replace(parted, near_validation=frozenset(near_to(parted.examples("validation"), parted.examples("train"))))
 
 
 def left_out_by_mark(source: Collection, marked: Marked) -> Iterator[str]:
@@ -129,12 +129,12 @@ def _is_wanted(mark: Mark | None, marked: Marked) -> bool:
     return mark is None or mark.mark != "bad"
 
 
-def _near(selection: Selection) -> Iterator[str]:
-    """Ids of the training examples that are near to a validation example."""
+def near_to(held_out: Iterable[ExampleRow], examples: Iterable[ExampleRow]) -> Iterator[str]:
+    """Ids of the examples that are near to one that is held out, by all that the user said."""
     index = DedupIndex(SPLIT_THRESHOLD, TOKENIZERS["unicode"])
-    for batch in batches(selection.examples("validation")):
+    for batch in batches(held_out):
         index.add([asked_of(example) for example in batch])
-    for batch in batches(selection.examples("train")):
+    for batch in batches(examples):
         is_far = index.look_up([asked_of(example) for example in batch]).kept
         yield from (str(example["id"]) for example, far in zip(batch, is_far, strict=True) if not far)
 
