@@ -72,12 +72,16 @@ class TrainingFolder:
         if document is None:
             self._write(recipe, command, None)
             return None
+        result: Mapping[str, Any] | None = document.get("result")
         if changed := recipe.changed(document["recipe"]):
+            if result is None and self.latest() is None:  # nothing came of the other settings
+                self.tidy()
+                self._write(recipe, command, None)
+                return None
             raise ConfigError(
                 f"{self.path}: a training with other settings is in it ({', '.join(changed)}); give the command of "
                 "that one, or another folder with --out"
             )
-        result: Mapping[str, Any] | None = document.get("result")
         return result
 
     def finish(self, recipe: Recipe, command: str, result: Mapping[str, Any]) -> None:

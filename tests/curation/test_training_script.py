@@ -49,7 +49,7 @@ def test_it_is_a_program(validated: bool) -> None:
 
 
 def test_tokens_are_counted_as_the_template_writes_them() -> None:
-    """Up to the last answer, with the beginning of its turn; and all of it. Both formats count alike; tools count."""
+    """Those of the prompt, with the beginning of the answer's turn; and of all of it. Tools count."""
     count = FUNCTIONS["count_tokens"]
     asked = [
         {"role": "user", "content": "a b"},
@@ -57,9 +57,17 @@ def test_tokens_are_counted_as_the_template_writes_them() -> None:
         {"role": "user", "content": "d"},
     ]
     answer = [{"role": "assistant", "content": "e f g"}]
-    assert count({"messages": [*asked, *answer]}, Tokenizer()) == (11, 15)
     assert count({"prompt": asked, "completion": answer}, Tokenizer()) == (11, 15)
     assert count({"prompt": asked, "completion": answer, "tools": [{}]}, Tokenizer()) == (12, 16)
+
+
+def test_each_answer_of_a_conversation_is_a_completion() -> None:
+    """With all that was said before it as its prompt, and the tools: TRL would learn the turns of users, too."""
+    turns = [{"role": role, "content": text} for role, text in (("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))]  # fmt: skip
+    assert FUNCTIONS["answers_of"]({"messages": turns, "tools": [1]}) == [
+        {"prompt": turns[:2], "completion": turns[2:3], "tools": [1]},
+        {"prompt": turns[:4], "completion": turns[4:], "tools": [1]},
+    ]
 
 
 @given(counts=COUNTS, most=st.integers(16, 1024))

@@ -21,7 +21,11 @@ from support.cli import ROOT, environment
 SMALL = os.environ.get("EXPLORE_ASYNC_TRAIN_MODEL", "")
 """A folder with SmolLM2-135M-Instruct for transformers."""
 
-pytestmark = [pytest.mark.train, pytest.mark.skipif(not SMALL, reason="`make test-train` has what this needs")]
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # of libraries about each other
+    pytest.mark.skipif(not SMALL, reason="`make test-train` has what this needs"),
+]
 QUICK = ("--batch-size", "4", "--learning-rate", "0.01", "--every", "3", "--validation", "0.1")
 
 
@@ -249,6 +253,20 @@ def test_wrong_settings_of_the_trainer_are_said(tiny: Path, rows: Path, tmp_path
     ):
         _, told = done(run(*command, *options), code=2)
         assert said in told
+
+
+@pytest.mark.parametrize("shape", ["messages", "prompt-completion"])
+def test_the_exported_script_trains_on_this_machine(shape: str, tiny: Path, rows: Path, tmp_path: Path) -> None:
+    """With no option that says that there is no GPU; with LoRA; it leaves no file that only Python reads."""
+    folder, out = tmp_path / "data", tmp_path / "out"
+    done(run("export", rows, "--out", folder, "--format", shape))
+    options = ("--model_name_or_path", tiny, "--output_dir", out, "--max_steps", 1, "--use_peft", "true", "--gradient_accumulation_steps", 1, "--report_to", "none")  # fmt: skip
+    command = [sys.executable, str(folder / "train.py"), *map(str, options)]
+    told = subprocess.run(command, env=environment(OMP_NUM_THREADS="2"), capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert "All 80 rows fit into max_length 512." in told.stdout
+    assert "adapter_model.safetensors" in contents(out)
+    assert "training_args.bin" not in contents(out)
 
 
 def test_the_rest_of_the_program_loads_no_torch() -> None:

@@ -63,15 +63,19 @@ def test_the_paper_preset_has_the_settings_of_the_paper() -> None:
 
 
 def test_a_folder_goes_on_with_the_same_recipe_alone(tmp_path: Path) -> None:
-    """Another recipe is refused, and the message names what differs; the result is there once it is finished."""
+    """Another recipe is refused once there is a checkpoint, and the message names what differs; the result is there once
+    it is finished. Before the first checkpoint, as after a wrong setting, any recipe may begin.
+    """
     folder = TrainingFolder(tmp_path / "out")
     folder.path.mkdir()
-    assert folder.begin(RECIPE, "a command") is None
-    assert folder.begin(RECIPE, "a command") is None
     changed = replace(RECIPE, seed=1, data=Data(name="rows.jsonl", rows=101, digest="f" * 64))
+    assert folder.begin(changed, "a command") is None
+    assert folder.begin(RECIPE, "a command") is None
+    assert folder.begin(RECIPE, "a command") is None
+    (folder.checkpoints / "checkpoint-1").mkdir(parents=True)
+    (folder.checkpoints / "checkpoint-1" / COMPLETE).touch()
     with pytest.raises(ConfigError, match=r"other settings is in it \(seed, data\)"):
         folder.begin(changed, "a command")
-    folder.checkpoints.mkdir()
     folder.finish(RECIPE, "a command", RESULT)
     assert folder.begin(RECIPE, "a command") == RESULT
     assert not folder.checkpoints.exists()
