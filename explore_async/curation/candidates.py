@@ -138,7 +138,7 @@ def _committed(run: Collection) -> tuple[dict[str, str], dict[str, dict[str, str
             if prefix not in known:  # else it may be the key of an answer to it
                 prefixes[key] = prefixes.get(key) or prefix
                 known.update(filter(None, [prefix]))
-            if "passage" in line:
+            if "passage" in line or "facets" in line:
                 sources[key] = {name: line[name] for name in SOURCE if name in line}
     return prefixes, sources
 

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from explore_async.exploration import checks
+from explore_async.exploration import checks, facets
 from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.choice import sample
 from explore_async.exploration.corpus import Corpus
 from explore_async.exploration.earlier_strategy import EarlierExploreInstruct
 from explore_async.exploration.harvest import cost_of
 from explore_async.exploration.judging import ExampleJudge
-from explore_async.exploration.kinds import GENERATE, Item, RequestKind, kinds_of
+from explore_async.exploration.kinds import FACETS, GENERATE, Item, RequestKind, kinds_of
 from explore_async.exploration.node import Node
 from explore_async.exploration.outstanding import OutstandingRequests
 from explore_async.exploration.parsing import ProposedTask, Unreadable
@@ -33,6 +33,7 @@ from explore_async.exploration.values import (
     Event,
     Example,
     ExampleKept,
+    FacetsNamed,
     Failure,
     Outcome,
     Request,
@@ -166,7 +167,9 @@ class Explorer:
         if self._spending is not None and self._spending.is_allotted(self.unfinished):
             return None
         if self._to_open and self._requests.count("opening") < self._rules.places["opening"]:
-            return self._issue(self._generate, self._to_open.popleft(), "opening")
+            task = self._to_open.popleft()
+            names_facets = FACETS.name in self._kinds and FACETS.name not in task.asked
+            return self._issue(FACETS if names_facets else self._generate, task, "opening")
         if self._requests.count("tree") < self._rules.places["tree"]:
             domain = self._domain_to_explore()
             if domain is not None:
@@ -215,11 +218,15 @@ class Explorer:
         else:
             self.tokens += outcome.prompt_tokens + outcome.completion_tokens
             items = (checks.parse(outcome),) if kind is None else kind.parse(outcome, self.recipe)
-        is_about_tasks = kind is not None and kind.brings == "tasks"
+        is_about_tasks = kind is not None and kind.brings in {"tasks", "facets"}
         if not is_about_tasks:
             cost = 0 if isinstance(outcome, Failure) else cost_of(outcome)
             self._allocation.spent(task.account, cost, for_examples=not request.about)
-        if is_about_tasks:
+        if kind is FACETS:
+            task.facets, dropped = facets.taken(items)
+            events.append(FacetsNamed(task.task.id, request.ordinal, task.facets, dropped))
+            self._to_open.appendleft(task)
+        elif is_about_tasks:
             self._take_tasks(task, request, items, events)
         elif self._finisher is not None and request.about:
             if self._finisher.commit(task, request, items[0] if items else None, events):
@@ -487,6 +494,7 @@ class Explorer:
                 "reason": node.task.reason,
                 "origin": node.task.origin,
                 **split_of(node.task),
+                **({"facets": {one.criterion: list(one.values) for one in task.facets}} if task.facets else {}),
                 "depth": node.task.depth,
                 "kept": account.kept,
                 "dropped": task.dropped,

@@ -33,6 +33,14 @@ class ExampleDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposedFacet:
+    """A criterion with its values as the model wrote them, each once."""
+
+    criterion: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerDraft:
     """The answer to one instruction, without the model's thoughts."""
 
@@ -80,6 +88,7 @@ class ItemForm:
 
 TASKS: Final = ItemForm("tasks", ("name", "reason"), frozenset({"reason"}))
 LIKELY_TASKS: Final = ItemForm("tasks", ("name", "reason", "likelihood"), frozenset({"reason", "likelihood"}))
+FACETS: Final = ItemForm("criteria", ("criterion", "values"), frozenset())
 INSTRUCTIONS: Final = ItemForm("instructions", ("instruction", "input", "output"), frozenset({"input", "output"}))
 """Outputs are not asked for. They are there in completions of requests that asked for them too."""
 EXAMPLES: Final = ItemForm("examples", ("instruction", "input", "output"), frozenset({"input"}))

@@ -16,13 +16,16 @@ from explore_async.exploration.parsing import (
     AnswerDraft,
     Checked,
     ExampleDraft,
+    ProposedFacet,
     ProposedTask,
     Scores,
     Unreadable,
     examples_schema,
+    facets_schema,
     instructions_schema,
     parse_answer,
     parse_examples,
+    parse_facets,
     parse_instructions,
     parse_question,
     parse_scores,
@@ -34,7 +37,7 @@ from explore_async.exploration.prompt_values import TaskView
 from explore_async.exploration.values import AnswerSchema, Completion, Demonstration
 from explore_async.settings.recipe import ASPECTS, Recipe
 
-Item: TypeAlias = ProposedTask | ExampleDraft | AnswerDraft | Checked | Scores | Unreadable
+Item: TypeAlias = ProposedTask | ProposedFacet | ExampleDraft | AnswerDraft | Checked | Scores | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class RequestKind:
 
     name: str
     """Its name in settings, requests, seeds and files; a task that it brings has this as its origin."""
-    brings: Literal["tasks", "examples", "answers", "questions", "scores"]
+    brings: Literal["tasks", "facets", "examples", "answers", "questions", "scores"]
     label: str
     """The word for people beside the tasks that it brings; empty where none is needed."""
     holds_up_tree: bool
@@ -104,6 +107,18 @@ BACKTRACK: Final = RequestKind(
     schema=_tasks_schema,
     parse=lambda completion, recipe: parse_tasks(completion, recipe.answer_format, recipe.meaning, **_asked(recipe)),
 )
+FACETS: Final = RequestKind(
+    name="facets",
+    brings="facets",
+    label="",
+    holds_up_tree=False,
+    sampling="exploration",
+    template=_TEMPLATES / "facets.j2",
+    fill=prompt_values.for_facets,
+    trial={**_COMMON, "values": 2},
+    schema=lambda _recipe, most: facets_schema(most),
+    parse=lambda completion, recipe: parse_facets(completion, recipe.answer_format, recipe.exploration.facets),
+)
 GENERATE: Final = RequestKind(
     name="generate",
     brings="examples",
@@ -119,6 +134,7 @@ GENERATE: Final = RequestKind(
         "style": "k",
         "passage": "o",
         "passage_name": "p",
+        "facets": (("r", "s"),),
     },
     schema=lambda recipe, most: examples_schema(most, inputs=recipe.generation.inputs),
     parse=lambda completion, recipe: parse_examples(completion, recipe.answer_format, recipe.meaning),
@@ -168,14 +184,14 @@ JUDGE: Final = RequestKind(
 )
 
 KINDS: Final[dict[str, RequestKind]] = {
-    kind.name: kind for kind in (LOOKAHEAD, BACKTRACK, GENERATE, ANSWER, FOLLOW_UP, JUDGE)
+    kind.name: kind for kind in (LOOKAHEAD, BACKTRACK, FACETS, GENERATE, ANSWER, FOLLOW_UP, JUDGE)
 }
 """The kinds by name, in the order of `settings.recipe.Kind`."""
 
 
 def kinds_of(recipe: Recipe) -> dict[str, RequestKind]:
     """The kinds of requests that a run of the recipe can have, by name."""
-    unused = {ANSWER.name, FOLLOW_UP.name, JUDGE.name} - {*recipe.kinds}
+    unused = {FACETS.name, ANSWER.name, FOLLOW_UP.name, JUDGE.name} - {*recipe.kinds}
     used = {name: kind for name, kind in KINDS.items() if name not in unused}
     return used if recipe.responses == "joint" else {**used, GENERATE.name: GENERATE_INSTRUCTIONS}
 

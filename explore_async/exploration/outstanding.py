@@ -76,7 +76,7 @@ class OutstandingRequests:
         """Takes out a request that is committed; returns its lane."""
         lane = next(lane for lane, requests in self._lanes.items() if request.ordinal in requests)
         del self._lanes[lane][request.ordinal]
-        if lane in {"opening", "generate"}:
+        if KINDS.get(request.kind) is not None and KINDS[request.kind].brings == "examples":
             self.deck.committed(task.domain, task.task.id, request.turn)
         self._committed_due = request.due
         if lane == "tree":

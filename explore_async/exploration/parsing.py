@@ -17,6 +17,7 @@ import orjson
 from explore_async.exploration import earlier_parsing, json_items, marked_items, thoughts
 from explore_async.exploration.items import (
     EXAMPLES,
+    FACETS,
     INSTRUCTIONS,
     LIKELY_TASKS,
     TASKS,
@@ -24,6 +25,7 @@ from explore_async.exploration.items import (
     Checked,
     ExampleDraft,
     ItemForm,
+    ProposedFacet,
     ProposedTask,
     Reading,
     Scores,
@@ -40,13 +42,16 @@ __all__ = (
     "Checked",
     "ExampleDraft",
     "Format",
+    "ProposedFacet",
     "ProposedTask",
     "Scores",
     "Unreadable",
     "examples_schema",
+    "facets_schema",
     "instructions_schema",
     "parse_answer",
     "parse_examples",
+    "parse_facets",
     "parse_instructions",
     "parse_question",
     "parse_scores",
@@ -79,6 +84,12 @@ _MARKED_CRITERION: Final = re.compile(r"^[ \t]*#{2,4}[ \t]*criterion[ \t]*:[ \t]
 _LONGEST_CRITERION: Final = 200
 """Characters."""
 _FORM_CRITERION: Final = "the criterion"
+VALUES_OF_FACET: Final = 6
+"""Values of a criterion that are asked for."""
+_BETWEEN_VALUES: Final = re.compile(r"\s*[;\n|；]\s*")
+_BULLET: Final = re.compile(r"\A(?:[-*•]|\d{1,2}[.)])\s+")
+_LONGEST_VALUE: Final = 80
+"""Characters of a criterion or a value: it has a few words."""
 LOWEST: Final = 1
 HIGHEST: Final = 5
 """The range of a judge's scores."""
@@ -96,6 +107,17 @@ def tasks_schema(most: int, *, criterion: bool = False, likelihoods: bool = Fals
         return form
     properties = {"criterion": {"type": "string"}, **form.schema["properties"]}
     return AnswerSchema(form.name, {**form.schema, "properties": properties, "required": list(properties)})
+
+
+@cache
+def facets_schema(most: int) -> AnswerSchema:
+    """The form of a completion with criteria, each with its values."""
+    values = {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": VALUES_OF_FACET}
+    form = _schema(FACETS, most)
+    items = form.schema["properties"]["criteria"]["items"]
+    item = {**items, "properties": {**items["properties"], "values": values}}
+    criteria = {**form.schema["properties"]["criteria"], "items": item}
+    return AnswerSchema("criteria", {**form.schema, "properties": {"criteria": criteria}})
 
 
 @cache
@@ -197,6 +219,31 @@ def _percentage(text: str) -> int | None:
 def _title(text: str) -> str:
     """The text on one line, without a full stop or quotation marks around it."""
     return " ".join(text.split()).rstrip(".。").strip('"“”')
+
+
+def parse_facets(completion: Completion, answer_format: Format, most: int) -> list[ProposedFacet | Unreadable]:
+    """Criteria with at least two values each, at most `most` of them, in their order; the rest is unreadable."""
+    facets: list[ProposedFacet | Unreadable] = []
+    seen: set[str] = set()
+    for item in _items(completion, answer_format, FACETS, MEANING):
+        facet = item if isinstance(item, Unreadable) else _facet(item)
+        if isinstance(facet, ProposedFacet):
+            if len(seen) == most or facet.criterion.casefold() in seen:
+                facet = Unreadable("surplus", excerpt(item))
+            else:
+                seen.add(facet.criterion.casefold())
+        facets.append(facet)
+    return facets
+
+
+def _facet(item: Mapping[str, str]) -> ProposedFacet | Unreadable:
+    criterion = _title(item["criterion"])
+    written = (_title(_BULLET.sub("", value)) for value in _BETWEEN_VALUES.split(item["values"]))
+    by_word = {value.casefold(): value for value in written if 0 < len(value) <= _LONGEST_VALUE}
+    values = tuple(by_word.values())[:VALUES_OF_FACET]
+    if not criterion or len(criterion) > _LONGEST_VALUE or len(values) <= 1 or criterion.casefold() == _FORM_CRITERION:
+        return Unreadable("missing_field", excerpt(item))
+    return ProposedFacet(criterion, values)
 
 
 def parse_examples(

@@ -157,9 +157,12 @@ def longest(recipe: Recipe, domain: int) -> dict[str, Any]:
     return shown(max(passages, key=lambda passage: len(passage.text))) if passages else {}
 
 
-def source_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """The passage, topic and style of the prompt that an example came from; nothing where that showed no passage."""
-    if not values.get("passage_name"):
+def source_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The passage, topic, style and facets of the prompt that an example came from; nothing where that showed neither a
+    passage nor facets. Facets are a list, so that rows of different tasks have the same columns.
+    """
+    if not values.get("passage_name") and not values.get("facets"):
         return {}
-    told = {**values, "passage": values["passage_name"]}
+    facets = [{"criterion": criterion, "value": value} for criterion, value in values["facets"]]
+    told = {**values, "passage": values["passage_name"], "facets": facets}
     return {name: told[name] for name in SOURCE if told[name]}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from explore_async.exploration import facets
 from explore_async.exploration.choice import draw
-from explore_async.exploration.values import Demonstration, Message, Task
+from explore_async.exploration.parsing import VALUES_OF_FACET
+from explore_async.exploration.values import Demonstration, Facet, Message, Task
 from explore_async.settings.recipe import MEANING, Generation, Recipe
 
 _GROWING: Final = 4
@@ -34,6 +36,8 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "demonstrations | as_json(inputs=inputs) writes them as completions have them",
     "topic": "one of the domain's topics, in turn; empty where it has none",
     "style": "one of the domain's styles, in turn; empty where it has none",
+    "facets": "(criterion, value) pairs that the examples are to have; empty unless exploration.facets is set",
+    "values": "how many values of a criterion to ask for",
     "passage": "a passage of the domain's files that the examples are to be about; empty where it has none",
     "passage_name": "its file and its number there",
     "instruction": "the instruction that the request is about",
@@ -66,6 +70,9 @@ class TaskView(Protocol):
 
     def shown_at(self, turn: int) -> tuple[Demonstration, ...]:
         """The demonstrations of its request for examples number `turn`, from 0."""
+
+    @property
+    def facets(self) -> tuple[Facet, ...]: ...
 
     @property
     def room(self) -> int:
@@ -117,6 +124,11 @@ def for_backtrack(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
     return {"count": count, "explored": task.explored(), "criteria": task.criteria()}
 
 
+def for_facets(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
+    del task, turn
+    return {"count": recipe.exploration.facets, "values": VALUES_OF_FACET}
+
+
 def for_generate(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
     """`turn`: the generate requests that the task has had before. Topics and styles follow one another by it."""
     domain, task_id = recipe.domains[task.domain], task.task.id
@@ -128,6 +140,7 @@ def for_generate(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
         "demonstrations": task.shown_at(turn),
         "topic": in_turn("topic", domain.topics, turn),
         "style": in_turn("style", domain.styles, turn + turn // max(1, len(domain.topics))),
+        "facets": facets.dealt(recipe, task_id, task.facets, turn),
         "passage": "",
         "passage_name": "",
         "count": examples_to_ask_for(recipe.generation, turn, recipe.meaning),

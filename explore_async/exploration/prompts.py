@@ -19,7 +19,7 @@ from explore_async.errors import ConfigError
 from explore_async.exploration import checks, passages, prompt_values
 from explore_async.exploration.kinds import ANSWER, GENERATE, RequestKind, kinds_of
 from explore_async.exploration.prompt_values import GLOBALS, of_recipe
-from explore_async.exploration.values import ChatRequest, Demonstration, Form, Message, Prompt, Request, Task
+from explore_async.exploration.values import ChatRequest, Demonstration, Facet, Form, Message, Prompt, Request, Task
 from explore_async.settings.recipe import Recipe
 
 _LATEST_KEPT: Final = 1024
@@ -70,6 +70,10 @@ class _Root:
     def shown_at(self, turn: int) -> tuple[Demonstration, ...]:
         del turn
         return self.demonstrations
+
+    @property
+    def facets(self) -> tuple[Facet, ...]:
+        return ()
 
     @property
     def room(self) -> int:
@@ -131,6 +135,11 @@ class PromptBook:
             raise ConfigError(
                 f"prompts: {kind.template.name} does not show {{{{ passage }}}}, and a domain has files: add it to the "
                 "template, as `explore-async init --prompts` writes it, or remove the files"
+            )
+        if kind.brings == "examples" and "facets" not in names and self._recipe.exploration.facets:
+            raise ConfigError(
+                f"prompts: {kind.template.name} does not show {{{{ facets }}}}, and exploration.facets is set: add it "
+                "to the template, as `explore-async init --prompts` writes it, or set it to 0"
             )
         return tuple(parts)
 

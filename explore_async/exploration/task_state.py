@@ -9,7 +9,7 @@ from typing import Any
 from explore_async.exploration.account import Account
 from explore_async.exploration.node import Node
 from explore_async.exploration.pool import Pool
-from explore_async.exploration.values import Demonstration, Example, Task, example_of
+from explore_async.exploration.values import Demonstration, Example, Facet, Task, example_of
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +27,8 @@ class TaskState:
     """Its own seeds and the examples of its first completion, to show to its children. They do not depend on the
     corpus, and so not on the target.
     """
+    facets: tuple[Facet, ...] = ()
+    """Known before its first request for examples; empty where it has none."""
     opened: bool = False
     """Its opening is committed, or it gets none: its children can be shown `opening`."""
     asked: dict[str, int] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class TaskState:
             "demonstrations": self.demonstrations,
             "pool": None if self.pool is None else self.pool.state(),
             "opening": self.opening,
+            "facets": self.facets,
             "opened": self.opened,
             "asked": dict(self.asked),
             "waiting": list(self.waiting),
@@ -86,6 +89,7 @@ class TaskState:
         if state["pool"] is not None:
             self.pool = Pool.restored(state["pool"])
         self.opening = tuple(Demonstration(**fields) for fields in state["opening"])
+        self.facets = tuple(Facet(one["criterion"], tuple(one["values"])) for one in state.get("facets", ()))
         self.opened = state["opened"]
         self.asked = dict(state["asked"])
         self.waiting = deque(example_of(fields) for fields in state["waiting"])

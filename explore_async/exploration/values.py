@@ -13,8 +13,16 @@ Message: TypeAlias = Mapping[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
 
 
-SOURCE: Final = ("passage", "topic", "style")
+SOURCE: Final = ("passage", "topic", "style", "facets")
 """The names in `Example.source`, in rows and in evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """A criterion by which the exercises of a task differ, with its values, which exclude one another."""
+
+    criterion: str
+    values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,8 @@ class Example:
     """Those that passed the filters, where each instruction has requests of its own; `output` is one of them."""
     messages: tuple[Message, ...] = ()
     """The conversation that begins with it, where it goes on."""
-    source: Mapping[str, str] = field(default_factory=dict)
-    """The passage, topic and style of its request, where that showed a passage; see `passages.source_of`."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """What its request asked for beside its task, where that showed a passage or facets; see `passages.source_of`."""
 
 
 def example_of(fields: Mapping[str, Any]) -> Example:
@@ -236,6 +244,18 @@ class TaskDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class FacetsNamed:
+    """The facets of a task are known; none where the completion held none that could be read. `dropped`: criteria that
+    could not be used, each with the reason.
+    """
+
+    task_id: str
+    request_ordinal: int
+    facets: tuple[Facet, ...]
+    dropped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TaskExhausted:
     """No more examples are asked for this task: its latest completions brought almost nothing new, or so much of what
     it has to give is there (`coverage`, as estimated; None where that did not decide).
@@ -355,6 +375,7 @@ class RequestFailed:
 Event: TypeAlias = (
     TaskAdded
     | TaskDropped
+    | FacetsNamed
     | TaskExhausted
     | ExamplesWait
     | InstructionKept

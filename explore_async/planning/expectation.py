@@ -26,6 +26,7 @@ _TOKENS_PER_INSTRUCTION: Final = 30
 TOKENS_PER_ANSWER: Final = 80
 TOKENS_PER_EXAMPLE: Final = _TOKENS_PER_INSTRUCTION + TOKENS_PER_ANSWER
 _TOKENS_PER_JUDGEMENT: Final = 60
+_TOKENS_PER_CRITERION: Final = 35
 _MOST_REQUESTS: Final = 2_000
 _TOO_MANY: Final = 1.25
 """Examples that the requests bring, as a multiple of those that are wanted: more is told."""
@@ -85,13 +86,15 @@ def _expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
     )
     generates, brought = _asked(recipe, recipe.generation)
     examples = wanted(recipe)
-    sizes: dict[str, int] = {"tasks": 0, "examples": 0, "answers": 0, "questions": 0, "scores": 0}
+    sizes: dict[str, int] = {"tasks": 0, "facets": 0, "examples": 0, "answers": 0, "questions": 0, "scores": 0}
     for kind, chat_request in prompts.items():
         sizes[KINDS[kind].brings] = _tokens(chat_request)  # of a backtrack, which follows the lookahead
     named = (sum(counts) - counts[0]) * _TOKENS_PER_TASK
     opening = examples_to_ask_for(recipe.generation, 0, recipe.meaning)
     each = tokens_of_item(recipe)
     openings = sum(counts) * (sizes["examples"] + opening * each)
+    facets = sum(counts) if recipe.exploration.facets else 0
+    named_facets = facets * recipe.exploration.facets * _TOKENS_PER_CRITERION
     later = examples * (recipe.turns - 1)
     answers = later + (examples * recipe.answers_per_instruction if recipe.responses == "separate" else 0)
     judgements = 0 if recipe.judge is None else later + examples * recipe.answers_per_instruction
@@ -99,20 +102,22 @@ def _expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
     return Expectation(
         tasks=sum(counts),
         examples=examples,
-        requests=asks + generates + answers + later + judgements,
+        requests=asks + facets + generates + answers + later + judgements,
         prompt_tokens=asks * sizes["tasks"]
+        + facets * sizes["facets"]
         + generates * sizes["examples"]
         + answers * sizes["answers"]
         + later * sizes["questions"]
         + judgements * sizes["scores"],
         completion_tokens=named
+        + named_facets
         + brought * each
         + answers * TOKENS_PER_ANSWER
         + later * _TOKENS_PER_INSTRUCTION
         + judgements * _TOKENS_PER_JUDGEMENT,
         examples_asked_for=brought,
         generates=generates,
-        exploring_tokens=round(asks * sizes["tasks"] + named + in_vain),
+        exploring_tokens=round(asks * sizes["tasks"] + named + facets * sizes["facets"] + named_facets + in_vain),
     )
 
 
@@ -272,7 +277,7 @@ def sample_prompts(recipe: Recipe) -> dict[str, ChatRequest]:
     prompts: dict[str, ChatRequest] = {}
     book = PromptBook(recipe)
     own = {kind.name: kind for kind in kinds_of(recipe).values() if recipe.exploration.depth or kind.brings != "tasks"}
-    about_tasks = {name for name, kind in own.items() if kind.brings in {"tasks", "examples"}}
+    about_tasks = {name for name, kind in own.items() if kind.brings in {"tasks", "facets", "examples"}}
     commits = play(Explorer(recipe), lambda request: Completion(_completion(recipe, request), "stop", 0, 0))
     for request, _, _ in islice(commits, _MOST_REQUESTS):
         if request.kind not in prompts:
@@ -287,6 +292,8 @@ def _completion(recipe: Recipe, request: Request) -> str:
     if KINDS[request.kind].brings == "examples":
         item: list[dict[str, Any]] = [{"instruction": "-", "input": "", "output": "-"}]
         return orjson.dumps({"examples": item}).decode()
+    if KINDS[request.kind].brings == "facets":
+        return _facets(recipe, count)
     values = request.prompt.values
     first = len(values.get("existing", ())) + sum(level == 0 for level, _ in values.get("explored", ()))
     names = [f"(sub-task {request.task_id}.{first + index})" for index in range(count)]
@@ -298,3 +305,10 @@ def _completion(recipe: Recipe, request: Request) -> str:
         return "\n".join([f"### Criterion: {criterion}"] * bool(criterion) + items)
     document = {"criterion": criterion} if criterion else {}
     return orjson.dumps({**document, "tasks": [{"name": name, "reason": "-", **more} for name in names]}).decode()
+
+
+def _facets(recipe: Recipe, count: int) -> str:
+    named = [(f"(criterion {number})", [f"(value {number}.{value})" for value in (1, 2)]) for number in range(count)]
+    if recipe.answer_format == "text":
+        return "\n".join(f"### Criterion: {name}\n### Values: {'; '.join(values)}\n### End" for name, values in named)
+    return orjson.dumps({"criteria": [{"criterion": name, "values": values} for name, values in named]}).decode()

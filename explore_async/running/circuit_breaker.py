@@ -51,7 +51,9 @@ class Breaker:
         self._cures = Cures(recipe)
         self._path = path
         self._recent: deque[_Fault | None] = deque(maxlen=JUDGED)
-        about_instructions = [kind.name for kind in self._kinds.values() if kind.brings not in {"tasks", "examples"}]
+        about_instructions = [
+            kind.name for kind in self._kinds.values() if kind.brings not in {"tasks", "facets", "examples"}
+        ]
         self._recent_of: dict[str, deque[_Fault | None]] = {kind: deque(maxlen=JUDGED) for kind in about_instructions}
         """The latest of these: those of a judge that nobody can read are a part of all requests."""
         self._first: dict[str, list[str]] = {kind: [] for kind in self._kinds}
@@ -87,14 +89,16 @@ class Breaker:
             raise EndpointError(self._message(begins, Counter(first), fault, key))
 
     def _fault(self, request: Request, stored: StoredOutcome, events: Sequence[Event]) -> _Fault | None:
-        """A completion about sub-tasks may well bring none; any other has to hold something readable."""
+        """A completion about sub-tasks or facets may well bring none; any other has to hold something readable."""
         outcome = stored.outcome
         if request.kind == checks.KIND:
             return None  # `running.checking` ends a run whose check is broken
         if isinstance(outcome, Failure):
             return _failed(outcome, self._cures.of_overflow(request.kind))
         kind = self._kinds[request.kind]
-        if kind.brings == "tasks" or (kind.brings == "examples" and not any(_is_unreadable(event) for event in events)):
+        if kind.brings in {"tasks", "facets"} or (
+            kind.brings == "examples" and not any(_is_unreadable(event) for event in events)
+        ):
             return None
         items = kind.parse(outcome, self._recipe)  # again, as examples that are read and wait lead to no event
         if not all(isinstance(item, Unreadable) for item in items):

@@ -36,7 +36,7 @@ _LOWERS: Final = {
 
 def _shows_examples(kind: str) -> bool:
     """True where the prompts of this kind show demonstrations and ask for several items."""
-    return KINDS[kind].brings in {"tasks", "examples"}
+    return KINDS[kind].brings in {"tasks", "facets", "examples"}
 
 
 class Cures:

@@ -16,6 +16,7 @@ from explore_async.exploration.values import (
     ExampleDropped,
     ExampleKept,
     ExamplesWait,
+    FacetsNamed,
     FollowUpJudged,
     InstructionKept,
     RequestFailed,
@@ -238,6 +239,10 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
         case TaskExhausted(task_id=task_id, coverage=coverage):
             why = {} if coverage is None else {"coverage": round(coverage, 4)}
             return {"what": "exhausted", "task_id": task_id, **why, "request": key}
+        case FacetsNamed(task_id=task_id, facets=facets, dropped=dropped):
+            named = {facet.criterion: list(facet.values) for facet in facets}
+            refused = {"dropped": [{"excerpt": text, "reason": reason} for text, reason in dropped]} if dropped else {}
+            return {"what": "facets", "task_id": task_id, "criteria": named, **refused, "request": key}
         case InstructionKept(example=example, verdict=verdict):
             texts = {"instruction": example.instruction, "input": example.input, **example.source}
             return {

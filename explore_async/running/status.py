@@ -25,7 +25,7 @@ from explore_async.serving.endpoints.values import PoolStatistics
 from explore_async.settings.recipe import SIMULATED
 from explore_async.terminal.counts import counted
 
-_ABOUT_TASKS = {name for name, kind in KINDS.items() if kind.brings in {"tasks", "examples"}}
+_ABOUT_TASKS = {name for name, kind in KINDS.items() if kind.brings in {"tasks", "facets", "examples"}}
 """The kinds of requests that are about no kept instruction."""
 _FIRST_PACE_S = 1.0
 _SLOWEST_COVERED = 3

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, model_valid
 from explore_async.settings.base import Argument, FromText, Settings
 from explore_async.settings.strategies import StrategyName
 
-Kind: TypeAlias = Literal["lookahead", "backtrack", "generate", "answer", "follow_up", "judge"]
+Kind: TypeAlias = Literal["lookahead", "backtrack", "facets", "generate", "answer", "follow_up", "judge"]
 """The kind of a request: what it asks for."""
 
 ASPECTS: Final[Mapping[str, str]] = {
@@ -36,6 +36,9 @@ MEANINGS = range(2, MEANING + 1)
 
 _TODAYS_UNICODE = 3
 """The version of the rules that brought the `unicode` tokenizer of today."""
+
+_HAS_FACETS = 4
+"""The version of the rules that brought facets."""
 
 COVERED: Final = 0.8
 """The coverage of a task at which it stops, where the recipe says nothing else."""
@@ -180,6 +183,10 @@ class Exploration(Settings):
     """
     likelihoods: Annotated[bool, Field(exclude_if=_is_empty)] = False
     """True: each sub-task comes with the percentage of its task that it makes up, and rare ones are asked for too."""
+    facets: Annotated[int, Field(ge=0, le=8, exclude_if=_is_empty)] = 0
+    """Criteria by which the exercises of a task differ, which a request names with their values before the first
+    examples; each request for examples then asks for one combination. 0: none are asked for.
+    """
 
     @model_validator(mode="after")
     def _some_breadth(self) -> Exploration:
@@ -476,7 +483,10 @@ class RecipeFields(Settings):
         if len({check.name for check in self.checks}) < len(self.checks):
             raise ValueError("checks: two have the same name; give each a name of its own")
         if unused := [kind for kind in self.models if kind not in self.kinds]:
-            needed = {"answer": "responses: separate", "follow_up": "turns: 2"}.get(unused[0], "judge: {}")
+            settings = {
+                "answer": "responses: separate", "follow_up": "turns: 2", "facets": "exploration.facets: 4"
+            }  # fmt: skip
+            needed = settings.get(unused[0], "judge: {}")
             raise ValueError(f"models.{unused[0]}: this run has no such requests; they need {needed}")
         return self
 
@@ -486,6 +496,7 @@ class RecipeFields(Settings):
         used: dict[Kind, bool] = {
             "lookahead": True,
             "backtrack": True,
+            "facets": self.exploration.facets > 0,
             "generate": True,
             "answer": self.responses == "separate" or self.turns > 1,
             "follow_up": self.turns > 1,
@@ -542,6 +553,12 @@ class Recipe(RecipeFields, _Rules):
     against: tuple[ResolvedKnownTexts, ...] = ()
     window: Annotated[int, Field(ge=1)]
     lag: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _rules_have_facets(self) -> Self:
+        if self.exploration.facets and self.meaning < _HAS_FACETS:
+            raise ValueError("exploration.facets: this run began by rules that have none; begin a new run")
+        return self
 
     @property
     def tokenizer(self) -> str:

@@ -20,7 +20,9 @@ from explore_async.settings.recipe import Recipe
 VALUES: dict[str, dict[str, Any]] = {
     "lookahead": {"existing": ("Prune roses",), "criteria": ("the plant",)},
     "backtrack": {"explored": ((0, "Sow seeds"), (1, "Sow beans")), "criteria": ("the plant",)},
+    "facets": {"values": 6},
     "generate": {
+        "facets": (),
         "demonstrations": (Demonstration("Name a herb", "for shade", "Mint."),),
         "topic": "birds",
         "style": "playful",
@@ -31,12 +33,12 @@ VALUES: dict[str, dict[str, Any]] = {
     "follow_up": {"messages": ({"role": "user", "content": "Name a herb"}, {"role": "assistant", "content": "Mint."})},
     "judge": {"instruction": "Name a herb", "input": "for shade", "output": "Mint.", "aspects": {"right": "no fault"}},
 }
-ABOUT_TASKS = ("lookahead", "backtrack", "generate")
+ABOUT_TASKS = ("lookahead", "backtrack", "facets", "generate")
 
 
 def with_all(**changes: Any) -> Recipe:
     """A recipe whose run has requests of all kinds."""
-    return recipe(responses="separate", judge={}, turns=2, **changes)
+    return recipe(**{"responses": "separate", "judge": {}, "turns": 2, "exploration": {"facets": 4}, **changes})
 
 
 def request(kind: str, **values: Any) -> Request:
@@ -56,14 +58,16 @@ def test_a_prompt_says_all_it_is_made_of(kind: str, answer_format: str, language
     """Task, reason, count, what there is already, the language and the form of the answer are in the prompt; a schema
     goes with JSON alone.
     """
-    settings = recipe(answer_format=answer_format, language=language)
+    settings = with_all(answer_format=answer_format, language=language, responses="joint")
     rendered = PromptBook(settings).render(request(kind))
     assert [message["role"] for message in rendered.messages] == ["system", "user"]
-    shown = text(settings, kind)
+    facets = (("the reader", "a child"), ("the length", "a sentence"))
+    shown = text(settings, kind, **({"facets": facets} if kind == "generate" else {}))
     for part in ("Gardens", "plants", "Look after soil", "it feeds", " 3 "):
         assert part in shown
     for part in {"lookahead": ["Prune roses"], "backtrack": ["- Sow seeds", "  - Sow beans"],
-                 "generate": ["Name a herb", "for shade", "Mint.", "birds", "playful"]}[kind]:  # fmt: skip
+                 "facets": ["6 values"],
+                 "generate": ["the reader: a child; the length: a sentence.", "Name a herb", "for shade", "Mint.", "birds", "playful"]}[kind]:  # fmt: skip
         assert part in shown
     assert ("Write in Chinese" in shown) is (language == "Chinese")
     assert ("### End" in shown) is (answer_format == "text")
@@ -192,7 +196,8 @@ def test_inputs_may_be_left_out() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_template_of_ones_own_replaces_that_one_alone(kind: str) -> None:
     """The recipe's template is used for its kind, several parts in their order; the other kinds stay as they were."""
-    own = "[system]\nBe brief.\n[user]\nAbout {{ task }} in {{ language }}, {{ count }}.\n"
+    shows = "{% if facets %}{{ facets }}{% endif %}" if kind == "generate" else ""
+    own = "[system]\nBe brief.\n[user]\nAbout {{ task }} in {{ language }}, {{ count }}." + shows + "\n"
     settings = with_all(prompts={kind: own})
     messages = PromptBook(settings).render(request(kind)).messages
     assert [message["content"] for message in messages] == ["Be brief.", "About Look after soil in English, 3."]
@@ -319,6 +324,7 @@ def test_each_kind_has_its_sampling() -> None:
         responses="separate",
         judge={},
         turns=2,
+        exploration={"facets": 4},
     )
     expected = {
         "generate": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 9},

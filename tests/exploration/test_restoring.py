@@ -68,10 +68,10 @@ def kept_in(events: list[Event]) -> list[Example]:
 
 
 RECIPES = st.builds(
-    lambda window, breadths, per_request, target, cap, scope, order, both, budget, policy, shard: recipe(
+    lambda window, breadths, per_request, target, cap, scope, order, both, budget, policy, shard, facets: recipe(
         window=window,
         domains=[*recipe().model_dump(mode="json")["domains"], *([SEEDED] if both else [])],
-        exploration={"depth": len(breadths), "breadth": breadths or [1], "step": 2, "order": order},
+        exploration={"depth": len(breadths), "breadth": breadths or [1], "step": 2, "order": order, "facets": facets},
         targets={"examples": target, "per_task": cap, "token_budget": budget}
         if budget != 2500
         else {"token_budget": 2500},
@@ -79,6 +79,7 @@ RECIPES = st.builds(
         filters={"scope": scope, "min_instruction_words": 0, "threshold": 0.5, "task_threshold": 0.5},
         shard=shard if (1 + both) * breadths[0] * breadths[1] >= int(shard[-1:] or 1) else "",
     ),
+    facets=st.sampled_from([0, 2]),
     window=st.sampled_from([1, 4, 16, 60]),
     breadths=st.lists(st.integers(1, 4), min_size=2, max_size=2),
     per_request=st.integers(1, 5),

@@ -63,6 +63,9 @@ def answer(chat_request: ChatRequest, request: Request, *, words: list[str] = WI
 
     if request.kind == "generate":
         document = {"examples": [{"instruction": phrase(7), "input": "", "output": phrase(9)} for _ in range(count)]}
+    elif request.kind == "facets":
+        named = [{"criterion": phrase(2), "values": [phrase(1) for _ in range(6)]} for _ in range(count)]
+        return Completion(orjson.dumps({"criteria": named}).decode(), "stop", 20, 10 * count)
     else:
         document = {"tasks": [{"name": phrase(4), "reason": phrase(4)} for _ in range(count)]}
         schema = {} if chat_request.answer_schema is None else chat_request.answer_schema.schema["properties"]

@@ -47,8 +47,14 @@ _SIZES: Mapping[str, tuple[int, int]] = {
     "instruction": (8, 20),
     "input": (0, 12),
     "output": (10, 40),
+    "criterion": (2, 3),
+    "values": (2, 3),
 }
+_SHORT: Final = {"name", "input", "criterion", "values"}
+"""Fields that are no sentences."""
 _OTHER_SIZES = (3, 12)
+_VALUES: Final = 6
+"""Of a criterion, in marked text."""
 _EMPTY_INPUTS = 0.4
 _ADJECTIVES: Final = [f"{'an' if adjective[0] in 'aeiou' else 'a'} {adjective}" for adjective in ADJECTIVES]
 
@@ -170,7 +176,9 @@ class SimulatedModel:
             return draw_text(rng, "output")
         asked = _ASKED.findall(prompt) if is_full else []
         count = (1 if asked[-1] == "one" else int(asked[-1])) if asked else rng.randint(1, 4)
-        blocks = [f"### {name}: {draw_text(rng, name.lower().split()[-1])}" for _ in range(count) for name in names]
+        blocks = [
+            f"### {name}: {_marked(rng, name.lower().split()[-1], draw_text)}" for _ in range(count) for name in names
+        ]
         return "\n".join([*blocks, "### End"])
 
     def _string(self, rng: random.Random, name: str) -> str:
@@ -200,7 +208,15 @@ class SimulatedModel:
             words.append(LINKS[_below(bits, len(LINKS))])
             count += 1
         text = " ".join(words).capitalize()
-        return text if name in {"name", "input"} else f"{text}."
+        return text if name in _SHORT else f"{text}."
+
+
+def _marked(rng: random.Random, name: str, draw_text: DrawText) -> str:
+    """The text behind a marker: of several values with semicolons between them."""
+    text = draw_text(rng, name)
+    while name == "values" and text.count(";") < _VALUES - 1:
+        text += f"; {draw_text(rng, name)}"
+    return text
 
 
 def _below(bits: Callable[[int], int], limit: int) -> int:

@@ -86,7 +86,7 @@ async def test_the_same_question_gets_the_same_answer():
 
 async def test_a_stream_says_the_same():
     """Token by token over the time that the answer takes, the finish reason with the last and then the usage."""
-    async with SimulatedServer(latency=Latency(mean_s=0.2)) as server, aiohttp.ClientSession() as session:
+    async with SimulatedServer(latency=Latency(mean_s=0.6)) as server, aiohttp.ClientSession() as session:
         whole = (await answers(server, [question(1)], concurrency=1))[0]
         body = {"model": "simulated", "messages": list(question(1).messages), "max_tokens": 2048, "seed": 1}
         moments, chunks = [], []
