@@ -17,7 +17,9 @@ _CHARACTERS_PER_TOKEN: Final = 4
 """Of a completion whose server does not count."""
 _ASSUMED_PROMPT: Final = 300
 """Tokens of a prompt before the first; the weight is that of one request."""
-_ASSUMED_ITEM: Final[dict[str, int]] = {"tasks": 25, "examples": 110, "answers": 80, "questions": 30, "scores": 60}
+_ASSUMED_ITEM: Final[dict[str, int]] = {
+    "tasks": 25, "facets": 35, "examples": 110, "answers": 80, "questions": 30, "scores": 60
+}  # fmt: skip
 """Tokens of a completion for each item that it brings; the weight is that of three items."""
 _ITEMS: Final = 3
 _ASSUMED_EXAMPLES, _ASSUMED_COST = 8, 150
@@ -84,7 +86,7 @@ class Spending:
             cost.prompts += outcome.prompt_tokens
             cost.completions += completion
             self.spent += outcome.prompt_tokens + completion
-            if not request.about and KINDS[request.kind].brings == "tasks":
+            if not request.about and KINDS[request.kind].brings in {"tasks", "facets"}:
                 self._on_trees += outcome.prompt_tokens + completion
 
     def _cost_of(self, request: Request) -> _Cost:
