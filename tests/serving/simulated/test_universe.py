@@ -112,7 +112,7 @@ def test_a_simulated_model_writes_of_it_in_both_formats(answer_format: str) -> N
     book, kinds = PromptBook(settings), kinds_of(settings)
     model = SimulatedModel(seed=0, duplicate_share=0.2, full_share=1.0, universe=UNIVERSE)
     area = UNIVERSE.root.parts[2]
-    values = {"domain": "All", "description": "", "task": area.names[1], "reason": "", "count": 3, "criteria": (),
+    values = {"domain": "All", "description": "", "task": area.names[1], "reason": "", "count": 3, "criteria": (), "facets": (),
               "existing": (area.parts[0].names[0],), "demonstrations": (), "topic": "", "style": "", "passage": "",
               "passage_name": ""}  # fmt: skip
     for kind, brings in (("lookahead", "tasks"), ("generate", "examples")):
