@@ -26,10 +26,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from itertools import product
+from math import prod
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -92,8 +93,18 @@ class Arm:
         return RunData.read(self.directory)
 
     @cached_property
+    def examples(self) -> list[Mapping[str, Any]]:
+        return list(self.run.examples())
+
+    @cached_property
     def texts(self) -> list[str]:
-        return [example["instruction"] for example in self.run.examples()]
+        return [example["instruction"] for example in self.examples]
+
+    @property
+    def cells(self) -> set[tuple[str, str]]:
+        """The combinations of facets, each with its task, that have an example within the budget."""
+        within = self.examples[: self.end["kept"]]
+        return {(example["task_id"], str(example["facets"])) for example in within if example.get("facets")}
 
     @cached_property
     def numbers(self) -> list[int]:
@@ -245,18 +256,28 @@ def compared(arms: Sequence[Arm], universe: Universe | None) -> list[dict[str, A
 def figures(arm: Arm, size: int) -> Iterator[tuple[str, float]]:
     end, counts = arm.end, arm.counts()
     examples = arm.run.stats["examples"]
+    yield "spent", end["equivalent"]
     yield "kept", end["kept"]
     yield "kept_per_1000_equivalent", 1000 * end["kept"] / end["equivalent"]
     yield "kept_per_1000_generated", 1000 * end["kept"] / end["generated"]
     yield "share_kept", examples["kept"] / max(1, examples["kept"] + sum(examples["dropped"].values()))
     nodes = [node for root in arm.run.trees() for node in below(root)]
     yield "tasks", len(nodes)
+    cells = [cells_of(node) for node in nodes if node.get("facets")]
+    if cells:
+        yield "cells_a_task", mean(cells)
+        yield "cells_filled_a_task", len(arm.cells) / len(cells)
     yield "pairs", len(counts)
     if size:
         yield "pairs_at_equal_examples", rarefy(counts, size).kinds
         _, first, second = diversity_in(counts, size).hill
         yield "hill_1_at_equal_examples", first
         yield "hill_2_at_equal_examples", second
+
+
+def cells_of(node: Mapping[str, Any]) -> int:
+    """The combinations of a task's facets."""
+    return prod(len(values) for values in node["facets"].values())
 
 
 def truth(arm: Arm, universe: Universe | None) -> Iterator[tuple[str, float]]:
