@@ -66,6 +66,31 @@ class _Spent:
         }
 
 
+class Curve:
+    """Points of a long row, spread evenly over all of it: the first, the last, and at most `most` others."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._stride = 1
+        self._added = 0
+        self._kept: list[dict[str, Any]] = []
+        self._last: dict[str, Any] = {}
+
+    def add(self, point: dict[str, Any]) -> None:
+        self._last = point
+        if self._added % self._stride == 0:
+            self._kept.append(point)
+        self._added += 1
+        if len(self._kept) > self._most:
+            self._kept = self._kept[::2]
+            self._stride *= 2
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        is_last = not self._added or (self._added - 1) % self._stride == 0
+        return [*self._kept] if is_last else [*self._kept, self._last]
+
+
 def decode_equivalent(generated: float, prompt: float, cached: float, prompt_weight: float = PROMPT_WEIGHT) -> float:
     """Generated tokens that take about as long as these tokens, `cached` of whose `prompt` were in a prefix cache."""
     return generated + prompt_weight * (prompt - cached)
@@ -90,7 +115,7 @@ def cost_figures(run: Collection, verbs_nouns: Sequence[VerbNoun], prompt_weight
 def _points(run: Collection, verbs_nouns: Sequence[VerbNoun]) -> tuple[list[dict[str, Any]], float]:
     if not run.is_run or run.completions is None:
         return [], 0.0
-    points: list[dict[str, Any]] = []
+    curve = Curve(4 * POINTS)
     spent, kept = _Spent(), 0
     seen: set[VerbNoun] = set()
     with StoredReader(run.completions) as reader:
@@ -109,9 +134,8 @@ def _points(run: Collection, verbs_nouns: Sequence[VerbNoun]) -> tuple[list[dict
                     kept += 1
                     if verb is not None and noun is not None:
                         seen.add((verb, noun))
-                points.append(spent.point(kept, len(seen)))
-            if len(points) > 4 * POINTS:
-                points = points[:-1:2] + points[-1:]
+                curve.add(spent.point(kept, len(seen)))
+    points = curve.points
     if kept != len(verbs_nouns):
         return [], 0.0
     if points:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from explore_async.analysis.cost import _note, _Spent, decode_equivalent
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explore_async.analysis.cost import Curve, _note, _Spent, decode_equivalent
 from explore_async.exploration.values import Completion, Failure
 
 
@@ -24,3 +29,20 @@ def test_prompt_tokens_without_a_report_are_told():
     assert _note(1).startswith("the prompt tokens went")
     assert _note(0) == ""
     assert _Spent().unreported_share == 0
+
+
+@given(st.integers(0, 3000), st.integers(2, 50))
+def test_points_are_spread_evenly_over_a_row_of_any_length(length: int, most: int) -> None:
+    """The first and the last are there, in order, and no step is wider than another but the last, which is narrower; no
+    more are kept than said.
+    """
+    curve = Curve(most)
+    for number in range(length):
+        curve.add({"at": number})
+    at = [point["at"] for point in curve.points]
+    assert at[:1] + at[-1:] == [0, length - 1][: 2 * bool(length)]
+    steps = [other - one for one, other in pairwise(at)]
+    assert len({*steps[:-1]}) <= 1
+    assert steps[-1:] <= steps[:1]
+    assert len(at) <= most + 1
+    assert length <= most or len(at) > most // 2
