@@ -60,6 +60,7 @@ def _keep(collections: Sequence[Collection], documents: Sequence[Mapping[str, An
                 "near_duplicates": document["duplicates"]["near"],
                 "compression": document["compression"],
                 "shape": _without_rows(document["shape"]),
+                "facets": _without_rows(document["facets"]),
                 "cost": document["cost_per"],
                 "semantic": _without_rows(document["semantic"]),
             }

@@ -19,6 +19,7 @@ from explore_async.analysis import overlap as overlaps
 from explore_async.analysis import texts, tree
 from explore_async.analysis.cost import NO_COST, PROMPT_WEIGHT, cost_figures
 from explore_async.analysis.data_sample import NEAR, DataSample, distribution, read
+from explore_async.analysis.facet_grid import facet_grid
 from explore_async.analysis.meaning import meaning
 from explore_async.analysis.pairs import compared_at, pair_figures
 from explore_async.analysis.parsers import parser_for
@@ -148,6 +149,7 @@ def _document(sample: DataSample, options: AnalysisOptions, on_progress: Callabl
         "tasks": tasks,
         "levels": tree.levels(sample, tasks),
         "shape": tree_shape(collection.trees(), options.tokenizer),
+        "facets": facet_grid(collection.trees(), examples) if is_whole else None,
         **(cost_figures(collection, sample.verbs_nouns, options.prompt_weight) if is_whole else NO_COST),
         "semantic": _semantic(sample, options, on_progress),
         "shown": _shown(sample),

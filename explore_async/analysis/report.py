@@ -127,6 +127,10 @@ def _lines(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield line(name, *(_NONE if mean is None else f"{mean:.2f}" for mean in means))
     if any(data["shape"] for data in sets):
         yield from _shape([data["shape"] for data in sets])
+    if any(data["facets"] for data in sets):
+        for what in ("values", "pairs"):
+            name = f"{'values' if what == 'values' else 'pairs of values'} of facets with examples"
+            yield line(name, *(_filled(data["facets"], what) for data in sets))
     if any(data["semantic"] for data in sets):
         by_meaning = [data["semantic"] for data in sets]
         yield line("cosine with the nearest", *(f"{of_set['nearest']['mean']:.3f}" for of_set in by_meaning))
@@ -204,6 +208,10 @@ def _compared(document: Mapping[str, Any], orders: Sequence[int]) -> Iterator[tu
     yield f"  in {at['size']:,} with a pair", *map(shown, at["diversity"])
     if at["coverage"] is not None:
         yield f"  where {at['coverage']:.1%} are covered", *map(shown, at["diversity_at_coverage"])
+
+
+def _filled(facets: Mapping[str, int] | None, what: str) -> str:
+    return _NONE if facets is None else f"{facets[f'filled_{what}']:,} of {facets[what]:,}"
 
 
 def _effective(hill: Sequence[float] | None) -> str:

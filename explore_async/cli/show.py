@@ -230,6 +230,8 @@ def _task(node: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
         yield "by", node["origin"]
         yield "criterion", node.get("criterion")
         yield "likelihood", f"{node['likelihood']} %" if "likelihood" in node else None
+        for criterion, values in node.get("facets", {}).items():
+            yield "facet", f"{criterion}: {', '.join(values)}"
         yield "examples", f"{node['kept']} kept, {node['dropped']} dropped, of {counted(node['answers'], 'completion')}"
         yield "sub-tasks", ", ".join(f"{child['id']} {child['name']}" for child in node["children"])
 
@@ -244,9 +246,13 @@ def _example(decision: Mapping[str, Any], evidence: EvidenceRows) -> Iterator[tu
         yield from turns
         return
     for name in (*SOURCE, "system", *_TEXTS, "excerpt"):
-        yield name, row.get(name)
+        yield name, _facets(row.get(name)) if name == "facets" else row.get(name)
     if decision["what"] == "instruction":
         yield "waits", "it is no example yet: it waits for an answer or a verdict"
+
+
+def _facets(facets: Sequence[Mapping[str, str]] | None) -> str | None:
+    return "; ".join(f"{facet['criterion']}: {facet['value']}" for facet in facets) if facets else None
 
 
 def _decision(decision: Mapping[str, Any], nearest: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:

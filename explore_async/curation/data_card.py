@@ -45,6 +45,7 @@ _COLUMNS = {
     "passage": "the passage that its request showed: its file, and its number there",
     "topic": "the topic that its request asked for; missing where it had none",
     "style": "the style that its request asked for; missing where it had none",
+    "facets": "the value of each criterion that its request asked for; missing where its task has none",
     "scores": "the scores that the judge gave to the output, from 1 to 5, by aspect",
     "judge_request": "digest of the request for these scores",
     "earlier_output": "the answer in place of which a model gave the output",

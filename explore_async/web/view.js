@@ -285,6 +285,7 @@ async function evidence(row) {
   else { add("instruction", decision.instruction ?? decision.excerpt); add("input", found.draft?.input, true); add("output", found.draft?.output, true); }
   if (!found.turns) add("system", example?.system, true);
   for (const name of ["passage", "topic", "style"]) add(name, (example ?? decision)[name]);
+  add("facets", ((example ?? decision).facets ?? []).map((facet) => `${facet.criterion}: ${facet.value}`).join("; "));
   const scored = (name, scores) => { const all = Object.entries(scores ?? {}); if (all.length) add(name, all.map(([aspect, score]) => `${aspect} ${score}`).join(", ")); };
   scored("scores", example?.scores);
   if (found.nearest) add(`nearest, ${measure(decision)} ${number(decision.score, 3)}`, `${found.nearest.id}: ${found.nearest.instruction ?? ""}`);

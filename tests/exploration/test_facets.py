@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import orjson
 import pytest
+from blockbuster import BlockBuster
 from hypothesis import given
 from hypothesis import strategies as st
+from support.cli import in_process
 from support.scripted import Driven, answer, recipe
+from support.stored_run import serving
 
+from explore_async.analysis.facet_grid import facet_grid
 from explore_async.errors import ConfigError
 from explore_async.exploration.facets import dealt
 from explore_async.exploration.parsing import ProposedFacet, parse_facets
@@ -134,3 +139,55 @@ def test_where_there_can_be_none_it_is_said() -> None:
         PromptBook(recipe(exploration={"facets": 2}, prompts={"generate": "[user]\n{{ task }}"}))
     with pytest.raises(ValueError, match="began by rules that have none"):
         recipe().model_validate({**recipe().model_dump(), "meaning": 3, "exploration": {"facets": 2}})
+
+
+def test_the_grid_counts_what_examples_have() -> None:
+    """Filled values and pairs against a plain count, on a whole run; the cells of a task without examples are empty."""
+    run = Driven(WITH_FACETS).run()
+    kept = [event.example for event in run.events if isinstance(event, ExampleKept)]
+    rows = [{"task_id": example.task_id, **example.source} for example in kept if example.task_id != "0.1"]
+    trees = run.explorer.trees()
+    named = {event.task_id: event.facets for event in run.events if isinstance(event, FacetsNamed)}
+    cells = [
+        (task, facet.criterion, value) for task, facets in named.items() for facet in facets for value in facet.values
+    ]
+    used = {(row["task_id"], one["criterion"], one["value"]) for row in rows for one in row["facets"]}
+    grid = facet_grid(trees, rows)
+    assert grid is not None
+    assert (grid["values"], grid["filled_values"]) == (len(cells), len(used))
+    assert 0 < grid["filled_pairs"] < grid["pairs"]
+    assert [row["examples"] for row in grid["fewest"]] == sorted(row["examples"] for row in grid["fewest"])
+    assert {row["task"] for row in grid["fewest"] if not row["examples"]} >= {"0.1"}
+    assert facet_grid(Driven(recipe()).run().explorer.trees(), rows) is None
+
+
+def test_rows_keep_their_facets(tmp_path: Path, blockbuster: BlockBuster) -> None:
+    """Through filter, export and reparse; show tells them of an example and of its task; the tree is the one of a run
+    without them, whose completions about tasks serve.
+    """
+    blockbuster.deactivate()  # a run opens and closes its files on the loop
+    text = "domains: [{name: Garden}]\nexploration: {depth: 1, breadth: [2]}\ntargets: {examples: 12}\n"
+    (tmp_path / "config.yaml").write_text(text + "operation: {report: false}\n")
+    run = tmp_path / "run"
+    command = ("run", tmp_path / "config.yaml", "--out", run)
+    with serving() as url:
+        assert in_process(*command, "--endpoint", url).code == 0
+        tree = (run / "tree.json").read_bytes()
+        options = ("--endpoint", url, "--set", "exploration.facets=3", "--adopt", "--json")
+        assert in_process(*command, *options).code == 0
+    assert [task["name"] for task in orjson.loads(tree)["trees"][0]["children"]] == [
+        task["name"] for task in orjson.loads((run / "tree.json").read_bytes())["trees"][0]["children"]
+    ]
+    rows = [orjson.loads(line) for line in (run / "dataset.jsonl").read_bytes().splitlines()]
+    assert all(row["facets"] for row in rows)
+    for stage in ("filter", "reparse"):
+        assert in_process(stage, run, "--out", tmp_path / stage).code == 0
+        again = [orjson.loads(line) for line in (tmp_path / stage / "dataset.jsonl").read_bytes().splitlines()]
+        facets = {row["instruction"]: row["facets"] for row in rows}
+        assert {row["instruction"]: row["facets"] for row in again if row["instruction"] in facets} == facets
+    first = rows[0]
+    shown = in_process("show", run, first["id"]).stdout
+    assert f"{first['facets'][0]['criterion']}: {first['facets'][0]['value']}" in " ".join(shown.split())
+    assert in_process("show", run, first["task_id"]).code == 0
+    assert in_process("export", run, "--out", tmp_path / "out").code == 0
+    assert "the value of each criterion" in (tmp_path / "out" / "README.md").read_text()
