@@ -638,7 +638,7 @@ def test_what_a_card_quotes_is_text(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", node={"name": evil, "reason": evil}, recipe=recipe, stats=stats)
     options = CardOptions(
         splits={"train": "t"}, exported=1, shape="rows", license_name="mit", how="all", shown=[{evil: [evil], "id": evil}],
-        repository=evil, model_revision=evil, has_script=True, marked=Counter({"good": 1}), scores={evil: {"5": 1}},
+        repository=evil, model_revision=evil, has_script=True, configs=[], marked=Counter({"good": 1}), scores={evil: {"5": 1}},
     )  # fmt: skip
     made = make_card(RunData.read(run), options)
     _, header, *_ = made.split("---\n")

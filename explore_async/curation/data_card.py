@@ -101,6 +101,8 @@ class CardOptions:
     """The name to load the data by: of a repository, or of the folder."""
     model_revision: str
     has_script: bool
+    configs: Sequence[str]
+    """Names of the configs of trainers beside the card."""
     marked: Counter[str]
     """Number of exported examples with each mark."""
     scores: Mapping[str, Mapping[str, int]]
@@ -236,6 +238,9 @@ def _loading(options: CardOptions) -> Iterator[str]:
             "`train.py` fine-tunes a model on it with TRL, with the settings of the Explore-Instruct paper. First it "
             "says how many examples are too long.\n"
         )
+    if options.configs:
+        names = ", ".join(f"`{name}`" for name in options.configs)
+        yield f"{names}: configs of Axolotl and LLaMA-Factory, in which you name the model.\n"
 
 
 def _tasks(source: Collection) -> Iterator[str]:

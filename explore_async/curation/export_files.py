@@ -15,6 +15,10 @@ CARD = "README.md"
 TRAIN = "data/train.parquet"
 VALIDATION = "data/validation.parquet"
 SCRIPT = "train.py"
+AXOLOTL = "axolotl.yaml"
+LLAMA_FACTORY = "llamafactory.yaml"
+DATASET_INFO = "dataset_info.json"
+FOR_TRAINERS = (SCRIPT, AXOLOTL, LLAMA_FACTORY, DATASET_INFO)
 
 
 def is_folder_name(out: Path) -> bool:
@@ -57,7 +61,7 @@ def check_place(out: Path, source: Path, *, is_folder: bool, has_validation: boo
         if is_folder and out.exists():
             there = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
             inside = {f"data/{path.name}" for path in (out / "data").iterdir()} if (out / "data").is_dir() else set()
-            if foreign := sorted((there | inside) - {CARD, SCRIPT, "data", TRAIN, VALIDATION}):
+            if foreign := sorted((there | inside) - {CARD, *FOR_TRAINERS, "data", TRAIN, VALIDATION}):
                 raise ConfigError(f"--out {out}: {foreign[0]} in it is not from an export; choose another folder")
             if there and CARD in there and "data" not in there:
                 raise ConfigError(f"--out {out}: the {CARD} in it is not from an export; choose another folder")

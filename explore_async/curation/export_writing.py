@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from explore_async.curation.collections.collection import Collection, ExampleRow
 from explore_async.curation.data_card import CardOptions, ShownRows, make_card
 from explore_async.curation.export_files import (
     CARD,
+    FOR_TRAINERS,
     SCRIPT,
     TRAIN,
     VALIDATION,
@@ -27,6 +28,7 @@ from explore_async.curation.reasoning import with_reasoning
 from explore_async.curation.selection import BATCH, Marked, Sample, Selection, Split, SplitName, good_not_kept, select
 from explore_async.curation.several_answers import in_pairs, with_all_answers
 from explore_async.curation.shaping import Losses, flat_columns, noticed, schema_of, shaped, with_more
+from explore_async.curation.trainer_configs import trainer_configs
 from explore_async.curation.trainer_formats import SHAPES
 from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError
@@ -122,7 +124,7 @@ def write_export(options: ExportOptions) -> ExportResult:
         examples = chain.from_iterable(map(with_thoughts, splits))
         schema = flat_columns(source, shaped(examples, source, shape, kind), out)
     losses.unpaired = 0  # each was counted once for the schema
-    extras = _extras(options, selection) if is_folder else {}
+    extras = _extras(options, selection, [] if schema is None else schema.names) if is_folder else {}
     files = [*places, *(out / name for name in extras)]
     with made(places[0].parent), replacing([path.resolve() for path in files]) as opened:
         counts: dict[str, int] = {}
@@ -152,9 +154,10 @@ def write_export(options: ExportOptions) -> ExportResult:
         for file, text_of_file in zip(opened[len(places) :], extras.values(), strict=True):
             with storage_errors(out):
                 file.write(text_of_file(result, shown, losses.scores).encode())
-    if is_folder and not options.split.share:
-        with storage_errors(out):  # an earlier export held out examples that are in training now
-            (out / VALIDATION).unlink(missing_ok=True)
+    if is_folder:
+        with storage_errors(out):  # an earlier export had another format, or held out examples that are in training now
+            for name in {*FOR_TRAINERS, VALIDATION} - {str(path.relative_to(out)) for path in files}:
+                (out / name).unlink(missing_ok=True)
     return result
 
 
@@ -167,10 +170,11 @@ def _write_rows(writer: RowWriter, rows: Iterator[Row], shown: ShownRows) -> int
     return count
 
 
-def _extras(options: ExportOptions, selection: Selection) -> dict[str, _Text]:
+def _extras(options: ExportOptions, selection: Selection, columns: Sequence[str]) -> dict[str, _Text]:
     """The names of the texts that a folder holds beside the rows, each with a function that writes it."""
     sample, split = options.sample, options.split
     has_script = options.shape in FOR_SHAPES
+    configs = trainer_configs(options.shape, columns, validated=split.share > 0)
 
     def card(result: ExportResult, shown: ShownRows, scores: ScoreCounts) -> str:
         whose = "those that were kept" if result.by_mark or result.near_validation else "all that were kept"
@@ -194,6 +198,7 @@ def _extras(options: ExportOptions, selection: Selection) -> dict[str, _Text]:
                 repository=options.repository or printable_path(options.out.resolve().name),
                 model_revision=options.model_revision,
                 has_script=has_script,
+                configs=sorted(configs),
                 marked=selection.count_marks(),
                 scores=scores.by_aspect(),
             ),
@@ -202,4 +207,8 @@ def _extras(options: ExportOptions, selection: Selection) -> dict[str, _Text]:
     extras: dict[str, _Text] = {CARD: card}
     if has_script:
         extras[SCRIPT] = lambda _result, _shown, _scores: training_script(validated=split.share > 0)
-    return extras
+    return extras | {name: _always(text) for name, text in configs.items()}
+
+
+def _always(text: str) -> _Text:
+    return lambda _result, _shown, _scores: text

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import cast
 
-from explore_async.curation.export_files import CARD, SCRIPT, TRAIN, VALIDATION, is_folder_name
+from explore_async.curation.export_files import CARD, FOR_TRAINERS, TRAIN, VALIDATION, is_folder_name
 from explore_async.errors import ConfigError, DataError, EndpointError
 from explore_async.terminal.text import printable
 
@@ -52,7 +52,7 @@ def push_data(folder: str | os.PathLike[str], repository: str, *, public: bool =
             folder_path=folder,
             repo_id=url.repo_id,
             repo_type="dataset",
-            allow_patterns=[CARD, SCRIPT, TRAIN, VALIDATION],
+            allow_patterns=[CARD, *FOR_TRAINERS, TRAIN, VALIDATION],
             delete_patterns=["data/*"],
             commit_message="Export of explore_async",
         )

@@ -36,8 +36,8 @@ class TrainingFolder:
     @contextmanager
     def entered(self) -> Iterator[None]:
         with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.checkpoints / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,7 +51,7 @@ class TrainingFolder:
         """The content of training.json; None in a new folder. Raises StorageError for the folder of something else."""
         file = self.path / TRAINING_FILE
         if not file.exists():
-            if self.path.is_dir() and any(path.name != ".lock" for path in self.path.iterdir()):
+            if self.path.is_dir() and any(path.name != CHECKPOINTS for path in self.path.iterdir()):
                 raise OtherWork(f"{self.path}: there is something else in it; choose another folder with --out")
             return None
         with storage_errors(file):
@@ -75,7 +75,6 @@ class TrainingFolder:
         result: Mapping[str, Any] | None = document.get("result")
         if changed := recipe.changed(document["recipe"]):
             if result is None and self.latest() is None:  # nothing came of the other settings
-                self.tidy()
                 self._write(recipe, command, None)
                 return None
             raise ConfigError(

@@ -48,7 +48,8 @@ def test_what_is_exported_is_there(hub: Hub, rows: Path, tmp_path: Path) -> None
     repository = hub.repositories["me/rivers"]
     assert repository.private
     assert repository.files == files_of(out)
-    assert set(repository.files) == {"README.md", "train.py", "data/train.parquet", "data/validation.parquet"}
+    configs = {"axolotl.yaml", "dataset_info.json", "llamafactory.yaml"}
+    assert set(repository.files) == {"README.md", "train.py", *configs, "data/train.parquet", "data/validation.parquet"}
     assert repository.commits == ["Export of explore_async"]
     assert b"load_dataset('me/rivers'" in repository.files["README.md"]
     assert in_process("export", rows, "--out", out, *push).code == 0

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 _LARGEST = 1 << 20
-_LEFT_OUT = ("explore_async.__main__", "explore_async.analysis")
+_LEFT_OUT = ("explore_async.__main__", "explore_async.analysis", "explore_async.training")
 _LOOKS_FOR_THE_END = 100
 _FILES = 4
 """Stdin, stdout, stderr and the pipe."""
