@@ -13,6 +13,8 @@ MEASURED_EVERY_S: Final = 0.1
 LATE_S: Final = 0.1
 """When one measurement in a hundred is later than this, completions wait for us and not we for them."""
 _LAGS_KEPT: Final = 600
+_BUSY_FROM: Final = 0.5
+"""Of its time the event loop computes, where it is late by itself; else the machine is busy with other work."""
 
 _TURN_S: Final = 0.005
 """After this long other coroutines have a turn: completions of thousands of requests wait to be read."""
@@ -65,6 +67,8 @@ class OwnTime:
 
     def __init__(self) -> None:
         self._lags: deque[float] = deque(maxlen=_LAGS_KEPT)
+        self._ticks: deque[tuple[float, float]] = deque(maxlen=_LAGS_KEPT)
+        """The clock and the processor time of the loop's thread, at each measurement."""
         self._worst_s = 0.0
         self._watches: dict[Part, _Stopwatch] = {part: _Stopwatch() for part in get_args(Part)}
 
@@ -75,6 +79,7 @@ class OwnTime:
             await asyncio.sleep(MEASURED_EVERY_S)
             lag_s = max(0.0, time.perf_counter() - began - MEASURED_EVERY_S)
             self._lags.append(lag_s)
+            self._ticks.append((time.perf_counter(), time.thread_time()))
             self._worst_s = max(self._worst_s, lag_s)
 
     def of(self, part: Part) -> AbstractContextManager[None]:
@@ -84,7 +89,14 @@ class OwnTime:
     @property
     def is_late(self) -> bool:
         """True when this process was too busy over the last minute to keep up with the servers."""
-        return len(self._lags) >= _LAGS_KEPT / 6 and self._lag_s(0.99) > LATE_S
+        is_known = len(self._lags) >= _LAGS_KEPT / 6
+        return is_known and self._lag_s(0.99) > LATE_S and self._busy_share >= _BUSY_FROM
+
+    @property
+    def _busy_share(self) -> float:
+        """The part of the last minute in which the event loop computed."""
+        (began, used), (now, used_now) = self._ticks[0], self._ticks[-1]
+        return (used_now - used) / max(now - began, MEASURED_EVERY_S)
 
     def figures(self) -> OwnTimeFigures:
         """The figures at this moment."""

@@ -246,19 +246,21 @@ class RunStatus:
     ) -> str:
         if pool is None:
             return ""
-        if self._own_time.is_late:
-            return (
+        at_endpoints = [endpoint.trouble for endpoint in endpoints if endpoint.trouble]
+        limits = self._limits(pool, performer)
+        return "; ".join([*limits, *at_endpoints]) or self._cut_advice
+
+    def _limits(self, pool: PoolStatistics, performer: PerformerStatistics) -> Iterator[str]:
+        """What keeps requests from endpoints that would take them: one cause at most."""
+        if self._own_time.is_late and not self.preparing:
+            yield (
                 "this process is too busy to keep up with the servers: ask for more examples in a request "
                 "(generation.per_request), or split the domains over several runs"
             )
-        if pool.held_back:
-            return f"the endpoints have room, but this process may have {self._backend.limit} connections at once"
-        if self._window_use.holds_back(performer, self._backend.capacity) and (
-            advice := self._window_use.figures().advice
-        ):
-            return advice
-        at_endpoints = "; ".join(endpoint.trouble for endpoint in endpoints if endpoint.trouble)
-        return at_endpoints or self._cut_advice
+        elif pool.held_back:
+            yield f"the endpoints have room, but this process may have {self._backend.limit} connections at once"
+        elif self._window_use.holds_back(performer, self._backend.capacity):
+            yield from filter(None, [self._window_use.figures().advice])
 
     @property
     def _simulated(self) -> bool:

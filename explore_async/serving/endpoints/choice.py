@@ -144,7 +144,13 @@ class Rivals:
     def are_quicker(self, url: str, elapsed_s: float, usual_s: float) -> bool:
         """True when a request that has been at this endpoint for so long is expected to be answered sooner if it is
         sent again. `usual_s`: the usual time of such requests, most of which are at fast endpoints.
+
+        One that is over its time at a much slower endpoint is expected to take as long again as it is over it: it is
+        long, and would be so at a faster one, but not as long.
         """
         slower = self.times_slower.get(url, 0.0)
-        left_s = usual_s * slower - elapsed_s if slower >= _MUCH_FASTER else 0.0
-        return slower > 0 and max(left_s, _REMAINING * elapsed_s) > usual_s * (1 + self.queue)
+        left_s, again_s = _REMAINING * elapsed_s, usual_s
+        if slower >= _MUCH_FASTER:
+            left_s = max(left_s, abs(usual_s * slower - elapsed_s))
+            again_s = max(usual_s, (elapsed_s + left_s) / slower)
+        return slower > 0 and left_s > again_s * (1 + self.queue)

@@ -96,6 +96,7 @@ def test_asking_again_pays_where_the_rest_takes_longer_than_all() -> None:
     rivals = Rivals({"slow": 6.0, "equal": 1.1}, queue=0.0)
     assert rivals.are_quicker("slow", 0.0, 10.0)
     assert not rivals.are_quicker("slow", 51.0, 10.0)
+    assert rivals.are_quicker("slow", 100.0, 10.0)  # far over its time there
     assert not rivals.are_quicker("equal", 0.0, 10.0)
     assert not rivals.are_quicker("equal", 99.0, 10.0)
     assert rivals.are_quicker("equal", 101.0, 10.0)
