@@ -13,7 +13,7 @@ from explore_async.curation.collections.collection import Collection, ExampleRow
 from explore_async.curation.collections.conversations import REASONING, conversation_of
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.turns import content_text, has_only_text
-from explore_async.curation.selection import Marked, Selection, Split, left_out_by_mark, near_to, select
+from explore_async.curation.selection import Marked, Selection, Split, near_to, select
 from explore_async.errors import ConfigError, DataError
 from explore_async.training.recipe import Data
 
@@ -61,12 +61,8 @@ def training_rows(
         near = frozenset(near_to(held_out.examples(), selection.examples("train")))
     elif share:
         apart = _rows(source, selection.examples("validation"))
-    train = _rows(
-        source,
-        (example for example in selection.examples("train") if example["id"] not in near),
-        selection=selection,
-        near=len(near),
-    )
+    far = (example for example in selection.examples("train") if example["id"] not in near)
+    train = _rows(source, far, selection, near=len(near))
     if not train.turns:
         raise ConfigError(f"{source.path}: no example with an answer is left to train on")
     if apart is not None and not apart.turns:
@@ -76,9 +72,19 @@ def training_rows(
 
 def all_rows(source: Collection) -> Rows:
     """All rows but those of pruned tasks and those that are marked bad."""
-    bad = frozenset(left_out_by_mark(source, "not-bad"))
-    examples = (row for row in source.examples() if row["task_id"] not in source.pruned and row["id"] not in bad)
-    return _rows(source, examples)
+    selection = select(source, None, Split(0.0, "example", 0), "not-bad")
+    return _rows(source, selection.examples("train"), selection)
+
+
+def left_out(*parts: Rows) -> str:
+    """The rows of these parts that are left out, with the reasons, for the end of a sentence; empty where none is."""
+    reasons = (
+        (sum(part.near_held_out for part in parts), "near to a held-out one"),
+        (sum(part.unanswered for part in parts), "without an answer"),
+        (sum(part.in_pruned_tasks for part in parts), "in pruned tasks"),
+        (sum(part.by_mark for part in parts), "by the marks of readers"),
+    )
+    return "".join(f"; {count:,} left out: {why}" for count, why in reasons if count)
 
 
 def turns_of(example: ExampleRow) -> Turns | None:
@@ -118,7 +124,7 @@ def with_input_below(turns: Turns) -> Turns:
 
 
 def _rows(
-    source: Collection, examples: Iterable[ExampleRow], *, selection: Selection | None = None, near: int = 0
+    source: Collection, examples: Iterable[ExampleRow], selection: Selection | None = None, near: int = 0
 ) -> Rows:
     turns: list[Turns] = []
     digest = hashlib.sha256()

@@ -12,7 +12,7 @@ import numpy as np
 from explore_async.curation.collections.collection import Collection
 from explore_async.errors import ConfigError
 from explore_async.terminal.counts import counted
-from explore_async.training.examples import Rows, all_rows, with_input_below
+from explore_async.training.examples import Rows, all_rows, left_out, with_input_below
 from explore_async.training.extra import need_extra
 from explore_async.training.folder import digest_of_model
 from explore_async.training.intervals import Estimate, Values, difference, ratio
@@ -110,7 +110,7 @@ def measure(
     rows = all_rows(source)
     if not rows.turns:
         raise ConfigError(f"{source.path}: no row has an answer")
-    say(f"{counted(len(rows.turns), 'row')}" + (f"; {rows.unanswered:,} without an answer" if rows.unanswered else ""))
+    say(f"{counted(len(rows.turns), 'row')}{left_out(rows)}")
     measured = [
         _measured(
             *(rows, model, digest),
@@ -156,10 +156,7 @@ def _measured(
     if fitted.skipped:
         say(f"{model}: {fitted.skipped:,} rows left out, as they are longer than {most} tokens")
     kept: Sequence[Encoded] = fitted.rows
-    import torch
-
-    dtype = torch.bfloat16 if models.is_quicker_in_bf16() else torch.float32
-    loaded = models.load_model(model, revision, dtype).to(models.device())
+    loaded = models.load_to_measure(model, revision)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     total = len(kept)
     costs = np.zeros(total)

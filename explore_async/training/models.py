@@ -43,8 +43,15 @@ def load_tokenizer(model: str, revision: str) -> Any:
     return tokenizer
 
 
-def load_model(model: str, revision: str, dtype: Any) -> Any:
-    return _loaded(AutoModelForCausalLM, model, revision, dtype=dtype)
+def load_model(model: str, revision: str, dtype: Any, **options: Any) -> Any:
+    return _loaded(AutoModelForCausalLM, model, revision, dtype=dtype, **options)
+
+
+def load_to_measure(model: str, revision: str) -> Any:
+    """The model on the accelerator, spread over all where there are several, in the quickest number format."""
+    dtype = torch.bfloat16 if is_quicker_in_bf16() else torch.float32
+    several = torch.accelerator.is_available() and torch.accelerator.device_count() > 1
+    return load_model(model, revision, dtype, device_map="auto" if several else device())
 
 
 def use_template(tokenizer: Any, model: str, template: Template) -> None:
@@ -116,9 +123,10 @@ def _costs(model: Any, rows: Sequence[Encoded], pad: int) -> list[float]:
         mask[number, : len(row.ids)] = 1
     ids, mask = ids.to(where), mask.to(where)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    ids = ids.to(logits.device)  # another one, where a model is spread over several
     costs = []
     for number, row in enumerate(rows):
-        learned = torch.tensor(list(row.learned[1:]), dtype=torch.bool, device=where)
+        learned = torch.tensor(list(row.learned[1:]), dtype=torch.bool, device=logits.device)
         told = logits[number, : len(row.ids) - 1][learned].float()
         wanted = ids[number, 1 : len(row.ids)][learned]
         costs.append(float(torch.nn.functional.cross_entropy(told, wanted, reduction="sum")))

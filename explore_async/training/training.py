@@ -15,7 +15,7 @@ from explore_async.errors import ConfigError
 from explore_async.storage.whole_files import replacing_directory, storage_errors, write_whole
 from explore_async.terminal.counts import counted
 from explore_async.training.card import make_card
-from explore_async.training.examples import Rows, training_rows, with_input_below
+from explore_async.training.examples import Rows, left_out, training_rows, with_input_below
 from explore_async.training.extra import is_main_process, need_extra
 from explore_async.training.folder import TrainingFolder, digest_of_model
 from explore_async.training.intervals import difference, ratio
@@ -134,14 +134,7 @@ def _method(wanted: Wanted) -> Method:
 
 def _tell_rows(rows: Rows, apart: Rows | None, watch: Watch) -> None:
     held_out = "none held out" if apart is None else f"{len(apart.turns):,} held out"
-    unanswered = rows.unanswered + (0 if apart is None else apart.unanswered)
-    left_out = [
-        (rows.near_held_out, "near to a held-out one"),
-        (unanswered, "without an answer"),
-        (rows.in_pruned_tasks, "in pruned tasks"),
-        (rows.by_mark, "by the marks of readers"),
-    ]
-    told = "".join(f"; {count:,} left out: {why}" for count, why in left_out if count)
+    told = left_out(*(part for part in (rows, apart) if part is not None))
     watch.say(f"{counted(len(rows.turns), 'row')} to train on, {held_out}{told}")
 
 

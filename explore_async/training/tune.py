@@ -204,6 +204,7 @@ def save(recipe: Recipe, tokenizer: Any, checkpoint: Path, place: Path) -> None:
                 model = PeftModel.from_pretrained(base, str(checkpoint)).merge_and_unload(safe_merge=True)
             else:
                 model = models.load_model(str(checkpoint), "", dtype)
+            model.config.use_cache = getattr(config, "use_cache", True)  # off while activations are checkpointed
             model.save_pretrained(place)
         tokenizer.save_pretrained(place)
 

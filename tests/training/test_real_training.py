@@ -242,6 +242,17 @@ def test_two_processes_train_one_model(trained: tuple[Path, dict[str, Any], str]
     assert "model.safetensors" in contents(out)
 
 
+def test_a_dry_run_counts_and_writes_nothing(tiny: Path, rows: Path, tmp_path: Path) -> None:
+    """Steps by the rows that are left when those near to a held-out one are not."""
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text(rows.read_text().splitlines()[5] + "\n")
+    command = ("train", rows, "--model", tiny, "--out", tmp_path / "out", "--held-out", held_out, "--batch-size", 79, "--epochs", 2)  # fmt: skip
+    result, told = done(run(*command, "--dry-run", "--json"))
+    assert "79 rows to train on, 1 held out; 1 left out: near to a held-out one" in told
+    assert result["steps"] == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_wrong_settings_of_the_trainer_are_said(tiny: Path, rows: Path, tmp_path: Path) -> None:
     """A name that TRL does not have, one that an option sets, and rows that are too long: code 2 with the reason."""
     command = ("train", rows, "--model", tiny, "--out", tmp_path / "out", "--steps", 1)
