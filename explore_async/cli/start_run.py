@@ -19,7 +19,7 @@ from explore_async.cli.summary import show
 from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError
 from explore_async.exploration.sharding import shard_name
 from explore_async.running.observer import Observer
-from explore_async.running.result import RunResult
+from explore_async.running.result import FINISHED, RunResult
 from explore_async.running.start import Mode, run
 from explore_async.settings.run_settings import RunSettings
 from explore_async.terminal.console import StderrConsole
@@ -39,6 +39,9 @@ def start_run(
         return run(settings, directory, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
 
     def report(result: RunResult) -> None:
+        if settings.shard and result.ending in FINISHED and not quiet:
+            where = printable(str(directory.parent))
+            say(f"when all shards have ended, `explore-async merge {where} --out DIR` joins them")
         if settings.operation.report and result.is_over:
             _write_report(result, settings, quiet=quiet)
 

@@ -99,7 +99,7 @@ class Explorer:
         self._to_open: deque[TaskState] = deque()
         """Tasks whose opening can be issued."""
         self._shard = ShardOfRun(recipe)
-        self._budget = recipe.targets.token_budget
+        self.token_budget = recipe.targets.token_budget
         for index, domain in enumerate(recipe.domains):
             if self._shard.explores(str(index)):
                 self._plant(index, domain, strategy or self._rules.strategy)
@@ -373,9 +373,9 @@ class Explorer:
 
     def _take_share(self) -> None:
         self._allocation.share_out(self._shard.examples)
-        self._budget = self._shard.token_budget
-        if self._spending is not None and self._budget is not None:
-            self._spending.budget = self._budget
+        self.token_budget = self._shard.token_budget
+        if self._spending is not None and self.token_budget is not None:
+            self._spending.budget = self.token_budget
 
     def _replan(self) -> bool:
         all_opened = not self._to_open and not self._requests.count("opening")
@@ -398,7 +398,7 @@ class Explorer:
     def _stop_where_due(self) -> None:
         if self._allocation.target_reached:
             self.stopped = "target"
-        elif self._budget is not None and self._spent >= self._budget:
+        elif self.token_budget is not None and self._spent >= self.token_budget:
             self.stopped = "token_budget"
         elif self.explored and (self._is_full() or self._is_complete()):
             self.stopped = "complete"

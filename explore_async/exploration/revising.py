@@ -86,6 +86,7 @@ class Reviser:
         self.window = recipe.window
         self._count = count
         self.tokens = 0
+        self.token_budget = recipe.targets.token_budget
         self.stopped: Literal["complete"] | None = None
         check = quality_check(
             recipe.filters,

@@ -16,6 +16,8 @@ class RunSource(Source, Protocol):
     recipe: Recipe
     tokens: int
     """Tokens of prompts and completions that are committed."""
+    token_budget: int | None
+    """Tokens that it may use; None where it has no budget."""
 
     @property
     def stopped(self) -> Literal["target", "token_budget", "complete"] | None:

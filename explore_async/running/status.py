@@ -191,7 +191,7 @@ class RunStatus:
             wanted=self._explorer.wanted,
             per_request=self._recipe.generation.per_request,
             tokens=self._explorer.tokens,
-            token_budget=self._recipe.targets.token_budget,
+            token_budget=self._explorer.token_budget,
             steps=self._recipe.steps_of_instruction,
             rounds=self._recipe.steps_of_instruction // self._recipe.answers_per_instruction,
             found=self._tally.instructions if self._explorer.stage != "revising" else self._explorer.wanted,
@@ -288,6 +288,11 @@ class RunStatus:
             latencies=latencies,
         )
 
+    @property
+    def _has_nothing_to_do(self) -> bool:
+        has_target = self._recipe.targets.only_budget is None  # else its aim depends on what it has brought
+        return bool(self._recipe.shard) and has_target and self._explorer.explored and not self._explorer.wanted
+
     def stats(self, ending: Ending | None, total: Total | None) -> RunStats:
         """`ending`: None while the run goes on. `total`: over all starts."""
         performer = None if self.performer is None else self.performer.statistics()
@@ -304,7 +309,7 @@ class RunStatus:
             cut_advice=self._cut_advice,
             window=self._window_use.figures(),
             ending=ending,
-            nothing_to_do=bool(self._recipe.shard) and self._explorer.explored and not self._explorer.wanted,
+            nothing_to_do=self._has_nothing_to_do,
             counts=self._tally.counts(
                 surplus=self._explorer.surplus(),
                 unfinished=self._explorer.unfinished,

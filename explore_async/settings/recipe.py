@@ -7,13 +7,14 @@ explore_async.config.load does.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from operator import mul
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeAlias
 
 import orjson
-from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, field_validator, model_validator
 
 from explore_async.settings.base import Argument, FromText, Settings
 from explore_async.settings.strategies import StrategyName
@@ -45,6 +46,7 @@ COVERED: Final = 0.8
 
 SIMULATED = "simulated"
 """The model name of a simulated server. Everything made with it is labelled, so that no user takes it for data."""
+_SHARD: Final = r"^([1-9][0-9]{0,4}/[1-9][0-9]{0,4})?$"
 
 
 def _is_empty(value: object) -> bool:
@@ -430,8 +432,15 @@ class RecipeFields(Settings):
     window: Annotated[int, Field(ge=1, le=10_000_000)] | Literal["auto"] = "auto"
     """The most requests that are not yet committed. auto: 32,768, enough for 4,096 in flight."""
     lag: Annotated[int, Field(ge=1)] | None = None
-    shard: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,4}/[1-9][0-9]{0,4})?$", exclude_if=_is_empty)] = ""
+    shard: Annotated[str, Field(pattern=_SHARD, exclude_if=_is_empty)] = ""
     """I/N: the I-th of N parts of the run, from 1; `merge` joins them. Empty: the whole run."""
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _is_part(cls, value: object) -> object:
+        if isinstance(value, str) and not re.fullmatch(_SHARD, value):
+            raise ValueError("write it as I/N, the number of the shard and of all shards: 2/8")
+        return value
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -85,6 +85,10 @@ SHAPES: dict[str, dict[str, Any]] = {
         "exploration": {"depth": 2, "breadth": [6, 3], "step": 2},
         "generation": {"per_request": 3, "policy": "yield"},
     },
+    "by tokens": {
+        "exploration": {"depth": 2, "breadth": [6, 3], "step": 2},
+        "targets": {"token_budget": 40_000},
+    },
     "per task": {"exploration": {"depth": 2, "breadth": [6, 3], "step": 2}, "targets": {"per_task": [7, 2, 5]}},
 }
 
@@ -125,6 +129,9 @@ def test_the_shards_make_the_run_together(shape: str, window: int) -> None:
     in_all = sum(run.explorer.kept for run in runs)
     if changes["targets"].get("examples"):
         assert in_all == 300
+    elif changes["targets"].get("token_budget"):
+        spent = sum(run.explorer.tokens for run in runs)
+        assert 30_000 < spent < 50_000
     else:
         whole = Driven(recipe(**changes)).run()
         assert in_all == whole.explorer.wanted or abs(in_all - whole.explorer.kept) < whole.explorer.kept / 10
@@ -167,8 +174,8 @@ def test_one_shard_of_one_is_the_run(shape: str) -> None:
     ("shard", "changes", "words"),
     [
         ("3/2", {}, "numbered from 1 to 2"),
-        ("0/2", {}, "match"),
-        ("1", {}, "match"),
+        ("0/2", {}, "write it as I/N"),
+        ("1", {}, "write it as I/N"),
         ("1/9", {"exploration": {"depth": 1, "breadth": [8]}}, "at most 8 shards"),
         ("1/61", {"exploration": {"depth": 2, "breadth": [9, 9]}}, "less than one example for each"),
     ],
