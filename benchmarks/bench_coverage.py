@@ -52,6 +52,7 @@ from explore_async.serving.simulated.server import SimulatedServer
 from explore_async.serving.simulated.universe import Shape, Universe, number_of
 from explore_async.settings.run_settings import RunSettings
 
+ADAPTIVE = "exploration.strategy=adaptive"
 ARMS: dict[str, list[str]] = {
     "explore_instruct": [],
     "root alone": ["exploration.depth=0"],
@@ -63,13 +64,19 @@ ARMS: dict[str, list[str]] = {
     "facets": ["exploration.facets=4"],
     "facets, yield": ["exploration.facets=4", "generation.policy=yield"],
     "self_instruct": ["exploration.strategy=self_instruct"],
-    "adaptive": ["exploration.strategy=adaptive"],
-    "adaptive without facets": ["exploration.strategy=adaptive", "exploration.facets=0"],
-    "adaptive without yield": ["exploration.strategy=adaptive", "generation.policy=uniform"],
-    "adaptive without criterion": ["exploration.strategy=adaptive", "exploration.lookahead=names"],
-    "adaptive without likelihoods": ["exploration.strategy=adaptive", "exploration.likelihoods=false"],
+    "facets, separate answers": ["exploration.facets=4", "responses=separate"],
+    "growth": ["exploration.growth=adaptive", "exploration.depth=4"],
+    "adaptive": [ADAPTIVE],
+    "adaptive, facets": [ADAPTIVE, "exploration.facets=4"],
+    "adaptive without growth": [ADAPTIVE, "exploration.growth=full", "exploration.depth=2"],
+    "adaptive without facets": [ADAPTIVE, "exploration.facets=0"],
+    "adaptive without yield": [ADAPTIVE, "generation.policy=uniform"],
+    "adaptive without criterion": [ADAPTIVE, "exploration.lookahead=names"],
+    "adaptive without likelihoods": [ADAPTIVE, "exploration.likelihoods=false"],
 }
-"""The settings that each arm has beside those of the domain. The first is what the others are compared with."""
+"""The settings that each arm has beside those of the domain. The first is what the others are compared with.
+An arm with the recipe of one before it is left out.
+"""
 NEAR = 0.97
 """The part of the budget at which an arm is done: what is kept is counted up to the budget at most."""
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -162,10 +169,10 @@ def main() -> None:
     arguments.budget = arguments.budget or (30_000 if universe is None else 1_000_000)
     for domain in arguments.domains:
         load(domain, arguments.set)  # a fault that no arm has of its own ends it
-    arms, left_out = [], {}
+    arms, left_out, seen = [], {}, dict[tuple[str, int, str], str]()
     for domain, name, seed in product(arguments.domains, arguments.arms, arguments.seeds):
         try:
-            arms.append(measured(arguments, universe, domain, name, seed))
+            arms.append(measured(arguments, universe, seen, domain=domain, name=name, seed=seed))
         except ConfigError as error:
             if name not in left_out:
                 left_out[name] = " ".join(str(error).split())
@@ -195,8 +202,19 @@ def main() -> None:
     )
 
 
-def measured(arguments: argparse.Namespace, universe: Universe | None, domain: str, name: str, seed: int) -> Arm:
-    """The run of an arm, gone on with until it has cost the budget or is over."""
+def measured(
+    arguments: argparse.Namespace,
+    universe: Universe | None,
+    seen: dict[tuple[str, int, str], str],
+    *,
+    domain: str,
+    name: str,
+    seed: int,
+) -> Arm:
+    """The run of an arm, gone on with until it has cost the budget or is over. `seen`: the arms by their recipes.
+
+    Raises ConfigError where it has the recipe of another, or a setting that does not exist.
+    """
     directory = Path(arguments.keep, Path(domain).stem, name.replace(", ", "-").replace(" ", "-"), str(seed))
 
     def settings(tokens: int, endpoints: Sequence[str]) -> RunSettings:
@@ -219,7 +237,9 @@ def measured(arguments: argparse.Namespace, universe: Universe | None, domain: s
                 result = await run(await asyncio.to_thread(settings, tokens, [server.url]), directory, mode=mode)
         return result.ending != "token_budget"
 
-    settings(1, ["http://localhost:1"])  # an unknown setting is refused before anything is asked
+    recipe = settings(1, ["http://localhost:1"]).resolved(model="").digest  # an unknown setting is refused
+    if (other := seen.setdefault((domain, seed, recipe), name)) != name:
+        raise ConfigError(f"it has the recipe of {other}")
     tokens = int(arguments.budget)
     if (config := directory / "config.json").is_file():
         tokens = orjson.loads(config.read_bytes())["recipe"]["targets"]["token_budget"]
@@ -340,7 +360,7 @@ def plot(arms: Sequence[Arm], universe: Universe | None, path: Path) -> None:
             axis.fill_between(grid, np.min(lines, axis=0), np.max(lines, axis=0), color=colour, alpha=0.2, linewidth=0)
         axis.set_xlabel(across)
         axis.set_ylabel(up)
-    axes[-1].legend(fontsize=6, loc="lower right")
+    axes[-1].legend(fontsize=6, loc="upper left")
     save(path)
 
 
