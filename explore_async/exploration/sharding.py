@@ -202,7 +202,9 @@ def shard_name(shard: str) -> str:
 
 
 def is_shared(recipe: Recipe, request: Request) -> bool:
-    """True for a request that all shards make alike: about the sub-tasks of a task of the top, or its opening."""
+    """True for a request that all shards make alike: for the sub-tasks, the facets or the opening of a task of the
+    top.
+    """
     if not recipe.shard or not Sharding(recipe).is_top(request.task_id.count(".")) or request.about:
         return False
-    return KINDS[request.kind].brings == "tasks" or request.turn == 0
+    return KINDS[request.kind].brings in {"tasks", "facets"} or request.turn == 0

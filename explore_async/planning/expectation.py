@@ -191,6 +191,7 @@ def expected_share(recipe: Recipe) -> ExpectedShare | None:
     own = sharding.tasks_of(share)
     examples = sum(count * quota for count, quota in zip(own, _quotas(recipe, counts), strict=True))
     asks = [-(-recipe.exploration.breadth_at(depth) // recipe.exploration.step) for depth in range(sharding.level)]
+    beside = 1 + ("facets" in recipe.kinds)  # the opening of each task, and its facets
     return ExpectedShare(
         index=sharding.index,
         of=sharding.shards,
@@ -198,7 +199,7 @@ def expected_share(recipe: Recipe) -> ExpectedShare | None:
         examples=examples if share.examples is None else min(examples, share.examples),
         token_budget=share.token_budget,
         shared_tasks=sum(counts[: sharding.level]),
-        shared_requests=sum(count * (1 + ask) for count, ask in zip(counts, asks, strict=False)),
+        shared_requests=sum(count * (beside + ask) for count, ask in zip(counts, asks, strict=False)),
     )
 
 

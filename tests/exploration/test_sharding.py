@@ -85,6 +85,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "exploration": {"depth": 2, "breadth": [6, 3], "step": 2},
         "generation": {"per_request": 3, "policy": "yield"},
     },
+    "facets": {"exploration": {"depth": 2, "breadth": [6, 3], "step": 2, "facets": 3}},
     "by tokens": {
         "exploration": {"depth": 2, "breadth": [6, 3], "step": 2},
         "targets": {"token_budget": 40_000},
