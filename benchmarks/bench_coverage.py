@@ -79,7 +79,7 @@ An arm with the recipe of one before it is left out.
 """
 NEAR = 0.97
 """The part of the budget at which an arm is done: what is kept is counted up to the budget at most."""
-SIZES = (1_000, 10_000, 100_000, 1_000_000)
+SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 1_000_000)
 QUICK = Profile(slots=256, step_s=1e-6, request_s=0.0, prefill_s=0.0, kv_tokens=2_000_000)
 """An engine that takes no time and has a prefix cache."""
 
@@ -251,7 +251,7 @@ def measured(
         print(f"{domain}, {name}, seed {seed}: {kept} kept for {spent:.0f}", flush=True)
         if is_over or spent >= NEAR * arguments.budget:
             return arm
-        tokens = int(tokens * max(1.02, arguments.budget / spent))
+        tokens += int(max(0.01 * arguments.budget, arguments.budget - spent)) + 1  # a token costs one at most
 
 
 def compared(arms: Sequence[Arm], universe: Universe | None) -> list[dict[str, Any]]:
