@@ -52,7 +52,7 @@ def train(  # noqa: PLR0917 - an option each
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="the number of steps, in place of --epochs")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="(default: 2e-5 for all weights, 2e-4 for LoRA)")
+        float | None, typer.Option(min=1e-9, help="at its height (default: 2e-5 for all weights, 2e-4 for LoRA)")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="the number of rows in a step (default: chat 16, paper 128)")
