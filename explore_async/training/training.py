@@ -102,7 +102,7 @@ def train(
         raise ConfigError("--adapter: only --method lora has an adapter")
     digest = digest_of_model(wanted.model)
     folder = TrainingFolder(out)
-    folder.read()  # refuses the folder of something else before the work begins
+    found = folder.read()  # refuses the folder of something else before the work begins
     rows, apart = training_rows(
         source, share=wanted.validation, held_out=held_out, seed=wanted.seed, marked=wanted.marked
     )
@@ -112,6 +112,8 @@ def train(
     if only_count:
         return Outcome(None, 0, recipe.steps)
     if not is_main_process():
+        if found is not None and found["result"] is not None:  # then the main process trains nothing
+            return Outcome(None, recipe.steps, recipe.steps)
         return Outcome(None, _trained(prepared, folder, wanted, watch).step, recipe.steps)
     with folder.entered():
         if (result := folder.begin(recipe, shlex.join(["explore-async", *command]))) is not None:

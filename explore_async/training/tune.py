@@ -173,7 +173,6 @@ def tune(
     steps.trainer = trainer
     if trainer.is_fsdp_enabled:
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")  # a checkpoint is a model
-    trainer.pop_callback("PrinterCallback")
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ in {"PrinterCallback", "ProgressCallback"}:
             trainer.remove_callback(callback)

@@ -240,6 +240,7 @@ def test_two_processes_train_one_model(trained: tuple[Path, dict[str, Any], str]
     assert result["held_out"]["before"] == trained[1]["held_out"]["before"]
     assert result["held_out"]["after"]["value"] == pytest.approx(trained[1]["held_out"]["after"]["value"], abs=0.05)
     assert "model.safetensors" in contents(out)
+    assert done(run(*command, prefix=launch))[0] == result  # it has ended, and no process waits for another
 
 
 def test_a_dry_run_counts_and_writes_nothing(tiny: Path, rows: Path, tmp_path: Path) -> None:
