@@ -16,6 +16,8 @@ from explore_async.settings.recipe import Check, Recipe
 KIND: Final = "check"
 """The kind of these requests."""
 _MODEL: Final = "check:"
+PASSED: Final = Completion('{"ok": true}', "stop", 0, 0)
+"""What a check says in a rehearsal, where no program runs."""
 
 
 def values_for(recipe: Recipe, task: TaskState, example: Example, output: str, check: int) -> dict[str, Any]:
@@ -47,10 +49,15 @@ def render(recipe: Recipe, request: Request) -> ChatRequest:
     )
 
 
+def is_for_check(request: ChatRequest) -> bool:
+    """True where a rendered request is for a check, and for no model."""
+    return request.model.startswith(_MODEL)
+
+
 def check_of(recipe: Recipe, request: ChatRequest) -> Check | None:
     """The check that a rendered request is for; None where it is for a model."""
     name = request.model.removeprefix(_MODEL)
-    return next((check for check in recipe.checks if check.name == name), None) if name != request.model else None
+    return next((check for check in recipe.checks if check.name == name), None) if is_for_check(request) else None
 
 
 def parse(completion: Completion) -> Checked | Unreadable:

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from explore_async.exploration import checks
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.values import ChatRequest, Completion, Event, Outcome, Request, TaskAdded
@@ -87,8 +89,11 @@ class _Backend:
         self._pool = pool
         self.connect = pool.connect
         self.stop = pool.stop
-        self.ask = pool.ask
         self.rivals = pool.rivals
+
+    async def ask(self, request: ChatRequest, **how: Any) -> Outcome:
+        """At once, where it is for a check: no program of the user's runs in a rehearsal."""
+        return checks.PASSED if checks.is_for_check(request) else await self._pool.ask(request, **how)
 
     @property
     def capacity(self) -> int:
@@ -133,7 +138,8 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
 
     def publish(request: Request, stored: StoredOutcome, events: list[Event]) -> None:
         assert isinstance(stored.outcome, Completion)
-        made.steps.append(_step(request, stored.outcome, events, explorer.kept - made.kept, now()))
+        if request.kind != checks.KIND:
+            made.steps.append(_step(request, stored.outcome, events, explorer.kept - made.kept, now()))
         made.kept = explorer.kept
         observe(made, events)
         if not explorer.explored:

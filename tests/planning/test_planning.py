@@ -163,3 +163,12 @@ def test_the_whole_window_may_be_in_flight() -> None:
     """Where the concurrency is found out, a window of 64 is not held at a part of it: all 64 requests are out at once."""
     made = rehearse(recipe(targets={"per_task": 60}, window=64), Fleet([replace(SMALL, slots=256)]))
     assert max(sample.running for sample in made.samples) > 48
+
+
+def test_no_check_of_the_user_runs_in_a_rehearsal() -> None:
+    """Each passes at once: the run asks and keeps what it would without, and the plan counts no request for it."""
+    plain = rehearse(recipe(), Fleet([SMALL]))
+    checked = rehearse(recipe(checks=[{"name": "never", "command": ["/nowhere/at/all"]}]), Fleet([SMALL]))
+    assert checked.kept == plain.kept > 0
+    assert checked.complete
+    assert "check" not in {step.kind for step in checked.steps}

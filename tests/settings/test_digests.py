@@ -59,7 +59,7 @@ FROZEN_OWN = {
 FROZEN_PRESETS = {
     "brainstorming": ("4ae62f9cd828352af053db5bfffc6790", "a891d47cd750d516"),
     "mathematics": ("409b26110ca9f9b66db8db1d3c224632", "001ad0906d2eae51"),
-    "quickstart": ("6e65d4da24fc6850fc3c7a75bf4aeede", "74fcf3a28c9d950e"),
+    "quickstart": ("54c231c30a136f8bf8911b6a5ee1c3f8", "bd23da35bd98e8b5"),
     "rewriting": ("bbdddeaccbf01508c9dfcbc19c720543", "366a6a0ded920751"),
 }
 """Digest of the recipe, and of its JSON to the byte."""
