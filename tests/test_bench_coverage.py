@@ -28,15 +28,16 @@ def test_arms_are_run_directories_that_go_on(
 
     def compared(budget: int) -> dict[str, object]:
         arms = ["explore_instruct", "criterion", "of the future"]
+        small = ["--set", "exploration.depth=1", "exploration.breadth=[2]", "--seeds", "0"]
         monkeypatch.setattr(
             *(sys, "argv"),
-            ["bench_coverage.py", "--keep", str(tmp_path), "--budget", str(budget), "--seeds", "0", "--arms", *arms],
+            ["bench_coverage.py", "--keep", str(tmp_path), "--budget", str(budget), *small, "--arms", *arms],
         )
         bench_coverage.main()
         document: dict[str, object] = orjson.loads(capsys.readouterr().out.splitlines()[-1])
         return document
 
-    first = compared(4000)
+    first = compared(3000)
     left_out = first["left_out"]
     assert isinstance(left_out, dict)
     assert "exploration.telepathy: unknown key" in left_out["of the future"]
@@ -45,8 +46,8 @@ def test_arms_are_run_directories_that_go_on(
     assert [row["arm"] for row in rows] == ["explore_instruct", "criterion"]
     assert all(row["true_share"][0] * 69_120 == pytest.approx(row["kept"][0], abs=5) for row in rows)
     sizes = [store.stat().st_size for store in stores]
-    assert compared(4000)["rows"] == rows
+    assert compared(3000)["rows"] == rows
     assert [store.stat().st_size for store in stores] == sizes
-    more = compared(8000)["rows"]
+    more = compared(6000)["rows"]
     assert isinstance(more, list)
     assert all(row["kept"][0] > before["kept"][0] for row, before in zip(more, rows, strict=True))
