@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explore_async.exploration.code_check import python
+from explore_async.running.code_check import python
 
 
 @pytest.mark.parametrize(("output", "ok", "reason"), [

@@ -1,4 +1,4 @@
-"""A check for data whose answers are code: `function: "explore_async.exploration.code_check:python"` of `checks`."""
+"""A check for data whose answers are code: `function: "explore_async.running.code_check:python"` of `checks`."""
 
 from __future__ import annotations
 
