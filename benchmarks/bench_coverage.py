@@ -240,18 +240,24 @@ def measured(
     recipe = settings(1, ["http://localhost:1"]).resolved(model="").digest  # an unknown setting is refused
     if (other := seen.setdefault((domain, seed, recipe), name)) != name:
         raise ConfigError(f"it has the recipe of {other}")
+    arm = Arm(name, domain, directory, universe, arguments.budget, arguments.prompt_weight)
     tokens = int(arguments.budget)
+    is_over = is_same = False
     if (config := directory / "config.json").is_file():
-        tokens = orjson.loads(config.read_bytes())["recipe"]["targets"]["token_budget"]
-    while True:
+        written = orjson.loads(config.read_bytes())
+        tokens = written["recipe"]["targets"]["token_budget"]
+        same = settings(tokens, ["http://localhost:1"]).resolved(model=written["recipe"]["model"])
+        is_same = same.digest == written["digest"] and arm.run.stats.get("ending") is not None
+        is_over = is_same and arm.run.stats["ending"] == "complete"
+    while not (is_same and (is_over or arm.cost[-1]["equivalent"] >= NEAR * arguments.budget)):
+        if is_same:  # a token costs one at most
+            left = arguments.budget - arm.cost[-1]["equivalent"]
+            tokens += int(max(0.01 * arguments.budget, left)) + 1
         is_over = asyncio.run(go(tokens))
-        exists = True
+        exists = is_same = True
         arm = Arm(name, domain, directory, universe, arguments.budget, arguments.prompt_weight)
-        kept, spent = arm.cost[-1]["kept"], arm.cost[-1]["equivalent"]
-        print(f"{domain}, {name}, seed {seed}: {kept} kept for {spent:.0f}", flush=True)
-        if is_over or spent >= NEAR * arguments.budget:
-            return arm
-        tokens += int(max(0.01 * arguments.budget, arguments.budget - spent)) + 1  # a token costs one at most
+        print(f"{domain}, {name}, seed {seed}: {arm.cost[-1]['kept']} kept", flush=True)
+    return arm
 
 
 def compared(arms: Sequence[Arm], universe: Universe | None) -> list[dict[str, Any]]:
