@@ -18,7 +18,7 @@ from explore_async.training.intervals import Values
 from explore_async.training.recipe import Template
 from explore_async.training.tokens import Encoded
 
-_TOKENS_AT_ONCE: Final = 4_096
+_TOKENS_AT_ONCE: Final = 2_048
 """Of a batch that is measured, with padding: its logits are that many times the vocabulary."""
 
 
