@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
+import symtable
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 _FENCED = re.compile(r"\A\s*```(?:python|py)?[ \t]*\n(.*?)^```\s*\Z", re.DOTALL | re.MULTILINE)
+_OF_MODULES = {"__name__", "__file__", "__doc__"}
 
 
 def python(example: Mapping[str, str]) -> tuple[bool, str]:
-    """Passes an output that is Python code with a function in it, between marks of Markdown or not. Runs nothing."""
+    """Passes an output that is Python code with a function in it, and whose names are all known; in a fence of Markdown or
+    without. Runs nothing.
+    """
     text = example["output"]
     code = fenced[1] if (fenced := _FENCED.match(text)) else text
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in a text is sound code
             tree = ast.parse(code)
+            names = symtable.symtable(code, "output", "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         return False, f"no Python{f', line {line}' if line else ''}: {getattr(error, 'msg', error)}"
-    has_function = any(isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) for part in ast.walk(tree))
-    return has_function, "" if has_function else "no function"
+    if not any(isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) for part in ast.walk(tree)):
+        return False, "no function"
+    takes_any = any(isinstance(part, ast.ImportFrom) and part.names[0].name == "*" for part in ast.walk(tree))
+    unknown = set() if takes_any else set(_globals(names)) - _defined(names) - set(dir(builtins)) - _OF_MODULES
+    return not unknown, f"unknown: {', '.join(sorted(unknown))}" if unknown else ""
+
+
+def _globals(table: symtable.SymbolTable) -> Iterator[str]:
+    """The names that the code uses and that belong to no function."""
+    is_module = table.get_type() == "module"
+    for symbol in table.get_symbols():
+        if symbol.is_referenced() and (is_module or symbol.is_global()):
+            yield symbol.get_name()
+    for inner in table.get_children():
+        yield from _globals(inner)
+
+
+def _defined(table: symtable.SymbolTable) -> set[str]:
+    """The names that the module itself defines, and those that functions declare as global."""
+    of_module = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    waiting = list(table.get_children())
+    while waiting:
+        inner = waiting.pop()
+        of_module |= {symbol.get_name() for symbol in inner.get_symbols() if symbol.is_declared_global()}
+        waiting += inner.get_children()
+    return of_module
