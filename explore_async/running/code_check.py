@@ -14,8 +14,8 @@ _OF_MODULES = {"__name__", "__file__", "__doc__"}
 
 
 def python(example: Mapping[str, str]) -> tuple[bool, str]:
-    """Passes an output that is Python code with a function in it, and whose names are all known; in a fence of Markdown or
-    without. Runs nothing.
+    """Passes an output that is Python code with a function, and whose names are all known. It may stand in a fence
+    of Markdown. Runs nothing.
     """
     text = example["output"]
     code = fenced[1] if (fenced := _FENCED.match(text)) else text
