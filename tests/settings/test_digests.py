@@ -59,7 +59,7 @@ FROZEN_OWN = {
 FROZEN_PRESETS = {
     "brainstorming": ("4ae62f9cd828352af053db5bfffc6790", "a891d47cd750d516"),
     "mathematics": ("409b26110ca9f9b66db8db1d3c224632", "001ad0906d2eae51"),
-    "quickstart": ("8d1f4841db7981253bfa453e9c26581d", "28404b4e4d4eae56"),
+    "quickstart": ("2d2bf2f1aa9b1b04685a5c6bf039adc6", "873673bbdd72393d"),
     "rewriting": ("bbdddeaccbf01508c9dfcbc19c720543", "366a6a0ded920751"),
 }
 """Digest of the recipe, and of its JSON to the byte."""
