@@ -14,8 +14,8 @@ _OF_MODULES = {"__name__", "__file__", "__doc__"}
 
 
 def python(example: Mapping[str, str]) -> tuple[bool, str]:
-    """Passes an output that is Python code with a function, and whose names are all known. It may stand in a fence
-    of Markdown. Runs nothing.
+    """Passes an output that is Python code, perhaps in a fence of Markdown, with functions that do something, and without
+    unknown names. Runs nothing.
     """
     text = example["output"]
     code = fenced[1] if (fenced := _FENCED.match(text)) else text
@@ -27,11 +27,22 @@ def python(example: Mapping[str, str]) -> tuple[bool, str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         return False, f"no Python{f', line {line}' if line else ''}: {getattr(error, 'msg', error)}"
-    if not any(isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) for part in ast.walk(tree)):
+    functions = [part for part in ast.walk(tree) if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+    if not functions:
         return False, "no function"
+    if empty := next(filter(_is_empty, functions), None):
+        return False, f"{empty.name} does nothing"
     takes_any = any(isinstance(part, ast.ImportFrom) and part.names[0].name == "*" for part in ast.walk(tree))
     unknown = set() if takes_any else set(_globals(names)) - _defined(names) - set(dir(builtins)) - _OF_MODULES
     return not unknown, f"unknown: {', '.join(sorted(unknown))}" if unknown else ""
+
+
+def _is_empty(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """True where its body is only words: a text, `pass`, `...`."""
+    return all(
+        isinstance(step, ast.Pass) or (isinstance(step, ast.Expr) and isinstance(step.value, ast.Constant))
+        for step in function.body
+    )
 
 
 def _globals(table: symtable.SymbolTable) -> Iterator[str]:

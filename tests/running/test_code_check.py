@@ -20,6 +20,8 @@ from explore_async.running.code_check import python
     ("def total(prices):\nreturn sum(prices)", False,
      "no Python, line 2: expected an indented block after function definition on line 1"),
     ('"APPLE PIE"', False, "no function"),
+    ('def count(books):\n    """Counts the books."""', False, "count does nothing"),
+    ("def route(start, end):\n    # look it up\n    pass", False, "route does nothing"),
     ("import datetime as d\n\ndef now(zone=None):\n    return d.datetime.now(zone)", True, ""),
     ("def now():\n    return datetime.now()", False, "unknown: datetime"),
     ("def now():\n    from datetime import datetime\n    return datetime.now()", True, ""),
