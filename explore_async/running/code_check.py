@@ -14,7 +14,7 @@ _OF_MODULES = {"__name__", "__file__", "__doc__"}
 
 
 def python(example: Mapping[str, str]) -> tuple[bool, str]:
-    """Passes an output that is Python code, perhaps in a fence of Markdown, with functions that do something, and without
+    """Passes an output that is Python code, also in a fence of Markdown, with functions that do something, and without
     unknown names. Runs nothing.
     """
     text = example["output"]
