@@ -11,6 +11,7 @@ VLLM_CPU := .vllm-cpu
 GUIDELLM_PYTHON ?= python3
 CASES ?= 3000
 TRAIN := .venv-train
+RAY := .venv-ray
 # `make test COVERAGE=1`, as CI runs it, also measures what the tests reach, and fails below the floor in pyproject.toml.
 COVERAGE ?=
 # Tests wait as much as they compute: two more at a time than there are processors.
@@ -19,14 +20,14 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 2 : 8))
 # Else each process of the suite would compile all modules and tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo model model-small test test-browser test-slow test-train test-vllm vllm-cpu test-clients torture fuzz lint types format clean
+.PHONY: demo model model-small test test-browser test-slow test-ray test-train test-vllm vllm-cpu test-clients torture fuzz lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
 	@$(BIN)/explore-async demo $(DEMO)
 
 test: $(VENV)/.dev model-small  ## the whole suite, then the kernels without the compiler and under another hash seed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser and not clients and not types and not train" \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser and not clients and not types and not train and not ray" \
 		$(if $(COVERAGE),--cov --cov-report= --cov-fail-under=0)
 	NUMBA_DISABLE_JIT=1 PYTHONHASHSEED=7 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" tests/kernels \
 		$(if $(COVERAGE),--cov --cov-append)
@@ -46,6 +47,14 @@ $(TRAIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TRAIN)
 	$(TRAIN)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
 		--editable '.[dev,train]' gguf 'transformers[serving]'
+	@touch $@
+
+test-ray: $(RAY)/.installed  ## dedup on Ray Data writes the files of one process
+	$(RAY)/bin/python -m pytest -m ray tests/curation
+
+$(RAY)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	@touch $@
 
 test-vllm:  ## the real vLLM, in an environment that has it: see CONTRIBUTING

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from explore_async.cli.choices import DedupEngine
 from explore_async.cli.options import BadRowOption, JsonOption, QuietOption, TokenizerOption, check_exclusive
 from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, print_json, telling_replaced
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
@@ -51,6 +52,10 @@ def dedup(  # noqa: PLR0917 - an option each
             help="the field that is compared in those files, FILE=FIELD for one; repeatable (default: as --field)",
         ),
     ] = None,
+    engine: Annotated[
+        DedupEngine,
+        typer.Option(help="ray: find the same near-duplicates by Ray Data, for more texts than fit into memory"),
+    ] = "local",
     on_bad_row: BadRowOption = "stop",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -74,6 +79,7 @@ def dedup(  # noqa: PLR0917 - an option each
             skip_bad_rows=on_bad_row == "skip",
             against=against or (),
             against_fields=against_fields,
+            engine=engine,
             observer=DedupProgress(reporter),
         )
     show(counts, reporter)

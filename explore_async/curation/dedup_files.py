@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from explore_async.curation.common_options import Paths, as_names, as_paths, not_for_one, nothing_to_compare
 from explore_async.curation.compared_rows import ComparedFile, batches_of, joined, one_ahead, open_files
@@ -18,12 +18,14 @@ from explore_async.curation.dedup_evidence import EvidenceWriter, writing_eviden
 from explore_async.curation.files.conversion import check_conversion, columns_of, parquet_schema
 from explore_async.curation.files.formats import TABLES, Format, Kind, format_of
 from explore_async.curation.files.writers import writing
+from explore_async.curation.ray_dedup import RayDedup, ray_at_hand
 from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, tokenizer_of_sources
 from explore_async.errors import ConfigError, DataError
 from explore_async.storage.whole_files import replacing
 from rouge_kernels import DedupIndex, warm_up
 
 _BAD_ROWS_NAMED = 10
+DedupEngine: TypeAlias = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class DedupOptions:
     skip_bad_rows: bool = False
     against: Sequence[Path] = ()
     against_fields: Sequence[str] | None = None
+    engine: DedupEngine = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ def dedup_files(
     skip_bad_rows: bool = False,
     against: Paths = (),
     against_fields: str | Sequence[str] | None = None,
+    engine: DedupEngine = "local",
     observer: DedupObserver | None = None,
     batch_rows: int = BATCH,
 ) -> DedupCounts:
@@ -112,7 +116,8 @@ def dedup_files(
     A threshold of None drops only rows whose texts have the same tokens. `group_by`: a column; rows are compared within
     equal values only. `against`: files whose texts, in `against_fields` (None: the same as `fields`), count as kept
     before the first row; they are not written. A field for one file alone is written FILE=FIELD. `tokenizer`: rouge,
-    unicode, or auto, which takes the one that the letters of the first texts call for.
+    unicode, or auto, which takes the one that the letters of the first texts call for. `engine`: ray finds the same
+    near-duplicates by Ray Data (the extra `ray`), for more texts than fit into memory.
 
     Raises ConfigError for options that do not fit, DataError for a fault in the inputs or a file of `against` without
     any text to compare with, StorageError for what cannot be written. All that can be checked before the first row is
@@ -131,6 +136,7 @@ def dedup_files(
         skip_bad_rows=skip_bad_rows,
         against=as_paths(against),
         against_fields=None if against_fields is None else as_names(against_fields, "against_fields"),
+        engine=engine,
     )
     return _dedup(options, observer or SilentObserver(), batch_rows)
 
@@ -160,8 +166,12 @@ def _dedup(options: DedupOptions, observer: DedupObserver, batch_rows: int) -> D
             paths = [*options.inputs, *options.against]
             evidence = stack.enter_context(writing_evidence(files[1], options.evidence, paths))
         _load_kernels(observer)
+        whole: DedupIndex | RayDedup = new_index()
+        grouped: GroupedIndex | RayDedup = GroupedIndex(new_index)
+        if options.engine == "ray":
+            stack.enter_context(ray_at_hand())
+            whole = grouped = _found_by_ray(options, sources, known, tokenizer, observer, batch_rows)
         observer.began(sum(source.rows.size for source in sources))
-        whole, grouped = new_index(), GroupedIndex(new_index)
         for number, source in enumerate(known):
             counts = _add(source, len(sources) + number, options, whole, evidence, counts, batch_rows)
         for batch in one_ahead(batches_of(sources, options.group_by, batch_rows, skip_bad_rows=options.skip_bad_rows)):
@@ -185,11 +195,30 @@ def _dedup(options: DedupOptions, observer: DedupObserver, batch_rows: int) -> D
     return replace(counts, seconds=time.monotonic() - began, note=joined(notes))
 
 
+def _found_by_ray(  # noqa: PLR0917 - the parts of a dedup
+    options: DedupOptions,
+    sources: Sequence[ComparedFile],
+    known: Sequence[ComparedFile],
+    tokenizer: str,
+    observer: DedupObserver,
+    batch_rows: int,
+) -> RayDedup:
+    """The verdicts on all texts, for the second reading of the files."""
+    found = RayDedup(options.threshold, tokenizer)
+    observer.phase("reading the texts, and spreading them over Ray's workers")
+    for files, are_known in ((known, True), (sources, False)):
+        for batch in batches_of(files, options.group_by, batch_rows, skip_bad_rows=options.skip_bad_rows):
+            found.take(batch.texts, batch.groups, known=are_known)
+    observer.phase("looking for near-duplicates in partitions")
+    found.decide()
+    return found
+
+
 def _add(  # noqa: PLR0917 - the parts of one loop
     source: ComparedFile,
     number: int,
     options: DedupOptions,
-    index: DedupIndex,
+    index: DedupIndex | RayDedup,
     evidence: EvidenceWriter | None,
     counts: DedupCounts,
     batch_rows: int,

@@ -1,0 +1,103 @@
+"""dedup by pairs in partitions: the verdicts are those of one index, whatever the partitions."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.cli import in_process
+
+from explore_async.curation.pair_graph import first_come, homes, pairs_in, rank_of
+from rouge_kernels import IDENTICAL, DedupIndex, Vocabulary
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
+WORDS = [f"w{number}" for number in range(14)]
+TEXTS = st.lists(st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join), max_size=60)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    texts=TEXTS,
+    repeated=st.lists(st.integers(0, 59), max_size=20),
+    known=st.integers(0, 8),
+    threshold=st.sampled_from([0.3, 0.5, 0.7, 0.9, IDENTICAL, 1.0]),
+    partitions=st.sampled_from([1, 2, 4, 16]),
+)
+def test_pairs_in_partitions_lead_to_the_verdicts_of_one_index(texts, repeated, known, threshold, partitions) -> None:
+    """Texts of few words, many of them equal or near one another, some of them known: kept, nearest, LCS and score are
+    those of a DedupIndex that gets one after the other.
+    """
+    texts = [*texts, *(texts[at] for at in repeated if at < len(texts))]
+    known = min(known, len(texts))
+    index = DedupIndex(threshold)
+    index.add(texts[:known])
+    expected = index.admit(texts[known:])
+    vocabulary = Vocabulary()
+    encoded = vocabulary.encode(texts)
+    rank = rank_of(np.bincount(encoded.ids, minlength=len(vocabulary)).astype(np.int64))
+    tokens = [encoded.ids[begin:end] for begin, end in zip(encoded.starts, encoded.starts[1:], strict=False)]
+    met: list[list[int]] = [[] for _ in range(partitions)]
+    for ordinal, own in enumerate(tokens):
+        for home in homes(own, rank, threshold, partitions):
+            met[home].append(ordinal)
+    spaced = [" ".join(map(str, own)) for own in tokens]
+    pairs = [pairs_in(np.array(one[::-1], np.int64), [spaced[at] for at in one[::-1]], threshold) for one in met]
+    found = first_come(np.diff(encoded.starts), known, np.concatenate(pairs))
+    assert found.kept[:known].all()
+    places = np.cumsum(found.kept) - 1
+    nearest = np.where(found.nearest < 0, -1, places[found.nearest])[known:]
+    assert found.kept[known:].tolist() == expected.kept.tolist()
+    assert nearest.tolist() == expected.nearest.tolist()
+    assert found.lcs[known:].tolist() == expected.lcs.tolist()
+    np.testing.assert_array_equal(found.score[known:], expected.score)
+
+
+def rows(folder: Path, texts: list[str]) -> Path:
+    path = folder / "rows.jsonl"
+    lines = [{"instruction": text, "n": number, "kind": number % 3} for number, text in enumerate(texts)]
+    path.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
+    return path
+
+
+@pytest.mark.skipif(HAS_RAY, reason="Ray is here")
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    """--engine ray without Ray names the extra, with exit code 2, and writes nothing."""
+    done = in_process("dedup", rows(tmp_path, ["Plant a tree"]), "--out", tmp_path / "out.jsonl", "--engine", "ray")
+    assert done.code == 2
+    assert "pip install 'explore-async[ray]'" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("in_this_process")
+def test_ray_writes_the_same_files(tmp_path: Path) -> None:
+    """Rows and evidence of --engine ray are byte for byte those of this machine alone: plain, by groups, against known
+    rows, with exact texts.
+    """
+    ray = pytest.importorskip("ray")
+
+    rng = np.random.default_rng(5)
+    texts = [" ".join(rng.choice(WORDS * 4 + [f"v{n}" for n in range(90)], rng.integers(0, 12))) for _ in range(3000)]
+    path = rows(tmp_path, texts)
+    (tmp_path / "known.jsonl").write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[::40]))
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    try:
+        for more in ([], ["--group-by", "kind"], ["--against", tmp_path / "known.jsonl"], ["--exact"]):
+            written = []
+            for engine in ("local", "ray"):
+                out, evidence = tmp_path / f"{engine}.jsonl", tmp_path / f"{engine}-evidence.jsonl"
+                done = in_process(
+                    *("dedup", path, "--out", out, "--evidence", evidence, "--engine", engine, "--quiet", *more)
+                )
+                assert done.code == 0, done.stderr
+                written.append((out.read_bytes(), evidence.read_bytes()))
+            assert written[0] == written[1]
+            assert written[0][1]
+    finally:
+        ray.shutdown()
