@@ -38,6 +38,10 @@ from explore_async.errors import RequestRejected as RequestRejected
 from explore_async.errors import ServerError as ServerError
 from explore_async.errors import StorageError as StorageError
 from explore_async.errors import SystemLimit as SystemLimit
+from explore_async.evaluation.comparison import ComparisonResult as ComparisonResult
+from explore_async.evaluation.figures import Figures as Figures
+from explore_async.evaluation.judging import judge_data
+from explore_async.evaluation.judging import judge_sync as judge_sync
 from explore_async.exploration.explorer import Explorer as Explorer
 from explore_async.exploration.play import Source as Source
 from explore_async.exploration.play import play as play
@@ -86,6 +90,7 @@ from explore_async.settings.run_settings import RunSettings as RunSettings
 analyze = analyze_data
 answer = answer_data
 rate = rate_data
+judge = judge_data
 open = open_data
 decontaminate = decontaminate_data
 export = export_data

@@ -16,7 +16,7 @@ EXPLORATION = ROOT / "explore_async" / "exploration"
 PURE = {
     "__future__", "array", "collections", "collections.abc", "dataclasses", "functools", "hashlib", "heapq", "importlib.resources", "importlib.resources.abc",
     "itertools", "jinja2", "jinja2.meta", "jinja2.sandbox", "math", "operator", "orjson", "re", "rouge_kernels", "typing", "unicodedata",
-    "explore_async.errors", "explore_async.settings.recipe",
+    "explore_async.errors", "explore_async.settings.comparing_recipe", "explore_async.settings.recipe",
 }  # fmt: skip
 """All that exploration/ may import beside itself: nothing here knows the time, chance, files, sockets or a loop.
 importlib.resources reads the packaged templates, once, when a run is built."""

@@ -277,10 +277,14 @@ def _show_steps(steps: Sequence[Step], console: Console) -> None:
     """The requests that made an example, in their order, each with its verdict."""
     for step in steps:
         line = step.line
-        what = {"scores": "judge of answer", "check": f"check {line.get('check')} of answer"}.get(step.what, step.what)
+        what = {
+            "scores": "judge of answer",
+            "preference": f"{line.get('judge')} in the order {line.get('order')}",
+            "check": f"check {line.get('check')} of answer",
+        }.get(step.what, step.what)
         number = f" {line['answer']}" if "answer" in line else ""
         number += f" in turn {line['turn']}" if "turn" in line else ""
-        verdict = "passed" if line.get("kept") else f"dropped: {line.get('reason')}"
+        verdict = line.get("preferred") or "passed" if line.get("kept") else f"dropped: {line.get('reason')}"
         console.print(Text(f"\n{printable(f'{what}{number}')}, {printable(verdict)}", style="bold underline"))
         for name, value in chain(_scores("scores", step.scores), [("its reason", step.why)]):
             _print(console, name, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -57,9 +57,10 @@ def to_end(
     view: bool = False,
     complete: str = "",
     then: Callable[[RunResult], None] | None = None,
+    more: Callable[[], Mapping[str, Any]] = dict,
 ) -> NoReturn:
     """Does what `start` begins in the directory, shows it, and exits. `complete`: see `summary.show`. `then`: called
-    after its end.
+    after its end. `more`: what its JSON has beside the statistics.
     """
     _check_path(directory)
     console = StderrConsole()
@@ -89,7 +90,7 @@ def to_end(
     if then is not None:
         then(result)
     if as_json:
-        print_json({"directory": path_text(result.directory), **result.stats.document()})
+        print_json({"directory": path_text(result.directory), **result.stats.document(), **more()})
     if stopped:
         leave(result.exit_code)
     sys.exit(result.exit_code)

@@ -14,6 +14,7 @@ from explore_async.config import yaml_text
 from explore_async.config.given import Given
 from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import GENERATE, GENERATE_INSTRUCTIONS, KINDS
+from explore_async.settings.comparison import ComparisonSettings
 from explore_async.settings.operation import ServerSettings
 from explore_async.settings.recipe import Filters
 from explore_async.settings.revision import MadeBy, RevisionSettings
@@ -84,6 +85,19 @@ def load_revision(
     given = _lay_over(document, overrides, endpoint, concurrency, changes)
     _read_prompts(document, Path(), given, ("answer", "judge"))
     return _checked(RevisionSettings, document, given, "the settings")
+
+
+def load_comparison(
+    overrides: Sequence[str] = (),
+    *,
+    endpoint: str | Sequence[str] | None = None,
+    concurrency: int | None = None,
+    **changes: Any,
+) -> ComparisonSettings:
+    """The settings by which answers are compared; the arguments are those of `load`."""
+    document: dict[str, Any] = {}
+    given = _lay_over(document, overrides, endpoint, concurrency, changes)
+    return _checked(ComparisonSettings, document, given, "the settings")
 
 
 def _lay_over(

@@ -16,6 +16,7 @@ from explore_async.doctor.completions import Report, check_completions
 from explore_async.doctor.findings import DERIVED_FILES, Check, Findings
 from explore_async.doctor.replaying import Replay, compare
 from explore_async.errors import ExploreError, NewerFormat, OtherWork, StorageError
+from explore_async.settings.comparison import Comparison
 from explore_async.settings.recipe import MEANING, MEANINGS, Recipe
 from explore_async.settings.revision import Revision
 from explore_async.storage.checkpoint import StaleCheckpoint, check_begins, read
@@ -132,7 +133,9 @@ def _config(directory: RunDirectory, findings: Findings, found: Examination) -> 
 def _config_of_revision(directory: RunDirectory, findings: Findings) -> None:
     check, again = Check.CONFIG, "give the command that made it once more, with --adopt"
     try:
-        revision = directory.recipe(Revision)
+        made_by = orjson.loads(directory.config.read_bytes())["recipe"]["made_by"]
+        of = directory.recipe
+        revision: Revision | Comparison | None = of(Comparison) if made_by == "judge" else of(Revision)
     except StorageError as error:
         findings.wrong(check, str(error), f"restore it; or set it aside and {again}")
         return

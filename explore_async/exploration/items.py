@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -52,6 +52,14 @@ class Scores:
     """A judge's scores by aspect."""
 
     of: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A judge's verdict on two answers, by their place in its prompt. `text`: its words."""
+
+    better: Literal["first", "second", "tie"]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 from explore_async.exploration import prompt_values
 from explore_async.exploration.parsing import (
+    PREFERENCE,
     AnswerDraft,
     Checked,
     ExampleDraft,
+    Preference,
     ProposedFacet,
     ProposedTask,
     Scores,
@@ -27,6 +29,7 @@ from explore_async.exploration.parsing import (
     parse_examples,
     parse_facets,
     parse_instructions,
+    parse_preference,
     parse_question,
     parse_scores,
     parse_tasks,
@@ -35,9 +38,10 @@ from explore_async.exploration.parsing import (
 )
 from explore_async.exploration.prompt_values import TaskView
 from explore_async.exploration.values import AnswerSchema, Completion, Demonstration
+from explore_async.settings.comparing_recipe import JUDGE_PREFIX, ComparingRecipe
 from explore_async.settings.recipe import ASPECTS, Recipe
 
-Item: TypeAlias = ProposedTask | ProposedFacet | ExampleDraft | AnswerDraft | Checked | Scores | Unreadable
+Item: TypeAlias = ProposedTask | ProposedFacet | ExampleDraft | AnswerDraft | Checked | Scores | Preference | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class RequestKind:
 
     name: str
     """Its name in settings, requests, seeds and files; a task that it brings has this as its origin."""
-    brings: Literal["tasks", "facets", "examples", "answers", "questions", "scores"]
+    brings: Literal["tasks", "facets", "examples", "answers", "questions", "scores", "preferences"]
     label: str
     """The word for people beside the tasks that it brings; empty where none is needed."""
     holds_up_tree: bool
@@ -182,6 +186,19 @@ JUDGE: Final = RequestKind(
     schema=lambda recipe, _most: scores_schema(_aspects(recipe)),
     parse=lambda completion, recipe: (parse_scores(completion, _aspects(recipe)),),
 )
+COMPARE: Final = RequestKind(
+    name="compare",
+    brings="preferences",
+    label="",
+    holds_up_tree=False,
+    sampling="judging",
+    template=_TEMPLATES / "compare.j2",
+    fill=prompt_values.for_a_first_comparison,
+    trial={**_COMMON, **_OF_EXAMPLE, "first": "t", "second": "u"},
+    schema=lambda _recipe, _most: PREFERENCE,
+    parse=lambda completion, recipe: (parse_preference(completion, recipe.answer_format),),
+)
+"""The row of the kinds of a comparison, one for each judge. No run has them, so they are not in `KINDS`."""
 
 KINDS: Final[dict[str, RequestKind]] = {
     kind.name: kind for kind in (LOOKAHEAD, BACKTRACK, FACETS, GENERATE, ANSWER, FOLLOW_UP, JUDGE)
@@ -191,6 +208,8 @@ KINDS: Final[dict[str, RequestKind]] = {
 
 def kinds_of(recipe: Recipe) -> dict[str, RequestKind]:
     """The kinds of requests that a run of the recipe can have, by name."""
+    if isinstance(recipe, ComparingRecipe):
+        return {name: replace(COMPARE, name=name) for name in recipe.kind_names}
     unused = {FACETS.name, ANSWER.name, FOLLOW_UP.name, JUDGE.name} - {*recipe.kinds}
     used = {name: kind for name, kind in KINDS.items() if name not in unused}
     return used if recipe.responses == "joint" else {**used, GENERATE.name: GENERATE_INSTRUCTIONS}
@@ -198,6 +217,11 @@ def kinds_of(recipe: Recipe) -> dict[str, RequestKind]:
 
 def _aspects(recipe: Recipe) -> tuple[str, ...]:
     return () if recipe.judge is None else tuple(recipe.judge.aspects)
+
+
+def row_of(kind: str) -> RequestKind:
+    """The row of a kind, that of a comparison's judge included."""
+    return COMPARE if kind.startswith(JUDGE_PREFIX) else KINDS[kind]
 
 
 def brings_examples(kind: str) -> bool:

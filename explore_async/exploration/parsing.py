@@ -25,6 +25,7 @@ from explore_async.exploration.items import (
     Checked,
     ExampleDraft,
     ItemForm,
+    Preference,
     ProposedFacet,
     ProposedTask,
     Reading,
@@ -38,10 +39,12 @@ from explore_async.exploration.values import AnswerSchema, Completion
 from explore_async.settings.recipe import MEANING
 
 __all__ = (
+    "PREFERENCE",
     "AnswerDraft",
     "Checked",
     "ExampleDraft",
     "Format",
+    "Preference",
     "ProposedFacet",
     "ProposedTask",
     "Scores",
@@ -53,6 +56,7 @@ __all__ = (
     "parse_examples",
     "parse_facets",
     "parse_instructions",
+    "parse_preference",
     "parse_question",
     "parse_scores",
     "parse_tasks",
@@ -94,6 +98,13 @@ LOWEST: Final = 1
 HIGHEST: Final = 5
 """The range of a judge's scores."""
 _SPEAKER: Final = re.compile(r"\A[*_]{0,2}(?:user|human|follow-?up(?: question)?)[*_]{0,2}:[*_]{0,2}\s*", re.IGNORECASE)
+_MARKED_VERDICT: Final = re.compile(r"^[ \t]*#{2,4}[ \t]*verdict[ \t]*:[ \t]*(.+)$", re.IGNORECASE | re.MULTILINE)
+_BETTER: Final[Mapping[str, Literal["first", "second", "tie"]]] = {
+    **dict.fromkeys(("first", "first answer", "the first answer", "1"), "first"),
+    **dict.fromkeys(("second", "second answer", "the second answer", "2"), "second"),
+    **dict.fromkeys(("tie", "a tie", "neither"), "tie"),
+}
+"""Verdicts as models write them."""
 _SCORE: Final = re.compile(r"([1-5])(?:\.0|\s*/\s*5)?")
 
 
@@ -143,6 +154,21 @@ def scores_schema(aspects: tuple[str, ...]) -> AnswerSchema:
             "additionalProperties": False,
         },
     )
+
+
+PREFERENCE: Final = AnswerSchema(
+    "verdict",
+    {
+        "type": "object",
+        "properties": {
+            "reason": {"type": "string"},
+            "verdict": {"type": "string", "enum": ["first", "second", "tie"]},
+        },
+        "required": ["reason", "verdict"],
+        "additionalProperties": False,
+    },
+)
+"""The form of a judge's completion on two answers: its reason, then its verdict."""
 
 
 def _schema(form: ItemForm, most: int, *, leave_out: frozenset[str] = frozenset()) -> AnswerSchema:
@@ -300,6 +326,22 @@ def parse_scores(completion: Completion, aspects: Sequence[str]) -> Scores | Unr
     scores = {aspect: _score(found.get(aspect)) for aspect in aspects}
     known = {aspect: score for aspect, score in scores.items() if score is not None}
     return Scores(known) if len(known) == len(scores) else Unreadable("unparsable", beginning(text.strip()))
+
+
+def parse_preference(completion: Completion, answer_format: Format) -> Preference | Unreadable:
+    """The verdict on two answers: that of a JSON object, or of the last marked line. Anything else is unreadable."""
+    text = without_reasoning(completion.text).strip()
+    if answer_format == "json":
+        document = json_items.document_in(text) or {}
+        said = next((value for name, value in document.items() if str(name).casefold().strip() == "verdict"), None)
+    else:
+        text = thoughts.split(_writable(completion.text), _no_shields).answer.strip()
+        said = next(reversed(_MARKED_VERDICT.findall(text)), None)
+    better = _BETTER.get(" ".join(said.casefold().strip(" .*\"'`\t").split())) if isinstance(said, str) else None
+    if better is None:
+        cut = completion.finish_reason not in _NOT_CUT
+        return Unreadable("truncated" if cut else "unparsable", beginning(text))
+    return Preference(better, text)
 
 
 def _score(value: object) -> int | None:

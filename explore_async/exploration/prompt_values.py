@@ -164,6 +164,11 @@ def for_judge(recipe: Recipe, instruction: str, text: str, output: str) -> dict[
     return {"instruction": instruction, "input": text, "output": output, "aspects": aspects, "count": 1}
 
 
+def for_comparison(instruction: str, text: str, first: str, second: str) -> dict[str, Any]:
+    """`text`: the input of the instruction. `first`, `second`: the answers, in the order of the prompt."""
+    return {"instruction": instruction, "input": text, "first": first, "second": second, "count": 1}
+
+
 def for_follow_up(messages: Sequence[Message]) -> dict[str, Any]:
     """`messages`: the conversation so far, which ends with an answer."""
     return {"messages": tuple(messages), "count": 1}
@@ -189,6 +194,13 @@ def for_a_first_judgement(recipe: Recipe, task: TaskView, turn: int) -> dict[str
     del turn
     shown = _longest_example(recipe, task)
     return for_judge(recipe, shown.instruction, shown.input, shown.output)
+
+
+def for_a_first_comparison(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
+    """As long as the longest of the domain's own examples."""
+    del turn
+    shown = _longest_example(recipe, task)
+    return for_comparison(shown.instruction, shown.input, shown.output, shown.output)
 
 
 def _longest_example(recipe: Recipe, task: TaskView) -> Demonstration:

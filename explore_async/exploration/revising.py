@@ -1,5 +1,5 @@
-"""The reviser finishes examples that exist: an instruction gets new answers, or its answer gets scores. Sans-IO and
-deterministic, like the explorer, but without trees to grow and without quotas.
+"""The reviser finishes examples that exist: an instruction gets new answers, its answer gets scores, or its two answers
+are compared. Sans-IO and deterministic, like the explorer, but without trees to grow and without quotas.
 
 Examples come from outside, in their order, and their verdicts leave in the same order. So the reviser holds no more of
 them than its window.
@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from explore_async.exploration import checks
 from explore_async.exploration.account import Account
+from explore_async.exploration.comparing import Comparer
 from explore_async.exploration.finishing import Finisher
 from explore_async.exploration.kinds import ANSWER, kinds_of
 from explore_async.exploration.node import Node
@@ -33,6 +34,7 @@ from explore_async.exploration.values import (
     Verdict,
     example_of,
 )
+from explore_async.settings.comparing_recipe import ComparingRecipe
 from explore_async.settings.recipe import Recipe
 from rouge_kernels import TOKENIZERS
 
@@ -64,7 +66,8 @@ class _NoQuota:
 class Reviser:
     """Owns the examples that are taken in and have no verdict yet, and the counts of their tasks.
 
-    With `responses: separate` the recipe asks for answers, else for scores of those that are there. Its domains are the
+    With `responses: separate` the recipe asks for answers, else for scores of those that are there; a `ComparingRecipe`
+    asks which of an example's two answers is better. Its domains are the
     roots of `trees`, which are as tree.json has them. `examples`: those from a position on; `count`: all of them.
     `digest`: of the recipe and the examples.
     """
@@ -95,7 +98,9 @@ class Reviser:
             meaning=recipe.meaning,
             instructions=False,
         )
-        self._finisher = Finisher(recipe, _NoQuota(), check, check)
+        self._finisher: Finisher | Comparer = Finisher(recipe, _NoQuota(), check, check)
+        if isinstance(recipe, ComparingRecipe):
+            self._finisher = Comparer(recipe, _NoQuota())
         self._requests = OutstandingRequests(recipe, {"finish": self.window // 8})
         self._kinds = kinds_of(recipe)
         self._roots = trees

@@ -340,6 +340,23 @@ class AnswerScored:
 
 
 @dataclass(frozen=True, slots=True)
+class PairJudged:
+    """A judge compared the two answers to a question in one order, or could not be read for good. `kind`: of its
+    requests. `order`: 0 where the first data set's answer came first, 1 where the second's did. `preferred`: the data
+    set, "a" or "b", or "tie"; empty where it could not be read. `text`: the judge's words, or their beginning.
+    """
+
+    example_id: str
+    task_id: str
+    kind: str
+    order: int
+    request_ordinal: int
+    preferred: Literal["a", "b", "tie", ""]
+    text: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
 class ExampleKept:
     """An example becomes part of the dataset. `answer`: the number of the answer that its output is."""
 
@@ -383,6 +400,7 @@ Event: TypeAlias = (
     | AnswerChecked
     | AnswerScored
     | FollowUpJudged
+    | PairJudged
     | ExampleKept
     | ExampleDropped
     | RequestFailed

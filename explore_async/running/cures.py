@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.kinds import COMPARE, kinds_of, row_of
 from explore_async.exploration.values import Completion
 from explore_async.settings.recipe import Recipe, Sampling
 
@@ -36,7 +36,7 @@ _LOWERS: Final = {
 
 def _shows_examples(kind: str) -> bool:
     """True where the prompts of this kind show demonstrations and ask for several items."""
-    return KINDS[kind].brings in {"tasks", "facets", "examples"}
+    return row_of(kind).brings in {"tasks", "facets", "examples"}
 
 
 class Cures:
@@ -57,12 +57,17 @@ class Cures:
     @staticmethod
     def of_unreadable(kind: str) -> str:
         """The advice for completions of this kind that end by themselves and hold nothing readable."""
-        if KINDS[kind].brings == "scores":
+        if row_of(kind) is COMPARE:
+            return (
+                "Can the model judge, and write JSON? --judge names another one, and --set answer_format=text asks for "
+                "plain text (--adopt takes the change over)"
+            )
+        if row_of(kind).brings == "scores":
             return (
                 "Can the model judge, and write JSON? models.judge names another one for it, prompts: has a place for "
                 "your own judge.j2, and judge: null does without (--adopt takes the change over)"
             )
-        if KINDS[kind].brings == "examples":
+        if row_of(kind).brings == "examples":
             return "Does the model follow the format, and the server its chat template? See answer_format"
         return (
             "Does the server apply the model's chat template? models.answer names another model (--adopt takes it over)"
@@ -77,7 +82,9 @@ class Cures:
                 "extra_body: {chat_template_kwargs: {enable_thinking: false}} or {thinking_token_budget: 500} with vLLM"
             )
         if not _shows_examples(kind):
-            wish = "" if KINDS[kind].brings == "scores" else ", or ask for shorter answers in `system` of the domain"
+            wish = (
+                "" if row_of(kind).sampling == "judging" else ", or ask for shorter answers in `system` of the domain"
+            )
             return f"Completions of the kind {kind} are cut off: raise {self._limit(kind)} (--adopt){wish}"
         shorter = "lower generation.per_request (--adopt)"
         if limit is not None and 0 < completion.completion_tokens < limit:
@@ -94,7 +101,7 @@ class Cures:
         """
         many, a_few = (_MANY_SIMULATED, _A_FEW_SIMULATED) if simulated else (_MANY_CUT, _A_FEW)
         for stage, lowers in _LOWERS.items():
-            kinds = [kind.name for kind in KINDS.values() if kind.sampling == stage]
+            kinds = [kind.name for kind in kinds_of(self._recipe).values() if kind.sampling == stage]
             number, were_cut = (sum(counts.get(kind, 0) for kind in kinds) for counts in (requests, cut))
             if were_cut > max(a_few, many * number):
                 limit = f"sampling.{stage}.{getattr(self._recipe.sampling, stage).limit_name}"
@@ -104,10 +111,10 @@ class Cures:
         return ""
 
     def _sampling(self, kind: str) -> Sampling:
-        sampling: Sampling = getattr(self._recipe.sampling, KINDS[kind].sampling)
+        sampling: Sampling = getattr(self._recipe.sampling, row_of(kind).sampling)
         return sampling
 
     def _limit(self, kind: str) -> str:
         """The setting that limits the completions of this kind, with its value."""
         sampling = self._sampling(kind)
-        return f"sampling.{KINDS[kind].sampling}.{sampling.limit_name} (now {sampling.limit or 'left to the server'})"
+        return f"sampling.{row_of(kind).sampling}.{sampling.limit_name} (now {sampling.limit or 'left to the server'})"

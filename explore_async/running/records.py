@@ -19,6 +19,7 @@ from explore_async.exploration.values import (
     FacetsNamed,
     FollowUpJudged,
     InstructionKept,
+    PairJudged,
     RequestFailed,
     TaskAdded,
     TaskDropped,
@@ -283,6 +284,10 @@ def decision(event: Event, key: str | None) -> dict[str, Any]:
                 **_turn(event.turn),
                 "scores": scores,
             }
+            return {**line, **_evidence(verdict, key)}
+        case PairJudged(example_id=example_id, task_id=task_id, verdict=verdict):
+            line = {"what": "preference", "id": example_id, "task_id": task_id, "judge": event.kind.partition(":")[2]}
+            line |= {"order": ("ab", "ba")[event.order], "preferred": event.preferred or None}
             return {**line, **_evidence(verdict, key)}
         case ExampleKept(example=example, verdict=verdict):
             line = {"what": "example", "id": example.id, "task_id": example.task_id, **example.source}

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 from explore_async.errors import ConfigError, StorageError
 from explore_async.exploration.language_check import language_check
@@ -33,6 +33,7 @@ from explore_async.storage.completions import StoreContents, read_contents
 from explore_async.storage.digested import DigestedDocument, differences, refuse_other
 from explore_async.storage.directory import RunDirectory
 
+_Result = TypeVar("_Result")
 Mode = Literal["resume", "adopt", "offline", "fresh"]
 """resume goes on with the same recipe, adopt takes another recipe over, offline asks nothing, fresh sets aside what is
 there and begins again."""
@@ -197,7 +198,7 @@ def run_sync(
     )
 
 
-def in_new_loop(work: Callable[[], Coroutine[Any, Any, RunResult]], name: str) -> RunResult:
+def in_new_loop(work: Callable[[], Coroutine[Any, Any, _Result]], name: str) -> _Result:
     """Does the work of the public function of this name in an event loop of its own. Raises RuntimeError inside one."""
     try:
         asyncio.get_running_loop()

@@ -20,6 +20,7 @@ from explore_async.exploration.values import (
     FollowUpJudged,
     InstructionKept,
     Outcome,
+    PairJudged,
     Request,
     RequestFailed,
     TaskAdded,
@@ -235,7 +236,7 @@ class Tally:
             case AnswerScored(scores=scores):
                 self.scores.update(f"{aspect} {score}" for aspect, score in scores.items())
                 self.not_scored += not scores
-            case ExamplesWait() | AnswerChecked() | FollowUpJudged():
+            case ExamplesWait() | AnswerChecked() | FollowUpJudged() | PairJudged():
                 pass
 
     def state(self) -> dict[str, Any]:

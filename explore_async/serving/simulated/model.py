@@ -213,6 +213,8 @@ class SimulatedModel:
 
 def _marked(rng: random.Random, name: str, draw_text: DrawText) -> str:
     """The text behind a marker: of several values with semicolons between them."""
+    if name == "verdict":
+        return rng.choice(("first", "second", "tie"))
     text = draw_text(rng, name)
     while name == "values" and text.count(";") < _VALUES - 1:
         text += f"; {draw_text(rng, name)}"

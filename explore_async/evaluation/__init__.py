@@ -1,0 +1,1 @@
+"""Evaluation of models: their answers to the same questions, compared by judges."""

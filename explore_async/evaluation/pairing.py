@@ -1,0 +1,123 @@
+"""Two data sets joined by their questions: the answers of both to the same instruction with the same input."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from explore_async.curation.collections.collection import Collection, ExampleRow, new_node
+from explore_async.errors import ConfigError, DataError
+
+_CLASSES: Final = ("class", "category")
+_UNCLASSED: Final = "questions"
+"""The only class where rows name none."""
+
+
+class Pair(NamedTuple):
+    """A question with both answers. `kind`: its class."""
+
+    id: str
+    instruction: str
+    input: str
+    a: str
+    b: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The questions that both data sets answer, in the order of the first. `only`: answers of each to others."""
+
+    found: tuple[Pair, ...]
+    only: tuple[int, int]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order in which they come."""
+        return tuple(dict.fromkeys(pair.kind for pair in self.found))
+
+    @property
+    def classes_in_prompts(self) -> list[tuple[str, str]]:
+        """Each class with its name in prompts, which is empty for the class of rows that name none."""
+        return [(name, "" if name == _UNCLASSED else name) for name in self.classes]
+
+    def trees(self) -> list[dict[str, Any]]:
+        """A tree for each class, without sub-tasks."""
+        return [new_node(str(number), name) for number, name in enumerate(self.classes)]
+
+    def digest(self) -> str:
+        """Of all texts, ids and classes. In hexadecimal."""
+        digest = hashlib.blake2b(digest_size=16)
+        for pair in self.found:
+            digest.update(orjson.dumps(list(pair), option=orjson.OPT_APPEND_NEWLINE))
+        return digest.hexdigest()
+
+
+def paired(a: Collection, b: Collection, by: str | None = None) -> Pairs:
+    """Joins the rows by instruction and input; of equal ones those with the same id, else in their order. A row with an
+    empty output is no answer. `by`: the column with the class of a question; None takes `class` or `category`, else the
+    row's domain, or its task where all have one domain. Raises DataError where no question has two answers.
+    """
+    waiting: dict[tuple[str, str], list[ExampleRow]] = defaultdict(list)
+    for row in _answered(b):
+        waiting[_question(row)].append(row)
+    rows: list[tuple[ExampleRow, ExampleRow]] = []
+    seen: set[str] = set()
+    only_a = 0
+    for row in _answered(a):
+        if row["id"] in seen:
+            raise DataError(f"{a.path}: the id {row['id']!r} is there twice")
+        seen.add(row["id"])
+        if others := waiting[_question(row)]:
+            place = next((place for place, other in enumerate(others) if other["id"] == row["id"]), 0)
+            rows.append((row, others.pop(place)))
+        else:
+            only_a += 1
+    if not rows:
+        raise DataError(
+            f"{a.path} and {b.path}: no question has an answer in both; they are joined by equal instruction and input "
+            "(--column names the columns of files)"
+        )
+    only = only_a, sum(map(len, waiting.values()))
+    return Pairs(
+        tuple(_pair(row, other, kind) for (row, other), kind in zip(rows, _kinds(rows, by), strict=True)), only
+    )
+
+
+def _answered(source: Collection) -> Iterator[ExampleRow]:
+    return (row for row in source.examples() if row["output"].strip())
+
+
+def _question(row: ExampleRow) -> tuple[str, str]:
+    return row["instruction"].strip(), row["input"].strip()
+
+
+def _pair(row: ExampleRow, other: ExampleRow, kind: str) -> Pair:
+    return Pair(row["id"], row["instruction"], row["input"], row["output"], other["output"], kind)
+
+
+def _kinds(rows: list[tuple[ExampleRow, ExampleRow]], by: str | None) -> Iterator[str]:
+    """The class of each pair of rows."""
+    columns = _CLASSES if by is None else (by,)
+    named = [
+        next((name for row in both for column in columns if (name := _name(row.get(column)))), "") for both in rows
+    ]
+    if by is not None and not any(named):
+        raise ConfigError(f"--by {by}: no row has a text or a number in this column")
+    if any(named):
+        return (name or _UNCLASSED for name in named)
+    paths = [row["task_path"] for row, _ in rows]
+    if len({path[0] for path in paths}) > 1:
+        return (path[0] for path in paths)
+    below = [path[1] if len(path) > 1 else "" for path in paths]
+    return (name or _UNCLASSED for name in below)
+
+
+def _name(value: object) -> str:
+    """A class as a column has it: a text, or a number, as levels are."""
+    return " ".join(str(value).split()) if isinstance(value, str | int) and not isinstance(value, bool) else ""
