@@ -366,7 +366,7 @@ def plot(arms: Sequence[Arm], universe: Universe | None, path: Path) -> None:
             axis.fill_between(grid, np.min(lines, axis=0), np.max(lines, axis=0), color=colour, alpha=0.2, linewidth=0)
         axis.set_xlabel(across)
         axis.set_ylabel(up)
-    axes[-1].legend(fontsize=6, loc="upper left")
+    axes[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save(path)
 
 
