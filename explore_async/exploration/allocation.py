@@ -60,8 +60,7 @@ def _level(target: int, groups: tuple[tuple[int | None, int], ...], at_most: boo
 class Allocation:
     """Owns the accounts of all tasks, in the order of their creation. `forecast` says what the requests in flight are
     going to bring, and `turns` chooses among the tasks that stay below their quota. `fewest_barren`: a task is not
-    exhausted by requests for fewer examples than this. `capacity`: the examples of a task
-    before it is divided, where trees grow by what examples say; else 0.
+    exhausted by requests for fewer examples than this.
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class Allocation:
         turns: TurnPolicy | None = None,
         *,
         fewest_barren: int = 0,
-        capacity: int = 0,
     ) -> None:
         self._targets = targets
         self._total = targets.examples
@@ -81,8 +79,6 @@ class Allocation:
         self._fewest_barren = fewest_barren
         self._accounts: list[Account] = []
         self._turns = FewestFirst() if turns is None else turns
-        self._capacity = capacity
-        self._grows = capacity > 0
         self._has_pools = generation.demonstrations_from == "pool"
         self._by_yield = generation.policy == "yield"
         self._is_by_budget = targets.only_budget is not None
@@ -125,20 +121,16 @@ class Allocation:
         """Goes for this part of the recipe's target."""
         self._total = total
 
-    def aim(self, reach: int) -> None:
-        """Takes in the examples that a budget is expected to bring, where there is no other target."""
-        if not (self._opened or self._grows):
-            reach //= 2  # nobody knows what the first ones cost
-        if abs(reach - self._reach) * _STEPS > self._reach:
-            self._reach = reach
-
-    def plan(self, planned: Sequence[int], *, explored: bool, opened: bool) -> bool:
+    def plan(self, planned: Sequence[int], *, explored: bool, opened: bool, reach: int = 0) -> bool:
         """Takes in how many tasks each depth is going to have; returns True when quotas rose.
 
         `explored`: all of them are there. `opened`: all of them have had their first completion. Until then the level
-        is one that leaves room for all.
+        is one that leaves room for all. `reach`: the examples that a budget brings, where there is no other target.
         """
         was_free, self._opened = self._is_free, opened
+        reach = reach if opened else reach // 2
+        if abs(reach - self._reach) * _STEPS > self._reach:
+            self._reach = reach
         total = self._target
         if total is None:
             return False
@@ -186,19 +178,6 @@ class Allocation:
         """The most examples that this task may have when all tasks are opened."""
         return self._quota_at(self._coming_level, account)
 
-    @property
-    def tasks_wanted(self) -> int | None:
-        """The number of tasks, without those that are exhausted, that a tree which grows by need is to have: each gets
-        the examples of its first requests. None where nothing but its tasks decides how many examples a run has.
-        """
-        if (total := self._target) is None:
-            return None
-        return -(-max(0, total - self._kept_by_exhausted) // self._capacity)
-
-    def is_filled(self, account: Account) -> bool:
-        """True where the task has as many examples as one is to have before it is divided."""
-        return account.held >= min(self._capacity, self._limited(self.level, account))
-
     def share(self, account: Account) -> int:
         """The examples that the task has when all are filled alike."""
         return self._limited(self._coming_level, account)
@@ -230,7 +209,7 @@ class Allocation:
         task = self._turns.next(
             share=lambda task: self.share(self._accounts[task.index]),
             quota=lambda task: self.quota(self._accounts[task.index]),
-            opened=self._opened or self._grows,
+            opened=self._opened,
         )
         return None if task is None else self._accounts[task.index]
 
@@ -328,7 +307,7 @@ class Allocation:
     @property
     def stops_covered(self) -> bool:
         """True when tasks stop by their estimated coverage."""
-        return (self._by_yield or self._grows) and self._generation.covered_at < 1
+        return self._by_yield and self._generation.covered_at < 1
 
     def judged_later(self, account: Account, *, judged: int, kept: int) -> None:
         """Counts examples that waited and were decided, of which `kept` were kept."""

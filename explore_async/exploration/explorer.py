@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from explore_async.exploration import checks, facets
-from explore_async.exploration.adaptive_tree import AdaptiveTree
 from explore_async.exploration.allocation import Allocation
 from explore_async.exploration.choice import sample
 from explore_async.exploration.corpus import Corpus
@@ -23,7 +22,6 @@ from explore_async.exploration.node import Node
 from explore_async.exploration.outstanding import OutstandingRequests
 from explore_async.exploration.parsing import ProposedTask, Unreadable
 from explore_async.exploration.pool import Pool
-from explore_async.exploration.prompt_values import capacity
 from explore_async.exploration.rules import Lane, rules_of
 from explore_async.exploration.sharding import ShardOfRun
 from explore_async.exploration.spending import Spending
@@ -83,7 +81,6 @@ class Explorer:
             self._rules.forecast,
             turns or TURNS[recipe.generation.policy](),
             fewest_barren=self._rules.fewest_barren,
-            capacity=capacity(recipe.generation) if recipe.grows else 0,
         )
         self._judge = ExampleJudge(recipe, self._allocation, known)
         self._finisher = self._judge.finisher
@@ -239,8 +236,6 @@ class Explorer:
             if lane != "generate":
                 task.opening = (*task.opening, *passed)
                 self._opened(task)
-        if not is_about_tasks:
-            self._tell_tree(task)
         self._deal_where_due(request.due, events)
         if self._replan():
             self._judge.judge_waiting(request.due, events)
@@ -248,15 +243,6 @@ class Explorer:
             self._grow_pools(task, request, events)
         self._stop_where_due()
         return events
-
-    def _tell_tree(self, task: TaskState) -> None:
-        """Tells a tree that grows by need what became of the task."""
-        tree = self._trees[task.domain]
-        if isinstance(tree, AdaptiveTree):
-            if task.account.exhausted:
-                tree.saturated(task.node)
-            elif self._allocation.is_filled(task.account):
-                tree.filled(task.node, task.account.harvest.rate)
 
     def _grow_pools(self, task: TaskState, request: Request, events: Sequence[Event]) -> None:
         for event in events:
@@ -348,8 +334,6 @@ class Explorer:
         )
         self._tasks.append(task)
         self._by_id[node.task.id] = task
-        if gets_none:
-            self._tell_tree(task)
         if node.task.origin == "seed" or parent is None or parent.opened or not self._rules.opens_beside_tree:
             self._prepare(task, parent)
         return TaskAdded(node.task, request_ordinal)
@@ -395,21 +379,17 @@ class Explorer:
 
     def _replan(self) -> bool:
         all_opened = not self._to_open and not self._requests.count("opening")
-        if self._spending is not None:
-            tasks = len(self._tasks)
-            self._allocation.aim(
-                self._spending.reach(kept=self.kept, tasks=tasks, coming=max(0, sum(self._plan) - tasks))
-            )
-        growing = [tree for tree in self._trees.values() if isinstance(tree, AdaptiveTree)]
-        if growing:
-            wanted = self._allocation.tasks_wanted
-            for tree in growing:
-                tree.want(None if wanted is None else -(-wanted // len(growing)))
-            if not self.explored and self._is_complete():
-                for tree in growing:
-                    tree.settle()
         self._plan = self._shard.own(self._planned())
-        return self._allocation.plan(self._plan, explored=self.explored, opened=self.explored and all_opened)
+        return self._allocation.plan(
+            self._plan, explored=self.explored, opened=self.explored and all_opened, reach=self._reach()
+        )
+
+    def _reach(self) -> int:
+        """The examples that a budget without any other target is going to bring; else 0."""
+        if self._spending is None:
+            return 0
+        tasks = len(self._tasks)
+        return self._spending.reach(kept=self.kept, tasks=tasks, coming=max(0, sum(self._plan) - tasks))
 
     def _planned(self) -> list[int]:
         planned = [sum(depths) for depths in zip(*(tree.planned() for tree in self._trees.values()), strict=True)]

@@ -9,7 +9,7 @@ from explore_async.exploration import facets
 from explore_async.exploration.choice import draw
 from explore_async.exploration.parsing import VALUES_OF_FACET
 from explore_async.exploration.values import Demonstration, Facet, Message, Task
-from explore_async.settings.recipe import MEANING, Exploration, Generation, Recipe
+from explore_async.settings.recipe import MEANING, Generation, Recipe
 
 _GROWING: Final = 4
 """The version of the rules that brought requests that grow."""
@@ -110,18 +110,12 @@ def about(recipe: Recipe, task: TaskView) -> dict[str, Any]:
     }
 
 
-def most_of_lookahead(exploration: Exploration) -> int:
-    """The most sub-tasks that a lookahead asks for."""
-    return exploration.step if exploration.lookahead == "names" else max(exploration.step, _WHOLE_DIVISION)
-
-
 def for_lookahead(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
     del turn
-    return {
-        "count": min(most_of_lookahead(recipe.exploration), task.room),
-        "existing": task.child_names(),
-        "criteria": task.criteria(),
-    }
+    step = recipe.exploration.step
+    if recipe.exploration.lookahead == "criterion":
+        step = max(step, _WHOLE_DIVISION)
+    return {"count": min(step, task.room), "existing": task.child_names(), "criteria": task.criteria()}
 
 
 def for_backtrack(recipe: Recipe, task: TaskView, turn: int) -> dict[str, Any]:
@@ -208,13 +202,6 @@ def _longest_example(recipe: Recipe, task: TaskView) -> Demonstration:
     shown = [Demonstration(one.instruction, one.input, one.output) for one in own]
     name = Demonstration(task.task.name, "", task.task.name)
     return max(shown, key=lambda one: len(one.instruction + one.input + one.output), default=name)
-
-
-def capacity(generation: Generation) -> int:
-    """The examples of a task before it is divided, where trees grow by need: those that its first three requests can be
-    expected to bring.
-    """
-    return max(1, sum(examples_to_ask_for(generation, turn) for turn in range(3)) * 17 // 20)
 
 
 def examples_to_ask_for(generation: Generation, turn: int, meaning: int = MEANING) -> int:

@@ -8,7 +8,6 @@ from functools import partial
 from math import ceil
 from typing import Final, Literal, TypeAlias
 
-from explore_async.exploration.adaptive_tree import AdaptiveTree
 from explore_async.exploration.earlier_strategy import EarlierExploreInstruct
 from explore_async.exploration.explore_instruct import ExploreInstruct
 from explore_async.exploration.forecast import AsAsked, ByYield, Forecast
@@ -44,8 +43,6 @@ class Rules:
     lags: Mapping[Lane, int]
     most_generating: int
     """Requests for more examples of open tasks that may be outstanding."""
-    most_reserved: int
-    """The most places that generation leaves free; where trees wait for examples, it has one at least."""
     ahead: int = 0
     fewest_barren: int = 0
     """A task is not exhausted by requests for fewer examples than this."""
@@ -55,7 +52,7 @@ class Rules:
     @property
     def reserved(self) -> int:
         """The places that generation leaves free while the trees grow."""
-        return min(self.places["tree"] + self.places["opening"], self.most_reserved)
+        return self.places["tree"] + self.places["opening"]
 
 
 def rules_of(recipe: Recipe) -> Rules:
@@ -72,17 +69,15 @@ def rules_of(recipe: Recipe) -> Rules:
             places={"tree": max(1, window // 4), "opening": 0},
             lags={"tree": recipe.lag, "opening": window, "generate": window, "finish": lag_of_steps},
             most_generating=most_generating,
-            most_reserved=window,
         )
     return Rules(
-        strategy=AdaptiveTree if recipe.grows else ExploreInstruct,
+        strategy=ExploreInstruct,
         forecast=ByYield(sum(recipe.most_tasks)),
         opens_beside_tree=True,
         places={"tree": max(1, window // 8), "opening": max(1, window // 8)},
         lags={"tree": 1, "opening": max(1, recipe.lag // 5), "generate": window, "finish": lag_of_steps},
         most_generating=most_generating,
         ahead=max(1, window // 8),
-        most_reserved=window - 1 if recipe.grows else window,
         ends_when_full=True,
         fewest_barren=_fewest_barren(recipe.generation.exhausted_below),
     )

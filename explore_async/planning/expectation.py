@@ -13,7 +13,7 @@ from explore_async.exploration.allocation import level
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.kinds import KINDS, kinds_of
 from explore_async.exploration.play import play
-from explore_async.exploration.prompt_values import capacity, examples_to_ask_for, most_of_lookahead
+from explore_async.exploration.prompt_values import examples_to_ask_for
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.sharding import Sharding
 from explore_async.exploration.values import ChatRequest, Completion, Request
@@ -80,7 +80,10 @@ def expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
 
 def _expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
     counts = tasks_by_depth(recipe)
-    asks = _asks(recipe, counts)
+    asks = sum(
+        count * -(-recipe.exploration.breadth_at(depth) // recipe.exploration.step)
+        for depth, count in enumerate(counts[:-1])
+    )
     generates, brought = _asked(recipe, recipe.generation)
     examples = wanted(recipe)
     sizes: dict[str, int] = {"tasks": 0, "facets": 0, "examples": 0, "answers": 0, "questions": 0, "scores": 0}
@@ -200,26 +203,9 @@ def expected_share(recipe: Recipe) -> ExpectedShare | None:
     )
 
 
-def _asks(recipe: Recipe, counts: list[int]) -> int:
-    """Requests for sub-tasks."""
-    exploration = recipe.exploration
-    if recipe.grows:
-        together = [min(exploration.breadth_at(depth), most_of_lookahead(exploration)) for depth in range(len(counts))]
-        return sum(-(-count // most) for count, most in zip(counts[1:], together, strict=False))
-    return sum(count * -(-exploration.breadth_at(depth) // exploration.step) for depth, count in enumerate(counts[:-1]))
-
-
 def tasks_by_depth(recipe: Recipe) -> list[int]:
-    """The most tasks of all trees at each depth; of trees that grow by need, those that the target needs."""
-    most, total = recipe.most_tasks, recipe.targets.examples
-    if not recipe.grows or total is None:
-        return most
-    left = max(most[0], -(-total // capacity(recipe.generation)))
-    counts: list[int] = []
-    for tasks in most:
-        counts.append(min(tasks, left))
-        left -= counts[-1]
-    return counts
+    """The most tasks of all trees at each depth."""
+    return recipe.most_tasks
 
 
 def wanted(recipe: Recipe) -> int:

@@ -179,11 +179,6 @@ class Exploration(Settings):
     attempts: Annotated[int, Field(ge=1, le=20)] = 2
     """A task gets no more sub-tasks after this many requests in a row brought nothing new."""
     order: Literal["depth_first", "breadth_first"] = "depth_first"
-    growth: Annotated[Literal["full", "adaptive"], Field(exclude_if=lambda given: given == "full")] = "full"
-    """full: the tree gets all the tasks that it can. adaptive: it grows where examples come, while more tasks are
-    needed: below tasks that have many and still bring new ones, and beside those that bring none any more. `depth` and
-    `breadth` are bounds then.
-    """
     lookahead: Annotated[Literal["names", "criterion"], Field(exclude_if=lambda given: given == "names")] = "names"
     """names: a request for sub-tasks brings names. criterion: it first brings the criterion by which they divide their
     task, so that together they cover it and none overlaps another; a lookahead then asks for the whole division.
@@ -469,10 +464,6 @@ class RecipeFields(Settings):
     def _shards_fit(self) -> Self:
         index, shards = self.shard_numbers
         most, examples = max(self.most_tasks), self.targets.examples
-        if shards > 1 and self.exploration.growth == "adaptive":
-            raise ValueError(
-                "shard: a tree that grows where examples come cannot be dealt; use exploration.growth: full"
-            )
         if index > shards:
             raise ValueError(f"shard: {index} of {shards} is not one of them; they are numbered from 1 to {shards}")
         if most < shards:
@@ -533,11 +524,6 @@ class RecipeFields(Settings):
         """The most tasks that all trees may have, by depth."""
         breadths = map(self.exploration.breadth_at, range(self.exploration.depth))
         return list(accumulate((len(self.domains), *breadths), mul))
-
-    @property
-    def grows(self) -> bool:
-        """True where the trees grow by what examples say, and not before them."""
-        return self.exploration.growth == "adaptive" and self.exploration.depth > 0
 
     @property
     def steps_of_instruction(self) -> int:

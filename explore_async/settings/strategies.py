@@ -16,8 +16,6 @@ _DEFAULTS: Final[Mapping[str, Mapping[tuple[str, str], Any]]] = {
         ("generation", "demonstrations_from"): "pool",
     },
     "adaptive": {
-        ("exploration", "depth"): 4,
-        ("exploration", "growth"): "adaptive",
         ("exploration", "lookahead"): "criterion",
         ("exploration", "facets"): 4,
         ("generation", "policy"): "yield",

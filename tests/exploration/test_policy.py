@@ -29,8 +29,7 @@ def unequal(kinds: Callable[[str], int]) -> Callable[[ChatRequest, Request], Com
             return answer(chat_request, request)
         rng = random.Random(chat_request.key)
         drawn = [rng.randrange(kinds(request.task_id)) for _ in range(request.prompt.values["count"])]
-        name = request.task_id.replace(".", "x")
-        texts = [" ".join(f"t{name}k{kind}w{word}" for word in "abcd") for kind in drawn]
+        texts = [" ".join(f"t{request.task_id}k{kind}w{word}" for word in "abcd") for kind in drawn]
         document = {"examples": [{"instruction": text, "input": "", "output": "Quite so."} for text in texts]}
         return Completion(orjson.dumps(document).decode(), "stop", 90, 30 * len(drawn))
 

@@ -68,25 +68,16 @@ def kept_in(events: list[Event]) -> list[Example]:
 
 
 RECIPES = st.builds(
-    lambda window, breadths, per_request, target, cap, scope, order, both, budget, policy, growth, shard, facets: (
-        recipe(
-            window=window,
-            domains=[*recipe().model_dump(mode="json")["domains"], *([SEEDED] if both else [])],
-            exploration={
-                "depth": len(breadths),
-                "breadth": breadths or [1],
-                "step": 2,
-                "order": order,
-                "growth": growth,
-                "facets": facets,
-            },
-            targets={"examples": target, "per_task": cap, "token_budget": budget}
-            if budget != 2500
-            else {"token_budget": 2500},
-            generation={"per_request": per_request, "exhausted_after": 2, "policy": policy, "covered_at": 0.4},
-            filters={"scope": scope, "min_instruction_words": 0, "threshold": 0.5, "task_threshold": 0.5},
-            shard=shard if (1 + both) * breadths[0] * breadths[1] >= int(shard[-1:] or 1) and growth == "full" else "",
-        )
+    lambda window, breadths, per_request, target, cap, scope, order, both, budget, policy, shard, facets: recipe(
+        window=window,
+        domains=[*recipe().model_dump(mode="json")["domains"], *([SEEDED] if both else [])],
+        exploration={"depth": len(breadths), "breadth": breadths or [1], "step": 2, "order": order, "facets": facets},
+        targets={"examples": target, "per_task": cap, "token_budget": budget}
+        if budget != 2500
+        else {"token_budget": 2500},
+        generation={"per_request": per_request, "exhausted_after": 2, "policy": policy, "covered_at": 0.4},
+        filters={"scope": scope, "min_instruction_words": 0, "threshold": 0.5, "task_threshold": 0.5},
+        shard=shard if (1 + both) * breadths[0] * breadths[1] >= int(shard[-1:] or 1) else "",
     ),
     facets=st.sampled_from([0, 2]),
     window=st.sampled_from([1, 4, 16, 60]),
@@ -99,7 +90,6 @@ RECIPES = st.builds(
     both=st.booleans(),
     budget=st.sampled_from([None, None, 4000, 2500]),  # the last is given alone
     policy=st.sampled_from(["uniform", "yield"]),
-    growth=st.sampled_from(["full", "adaptive"]),
     shard=st.sampled_from(["", "", "1/2", "2/3", "4/4"]),
 )
 

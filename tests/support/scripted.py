@@ -9,7 +9,6 @@ from typing import Self
 
 import orjson
 
-from explore_async.exploration.adaptive_tree import AdaptiveTree
 from explore_async.exploration.explore_instruct import ExploreInstruct
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.play import play
@@ -77,10 +76,6 @@ def answer(chat_request: ChatRequest, request: Request, *, words: list[str] = WI
     return Completion(orjson.dumps(document).decode(), "stop", 20 * count, 10 * count)
 
 
-def _tree_of(recipe: Recipe) -> StrategyFactory:
-    return AdaptiveTree if recipe.grows else ExploreInstruct
-
-
 class Driven:
     """A run that is played or driven to its end with made-up outcomes; keeps what happened.
 
@@ -97,7 +92,7 @@ class Driven:
         turns: Callable[[], TurnPolicy] | None = None,
     ) -> None:
         self.recipe = recipe
-        self.explorer = Explorer(recipe, known, strategy=strategy or _tree_of(recipe), turns=turns() if turns else None)
+        self.explorer = Explorer(recipe, known, strategy=strategy or ExploreInstruct, turns=turns() if turns else None)
         self.book = PromptBook(recipe)
         self.outcome = outcome
         self.events: list[Event] = []
