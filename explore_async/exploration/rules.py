@@ -58,7 +58,7 @@ class Rules:
 def rules_of(recipe: Recipe) -> Rules:
     """The rules of a run, with a forecast of its own."""
     window = recipe.window
-    lag_of_steps = window // 8
+    lag_of_steps = _lag_of_steps(recipe)
     most_generating = max(1, window // (1 + recipe.generation.per_request * recipe.steps_of_instruction))
     if recipe.meaning < _BESIDE_THE_TREE:
         opens = tuple(recipe.targets.cap_at(depth) != 0 for depth in range(recipe.exploration.depth + 1))
@@ -81,6 +81,14 @@ def rules_of(recipe: Recipe) -> Rules:
         ends_when_full=True,
         fewest_barren=_fewest_barren(recipe.generation.exhausted_below),
     )
+
+
+def _lag_of_steps(recipe: Recipe) -> int:
+    """By how much requests about an instruction are due later than it: so many others may take their time meanwhile.
+    An eighth of the window, and not more than an eighth of a small run: else its first example would come at the end.
+    """
+    longest, examples = recipe.window // 8, recipe.targets.examples
+    return longest if examples is None else min(longest, max(recipe.lag, examples // 8))
 
 
 def _fewest_barren(exhausted_below: float) -> int:
