@@ -41,7 +41,8 @@ def test_settings_that_cut_completions_are_named(
 
 def test_the_limit_is_called_as_in_the_recipe() -> None:
     """`max_completion_tokens` is named where it is set. A simulated server cuts some on purpose, which needs no advice."""
-    settings = load("brainstorming", ["sampling.generation.max_completion_tokens=100"])
+    kinds = ["responses=separate", "judge={}"]
+    settings = load("brainstorming", ["sampling.generation.max_completion_tokens=100", *kinds])
     cures = Cures(settings.resolved(model="m"))
     assert "sampling.generation.max_completion_tokens" in cures.of_cuts({"generate": 40}, {"generate": 12})
     assert "sampling.answers.max_tokens" in cures.of_cuts({"generate": 40, "answer": 40}, {"answer": 12})

@@ -171,7 +171,7 @@ def check_counts(stats: dict[str, Any], directory: Path) -> None:
     assert examples["read"] == examples["kept"] + examples["dropped"]["total"] + examples["surplus"]
     for counts in (examples["dropped"], tasks["dropped"], requests["failed"]):
         assert counts["total"] == sum(value for name, value in counts.items() if name != "total")
-    kinds = ("lookahead", "backtrack", "generate")
+    kinds = ("lookahead", "backtrack", "generate", "check")
     assert requests["total"] == sum(requests.get(kind, 0) for kind in kinds)
     assert tasks["total"] == sum(tasks["by_depth"].values())
     lines = [orjson.loads(line) for line in (directory / "dataset.jsonl").read_bytes().splitlines()]
