@@ -88,7 +88,9 @@ def _lag_of_steps(recipe: Recipe) -> int:
     An eighth of the window, and not more than an eighth of a small run: else its first example would come at the end.
     """
     longest, examples = recipe.window // 8, recipe.targets.examples
-    return longest if examples is None else min(longest, max(recipe.lag, examples // 8))
+    asks_models = bool({"answer", "judge"} & {*recipe.kinds})  # else they are checks, which take no time of a server
+    least = recipe.lag if asks_models else 1
+    return longest if examples is None else min(longest, max(least, examples // 8))
 
 
 def _fewest_barren(exhausted_below: float) -> int:
