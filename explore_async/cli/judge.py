@@ -123,7 +123,7 @@ def lines_of(figures: Figures) -> Iterator[str]:
     for name, standing in rows:
         yield f"{name:{width}}  {_row(standing)}"
     lengths = figures.lengths
-    controlled = "cannot be estimated" if lengths.controlled is None else _rate(lengths.controlled).strip()
+    controlled = "cannot be estimated" if lengths.controlled is None else rate_text(lengths.controlled).strip()
     yield f"win rate at equal length: {controlled}"
     longer = "" if lengths.longer_won is None else f"; the longer answer won {lengths.longer_won:.1%} of those decided"
     yield f"length: {lengths.mean_a:,.0f} characters in A, {lengths.mean_b:,.0f} in B on average{longer}"
@@ -141,9 +141,10 @@ def lines_of(figures: Figures) -> Iterator[str]:
 
 def _row(standing: Standing) -> str:
     counts = f"{standing.win}:{standing.tie}:{standing.lose}"
-    rates = f"{_rate(standing.win_rate)}  {_rate(standing.beat_rate)}"
+    rates = f"{rate_text(standing.win_rate)}  {rate_text(standing.beat_rate)}"
     return f"{counts:>14}  {rates}  {standing.invalid:>7}"
 
 
-def _rate(rate: Rate | None) -> str:
+def rate_text(rate: Rate | None) -> str:
+    """A rate with its interval, 19 characters wide."""
     return f"{'-':>19}" if rate is None else f"{rate.value:>6.1%} ({rate.low:>4.0%}-{rate.high:>4.0%})"

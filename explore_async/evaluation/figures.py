@@ -118,7 +118,7 @@ class Figures:
 
     def document(self) -> dict[str, Any]:
         """The content of figures.json."""
-        document: dict[str, Any] = _rounded(asdict(self))
+        document: dict[str, Any] = rounded(asdict(self))
         for model, judge in self.by_judge.items():
             bias = judge.position.bias
             document["by_judge"][model]["position"]["bias"] = None if bias is None else round(bias, _DIGITS)
@@ -260,9 +260,10 @@ def length_controlled(wins: _Floats, differences: _Floats) -> Rate | None:
     return Rate(value, low, high)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """A document with its figures as they are written."""
     if isinstance(value, dict):
-        return {name: _rounded(inner) for name, inner in value.items()}
+        return {name: rounded(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(inner) for inner in value]
+        return [rounded(inner) for inner in value]
     return round(value, _DIGITS) if isinstance(value, float) else value

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser
+from support.browser import InThread, Watched
 from support.cli import config, explore, finished, launch
 from support.originals import original_folder
 
@@ -32,74 +30,10 @@ HOSTILE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert path, "these tests need Chromium: apt-get install chromium"
-    quiet = [
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ]
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", *quiet])
-        yield opened
-        opened.close()
-
-
-class Watched:
-    """A page that notes errors and every request that leaves this machine."""
-
-    def __init__(self, browser: Browser) -> None:
-        self.page: Page = browser.new_page(viewport={"width": 1300, "height": 900})
-        self.errors: list[str] = []
-        self.abroad: list[str] = []
-        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        own = ("file:", "data:", "blob:", "http://127.0.0.1:")
-        self.page.on(
-            "request", lambda request: None if request.url.startswith(own) else self.abroad.append(request.url)
-        )
-
-    def check(self) -> None:
-        assert self.errors == []
-        assert self.abroad == []
-        assert self.page.evaluate("window.hit") is None
-        self.page.close()
-
-
 def hostile_file(folder: Path) -> Path:
     path = folder / "hostile.jsonl"
     path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in HOSTILE))
     return path
-
-
-class InThread:
-    """An event loop of its own, beside playwright's."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
-
-    def close(self) -> None:
-        self.run(asyncio.sleep(0.3))  # connections that are closing
-        self.run(self.loop.shutdown_default_executor())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
-
-
-@pytest.fixture
-def beside() -> Iterator[InThread]:
-    thread = InThread()
-    yield thread
-    thread.close()
 
 
 def test_the_report(browser: Browser, tmp_path: Path, beside: InThread) -> None:
