@@ -22,7 +22,7 @@ from rouge_kernels.ragged import RaggedRows, Texts, grown
 from rouge_kernels.reductions import Positions
 from rouge_kernels.scoring import fmeasure, least_duplicate_lcs
 from rouge_kernels.search import Findings
-from rouge_kernels.threads import Crew, crew_of, processors
+from rouge_kernels.threads import Crew, processors
 from rouge_kernels.tokenizer import ROUGE_TOKENIZER, Tokenizer
 from rouge_kernels.vocabulary import Vocabulary
 from rouge_kernels.within import pairs_within
@@ -116,14 +116,14 @@ class DedupIndex:
         encoded, findings = self._encode(texts), _empty_findings(len(texts))
         threads = min(threads or processors(), 1 + len(texts) // SHARED)
         portions = list(_portions(encoded.starts))
-        with crew_of(threads) as crew:
+        with Crew(threads) as crew:
             crew.share(lambda begin, end: self._look_up(encoded, begin, end, findings, crew), portions)
         return Admission(kept=findings.nearest < 0, nearest=findings.nearest, lcs=findings.lcs, score=findings.score)
 
     def _take(self, texts: Sequence[str], *, anyway: bool, threads: int = 1) -> Findings:
         encoded, findings = self._encode(texts), _empty_findings(len(texts))
         progress = new_progress(len(encoded.ids), STEPS)
-        with wrapping(), crew_of(threads) as crew:
+        with wrapping(), Crew(threads) as crew:
             for first, last in _portions(encoded.starts):
                 is_taken = (
                     threads > 1

@@ -1,9 +1,9 @@
 """Threads that work for one call, and their default number."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from typing import Self
 
 
 def processors() -> int:
@@ -12,12 +12,23 @@ def processors() -> int:
 
 
 class Crew:
-    """Threads that work for one call; with one thread, the caller works by itself."""
+    """Threads that work for one call; with one thread, the caller works by itself. A crew ends with its block, also
+    when an exception comes, such as Ctrl-C.
+    """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self.has_ended = False
         self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """What has begun stops soon, and nothing else begins."""
+        self.has_ended = True
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     @property
     def pool(self) -> ThreadPoolExecutor:
@@ -34,19 +45,3 @@ class Crew:
         else:
             for share in [self.pool.submit(work, *portion) for portion in portions]:
                 share.result()
-
-    def end(self) -> None:
-        """What has begun stops soon, and nothing else begins."""
-        self.has_ended = True
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def crew_of(threads: int) -> Iterator[Crew]:
-    """A crew that ends with the block, also when an exception comes, such as Ctrl-C."""
-    crew = Crew(threads)
-    try:
-        yield crew
-    finally:
-        crew.end()

@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLR0917  (compiled calls are positional)
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -98,7 +99,7 @@ class Vocabulary:
             while done < len(texts):
                 begin = int(ends[done - 1]) if done else 0
                 self._reserve(int(ends[done]) - begin)
-                stop = max(done + 1, int(np.searchsorted(ends, begin + AT_ONCE)))
+                stop = max(done + 1, bisect_left(ends, begin + AT_ONCE))
                 done, self._size = _encode_bytes(
                     *(buffer, ends[:stop], done, kept, look_alikes, ids, starts),
                     *(self._spellings, self._ends, self._hashes, self._buckets, self._size),
