@@ -316,7 +316,8 @@ async def test_a_dead_endpoint_is_left_and_taken_back():
             assert {outcome.endpoint for outcome in outcomes} == {stable.url}
             here, there = pool.statistics().endpoints
             assert (here.healthy, there.healthy) == (True, False)
-            assert here.retries == 0 < there.retries <= there.failed_attempts
+            assert 0 < there.retries <= there.failed_attempts
+            assert here.retries <= here.failed_attempts  # a busy machine can lose one here too
             assert pool.limit == here.limit
             async with bad.MisbehavingServer(port=port) as reborn:
                 await until(lambda: pool.statistics().endpoints[1].healthy)
