@@ -49,8 +49,8 @@ $(TRAIN)/.installed: pyproject.toml constraints.txt
 		--editable '.[dev,train]' gguf 'transformers[serving]'
 	@touch $@
 
-test-ray: $(RAY)/.installed  ## dedup on Ray Data writes the files of one process
-	$(RAY)/bin/python -m pytest -m ray tests/curation
+test-ray: $(RAY)/.installed  ## dedup and analysis on Ray write the files of one process
+	$(RAY)/bin/python -m pytest -m ray tests/curation tests/analysis
 
 $(RAY)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RAY)

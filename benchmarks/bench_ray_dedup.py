@@ -1,8 +1,9 @@
-"""What does dedup in partitions of Ray Data cost, and how much data is exchanged as the partitions grow in number?
+"""What does dedup in partitions on Ray cost, and how much data is exchanged as the partitions grow in number?
 
 Each number of partitions is a whole pass: encoding, spreading, pairs, decisions, without reading and writing files. The
 baseline is one index in this process, measured in the same run. All verdicts (kept, nearest, LCS) must be equal.
-Copies: partitions that hold a text, at the mean. Needs the extra `ray`; the start of Ray is not counted.
+Copies: partitions that hold a text, at the mean; MiB: the tokens that partitions get. Needs the extra `ray`; the start
+of Ray is not counted.
 
     python benchmarks/bench_ray_dedup.py [--corpus FILE] [--size 100000] [--partitions 2 4 16] [--out results/ray.json]
 """
@@ -11,20 +12,20 @@ from __future__ import annotations
 
 import argparse
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from corpora import machine, report, texts
 
-from explore_async.curation.pair_graph import homes, rank_of
-from explore_async.curation.ray_dedup import RayDedup, ray_at_hand
+from explore_async.curation.pair_graph import PlacedTexts, by_rarity, spread
+from explore_async.curation.ray_dedup import RayDedup
+from explore_async.ray_cluster import ray_at_hand
 from rouge_kernels import DedupIndex, Vocabulary, warm_up
 
 THRESHOLD = 0.7
 BATCH = 8192
-SAMPLE = 20_000
-"""Texts whose copies are counted."""
+AT_ONCE = 100_000
+"""Texts that are spread at once where what they send is counted."""
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
     alone = [index.admit(given[at : at + BATCH]) for at in range(0, len(given), BATCH)]
     alone_s = time.perf_counter() - began
     rows = [{"partitions": "one index", "seconds": round(alone_s, 2), "times": 1.0, "copies": 1.0}]
-    print(f"{'partitions':>12} {'seconds':>8} {'times':>6} {'copies':>7}")
+    print(f"{'partitions':>12} {'seconds':>8} {'times':>6} {'copies':>7} {'MiB':>8}")
     print(f"{'one index':>12} {alone_s:8.2f} {1:6.1f} {1:7.2f}")
     with ray_at_hand():
         for partitions in options.partitions:
@@ -56,21 +57,27 @@ def main() -> None:
                 found = spread.admit([""] * len(batch.kept))
                 for name in ("kept", "nearest", "lcs"):
                     np.testing.assert_array_equal(getattr(found, name), getattr(batch, name))
+            copies, mib = exchanged(given, partitions)
             row = {"partitions": partitions, "seconds": round(seconds, 2), "times": round(seconds / alone_s, 1)}
-            rows.append({**row, "copies": round(copies(given, partitions), 2)})
-            print(f"{partitions:12} {seconds:8.2f} {seconds / alone_s:6.1f} {rows[-1]['copies']:7.2f}", flush=True)
+            rows.append({**row, "copies": round(copies, 2), "mib": round(mib, 1)})
+            print(f"{partitions:12} {seconds:8.2f} {seconds / alone_s:6.1f} {copies:7.2f} {mib:8.1f}", flush=True)
     kept = int(sum(batch.kept.sum() for batch in alone))
     report({"machine": machine("ray"), "texts": len(given), "kept": kept, "rows": rows}, options.out)
 
 
-def copies(given: list[str], partitions: int) -> float:
-    """Partitions that hold a text, at the mean."""
+def exchanged(given: list[str], partitions: int) -> tuple[float, float]:
+    """Partitions that hold a text, at the mean; and MiB of tokens that all of them get together."""
     vocabulary = Vocabulary()
     encoded = vocabulary.encode(given)
-    rank = rank_of(np.bincount(encoded.ids, minlength=len(vocabulary)).astype(np.int64))
-    starts = encoded.starts[: SAMPLE + 1].tolist()
-    places = [homes(encoded.ids[begin:end], rank, THRESHOLD, partitions) for begin, end in pairwise(starts)]
-    return sum(map(len, places)) / len(places)
+    number = by_rarity(np.bincount(encoded.ids, minlength=len(vocabulary)).astype(np.int64))
+    texts_met = tokens_met = 0
+    for begin in range(0, len(given), AT_ONCE):
+        chosen = np.arange(begin, min(begin + AT_ONCE, len(given)))
+        block = PlacedTexts(chosen, np.zeros(len(chosen), dtype=np.int64), encoded.of(chosen))
+        for part in spread(block, number, THRESHOLD, partitions):
+            texts_met += len(part.texts)
+            tokens_met += part.texts.ids.nbytes
+    return texts_met / len(given), tokens_met / 2**20
 
 
 if __name__ == "__main__":

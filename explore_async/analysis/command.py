@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -23,8 +23,11 @@ from explore_async.curation.collections.open import DataSource, open_collection,
 from explore_async.curation.collections.originals import is_original
 from explore_async.curation.collections.run_data import is_run_data
 from explore_async.curation.embeddings import Embedder, embedder_of
+from explore_async.curation.ray_workers import RayWorkers
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError, StorageError
+from explore_async.ray_cluster import ray_at_hand
+from explore_async.storage.places import place
 from explore_async.storage.whole_files import replacing, storage_errors, write_json
 from rouge_kernels import warm_up
 
@@ -91,6 +94,7 @@ def analyze_data(
     columns: Mapping[str, str] | None = None,
     semantic: bool | Embedder = False,
     prompt_weight: float = PROMPT_WEIGHT,
+    engine: Literal["local", "ray"] = "local",
     on_progress: Callable[[str], None] = _silent,
 ) -> Analysis:
     """Measures the coverage of one data set, or of several side by side. A folder of runs counts as all of them.
@@ -101,6 +105,7 @@ def analyze_data(
     auto: that of the run, else the one that the letters call for. Of a larger data set `most` examples are examined.
     `semantic`: compares by meaning too, by MiniLM (the extra `embed`) or by an embedder of your own.
     `prompt_weight`: generated tokens that a token of a prompt costs, unless a prefix cache held it.
+    `engine`: ray parses and compares by Ray (the extra `ray`), with the same figures.
     `columns` maps our names to those of files of rows. `on_progress` gets the name of the step that begins.
 
     Raises ConfigError for options that do not fit and for packages that are missing (the extra `analysis`), DataError
@@ -109,21 +114,23 @@ def analyze_data(
     check_tokenizer(tokenizer)
     if not 0 <= prompt_weight <= 1:
         raise ConfigError(f"--prompt-weight {prompt_weight}: give a number from 0 to 1")
-    files = OutputFiles(*(None if path is None else Path(path) for path in (report, out, figures)))
-    _check_places(files, [source.path if isinstance(source, DataSet) else Path(source) for source in sources])
+    files = OutputFiles(*(None if path is None else place(path) for path in (report, out, figures)))
+    _check_places(files, [source.path if isinstance(source, DataSet) else place(source) for source in sources])
     collections = [collection for source in sources for collection in _collections(source, columns)]
     tokenizer = tokenizer_of(tokenizer, collections)
     embedder = embedder_of(semantic) if semantic else None
-    options = AnalysisOptions(
-        spacy_model=spacy_model,
-        tokenizer=tokenizer,
-        most_read=most,
-        embedder=embedder,
-        prompt_weight=prompt_weight,
-    )
-    on_progress("loading")
-    warm_up()
-    document = make_document(collections, options, on_progress=on_progress)
+    with ray_at_hand() if engine == "ray" else nullcontext():
+        options = AnalysisOptions(
+            spacy_model=spacy_model,
+            tokenizer=tokenizer,
+            most_read=most,
+            embedder=embedder,
+            prompt_weight=prompt_weight,
+            workers=RayWorkers() if engine == "ray" else None,
+        )
+        on_progress("loading")
+        warm_up()
+        document = make_document(collections, options, on_progress=on_progress)
     if not any(of_set["examples"] for of_set in document["sets"]):
         raise DataError(f"{', '.join(str(collection.path) for collection in collections)}: there are no examples")
     _keep(collections, document["sets"])
@@ -133,7 +140,7 @@ def analyze_data(
 def _collections(source: DataSource, columns: Mapping[str, str] | None) -> list[Collection]:
     if isinstance(source, DataSet):
         return [source.collection]
-    paths = runs_inside(Path(source)) or [Path(source)]
+    paths = runs_inside(place(source)) or [place(source)]
     return [open_collection(path, None if path.is_dir() else columns) for path in paths]
 
 
@@ -161,11 +168,12 @@ def _check_places(files: OutputFiles, sources: Sequence[Path]) -> None:
             continue
         if path.suffix != suffix:
             raise ConfigError(f"{option} {path}: the name must end in {suffix}")
-        if any(path.exists() and source.exists() and path.samefile(source) for source in sources):
-            raise ConfigError(f"{option} {path}: it is a source")
-        folder = path.resolve().parent
-        if suffix == ".json" and (is_run_data(folder) or is_original(folder)):
-            raise ConfigError(f"{option} {path}: {folder} is a run or data directory; write elsewhere")
+        with storage_errors(path):
+            if any(path.exists() and source.exists() and path.samefile(source) for source in sources):
+                raise ConfigError(f"{option} {path}: it is a source")
+            folder = path.resolve().parent
+            if suffix == ".json" and (is_run_data(folder) or is_original(folder)):
+                raise ConfigError(f"{option} {path}: {folder} is a run or data directory; write elsewhere")
     if files.figures is not None and files.figures.exists() and not files.figures.is_dir():
         raise ConfigError(f"--figures {files.figures}: it is a file; give a folder")
 

@@ -27,6 +27,7 @@ from explore_async.analysis.tree_shape import tree_shape
 from explore_async.analysis.verb_noun import verbs_and_nouns
 from explore_async.curation.collections.collection import Collection, printable_path
 from explore_async.curation.embeddings import Embedder
+from explore_async.curation.ray_workers import Workers
 from explore_async.exploration.scores import ScoreCounts
 
 MOST_READ = 200_000
@@ -46,6 +47,8 @@ class AnalysisOptions:
     prompt_weight: float = PROMPT_WEIGHT
     embedder: Embedder | None = None
     """Compares by meaning too, where there is one."""
+    workers: Workers | None = None
+    """Parse and compare, where there are some; else this process and others on this machine."""
 
 
 def make_document(
@@ -66,7 +69,9 @@ def make_document(
         _parse(sample, options, on_progress)
         clock.note("verbs and nouns")
         on_progress(f"{collection.name}: comparing {len(sample.examples):,} instructions with one another")
-        sample.overlap, sample.by_task = overlaps.within(sample.texts, options.tokenizer, tasks=sample.tasks)
+        sample.overlap, sample.by_task = overlaps.within(
+            sample.texts, options.tokenizer, tasks=sample.tasks, workers=options.workers
+        )
         clock.note("overlap")
         documents.append(_document(sample, options, on_progress))
         clock.note("figures")
@@ -112,7 +117,13 @@ def _parse(sample: DataSample, options: AnalysisOptions, on_progress: Callable[[
 
     parsing(0)
     sample.verbs_nouns = list(
-        verbs_and_nouns(sample.texts, sample.parser.model, processes=options.processes, on_progress=parsing)
+        verbs_and_nouns(
+            sample.texts,
+            sample.parser.model,
+            processes=options.processes,
+            workers=options.workers,
+            on_progress=parsing,
+        )
     )
 
 
@@ -223,7 +234,7 @@ def _shown(sample: DataSample) -> list[dict[str, Any]]:
 
 def _across(sample: DataSample, other: DataSample, options: AnalysisOptions) -> dict[str, Any]:
     """Overlap of the texts of a sample with those of another, and the pairs in common."""
-    overlap = overlaps.between(sample.texts, other.texts, options.tokenizer)
+    overlap = overlaps.between(sample.texts, other.texts, options.tokenizer, workers=options.workers)
     own, theirs = set(sample.pairs), set(other.pairs)
     return {
         **_overlap(overlap),

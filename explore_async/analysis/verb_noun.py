@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
 from explore_async.curation.common_options import silent
+from explore_async.curation.ray_workers import Workers
 from explore_async.errors import ConfigError, SystemLimit
 from rouge_kernels.threads import processors
 
@@ -60,24 +61,30 @@ def verbs_and_nouns(
     model: str = ENGLISH,
     *,
     processes: int | None = None,
+    workers: Workers | None = None,
     on_progress: Callable[[int], None] = silent,
 ) -> Iterator[VerbNoun]:
-    """Verb and noun of each text, in order. Many texts are parsed in several processes, as many as processors if None.
+    """Verb and noun of each text, in order. Many texts are parsed in several processes, as many as processors if None,
+    or by `workers`.
 
     `on_progress` gets the number of texts parsed so far.
     """
     waiting = iter(texts)
+    if workers is not None:
+        found = workers.results(_work_with, iter(lambda: list(islice(waiting, _CHUNK)), []), model)
+        yield from _counted(chain.from_iterable(found), on_progress)
+        return
     head = list(islice(waiting, _WORTH_PROCESSES))
-    workers = processes or processors()
-    if len(head) < _WORTH_PROCESSES or workers == 1:
+    at_once = processes or processors()
+    if len(head) < _WORTH_PROCESSES or at_once == 1:
         nlp = load_parser(model)
-        yield from _counted(_parsed(nlp, _chained(head, waiting)), on_progress)
+        yield from _counted(_parsed(nlp, chain(head, waiting)), on_progress)
         return
     load_parser(model)  # a fault in it is raised here, and not in a process that dies
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(model,)) as pool:
+    with ProcessPoolExecutor(at_once, mp_context=context, initializer=_start, initargs=(model,)) as pool:
         try:
-            yield from _counted(_in_order(pool, _chained(head, waiting), ahead=2 * workers), on_progress)
+            yield from _counted(_in_order(pool, chain(head, waiting), ahead=2 * at_once), on_progress)
         except BrokenProcessPool as error:
             raise SystemLimit("memory, it seems: one of the processes that parse was killed") from error
 
@@ -99,11 +106,6 @@ def _counted(pairs: Iterator[VerbNoun], on_progress: Callable[[int], None]) -> I
         yield pair
 
 
-def _chained(head: list[str], rest: Iterator[str]) -> Iterator[str]:
-    yield from head
-    yield from rest
-
-
 def _start(model: str) -> None:
     global _parser  # noqa: PLW0603 - a worker process has one
     _parser = load_parser(model)
@@ -111,6 +113,10 @@ def _start(model: str) -> None:
 
 def _work(texts: list[str]) -> list[VerbNoun]:
     return list(_parsed(_parser, iter(texts)))
+
+
+def _work_with(texts: list[str], model: str) -> list[VerbNoun]:
+    return list(_parsed(load_parser(model), iter(texts)))
 
 
 def _parsed(nlp: Any, texts: Iterator[str]) -> Iterator[VerbNoun]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 BadRow: TypeAlias = Literal["stop", "skip"]
-DedupEngine: TypeAlias = Literal["local", "ray"]
+DataEngine: TypeAlias = Literal["local", "ray"]
 Engine: TypeAlias = Literal["auto", "vllm", "embedded", "simulated"]
 Format: TypeAlias = Literal[
     "rows", "alpaca", "sharegpt", "messages", "prompt-completion", "preference", "kto", "explore-instruct"

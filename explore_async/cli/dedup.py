@@ -7,8 +7,15 @@ from typing import Annotated
 
 import typer
 
-from explore_async.cli.choices import DedupEngine
-from explore_async.cli.options import BadRowOption, JsonOption, QuietOption, TokenizerOption, check_exclusive
+from explore_async.cli.choices import DataEngine
+from explore_async.cli.options import (
+    BadRowOption,
+    JsonOption,
+    QuietOption,
+    TokenizerOption,
+    check_exclusive,
+    path_or_url,
+)
 from explore_async.cli.output import all_or_nothing, exit_if_empty, path_text, print_json, telling_replaced
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
 
@@ -16,9 +23,16 @@ from explore_async.cli.runs_under_way import tell_of_runs_under_way
 def dedup(  # noqa: PLR0917 - an option each
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help=".jsonl, .json, .csv, .tsv, .txt (each also .gz, .zst) or .parquet"),
+        typer.Argument(
+            metavar="INPUT...",
+            parser=path_or_url,
+            help=".jsonl, .json, .csv, .tsv, .txt (each also .gz, .zst) or .parquet",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="the file for the kept rows; its suffix decides the format")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", parser=path_or_url, help="the file for the kept rows; its suffix decides the format"),
+    ],
     fields: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,12 +51,17 @@ def dedup(  # noqa: PLR0917 - an option each
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="drop only texts with exactly the same tokens")] = False,
     evidence: Annotated[
-        Path | None, typer.Option(help="a .jsonl file with the nearest kept row and the score of each dropped row")
+        Path | None,
+        typer.Option(
+            parser=path_or_url, help="a .jsonl file with the nearest kept row and the score of each dropped row"
+        ),
     ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="drop rows that are near a row of this file, for example a benchmark; repeatable"
+            metavar="FILE",
+            parser=path_or_url,
+            help="drop rows that are near a row of this file, for example a benchmark; repeatable",
         ),
     ] = None,
     against_fields: Annotated[
@@ -53,8 +72,8 @@ def dedup(  # noqa: PLR0917 - an option each
         ),
     ] = None,
     engine: Annotated[
-        DedupEngine,
-        typer.Option(help="ray: find the same near-duplicates by Ray Data, for more texts than fit into memory"),
+        DataEngine,
+        typer.Option(help="ray: find the same near-duplicates by Ray, for more texts than fit into memory"),
     ] = "local",
     on_bad_row: BadRowOption = "stop",
     as_json: JsonOption = False,

@@ -8,8 +8,16 @@ from typing import Annotated
 
 import typer
 
+from explore_async.cli.choices import DataEngine
 from explore_async.cli.embedder import load_embedder
-from explore_async.cli.options import ColumnOption, JsonOption, RunArgument, SemanticOption, TokenizerOption
+from explore_async.cli.options import (
+    ColumnOption,
+    JsonOption,
+    RunArgument,
+    SemanticOption,
+    TokenizerOption,
+    path_or_url,
+)
 from explore_async.cli.output import all_or_nothing, print_json, say, telling_replaced
 from explore_async.cli.runs_under_way import tell_of_runs_under_way, time_of_stats
 from explore_async.cli.signals import terminable
@@ -21,15 +29,20 @@ def analyze(  # noqa: PLR0917 - an option each
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SOURCE...", help="runs, folders of runs, imported data or files of rows; several are compared"
+            metavar="SOURCE...",
+            parser=path_or_url,
+            help="runs, folders of runs, imported data or files of rows; several are compared",
         ),
     ],
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="write a page with pictures and tables")
+        Path | None, typer.Option(metavar="FILE.html", parser=path_or_url, help="write a page with pictures and tables")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="write all figures as JSON")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.json", parser=path_or_url, help="write all figures as JSON")
+    ] = None,
     figures: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="write pictures for a paper, as SVG and PNG")
+        Path | None,
+        typer.Option(metavar="FOLDER", parser=path_or_url, help="write pictures for a paper, as SVG and PNG"),
     ] = None,
     spacy_model: Annotated[
         str | None, typer.Option(help="a spaCy model, by name or folder (default: the installed one for the language)")
@@ -41,6 +54,9 @@ def analyze(  # noqa: PLR0917 - an option each
     prompt_weight: Annotated[
         float, typer.Option(help="generated tokens that a prompt token costs, unless a prefix cache held it (0 to 1)")
     ] = 0.1,
+    engine: Annotated[
+        DataEngine, typer.Option(help="ray: parse and compare by Ray, on all its machines, with the same figures")
+    ] = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Measure the coverage of data: verb-noun pairs, overlap, an estimate of the missing part, and the cost."""
@@ -66,6 +82,7 @@ def analyze(  # noqa: PLR0917 - an option each
             columns=parse_columns(column or ()),
             semantic=embedder,
             prompt_weight=prompt_weight,
+            engine=engine,
             on_progress=reporter.update,
         )
     if not as_json:

@@ -10,13 +10,28 @@ import typer
 from explore_async.cli.choices import BadRow, Format, Marked, SplitBy, TokenizerName
 from explore_async.errors import ConfigError
 
+
+def path_or_url(text: str) -> Path:
+    """A path, or a URL of fsspec."""
+    from explore_async.storage.places import place
+
+    return place(text)
+
+
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file or the name of a preset")]
 RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="a run directory, or a directory that import, filter, merge … wrote")
+    Path,
+    typer.Argument(
+        metavar="RUN", parser=path_or_url, help="a run directory, or a directory that import, filter, merge … wrote"
+    ),
 ]
 SourceArgument = Annotated[
     Path,
-    typer.Argument(metavar="SOURCE", help="a run directory, a file of examples, or a folder of Explore-Instruct data"),
+    typer.Argument(
+        metavar="SOURCE",
+        parser=path_or_url,
+        help="a run directory, a file of examples, or a folder of Explore-Instruct data",
+    ),
 ]
 
 RunDirectoryOption = Annotated[Path | None, typer.Option("--out", help="the run directory (default: runs/NAME)")]
@@ -32,10 +47,13 @@ DataFileOption = Annotated[
     Path,
     typer.Option(
         "--out",
+        parser=path_or_url,
         help="a .jsonl, .json, .csv, .tsv or .parquet file; a name without suffix is a folder with a dataset card",
     ),
 ]
-DataDirectoryOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="the directory to write")]
+DataDirectoryOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", parser=path_or_url, help="the directory to write")
+]
 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=V", help="change one setting of the config; repeatable")

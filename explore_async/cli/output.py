@@ -74,10 +74,18 @@ def all_or_nothing() -> Iterator[None]:
 @contextmanager
 def telling_replaced(*paths: Path | None) -> Iterator[None]:
     """Around work that writes these files: says afterwards which of them were there before."""
-    there = [path for path in paths if path is not None and os.path.isfile(path)]  # noqa: PTH113 - False for no path at all
+    there = [path for path in paths if path is not None and _is_there(path)]
     yield
     for path in there:
         say(f"replaced {path}")
+
+
+def _is_there(path: Path) -> bool:
+    from explore_async.storage.places import is_remote
+
+    if is_remote(path):
+        return path.is_file()
+    return os.path.isfile(path)  # noqa: PTH113 - False for no path at all
 
 
 @contextmanager

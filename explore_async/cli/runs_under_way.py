@@ -18,8 +18,10 @@ def tell_of_runs_under_way(*sources: Path, quiet: bool = False) -> None:
     files belong to.
     """
     from explore_async.curation.collections.open import runs_inside
+    from explore_async.storage.places import is_remote
 
-    runs = (runs_inside(source) or [source.parent if source.is_file() else source] for source in sources)
+    local = (source for source in sources if not is_remote(source))
+    runs = (runs_inside(source) or [source.parent if source.is_file() else source] for source in local)
     for path in dict.fromkeys(chain.from_iterable(runs)):
         if is_under_way(path):
             now = f"{datetime.now().astimezone():%H:%M:%S}"

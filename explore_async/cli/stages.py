@@ -21,6 +21,7 @@ from explore_async.cli.options import (
     SourceArgument,
     ThresholdOption,
     TokenizerOption,
+    path_or_url,
 )
 from explore_async.cli.output import counting, exit_if_empty, path_text, print_json, say
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
@@ -109,6 +110,7 @@ def merge(  # noqa: PLR0917 - an option each
         list[Path],
         typer.Argument(
             metavar="SOURCE...",
+            parser=path_or_url,
             help="two or more run directories, files of examples or folders; or the shards of a run, or their folder",
         ),
     ],
@@ -183,7 +185,10 @@ def decontaminate(  # noqa: PLR0917 - an option each
     source: SourceArgument,
     out: DataDirectoryOption,
     against: Annotated[
-        list[Path], typer.Option("--against", metavar="FILE", help="a file with the rows of a benchmark; repeatable")
+        list[Path],
+        typer.Option(
+            "--against", metavar="FILE", parser=path_or_url, help="a file with the rows of a benchmark; repeatable"
+        ),
     ],
     benchmark_fields: Annotated[
         list[str] | None,

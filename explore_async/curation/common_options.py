@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from explore_async.errors import ConfigError
+from explore_async.storage.places import place
 from rouge_kernels import TOKENIZERS, Tokenizer
 
 Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -16,7 +17,7 @@ Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 def as_paths(paths: Paths) -> list[Path]:
     """The paths as a list, of one where a single path is given."""
-    return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+    return [place(paths)] if isinstance(paths, str | os.PathLike) else [place(path) for path in paths]
 
 
 def as_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:

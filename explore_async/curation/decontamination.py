@@ -29,6 +29,7 @@ from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.ngrams import NgramIndex
 from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
+from explore_async.storage.places import place
 from rouge_kernels import TOKENIZERS, DedupIndex
 
 REPORT = "contamination.json"
@@ -108,7 +109,7 @@ def decontaminate_data(
         ngram=ngram,
         tokenizer=tokenizer,
     )
-    return _decontaminate(collection_of(source, columns), Path(out), options, on_progress)
+    return _decontaminate(collection_of(source, columns), place(out), options, on_progress)
 
 
 @dataclass(slots=True)

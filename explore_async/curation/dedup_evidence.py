@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import IO, Any
 import orjson
 
 from explore_async.curation.collections.collection import printable_path
+from explore_async.storage.places import scratch_file
 from explore_async.storage.whole_files import storage_errors
 from rouge_kernels import Admission
 
@@ -76,5 +76,5 @@ class EvidenceWriter:
 @contextmanager
 def writing_evidence(file: IO[bytes], path: Path, inputs: Sequence[Path]) -> Iterator[EvidenceWriter]:
     """Writes evidence into `file`, which takes the place of `path` later; its scratch file beside it has no name."""
-    with storage_errors(path), tempfile.TemporaryFile(dir=path.resolve().parent) as spool:
+    with storage_errors(path), scratch_file(path) as spool:
         yield EvidenceWriter(file, spool, inputs)

@@ -18,10 +18,12 @@ from explore_async.curation.dedup_evidence import EvidenceWriter, writing_eviden
 from explore_async.curation.files.conversion import check_conversion, columns_of, parquet_schema
 from explore_async.curation.files.formats import TABLES, Format, Kind, format_of
 from explore_async.curation.files.writers import writing
-from explore_async.curation.ray_dedup import RayDedup, ray_at_hand
+from explore_async.curation.ray_dedup import RayDedup
 from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, tokenizer_of_sources
 from explore_async.errors import ConfigError, DataError
-from explore_async.storage.whole_files import replacing
+from explore_async.ray_cluster import ray_at_hand
+from explore_async.storage.places import place
+from explore_async.storage.whole_files import replacing, storage_errors
 from rouge_kernels import DedupIndex, warm_up
 
 _BAD_ROWS_NAMED = 10
@@ -117,7 +119,7 @@ def dedup_files(
     equal values only. `against`: files whose texts, in `against_fields` (None: the same as `fields`), count as kept
     before the first row; they are not written. A field for one file alone is written FILE=FIELD. `tokenizer`: rouge,
     unicode, or auto, which takes the one that the letters of the first texts call for. `engine`: ray finds the same
-    near-duplicates by Ray Data (the extra `ray`), for more texts than fit into memory.
+    near-duplicates by Ray (the extra `ray`), for more texts than fit into memory.
 
     Raises ConfigError for options that do not fit, DataError for a fault in the inputs or a file of `against` without
     any text to compare with, StorageError for what cannot be written. All that can be checked before the first row is
@@ -127,12 +129,12 @@ def dedup_files(
         raise ConfigError("inputs: give at least one file")
     options = DedupOptions(
         inputs=paths,
-        out=Path(out),
+        out=place(out),
         fields=as_names(fields, "fields"),
         threshold=threshold,
         tokenizer=tokenizer,
         group_by=group_by,
-        evidence=None if evidence is None else Path(evidence),
+        evidence=None if evidence is None else place(evidence),
         skip_bad_rows=skip_bad_rows,
         against=as_paths(against),
         against_fields=None if against_fields is None else as_names(against_fields, "against_fields"),
@@ -259,8 +261,9 @@ def _check(options: DedupOptions, sources: Sequence[ComparedFile], outputs: Sequ
     if options.evidence is not None and format_of(options.evidence) != Format(Kind.JSON_LINES):
         raise ConfigError(f"--evidence {options.evidence}: it is JSON lines and called .jsonl")
     for path in outputs:
-        if path.exists() and any(path.samefile(source.rows.path) for source in sources):
-            raise ConfigError(f"{path}: an input cannot be an output as well")
+        with storage_errors(path):
+            if path.exists() and any(path.samefile(source.rows.path) for source in sources):
+                raise ConfigError(f"{path}: an input cannot be an output as well")
     for source in sources:
         if source.rows.format.kind is Kind.TEXT and (len(source.fields) > 1 or options.group_by is not None):
             raise ConfigError(f"{source.rows.path}: a line of text has one field: no second --field, no --group-by")

@@ -15,6 +15,7 @@ from explore_async.curation.selection import Marked, Sample, Split, SplitBy, goo
 from explore_async.curation.shaping import kept_columns
 from explore_async.curation.trainer_formats import SHAPES, WITH_REASONING
 from explore_async.errors import ConfigError
+from explore_async.storage.places import place
 
 ORIGINAL = "explore-instruct"
 """The format of the published Explore-Instruct code: a folder with a file for each task."""
@@ -54,7 +55,7 @@ def export_data(
     """
     split = Split(validation, _split_by(split_by), seed)
     return _export(
-        *(source, Path(out), columns),
+        *(source, place(out), columns),
         shape=shape, sample=None, split=split, marked=marked, keep=keep,
         license_name=license_name, model_revision=model_revision, repository=repository, reasoning=reasoning,
         all_answers=all_answers,
@@ -92,7 +93,7 @@ def sample_data(
     sample = Sample(size, next(known for known in METHODS if known == method), cap, seed)
     split = Split(validation, _split_by(split_by), seed)
     return _export(
-        *(source, Path(out), columns),
+        *(source, place(out), columns),
         shape=shape, sample=sample, split=split, marked=marked, keep=keep,
         license_name=license_name, model_revision=model_revision, repository=repository, reasoning=reasoning,
     )  # fmt: skip

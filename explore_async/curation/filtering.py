@@ -34,6 +34,7 @@ from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.languages import language_of_texts
 from explore_async.settings.recipe import MEANING, Filters, Judging, Recipe, tokenizer_for
+from explore_async.storage.places import place
 
 _THRESHOLD = 0.7
 
@@ -98,7 +99,7 @@ def filter_data(
     changes = {**given, **{name: value for name, value in named.items() if value is not None}}
     named_fields = _named_fields(fields)
     collection = collection_of(source, columns)
-    return _filter(collection, Path(out), changes, "filter", on_progress, named_fields, paraphrases)
+    return _filter(collection, place(out), changes, "filter", on_progress, named_fields, paraphrases)
 
 
 def reparse_run(
@@ -108,10 +109,10 @@ def reparse_run(
 
     Raises DataError where the run has no stored completions.
     """
-    source = RunData.read(Path(run))
+    source = RunData.read(place(run))
     if source.completions is None or not source.is_run:
         raise DataError(f"{source.path}: there are no stored completions (completions.sqlite) to read")
-    return _filter(source, Path(out), {}, "reparse", on_progress)
+    return _filter(source, place(out), {}, "reparse", on_progress)
 
 
 def merge_data(
@@ -142,19 +143,19 @@ def merge_data(
     collections = [
         collection_of(part, None if isinstance(part, DataSet) or part.is_dir() else columns)
         for source in sources
-        for part in ([source] if isinstance(source, DataSet) else shards_inside(Path(source)) or [Path(source)])
+        for part in ([source] if isinstance(source, DataSet) else shards_inside(place(source)) or [place(source)])
     ]
     if shards := shards_of(collections):
         if threshold is not None or tokenizer != "auto" or named_fields:
             raise ConfigError("shards are joined by the filters of their run; `filter` judges the result by others")
-        return _join(shards, Path(out), partial=partial, on_progress=on_progress)
+        return _join(shards, place(out), partial=partial, on_progress=on_progress)
     if partial:
         raise ConfigError("--partial: for shards of a run, and none of the sources is one")
     if len(collections) < 2:  # noqa: PLR2004 - two or more
         raise ConfigError("merge needs two or more sources, or a folder with the shards of a run")
     threshold = _THRESHOLD if threshold is None else threshold
     filters = ROUGE_ONLY.model_copy(update={"threshold": threshold, "tokenizer": tokenizer})
-    return _merge(collections, Path(out), filters, named_fields, on_progress)
+    return _merge(collections, place(out), filters, named_fields, on_progress)
 
 
 def _join(shards: Sequence[Shard], out: Path, *, partial: bool, on_progress: Callable[[int], None]) -> FilterResult:

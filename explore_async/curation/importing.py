@@ -19,6 +19,7 @@ from explore_async.curation.common_options import silent
 from explore_async.curation.tokenizers import AUTO, tokenizer_of_texts
 from explore_async.exploration.languages import language_of_texts
 from explore_async.settings.recipe import tokenizer_for
+from explore_async.storage.places import place
 
 CONFIG = "explore.yaml"
 SHOWN = 4
@@ -61,8 +62,8 @@ def import_data(
     first row that cannot be read is a DataError. `on_progress` gets the number of examples read so far.
     """
     if isinstance(source, DataSet):
-        return _import(collection_of(source, columns), Path(out), on_progress)
-    return _import(open_collection(Path(source), columns, skip_bad_rows=skip_bad_rows), Path(out), on_progress)
+        return _import(collection_of(source, columns), place(out), on_progress)
+    return _import(open_collection(place(source), columns, skip_bad_rows=skip_bad_rows), place(out), on_progress)
 
 
 def _import(source: Collection, out: Path, on_progress: Callable[[int], None]) -> ImportResult:

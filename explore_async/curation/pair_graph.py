@@ -10,52 +10,115 @@ Pure: it knows neither files nor processes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from rouge_kernels import Admission, fmeasure, similar_pairs
+from rouge_kernels import Admission, Texts, fmeasure, similar_pairs
 from rouge_kernels.bounds import bounds_for, shortest_partner
 
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
 _MIXED_BY = np.uint64(0x9E37_79B9_7F4A_7C15)
 """Multiplied by it, neighbouring numbers of tokens lie far apart (Knuth's multiplicative hash)."""
 _HIGH = np.uint64(32)
+_GROUP = 1 << 32
+"""Numbers of tokens of one group and those of the next are this far apart: texts of two groups share none."""
 
 
-def rank_of(counts: Ints) -> Ints:
-    """The place of each token in the order of all, by its number: the rarest first."""
-    rank = np.empty(len(counts), dtype=np.int64)
-    rank[np.lexsort((np.arange(len(counts)), counts))] = np.arange(len(counts))
-    return rank
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedTexts:
+    """Some of all texts: for each its ordinal, the number of its group, and its tokens."""
+
+    ordinals: Ints
+    groups: Ints
+    texts: Texts
+
+    def of(self, positions: Ints) -> PlacedTexts:
+        return PlacedTexts(self.ordinals[positions], self.groups[positions], self.texts.of(positions))
 
 
-def homes(tokens: Ints, rank: Ints, threshold: float, partitions: int) -> Ints:
-    """The partitions of a text, given as the numbers of its tokens, each once; none where it has no duplicate."""
-    length = len(tokens)
-    need = shortest_partner(bounds_for(threshold).least, threshold, length) if length else 1
-    rarest = np.sort(rank[tokens])[: length - need + 1]
-    mixed = (rarest.astype(np.uint64) * _MIXED_BY) >> _HIGH
-    return np.unique((mixed % np.uint64(partitions)).astype(np.int64))
+def by_rarity(counts: Ints) -> Numbers:
+    """A number for each token, the highest for the rarest: the kernels take tokens in this order."""
+    number = np.empty(len(counts), dtype=np.int32)
+    number[np.lexsort((np.arange(len(counts)), -counts))] = np.arange(len(counts), dtype=np.int32)
+    return number
 
 
-def pairs_in(ordinals: Ints, texts: Sequence[str], threshold: float) -> Ints:
+def spread(block: PlacedTexts, number: Numbers, threshold: float, partitions: int) -> Iterator[PlacedTexts]:
+    """The texts of each partition, with the numbers of their tokens. A text is in several, or in none where it can have
+    no duplicate.
+    """
+    numbered = PlacedTexts(block.ordinals, block.groups, Texts(number[block.texts.ids], block.texts.starts))
+    positions, homes = _homes(numbered, threshold, partitions)
+    by_home = positions[np.argsort(homes, kind="stable")]
+    ends = np.cumsum(np.bincount(homes, minlength=partitions))
+    return (numbered.of(of_one) for of_one in np.split(by_home, ends[:-1]))
+
+
+def _homes(block: PlacedTexts, threshold: float, partitions: int) -> tuple[Ints, Ints]:
+    """Positions of texts, in order, and a partition of each: each partition of a text once."""
+    lengths = np.diff(block.texts.starts)
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    rarest_first = np.lexsort((-block.texts.ids, owner))
+    place = np.arange(len(owner)) - block.texts.starts[owner]
+    is_in_prefix = place < _prefix_lengths(lengths, threshold)[owner]
+    owner = owner[is_in_prefix]
+    tokens = block.texts.ids[rarest_first][is_in_prefix] + block.groups[owner] * _GROUP
+    mixed = (tokens.astype(np.uint64) * _MIXED_BY) >> _HIGH
+    home = (mixed % np.uint64(partitions)).astype(np.int64)
+    positions, homes = np.divmod(np.unique(owner * partitions + home), partitions)
+    return positions, homes
+
+
+def _prefix_lengths(lengths: Ints, threshold: float) -> Ints:
+    least = bounds_for(threshold).least
+    different, which = np.unique(lengths, return_inverse=True)
+    needs = [shortest_partner(least, threshold, length) if length else 1 for length in different.tolist()]
+    prefixes: Ints = (different - np.array(needs, dtype=np.int64) + 1)[which]
+    return prefixes
+
+
+def pairs_in(parts: Sequence[PlacedTexts], threshold: float) -> Ints:
     """The near-duplicates among the texts of a partition: rows of (i, j, LCS), ordinals with i < j.
 
-    A text is its tokens as words with spaces between. Equal texts are pairs with the earliest of them only, and other
-    pairs have that one in place of all: n equal texts have n - 1 pairs, and not n².
+    Equal texts are pairs with the earliest of them only, and other pairs have that one in place of all: n equal texts
+    have n - 1 pairs, and not n².
     """
-    first: dict[str, int] = {}
+    met = _joined(parts)
+    if met.groups.any():
+        owner = np.repeat(np.arange(len(met.texts)), np.diff(met.texts.starts))
+        apart = np.unique(met.texts.ids + met.groups[owner] * _GROUP, return_inverse=True)[1]
+        met = PlacedTexts(met.ordinals, met.groups, Texts(apart.astype(np.int32), met.texts.starts))
+    content, width = met.texts.ids.tobytes(), met.texts.ids.itemsize
+    first: dict[bytes, int] = {}
+    different: list[int] = []
     equal: list[tuple[int, int, int]] = []
-    for at in np.argsort(ordinals, kind="stable").tolist():
-        earliest = first.setdefault(texts[at], int(ordinals[at]))
-        if earliest != ordinals[at]:
-            equal.append((earliest, int(ordinals[at]), texts[at].count(" ") + 1))
-    found = similar_pairs(list(first), threshold, str.split)
-    own = np.fromiter(first.values(), dtype=np.int64, count=len(first))
-    near = np.column_stack((own[found[:, 0]], own[found[:, 1]], found[:, 2])) if len(found) else found.reshape(0, 3)
+    bounds = pairwise((met.texts.starts * width).tolist())
+    for at, (ordinal, (begin, end)) in enumerate(zip(met.ordinals.tolist(), bounds, strict=True)):
+        earliest = first.setdefault(content[begin:end], ordinal)
+        if earliest == ordinal:
+            different.append(at)
+        else:
+            equal.append((earliest, ordinal, (end - begin) // width))
+    own = met.of(np.array(different, dtype=np.int64))
+    found = similar_pairs(own.texts, threshold)
+    near = np.column_stack((own.ordinals[found[:, 0]], own.ordinals[found[:, 1]], found[:, 2]))
     return np.concatenate((near, np.array(equal, dtype=np.int64).reshape(-1, 3)))
+
+
+def _joined(parts: Sequence[PlacedTexts]) -> PlacedTexts:
+    """All of them, by their ordinals."""
+    lengths = np.concatenate([np.diff(part.texts.starts) for part in parts])
+    whole = PlacedTexts(
+        np.concatenate([part.ordinals for part in parts]),
+        np.concatenate([part.groups for part in parts]),
+        Texts(np.concatenate([part.texts.ids for part in parts]), np.concatenate(([0], np.cumsum(lengths)))),
+    )
+    return whole.of(np.argsort(whole.ordinals, kind="stable"))
 
 
 def first_come(lengths: Ints, known: int, pairs: Ints) -> Admission:

@@ -16,6 +16,7 @@ from explore_async.curation.collections.run_data import PRUNED_FILE, RunData
 from explore_async.curation.common_options import check_threshold
 from explore_async.curation.tokenizers import AUTO, check_tokenizer, tokenizer_of_recipe, tokenizer_of_texts
 from explore_async.exploration.corpus import Corpus
+from explore_async.storage.places import place
 from explore_async.storage.whole_files import write_json
 
 
@@ -75,7 +76,7 @@ def prune_data(directory: str | os.PathLike[str], *, threshold: float = 0.7, tok
     """
     check_threshold(threshold)
     check_tokenizer(tokenizer)
-    data = RunData.read(Path(directory))
+    data = RunData.read(place(directory))
     trees = data.trees()
     if tokenizer == AUTO:
         names = (_name(node) for root in trees for node in below(root))

@@ -1,18 +1,22 @@
-"""Files that appear whole or not at all: written beside their place, made durable, and moved there by renaming."""
+"""Files that appear whole or not at all: written beside their place, made durable, and moved there by renaming. What is
+to be elsewhere (`places`) is written to a scratch file, and sent at the end.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import orjson
 
 from explore_async.errors import StorageError
+from explore_async.storage.places import RemotePath
 
 
 @contextmanager
@@ -30,15 +34,23 @@ def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
                 os.fsync(file.fileno())
         for path, file in zip(paths, files, strict=True):
             with storage_errors(path):
-                Path(file.name).replace(path)
+                if isinstance(path, RemotePath):
+                    path.receive(Path(file.name))
+                else:
+                    Path(file.name).replace(path)
 
 
 @contextmanager
-def replacing_directory(path: Path) -> Iterator[Path]:
-    """An empty directory to fill. At the end it takes the place of `path`; after a failure it is removed.
+def replacing_directory(path: Path, last: str = "") -> Iterator[Path]:
+    """An empty directory to fill. At the end it takes the place of `path`; after a failure it is removed. Elsewhere its
+    files come one after another, the one called `last` after all others, and nothing is there before.
 
     Raises StorageError.
     """
+    if isinstance(path, RemotePath):
+        with _sending(path, last) as partial:
+            yield partial
+        return
     partial = _partial(path)
     try:
         with storage_errors(path):
@@ -50,6 +62,25 @@ def replacing_directory(path: Path) -> Iterator[Path]:
             partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _sending(path: RemotePath, last: str) -> Iterator[Path]:
+    with storage_errors(path):
+        path.check_writable()
+    sent: list[RemotePath] = []
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+        try:
+            for file in sorted(Path(folder).iterdir(), key=lambda file: (file.name == last, file.name)):
+                sent.append(path / file.name)
+                with storage_errors(sent[-1]):
+                    sent[-1].receive(file)
+        except BaseException:
+            for file in sent:
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
+            raise
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -83,6 +114,13 @@ def storage_errors(path: Path) -> Iterator[None]:
 @contextmanager
 def _sibling(path: Path) -> Iterator[IO[bytes]]:
     """A new file beside `path`, removed at the end unless it was moved."""
+    if isinstance(path, RemotePath):
+        with storage_errors(path):
+            path.check_writable()
+            scratch = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed at the end, as the other
+        with closing(scratch):
+            yield cast("IO[bytes]", scratch)
+        return
     place = _partial(path)
     with ExitStack() as stack:
         stack.callback(_remove, place)  # before the file is there: a signal may come right after its opening

@@ -187,8 +187,11 @@ class DedupIndex:
             length = int(starts[begin + 1] - starts[begin])
             self._postings.reserve(keys_at_most(length, len(self)), len(self))
 
-    def pair_up(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    def pair_up(self, texts: Sequence[str] | Texts) -> npt.NDArray[np.int64]:
         """Keep all these texts, and report every duplicate before each of them, in the index or the batch.
+
+        `texts` may also be the token ids of an encoder of your own; then all texts of the index have to be. The search
+        is quickest where rare tokens have high ids.
 
         One row for each pair: position of the earlier text, position of the later text, LCS in tokens. Rows are sorted
         by the later text, then by the earlier text.
@@ -220,14 +223,14 @@ class DedupIndex:
             raise ValueError(f"positions must be from 0 to {len(self) - 1}, the last kept text")
         return best(kept.of(chosen), kept, excluding=chosen, threads=threads)
 
-    def _encode(self, texts: Sequence[str]) -> Texts:
+    def _encode(self, texts: Sequence[str] | Texts) -> Texts:
         """Encode the texts as token ids, and make room for them in every buffer except the postings."""
         if len(self) + len(texts) > MOST_TEXTS:
             raise OverflowError(f"an index holds at most {MOST_TEXTS:,} texts: use several indexes")
-        encoded = self._vocabulary.encode(texts)
+        encoded = texts if isinstance(texts, Texts) else self._vocabulary.encode(texts)
         self._texts.reserve(len(texts), len(encoded.ids))
         self._signatures = grown(self._signatures, len(self) + len(texts))
-        self._rows = grown(self._rows, len(self._vocabulary))
+        self._rows = grown(self._rows, int(encoded.ids.max(initial=-1)) + 1)
         return encoded
 
 
@@ -257,9 +260,9 @@ def _portions(starts: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def similar_pairs(
-    texts: Sequence[str], threshold: float, tokenizer: Tokenizer = ROUGE_TOKENIZER
+    texts: Sequence[str] | Texts, threshold: float, tokenizer: Tokenizer = ROUGE_TOKENIZER
 ) -> npt.NDArray[np.int64]:
-    """All pairs of texts with a ROUGE-L above the threshold: rows of (i, j, LCS) with i < j."""
+    """All pairs of texts with a ROUGE-L above the threshold: rows of (i, j, LCS) with i < j. `texts`: see `pair_up`."""
     return DedupIndex(threshold, tokenizer).pair_up(texts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import orjson
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cli import in_process
 
-from explore_async.curation.pair_graph import first_come, homes, pairs_in, rank_of
+from explore_async.curation.pair_graph import PlacedTexts, by_rarity, first_come, pairs_in, spread
 from rouge_kernels import IDENTICAL, DedupIndex, Vocabulary
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -39,14 +40,12 @@ def test_pairs_in_partitions_lead_to_the_verdicts_of_one_index(texts, repeated, 
     expected = index.admit(texts[known:])
     vocabulary = Vocabulary()
     encoded = vocabulary.encode(texts)
-    rank = rank_of(np.bincount(encoded.ids, minlength=len(vocabulary)).astype(np.int64))
-    tokens = [encoded.ids[begin:end] for begin, end in zip(encoded.starts, encoded.starts[1:], strict=False)]
-    met: list[list[int]] = [[] for _ in range(partitions)]
-    for ordinal, own in enumerate(tokens):
-        for home in homes(own, rank, threshold, partitions):
-            met[home].append(ordinal)
-    spaced = [" ".join(map(str, own)) for own in tokens]
-    pairs = [pairs_in(np.array(one[::-1], np.int64), [spaced[at] for at in one[::-1]], threshold) for one in met]
+    number = by_rarity(np.bincount(encoded.ids, minlength=len(vocabulary)).astype(np.int64))
+    placed = PlacedTexts(np.arange(len(texts)), np.zeros(len(texts), dtype=np.int64), encoded)
+    cut = len(texts) // 3
+    blocks = [placed.of(np.arange(cut, len(texts))), placed.of(np.arange(cut))]
+    spread_out = [list(spread(block, number, threshold, partitions)) for block in blocks]
+    pairs = [pairs_in(parts, threshold) for parts in zip(*spread_out, strict=True)]
     found = first_come(np.diff(encoded.starts), known, np.concatenate(pairs))
     assert found.kept[:known].all()
     places = np.cumsum(found.kept) - 1
@@ -67,9 +66,11 @@ def rows(folder: Path, texts: list[str]) -> Path:
 @pytest.mark.skipif(HAS_RAY, reason="Ray is here")
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     """--engine ray without Ray names the extra, with exit code 2, and writes nothing."""
-    done = in_process("dedup", rows(tmp_path, ["Plant a tree"]), "--out", tmp_path / "out.jsonl", "--engine", "ray")
-    assert done.code == 2
-    assert "pip install 'explore-async[ray]'" in done.stderr
+    path = rows(tmp_path, ["Plant a tree"])
+    for command, name in (("dedup", "out.jsonl"), ("analyze", "out.json")):
+        done = in_process(command, path, "--out", tmp_path / name, "--engine", "ray")
+        assert done.code == 2
+        assert "pip install 'explore-async[ray]'" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
@@ -78,7 +79,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("in_this_process")
 def test_ray_writes_the_same_files(tmp_path: Path) -> None:
     """Rows and evidence of --engine ray are byte for byte those of this machine alone: plain, by groups, against known
-    rows, with exact texts.
+    rows, with exact texts, and from Parquet to Parquet on a file system of fsspec.
     """
     ray = pytest.importorskip("ray")
 
@@ -99,5 +100,12 @@ def test_ray_writes_the_same_files(tmp_path: Path) -> None:
                 written.append((out.read_bytes(), evidence.read_bytes()))
             assert written[0] == written[1]
             assert written[0][1]
+        memory = fsspec.filesystem("memory")
+        done = in_process("dedup", path, "--threshold", "1", "--out", "memory://in.parquet")
+        assert done.code == 0, done.stderr
+        for engine in ("local", "ray"):
+            done = in_process("dedup", "memory://in.parquet", "--out", f"memory://{engine}.parquet", "--engine", engine)
+            assert done.code == 0, done.stderr
+        assert memory.cat_file("/local.parquet") == memory.cat_file("/ray.parquet")
     finally:
         ray.shutdown()

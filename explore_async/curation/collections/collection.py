@@ -213,4 +213,4 @@ def with_input(example: ExampleRow) -> str:
 
 def printable_path(path: Path | str) -> str:
     """The path for JSON and messages: a name on disk need not be UTF-8."""
-    return os.fsencode(path).decode(errors="replace")
+    return os.fsencode(str(path)).decode(errors="replace")

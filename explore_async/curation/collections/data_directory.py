@@ -29,6 +29,7 @@ from explore_async.curation.collections.marks import MARKS_FILE, mark_lines, rea
 from explore_async.curation.collections.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE
 from explore_async.curation.files.writers import as_document
 from explore_async.errors import ConfigError, DataError
+from explore_async.storage.places import is_remote
 from explore_async.storage.whole_files import replacing_directory, storage_errors
 
 _OWN_FILES = {
@@ -125,6 +126,10 @@ def pruned_document(trees: Iterable[Node], pruned: frozenset[str]) -> dict[str, 
 def _check_free(out: Path) -> None:
     if not out.exists():
         return
+    if is_remote(out):
+        raise ConfigError(
+            f"--out {out}: it exists, and a directory that is not on a local disk is not replaced; choose another"
+        )
     there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     if not out.is_dir() or (there and DATA_FILE not in there):
         raise ConfigError(f"--out {out}: it exists and is not a data directory; choose another")
@@ -137,14 +142,14 @@ def _check_free(out: Path) -> None:
 @contextmanager
 def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirectory]:
     """A data directory to fill from `sources`. It takes its place whole at the end, or not at all. An earlier data
-    directory is replaced; ConfigError where something else, or a source, is in its place.
+    directory is replaced, unless it is elsewhere; ConfigError where something else, or a source, is in its place.
     """
     if any(source.path.resolve() == out.resolve() for source in sources):
         raise ConfigError(f"--out {out}: it is a source, and would be lost; choose another")
     with storage_errors(out):
         _check_free(out)
         out.resolve().parent.mkdir(parents=True, exist_ok=True)
-    with replacing_directory(out.resolve()) as partial, storage_errors(out):
+    with replacing_directory(out.resolve(), last=DATA_FILE) as partial, storage_errors(out):
         directory = DataDirectory(partial, sources, read_marks(out))
         try:
             yield directory

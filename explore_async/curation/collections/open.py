@@ -14,7 +14,9 @@ from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.originals import OriginalFolder, is_original
 from explore_async.curation.collections.plain_file import PlainFile
 from explore_async.curation.collections.run_data import RunData, is_run_data
+from explore_async.curation.files.row import reading
 from explore_async.errors import ConfigError, DataError
+from explore_async.storage.places import place
 
 _SHARDS = "shard-*-of-*"
 DataSource: TypeAlias = str | os.PathLike[str] | DataSet
@@ -24,18 +26,19 @@ DataSource: TypeAlias = str | os.PathLike[str] | DataSet
 def open_data(
     path: str | os.PathLike[str], columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False
 ) -> DataSet:
-    """Opens a run directory, a data directory, a folder of Explore-Instruct or a file of rows, for reading.
+    """Opens a run directory, a data directory, a folder of Explore-Instruct or a file of rows, for reading. A
+    path may be a URL of fsspec, except that of a run directory.
 
     `columns` maps our names (instruction, input, output, task) to those of a file of rows. Without `skip_bad_rows` the
     first row that cannot be read ends the reading with a DataError. Raises DataError where the path is none of these.
     """
-    return DataSet(open_collection(Path(path), columns, skip_bad_rows=skip_bad_rows))
+    return DataSet(open_collection(place(path), columns, skip_bad_rows=skip_bad_rows))
 
 
 def collection_of(source: DataSource, columns: Mapping[str, str] | None = None) -> Collection:
     """The collection that a command reads. Raises ConfigError for columns of a data set that is open already."""
     if not isinstance(source, DataSet):
-        return open_collection(Path(source), columns)
+        return open_collection(place(source), columns)
     if columns:
         raise ConfigError(f"{source.path} is open already; give its columns to open")
     return source.collection
@@ -43,8 +46,9 @@ def collection_of(source: DataSource, columns: Mapping[str, str] | None = None) 
 
 def open_collection(path: Path, columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False) -> Collection:
     """The same as rows, for the commands on data."""
-    if not path.exists():
-        raise DataError(f"{path}: there is no such run directory or file")
+    with reading(path):
+        if not path.exists():
+            raise DataError(f"{path}: there is no such run directory or file")
     if unknown := sorted(set(columns or {}) - {*TEXTS, TASK}):
         raise ConfigError(f"columns: {unknown[0]} is not one of {', '.join((*TEXTS, TASK))}")
     if not path.is_dir():

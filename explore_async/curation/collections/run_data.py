@@ -28,7 +28,8 @@ from explore_async.curation.collections.documents import Coverage, Document, Ori
 from explore_async.curation.collections.marks import read_marks
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
-from explore_async.errors import DataError
+from explore_async.errors import ConfigError, DataError
+from explore_async.storage.places import is_remote
 
 DATA_FORMAT = 1
 DATA_FILE = "data.json"
@@ -51,13 +52,20 @@ class RunData:
 
     @classmethod
     def read(cls, path: Path) -> RunData:
-        """Opens a directory. Raises DataError where this is neither a run nor a data directory."""
+        """Opens a directory. Raises DataError where this is neither a run nor a data directory, ConfigError for a
+        run that is not on a local disk.
+        """
         if not is_run_data(path):
             what = "no such directory"
             if path.exists():
                 what = "not a run directory: it has no config.json; `explore-async import` takes other data in"
             raise DataError(f"{path}: {what}")
         known = path / DATA_FILE if (path / DATA_FILE).is_file() else path / "config.json"
+        if is_remote(path) and known.name != DATA_FILE:
+            raise ConfigError(
+                f"{path}: a run directory has to be on a local disk, as its completions are a database; copy it there, "
+                f"or give its examples alone: {path / 'dataset.jsonl'}"
+            )
         config, stats = _document(known, Origin), path / "stats.json"
         if known.name == DATA_FILE and config.get("format") != DATA_FORMAT:
             raise DataError(

@@ -60,8 +60,8 @@ def records(file: IO[bytes], path: Path) -> Iterator[Record]:
 
 
 def schema_of(path: Path) -> pa.Schema:
-    with reading(path), arrow_faults(path):
-        schema = pq.read_schema(path)
+    with reading(path), path.open("rb") as file, arrow_faults(path):
+        schema = pq.read_schema(file)
     _check_names(schema, path)
     return schema
 
