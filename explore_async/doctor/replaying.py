@@ -101,14 +101,16 @@ def compare(
             file.end()
     said = _document(directory.stats.read_bytes()) if directory.stats.exists() else {}
     ended = not in_use and said is not None and said.get("ending") in FINISHED
-    _lines(Check.DATASET, dataset, replayed, findings, ended=ended)
-    _lines(Check.DECISIONS, decisions, replayed, findings, ended=ended)
+    _lines(Check.DATASET, dataset, replayed, findings, ended=ended, in_use=in_use)
+    _lines(Check.DECISIONS, decisions, replayed, findings, ended=ended, in_use=in_use)
     _tree(directory, replayed, findings, ended=ended)
-    _stats(said, replayed, findings, ended=ended)
+    _stats(said, replayed, findings, ended=ended, in_use=in_use)
     return replayed
 
 
-def _lines(check: Check, file: LinesCompared, replayed: Replay, findings: Findings, *, ended: bool) -> None:
+def _lines(
+    check: Check, file: LinesCompared, replayed: Replay, findings: Findings, *, ended: bool, in_use: bool
+) -> None:
     if file.differs_at is not None:
         beyond = ": the file goes on beyond them" if file.differs_at > file.lines else ""
         says = f"line {file.differs_at:,} is not what the stored completions lead to{beyond}"
@@ -120,7 +122,8 @@ def _lines(check: Check, file: LinesCompared, replayed: Replay, findings: Findin
         findings.wrong(check, says, "--repair, or the same run again, writes them", mends=True)
     else:
         says = f"{file.behind:,} of {file.lines:,} lines are not written yet"
-        findings.note(check, says, "the same run again, or --repair, writes them", mends=replayed.finished)
+        do = "the run in progress writes them" if in_use else "the same run again, or --repair, writes them"
+        findings.note(check, says, do, mends=replayed.finished and not in_use)
 
 
 def _tree(directory: RunDirectory, replayed: Replay, findings: Findings, *, ended: bool) -> None:
@@ -149,7 +152,7 @@ _COUNTED = ("requests", "tokens", "tasks", "examples")
 """The counts that every version writes."""
 
 
-def _stats(said: dict[str, Any] | None, replayed: Replay, findings: Findings, *, ended: bool) -> None:
+def _stats(said: dict[str, Any] | None, replayed: Replay, findings: Findings, *, ended: bool, in_use: bool) -> None:
     check = Check.STATS
     if said == {}:
         _missing(check, replayed, findings, ended=ended)
@@ -158,7 +161,8 @@ def _stats(said: dict[str, Any] | None, replayed: Replay, findings: Findings, *,
     elif ended and any(said.get(key) != value for key, value in replayed.figures.items() if key in {*said, *_COUNTED}):
         findings.wrong(check, "its counts are not those of the stored completions", _DERIVE, mends=True)
     else:
-        findings.ok(check, f"ended: {said.get('ending')}" if ended else "of an earlier stop")
+        earlier = "of some seconds ago, as the run goes on" if in_use else "of an earlier stop"
+        findings.ok(check, f"ended: {said.get('ending')}" if ended else earlier)
 
 
 def _missing(check: Check, replayed: Replay, findings: Findings, *, ended: bool) -> None:

@@ -64,7 +64,8 @@ class Flight:
     started: float
     attempts: list[asyncio.Task[None]] = field(default_factory=list)
     endpoint: str = ""
-    """The URL of the endpoint to which it was sent last; empty while it waits for its first slot."""
+    """The URL of the endpoint to which it was sent last; empty while it waits for a slot."""
+    was_sent: bool = False
     sent_at: float = 0.0
     """Time at which it was sent there."""
     is_answered: bool = False
@@ -299,9 +300,9 @@ class Asking:
         self._report(flight, outcome)
 
     def _note_sent(self, flight: Flight, url: str, *, is_second: bool) -> None:
-        if not flight.endpoint:
+        if not flight.was_sent:
             self.asked += 1
-            flight.started = asyncio.get_running_loop().time()
+            flight.was_sent, flight.started = True, asyncio.get_running_loop().time()
         elif is_second and not flight.is_asked_twice:
             self.asked_twice += 1
             flight.is_asked_twice = True

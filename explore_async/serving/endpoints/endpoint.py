@@ -7,7 +7,9 @@ no queue, changes only itself, and returns what its owner must act on.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -33,6 +35,19 @@ FAULTS_IN_A_ROW = 8
 QUIET_READING_S = 5.0
 """Seconds between two readings of an engine whose limit has not changed recently: pages of metrics are long."""
 _RECENT_CHANGE_S = 10.0
+
+
+class TakenBack(Exception):
+    """An attempt that waited in the engine's queue has ended, so that the request can be sent elsewhere."""
+
+
+@dataclass(eq=False, slots=True)
+class _Attempt:
+    """An attempt in flight. Engines begin the one of the lowest `rank` first."""
+
+    rank: tuple[int, int]
+    deadline: asyncio.Timeout
+    is_taken_back: bool = False
 
 
 class Client(Protocol):
@@ -111,7 +126,9 @@ class Endpoint:
     last_error: str = ""
     errored_at: float = 0.0
     _changed_at: float = float("-inf")
-    _deadlines: set[asyncio.Timeout] = field(default_factory=set)
+    _attempts: dict[int, _Attempt] = field(default_factory=dict)
+    """Those in flight, by their number."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         declared = self.settings.concurrency
@@ -163,23 +180,27 @@ class Endpoint:
     async def ask(self, request: ChatRequest, *, priority: int, timeouts: int) -> Completion:
         """One attempt, recorded however it ends. `timeouts`: attempts of this request that exceeded their deadline.
 
-        While the engine's metrics show that it works, deadlines are extended: only an idle engine lets one pass.
+        While the engine's metrics show that it works, deadlines are extended: only an idle engine lets one pass. Raises
+        TakenBack after `take_back`.
         """
-        patience_s = self.deadline_s(request, timeouts)
+        patience_s, number = self.deadline_s(request, timeouts), next(self._numbers)
+        told_priority = priority if self.supports_priority else None
         try:
             try:
                 async with asyncio.timeout(patience_s) as deadline:
-                    self._deadlines.add(deadline)
+                    attempt = self._attempts[number] = _Attempt((told_priority or 0, number), deadline)
                     try:
                         completion = await self.client.ask(
                             request,
                             served_model=self.name_of(request.model),
                             timeout_s=None,
-                            priority=priority if self.supports_priority else None,
+                            priority=told_priority,
                         )
                     finally:
-                        self._deadlines.discard(deadline)
+                        del self._attempts[number]
             except TimeoutError as error:
+                if attempt.is_taken_back:
+                    raise TakenBack from None
                 message = f"{self.url} did not answer within {patience_s:.4g} s"
                 raise AttemptTimedOut(message, endpoint=self.url) from error
         except EndpointError as error:
@@ -253,9 +274,26 @@ class Endpoint:
     def _extend_deadlines(self, now: float) -> None:
         """Extends the deadlines that are near: of thousands, each reading moves only a few."""
         near = now + SHORTEST_DEADLINE_S / 2
-        for deadline in self._deadlines:
+        for attempt in self._attempts.values():
+            deadline = attempt.deadline
             if (when := deadline.when()) is not None and when < near and not deadline.expired():
                 deadline.reschedule(now + SHORTEST_DEADLINE_S)
+
+    @property
+    def in_queue(self) -> int:
+        """Requests beyond the limit that wait in the engine's queue; 0 where requests of other clients may be there."""
+        reading, limit = self.reading, self.limit.value
+        if reading is None or not self.is_auto or reading.running + reading.waiting > self.in_flight:
+            return 0
+        return max(0, min(self.in_flight - limit, int(reading.waiting)))
+
+    def take_back(self, number: int) -> None:
+        """Ends so many attempts, those that the engine would begin last."""
+        now = asyncio.get_running_loop().time()
+        for attempt in sorted(self._attempts.values(), key=lambda attempt: attempt.rank)[-number:]:
+            if not attempt.deadline.expired():
+                attempt.is_taken_back = True
+                attempt.deadline.reschedule(now)
 
     def _note_success(self) -> None:
         self.answered += 1

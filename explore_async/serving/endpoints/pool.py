@@ -33,7 +33,7 @@ from explore_async.serving.endpoints.admission import shorten_list
 from explore_async.serving.endpoints.availability import Availability
 from explore_async.serving.endpoints.choice import Rivals
 from explore_async.serving.endpoints.concurrency import READING_S
-from explore_async.serving.endpoints.endpoint import Client, Endpoint
+from explore_async.serving.endpoints.endpoint import Client, Endpoint, TakenBack
 from explore_async.serving.endpoints.faults import (
     FaultHistory,
     check_canary,
@@ -183,7 +183,7 @@ class EndpointPool:
 
         Requests of one `affinity` go to the same endpoint when several are about equally free. `avoid` is the URL of
         an endpoint to skip while another is available. `on_sent` gets the URL of the endpoint each time the request is
-        sent, so that a second request for the same completion can avoid it.
+        sent, so that a second request for the same completion can avoid it; empty when it waits for a slot again.
         Raises EndpointError when no request can succeed (rejected key, unknown model), and after `stop` for requests
         that are not in flight. Cancelling it frees its slot at once.
         """
@@ -202,6 +202,10 @@ class EndpointPool:
                     if on_sent is not None:
                         on_sent(endpoint.url)
                     step = await self._attempt(endpoint, request, priority, faults)
+                except TakenBack:
+                    if on_sent is not None:
+                        on_sent("")
+                    continue
                 finally:
                     self._slots.release(endpoint)
                 if not isinstance(step, float):
@@ -256,6 +260,9 @@ class EndpointPool:
             now = self._now()
             due = [endpoint for endpoint in self._endpoints if endpoint.is_to_be_read(now)]
             await asyncio.gather(*(endpoint.read() for endpoint in due))
+            for endpoint in due:
+                if (number := endpoint.in_queue) and self._slots.is_quicker_elsewhere(endpoint):
+                    endpoint.take_back(number)
             self._slots.dispatch()
             await asyncio.sleep(READING_S)
 
@@ -283,6 +290,9 @@ class EndpointPool:
         faults.attempts += 1
         try:
             completion = await endpoint.ask(request, priority=priority, timeouts=faults.timeouts)
+        except TakenBack:
+            faults.attempts -= 1
+            raise
         except EndpointError as error:
             if type(error) is RequestRejected and endpoint.answered == 0 and not rejects_every_request(error):
                 check_canary(await endpoint.ask_canary(request))

@@ -11,6 +11,7 @@ import itertools
 import zlib
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from explore_async.serving.endpoints.choice import FASTER, Candidate, Rivals, passed_over, speeds_now
@@ -176,6 +177,18 @@ class SlotQueue:
         is_idle = not waiting and any(endpoint.free > 0 for endpoint in fast)
         queue = 0.0 if is_idle else (waiting + 1) / max(1, sum(endpoint.in_flight for endpoint in fast))
         return Rivals(times_slower, queue)
+
+    def is_quicker_elsewhere(self, endpoint: Endpoint) -> bool:
+        """True when another endpoint, with free slots or faster, answers sooner what waits in the queue of this one."""
+        if self._is_at_most():
+            return False
+        now = asyncio.get_running_loop().time()
+        for model in endpoint.served:
+            speeds = self._speeds(model, now, [endpoint] if endpoint.is_available(now) else ())
+            own = speeds.get(endpoint, inf)
+            if any(one.free > 0 or speed > FASTER * own for one, speed in speeds.items() if one is not endpoint):
+                return True
+        return False
 
     def spare(self) -> set[Endpoint]:
         """Endpoints that have no request while faster ones, which answer the requests sooner, have some."""

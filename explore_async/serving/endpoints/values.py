@@ -116,9 +116,11 @@ class PoolStatistics:
     @property
     def engines(self) -> str:
         """The engines' metrics added up, in a few words; empty when no engine has any. An endpoint without a request in
-        flight counts none: its metrics are older than the end of the last one.
+        flight counts none: its metrics are older than the end of the last one. Where some that have requests tell none,
+        it says so.
         """
-        known = [one for one in self.endpoints if one.running is not None and one.healthy and one.in_flight]
+        busy = [one for one in self.endpoints if one.in_flight]
+        known = [one for one in busy if one.running is not None and one.healthy]
         if not known:
             return ""
         words = [f"{sum(one.running or 0 for one in known):,} running"]
@@ -127,7 +129,8 @@ class PoolStatistics:
             words.append(f"KV cache {max(caches):.0%} full")
         if hits := [one.prefix_hits for one in known if one.prefix_hits is not None]:
             words.append(f"prefix hits {sum(hits) / len(hits):.0%}")
-        return f"servers: {', '.join(words)}"
+        servers = "servers" if len(known) == len(busy) else f"{len(known)} of {len(busy)} servers"
+        return f"{servers}: {', '.join(words)}"
 
     def without_engines(self) -> Self:
         """Without the load of the engines: at the end of a run it is that of a moment before."""

@@ -727,6 +727,51 @@ async def test_what_is_due_first_waits_for_a_fast_endpoint():
     assert slow.url in {outcome.endpoint for outcome in many}
 
 
+async def test_what_waits_in_the_queue_of_a_slow_endpoint_is_taken_back():
+    """A new endpoint of two slots gets as many requests as any. Where its metrics show that most of them wait, and another
+    endpoint is faster, those are sent there: none fails, none counts as an attempt that failed, and it has had each
+    request that it has answered.
+    """
+    slots_of_slow = Profile(slots=2, step_s=0.02, request_s=0.0, prefill_s=0.0, kv_tokens=1_000_000)
+    sent: list[list[str]] = [[] for _ in range(40)]
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.05), catalogue=lambda *_: bad.models("simulated")) as fast,
+        SimulatedServer(profile=slots_of_slow) as slow,
+        connected(endpoint(slow.url, "auto"), endpoint(fast.url, 2), model="simulated") as pool,
+    ):
+        watching = asyncio.create_task(pool.adjust_limits())
+        asked = [dataclasses.replace(request(number, max_tokens=100), model="simulated") for number in range(40)]
+        outcomes = await asyncio.gather(
+            *(pool.ask(one, priority=number, on_sent=sent[number].append) for number, one in enumerate(asked))
+        )
+        watching.cancel()
+        told = {one.url: one for one in pool.statistics().endpoints}
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    taken_back = [urls for urls in sent if "" in urls]
+    assert len(taken_back) >= 20
+    assert all(urls[:2] == [slow.url, ""] for urls in taken_back)
+    assert told[slow.url].failed_attempts == told[slow.url].retries == 0
+    assert told[slow.url].peak_in_flight == 32
+    assert [outcome.endpoint for outcome in outcomes] == [urls[-1] for urls in sent]
+    assert sum(outcome.endpoint == fast.url for outcome in outcomes) > 20
+
+
+async def test_what_waits_in_the_queue_of_the_only_endpoint_stays_there():
+    """Nothing is quicker, and it would lose its place."""
+    profile = Profile(slots=2, step_s=0.01, request_s=0.0, prefill_s=0.0, kv_tokens=1_000_000)
+    sent: list[str] = []
+    async with (
+        SimulatedServer(profile=profile) as server,
+        connected(endpoint(server.url, "auto"), model="simulated") as pool,
+    ):
+        watching = asyncio.create_task(pool.adjust_limits())
+        asked = [dataclasses.replace(request(number, max_tokens=20), model="simulated") for number in range(32)]
+        await asyncio.gather(*(pool.ask(one, priority=0, on_sent=sent.append) for one in asked))
+        watching.cancel()
+        assert pool.statistics().endpoints[0].limit < 32
+    assert sent == [server.url] * 32
+
+
 async def test_weights_share_out():
     """Three times the weight, three times the requests, while there is room everywhere."""
     async with (
