@@ -49,8 +49,8 @@ $(TRAIN)/.installed: pyproject.toml constraints.txt
 		--editable '.[dev,train]' gguf 'transformers[serving]'
 	@touch $@
 
-test-ray: $(RAY)/.installed  ## dedup and analysis on Ray write the files of one process
-	$(RAY)/bin/python -m pytest -m ray tests/curation tests/analysis
+test-ray: $(RAY)/.installed  ## dedup, analysis and shards on Ray write the files of one process, also where parts die
+	$(RAY)/bin/python -m pytest -m ray tests/curation tests/analysis tests/running
 
 $(RAY)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RAY)

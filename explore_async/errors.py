@@ -14,6 +14,7 @@ ExploreError
 ├─ ServerError               a local server did not start or died; carries the tail of its log exit 3
 ├─ StorageError              the run directory cannot be used, or an output cannot be written  exit 4
 │  ├─ DamagedStore              stored data is not as it was written: `doctor --repair`
+│  ├─ InUse                     another process is in the run directory
 │  ├─ NewerFormat               a newer version of explore_async wrote it: update
 │  └─ OtherWork                 the directory is that of another command
 ├─ SystemLimit               the system gives no more memory, threads or processes             exit 4
@@ -104,6 +105,10 @@ class StorageError(ExploreError):
 
 class DamagedStore(StorageError):
     """The stored completions are not as they were written; `explore-async doctor RUN --repair` saves what it can."""
+
+
+class InUse(StorageError):
+    """Another process is in the run directory."""
 
 
 class NewerFormat(StorageError):

@@ -11,11 +11,10 @@ from typing import Any
 from explore_async.errors import ConfigError, ServerError
 
 
-def require_ray(*more: str) -> None:
-    """Imports Ray, and more modules of it. Raises ConfigError where one is missing."""
+def require_ray() -> None:
+    """Raises ConfigError where Ray is missing."""
     try:
-        for name in ("ray", "ray.exceptions", *more):
-            import_module(name)
+        import_module("ray.exceptions")
     except ImportError as error:
         raise ConfigError("--engine ray needs Ray: pip install 'explore-async[ray]'") from error
 

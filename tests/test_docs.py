@@ -67,6 +67,23 @@ def test_configs_are_configs() -> None:
         json.loads(text)
 
 
+def test_programs_compile() -> None:
+    """Each block of Python that stands by itself is Python."""
+    for number, text in enumerate(blocks("python")):
+        compile(text, f"block {number}", "exec")
+
+
+def test_the_list_of_the_engines_on_ray_is_a_list_of_endpoints(tmp_path: Path) -> None:
+    """What the program that starts them writes is a file that a run can follow."""
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    line = re.search(r"print\(f'(.*)', file=file\)", text)
+    assert line is not None
+    path = tmp_path / "endpoints.yaml"
+    path.write_text(line[1].format(head="10.0.0.1", number=3), encoding="utf-8")
+    (only,) = read_endpoints(path)
+    assert (only.url, only.concurrency) == ("http://10.0.0.1:8000/engine-3/v1", 256)
+
+
 def test_the_list_of_the_slurm_job_is_a_list_of_endpoints(tmp_path: Path) -> None:
     """What the script writes for the nodes of its job is a file that a run can follow."""
     text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")

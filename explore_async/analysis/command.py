@@ -16,7 +16,6 @@ from explore_async.analysis.document import MOST_READ, AnalysisOptions, make_doc
 from explore_async.analysis.figures import draw_figures
 from explore_async.analysis.report import make_page
 from explore_async.analysis.result import Analysis
-from explore_async.analysis.run_report import REPORT
 from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, open_collection, runs_inside
@@ -179,19 +178,17 @@ def _check_places(files: OutputFiles, sources: Sequence[Path]) -> None:
 
 
 def report_of_run(
-    directory: Path, tokenizer: str, spacy_model: str | None, on_progress: Callable[[str], None] = _silent
-) -> Path:
-    """Writes the report of a run that has ended.
+    data: Path, path: Path, tokenizer: str, spacy_model: str | None, on_progress: Callable[[str], None] = _silent
+) -> None:
+    """Writes the report of a run that has ended about its data.
 
     Raises ExploreError where there can be no report, which is no failure of the run.
     """
-    path = directory / REPORT
     analyze_data(
-        directory,
+        data,
         report=path,
         spacy_model=spacy_model,
         tokenizer=tokenizer,
         most=_MOST_AT_THE_END,
         on_progress=on_progress,
     )
-    return path

@@ -10,8 +10,8 @@ REPORT: Final = "report.html"
 """Made at the end of the run."""
 
 
-def is_current(directory: Path) -> bool:
-    """True when the run has a report, and no example was added since."""
+def is_current(report: Path, data: Path) -> bool:
+    """True when there is a report, and no example was added to the data since."""
     with suppress(OSError):
-        return (directory / REPORT).stat().st_mtime_ns > (directory / "dataset.jsonl").stat().st_mtime_ns
+        return report.stat().st_mtime_ns > (data / "dataset.jsonl").stat().st_mtime_ns
     return False

@@ -14,6 +14,7 @@ Format: TypeAlias = Literal[
 ]
 Marked: TypeAlias = Literal["not-bad", "good", "any"]
 Method: TypeAlias = Literal["proportional", "uniform", "diverse"]
+RunEngine: TypeAlias = Literal["local", "ray"]
 Preset: TypeAlias = Literal["chat", "paper"]
 Scope: TypeAlias = Literal["run", "domain", "task"]
 SplitBy: TypeAlias = Literal["example", "task"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explore_async.cli.choices import RunEngine
 from explore_async.cli.loading import loading
 from explore_async.cli.options import (
     ApiKeyEnvOption,
@@ -24,10 +25,15 @@ from explore_async.cli.options import (
     check_exclusive,
 )
 from explore_async.cli.output import print_json
+from explore_async.errors import ConfigError
 from explore_async.terminal.counts import counted
 
 if TYPE_CHECKING:
     from explore_async.running.start import Mode
+
+
+_SHARDS = 4
+"""Those that --engine ray makes where no number is given: it is part of what the data is."""
 
 
 def run(  # noqa: PLR0917 - an option each
@@ -43,6 +49,12 @@ def run(  # noqa: PLR0917 - an option each
     max_examples: MaxExamplesOption = None,
     token_budget: Annotated[int | None, typer.Option(min=1, help="stop after this number of tokens")] = None,
     shard: ShardOption = None,
+    engine: Annotated[
+        RunEngine, typer.Option(help="ray: make all shards of the run on a Ray cluster, and join them")
+    ] = "local",
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="with --engine ray: the number of shards (default: 4)")
+    ] = None,
     adopt: Annotated[bool, typer.Option("--adopt", help="continue the run with a changed config")] = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="derive the dataset again from stored completions, send no request")
@@ -59,6 +71,7 @@ def run(  # noqa: PLR0917 - an option each
 ) -> None:
     """Make a dataset. The same command again resumes the run."""
     check_exclusive(adopt=adopt, offline=offline, fresh=fresh)
+    on_ray = _shards_on_ray(engine, shards, shard=shard, view=view)
     with loading():
         from explore_async.cli.endpoints import with_endpoints
         from explore_async.cli.start_run import start_run
@@ -71,7 +84,7 @@ def run(  # noqa: PLR0917 - an option each
         model=model,
         seed=seed,
         window=window,
-        shard=shard,
+        shard=shard if on_ray is None else f"1/{on_ray}",
         targets={"examples": max_examples, "token_budget": token_budget},
     )
     if dry_run:
@@ -84,7 +97,26 @@ def run(  # noqa: PLR0917 - an option each
         operation = with_endpoints(settings.operation, api_key_env, quiet=quiet)
         settings = settings.model_copy(update={"operation": operation})
     mode: Mode = "adopt" if adopt else "offline" if offline else "fresh" if fresh else "resume"
+    if on_ray is not None:
+        from explore_async.cli.run_on_ray import start_on_ray
+
+        start_on_ray(settings, out, on_ray, mode=mode, as_json=as_json, quiet=quiet)
     start_run(settings, out, mode=mode, as_json=as_json, quiet=quiet, view=view)
+
+
+def _shards_on_ray(engine: RunEngine, shards: int | None, *, shard: str | None, view: bool) -> int | None:
+    """The number of shards that are to be made on Ray; None where none are. Raises ConfigError for options that do not
+    go together.
+    """
+    if engine == "local":
+        if shards is not None:
+            raise ConfigError(f"--shards {shards}: for --engine ray; --shard I/{shards} makes one of them here")
+        return None
+    if shard is not None:
+        raise ConfigError("--shard makes one shard here, --engine ray all of them: give only one of them")
+    if view:
+        raise ConfigError("--view shows one run: with --engine ray, `explore-async view` shows one of its shards")
+    return _SHARDS if shards is None else shards
 
 
 def demo(

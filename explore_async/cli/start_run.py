@@ -43,7 +43,7 @@ def start_run(
             where = printable(str(directory.parent))
             say(f"when all shards have ended, `explore-async merge {where} --out DIR` joins them")
         if settings.operation.report and result.is_over:
-            _write_report(result, settings, quiet=quiet)
+            write_report(result.directory, result.directory / REPORT, settings, quiet=quiet)
 
     to_end(start, directory, as_json=as_json, quiet=quiet, view=view, then=report)
 
@@ -62,7 +62,7 @@ def to_end(
     """Does what `start` begins in the directory, shows it, and exits. `complete`: see `summary.show`. `then`: called
     after its end. `more`: what its JSON has beside the statistics.
     """
-    _check_path(directory)
+    check_path(directory)
     console = StderrConsole()
     runner = asyncio.Runner()
     with ExitStack() as stack:
@@ -96,7 +96,8 @@ def to_end(
     sys.exit(result.exit_code)
 
 
-def _check_path(path: Path) -> None:
+def check_path(path: Path) -> None:
+    """Raises ConfigError where it cannot be that of a run."""
     if not path.is_absolute():
         Path.cwd()  # an error of its own where the working directory has been removed
     try:
@@ -105,12 +106,11 @@ def _check_path(path: Path) -> None:
         raise ConfigError(f"--out {printable(str(path))}: this cannot be a path: {error}") from error
 
 
-def _write_report(result: RunResult, settings: RunSettings, *, quiet: bool) -> None:
-    """Writes the report about the data of the run, where it has none that shows the same data. Ctrl-C leaves it out;
+def write_report(data: Path, path: Path, settings: RunSettings, *, quiet: bool) -> None:
+    """Writes the report about the data of the run, where there is none that shows the same data. Ctrl-C leaves it out;
     that is no failure of the run.
     """
-    path = result.directory / REPORT
-    if is_current(result.directory):
+    if is_current(path, data):
         if not quiet:
             line = Text(f"  {path}", style="bold") + Text("  what the data covers, as before")
             StderrConsole().print(line, soft_wrap=True)
@@ -121,7 +121,7 @@ def _write_report(result: RunResult, settings: RunSettings, *, quiet: bool) -> N
         with terminable(), Reporter(quiet=quiet) as reporter:
             model = settings.operation.spacy_model
             reporter.phase(f"the data is complete; writing {REPORT} (Ctrl-C leaves it out)")
-            report_of_run(result.directory, settings.tokenizer, model, reporter.update)
+            report_of_run(data, path, settings.tokenizer, model, reporter.update)
     except ExploreError as error:
         reporter.say(f"no {REPORT}: {error}; then the same command writes it")
     except KeyboardInterrupt:

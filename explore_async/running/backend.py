@@ -74,9 +74,10 @@ class Backend:
         self._models = tuple(models)
         self._forms = tuple(forms)
         self._window = window
-        self._listed = operation.endpoints
+        listed = operation.endpoints
         if operation.endpoints_file is not None:
-            self._listed = read_endpoints(Path(operation.endpoints_file))
+            listed = read_endpoints(Path(operation.endpoints_file))
+        self._listed = self._part_of(listed)
         self._server_log = server_log
         self._report = report
         self._report_fetch = report_fetch
@@ -95,6 +96,9 @@ class Backend:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._stack.__aexit__(exc_type, exc, traceback)
+
+    def _part_of(self, endpoints: Sequence[EndpointSettings]) -> tuple[EndpointSettings, ...]:
+        return tuple(endpoint.part_of(self._operation.shared_by) for endpoint in endpoints)
 
     @property
     def slots(self) -> int:
@@ -214,7 +218,7 @@ class Backend:
             try:
                 if isinstance(listed, ConfigError):
                     raise listed
-                await pool.replace(listed)
+                await pool.replace(self._part_of(listed))
             except ConfigError as error:
                 self._report(f"{error}; going on with the endpoints as they were")
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ class LiveFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._host = socket.gethostname()
 
     def document(self, snapshot: Snapshot, *, simulated: bool) -> dict[str, Any]:
         tally = snapshot.tally
         return {
             "on": True,
+            "host": self._host,
+            "pid": os.getpid(),
             "elapsed_s": round(snapshot.elapsed_s, 1),
             "phase": snapshot.phase,
             "steps": snapshot.steps,

@@ -176,9 +176,14 @@ class Snapshot:
 
 
 class RunInProgress(Protocol):
-    """A run that an observer may look at whenever it likes."""
+    """A run that an observer may look at, and stop, whenever it likes, on the event loop of the run."""
 
     def snapshot(self) -> Snapshot: ...
+
+    def stop(self, ending: Literal["interrupted", "terminated", "wall_time"] = "interrupted") -> None:
+        """Ends the run in order, with this ending: it sends no more requests, and commits what comes of those in
+        flight. Another call changes nothing.
+        """
 
 
 class Observer(Protocol):

@@ -17,6 +17,7 @@ from explore_async.running.circuit_breaker import Breaker
 from explore_async.running.cures import Cures
 from explore_async.running.driver import RunStopped, StoredOutcome, drive
 from explore_async.running.live import LiveFile
+from explore_async.running.observer import Snapshot
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer
 from explore_async.running.records import Records
@@ -115,7 +116,7 @@ class Run:
                     render_otherwise=self._prompts.as_joint,
                 )
                 self._status.performer = self._performer
-                self._observer.began(self._recipe, self._status)
+                self._observer.began(self._recipe, self)
                 self._checkpoints = CheckpointWriter(self._directory, self._start, records, store)
                 if self._start.marks is None:
                     seeds = self._explorer.seed_events()
@@ -268,6 +269,13 @@ class Run:
     async def _keep_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
         self._stop("wall_time")
+
+    def snapshot(self) -> Snapshot:
+        return self._status.snapshot()
+
+    def stop(self, ending: Ending = "interrupted") -> None:
+        if self._ending is None:
+            self._stop(ending)
 
     def _stop(self, ending: Ending) -> None:
         """The first call lets requests in flight finish; the second ends the run at once, by a cancellation with the

@@ -16,14 +16,28 @@ from explore_async.exploration.values import ChatRequest, Outcome, Request
 from explore_async.running.asking import Backend
 from explore_async.serving.endpoints.choice import Rivals
 from explore_async.settings.recipe import Recipe
+from explore_async.storage.directory import place_aside
 from explore_async.storage.shared_outcomes import SharedOutcomes
+from explore_async.storage.whole_files import storage_errors
 
 
 def shared_folder(recipe: Recipe, directory: Path) -> Path | None:
     """The folder of what the shard in this directory shares with those beside it; None where they share nothing."""
     if not recipe.shard or not Sharding(recipe).level:
         return None
-    return directory.absolute().parent / f"top-of-{recipe.shard_numbers[1]}"
+    return _shared_by(recipe.shard_numbers[1], directory.absolute().parent)
+
+
+def set_shared_aside(folder: Path, shards: int) -> None:
+    """Renames what earlier shards in the folder have shared, so that all of them may begin afresh."""
+    path = _shared_by(shards, folder)
+    with storage_errors(path):
+        if path.exists():
+            path.rename(place_aside(path))
+
+
+def _shared_by(shards: int, folder: Path) -> Path:
+    return folder / f"top-of-{shards}"
 
 
 class SharingBackend:

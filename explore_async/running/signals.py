@@ -6,7 +6,10 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Literal, TypeAlias
+
+from explore_async.errors import EXIT_SIGTERM
 
 Stop: TypeAlias = Callable[[Literal["interrupted", "terminated"]], None]
 
@@ -51,6 +54,27 @@ class StopSignals:
         self._report("stopping: no request is in flight")
         if self._main is not None:
             self._main.cancel(ending)
+
+
+@contextmanager
+def first_signal(report: Callable[[], None]) -> Iterator[Callable[[], Literal["interrupted", "terminated"] | None]]:
+    """For work without an event loop in the main thread: gives a function that tells the ending that the first signal
+    asks for, None before it. That signal calls `report`; the next one ends the work by KeyboardInterrupt or SystemExit.
+    """
+    asked: list[Literal["interrupted", "terminated"]] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(EXIT_SIGTERM)
+        asked.append("interrupted" if number == signal.SIGINT else "terminated")
+        report()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *_terminating())}
+    try:
+        yield lambda: asked[0] if asked else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _terminating() -> tuple[signal.Signals, ...]:

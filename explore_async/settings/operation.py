@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -74,6 +74,14 @@ class EndpointSettings(FromText):
     """The name under which this endpoint serves the run's model, where it differs. Where the run has several models: a
     mapping from the run's names to the names at this endpoint; None means that the names are the same."""
 
+    def part_of(self, processes: int) -> Self:
+        """The part that one of so many processes takes: of its concurrency, at least one request, and of its rates."""
+        rates = {"requests_per_minute": self.requests_per_minute, "tokens_per_minute": self.tokens_per_minute}
+        part: dict[str, float] = {name: rate / processes for name, rate in rates.items() if rate is not None}
+        if self.concurrency != "auto":
+            part["concurrency"] = max(1, self.concurrency // processes)
+        return self.model_copy(update=part)
+
     @model_validator(mode="after")
     def _one_key(self) -> EndpointSettings:
         if self.api_key_env is not None and self.api_key_file is not None:
@@ -124,6 +132,9 @@ class Operation(Settings):
     endpoints: tuple[EndpointSettings, ...] = ()
     endpoints_file: Argument | None = None
     """A YAML file with a list of endpoints, in place of `endpoints`. It is read again whenever it changes."""
+    shared_by: Annotated[int, Field(ge=1)] = 1
+    """Processes that ask the endpoints at the same time, as shards do. Each takes its part of the concurrency and the
+    rates."""
     server: ServerSettings | None = None
     retries: Retries = Retries()
     stall_s: Annotated[float, Field(gt=0)] = 600.0

@@ -14,7 +14,7 @@ import orjson
 from pydantic import BaseModel
 
 from explore_async import __version__
-from explore_async.errors import NewerFormat, OtherWork, StorageError
+from explore_async.errors import InUse, NewerFormat, OtherWork, StorageError
 from explore_async.storage.digested import DigestedDocument
 from explore_async.storage.salvage import is_half_mended
 from explore_async.storage.whole_files import check_regular, write_json
@@ -31,7 +31,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class RunDirectory:
-    """Owns the directory while it is entered: a second process gets a StorageError.
+    """Owns the directory while it is entered: a second process gets InUse.
 
     It belongs to one recipe. That may be of any model with a digest: the methods that read it take its class.
     """
@@ -261,9 +261,7 @@ class RunDirectory:
             )
         if not self.is_run and any(file.name != ".lock" for file in path.iterdir()):
             raise StorageError(f"{self.path}: this is no run directory; choose another with --out")
-        number = 1
-        while (aside := path.parent / f"{path.name}.{number}").exists():
-            number += 1
+        aside = place_aside(path)
         try:
             path.rename(aside)
             path.mkdir()  # links may lead to it
@@ -272,9 +270,17 @@ class RunDirectory:
         return aside
 
 
+def place_aside(path: Path) -> Path:
+    """The first free name beside it for what is set aside."""
+    number = 1
+    while (aside := path.parent / f"{path.name}.{number}").exists():
+        number += 1
+    return aside
+
+
 def _refused(path: Path, error: OSError) -> StorageError:
     if isinstance(error, BlockingIOError):
-        return StorageError(f"another process is running in {path}; wait for it or stop it")
+        return InUse(f"another process is running in {path}; wait for it or stop it")
     return StorageError(
         f"{path}: this file system cannot lock files ({error.strerror}), and without a lock two processes could write "
         "the same run; choose a directory on a local disk with --out"

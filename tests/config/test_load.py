@@ -82,6 +82,7 @@ CHANGES: dict[str, Any] = {
     "operation.retries.attempts": 7, "operation.retries.first_wait_s": 7, "operation.retries.longest_wait_s": 7,
     "operation.stall_s": 7, "operation.failure_rate": 0.7, "operation.wall_time_s": 7, "operation.durability": "full",
     "operation.retry_failed": True, "operation.report": False, "operation.spacy_model": "b",
+    "operation.shared_by": 7,
 }  # fmt: skip
 """For every setting a value other than the one in FULL."""
 
