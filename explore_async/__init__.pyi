@@ -42,6 +42,9 @@ from explore_async.evaluation.comparison import ComparisonResult as ComparisonRe
 from explore_async.evaluation.figures import Figures as Figures
 from explore_async.evaluation.judging import judge_data
 from explore_async.evaluation.judging import judge_sync as judge_sync
+from explore_async.evaluation.scoring import ScoreResult as ScoreResult
+from explore_async.evaluation.scoring import score_data
+from explore_async.evaluation.scoring import score_sync as score_sync
 from explore_async.exploration.explorer import Explorer as Explorer
 from explore_async.exploration.play import Source as Source
 from explore_async.exploration.play import play as play
@@ -91,6 +94,7 @@ analyze = analyze_data
 answer = answer_data
 rate = rate_data
 judge = judge_data
+score = score_data
 open = open_data
 decontaminate = decontaminate_data
 export = export_data

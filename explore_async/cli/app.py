@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from explore_async import __version__
-from explore_async.cli import compare, data, judge, look, prepare, revise, run, servers, stages, train
+from explore_async.cli import compare, data, judge, look, prepare, revise, run, score, servers, stages, train
 from explore_async.cli.dedup import dedup
 from explore_async.cli.failures import as_explore_error
 from explore_async.cli.output import drop_stdout, flush_stdout, print_json, say
@@ -37,6 +37,7 @@ app.command()(revise.answer)
 app.command()(revise.rate)
 app.command()(judge.judge)
 app.command()(compare.compare)
+app.command()(score.score)
 app.command()(stages.prune)
 app.command("filter")(stages.filter_)
 app.command()(stages.reparse)

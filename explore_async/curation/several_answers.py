@@ -37,7 +37,7 @@ def in_pairs(examples: Iterator[ExampleRow], losses: Unpaired) -> Iterator[Examp
     of scores, the first of equal ones. One whose answers all have the same sum is left out, and counted. Others stay.
     """
     for example in examples:
-        answers = [answer for answer in _answers_of(example) if _scores_of(answer)]
+        answers = [answer for answer in answers_of(example) if _scores_of(answer)]
         if not answers:
             yield example
             continue
@@ -61,7 +61,7 @@ def _scores_of(scored: Mapping[str, Any]) -> list[float]:
 
 def other_answers(example: Mapping[str, Any], source: Collection) -> list[Mapping[str, Any]]:
     """The answers beside the output that are good enough: no score is below the judge's threshold."""
-    answers = _answers_of(example)
+    answers = answers_of(example)
     threshold = _threshold(source) if answers else None
     is_own = (all(answer.get(name) == example.get(name) for name in ("output", "request")) for answer in answers)
     own = next((answer for answer, is_it in zip(answers, is_own, strict=True) if is_it), None)
@@ -76,7 +76,7 @@ def _threshold(source: Collection) -> float | None:
     return threshold
 
 
-def _answers_of(example: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def answers_of(example: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """None in rows from elsewhere, whose columns of this name may hold anything."""
     answers = example.get(ANSWERS)
     if not isinstance(answers, list):

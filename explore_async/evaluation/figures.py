@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from explore_async.exploration.comparing import PairOutcome, Preferred, outcome_of, panel_outcome
 
-_RESAMPLES: Final = 10_000
+RESAMPLES: Final = 10_000
 _Z: Final = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 _STEPS: Final = 50
@@ -169,25 +169,26 @@ def standing_of(outcomes: Iterable[PairOutcome]) -> Standing:
     win_rate = beat_rate = None
     if judged:
         # to draw questions with replacement is to draw the three counts from a multinomial distribution
-        drawn = np.random.default_rng(0).multinomial(judged, [win / judged, tie / judged, lose / judged], _RESAMPLES)
+        drawn = np.random.default_rng(0).multinomial(judged, [win / judged, tie / judged, lose / judged], RESAMPLES)
         value = (win + tie / 2) / judged
         agree = judged in {win, tie, lose}
         rates = (drawn[:, 0] + drawn[:, 1] / 2) / judged
-        win_rate = _wilson(value, judged) if agree else _percentiles(value, rates)
+        win_rate = wilson(value, judged) if agree else percentiles(value, rates)
         if decided:
             both = drawn[drawn[:, 0] + drawn[:, 2] > 0]
             rates = both[:, 0] / (both[:, 0] + both[:, 2])
             value = win / decided
-            beat_rate = _wilson(value, decided) if decided in {win, lose} else _percentiles(value, rates)
+            beat_rate = wilson(value, decided) if decided in {win, lose} else percentiles(value, rates)
     return Standing(win, tie, lose, counts["invalid"], win_rate, beat_rate)
 
 
-def _percentiles(value: float, rates: _Floats) -> Rate:
+def percentiles(value: float, rates: _Floats) -> Rate:
+    """The value with the interval of a percentile bootstrap. `rates`: those of the resamples."""
     low, high = np.percentile(rates, [2.5, 97.5])
     return Rate(value, float(low), float(high))
 
 
-def _wilson(value: float, count: int) -> Rate:
+def wilson(value: float, count: int) -> Rate:
     """Wilson's score interval (1927) of a share of `count`."""
     spread = _Z * _Z / count
     middle = (value + spread / 2) / (1 + spread)

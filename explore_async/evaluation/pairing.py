@@ -65,7 +65,7 @@ def paired(a: Collection, b: Collection, by: str | None = None) -> Pairs:
     """
     waiting: dict[tuple[str, str], list[ExampleRow]] = defaultdict(list)
     for row in _answered(b):
-        waiting[_question(row)].append(row)
+        waiting[question_of(row)].append(row)
     rows: list[tuple[ExampleRow, ExampleRow]] = []
     seen: set[str] = set()
     only_a = 0
@@ -73,7 +73,7 @@ def paired(a: Collection, b: Collection, by: str | None = None) -> Pairs:
         if row["id"] in seen:
             raise DataError(f"{a.path}: the id {row['id']!r} is there twice")
         seen.add(row["id"])
-        if others := waiting[_question(row)]:
+        if others := waiting[question_of(row)]:
             place = next((place for place, other in enumerate(others) if other["id"] == row["id"]), 0)
             rows.append((row, others.pop(place)))
         else:
@@ -93,7 +93,7 @@ def _answered(source: Collection) -> Iterator[ExampleRow]:
     return (row for row in source.examples() if row["output"].strip())
 
 
-def _question(row: ExampleRow) -> tuple[str, str]:
+def question_of(row: ExampleRow) -> tuple[str, str]:
     return row["instruction"].strip(), row["input"].strip()
 
 
@@ -105,7 +105,7 @@ def _kinds(rows: list[tuple[ExampleRow, ExampleRow]], by: str | None) -> Iterato
     """The class of each pair of rows."""
     columns = _CLASSES if by is None else (by,)
     named = [
-        next((name for row in both for column in columns if (name := _name(row.get(column)))), "") for both in rows
+        next((name for row in both for column in columns if (name := class_name(row.get(column)))), "") for both in rows
     ]
     if by is not None and not any(named):
         raise ConfigError(f"--by {by}: no row has a text or a number in this column")
@@ -118,6 +118,6 @@ def _kinds(rows: list[tuple[ExampleRow, ExampleRow]], by: str | None) -> Iterato
     return (name or _UNCLASSED for name in below)
 
 
-def _name(value: object) -> str:
+def class_name(value: object) -> str:
     """A class as a column has it: a text, or a number, as levels are."""
     return " ".join(str(value).split()) if isinstance(value, str | int) and not isinstance(value, bool) else ""

@@ -1,0 +1,120 @@
+"""Mathematical questions with their reference answers, and the answers of a model to them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from explore_async.curation.collections.collection import Collection, ExampleRow
+from explore_async.curation.several_answers import answers_of
+from explore_async.errors import ConfigError, DataError
+from explore_async.evaluation.pairing import class_name, question_of
+from explore_async.exploration.final_answers import final_answer, marked_answer
+
+GROUPS: Final = ("level", "subject", "type")
+"""The columns that name groups of questions where none are given, as in MATH."""
+_LONGEST_ANSWER: Final = 200
+"""Characters of a reference that is taken for an answer alone."""
+
+
+class Question(NamedTuple):
+    """`reference`: the answer, alone where it can be told apart. `groups`: by column."""
+
+    id: str
+    key: tuple[str, str]
+    reference: str
+    groups: Mapping[str, str]
+
+    @property
+    def boxed(self) -> str:
+        """The reference as math-verify is to read it: as a whole, where it is an answer alone."""
+        is_alone = len(self.reference) <= _LONGEST_ANSWER and "\n" not in self.reference
+        return f"\\boxed{{{self.reference}}}" if is_alone else self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """The questions that have a reference, in their order."""
+
+    found: tuple[Question, ...]
+    without_reference: int
+
+
+class Answers(NamedTuple):
+    """The texts of a model to each question. `samples`: to each, as many as were asked for. `others`: rows that answer
+    none of the questions.
+    """
+
+    texts: Sequence[Sequence[str]]
+    samples: int
+    others: int
+
+
+def questions_in(source: Collection, *, reference: str | None, by: Sequence[str] | None) -> Questions:
+    """Reads the questions. `reference`: the column with the answer; None takes the answer of each row. `by`: the
+    columns of groups; None takes those of MATH that are there. Raises DataError where no row has a reference, and
+    ConfigError where a column is in no row.
+    """
+    found: list[Question] = []
+    without = 0
+    columns: set[str] = set()
+    for row in source.examples():
+        if reference is not None and reference in row:
+            columns.add(reference)
+        given = _text(row["output"] if reference is None else row.get(reference))
+        groups = {name: value for name in by or GROUPS if (value := class_name(row.get(name)))}
+        columns |= groups.keys()
+        if not given:
+            without += 1
+            continue
+        found.append(Question(row["id"], question_of(row), final_answer(given) or given, groups))
+    for option, name in (("--reference", reference), *(("--by", column) for column in by or ())):
+        if name is not None and name not in columns:
+            raise ConfigError(f"{option} {name}: no row of {source.path} has a text or a number in this column")
+    if not found:
+        raise DataError(f"{source.path}: no row has a reference answer (--reference COLUMN names its column)")
+    return Questions(tuple(found), without)
+
+
+def answers_to(questions: Sequence[Question], source: Collection) -> Answers:
+    """The answers of a data set to each question, joined by equal instruction and input; of equal questions by the same
+    id, else the first. Raises DataError where none is answered.
+    """
+    places: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, question in enumerate(questions):
+        places[question.key].append(place)
+    texts: list[list[str]] = [[] for _ in questions]
+    others = 0
+    for row in source.examples():
+        if not (known := places.get(question_of(row), [])):
+            others += 1
+            continue
+        place = next((place for place in known if questions[place].id == row["id"]), known[0])
+        texts[place] += _texts(row)
+    if not any(texts):
+        raise DataError(
+            f"{source.path}: it answers none of the questions; rows are joined by equal instruction and input "
+            "(--column names the columns of files)"
+        )
+    asked = (source.config.get("settings") or {}).get("answers_per_instruction")
+    samples = max(asked if isinstance(asked, int) else 1, *map(len, texts))
+    return Answers(texts, samples, others)
+
+
+def _texts(row: ExampleRow) -> Iterator[str]:
+    """All answers of a row."""
+    several = [answer["output"] for answer in answers_of(row)]
+    return (text for text in several or [row["output"]] if text.strip())
+
+
+def _text(value: Any) -> str:
+    """A reference as a column has it: a text or a number."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value.strip() if isinstance(value, str) else str(value) if is_number else ""
+
+
+def answer_shown(text: str) -> str:
+    """The answer in a text as evidence shows it: the marked one, or the end of the text."""
+    return marked_answer(text) or text.strip()[-_LONGEST_ANSWER:]
