@@ -37,18 +37,17 @@ async def test_a_small_model_makes_a_dataset_and_replays(tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 async def test_the_demo(tmp_path: Path, seed: int) -> None:
-    """The demo reaches its target with at least 20 examples from at least 5 tasks of a tree of at least 6, grown by
-    lookahead and by backtracking.
+    """The demo reaches its target with at least 20 examples from at least 5 tasks of a tree of at least 7, one of which
+    the model has found.
     """
     result = await explore("demo", "--out", tmp_path / "run", "--json", "--seed", str(seed))
     assert result.code == 0, result.stderr
     check_counts(result.json, tmp_path / "run")
     assert result.json["examples"]["kept"] >= 20
     tasks = result.json["tasks"]
-    assert tasks["total"] >= 6
+    assert tasks["total"] >= 7
     assert tasks["with_examples"] >= 5
-    assert tasks["lookahead"] >= 1
-    assert tasks["backtrack"] >= 1
+    assert tasks.get("lookahead", 0) + tasks.get("backtrack", 0) >= 1
     tree = orjson.loads((tmp_path / "run" / "tree.json").read_bytes())
     assert max(len(path) for path in _paths(tree["trees"][0])) <= 3
 
