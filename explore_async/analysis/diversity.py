@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from explore_async.analysis.estimates import Z95, Estimate, log_factorials, share_missing
+from explore_async.exploration.coverage import estimated_coverage, still_unseen
 
 ORDERS = (0, 1, 2)
 CURVE_POINTS = 30
@@ -74,9 +75,11 @@ class Abundances:
 
     @property
     def _still_unseen(self) -> float:
-        """The factor by which an observation beyond the sample lessens the share of unseen kinds."""
-        once = (self.n - 1) * (self.once if self.twice else max(self.once - 1, 0))
-        return once / (once + (2 * self.twice or 2))
+        """The factor by which an observation beyond the sample lessens the share of unseen kinds. Where no kind came
+        twice, one that came once is counted as if it had, so that the factor is less than 1.
+        """
+        once, twice = (self.once, self.twice) if self.twice else (max(self.once - 1, 0), 1)
+        return still_unseen(self.n, once, twice)
 
     @property
     def unseen_kinds(self) -> float:
@@ -90,7 +93,7 @@ class Abundances:
         if size < self.n:
             missing = share_missing(self._logs, self.times - 1, self.n - 1, size)
             return float(1 - (self.kinds * self.times * missing).sum() / self.n)
-        return 1 - self.once / self.n * self._still_unseen ** (size - self.n + 1)
+        return estimated_coverage(self.n, self.once, self._still_unseen, size - self.n)
 
     def kinds_in(self, size: int) -> float:
         """The expected number of kinds in a sample of `size` observations."""

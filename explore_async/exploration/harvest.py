@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from explore_async.exploration.coverage import estimated_coverage, still_unseen
 from explore_async.exploration.values import Completion
 
 _ONE: Final = 1 << 16
@@ -89,12 +90,11 @@ class Harvest:
     @property
     def coverage(self) -> float:
         """The estimated probability that the next instruction of the task is of a kind that came before; 0 while too
-        few have come. Chao and Jost 2012 (Ecology 93:2533), equation 4a.
+        few have come.
         """
         if self.texts < _FEWEST:
             return 0.0
-        singles = (self.texts - 1) * self.once
-        return 1 - self.once / self.texts * singles / (singles + 2 * self.twice) if singles else 1.0
+        return estimated_coverage(self.texts, self.once, still_unseen(self.texts, self.once, self.twice))
 
     def state(self) -> Counts:
         return [getattr(self, name) for name in _COUNTS]

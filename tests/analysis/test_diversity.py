@@ -1,10 +1,11 @@
-"""Hill numbers and coverage against scikit-bio, published figures, exact enumeration and a known population."""
+"""Hill numbers and coverage against scikit-bio, sums over their definitions, exact enumeration and a known population."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -45,16 +46,29 @@ def test_figures_of_scikit_bio(counts, hill, good, chao):
     assert chao1(counts).value == pytest.approx(chao)
 
 
-@pytest.mark.parametrize(
-    ("counts", "coverage", "shannon", "simpson"), [(GIRDLED, 0.9289, 13.826, 8.175), (LOGGED, 0.9446, 16.337, 6.920)]
-)
-def test_figures_of_inext(counts, coverage, shannon, simpson):
-    """The coverage of both samples, and what orders 1 and 2 tend to, are those that iNEXT, the authors' own program, prints
-    in its introduction.
+@pytest.mark.parametrize("counts", [GIRDLED, LOGGED, [1, 1, 1, 2, 5], [40, *[1] * 9], [3, 1]])
+def test_figures_of_the_whole_population_are_sums_over_their_definitions(counts):
+    """Order 1 tends to the exponential of the sum, over all sizes, of the share that a sample of this size does not cover,
+    divided by the size (Chao, Wang and Jost 2013); order 2 to one over the probability that two observations
+    are of one kind. Both are summed here from exact fractions: the share from all parts of a smaller size, and from
+    the curve of Chao and Jost (2012) for a larger one.
     """
+    n, (once, twice) = sum(counts), (counts.count(1), counts.count(2))
+    fewer, some = (once, twice) if twice else (once - 1, 1)
+    factor = Fraction((n - 1) * fewer, (n - 1) * fewer + 2 * some)
+    not_covered = [
+        sum(Fraction(count * math.comb(n - count, size), n * math.comb(n - 1, size)) for count in counts)
+        for size in range(1, n)
+    ]
+    entropy = sum(share / size for size, share in enumerate(not_covered, 1))
+    beyond = float(Fraction(once, n)) * sum(float(factor) ** (size - n + 1) / size for size in range(n, 60 * n))
+    repeated = Fraction(sum(count * (count - 1) for count in counts), n * (n - 1))
+
     sample = Abundances(counts)
-    assert sample.coverage() == pytest.approx(coverage, abs=5e-5)
-    assert sample.diversity(10**9)[1:] == pytest.approx((shannon, simpson), abs=5e-4)
+    assert sample.coverage() == pytest.approx(float(1 - Fraction(once, n) * factor), abs=1e-12)
+    assert sample.coverage(n + 3) == pytest.approx(float(1 - Fraction(once, n) * factor**4), abs=1e-12)
+    assert [1 - sample.coverage(size) for size in range(1, n)] == pytest.approx([*map(float, not_covered)], abs=1e-9)
+    assert sample.diversity(10**9)[1:] == pytest.approx((math.exp(entropy + beyond), float(1 / repeated)), rel=1e-6)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5))
