@@ -39,6 +39,16 @@ WAYS: list[dict[str, Any]] = [
     {"responses": "separate", "answers_per_instruction": 2, "judge": {"threshold": 2}, "turns": 3},
 ]
 
+EVERYTHING: dict[str, Any] = {
+    "exploration": {"strategy": "adaptive", "depth": 2, "breadth": [4, 3]},
+    "responses": "separate",
+    "answers_per_instruction": 2,
+    "judge": {"threshold": 2},
+    "turns": 2,
+    "checks": [{"name": "one", "function": "a:b"}, {"name": "other", "function": "a:b"}],
+}
+"""Every part at once: criteria, facets and the policy by yield beside all steps of an instruction."""
+
 
 def outcome(chat: ChatRequest, request: Request) -> Outcome:
     """Made up from the key of the request: some answers are empty or cut, some scores low or unreadable."""
@@ -60,12 +70,16 @@ def outcome(chat: ChatRequest, request: Request) -> Outcome:
     if request.kind == "judge":
         scores = {aspect: rng.choice([2, 3, 4, 5, 5, 5, 5, 5]) for aspect in ASPECTS}
         return completion(orjson.dumps({"reason": "so", **scores}).decode() if rng.random() < 0.8 else "no idea")
+    if request.kind == "check":
+        return completion(orjson.dumps({"ok": rng.random() < 0.9}).decode())
+    if request.kind == "facets":
+        named = [{"criterion": phrase(2), "values": [phrase(1) for _ in range(6)]} for _ in range(count)]
+        return completion(orjson.dumps({"criteria": named}).decode())
     if request.kind == "generate":
         items = [{"instruction": phrase(7), "input": "", "output": phrase(9)} for _ in range(count)]
         return completion(orjson.dumps({"instructions": items}).decode())
-    return completion(
-        orjson.dumps({"tasks": [{"name": phrase(4), "reason": phrase(4)} for _ in range(count)]}).decode()
-    )
+    tasks = [{"name": phrase(4), "reason": phrase(4)} for _ in range(count)]
+    return completion(orjson.dumps({"criterion": phrase(2), "tasks": tasks}).decode())
 
 
 def settings(way: dict[str, Any], **changes: Any) -> Recipe:
@@ -76,7 +90,7 @@ def kept(events: Iterable[Event]) -> list[Example]:
     return [event.example for event in events if isinstance(event, ExampleKept)]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, EVERYTHING])
 def test_the_order_in_which_completions_come_changes_nothing(way: dict[str, Any]) -> None:
     """Driven with random delays and few or many slots, a run has the same events as played one by one."""
     played = Driven(settings(way), outcome).run()
@@ -203,7 +217,7 @@ def test_a_judge_that_is_never_readable_is_no_yes(way: dict[str, Any]) -> None:
     assert set(asked.values()) == {3}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, EVERYTHING])
 @pytest.mark.parametrize("stop_at", [30, 90, 150])
 def test_a_checkpoint_at_any_moment_goes_on_the_same(way: dict[str, Any], stop_at: int) -> None:
     """An explorer restored from the state after so many commits, as JSON, issues and decides as the first one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -11,10 +12,10 @@ from typing import Any
 
 import orjson
 import pytest
-from support.cli import Finished, derived, explore
+from support.cli import Finished, derived, explore, launch
 
 from explore_async.serving.servers.process import importable, python
-from explore_async.serving.simulated.server import SimulatedServer
+from explore_async.serving.simulated.server import Latency, SimulatedServer
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -114,6 +115,40 @@ async def test_a_check_that_fails_now_and_then_is_no_yes(tmp_path: Path, mode: s
     asked = (tmp_path / "asked.log").read_text().split()
     assert len(asked) == len(set(asked))
     assert not again.json["requests"]["failed"]["total"]
+
+
+async def test_with_every_part_a_kill_and_many_at_once_change_no_byte(tmp_path: Path) -> None:
+    """Criteria, facets, the policy by yield, answers of their own, turns, a check and a judge: killed on the way and with
+    many requests in flight, the run has the files of one request after another.
+    """
+    path = program(tmp_path)
+    config(
+        tmp_path,
+        {"name": "length", "command": [sys.executable, str(path)]},
+        exploration={"strategy": "adaptive", "depth": 1, "breadth": [3]},
+        judge={"threshold": 2},
+        turns=2,
+        window=48,
+    )
+
+    def command(url: str, out: str, *more: str) -> tuple[str | Path, ...]:
+        return ("run", tmp_path / "c.yaml", "--endpoint", url, "--out", tmp_path / out, "--json", *more)
+
+    async with SimulatedServer(64, Latency(0.001)) as server:
+        alone = await explore(*command(server.url, "alone", "--concurrency", "1"))
+        assert alone.code == 0, alone.stderr
+    async with SimulatedServer(64, Latency(0.02, 0.8, shuffle=3)) as server:
+        process = await launch(*command(server.url, "killed"))
+        while server.statistics().requests < alone.json["requests"]["total"] // 3:
+            await asyncio.sleep(0.01)
+        process.kill()
+        await process.communicate()
+        last = await explore(*command(server.url, "killed"))
+        assert last.code == 0, last.stderr
+        assert server.statistics().peak_in_flight > 1
+    kinds = {kind for kind, count in last.json["requests"].items() if isinstance(count, int) and count}
+    assert {"lookahead", "facets", "generate", "answer", "check", "judge", "follow_up"} <= kinds
+    assert derived(tmp_path / "killed") == derived(tmp_path / "alone")
 
 
 async def test_a_check_that_always_fails_ends_the_run(tmp_path: Path) -> None:
