@@ -4,7 +4,8 @@ Each arm is a recipe with a patch (`ARMS`), and a run directory `FOLDER/DOMAIN/A
 stopped, also on another day. The budget counts decode-equivalent tokens: a generated token is one, a token of a prompt
 that no prefix cache held a tenth (`--prompt-weight`). Figures are those of the examples that were kept when the budget
 was reached; pairs and Hill numbers are of random samples as large as the smallest arm's (rarefaction), so that no arm
-has more of them because it has more examples.
+has more of them because it has more examples; and of samples whose estimated coverage is the least of any arm's, which
+are equally complete.
 
 With an endpoint a real model works:
 
@@ -39,8 +40,8 @@ import orjson
 from corpora import machine, report
 
 from explore_async.analysis.cost import cost_figures
-from explore_async.analysis.diversity import Abundances, diversity_in
-from explore_async.analysis.estimates import chao1, rarefy
+from explore_async.analysis.diversity import Abundances
+from explore_async.analysis.estimates import chao1
 from explore_async.analysis.verb_noun import VerbNoun, verbs_and_nouns
 from explore_async.config.load import load
 from explore_async.curation.collections.collection import below
@@ -57,8 +58,6 @@ ARMS: dict[str, list[str]] = {
     "explore_instruct": [],
     "root alone": ["exploration.depth=0"],
     "criterion": ["exploration.lookahead=criterion"],
-    "likelihoods": ["exploration.likelihoods=true"],
-    "criterion, likelihoods": ["exploration.lookahead=criterion", "exploration.likelihoods=true"],
     "yield": ["generation.policy=yield"],
     "separate answers": ["responses=separate"],
     "facets": ["exploration.facets=4"],
@@ -69,7 +68,6 @@ ARMS: dict[str, list[str]] = {
     "adaptive without facets": [ADAPTIVE, "exploration.facets=0"],
     "adaptive without yield": [ADAPTIVE, "generation.policy=uniform"],
     "adaptive without criterion": [ADAPTIVE, "exploration.lookahead=names"],
-    "adaptive without likelihoods": [ADAPTIVE, "exploration.likelihoods=false"],
 }
 """The settings that each arm has beside those of the domain. The first is what the others are compared with.
 An arm with the recipe of one before it is left out.
@@ -262,9 +260,10 @@ def compared(arms: Sequence[Arm], universe: Universe | None) -> list[dict[str, A
     if not arms:
         return []
     size = min(sum(arm.counts()) for arm in arms)
+    coverage = min(Abundances(arm.counts()).coverage() for arm in arms) if size else 0.0
     by_name: dict[str, list[dict[str, float]]] = {}
     for arm in arms:
-        by_name.setdefault(arm.name, []).append(dict(figures(arm, size)) | dict(truth(arm, universe)))
+        by_name.setdefault(arm.name, []).append(dict(figures(arm, size, coverage)) | dict(truth(arm, universe)))
     rows = []
     for name, of_seeds in by_name.items():
         spread = {
@@ -272,11 +271,20 @@ def compared(arms: Sequence[Arm], universe: Universe | None) -> list[dict[str, A
             for figure in of_seeds[0]
             if (values := [row[figure] for row in of_seeds if figure in row])
         }
-        rows.append({"domain": arms[0].domain, "arm": name, "seeds": len(of_seeds), "sample": size, **spread})
+        rows.append(
+            {
+                "domain": arms[0].domain,
+                "arm": name,
+                "seeds": len(of_seeds),
+                "sample": size,
+                "coverage": round(coverage, 4),
+                **spread,
+            }
+        )
     return rows
 
 
-def figures(arm: Arm, size: int) -> Iterator[tuple[str, float]]:
+def figures(arm: Arm, size: int, coverage: float) -> Iterator[tuple[str, float]]:
     end, counts = arm.end, arm.counts()
     examples = arm.run.stats["examples"]
     yield "spent", end["equivalent"]
@@ -292,10 +300,12 @@ def figures(arm: Arm, size: int) -> Iterator[tuple[str, float]]:
         yield "cells_filled_a_task", len(arm.cells) / len(cells)
     yield "pairs", len(counts)
     if size:
-        yield "pairs_at_equal_examples", rarefy(counts, size).kinds
-        _, first, second = diversity_in(counts, size).hill
-        yield "hill_1_at_equal_examples", first
-        yield "hill_2_at_equal_examples", second
+        sample = Abundances(counts)
+        equally_complete = sample.size_at(coverage)
+        yield "examples_at_equal_coverage", equally_complete
+        for name, diversity in (("examples", sample.at(size)), ("coverage", sample.at(equally_complete))):
+            for kinds, value in zip(("pairs", "hill_1", "hill_2"), diversity, strict=True):
+                yield f"{kinds}_at_equal_{name}", value
 
 
 def cells_of(node: Mapping[str, Any]) -> int:

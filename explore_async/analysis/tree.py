@@ -31,7 +31,7 @@ def tasks(sample: DataSample) -> list[Row]:
                     "parent": task_id.rpartition(".")[0] or None,
                     "name": node["name"],
                     "origin": node["origin"],
-                    **{name: node[name] for name in ("criterion", "likelihood") if name in node},
+                    **({"criterion": node["criterion"]} if "criterion" in node else {}),
                     "depth": node["depth"],
                     "kept": node["kept"],
                     "dropped": node["dropped"],

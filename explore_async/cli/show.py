@@ -229,7 +229,6 @@ def _task(node: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
         yield "reason", node["reason"]
         yield "by", node["origin"]
         yield "criterion", node.get("criterion")
-        yield "likelihood", f"{node['likelihood']} %" if "likelihood" in node else None
         for criterion, values in node.get("facets", {}).items():
             yield "facet", f"{criterion}: {', '.join(values)}"
         yield "examples", f"{node['kept']} kept, {node['dropped']} dropped, of {counted(node['answers'], 'completion')}"

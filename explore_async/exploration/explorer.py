@@ -276,12 +276,7 @@ class Explorer:
                 events.append(self._welcome(task.domain, child, request.ordinal))
             else:
                 dropped = ProposedTask(item.excerpt) if isinstance(item, Unreadable) else item
-                events.append(
-                    TaskDropped(
-                        *(node.task.id, dropped.name, request.ordinal, verdict),
-                        *(dropped.criterion, dropped.likelihood),
-                    )
-                )
+                events.append(TaskDropped(node.task.id, dropped.name, request.ordinal, verdict, dropped.criterion))
         tree.answered(node, brought=added)
 
     def _judge_task(self, task: TaskState, item: ProposedTask | Unreadable, *, room: int) -> Verdict:
@@ -450,7 +445,7 @@ class Explorer:
             if not self._shard.is_dealt and not self._shard.is_top(parent.task.depth):
                 self._deal()  # the first task below those that are dealt
             tree = self._trees[parent.domain]
-            proposed = ProposedTask(*(fields[name] for name in ("name", "reason", "criterion", "likelihood")))
+            proposed = ProposedTask(*(fields[name] for name in ("name", "reason", "criterion")))
             node = tree.add_child(parent.node, proposed, fields["origin"])
             self._welcome(parent.domain, node, None)
             self._names[parent.domain].add([(node.task.name, node.task.id)])

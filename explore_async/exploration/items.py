@@ -13,14 +13,11 @@ _EXCERPT = 200
 
 @dataclass(frozen=True, slots=True)
 class ProposedTask:
-    """A sub-task as the model wrote it. `criterion`: by which its task is divided; `likelihood`: the percentage of its
-    task that it makes up. Both only where they were asked for.
-    """
+    """A sub-task as the model wrote it. `criterion`: by which its task is divided, where it was asked for."""
 
     name: str
     reason: str = ""
     criterion: str = ""
-    likelihood: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,6 @@ class ItemForm:
 
 
 TASKS: Final = ItemForm("tasks", ("name", "reason"), frozenset({"reason"}))
-LIKELY_TASKS: Final = ItemForm("tasks", ("name", "reason", "likelihood"), frozenset({"reason", "likelihood"}))
 FACETS: Final = ItemForm("criteria", ("criterion", "values"), frozenset())
 INSTRUCTIONS: Final = ItemForm("instructions", ("instruction", "input", "output"), frozenset({"input", "output"}))
 """Outputs are not asked for. They are there in completions of requests that asked for them too."""

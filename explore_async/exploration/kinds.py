@@ -77,14 +77,13 @@ _COMMON: Final[Mapping[str, Any]] = {"domain": "a", "description": "b", "task": 
 _OF_EXAMPLE: Final[Mapping[str, Any]] = {"instruction": "g", "input": "h"}
 
 
-def _asked(recipe: Recipe) -> dict[str, bool]:
-    """The values that requests for sub-tasks ask for beside names, by the names that `parsing` has for them."""
-    exploration = recipe.exploration
-    return {"criterion": exploration.lookahead == "criterion", "likelihoods": exploration.likelihoods}
-
-
 def _tasks_schema(recipe: Recipe, most: int) -> AnswerSchema:
-    return tasks_schema(most, **_asked(recipe))
+    return tasks_schema(most, criterion=recipe.exploration.lookahead == "criterion")
+
+
+def _tasks(completion: Completion, recipe: Recipe) -> Sequence[ProposedTask | Unreadable]:
+    by_criterion = recipe.exploration.lookahead == "criterion"
+    return parse_tasks(completion, recipe.answer_format, recipe.meaning, criterion=by_criterion)
 
 
 LOOKAHEAD: Final = RequestKind(
@@ -97,7 +96,7 @@ LOOKAHEAD: Final = RequestKind(
     fill=prompt_values.for_lookahead,
     trial={**_COMMON, "existing": ("e",), "criteria": ("q",)},
     schema=_tasks_schema,
-    parse=lambda completion, recipe: parse_tasks(completion, recipe.answer_format, recipe.meaning, **_asked(recipe)),
+    parse=_tasks,
 )
 BACKTRACK: Final = RequestKind(
     name="backtrack",
@@ -109,7 +108,7 @@ BACKTRACK: Final = RequestKind(
     fill=prompt_values.for_backtrack,
     trial={**_COMMON, "explored": ((0, "f"),), "criteria": ("q",)},
     schema=_tasks_schema,
-    parse=lambda completion, recipe: parse_tasks(completion, recipe.answer_format, recipe.meaning, **_asked(recipe)),
+    parse=_tasks,
 )
 FACETS: Final = RequestKind(
     name="facets",

@@ -55,7 +55,7 @@ class Node:
         return Task(
             f"{self.task.id}.{len(self.children)}",
             *(proposed.name, proposed.reason, self.task.id, self.task.depth + 1, origin),
-            *(proposed.criterion, proposed.likelihood),
+            proposed.criterion,
         )
 
     def below(self, level: int = 0) -> Iterator[tuple[int, Node]]:

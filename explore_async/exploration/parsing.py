@@ -19,7 +19,6 @@ from explore_async.exploration.items import (
     EXAMPLES,
     FACETS,
     INSTRUCTIONS,
-    LIKELY_TASKS,
     TASKS,
     AnswerDraft,
     Checked,
@@ -80,9 +79,6 @@ _NOT_CUT: Final = _ENDED | {"", "tool_calls", "function_call"}
 _NOTHING: Final = frozenset({"n/a", "(none)", "<noinput>", "no input", "noinput"})
 _NOTHING_IN_TEXT: Final = _NOTHING | {"na", "none", "null", "nil", "nothing", "-", "无"}
 """Words for an empty input. In JSON a model writes "" for it, so that those that may be an input are one."""
-HIGHEST_PERCENTAGE: Final = 100
-_PERCENTAGE: Final = {"type": "integer", "minimum": 0, "maximum": HIGHEST_PERCENTAGE}
-_PERCENT: Final = re.compile(r"[~<≈ ]*(\d{1,3}(?:\.\d{1,9})?)\s*(%|percent)?")
 _CRITERION: Final = re.compile(r'"criterion"\s*:\s*("(?:[^"\\]|\\.)*+")', re.IGNORECASE)
 _MARKED_CRITERION: Final = re.compile(r"^[ \t]*#{2,4}[ \t]*criterion[ \t]*:[ \t]*(.+)$", re.IGNORECASE | re.MULTILINE)
 _LONGEST_CRITERION: Final = 200
@@ -109,11 +105,9 @@ _SCORE: Final = re.compile(r"([1-5])(?:\.0|\s*/\s*5)?")
 
 
 @cache
-def tasks_schema(most: int, *, criterion: bool = False, likelihoods: bool = False) -> AnswerSchema:
-    """The form of a completion with sub-tasks, with the criterion of their division before them and the percentage of
-    each where these are asked for.
-    """
-    form = _schema(LIKELY_TASKS if likelihoods else TASKS, most)
+def tasks_schema(most: int, *, criterion: bool = False) -> AnswerSchema:
+    """The form of a completion with sub-tasks, after the criterion of their division where it is asked for."""
+    form = _schema(TASKS, most)
     if not criterion:
         return form
     properties = {"criterion": {"type": "string"}, **form.schema["properties"]}
@@ -175,7 +169,7 @@ def _schema(form: ItemForm, most: int, *, leave_out: frozenset[str] = frozenset(
     fields = [field for field in form.fields if field not in leave_out]
     item = {
         "type": "object",
-        "properties": {field: _PERCENTAGE if field == "likelihood" else {"type": "string"} for field in fields},
+        "properties": {field: {"type": "string"} for field in fields},
         "required": fields,
         "additionalProperties": False,
     }
@@ -196,16 +190,14 @@ def parse_tasks(
     meaning: int = MEANING,
     *,
     criterion: bool = False,
-    likelihoods: bool = False,
 ) -> list[ProposedTask | Unreadable]:
-    """The proposed sub-tasks, with the criterion of their division and their percentages where these were asked for.
-    `meaning`: the version of the rules to read by.
+    """The proposed sub-tasks, with the criterion of their division where it was asked for. `meaning`: the version of
+    the rules to read by.
     """
-    form = LIKELY_TASKS if likelihoods else TASKS
     named = _criterion(without_reasoning(completion.text), answer_format) if criterion else ""
     return [
         item if isinstance(item, Unreadable) else _proposal(item, named)
-        for item in _items(completion, answer_format, form, meaning)
+        for item in _items(completion, answer_format, TASKS, meaning)
     ]
 
 
@@ -213,8 +205,7 @@ def _proposal(item: Mapping[str, str], criterion: str) -> ProposedTask | Unreada
     name = _title(item["name"])
     if not name or name.casefold() == _FORM_NAME:
         return Unreadable("missing_field", excerpt(item))
-    likelihood = _percentage(item.get("likelihood", ""))
-    return ProposedTask(name, _title(item["reason"].split("\n")[0]), criterion, likelihood)
+    return ProposedTask(name, _title(item["reason"].split("\n")[0]), criterion)
 
 
 def _criterion(text: str, answer_format: Format) -> str:
@@ -230,16 +221,6 @@ def _criterion(text: str, answer_format: Format) -> str:
             criterion = ""
     criterion = _title(criterion)
     return criterion if len(criterion) <= _LONGEST_CRITERION and criterion.casefold() != _FORM_CRITERION else ""
-
-
-def _percentage(text: str) -> int | None:
-    """A percentage from 0 to 100 as models write it: 12, "12 %", or as a share, 0.12."""
-    if (written := _PERCENT.match(text)) is None:
-        return None
-    percent = float(written[1])
-    if percent < 1 and not written[2]:
-        percent *= 100
-    return round(percent) if percent <= HIGHEST_PERCENTAGE else None
 
 
 def _title(text: str) -> str:

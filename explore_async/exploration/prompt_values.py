@@ -20,7 +20,7 @@ _WHOLE_DIVISION: Final = 12
 ABOUT: Final = ("domain", "description", "task", "reason")
 """The names of the values that every prompt has."""
 
-GLOBALS: Final = ("language", "answer_format", "inputs", "meaning", "by_criterion", "likelihoods")
+GLOBALS: Final = ("language", "answer_format", "inputs", "meaning", "by_criterion")
 """The names of the values that every template can use, beside those of a prompt: see `of_recipe`."""
 
 EXPLAINED: Final[Mapping[str, str]] = {
@@ -51,7 +51,6 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "inputs": "true when examples may have an input",
     "meaning": "the version of the program's rules that the run goes by",
     "by_criterion": "true when the criterion of a division is asked for beside its sub-tasks",
-    "likelihoods": "true when each sub-task is to come with its share of the task, in percent",
 }
 """An explanation of every value that a template may use, for users who write their own."""
 
@@ -95,7 +94,6 @@ def of_recipe(recipe: Recipe) -> dict[str, Any]:
         "inputs": recipe.generation.inputs,
         "meaning": recipe.meaning,  # runs that began with earlier prompts go on with them
         "by_criterion": recipe.exploration.lookahead == "criterion",
-        "likelihoods": recipe.exploration.likelihoods,
     }
 
 

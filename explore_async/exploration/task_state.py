@@ -69,7 +69,6 @@ class TaskState:
             "reason": self.task.reason,
             "origin": self.task.origin,
             "criterion": self.task.criterion,
-            "likelihood": self.task.likelihood,
             "node": self.node.state(),
             "account": self.account.state(),
             "demonstrations": self.demonstrations,

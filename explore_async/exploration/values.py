@@ -38,15 +38,11 @@ class Task:
     """"seed" for a task of the recipe, else the kind of request that brought it."""
     criterion: str = ""
     """The criterion by which its parent is divided into it and others; empty where none was asked for."""
-    likelihood: int | None = None
-    """The percentage of its parent that it makes up, as the model says; None where it was not asked."""
 
 
 def split_of(task: Task | TaskDropped) -> dict[str, Any]:
-    """The criterion and the likelihood of a task for its line of JSON, where it has them."""
-    return ({"criterion": task.criterion} if task.criterion else {}) | (
-        {} if task.likelihood is None else {"likelihood": task.likelihood}
-    )
+    """The criterion of a task for its line of JSON, where it has one."""
+    return {"criterion": task.criterion} if task.criterion else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +236,6 @@ class TaskDropped:
     request_ordinal: int
     verdict: Verdict
     criterion: str = ""
-    likelihood: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

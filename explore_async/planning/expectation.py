@@ -298,14 +298,12 @@ def _completion(recipe: Recipe, request: Request) -> str:
     values = request.prompt.values
     first = len(values.get("existing", ())) + sum(level == 0 for level, _ in values.get("explored", ()))
     names = [f"(sub-task {request.task_id}.{first + index})" for index in range(count)]
-    more = {"likelihood": 100 // count} if recipe.exploration.likelihoods else {}
     criterion = "(criterion)" if recipe.exploration.lookahead == "criterion" else ""
     if recipe.answer_format == "text":
-        last = "".join(f"\n### Likelihood: {value}" for value in more.values())
-        items = [f"### Name: {name}\n### Reason: -{last}\n### End" for name in names]
+        items = [f"### Name: {name}\n### Reason: -\n### End" for name in names]
         return "\n".join([f"### Criterion: {criterion}"] * bool(criterion) + items)
     document = {"criterion": criterion} if criterion else {}
-    return orjson.dumps({**document, "tasks": [{"name": name, "reason": "-", **more} for name in names]}).decode()
+    return orjson.dumps({**document, "tasks": [{"name": name, "reason": "-"} for name in names]}).decode()
 
 
 def _facets(recipe: Recipe, count: int) -> str:

@@ -183,8 +183,6 @@ class Exploration(Settings):
     """names: a request for sub-tasks brings names. criterion: it first brings the criterion by which they divide their
     task, so that together they cover it and none overlaps another; a lookahead then asks for the whole division.
     """
-    likelihoods: Annotated[bool, Field(exclude_if=_is_empty)] = False
-    """True: each sub-task comes with the percentage of its task that it makes up, and rare ones are asked for too."""
     facets: Annotated[int, Field(ge=0, le=8, exclude_if=_is_empty)] = 0
     """Criteria by which the exercises of a task differ, which a request names with their values before the first
     examples; each request for examples then asks for one combination. 0: none are asked for.

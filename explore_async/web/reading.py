@@ -191,7 +191,7 @@ def _live(path: Path) -> dict[str, Any]:
 
 def _node(node: Mapping[str, Any]) -> dict[str, Any]:
     names = ("id", "name", "reason", "origin", "depth", "kept", "dropped", "exhausted")
-    given = ("criterion", "likelihood", "facets")
+    given = ("criterion", "facets")
     return {name: node[name] for name in names} | {name: node[name] for name in given if name in node}
 
 

@@ -131,7 +131,7 @@ function tree() {
     const item = el("li", null, { role: "treeitem", tabindex: task.id === selected ? "0" : "-1", "aria-selected": String(task.id === selected), "aria-level": task.depth + 2 });
     item.dataset.task = task.id;
     item.style.paddingLeft = `${6 + 16 * (task.depth + 1)}px`;
-    item.append(el("span", task.name, { class: task.origin }), " ", el("small", `${number(task.kept)} kept${task.dropped ? `, ${number(task.dropped)} dropped` : ""}${task.origin === "backtrack" ? ", backtracking" : ""}${task.likelihood == null ? "" : `, ${number(task.likelihood)} % of it likely`}${task.criterion ? `, by ${task.criterion}` : ""}${task.exhausted ? ", exhausted" : ""}`));
+    item.append(el("span", task.name, { class: task.origin }), " ", el("small", `${number(task.kept)} kept${task.dropped ? `, ${number(task.dropped)} dropped` : ""}${task.origin === "backtrack" ? ", backtracking" : ""}${task.criterion ? `, by ${task.criterion}` : ""}${task.exhausted ? ", exhausted" : ""}`));
     return item;
   });
   $("tree").replaceChildren(...items);

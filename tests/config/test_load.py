@@ -50,7 +50,7 @@ CHANGES: dict[str, Any] = {
     "domains.0.files.0.path": "b", "domains.0.files.0.field": "b", "domains.0.files.0.digest": "b",
     "against.0.path": "b", "against.0.field": "b",
     "exploration.depth": 5, "exploration.breadth": [7], "exploration.step": 7, "exploration.attempts": 7,
-    "exploration.strategy": "self_instruct", "exploration.order": "breadth_first", "exploration.lookahead": "criterion", "exploration.facets": 7, "exploration.likelihoods": True,
+    "exploration.strategy": "self_instruct", "exploration.order": "breadth_first", "exploration.lookahead": "criterion", "exploration.facets": 7,
     "generation.per_request": 7, "generation.demonstrations": 7, "generation.inputs": False,
     "generation.exhausted_after": 7, "generation.exhausted_below": 0.7,
     "generation.policy": "yield", "generation.covered_at": 0.7, "generation.demonstrations_from": "pool",

@@ -1,4 +1,4 @@
-"""Sub-tasks with the criterion of their division and with likelihoods."""
+"""Sub-tasks with the criterion of their division."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from explore_async.settings.recipe import Recipe
 
 FEW_WORDS = partial(answer, words=WORDS[:7])
 """Names often repeat."""
-ASKS = {"lookahead": "criterion", "likelihoods": True}
+ASKS = {"lookahead": "criterion"}
 
 
 def settings(**exploration: object) -> Recipe:
@@ -28,8 +28,8 @@ def settings(**exploration: object) -> Recipe:
 
 
 def test_the_evidence_and_the_tree_hold_what_the_model_said() -> None:
-    """Each task but the root has a criterion and a likelihood, in its line of evidence and in the tree; so has a name
-    that was dropped. Where they are not asked for, no line speaks of them.
+    """Each task but the root has a criterion, in its line of evidence and in the tree; so has a name that was dropped. Where
+    none is asked for, no line speaks of one.
     """
     run = Driven(settings(**ASKS), FEW_WORDS).run()
     added = [event for event in run.events if isinstance(event, TaskAdded) and event.task.depth]
@@ -37,18 +37,14 @@ def test_the_evidence_and_the_tree_hold_what_the_model_said() -> None:
     assert len(added) > 6
     assert dropped
     for event in (*added, *dropped):
-        line = decision(event, "key")
-        assert line["criterion"]
-        assert 0 <= line["likelihood"] <= 100
+        assert decision(event, "key")["criterion"]
     (root,) = run.explorer.trees()
     assert "criterion" not in root
     by_id = {event.task.id: event.task for event in added}
     for child in root["children"]:
-        assert (child["criterion"], child["likelihood"]) == (
-            *(by_id[child["id"]].criterion, by_id[child["id"]].likelihood),
-        )
+        assert child["criterion"] == by_id[child["id"]].criterion
     plain = [decision(event, "key") for event in Driven(settings()).run().events if isinstance(event, TaskAdded)]
-    assert not any({"criterion", "likelihood"} & line.keys() for line in plain)
+    assert not any("criterion" in line for line in plain)
 
 
 def test_a_lookahead_asks_for_the_whole_division_and_a_backtrack_shows_its_criteria() -> None:

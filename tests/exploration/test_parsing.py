@@ -327,33 +327,31 @@ def test_a_long_string_costs_no_more_memory_than_it_is_long() -> None:
 @pytest.mark.parametrize(
     ("answer_format", "text"),
     [
-        ("json", ('{"criterion": "the kind of text.", "tasks": [{"name": "A", "reason": "r", "likelihood": 60}, '
-                 '{"name": "B", "reason": "", "likelihood": "0.05"}, {"name": "C", "reason": "r", "likelihood": "many"}]}')),
-        ("json", ('Sure: ```json\n{"Criterion": "the kind of text", "tasks": [{"name": "A", "reason": "r", "likelihood": 60.2},'
-                 '{"name": "B", "likelihood": "5 %"}, {"name": "C", "reason": "r"}, {"name": "D", "rea')),
-        ("text", ("### Criterion: the kind of text\n### Name: A\n### Reason: r\n### Likelihood: 60\n### End\n"
-                 "### Name: B\n### Reason: r\n### Likelihood: 5 of 100\n### End\n### Name: C\n### Reason: r\n### End")),
+        ("json", ('{"criterion": "the kind of text.", "tasks": [{"name": "A", "reason": "r"}, '
+                 '{"name": "B", "reason": "", "likelihood": 5}, {"name": "C", "reason": "r"}]}')),
+        ("json", ('Sure: ```json\n{"Criterion": "the kind of text", "tasks": [{"name": "A", "reason": "r"},'
+                 '{"name": "B"}, {"name": "C", "reason": "r"}, {"name": "D", "rea')),
+        ("text", ("### Criterion: the kind of text\n### Name: A\n### Reason: r\n### End\n"
+                 "### Name: B\n### Reason: r\n### End\n### Name: C\n### Reason: r\n### End")),
     ],
 )  # fmt: skip
-def test_a_criterion_and_likelihoods_are_read_beside_names(answer_format: Format, text: str) -> None:
-    """Whole or cut, in JSON or after markers, as a number, a share or with a unit; what is none is left out."""
-    read = parse_tasks(answer(text), answer_format, criterion=True, likelihoods=True)
+def test_a_criterion_is_read_beside_names(answer_format: Format, text: str) -> None:
+    """Whole or cut, in JSON or after markers."""
+    read = parse_tasks(answer(text), answer_format, criterion=True)
     tasks = [item for item in read if isinstance(item, ProposedTask)]
     assert [task.name for task in tasks] == ["A", "B", "C"]
     assert {task.criterion for task in tasks} == {"the kind of text"}
-    assert [task.likelihood for task in tasks] == [60, 5, None]
     plain = [item for item in parse_tasks(answer(text), answer_format) if isinstance(item, ProposedTask)]
-    assert [(task.name, task.criterion, task.likelihood) for task in plain] == [(name, "", None) for name in "ABC"]
+    assert [(task.name, task.criterion) for task in plain] == [(name, "") for name in "ABC"]
 
 
 @given(st.text(), st.sampled_from(["json", "text"]))
 def test_a_criterion_is_read_from_any_text(text: str, answer_format: Format) -> None:
     """No text makes the reader fail, and a criterion fits on a line of a prompt."""
-    for wrapped in (text, f'{{"criterion": "{text}", "tasks": [{{"name": "A b", "likelihood": "{text}"}}]}}',
-                    f"### Criterion: {text}\n### Name: A b\n### Likelihood: {text}"):  # fmt: skip
-        for item in parse_tasks(answer(wrapped), answer_format, criterion=True, likelihoods=True):
+    for wrapped in (text, f'{{"criterion": "{text}", "tasks": [{{"name": "A b"}}]}}',
+                    f"### Criterion: {text}\n### Name: A b"):  # fmt: skip
+        for item in parse_tasks(answer(wrapped), answer_format, criterion=True):
             assert isinstance(item, ProposedTask | Unreadable)
             if isinstance(item, ProposedTask):
                 assert len(item.criterion) <= 200
                 assert "\n" not in item.criterion
-                assert item.likelihood is None or 0 <= item.likelihood <= 100

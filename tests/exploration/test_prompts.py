@@ -76,26 +76,20 @@ def test_a_prompt_says_all_it_is_made_of(kind: str, answer_format: str, language
 
 @pytest.mark.parametrize("kind", ["lookahead", "backtrack"])
 @pytest.mark.parametrize("answer_format", ["json", "text"])
-def test_a_criterion_and_likelihoods_are_asked_for_where_they_are_set(kind: str, answer_format: str) -> None:
-    """Each setting adds its own words, and its own part to the form, in both formats; without it nothing speaks of it."""
-    for exploration in (
-        {"lookahead": lookahead, "likelihoods": likelihoods}
-        for lookahead in ("names", "criterion")
-        for likelihoods in (False, True)
-    ):
-        settings = recipe(answer_format=answer_format, exploration=exploration)
+def test_a_criterion_is_asked_for_where_it_is_set(kind: str, answer_format: str) -> None:
+    """The setting adds its own words, and its own part to the form, in both formats; without it nothing speaks of it."""
+    for by_criterion in (False, True):
+        lookahead = "criterion" if by_criterion else "names"
+        settings = recipe(answer_format=answer_format, exploration={"lookahead": lookahead})
         shown = text(settings, kind).casefold()
-        by_criterion, likelihoods = exploration["lookahead"] == "criterion", exploration["likelihoods"]
         assert ("criterion" in shown) is ("the plant" in shown) is by_criterion
-        assert ("likelihood" in shown) is ("fewer than one of ten" in shown) is likelihoods
         if answer_format == "text":
-            assert ("### criterion:" in shown, "### likelihood:" in shown) == (by_criterion, likelihoods)
+            assert ("### criterion:" in shown) is by_criterion
             continue
         schema = PromptBook(settings).render(request(kind)).answer_schema
         assert schema is not None
         names = list(schema.schema["properties"])
         assert names == (["criterion", "tasks"] if by_criterion else ["tasks"])
-        assert ("likelihood" in schema.schema["properties"]["tasks"]["items"]["required"]) is likelihoods
 
 
 @pytest.mark.parametrize("answer_format", ["json", "text"])

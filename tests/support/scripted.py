@@ -71,8 +71,6 @@ def answer(chat_request: ChatRequest, request: Request, *, words: list[str] = WI
         schema = {} if chat_request.answer_schema is None else chat_request.answer_schema.schema["properties"]
         if "criterion" in schema:
             document = {"criterion": phrase(2), **document}
-        for item in document["tasks"] if "likelihood" in str(schema) else ():
-            item["likelihood"] = rng.randint(0, 100)
     return Completion(orjson.dumps(document).decode(), "stop", 20 * count, 10 * count)
 
 

@@ -35,8 +35,6 @@ class Task:
     """Ids of the sub-tasks."""
     criterion: str = ""
     """The criterion by which its parent is divided, where the run asked for criteria."""
-    likelihood: int | None = None
-    """The percentage of its parent that it makes up, where the run asked the model for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +198,6 @@ def _tasks(node: Node, above: tuple[str, ...], pruned: frozenset[str]) -> Iterat
         is_pruned=node["id"] in pruned,
         children=tuple(child["id"] for child in node["children"]),
         criterion=node.get("criterion", ""),
-        likelihood=node.get("likelihood"),
     )
     for child in node["children"]:
         yield from _tasks(child, path, pruned)

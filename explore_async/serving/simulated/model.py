@@ -143,7 +143,7 @@ class SimulatedModel:
         is_full = self._full_share == 1 or (self._full_share > 0 and rng.random() < self._full_share)
         if request.schema is not None:
             instance = self._instance(rng, request.schema, draw_text, is_full=is_full)
-            return orjson.dumps(instance if page is None else page.finish(instance)).decode()
+            return orjson.dumps(instance).decode()
         if request.regex is not None:
             return draw_match(rng, request.regex)
         if request.choices is not None:
@@ -182,8 +182,6 @@ class SimulatedModel:
         return "\n".join([*blocks, "### End"])
 
     def _string(self, rng: random.Random, name: str) -> str:
-        if name == "likelihood":
-            return str(rng.randint(0, 100))
         if rng.random() < self._duplicate_share:
             return self._repeated(name, rng.randrange(PHRASE_POOL))
         return self._new_string(rng, name)

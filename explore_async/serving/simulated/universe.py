@@ -5,8 +5,8 @@ and some instructions are asked for far more often than others. `Page` has what 
 for one prompt: it depends on the task that the prompt names, on the sub-tasks that it lists, on the facet values at
 its end, and on the draws alone. The last word of an instruction is its number, so that it can be told (`number_of`).
 
-The universe does as prompts ask, which a real model may not: with a criterion it names each part of a task once, and
-with likelihoods rare parts as often as frequent ones. So it shows what follows from that, and not that it is so.
+The universe does as prompts ask, which a real model may not: with a criterion it names each part of a task once, rare
+ones as often as frequent ones. So it shows what follows from that, and not that it is so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 from explore_async.serving.simulated.vocabulary import ADJECTIVES, LINKS, NOUNS, VERBS
 
@@ -121,23 +121,15 @@ class Universe:
         rank = ranks[bisect(weights, rng.random() * weights[-1])]
         return place.leaf * self.shape.instructions + rank
 
-    def share(self, place: Place) -> int:
-        """The percentage of its parent that a task makes up."""
-        if place.parent is None:
-            return 100
-        _, weights = self._weights(len(place.parent.parts), (None, None))
-        before = weights[place.index - 1] if place.index else 0.0
-        return round(100 * (weights[place.index] - before) / weights[-1])
-
-    def propose(self, rng: random.Random, place: Place, listed: set[int], *, fair: bool, clean: bool) -> Iterator[str]:
-        """Names of parts of the task, without end. `listed`: the indices of those that the prompt lists. `fair`: rare
-        parts come as often as others; `clean`: no name is that of a part which has one.
+    def propose(self, rng: random.Random, place: Place, listed: set[int], *, clean: bool) -> Iterator[str]:
+        """Names of parts of the task, without end. `listed`: the indices of those that the prompt lists. `clean`: no
+        name is that of a part which has one, and rare parts come as often as others.
         """
         named = sorted(listed)
         missing = [part.index for part in place.parts if part.index not in listed]
         while True:
             if missing and not (named and not clean and rng.random() < self.shape.synonyms):
-                index = missing.pop(rng.randrange(len(missing)) if fair else self._ranked(rng, len(missing)))
+                index = missing.pop(rng.randrange(len(missing)) if clean else self._ranked(rng, len(missing)))
                 named.append(index)
                 yield place.parts[index].names[0]
             elif named:
@@ -189,8 +181,8 @@ class Page:
         *,
         asked: str,
     ) -> None:
-        """`asked`: the form that is asked for, as text: it shows if a criterion and likelihoods are. `otherwise` writes
-        all that the universe does not know.
+        """`asked`: the form that is asked for, as text: it shows if a criterion is. `otherwise` writes all that the
+        universe does not know.
         """
         self._universe, self._otherwise = universe, otherwise
         tasks = list(_TASK.finditer(prompt))
@@ -202,7 +194,6 @@ class Page:
             rng,
             self._place,
             {place.index for place in listed if place.parent is self._place},
-            fair="likelihood" in asked or "criterion" in asked,
             clean="criterion" in asked,
         )
         self._facets = _facets_in(end.casefold())
@@ -210,18 +201,13 @@ class Page:
         asks_for_facets = self._lists_values or '"values"' in asked
         self._criteria = iter(rng.sample(list(FACETS), len(FACETS)) if asks_for_facets else ())
         self._values: Iterator[str] = iter(())
-        self._latest = self._place
         self._written: set[int] = set()
 
     def text(self, rng: random.Random, name: str) -> str:
         """The next text for a field of this name."""
         match name:
             case "name":
-                name = next(self._names)
-                self._latest = self._universe.place(name)
-                return name
-            case "likelihood":
-                return str(self.likelihood(self._latest))
+                return next(self._names)
             case "criterion":
                 return self._criterion()
             case "values" if self._lists_values:
@@ -240,16 +226,6 @@ class Page:
         criterion = next(self._criteria, None)
         self._values = iter(FACETS[criterion]) if criterion else iter(())
         return criterion or self._place.criterion
-
-    def likelihood(self, place: Place) -> int:
-        return self._universe.share(place)
-
-    def finish(self, document: Any) -> Any:
-        """The document with the likelihoods of its tasks, which a schema has as numbers."""
-        for item in document.get("tasks", ()) if isinstance(document, dict) else ():
-            if "likelihood" in item:
-                item["likelihood"] = self.likelihood(self._universe.place(item["name"]))
-        return document
 
     def _instruction(self, rng: random.Random) -> str:
         """No list has the same instruction twice, where there are others."""
