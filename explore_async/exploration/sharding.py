@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import accumulate, count, product
 from typing import Any
 
-from explore_async.exploration.allocation import level
 from explore_async.exploration.choice import draw
 from explore_async.exploration.kinds import KINDS
+from explore_async.exploration.levels import level
 from explore_async.exploration.values import Request
 from explore_async.settings.recipe import Recipe
 

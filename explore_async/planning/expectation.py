@@ -9,9 +9,9 @@ from typing import Any, Final
 import orjson
 
 from explore_async.curation.language_codes import doubt_about_language
-from explore_async.exploration.allocation import level
 from explore_async.exploration.explorer import Explorer
 from explore_async.exploration.kinds import KINDS, kinds_of
+from explore_async.exploration.levels import level
 from explore_async.exploration.play import play
 from explore_async.exploration.prompt_values import examples_to_ask_for
 from explore_async.exploration.prompts import PromptBook

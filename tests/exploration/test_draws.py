@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explore_async.exploration.allocation import level
 from explore_async.exploration.choice import draw, sample
+from explore_async.exploration.levels import level
 
 parts = st.lists(st.text(max_size=5) | st.integers(), max_size=4)
 

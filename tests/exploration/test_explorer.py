@@ -91,7 +91,7 @@ def test_a_backtrack_comes_only_after_a_finished_child(window: int, order: str) 
     """At any window a backtrack's prompt holds at least one child whose whole sub-tree was committed before."""
     run = Driven(recipe(window=window, exploration={"depth": 3, "breadth": [4, 3, 2], "step": 2, "order": order}))
     committed: set[str] = set()
-    tree = run.explorer._trees[0]
+    tree = run.explorer._forest.trees[0]
     issue, finished_at_issue = run.explorer.next_request, []
 
     def watched() -> Request | None:
@@ -145,7 +145,7 @@ def test_quotas_hold_and_every_task_is_reached(window: int) -> None:
         )
     ).run()
     kept = Counter(event.example.task_id for event in run.events if isinstance(event, ExampleKept))
-    tasks = set(run.explorer._by_id)
+    tasks = set(run.explorer._forest.by_id)
     assert len(tasks) == 17
     assert set(kept) == tasks
     assert kept["0"] <= 10

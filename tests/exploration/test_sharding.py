@@ -156,7 +156,7 @@ def test_what_is_shared_is_the_same_in_each_shard() -> None:
     ]
     assert shared[0]
     assert shared[0] == shared[1] == shared[2]
-    roots = {run.explorer._by_id["0"].opening for run in runs}
+    roots = {run.explorer._forest.by_id["0"].opening for run in runs}
     assert len(roots) == 1
     assert roots.pop()
 
