@@ -65,6 +65,7 @@ ARMS: dict[str, list[str]] = {
     "self_instruct": ["exploration.strategy=self_instruct"],
     "facets, separate answers": ["exploration.facets=4", "responses=separate"],
     "adaptive": [ADAPTIVE],
+    "adaptive, separate answers": [ADAPTIVE, "responses=separate"],
     "adaptive without facets": [ADAPTIVE, "exploration.facets=0"],
     "adaptive without yield": [ADAPTIVE, "generation.policy=uniform"],
     "adaptive without criterion": [ADAPTIVE, "exploration.lookahead=names"],
