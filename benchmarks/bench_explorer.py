@@ -42,6 +42,7 @@ from explore_async.serving.simulated.model import SimulatedModel
 from explore_async.serving.simulated.tokens import count_tokens
 from explore_async.serving.simulated.universe import Shape, Universe, number_of
 from explore_async.settings.recipe import Recipe
+from rouge_kernels import warm_up
 
 PARTS = [
     "exploration.strategy=adaptive",
@@ -93,6 +94,7 @@ def main() -> None:
 
 def played(recipe: Recipe, universe: Universe, marks: list[int], numbers: array[int]) -> Iterator[dict[str, float]]:
     """Plays the run, and has a row for each mark that is reached. Appends to `numbers` those of the kept examples."""
+    warm_up()
     explorer, book = Explorer(recipe), PromptBook(recipe)
     model = SimulatedModel(seed=0, duplicate_share=0.0, full_share=1.0, universe=universe)
     writing_s = 0.0
@@ -112,7 +114,7 @@ def played(recipe: Recipe, universe: Universe, marks: list[int], numbers: array[
         return outcome
 
     before_commits = before_kept = saved_at = 0
-    own_s = before_s = 0.0
+    before_s = time.process_time()
     waiting = iter(marks)
     mark = next(waiting)
     for commits, (_, _, events) in enumerate(play(explorer, written), 1):
