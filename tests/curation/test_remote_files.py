@@ -178,12 +178,15 @@ def test_data_directories_are_elsewhere_too(tmp_path: Path, rows: Path, memory: 
     assert "not replaced" in again.stderr
 
 
-def test_analyze_reads_and_writes_elsewhere(rows: Path, memory: MemoryFileSystem) -> None:
-    """The figures of a file are at a URL, the source under its URL."""
+def test_analyze_reads_and_writes_elsewhere(memory: MemoryFileSystem) -> None:
+    """The figures of a file are at a URL, the source under its URL. (No parser is loaded for these texts.)"""
+    texts = ("Nenne drei Bäume, die am Wasser gut wachsen.", "Erkläre, warum Moos im Rasen wächst und nicht welkt.")
+    lines = [{"instruction": text, "output": "Ja."} for text in texts]
+    memory.pipe_file("/data/rows.jsonl", b"".join(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE) for one in lines))
     done("analyze", "memory://data/rows.jsonl", "--out", "memory://out/figures.json")
     document = orjson.loads(memory.cat_file("/out/figures.json"))
     assert document["sets"][0]["path"] == "memory://data/rows.jsonl"
-    assert document["sets"][0]["examples"] == len(ROWS)
+    assert document["sets"][0]["examples"] == len(texts)
 
 
 def test_file_urls_are_paths(tmp_path: Path, rows: Path) -> None:
