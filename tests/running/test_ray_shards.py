@@ -361,20 +361,26 @@ def test_a_node_is_lost(tmp_path: Path, expected: dict[str, bytes], cluster: Any
     the same.
     """
     node = cluster.add_node(num_cpus=SHARDS, include_dashboard=False)
-    where: list[int] = []
+    (raylet,) = (one.process.pid for one in node.all_processes["raylet"])
+
+    def there() -> list[tuple[int, int]]:
+        """Shards that are in the middle on this node, and their processes."""
+        busy = [(index, process_of(tmp_path, index)) for index in range(1, SHARDS + 1) if stored(tmp_path, index) >= 3]
+        return [(index, pid) for index, pid in busy if pid is not None and started_by(pid) == raylet]
 
     def lose() -> None:
-        wait_until(lambda: all(stored(tmp_path, index) >= 3 for index in range(1, SHARDS + 1)))
-        where.extend(started_by(process_of(tmp_path, index)) for index in range(1, SHARDS + 1))
+        wait_until(lambda: bool(found.extend(there()) or found))
+        index, lost = found[0]
         cluster.remove_node(node, allow_graceful=False)
+        wait_until(lambda: process_of(tmp_path, index) not in {None, lost})
 
+    found: list[tuple[int, int]] = []
     with simulating(latency=SLOW) as server, meanwhile(lose):
         done = in_process(*arguments(tmp_path, server.url))
     checked(done, tmp_path, expected)
-    assert len({*where}) == 2, "no shard was on the node that is lost"
 
 
-def started_by(pid: int | None) -> int:
+def started_by(pid: int) -> int:
     """The process that has started it, for a worker of Ray that of its node; 0 where it is no more."""
     with suppress(OSError):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
