@@ -143,7 +143,8 @@ def main() -> None:
             on_ray = ShardsOnRay(works, wanted=None, say=print)
             watched = [Watched(work.directory) for work in works]
             rows.append(measured(str(shards), shards, watched, lambda on_ray=on_ray: on_ray.make(lambda: None, ignore)))
-    report({"machine": machine("ray"), "in_flight": options.in_flight, "rows": rows}, options.out)
+    given_by_shard = {"in_flight": options.in_flight, "examples": options.examples}
+    report({"machine": machine("ray"), **given_by_shard, "rows": rows}, options.out)
 
 
 def ignore(_shards: AllShards) -> None: ...
