@@ -107,5 +107,6 @@ def ended_state(index: int, end: RunResult | Failed | None) -> ShardState:
     if isinstance(end, Failed):
         return ShardState(index, "failed", trouble=end.message)
     stats = end.stats
-    examples, host = stats.examples, "" if stats.all_starts is None else stats.all_starts.hosts[-1]
+    examples, hosts = stats.examples, () if stats.all_starts is None else stats.all_starts.hosts
+    host = hosts[-1] if hosts else ""  # none has asked anything
     return ShardState(index, end.ending, host, stats.tasks.total, examples.kept, examples.total_dropped)

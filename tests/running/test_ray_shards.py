@@ -6,11 +6,13 @@ import asyncio
 import importlib.util
 import os
 import signal
+import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from explore_async.exploration.values import Event, ExampleKept
 from explore_async.running.observer import RunInProgress, SilentObserver
 from explore_async.running.ray_shard import Failed, ShardActor, ShardWork
 from explore_async.running.result import RunResult
+from explore_async.running.shard_states import ended_state
 from explore_async.running.shards_on_ray import name_of, prepare, works_for
 from explore_async.running.start import run
 from explore_async.serving.simulated.server import Latency, SimulatedServer
@@ -100,6 +103,11 @@ async def test_an_actor_makes_its_shard_and_another_one_goes_on(tmp_path: Path) 
         assert isinstance(again, RunResult)
         assert again.stats.this_time is not None
         assert again.stats.this_time.asked == 0
+        assert again.stats.all_starts is not None
+        shown = ended_state(2, again)
+        assert (shown.kept, shown.phase, shown.where) == (again.kept, "target", socket.gethostname())
+        nothing_asked = replace(again.stats, all_starts=replace(again.stats.all_starts, hosts=[]))
+        assert ended_state(2, replace(again, stats=nothing_asked)).where == ""
     for name in DERIVED:
         assert (work.directory / name).read_bytes() == (whole.directory / name).read_bytes()
 
