@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
 
 import typer
 
+from explore_async.cli.choices import AnswerTemplate
 from explore_async.cli.loading import loading
 from explore_async.cli.options import (
     ApiKeyEnvOption,
@@ -22,12 +24,15 @@ from explore_async.cli.options import (
     SourceArgument,
     check_exclusive,
 )
+from explore_async.errors import ConfigError
 
 if TYPE_CHECKING:
     from explore_async.running.observer import Observer
     from explore_async.running.result import RunResult
     from explore_async.running.start import Mode
-    from explore_async.settings.revision import MadeBy
+    from explore_async.settings.revision import MadeBy, RevisionSettings
+
+_Revising: TypeAlias = "Coroutine[Any, Any, RunResult]"
 
 _SetOption = Annotated[
     list[str] | None,
@@ -52,11 +57,27 @@ def answer(  # noqa: PLR0917 - an option each
     out: DataDirectoryOption,
     endpoints: EndpointOption = None,
     api_key_env: ApiKeyEnvOption = None,
-    model: ModelOption = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="the model that answers (default: that of the server); of several each has a directory below --out",
+        ),
+    ] = None,
     concurrency: ConcurrencyOption = None,
     answers: Annotated[
         int | None, typer.Option("--answers", min=1, max=16, help="answers to each instruction; all are kept")
     ] = None,
+    vote: Annotated[
+        bool, typer.Option("--vote", help="of several answers take the one with the final answer of most")
+    ] = False,
+    unfiltered: Annotated[
+        bool, typer.Option("--unfiltered", help="no filter drops an answer, as an evaluation needs it")
+    ] = False,
+    template: Annotated[
+        AnswerTemplate, typer.Option(help="chat: that of the server; alpaca: Alpaca's, as text, for base models")
+    ] = "chat",
     system: Annotated[
         str | None, typer.Option("--system", metavar="TEXT", help="the system prompt (default: that of each row)")
     ] = None,
@@ -87,9 +108,12 @@ def answer(  # noqa: PLR0917 - an option each
         mode="adopt" if adopt else "offline" if offline else "fresh" if fresh else "resume",
         as_json=as_json,
         quiet=quiet,
-        model=model,
+        models=models,
         seed=seed,
         answers_per_instruction=answers,
+        vote=vote or None,
+        unfiltered=unfiltered,
+        alpaca=template == "alpaca",
         system=system,
         judge={"threshold": threshold} if judge or threshold is not None else None,
     )
@@ -128,7 +152,7 @@ def rate(  # noqa: PLR0917 - an option each
         mode="adopt" if adopt else "offline" if offline else "fresh" if fresh else "resume",
         as_json=as_json,
         quiet=quiet,
-        model=model,
+        models=None if model is None else [model],
         seed=seed,
         judge={"threshold": threshold},
     )
@@ -146,28 +170,54 @@ def _revise(
     columns: list[str] | None,
     skip_bad_rows: bool,
     mode: Mode,
+    models: list[str] | None,
     as_json: bool,
     quiet: bool,
     **changes: Any,
 ) -> NoReturn:
+    """Several models: one after another, each into a directory of its own in `out`."""
     with loading():
         from explore_async.cli.endpoints import with_endpoints
+        from explore_async.cli.output import print_json
         from explore_async.cli.runs_under_way import tell_of_runs_under_way
-        from explore_async.cli.start_run import to_end
+        from explore_async.cli.start_run import carry_on, document_of, leave_with
         from explore_async.config.load import load_revision
         from explore_async.curation.collections.columns import parse_columns
         from explore_async.curation.collections.open import open_collection
+        from explore_async.running.result import FINISHED
         from explore_async.running.revision import revise
+    directories = _directories(out, models or [])
     tell_of_runs_under_way(source, quiet=quiet)
     collection = open_collection(source, parse_columns(columns or ()), skip_bad_rows=skip_bad_rows)
-    settings = load_revision(
-        made_by, collection.recipe, overrides or (), endpoint=endpoints, concurrency=concurrency, **changes
-    )
+    given: dict[str, Any] = {"endpoint": endpoints, "concurrency": concurrency, **changes}
+    settings = [
+        load_revision(made_by, collection.recipe, overrides or (), model=model, **given) for model in directories
+    ]
     if mode != "offline":
-        operation = with_endpoints(settings.operation, api_key_env, quiet=quiet)
-        settings = settings.model_copy(update={"operation": operation})
+        operation = with_endpoints(settings[0].operation, api_key_env, quiet=quiet)
+        settings = [one.model_copy(update={"operation": operation}) for one in settings]
+    found: list[RunResult] = []
+    for directory, of_model in zip(directories.values(), settings, strict=True):
 
-    def start(observer: Observer) -> Coroutine[Any, Any, RunResult]:
-        return revise(collection, settings, out, mode=mode, observer=observer, handle_signals=True, tune_collector=True)
+        def start(observer: Observer, wanted: RevisionSettings = of_model, to: Path = directory) -> _Revising:
+            return revise(
+                collection, wanted, to, mode=mode, observer=observer, handle_signals=True, tune_collector=True
+            )
 
-    to_end(start, out, as_json=as_json, quiet=quiet, complete="every example has its verdict")
+        found.append(carry_on(start, directory, quiet=quiet, complete="every example has its verdict"))
+        if found[-1].ending not in FINISHED:
+            break
+    if as_json:
+        by_model = {model or "": document_of(result) for model, result in zip(directories, found, strict=False)}
+        print_json({"models": by_model} if len(directories) > 1 else document_of(found[0]))
+    leave_with(next((result for result in reversed(found) if result.exit_code), found[-1]))
+
+
+def _directories(out: Path, models: list[str]) -> dict[str | None, Path]:
+    """The directory of each model. Raises ConfigError where two would have the same."""
+    if len(models) < 2:  # noqa: PLR2004 - one of several
+        return {next(iter(models), None): out}
+    names = [re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model" for model in models]
+    if len({name.casefold() for name in names}) < len(names):
+        raise ConfigError(f"--model: two of {', '.join(models)} would have the same directory; answer by one at a time")
+    return {model: out / name for model, name in zip(models, names, strict=True)}

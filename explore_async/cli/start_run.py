@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from rich.text import Text
 
@@ -25,6 +25,10 @@ from explore_async.settings.run_settings import RunSettings
 from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
+
+_STOPPED: Final = {EXIT_SIGINT, EXIT_SIGTERM}
+_left_open: Final[list[asyncio.Runner]] = []
+"""Those of runs that a signal stopped: to close one could wait for what is under way, and the process ends anyway."""
 
 
 def start_run(
@@ -62,6 +66,35 @@ def to_end(
     """Does what `start` begins in the directory, shows it, and exits. `complete`: see `summary.show`. `then`: called
     after its end. `more`: what its JSON has beside the statistics.
     """
+    result = carry_on(start, directory, quiet=quiet, view=view, complete=complete)
+    if then is not None:
+        then(result)
+    if as_json:
+        print_json({**document_of(result), **more()})
+    leave_with(result)
+
+
+def document_of(result: RunResult) -> dict[str, Any]:
+    """The JSON of a run."""
+    return {"directory": path_text(result.directory), **result.stats.document()}
+
+
+def leave_with(result: RunResult) -> NoReturn:
+    """Exits with the code of a run."""
+    if result.exit_code in _STOPPED:
+        leave(result.exit_code)
+    sys.exit(result.exit_code)
+
+
+def carry_on(
+    start: Callable[[Observer], Coroutine[Any, Any, RunResult]],
+    directory: Path,
+    *,
+    quiet: bool,
+    view: bool = False,
+    complete: str = "",
+) -> RunResult:
+    """Does what `start` begins in the directory, and shows it. Exits where it is stopped at once."""
     check_path(directory)
     console = StderrConsole()
     runner = asyncio.Runner()
@@ -82,18 +115,13 @@ def to_end(
         except BaseException:
             runner.close()
             raise
-        stopped = result.exit_code in {EXIT_SIGINT, EXIT_SIGTERM}
-        if not stopped:
+        if result.exit_code in _STOPPED:
+            _left_open.append(runner)
+        else:
             runner.close()
     if not quiet:
         show(result, console, complete)
-    if then is not None:
-        then(result)
-    if as_json:
-        print_json({"directory": path_text(result.directory), **result.stats.document(), **more()})
-    if stopped:
-        leave(result.exit_code)
-    sys.exit(result.exit_code)
+    return result
 
 
 def check_path(path: Path) -> None:

@@ -13,11 +13,11 @@ from pydantic_core import ErrorDetails
 from explore_async.config import yaml_text
 from explore_async.config.given import Given
 from explore_async.errors import ConfigError
-from explore_async.exploration.kinds import GENERATE, GENERATE_INSTRUCTIONS, KINDS
+from explore_async.exploration.kinds import ALPACA, GENERATE, GENERATE_INSTRUCTIONS, KINDS
 from explore_async.settings.comparison import ComparisonSettings
 from explore_async.settings.operation import ServerSettings
 from explore_async.settings.recipe import Filters
-from explore_async.settings.revision import MadeBy, RevisionSettings
+from explore_async.settings.revision import UNFILTERED, MadeBy, RevisionSettings
 from explore_async.settings.run_settings import RunSettings
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -68,22 +68,30 @@ def load_revision(
     *,
     endpoint: str | Sequence[str] | None = None,
     concurrency: int | None = None,
+    unfiltered: bool = False,
+    alpaca: bool = False,
     **changes: Any,
 ) -> RevisionSettings:
     """The settings by which examples are revised; the arguments are those of `load`. What `recipe`, that of the run
     which made the examples, says of the language, the filters and the judge's aspects holds where nothing else is said.
+    `unfiltered`: no filter of outputs is on, but for those that `overrides` turn on.
+    `alpaca`: answers are asked for by Alpaca's template, without a chat template.
     """
     document: dict[str, Any] = {"made_by": made_by}
     if language := recipe.get("language"):
         document["language"] = language
     filters = recipe.get("filters") or {}
     document["filters"] = {name: filters[name] for name in Filters.model_fields if name in filters}
+    if unfiltered:
+        document["filters"] = dict(UNFILTERED)
     judges = made_by == "rate" or changes.get("judge") is not None
     if judges or any(override.startswith("judge.") for override in overrides):
         aspects = (recipe.get("judge") or {}).get("aspects")
         document["judge"] = {"threshold": None, **({"aspects": dict(aspects)} if aspects else {})}
     given = _lay_over(document, overrides, endpoint, concurrency, changes)
     _read_prompts(document, Path(), given, ("answer", "judge"))
+    if alpaca:
+        document["prompts"] = {**(document.get("prompts") or {}), "answer": ALPACA.read_text(encoding="utf-8")}
     return _checked(RevisionSettings, document, given, "the settings")
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from explore_async.exploration import checks, prompt_values
 from explore_async.exploration.account import Account
+from explore_async.exploration.final_answers import vote_of
 from explore_async.exploration.kinds import ANSWER, FOLLOW_UP, JUDGE, Item
 from explore_async.exploration.parsing import AnswerDraft, Checked, ExampleDraft, Scores, Unreadable
 from explore_async.exploration.task_state import TaskState
@@ -134,7 +135,8 @@ class Finisher:
     """Owns the kept instructions that are no examples yet, and the steps that wait to be issued.
 
     `reason_to_drop`: the quality filters, given an example as a draft and the demonstrations of its prompt;
-    `reason_to_drop_later`: those for later rounds of a conversation, as drafts.
+    `reason_to_drop_later`: those for later rounds of a conversation, as drafts. `votes`: of several answers the first
+    of those with the final answer of most is the best.
     """
 
     def __init__(
@@ -143,8 +145,11 @@ class Finisher:
         places: Places,
         reason_to_drop: Callable[[ExampleDraft, Sequence[Demonstration]], str | None],
         reason_to_drop_later: Callable[[ExampleDraft, Sequence[Demonstration]], str | None],
+        *,
+        votes: bool = False,
     ) -> None:
         self._recipe = recipe
+        self._votes = votes
         self._places = places
         self._reason_to_drop = reason_to_drop
         self._reason_to_drop_later = reason_to_drop_later
@@ -324,7 +329,11 @@ class Finisher:
         """
         del self._unfinished[one.example.id]
         first = one.rounds[0]
-        if (best := first.best) is not None:
+        best = first.best
+        if self._votes and best is not None:
+            kept = {number: answer.text for number, answer in enumerate(first.answers) if answer.is_kept}
+            best = vote_of(kept).number
+        if best is not None:
             answers = tuple(
                 Answer(number, answer.text, answer.scores)
                 for number, answer in enumerate(first.answers)

@@ -161,6 +161,8 @@ ANSWER: Final = RequestKind(
     schema=lambda _recipe, _most: None,
     parse=lambda completion, _recipe: (parse_answer(completion),),
 )
+ALPACA: Final = _TEMPLATES / "alpaca.j2"
+"""Another template for answers: Alpaca's (Taori et al. 2023), as `train --preset paper` learns it."""
 FOLLOW_UP: Final = RequestKind(
     name="follow_up",
     brings="questions",

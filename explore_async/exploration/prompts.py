@@ -1,4 +1,5 @@
-"""Renders requests for the model. Templates are Jinja2 in a sandbox, each with a `[system]` and a `[user]` part.
+"""Renders requests for the model. Templates are Jinja2 in a sandbox, each with a `[system]` and a `[user]` part; one
+for answers may be a `[text]` part instead, which goes to the model as it is, without a chat template.
 
 The constant parts of a prompt come first and the most variable ones last, so that a server's prefix cache serves them.
 """
@@ -19,11 +20,21 @@ from explore_async.errors import ConfigError
 from explore_async.exploration import checks, passages, prompt_values
 from explore_async.exploration.kinds import ANSWER, GENERATE, RequestKind, kinds_of
 from explore_async.exploration.prompt_values import GLOBALS, of_recipe
-from explore_async.exploration.values import ChatRequest, Demonstration, Facet, Form, Message, Prompt, Request, Task
+from explore_async.exploration.values import (
+    TEXT,
+    ChatRequest,
+    Demonstration,
+    Facet,
+    Form,
+    Message,
+    Prompt,
+    Request,
+    Task,
+)
 from explore_async.settings.recipe import Recipe
 
 _LATEST_KEPT: Final = 1024
-_PART = re.compile(r"^\[(system|user)\]\n", re.MULTILINE)
+_PART = re.compile(r"^\[(system|user|(?<=\A\[)text)\]\n", re.MULTILINE)
 
 _FAULTS = (
     *(TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
@@ -48,7 +59,10 @@ class _Part:
     constant: str | None
 
     def text(self, values: Mapping[str, Any]) -> str:
-        return self.template.render(values).strip() if self.constant is None else self.constant
+        if self.constant is not None:
+            return self.constant
+        text = self.template.render(values)
+        return text if self.role == TEXT else text.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +129,11 @@ class PromptBook:
         pieces = _PART.split(own or kind.template.read_text(encoding="utf-8"))
         if len(pieces) < 3 or pieces[0].strip():  # noqa: PLR2004 - [before, role, text, role, text, …]
             raise ConfigError(f"prompts: {kind.template.name} has to begin with a line [system] or [user]")
+        if TEXT in pieces[1::2] and (kind.name != ANSWER.name or len(pieces) > 3 or self._recipe.turns > 1):  # noqa: PLR2004
+            raise ConfigError(
+                f"prompts: {kind.template.name} has a part [{TEXT}]; only answer.j2 may, as its only part, in a recipe "
+                "without turns"
+            )
         parts, names = [], set[str]()
         for role, text in zip(pieces[1::2], pieces[2::2], strict=True):
             try:

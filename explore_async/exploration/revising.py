@@ -69,7 +69,7 @@ class Reviser:
     With `responses: separate` the recipe asks for answers, else for scores of those that are there; a `ComparingRecipe`
     asks which of an example's two answers is better. Its domains are the
     roots of `trees`, which are as tree.json has them. `examples`: those from a position on; `count`: all of them.
-    `digest`: of the recipe and the examples.
+    `digest`: of the recipe and the examples. `votes`: see `Finisher`.
     """
 
     stage: Literal["revising"] = "revising"
@@ -83,6 +83,7 @@ class Reviser:
         *,
         count: int,
         digest: str,
+        votes: bool = False,
     ) -> None:
         self.recipe = recipe
         self.digest = digest
@@ -98,7 +99,7 @@ class Reviser:
             meaning=recipe.meaning,
             instructions=False,
         )
-        self._finisher: Finisher | Comparer = Finisher(recipe, _NoQuota(), check, check)
+        self._finisher: Finisher | Comparer = Finisher(recipe, _NoQuota(), check, check, votes=votes)
         if isinstance(recipe, ComparingRecipe):
             self._finisher = Comparer(recipe, _NoQuota())
         self._requests = OutstandingRequests(recipe, {"finish": self.window // 8})

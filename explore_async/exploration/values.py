@@ -10,7 +10,9 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 
 Message: TypeAlias = Mapping[str, str]
-"""{"role": "system" | "user" | "assistant", "content": text}"""
+"""{"role": "system" | "user" | "assistant", "content": text}; or alone a message of the role `TEXT`."""
+TEXT: Final = "text"
+"""The role of a whole prompt that a server puts into no chat template."""
 
 
 SOURCE: Final = ("passage", "topic", "style", "facets")
@@ -136,6 +138,12 @@ class ChatRequest:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     sends_seed: bool = True
     """False: the seed only tells requests with the same messages apart, and no server sees it."""
+
+    @property
+    def plain_prompt(self) -> str | None:
+        """The prompt where it goes into no chat template."""
+        first = self.messages[0]
+        return first["content"] if first["role"] == TEXT else None
 
     @property
     def limit(self) -> int | None:

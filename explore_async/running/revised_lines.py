@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from explore_async.curation.collections.collection import ExampleRow
 from explore_async.curation.collections.conversations import OF_ANSWERS, conversation_of
+from explore_async.exploration.final_answers import vote_of
 from explore_async.exploration.revising import Given
 from explore_async.exploration.values import (
     Answer,
@@ -26,7 +27,7 @@ from explore_async.settings.revision import MadeBy
 
 _PLACES: Final = ("id", "task_id", "task_path", "instruction", "input")
 _OF_SCORES: Final = ("scores", "judge_request")
-_OF_ANSWERS: Final = ("request", "instruction_request", *_OF_SCORES, "answers", "earlier_output")
+_OF_ANSWERS: Final = ("request", "instruction_request", *_OF_SCORES, "answers", "vote", "earlier_output")
 """The columns that rows of ours have beside an output."""
 
 
@@ -42,12 +43,13 @@ class _Keys:
 class RevisedLines:
     """Owns the rows of the examples that have no verdict yet. See `records.LineMaker`.
 
-    `system`: the system prompt of all answers; None takes that of each row.
+    `system`: the system prompt of all answers; None takes that of each row. `votes`: rows say how their answers voted.
     """
 
-    def __init__(self, made_by: MadeBy, system: str | None) -> None:
+    def __init__(self, made_by: MadeBy, system: str | None, *, votes: bool = False) -> None:
         self._made_by: MadeBy = made_by
         self._system = system
+        self._votes = votes
         self._rows: dict[str, ExampleRow] = {}
         self._keys: dict[str, _Keys] = {}
 
@@ -111,6 +113,8 @@ class RevisedLines:
         line |= scored
         if len(keys.answers) > 1:
             line["answers"] = [_answer_line(answer, keys) for answer in example.answers]
+        if self._votes:
+            line["vote"] = vote_of({answer.number: answer.output for answer in example.answers}).line
         if row["output"].strip():
             line["earlier_output"] = row["output"]
         talk = conversation_of(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 from explore_async.config.load import load_revision
 from explore_async.curation.collections.open import DataSource, collection_of
@@ -25,6 +25,9 @@ async def answer_data(
     model: str | None = None,
     concurrency: int | None = None,
     answers: int | None = None,
+    vote: bool = False,
+    unfiltered: bool = False,
+    template: Literal["chat", "alpaca"] = "chat",
     system: str | None = None,
     judge: bool = False,
     threshold: float | None = None,
@@ -37,9 +40,11 @@ async def answer_data(
 ) -> RunResult:
     """Has a model answer all instructions of the source anew, into the directory `out`, or goes on with that.
 
-    `answers` to each instruction; `system`: their system prompt, in place of that of each row. `judge`: each answer is
-    scored; one with a score below `threshold` is dropped. `overrides` is a list like that of `--set`. The other
-    arguments are those of `load`, `filter` and `run`. Raises an ExploreError where it cannot begin or go on.
+    `answers` to each instruction; `vote`: the output has the final answer of most of them. `unfiltered`: no filter of
+    outputs drops an answer. `template`: alpaca asks without a chat template. `system`: their system prompt, in place of
+    that of each row. `judge`: each answer is scored; one with a score below `threshold` is dropped. `overrides` is a
+    list like that of `--set`. The other arguments are those of `load`, `filter` and `run`. Raises an ExploreError where
+    it cannot begin or go on.
     """
     collection = collection_of(source, columns)
     settings = load_revision(
@@ -51,6 +56,9 @@ async def answer_data(
         model=model,
         seed=seed,
         answers_per_instruction=answers,
+        vote=vote or None,
+        unfiltered=unfiltered,
+        alpaca=template == "alpaca",
         system=system,
         judge={"threshold": threshold} if judge or threshold is not None else None,
     )

@@ -129,12 +129,13 @@ class RevisionJob:
 
     def starting_point(self, document: DigestedDocument) -> StartingPoint:
         revision, recipe = _revision(document), self.recipe(document)
-        lines = RevisedLines(revision.made_by, revision.system)
+        lines = RevisedLines(revision.made_by, revision.system, votes=revision.vote)
 
         def examples(begin: int) -> Iterator[Given]:
             return lines.given(self._rows(begin))
 
-        reviser = Reviser(recipe, self._trees, examples, count=revision.data.examples, digest=revision.digest)
+        count, digest = revision.data.examples, revision.digest
+        reviser = Reviser(recipe, self._trees, examples, count=count, digest=digest, votes=revision.vote)
         return StartingPoint(reviser, Tally(recipe.answer_format), lines)
 
     def _rows(self, begin: int) -> Iterator[ExampleRow]:
@@ -171,6 +172,7 @@ class RevisionJob:
         settings: dict[str, Any] = {"model": revision.model, "models": revision.models}
         if revision.made_by == "answer":
             settings |= {"system": revision.system, "answers_per_instruction": revision.answers_per_instruction}
+            settings |= {"vote": True} if revision.vote else {}
         settings["judge"] = None if revision.judge is None else revision.judge.model_dump(mode="json")
         origin = describe_origin(revision.made_by, [self._source], settings)
         if recipe := self._source.recipe:

@@ -7,7 +7,7 @@ data.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, Self, TypeAlias
 
 import orjson
@@ -30,6 +30,16 @@ from explore_async.settings.recipe import (
 
 MadeBy: TypeAlias = Literal["answer", "rate"]
 """The command: new answers, or scores of those that are there."""
+
+UNFILTERED: Final[Mapping[str, int | bool]] = {
+    "min_output_words": 0,
+    "max_output_words": 1_000_000_000,
+    "max_repetition": 1,
+    "refusals": False,
+    "placeholders": False,
+    "copies": False,
+}
+"""Filters that drop no output."""
 
 _Kind: TypeAlias = Literal["answer", "judge"]
 _DEFAULTS: Final = Samplings()
@@ -57,6 +67,8 @@ class RevisionFields(Settings):
     answer_format: Literal["json", "text"] = "json"
     """json: the judge is guided by a schema. text: it is not."""
     answers_per_instruction: Annotated[int, Field(ge=1, le=16)] = 1
+    vote: Annotated[bool, Field(exclude_if=lambda given: not given)] = False
+    """Of several answers the output is the first of those with the final answer of most."""
     judge: Judging | None = None
     """None: nothing is scored."""
     checks: tuple[Check, ...] = ()
@@ -75,6 +87,10 @@ class RevisionFields(Settings):
             raise ValueError("judge: rate needs it")
         if self.made_by == "rate" and self.answers_per_instruction > 1:
             raise ValueError("answers_per_instruction: rate asks for no answers")
+        if self.vote and self.answers_per_instruction == 1:
+            raise ValueError("vote: it needs several answers; set answers_per_instruction")
+        if self.vote and self.judge is not None:
+            raise ValueError("vote: with a judge its scores choose the output; leave out one of both")
         if len({check.name for check in self.checks}) < len(self.checks):
             raise ValueError("checks: two have the same name; give each a name of its own")
         if "judge" in self.models and self.judge is None:

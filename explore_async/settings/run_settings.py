@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import model_validator
 
@@ -59,6 +59,12 @@ class RunSettings(RecipeConfig):
     """The content of a config file: the recipe at the top level, the operation under its own key."""
 
     operation: Operation = Operation()
+
+    @model_validator(mode="after")
+    def _asks_by_chat(self) -> Self:
+        if any(text.startswith("[text]") for text in self.prompts.values()):
+            raise ValueError("prompts: a template with a part [text] is for the command answer alone")
+        return self
 
     def places_to_fill(self) -> list[str]:
         """The settings that still hold a text of `init` in place of the user's own, by their dotted names."""

@@ -156,7 +156,7 @@ class EndpointClient:
         """
         body = wire.chat_body(request, served_model, priority)
         started = time.perf_counter()
-        document, raw = await self._exchange("POST", "/chat/completions", body, timeout_s=timeout_s)
+        document, raw = await self._exchange("POST", wire.path_of(request), body, timeout_s=timeout_s)
         latency_s = time.perf_counter() - started
         completion = wire.read_completion(document, served_model=served_model, endpoint=self.url, latency_s=latency_s)
         if completion is None:

@@ -215,7 +215,7 @@ class Endpoint:
         At the end of a run there may be no other request that shows it. The canary keeps schema and sampling, so that
         a request is not the cause when every request like it fails; when the canary fails too, it proves nothing.
         """
-        canary = replace(request, messages=({"role": "user", "content": "Say yes."},)).limited(1)
+        canary = replace(request, messages=({**request.messages[-1], "content": "Say yes."},)).limited(1)
         await self.rates.wait_for_request()
         try:
             await self.client.ask(canary, served_model=self.name_of(request.model), timeout_s=SHORTEST_DEADLINE_S)

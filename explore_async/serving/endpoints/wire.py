@@ -107,16 +107,22 @@ class ServedModel:
         return fnmatchcase(name, self.name) if self.is_wildcard else name == self.name
 
 
+def path_of(request: ChatRequest) -> str:
+    """The page that takes the request, below the URL of the endpoint."""
+    return "/chat/completions" if request.plain_prompt is None else "/completions"
+
+
 def chat_body(request: ChatRequest, served_model: str, priority: int | None) -> bytes:
     return orjson.dumps(chat_fields(request, served_model, priority), default=dict)
 
 
 def chat_fields(request: ChatRequest, served_model: str, priority: int | None) -> dict[str, Any]:
+    prompt = request.plain_prompt
     body: dict[str, Any] = {
         **request.sampling,
         **request.extra_body,
         "model": served_model,
-        "messages": request.messages,
+        **({"messages": request.messages} if prompt is None else {"prompt": prompt}),
         "stream": False,
     }
     if request.sends_seed:
@@ -147,7 +153,8 @@ def read_completion(document: Any, *, served_model: str, endpoint: str, latency_
     """The completion, None when there is no text (`absence` says why). Of several choices the first counts."""
     try:
         choice = document["choices"][0]
-        text = _text_of(choice, choice["message"])
+        message = choice["message"] if "message" in choice else {"content": choice["text"]}
+        text = _text_of(choice, message)
     except (KeyError, IndexError, TypeError, AttributeError):
         return None
     if text is None:
@@ -164,7 +171,7 @@ def read_completion(document: Any, *, served_model: str, endpoint: str, latency_
         else _name(document.get("model"), served_model),
         endpoint=endpoint,
         latency_s=latency_s,
-        reasoning=_reasoning_of(choice["message"]),
+        reasoning=_reasoning_of(message),
         reasoning_tokens=_count(
             _mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")  # OpenAI, vLLM
             or usage.get("reasoning_tokens")  # SGLang
