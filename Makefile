@@ -9,6 +9,7 @@ SMALL  := smollm2-135m
 VLLM_PYTHON ?= python3
 VLLM_CPU := .vllm-cpu
 GUIDELLM_PYTHON ?= python3
+LM_EVAL_PYTHON ?= python3
 CASES ?= 3000
 TRAIN := .venv-train
 RAY := .venv-ray
@@ -70,8 +71,9 @@ $(VLLM_CPU)/.installed:
 	$(VLLM_CPU)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
-test-clients: $(VENV)/.dev  ## benchmarks of others against the simulated server, in environments that have them
+test-clients: $(VENV)/.dev  ## programs of others against the simulated server, in environments that have them
 	EXPLORE_ASYNC_VLLM_PYTHON=$(VLLM_PYTHON) EXPLORE_ASYNC_GUIDELLM_PYTHON=$(GUIDELLM_PYTHON) \
+		EXPLORE_ASYNC_LM_EVAL_PYTHON=$(LM_EVAL_PYTHON) \
 		$(BIN)/python -m pytest -m clients
 
 lint: $(VENV)/.dev

@@ -1,4 +1,6 @@
-"""Benchmarks of others against the simulated server: `vllm bench serve` and GuideLLM, in environments that have them."""
+"""Programs of others against the simulated server: `vllm bench serve`, GuideLLM and lm-evaluation-harness, in environments
+that have them.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,8 @@ import pytest
 
 VLLM = os.environ.get("EXPLORE_ASYNC_VLLM_PYTHON", sys.executable)
 GUIDELLM = os.environ.get("EXPLORE_ASYNC_GUIDELLM_PYTHON", sys.executable)
+LM_EVAL = os.environ.get("EXPLORE_ASYNC_LM_EVAL_PYTHON", sys.executable)
+PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
 REQUESTS, PROMPT_TOKENS, OUTPUT_TOKENS = 40, 60, 30
 BENCH_SERVE = """
 from vllm.benchmarks.serve import add_cli_args, main
@@ -42,11 +46,17 @@ def has(python: str, module: str) -> bool:
     return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
 
 
-def run(python: str, *arguments: str | Path) -> str:
+def run(python: str, *arguments: str | Path, folder: Path | None = None) -> str:
     """What the command says. The hub is out of bounds, so that nothing is fetched in silence."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "300", "PYTHONUNBUFFERED": "1"}
     done = subprocess.run(
-        [python, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment, timeout=600
+        [python, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=600,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -113,3 +123,28 @@ def test_guidellm(url: str, tmp_path: Path) -> None:
     assert metrics["request_totals"] == {"successful": REQUESTS, "errored": 0, "incomplete": 0, "total": REQUESTS}
     assert metrics["output_token_count"]["successful"]["mean"] == OUTPUT_TOKENS
     assert 0 < metrics["time_to_first_token_ms"]["successful"]["mean"] < 1000 * benchmark["duration"]
+
+
+@pytest.mark.clients
+@pytest.mark.timeout(900)
+def test_lm_evaluation_harness(url: str, tmp_path: Path) -> None:
+    """The command and the task of docs/evaluation.md, as they stand there but for the address and the model: each question
+    is asked, and the report has its accuracy.
+    """
+    if not has(LM_EVAL, "lm_eval"):
+        pytest.skip("EXPLORE_ASYNC_LM_EVAL_PYTHON has no lm-evaluation-harness")
+    page = PAGE.read_text()
+    (task,) = re.findall(r"```yaml\n(task: .*?)```", page, re.DOTALL)
+    (call,) = re.findall(r"^    (lm_eval (?:.*\\\n)*.*)$", page, re.MULTILINE)
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "plants.yaml").write_text(task)
+    questions = [{"question": f"What does plant {n} need?", "answer": "Water."} for n in range(10)]
+    (tmp_path / "questions.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in questions))
+    words = call.replace("\\\n", " ").replace("http://localhost:8000", url).replace("NAME", "simulated").split()
+    said = run(LM_EVAL, "-m", *words, folder=tmp_path)
+    assert "exact_match" in said
+    (report,) = (tmp_path / "report").rglob("results_*.json")
+    document = orjson.loads(report.read_bytes())
+    (results,) = document["results"].values()
+    assert 0 <= results["exact_match,none"] <= 1
+    assert document["n-samples"]["plants"]["effective"] == len(questions)
