@@ -23,6 +23,8 @@ def as_explore_error(error: Exception) -> ExploreError | None:
             return DataError("the data is nested too deeply; this program writes no such data")
         case OSError():
             return StorageError(_text_of(error))
+        case OverflowError() if _raised_by_an_index(error):
+            return DataError(f"{error}: `dedup --engine ray`, `--scope domain` or `--scope task` does so")
         case RuntimeError() if _raised_by_thread_start(error):
             return SystemLimit("threads (`ulimit -u`, or the limit of a container)")
         case RuntimeError() if _raised_in_pathlib(error):
@@ -36,6 +38,12 @@ def _text_of(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):  # only the working directory has no name of its own
         return "the working directory has been removed; start the command in another directory"
     return f"the output: {error.strerror}" if error.errno else str(error)
+
+
+def _raised_by_an_index(error: OverflowError) -> bool:
+    """True where more texts are compared than one index holds."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("rouge_kernels.")
 
 
 def _raised_by_thread_start(error: RuntimeError) -> bool:

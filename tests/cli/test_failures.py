@@ -10,6 +10,7 @@ import typer
 
 from explore_async.cli.failures import as_explore_error
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError, SystemLimit
+from rouge_kernels import DedupIndex
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,20 @@ def test_a_link_to_itself(tmp_path: Path) -> None:
     assert isinstance(as_explore_error(raised.value), StorageError)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), RuntimeError("Symlink loop"), KeyError("a")])
+def test_more_texts_than_an_index_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is about the data, and names what can be done; what overflows elsewhere is a bug."""
+    monkeypatch.setattr("rouge_kernels.index.MOST_TEXTS", 1)
+    with pytest.raises(OverflowError) as raised:
+        DedupIndex(0.7).add(["one", "two"])
+    known = as_explore_error(raised.value)
+    assert isinstance(known, DataError)
+    assert "at most 1 texts" in str(known)
+    assert "--engine ray" in str(known)
+
+
+@pytest.mark.parametrize(
+    "error", [OverflowError("x"), RuntimeError("can't start new thread"), RuntimeError("Symlink loop"), KeyError("a")]
+)
 def test_a_bug_stays_a_bug(error: Exception) -> None:
     """Nothing is recognised by its text: what comes from elsewhere keeps its traceback."""
     with pytest.raises(type(error)) as raised:

@@ -59,7 +59,7 @@ FROZEN_OWN = {
 FROZEN_PRESETS = {
     "brainstorming": ("4ae62f9cd828352af053db5bfffc6790", "a891d47cd750d516"),
     "mathematics": ("409b26110ca9f9b66db8db1d3c224632", "001ad0906d2eae51"),
-    "quickstart": ("80e7c7a2a30d9fc0a43fdd8bdbe14a7f", "ec1e508f1230ced0"),
+    "quickstart": ("f89e36cbdcdebefefcd837cce82f8b7c", "9de4bb6da3323c00"),
     "rewriting": ("bbdddeaccbf01508c9dfcbc19c720543", "366a6a0ded920751"),
 }
 """Digest of the recipe, and of its JSON to the byte."""
