@@ -24,16 +24,21 @@ from explore_async.serving.servers.launch import slots_of
 from explore_async.settings.operation import ASSUMED_SLOTS, assumed_slots
 from explore_async.settings.recipe import Recipe
 from explore_async.settings.run_settings import REPLACE_ME, RunSettings
+from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.counts import counted
+from rouge_kernels import compilation_told
+
+_COMPILING = "compiling some kernels, once for this installation: about 20 s"
 
 
 def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
     settings = with_passages(settings)
     recipe = settings.resolved(model="(the model served)")
-    prompts = sample_prompts(recipe)
-    expected = expect(recipe, prompts)
-    share = expected_share(recipe)
-    odd = warnings(recipe, expected)
+    with compilation_told(lambda: StderrConsole().print(_COMPILING)):
+        prompts = sample_prompts(recipe)
+        expected = expect(recipe, prompts)
+        share = expected_share(recipe)
+        odd = warnings(recipe, expected)
     server, endpoints = settings.operation.server, settings.operation.endpoints
     slots = slots_of(server) if server is not None else assumed_slots(endpoints)
     if narrow := window_warning(recipe.window, slots or ASSUMED_SLOTS, expected.requests):

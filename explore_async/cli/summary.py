@@ -59,6 +59,8 @@ def show(result: RunResult, console: Console, complete: str = "") -> None:
             console.print(Text(failures))
     if advice := stats.cut_advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]} (--adopt takes the change over).", style="yellow"))
+    if advice := stats.language_advice:
+        console.print(Text(f"{advice}.", style="bold yellow"), soft_wrap=True)
     if advice := stats.window.advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]}.", style="yellow"))
     for reason, what in _JUDGED.items():

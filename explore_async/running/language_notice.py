@@ -24,25 +24,27 @@ class LanguageNotice:
         self._is_other = language_check(recipe.language) if is_told else None
         self._kept = self._others = 0
 
-    def of(self, events: Sequence[Event]) -> str:
-        """A line for the user when most of the first examples are in another language; else empty."""
-        if self._is_other is None:
-            return ""
+    def look(self, events: Sequence[Event]) -> None:
+        """Takes in what a commit has led to."""
         for event in events:
-            if isinstance(event, ExampleKept):
+            if self._is_other is not None and isinstance(event, ExampleKept):
                 example = event.example
                 self._kept += 1
                 self._others += self._is_other(ExampleDraft(example.instruction, example.input, example.output))
                 if self._kept == LOOKED_AT:
                     self._is_other = None
-                    return self._told()
-        return ""
 
-    def _told(self) -> str:
-        if 2 * self._others <= LOOKED_AT:
+    def words(self, *, simulated: bool) -> str:
+        """What a user should know, once so many examples are there; empty where most are in the language.
+
+        `simulated`: a simulated server made them, so that no setting mends it.
+        """
+        if self._kept < LOOKED_AT or 2 * self._others <= LOOKED_AT:
             return ""
+        found = f"{self._others} of the first {LOOKED_AT} examples are in another language than {self._language}"
+        if simulated:
+            return f"{found}: a simulated server writes English words"
         return (
-            f"{self._others} of the first {LOOKED_AT} examples are in another language than {self._language}: "
-            "does the model write it? filters.language: true drops such examples, now or later "
-            "(`explore-async filter RUN --set language=true`)"
+            f"{found}: does the model write it? `filters.language: true` drops such examples, and `explore-async "
+            "filter RUN --set language=true --out DIR` those that are there"
         )

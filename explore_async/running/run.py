@@ -215,6 +215,7 @@ class Run:
     def _publish(self, request: Request, stored: StoredOutcome, events: list[Event]) -> None:
         self._tally.commit(request, stored.outcome, events)
         self._records.write(events, stored.key)
+        self._status.language.look(events)
         self._observer.committed(events)
         if stored.new and isinstance(stored.outcome, Failure):
             self._tell_first(request, stored.outcome)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from explore_async import __version__
 from explore_async.errors import ExploreError, StorageError
 from explore_async.exploration.values import Event
-from explore_async.running.language_notice import LanguageNotice
 from explore_async.running.observer import Observer, RunInProgress
 from explore_async.settings.recipe import Recipe
 from explore_async.storage.whole_files import check_regular
@@ -41,7 +40,6 @@ class RunLog:
         self._is_open = False
         self._latest = ""
         self._run: RunInProgress | None = None
-        self._language: LanguageNotice | None = None
         self._last_state = time.monotonic()
 
     def open(self) -> None:
@@ -92,7 +90,7 @@ class RunLog:
         self._observer.fetching(progress)
 
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
-        self._run, self._language = run, LanguageNotice(recipe)
+        self._run = run
         self.say(
             f"explore_async {__version__} on {platform.node()}, process {os.getpid()}; domains: "
             f"{', '.join(domain.name for domain in recipe.domains)}; models: {', '.join(recipe.wanted_models)}"
@@ -101,8 +99,6 @@ class RunLog:
 
     def committed(self, events: Sequence[Event]) -> None:
         self._observer.committed(events)
-        if self._language is not None and (notice := self._language.of(events)):
-            self.phase(notice)
 
     def tick(self) -> None:
         if self._run is not None and time.monotonic() - self._last_state >= _SECONDS_BETWEEN_STATES:

@@ -12,6 +12,7 @@ from explore_async.running.backend import Backend
 from explore_async.running.cures import Cures
 from explore_async.running.endpoint_speeds import RATE_OVER_S, EndpointSpeeds
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
+from explore_async.running.language_notice import LanguageNotice
 from explore_async.running.observer import Phase, Snapshot, Steps, awaited
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer, PerformerStatistics
@@ -66,6 +67,8 @@ class RunStatus:
         self.stored = 0
         """Outcomes that were stored when this start began."""
         self.stopping = False
+        self.language = LanguageNotice(self._recipe)
+        self._language_told = ""
         self.preparing = ""
         """Work of this process that all judging waits for, in words; empty where there is none."""
 
@@ -90,6 +93,9 @@ class RunStatus:
             self._told = phase
             yield from self._news(phase)
         now = self._now()
+        if self._language_advice != self._language_told:
+            self._language_told = self._language_advice
+            yield self._language_told
         if (pool := self._backend.statistics()) is not None:
             capacity, slots = self._backend.capacity, self._backend.slots
             self._window_use.look(self.performer.statistics(), capacity=capacity, slots=slots)
@@ -248,7 +254,7 @@ class RunStatus:
             return ""
         at_endpoints = [endpoint.trouble for endpoint in endpoints if endpoint.trouble]
         limits = self._limits(pool, performer)
-        return "; ".join([*limits, *at_endpoints]) or self._cut_advice
+        return "; ".join([*limits, *at_endpoints]) or self._cut_advice or self._language_advice
 
     def _limits(self, pool: PoolStatistics, performer: PerformerStatistics) -> Iterator[str]:
         """What keeps requests from endpoints that would take them: one cause at most."""
@@ -265,6 +271,10 @@ class RunStatus:
     @property
     def _simulated(self) -> bool:
         return self._tally.simulated or SIMULATED in self._recipe.wanted_models
+
+    @property
+    def _language_advice(self) -> str:
+        return self.language.words(simulated=self._simulated)
 
     @property
     def _cut_advice(self) -> str:
@@ -307,6 +317,7 @@ class RunStatus:
             models=self._recipe.models,
             simulated=self._simulated,
             cut_advice=self._cut_advice,
+            language_advice=self._language_advice,
             window=self._window_use.figures(),
             ending=ending,
             nothing_to_do=self._has_nothing_to_do,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from rouge_kernels.tokenizer import TOKENIZERS, RougeTokenizer, Tokenizer, UnicodeTokenizer
 
 if TYPE_CHECKING:
+    from rouge_kernels._jit import compilation_told
     from rouge_kernels.index import Admission, DedupIndex, similar_pairs, warm_up
     from rouge_kernels.lcs import lcs_length
     from rouge_kernels.overlap import Nearest, best, histogram, lcs_matrix, mean, top_k
@@ -44,6 +45,7 @@ __all__ = [
     "UnicodeTokenizer",
     "Vocabulary",
     "best",
+    "compilation_told",
     "fmeasure",
     "histogram",
     "lcs_length",
@@ -56,6 +58,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "_jit": ("compilation_told",),
     "index": ("Admission", "DedupIndex", "similar_pairs", "warm_up"),
     "lcs": ("lcs_length",),
     "overlap": ("Nearest", "best", "histogram", "lcs_matrix", "mean", "top_k"),
