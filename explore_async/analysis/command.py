@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -175,6 +176,12 @@ def _check_places(files: OutputFiles, sources: Sequence[Path]) -> None:
                 raise ConfigError(f"{option} {path}: {folder} is a run or data directory; write elsewhere")
     if files.figures is not None and files.figures.exists() and not files.figures.is_dir():
         raise ConfigError(f"--figures {files.figures}: it is a file; give a folder")
+
+
+def check_report_possible() -> None:
+    """Raises ConfigError where the packages of a report are not installed, before any work for it begins."""
+    if any(find_spec(name) is None for name in ("plotly", "spacy")):
+        raise ConfigError("the report needs plotly and spaCy: pip install 'explore-async[analysis]'")
 
 
 def report_of_run(

@@ -143,11 +143,12 @@ def write_report(data: Path, path: Path, settings: RunSettings, *, quiet: bool) 
             line = Text(f"  {path}", style="bold") + Text("  what the data covers, as before")
             StderrConsole().print(line, soft_wrap=True)
         return
-    from explore_async.analysis.command import report_of_run
+    from explore_async.analysis.command import check_report_possible, report_of_run
 
     try:
         with terminable(), Reporter(quiet=quiet) as reporter:
             model = settings.operation.spacy_model
+            check_report_possible()
             reporter.phase(f"the data is complete; writing {REPORT} (Ctrl-C leaves it out)")
             report_of_run(data, path, settings.tokenizer, model, reporter.update)
     except ExploreError as error:

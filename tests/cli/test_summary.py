@@ -8,9 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import orjson
+import pytest
 from rich.console import Console
 
 from explore_async.cli import summary
+from explore_async.cli.start_run import write_report
+from explore_async.config.load import load
 
 
 def test_a_long_tree_says_where_the_rest_is(tmp_path: Path) -> None:
@@ -23,3 +26,15 @@ def test_a_long_tree_says_where_the_rest_is(tmp_path: Path) -> None:
     console.print(summary._tree(result))
     *_, last = console.export_text().splitlines()
     assert last.rstrip().endswith(f"… and 17 more: explore-async tree {tmp_path}")
+
+
+def test_a_report_that_cannot_be_made_is_not_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the packages of the extra a run says so at once, with the command that brings them, and goes on."""
+    monkeypatch.setattr("explore_async.analysis.command.find_spec", lambda _name: None)
+    write_report(tmp_path, tmp_path / "report.html", load("quickstart"), quiet=False)
+    said = capsys.readouterr().err
+    assert "no report.html" in said
+    assert "explore-async[analysis]" in said
+    assert "writing" not in said
