@@ -59,7 +59,7 @@ FROZEN_OWN = {
 FROZEN_PRESETS = {
     "brainstorming": ("4ae62f9cd828352af053db5bfffc6790", "a891d47cd750d516"),
     "mathematics": ("409b26110ca9f9b66db8db1d3c224632", "001ad0906d2eae51"),
-    "quickstart": ("f89e36cbdcdebefefcd837cce82f8b7c", "9de4bb6da3323c00"),
+    "quickstart": ("4798939eda39e1ef71aca88d3246f5ef", "64028bc551696c1d"),
     "rewriting": ("bbdddeaccbf01508c9dfcbc19c720543", "366a6a0ded920751"),
 }
 """Digest of the recipe, and of its JSON to the byte."""
