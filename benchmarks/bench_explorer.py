@@ -188,7 +188,7 @@ def kinds_of(universe: Universe) -> Mapping[str, Kinds]:
 
 
 def chances(universe: Universe) -> npt.NDArray[np.float64]:
-    """How likely the model is to write each instruction, where the domain itself is asked about."""
+    """The probability that the model writes each instruction, where the domain itself is asked about."""
 
     def shares(count: int) -> npt.NDArray[np.float64]:
         weights = (1 + np.arange(count)) ** -universe.shape.skew

@@ -1,4 +1,4 @@
-"""What does dedup in partitions on Ray cost, and how much data is exchanged as the partitions grow in number?
+"""Measures the cost of dedup in partitions on Ray, and the data that more and more partitions exchange.
 
 Each number of partitions is a whole pass: encoding, spreading, pairs, decisions, without reading and writing files. The
 baseline is one index in this process, measured in the same run. All verdicts (kept, nearest, LCS) must be equal.

@@ -1,4 +1,4 @@
-"""How many completions per second do the shards of a run on Ray receive together, and what does each cost?
+"""Measures the completions per second of all shards of a run on Ray together, and the cost of each completion.
 
 Every shard asks two simulated servers in processes of their own, which answer after 0.2 s, with the same number of
 requests in flight. So the rate grows with the shards until the processors are busy; servers and shards share them. The

@@ -129,6 +129,9 @@ def _show(ends: Sequence[ShardEnd], ending: Ending | None, merged: FilterResult 
     console.print(shard_table(AllShards(states, None)))
     if any(isinstance(end, RunResult) and end.stats.simulated for end in ends):
         console.print(Text(MADE_UP, style="bold yellow"))
+    for advice in dict.fromkeys(end.stats.language_advice for end in ends if isinstance(end, RunResult)):
+        if advice:
+            console.print(Text(f"{advice}.", style="bold yellow"), soft_wrap=True)
     if merged is None:
         why = {"wall_time": "the wall time is over"}.get(ending or "", ending or "a completion is not stored")
         console.print(Text(f"Ended: {why}; the same command continues the run, and joins the shards at its end."))

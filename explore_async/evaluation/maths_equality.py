@@ -1,4 +1,4 @@
-"""Whether two mathematical texts mean the same, by math-verify, in processes of their own.
+"""Compares two mathematical texts by math-verify, in processes of their own.
 
 math-verify ends long computations by signals, which only the main thread of a process can have, and some it cannot end.
 So each process has a limit of memory, and is replaced where it gives no answer in time.

@@ -260,7 +260,7 @@ class EndpointPool:
             now = self._now()
             due = [endpoint for endpoint in self._endpoints if endpoint.is_to_be_read(now)]
             await asyncio.gather(*(endpoint.read() for endpoint in due))
-            for endpoint in due:
+            for endpoint in () if self._stopping.is_set() else due:  # nothing is sent again after a stop
                 if (number := endpoint.in_queue) and self._slots.is_quicker_elsewhere(endpoint):
                     endpoint.take_back(number)
             self._slots.dispatch()

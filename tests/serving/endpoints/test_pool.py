@@ -756,6 +756,26 @@ async def test_what_waits_in_the_queue_of_a_slow_endpoint_is_taken_back():
     assert sum(outcome.endpoint == fast.url for outcome in outcomes) > 20
 
 
+async def test_after_a_stop_nothing_is_taken_back():
+    """It could not be sent again: what is in flight at a stop is answered, also what waits in an engine's queue."""
+    slots_of_slow = Profile(slots=2, step_s=0.005, request_s=0.0, prefill_s=0.0, kv_tokens=1_000_000)
+    sent: list[str] = []
+    async with (
+        bad.MisbehavingServer(lambda *_: bad.slow(0.01), catalogue=lambda *_: bad.models("simulated")) as fast,
+        SimulatedServer(profile=slots_of_slow) as slow,
+        connected(endpoint(slow.url, "auto"), endpoint(fast.url, 1), model="simulated") as pool,
+    ):
+        asked = [dataclasses.replace(request(number, max_tokens=60), model="simulated") for number in range(32)]
+        asking = [asyncio.create_task(pool.ask(one, priority=0, on_sent=sent.append)) for one in asked]
+        await until(lambda: pool.statistics().in_flight == 32)
+        pool.stop()
+        watching = asyncio.create_task(pool.adjust_limits())
+        outcomes = await asyncio.gather(*asking)
+        watching.cancel()
+    assert len(sent) == 32
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+
+
 async def test_what_waits_in_the_queue_of_the_only_endpoint_stays_there():
     """Nothing is quicker, and it would lose its place."""
     profile = Profile(slots=2, step_s=0.01, request_s=0.0, prefill_s=0.0, kv_tokens=1_000_000)
