@@ -19,6 +19,7 @@ _WIDE = 100
 _LONGEST_TROUBLE = 1_000
 _COLOURS: dict[State, str] = {
     "ok": "green",
+    "waiting": "dim",
     "spare": "green",
     "slow": "yellow",
     "silent": "yellow",
@@ -26,7 +27,7 @@ _COLOURS: dict[State, str] = {
     "out": "red",
     "left": "dim",
 }
-_URGENT: Sequence[State] = ("out", "silent", "checking", "slow", "ok", "spare", "left")
+_URGENT: Sequence[State] = ("out", "silent", "checking", "slow", "waiting", "ok", "spare", "left")
 
 
 def parts(snapshot: Snapshot, columns: int) -> Iterator[RenderableType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from statistics import median
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from explore_async.cli.output import MADE_UP
 from explore_async.exploration.kinds import KINDS, label_of
 from explore_async.exploration.scores import mean_score
 from explore_async.running.cures import FITTING, RETRY_FAILED
+from explore_async.running.endpoint_status import SLOW_FROM
 from explore_async.running.observer import duration
 from explore_async.running.result import FINISHED, RunResult, RunStats
 from explore_async.serving.endpoints.values import EndpointStatistics
@@ -199,6 +201,9 @@ def _endpoint(endpoint: EndpointStatistics, stats: RunStats) -> str:
     words = [f"{counted(endpoint.answered, 'completion')}"]
     if (latency := stats.latencies.get(endpoint.url)) is not None:
         words.append(f"half of them within {latency.p50:.3g} s, 90 % within {latency.p90:.3g} s")
+        others = [other.p50 for url, other in stats.latencies.items() if url != endpoint.url]
+        if others and (usual_s := median(others)) > 0 and latency.p50 >= SLOW_FROM * usual_s:
+            words.append(f"{latency.p50 / usual_s:.1f} times as long as at the others")
     if endpoint.failed_attempts:
         words.append(f"{counted(endpoint.failed_attempts, 'attempt')} failed")
     return f"{endpoint.url}: {', '.join(words)}"

@@ -9,11 +9,11 @@ from typing import Literal
 from explore_async.running.endpoint_speeds import EndpointSpeeds, LatencyFigures, Rate, Speed
 from explore_async.serving.endpoints.values import EndpointStatistics, PoolStatistics
 
-State = Literal["ok", "spare", "slow", "silent", "checking", "out", "left"]
-"""ok: it brings completions. spare: it has no request, as faster endpoints answer them sooner. slow: a token takes
-several times as long as at the others. silent: it holds requests and has brought none for long, while others have, or
-it has answered nothing at all for long. checking: its first check is under way. out: it gets no requests at the moment.
-left: the endpoints file no longer lists it.
+State = Literal["ok", "waiting", "spare", "slow", "silent", "checking", "out", "left"]
+"""ok: it brings completions. waiting: it has requests, and its first completion is awaited. spare: it has no request,
+as faster endpoints answer them sooner. slow: a token takes several times as long as at the others. silent: it holds
+requests and has brought none for long, while others have, or it has answered nothing at all for long. checking: its
+first check is under way. out: it gets no requests at the moment. left: the endpoints file no longer lists it.
 """
 
 SLOW_FROM = 3.0
@@ -21,6 +21,7 @@ SLOW_FROM = 3.0
 _SECONDS_BETWEEN_CHANGES = 10.0
 _SLOW_UNTIL = 2.0
 """It is no longer said to be slow below this."""
+_OK: frozenset[State] = frozenset({"waiting", "spare"})
 _IN_USE: frozenset[State] = frozenset({"ok", "slow"})
 
 
@@ -102,7 +103,9 @@ def _state(endpoint: EndpointStatistics, speed: Speed, slower: float | None) -> 
             f"{endpoint.url} is slow: by the time of a token and by its tokens per second it is {slower:.1f} times as "
             "slow as the others"
         )
-    return "spare" if endpoint.spare else "ok", endpoint.trouble
+    if endpoint.spare:
+        return "spare", endpoint.trouble
+    return "ok" if endpoint.answered or not endpoint.in_flight else "waiting", endpoint.trouble
 
 
 class EndpointChanges:
@@ -118,7 +121,7 @@ class EndpointChanges:
         """A line for each endpoint whose state is another than the one reported before."""
         for endpoint in endpoints:
             before = self._reported.setdefault(endpoint.url, "ok")
-            state = "ok" if endpoint.state == "spare" else endpoint.state  # that changes with every request
+            state = "ok" if endpoint.state in _OK else endpoint.state  # these change with every request
             is_new = endpoint.url not in self._used  # it joins once: that cannot flap
             if state in _IN_USE:
                 self._used.add(endpoint.url)

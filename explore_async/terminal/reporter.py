@@ -25,7 +25,7 @@ _LONGEST_LINE = 10_000
 
 class Reporter:
     """Shows work on stderr: live on a terminal, by lines with their times elsewhere, and not at all when quiet. A state
-    is a line every 10 s, and after two minutes every minute.
+    is a line every 10 s, and after two minutes every minute, whatever else is said between.
 
     Enter it around the work. `display` draws the live part; without it there is a spinner, or a bar once a total is
     known.
@@ -40,7 +40,7 @@ class Reporter:
     ) -> None:
         self.console = console or StderrConsole()
         self.quiet = quiet
-        self._began = self._last_line = time.monotonic()
+        self._began = self._last_state = time.monotonic()
         self._spinner = Spinner("dots")
         self._bar = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
@@ -66,7 +66,6 @@ class Reporter:
     def say(self, text: str) -> None:
         """A line that stays, unless quiet."""
         if not self.quiet:
-            self._last_line = time.monotonic()
             now = "" if self.console.is_terminal else f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S}  "
             self.console.print(Text(now + printable(text, _LONGEST_LINE)), soft_wrap=True)
 
@@ -78,12 +77,13 @@ class Reporter:
             self.say(text)
 
     def update(self, text: str | Callable[[], str], *, done: int = 0, total: int | None = None) -> None:
-        """The state of the work: in the live display, or a line where the last one is old enough. A function is called
-        only where its text is shown.
+        """The state of the work: in the live display, or a line where the last state is old enough. A function is
+        called only where its text is shown.
         """
         if self._live.is_started:
             self._show(text, done, total)
-        elif not self.quiet and time.monotonic() - self._last_line >= self._seconds_between_lines:
+        elif not self.quiet and time.monotonic() - self._last_state >= self._seconds_between_lines:
+            self._last_state = time.monotonic()
             line = text if isinstance(text, str) else text()
             self.say(f"{done / total:.0%}: {line}" if total else line)
 

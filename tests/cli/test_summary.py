@@ -14,6 +14,7 @@ from rich.console import Console
 from explore_async.cli import summary
 from explore_async.cli.start_run import write_report
 from explore_async.config.load import load
+from explore_async.running.endpoint_speeds import LatencyFigures
 
 
 def test_a_long_tree_says_where_the_rest_is(tmp_path: Path) -> None:
@@ -26,6 +27,17 @@ def test_a_long_tree_says_where_the_rest_is(tmp_path: Path) -> None:
     console.print(summary._tree(result))
     *_, last = console.export_text().splitlines()
     assert last.rstrip().endswith(f"… and 17 more: explore-async tree {tmp_path}")
+
+
+def test_an_endpoint_that_took_much_longer_is_named() -> None:
+    """By the median of its completions, beside that of the others."""
+    latencies = {
+        url: LatencyFigures(p50, p50, 2 * p50, 2 * p50, 2 * p50) for url, p50 in (("a", 1.0), ("b", 4.0), ("c", 1.2))
+    }
+    stats: Any = SimpleNamespace(latencies=latencies)
+    lines = [summary._endpoint(SimpleNamespace(url=url, answered=9, failed_attempts=0), stats) for url in "abc"]  # type: ignore[arg-type]
+    assert ["as long as at the others" in line for line in lines] == [False, True, False]
+    assert lines[1].endswith("3.6 times as long as at the others")
 
 
 def test_a_report_that_cannot_be_made_is_not_announced(

@@ -113,6 +113,15 @@ def test_an_endpoint_that_is_three_times_slower_is_named(factor: float) -> None:
     assert ("c is slow" in found[2].trouble) == (factor > 3)
 
 
+def test_an_endpoint_that_has_brought_nothing_yet_is_waited_for() -> None:
+    """It is not said to be ok; it has joined without a word, as one that is."""
+    speeds = EndpointSpeeds()
+    speeds.begin(0.0)
+    found = seen(speeds, 1.0, endpoint("a", answered=0), endpoint("b", answered=0, in_flight=0), endpoint("c"))
+    assert [one.state for one in found] == ["waiting", "ok", "ok"]
+    assert not list(EndpointChanges().of(found, 1.0))
+
+
 def test_an_endpoint_that_holds_many_requests_is_not_slow() -> None:
     """Each of its 32 takes 16 times as long as the two at another one, and together they bring as much. One that is as
     slow with two requests is named.

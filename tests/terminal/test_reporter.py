@@ -54,6 +54,20 @@ def test_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch, secon
     assert [without_time(line) for line in output(reporter).splitlines()] == lines
 
 
+def test_steps_do_not_put_off_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state comes every 10 s, also where a step is told every second."""
+    seconds = 0.0
+    monkeypatch.setattr(reporter_module.time, "monotonic", lambda: seconds)
+    reporter = Reporter(console())
+    with reporter:
+        for second in range(1, 31):
+            seconds = float(second)
+            reporter.update(f"state {second}")
+            reporter.say(f"step {second}")
+    states = [line.split("state ")[1] for line in output(reporter).splitlines() if "state" in line]
+    assert states == ["10", "20", "30"]
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_quiet_is_silent(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> None:
     """Nothing is written, on a terminal and elsewhere."""
