@@ -155,8 +155,11 @@ def _filtered(result: FilterResult, *, as_json: bool) -> None:
         f"{result.kept:,} of {result.candidates:,} examples kept ({result.before:,} before), compared by "
         f"{' and '.join(result.fields)}: {result.out}" + (f"; dropped: {dropped}" if dropped else "")
     )
-    if result.not_needed:
-        say(f"{result.not_needed:,} of these examples are of completions that the run had stored and did not need")
+    if (more := result.candidates - result.before) > 0:
+        say(
+            f"{more:,} of the {result.candidates:,} were not in the data: the run dropped them, their tasks were full, or "
+            "they came after its end"
+        )
     if result.lacking or result.shorter:
         shorter = f", and {result.shorter:,} conversations no later turns" if result.shorter else ""
         say(

@@ -45,8 +45,6 @@ class Candidate:
     """Said beside any verdict on it."""
     alone: bool = False
     """Its instruction is judged alone, as its answers have been judged."""
-    was_needed: bool = True
-    """False where it is of a completion that the run stored and did not need."""
 
 
 def read_candidates(source: Collection) -> Iterator[Candidate]:
@@ -88,13 +86,12 @@ def _items(
     if not brings_examples(stored.kind) or not isinstance(stored.outcome, Completion):
         return
     prompt = "\n".join(message["content"] for message in stored.question["messages"])
-    alone, needed = run.recipe.get("responses") == "separate", prefix is not None
+    alone = run.recipe.get("responses") == "separate"
     parse = parse_instructions if alone else parse_examples
     seeds = [seed for seed in _seeds(run, stored.task_id) if _is_in(prompt, seed.instruction)] if alone else ()
     for index, item in enumerate(parse(stored.outcome, run.recipe.get("answer_format", "json"))):
         if isinstance(item, Unreadable):
-            reason, excerpt = item.reason, item.excerpt
-            yield Candidate(stored.task_id, None, stored.key, reason=reason, excerpt=excerpt, was_needed=needed)
+            yield Candidate(stored.task_id, None, stored.key, reason=item.reason, excerpt=item.excerpt)
             continue
         example = {
             "id": f"{prefix or f'{stored.task_id}-{stored.key[:12]}'}.{index}",
@@ -108,7 +105,7 @@ def _items(
         }
         copied = not alone and _is_in(prompt, item.output)
         shown = (Demonstration("", "", item.output),) if copied else seeds
-        yield Candidate(stored.task_id, example, stored.key, shown, alone=alone, was_needed=needed)
+        yield Candidate(stored.task_id, example, stored.key, shown, alone=alone)
 
 
 def _is_in(prompt: str, text: str) -> bool:

@@ -59,8 +59,6 @@ class FilterResult:
     """Instructions that were new, and dropped as an answer, or a verdict on it, is not stored."""
     shorter: int = 0
     """Kept conversations that end early, as a later turn is not stored."""
-    not_needed: int = 0
-    """Of the candidates, those of completions that the run stored and did not need."""
     other_inputs: int = 0
     """Examples dropped as duplicates that have an input, which was not compared."""
     language_not_told: int | None = None
@@ -262,7 +260,6 @@ def _result(
         tokenizer=judge.tokenizer,
         lacking=sum(directory.reasons[reason] for reason in LACKING),
         shorter=judge.shorter,
-        not_needed=judge.not_needed,
         other_inputs=0 if {"input", USER_TURNS} & {*fields} else judge.duplicates_with_input,
         language_not_told=judge.language_not_told if judge.filters.language else None,
         note=joined([*(source.read_as for source in sources), judge.unseen.note()]),

@@ -56,8 +56,6 @@ class Judge:
     paraphrases: Paraphrases | None = None
     """Drops what ROUGE-L keeps and says the same in other words, where that is asked for."""
     judged: int = 0
-    not_needed: int = 0
-    """Examples of completions that the run stored and did not need."""
     duplicates_with_input: int = 0
     language_not_told: int = 0
     """Kept examples whose texts do not show that they are in the language; counted where it is checked."""
@@ -99,7 +97,6 @@ class Judge:
             late = verdict.kept and candidate.late
             self._write(candidate, Verdict(kept=False, reason=late) if late else verdict)
         self.judged += len(batch)
-        self.not_needed += sum(not candidate.was_needed for candidate in batch)
 
     def _look_for_paraphrases(
         self, paraphrases: Paraphrases, batch: Sequence[Candidate], verdicts: list[Verdict | None]

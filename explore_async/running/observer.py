@@ -161,7 +161,7 @@ class Snapshot:
             most = f"{ceil(self.patience_s):,} s"
             return f"waiting for those in flight, at most {most} more" if self.in_flight else ""
         if self.left_s is None:
-            return "time left not known: slower than foreseen" if self.is_overdue else ""
+            return "time left not known: it hardly becomes less" if self.is_overdue else ""
         if self.left_s < _MINUTE_S:
             return "less than a minute left"
         return f"about {duration(_MINUTE_S * round(self.left_s / _MINUTE_S)).removesuffix(' 0 s')} left"

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 
 _COMPILING = (
-    "compiling the kernels (once for this installation, about 30 s on an idle machine): completions are judged when "
+    "compiling the kernels that are not compiled yet (about 30 s on an idle machine): completions are judged when "
     "that is done"
 )
 
