@@ -1,6 +1,6 @@
 """The figures of a sweep, as they are shown and written. Times are in milliseconds, rates per second.
 
-Names and definitions are those of `vllm bench serve` where it has the figure: see docs/usage.md.
+Names and definitions are those of `vllm bench serve` where it has the figure: see docs/endpoints.md.
 """
 
 from __future__ import annotations
