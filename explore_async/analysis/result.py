@@ -53,7 +53,7 @@ class Analysis:
     """The figures of each data set, in the order of the sources."""
 
     document: Mapping[str, Any] = field(repr=False)
-    """Everything that was measured, as `analyze --out` writes it: the format is described in docs/analysis.md."""
+    """Everything that was measured, as `analyze --out` writes it; docs/analysis.md explains the figures."""
     files: tuple[Path, ...] = ()
     """The files that were written."""
 

@@ -57,7 +57,7 @@ _COLUMNS = {
     "completion": "the answer, which is trained on",
     "mark": "good or bad, where a reader has said so",
     "mark_note": "the reason of the reader",
-    "source": "the name of the data set that the example was merged from",
+    "source": "the name of the dataset that the example was merged from",
     "source_id": "its id there",
 }
 

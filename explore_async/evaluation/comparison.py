@@ -100,7 +100,7 @@ class ComparisonJob:
     def __init__(self, settings: ComparisonSettings, a: Collection, b: Collection, out: Path) -> None:
         if out.resolve() in {a.path.resolve(), b.path.resolve()}:
             raise ConfigError(
-                f"--out {out}: it is one of the data sets, which stay as they are; choose another directory"
+                f"--out {out}: it is one of the datasets, which stay as they are; choose another directory"
             )
         self._settings = settings
         self._sources = a, b

@@ -59,7 +59,7 @@ def _rows(data: Data) -> str:
 
 
 def _data(recipe: Recipe, result: Mapping[str, Any], source: Collection) -> Iterator[tuple[str, Any]]:
-    yield "data set", recipe.data.name
+    yield "dataset", recipe.data.name
     if source.recipe:
         yield "written by", writer(source)
         yield "digest of its recipe", source.config.get("digest")

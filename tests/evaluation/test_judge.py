@@ -220,4 +220,4 @@ def test_what_cannot_be_judged_is_told(tmp_path: Path) -> None:
     done = in_process(*judging(tmp_path, "out", NOBODY, "--by", "level", "--judge", "m"))
     assert (done.code, "no row has a text or a number in this column" in done.stderr) == (2, True), done
     same = in_process(*judging(tmp_path, "alpha.jsonl", NOBODY))
-    assert (same.code, "it is one of the data sets" in same.stderr) == (2, True), same
+    assert (same.code, "it is one of the datasets" in same.stderr) == (2, True), same
