@@ -157,8 +157,8 @@ def _filtered(result: FilterResult, *, as_json: bool) -> None:
     )
     if (more := result.candidates - result.before) > 0:
         say(
-            f"{more:,} of the {result.candidates:,} were not in the data: the run dropped them, their tasks were full, or "
-            "they came after its end"
+            f"{more:,} of the {result.candidates:,} were not in the data: the run dropped them, their tasks were full, "
+            "or they came after its end"
         )
     if result.lacking or result.shorter:
         shorter = f", and {result.shorter:,} conversations no later turns" if result.shorter else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from explore_async.curation.card_text import escape, fenced
 from explore_async.curation.collections.collection import Collection
@@ -23,6 +23,8 @@ _PAPER = """\
   year      = {2023},
   eprint    = {2310.09168}
 }"""
+_VOTED: Final = "the first with the final answer of most of them"
+"""The output by `answer --vote`."""
 
 
 def making(source: Collection, model_revision: str) -> Iterator[tuple[str, Any]]:
@@ -52,7 +54,8 @@ def _finishing(recipe: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The requests about each instruction, with their models."""
     if _is_separate(recipe):
         number = recipe.get("answers_per_instruction", 1)
-        best = "the best of them by its scores" if recipe.get("judge") else "the first that passed the filters"
+        by_scores, first = "the best of them by its scores", "the first that passed the filters"
+        best = _VOTED if recipe.get("vote") else by_scores if recipe.get("judge") else first
         several = f"; {number} to each instruction, and the output is {best}" if number > 1 else ""
         yield (
             "answers",
@@ -202,9 +205,10 @@ def done(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "of", ", ".join(str(source.get("name")) for source in data.get("sources", []))
     settings = data.get("settings") or {}
     if data.get("made_by") == "answer":
+        voted = f"; the output is {_VOTED}" if settings.get("vote") else ""
         yield (
             "new answers",
-            f"{settings['answers_per_instruction']} to each instruction, by {_model_of(settings, 'answer')}",
+            f"{settings['answers_per_instruction']} to each instruction, by {_model_of(settings, 'answer')}{voted}",
         )
         yield "system prompt", settings["system"]
     judge = settings.get("judge")

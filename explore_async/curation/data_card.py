@@ -50,6 +50,7 @@ _COLUMNS = {
     "judge_request": "digest of the request for these scores",
     "earlier_output": "the answer in place of which a model gave the output",
     "answers": "all answers to the instruction that were scored or passed the filters; the output is one of them",
+    "vote": "the answer that is the output, and the number of answers with its final answer",
     "reasoning_content": "what the model thought before it wrote the output",
     "messages": "the conversation, for a chat template",
     "conversations": "the conversation, in the form of ShareGPT",

@@ -196,6 +196,8 @@ def _as_revised(recipe: Mapping[str, Any], revision: Revision) -> dict[str, Any]
     if revision.made_by == "answer":
         changed |= {"responses": "separate", "answers_per_instruction": revision.answers_per_instruction, "turns": 1}
         changed |= {"judge": None, "checks": settings["checks"]}
+        recipe = {name: value for name, value in recipe.items() if name != "vote"}
+        changed |= {"vote": True} if revision.vote else {}
         models = {kind: name for kind, name in models.items() if kind != "judge"} | {
             "answer": revision.model_of("answer")
         }

@@ -72,7 +72,8 @@ def value_of(text: str) -> str:
 
 async def test_a_vote(tmp_path: Path) -> None:
     """The output is the first of the answers that most agree with, whatever their form, and the row counts the votes; at
-    another concurrency the bytes are the same, and offline, too. The row stays as it is in a filter and an export.
+    another concurrency the bytes are the same, and offline, too. The row stays as it is in a filter and an export, and the
+    card of that says how the output was chosen.
     """
     source = questions(tmp_path, 12)
     ways = ("--answers", "5", "--vote")
@@ -97,6 +98,11 @@ async def test_a_vote(tmp_path: Path) -> None:
     kept = {row["id"]: row["output"] for row in rows(tmp_path / "filtered" / "dataset.jsonl")}
     assert kept == {row["id"]: row["output"] for row in found if row["id"] in kept}
     assert kept
+    assert (await explore("export", tmp_path / "one", "--out", tmp_path / "exported")).code == 0
+    card = (tmp_path / "exported" / "README.md").read_text(encoding="utf-8")
+    assert "5 to each instruction" in card
+    assert "the output is the first with the final answer of most of them" in card
+    assert "| vote | object" in card
 
 
 async def test_several_models_have_a_directory_each(tmp_path: Path) -> None:
