@@ -48,7 +48,7 @@ DataFileOption = Annotated[
     typer.Option(
         "--out",
         parser=path_or_url,
-        help="a .jsonl, .json, .csv, .tsv or .parquet file; a name without suffix is a folder with a dataset card",
+        help="a .jsonl, .json, .csv, .tsv or .parquet file; a name without suffix is a folder with a data card",
     ),
 ]
 DataDirectoryOption = Annotated[
@@ -120,14 +120,14 @@ AllAnswersOption = Annotated[
     ),
 ]
 ModelRevisionOption = Annotated[
-    str, typer.Option("--model-revision", metavar="REVISION", help="the revision of the model, for the dataset card")
+    str, typer.Option("--model-revision", metavar="REVISION", help="the revision of the model, for the data card")
 ]
 PushOption = Annotated[
     str | None,
     typer.Option("--push", metavar="OWNER/NAME", help="upload the folder to this repository, with huggingface_hub"),
 ]
 PublicOption = Annotated[bool, typer.Option("--public", help="a repository that --push makes is public")]
-LicenseOption = Annotated[str, typer.Option("--license", metavar="ID", help="the license that the dataset card names")]
+LicenseOption = Annotated[str, typer.Option("--license", metavar="ID", help="the license that the data card names")]
 MarkedOption = Annotated[
     Marked, typer.Option(help="by the marks that you gave in the view: leave bad ones out, take only good ones, or any")
 ]
