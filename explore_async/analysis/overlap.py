@@ -1,6 +1,7 @@
 """Overlap of the texts of a data set: ROUGE-L of each with all others, by the batch kernel. Exact.
 
-Of more texts than `MOST_COMPARED`, that many are drawn at random and compared with all.
+Of more texts than `MOST_COMPARED`, that many are drawn at random and compared with all; fewer where the pairs are too
+many.
 """
 
 from __future__ import annotations
