@@ -7,12 +7,13 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 import yaml
 from config.test_load import FULL
+from pydantic import BaseModel
 from support.cli import ROOT
 
 from explore_async.cli.app import app
@@ -42,11 +43,49 @@ def test_commands_and_options_exist(page: Path) -> None:
         assert given <= known, (command, given - known)
 
 
+def headings(page: Path) -> set[str]:
+    """The names by which links lead to the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+    return {heading.replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page: Path) -> None:
-    """Each relative link of a page is a file of the repository."""
-    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        assert "://" in link or (page.parent / link).exists(), link
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    """Each relative link of a page is a file of the repository, and what follows a # is a heading there."""
+    for link, heading in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), f"{link}#{heading}"
+
+
+def test_each_command_and_setting_is_told() -> None:
+    """The table of docs/usage.md has every command, and the pages name every setting of a config."""
+    table = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8").split("\n## ")[1]
+    assert {name for name in COMMANDS if not re.search(rf"`{name}\b", table)} == set()
+    words = set(re.findall(r"\w+", "".join(page.read_text(encoding="utf-8") for page in PAGES)))
+    assert settings_in(RunSettings) - words == set()
+
+
+def settings_in(model: type[BaseModel]) -> set[str]:
+    """The names of the settings of a model and of all models inside it."""
+    found, waiting = set[str](), [model]
+    seen = {model}
+    while waiting:
+        for name, field in waiting.pop().model_fields.items():
+            found.add(name)
+            inside = [inner for inner in models_in(field.annotation) if inner not in seen]
+            seen.update(inside)
+            waiting += inside
+    return found
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in models_in(inner)]
 
 
 def blocks(language: str) -> Iterator[str]:
