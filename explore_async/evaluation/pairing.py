@@ -61,7 +61,8 @@ class Pairs:
 def paired(a: Collection, b: Collection, by: str | None = None) -> Pairs:
     """Joins the rows by instruction and input; of equal ones those with the same id, else in their order. A row with an
     empty output is no answer. `by`: the column with the class of a question; None takes `class` or `category`, else the
-    row's domain, or its task where all have one domain. Raises DataError where no question has two answers.
+    row's domain or, where all have one domain, its task on the first level. Raises DataError where no question has two
+    answers.
     """
     waiting: dict[tuple[str, str], list[ExampleRow]] = defaultdict(list)
     for row in _answered(b):
