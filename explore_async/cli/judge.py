@@ -42,7 +42,9 @@ def judge(  # noqa: PLR0917 - an option each
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="COLUMN", help="the class of a question (default: class, category, domain or task)"),
+        typer.Option(
+            "--by", metavar="COLUMN", help="the class of a question (default: class, category, domain or task)"
+        ),
     ] = None,
     concurrency: ConcurrencyOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="a different seed asks again")] = None,
