@@ -29,6 +29,7 @@ from explore_async.settings.operation import Retries
 
 PROBE_TIMEOUT_S = 120.0
 _PROBE_TOKENS = 8
+_FENCED_TOKENS = 64
 _TRIES = 3
 _KEY_REJECTED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _EXCERPT = 60
@@ -99,6 +100,8 @@ class _Check:
         await self._check_context()
         if _is_thought(completion):
             completion = await self._after_thinking(probe)
+        elif probe.answer_schema is not None and _is_fence(completion):
+            completion = await self._answer(probe.limited(_FENCED_TOKENS))
         text = without_reasoning(completion.text).lstrip()
         if probe.answer_schema is not None and text and not text.startswith("{"):
             raise self._error(
@@ -222,6 +225,14 @@ def _is_thought(completion: Completion) -> bool:
     """
     text = completion.text
     return completion.finish_reason == "length" and not text.isspace() and not without_reasoning(text).strip()
+
+
+def _is_fence(completion: Completion) -> bool:
+    """True for a code block that has only been opened. llama.cpp lets models open one before the object, and takes it
+    away once that has begun.
+    """
+    opened = without_reasoning(completion.text).strip()
+    return completion.finish_reason == "length" and opened in {"`", "``", "```", "```json"}
 
 
 def _most_tokens(request: ChatRequest) -> int:

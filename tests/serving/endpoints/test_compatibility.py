@@ -206,6 +206,23 @@ async def test_a_model_that_thinks_gets_the_runs_own_limit():
             await pool.connect()
 
 
+async def test_a_fence_that_is_cut_is_asked_further():
+    """llama.cpp shows the fence of a code block until the object in it begins: it is asked again with more tokens. A
+    server that ignores the schema, and writes the block, is refused then.
+    """
+
+    def fences(rest: str) -> Script:
+        fence, whole = (says({"content": text}, "length") for text in ("```json\n\n", rest))
+        return lambda body, _: fence if body["max_tokens"] == 8 else whole
+
+    async with bad.MisbehavingServer(fences('{"tasks')) as server, ready(server) as pool:
+        assert await pool.connect() == ("m",)
+        assert [body["max_tokens"] for body in server.bodies] == [8, 64]
+    async with bad.MisbehavingServer(fences('```json\n\n{"tasks')) as server, ready(server) as pool:
+        with pytest.raises(EndpointError, match="does not follow it"):
+            await pool.connect()
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [
