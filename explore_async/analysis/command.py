@@ -97,12 +97,12 @@ def analyze_data(
     engine: Literal["local", "ray"] = "local",
     on_progress: Callable[[str], None] = _silent,
 ) -> Analysis:
-    """Measures the coverage of one data set, or of several side by side. A folder of runs counts as all of them.
+    """Measures the coverage of one dataset, or of several side by side. A folder of runs counts as all of them.
 
     Writes a page with pictures (`report`, .html), all figures (`out`, .json) and pictures for a paper (`figures`, a
-    folder) where they are wanted. `spacy_model`: an installed model or a folder; None takes for each data set the one
+    folder) where they are wanted. `spacy_model`: an installed model or a folder; None takes for each dataset the one
     for its language, and leaves the figures of verbs and nouns out where there is none. `tokenizer`: rouge, unicode, or
-    auto: that of the run, else the one that the letters call for. Of a larger data set `most` examples are examined.
+    auto: that of the run, else the one that the letters call for. Of a larger dataset `most` examples are examined.
     `semantic`: compares by meaning too, by MiniLM (the extra `embed`) or by an embedder of your own.
     `prompt_weight`: generated tokens that a token of a prompt costs, unless a prefix cache held it.
     `engine`: ray parses and compares by Ray (the extra `ray`), with the same figures.

@@ -1,4 +1,4 @@
-"""The examples of a data set that an analysis looks at, with the measurements of each."""
+"""The examples of a dataset that an analysis looks at, with the measurements of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 @dataclass(slots=True)
 class DataSample:
-    """The examples of a data set that are analyzed.
+    """The examples of a dataset that are analyzed.
 
     `examples` are taken from `total`; `verbs_nouns` has the verb and noun of each.
     """

@@ -1,4 +1,4 @@
-"""The document of an analysis: all figures of one data set, or of several side by side.
+"""The document of an analysis: all figures of one dataset, or of several side by side.
 
 It is plain JSON; the terminal table, the report, the figures and the library read nothing but it.
 """
@@ -31,7 +31,7 @@ from explore_async.curation.ray_workers import Workers
 from explore_async.exploration.scores import ScoreCounts
 
 MOST_READ = 200_000
-"""Examples that are parsed and compared; of a larger data set this many are drawn, spread evenly."""
+"""Examples that are parsed and compared; of a larger dataset this many are drawn, spread evenly."""
 SHOWN = 300
 """Examples in the document, for people to read: half spread evenly, half those nearest to another."""
 _LONGEST_SHOWN = 4_000
@@ -40,7 +40,7 @@ _LONGEST_SHOWN = 4_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisOptions:
     spacy_model: str | None = None
-    """None takes for each data set the model for its language."""
+    """None takes for each dataset the model for its language."""
     tokenizer: str = "rouge"
     processes: int | None = None
     most_read: int = MOST_READ
@@ -54,7 +54,7 @@ class AnalysisOptions:
 def make_document(
     collections: Sequence[Collection], options: AnalysisOptions, *, on_progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Reads and measures each data set. `on_progress` gets the name of the step that begins.
+    """Reads and measures each dataset. `on_progress` gets the name of the step that begins.
 
     Raises DataError for a fault in the data, ConfigError where there is no such spaCy model.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SetDocument: TypeAlias = Mapping[str, Any]
-"""The figures of data data set, as the document has them."""
+"""The figures of data dataset, as the document has them."""
 
 _COLOURS = ("#3b6fe0", "#e0783b", "#2f9e6b", "#b455c9", "#c9a227", "#d24d6b")
 _LONGEST_NAME = 32

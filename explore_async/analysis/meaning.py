@@ -1,4 +1,4 @@
-"""The nearness in meaning of the instructions of a data set, by the vectors of an embedder: ROUGE-L cannot see it."""
+"""The nearness in meaning of the instructions of a dataset, by the vectors of an embedder: ROUGE-L cannot see it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Overlap of the texts of a data set: ROUGE-L of each with all others, by the batch kernel. Exact.
+"""Overlap of the texts of a dataset: ROUGE-L of each with all others, by the batch kernel. Exact.
 
 Of more texts than `MOST_COMPARED`, that many are drawn at random and compared with all; fewer where the pairs are too
 many.
@@ -75,7 +75,7 @@ def within(
     seed: int = 0,
     workers: Workers | None = None,
 ) -> tuple[Overlap, ByTask | None]:
-    """Each text against all others of the same data set.
+    """Each text against all others of the same dataset.
 
     `tasks`: the task of each text; with fewer than two, ByTask is None. `workers` here and below: compare the same
     texts, with the same figures.
@@ -97,7 +97,7 @@ def between(
     seed: int = 0,
     workers: Workers | None = None,
 ) -> Overlap:
-    """Each text against all of another data set; `nearest` is a position in that data set."""
+    """Each text against all of another dataset; `nearest` is a position in that dataset."""
     encoded = Vocabulary(TOKENIZERS[tokenizer]).encode([*texts, *others])
     positions = _compared(len(texts), len(others), seed)
     corpus = encoded.of(np.arange(len(texts), len(texts) + len(others)))

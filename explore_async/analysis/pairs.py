@@ -1,4 +1,4 @@
-"""Figures of the pairs of verb and noun of a data set, and of several side by side."""
+"""Figures of the pairs of verb and noun of a dataset, and of several side by side."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def _sunburst(pairs: Counter[tuple[str, str]], verbs: Counter[str]) -> list[dict
 
 
 def compared_at(sets: Sequence[DataSample]) -> dict[str, Any] | None:
-    """Pairs of each data set in a random part of the same size, that of the smallest, and of the same coverage, the
-    least of them; None for one data set. A data set that is not parsed, or whose coverage is not known, has None.
+    """Pairs of each dataset in a random part of the same size, that of the smallest, and of the same coverage, the
+    least of them; None for one dataset. A dataset that is not parsed, or whose coverage is not known, has None.
     """
     counts = [None if sample.parser.model is None else list(Counter(sample.pairs).values()) for sample in sets]
     sizes = [sum(of_set) for of_set in counts if of_set is not None]

@@ -1,4 +1,4 @@
-"""The spaCy model that parses a data set: that of its language, or none. A parser of another language finds pairs that
+"""The spaCy model that parses a dataset: that of its language, or none. A parser of another language finds pairs that
 are not there.
 """
 

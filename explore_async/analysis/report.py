@@ -38,7 +38,7 @@ def make_page(document: Mapping[str, Any]) -> str:
 
 
 def make_table(document: Mapping[str, Any]) -> Table:
-    """A table of the main figures, data sets side by side."""
+    """A table of the main figures, datasets side by side."""
     shown = Table(box=None, padding=(0, 2, 0, 0))
     shown.add_column("")
     for data in document["sets"]:

@@ -12,14 +12,14 @@ from explore_async.analysis.estimates import Estimate
 
 @dataclass(frozen=True, slots=True)
 class SetFigures:
-    """The main figures of one data set. An estimate is None where there are too few pairs for it."""
+    """The main figures of one dataset. An estimate is None where there are too few pairs for it."""
 
     name: str
     path: str
     is_simulated: bool
     examples: int
     examined: int
-    """Examples that were measured: all, or a part of a larger data set."""
+    """Examples that were measured: all, or a part of a larger dataset."""
     tasks: int
     pairs_left_out: str | None
     """The reason why the instructions were not parsed, so that figures of pairs are 0 or None; None if they were."""
@@ -50,7 +50,7 @@ class SetFigures:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """The figures of each data set, in the order of the sources."""
+    """The figures of each dataset, in the order of the sources."""
 
     document: Mapping[str, Any] = field(repr=False)
     """Everything that was measured, as `analyze --out` writes it; docs/analysis.md explains the figures."""

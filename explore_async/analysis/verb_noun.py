@@ -36,7 +36,7 @@ _WORTH_PROCESSES = 2_000
 _parser: Any = None
 
 
-@lru_cache(maxsize=1)  # data sets side by side are mostly in one language
+@lru_cache(maxsize=1)  # datasets side by side are mostly in one language
 def load_parser(model: str) -> Any:
     """The spaCy pipeline of this name: an installed package or a folder. Raises ConfigError where there is none."""
     try:

@@ -1,4 +1,4 @@
-"""`explore-async judge`: models compare the answers of two data sets."""
+"""`explore-async judge`: models compare the answers of two datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card of an exported data set: README.md with a YAML header, as hubs of data sets read it. Pure."""
+"""The card of an exported dataset: README.md with a YAML header, as hubs of datasets read it. Pure."""
 
 from __future__ import annotations
 

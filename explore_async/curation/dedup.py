@@ -58,7 +58,7 @@ def dedup(
     """Drops each item whose ROUGE-L F with an item kept before it is above the threshold, as `dedup_files` does.
 
     Items are texts, or rows of which `fields` are compared (several are joined by line breaks). A row is a dictionary,
-    or an object with such attributes, as the examples of a data set.
+    or an object with such attributes, as the examples of a dataset.
 
     A threshold of None drops only texts with the same tokens. `group_by`: a column; rows are compared within equal
     values only. `against`: texts that count as kept before the first item. `tokenizer`: rouge, unicode, or auto, which

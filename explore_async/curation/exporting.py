@@ -41,10 +41,11 @@ def export_data(
     """Writes all examples but those of pruned tasks and those marked bad; the files appear whole or not at all.
 
     `out` is a file (.jsonl, .json, .csv, .tsv, .parquet), or without a suffix a folder with Parquet and a card.
-    `shape`: a format of trainers, one of SHAPES, or ORIGINAL. `validation`: the share of examples to hold out, single
-    ones or whole tasks by `split_by`; training examples with a ROUGE-L F above SPLIT_THRESHOLD with one of these are
-    left out. `marked`: "good" takes only examples that a reader marked so, "any" takes bad ones too. `keep`: columns of
-    the source (id, task_path, …) that each row has beside those of its format. For the card of a folder are
+    `shape`: rows, or a format of trainers: alpaca, sharegpt, messages, prompt-completion, preference, kto; or
+    explore-instruct, a folder that the published code reads. `validation`: the share of examples to hold out, single
+    ones or whole tasks by `split_by`; training examples with a ROUGE-L F above 0.7 with one of these are left out.
+    `marked`: "good" takes only examples that a reader marked so, "any" takes bad ones too. `keep`: columns of the
+    source (id, task_path, …) that each row has beside those of its format. For the card of a folder are
     `license_name`, `model_revision`, and `repository` (owner/name), by which others load the data. `columns` maps our
     names (instruction, input, output, task) to those of a file of rows. `reasoning`: with what the model thought before
     the completion of an example, as `reasoning_content` of the row or of the assistant's message. `all_answers`: an
@@ -84,7 +85,7 @@ def sample_data(
     """Writes a sample of `size` examples, all where there are fewer; equal seeds give equal samples.
 
     `method`: proportional to the examples of each task (a task weighs as if it had `cap` at most), uniform over tasks,
-    or diverse (unlike one another). Else as `export_data`.
+    or diverse (unlike one another). The other arguments are those of `export`.
     """
     if size < 1 or cap < 1:
         raise ConfigError("a sample needs a size and a cap of at least 1")

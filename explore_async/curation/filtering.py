@@ -88,9 +88,10 @@ def filter_data(
     of `filters:` in a config; and {"judge": {"threshold": …}} where a judge scored the examples). `threshold`: ROUGE-L
     F above which an example is dropped; `scope`: run, domain or task, within which examples are compared. `fields`:
     those of instruction, input and output that are compared, together; None is the instruction, as in a run, and for
-    files from elsewhere instruction and input. `semantic`: of what is kept also those are dropped that say the same as
-    one before them in other words: by MiniLM (the extra `embed`) or by an embedder of your own, where their cosine is
-    above `semantic_threshold`. `on_progress` gets the number of examples judged so far.
+    files from elsewhere instruction and input, or all turns of the user in a conversation. `semantic`: of the kept
+    examples those are dropped that say the same as one before them in other words: by MiniLM (the extra `embed`) or by
+    an embedder of your own, where their cosine is above `semantic_threshold`. `on_progress` gets the number of examples
+    judged so far.
     """
     check_threshold(semantic_threshold)
     paraphrases = Paraphrases(embedder_of(semantic), semantic_threshold) if semantic else None
@@ -129,9 +130,9 @@ def merge_data(
     """Writes one data directory: the trees side by side, and the examples that are not near-duplicates of earlier ones,
     each with its source and the id that it had there. `threshold`: ROUGE-L F above which one is dropped (0.7).
     `columns` are for files of rows. `tokenizer`: rouge, unicode, or auto: that of the runs that the examples came from,
-    else the one that their letters call for. `fields`: as in `filter_data`.
+    else the one that their letters call for. `fields`: as in `filter`.
 
-    Shards of a run (`--shard`), or a folder with them, become the one data set that the run is asked for, by its own
+    Shards of a run (`--shard`), or a folder with them, become the one dataset that the run is asked for, by its own
     filters: the trees are joined, and every example keeps its id. `partial` joins those that are there.
     """
     if isinstance(sources, str | os.PathLike | DataSet):

@@ -1,4 +1,4 @@
-"""Joins the shards of a run to one data set: one tree, and the examples of all that are not near-duplicates.
+"""Joins the shards of a run to one dataset: one tree, and the examples of all that are not near-duplicates.
 
 The examples come in turn, the first of each shard before the second of any: so no shard loses more than another to
 those before it. The order, and with it every verdict, depends on the shards alone, not on the order in which they are

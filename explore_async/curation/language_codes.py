@@ -1,4 +1,4 @@
-"""Codes of languages (ISO 639-1) by their English names, as hubs of data sets want them; and names that are none."""
+"""Codes of languages (ISO 639-1) by their English names, as hubs of datasets want them; and names that are none."""
 
 from __future__ import annotations
 

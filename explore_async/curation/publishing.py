@@ -1,4 +1,4 @@
-"""Pushes an exported folder to a hub of data sets, by huggingface_hub, which knows the user's token and hub."""
+"""Pushes an exported folder to a hub of datasets, by huggingface_hub, which knows the user's token and hub."""
 
 from __future__ import annotations
 

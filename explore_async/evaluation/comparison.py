@@ -1,4 +1,4 @@
-"""Has judges compare the answers of two data sets to the same questions.
+"""Has judges compare the answers of two datasets to the same questions.
 
 The directory is that of a run, with data.json and figures.json beside config.json: it resumes like a run, and all
 commands on data read it.
@@ -63,7 +63,7 @@ async def compare(
     handle_signals: bool = False,
     tune_collector: bool = False,
 ) -> ComparisonResult:
-    """Has all questions that both data sets answer judged, into the directory `out`, or goes on with it; see
+    """Has all questions that both datasets answer judged, into the directory `out`, or goes on with it; see
     `running.start.run`.
     """
     path, observer = Path(out), observer if observer is not None else SilentObserver()
@@ -90,7 +90,7 @@ async def compare(
 
 
 class ComparisonJob:
-    """To compare two data sets, which it reads when it is made. Raises ConfigError where one of them is to be written,
+    """To compare two datasets, which it reads when it is made. Raises ConfigError where one of them is to be written,
     and DataError where they have no question in common.
     """
 

@@ -40,7 +40,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Questions by their outcome for the first data set. `invalid`: a judge could not be read; no rate counts them."""
+    """Questions by their outcome for the first dataset. `invalid`: a judge could not be read; no rate counts them."""
 
     win: int
     tie: int
@@ -127,7 +127,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A question with its verdicts: by judge, the preferred data set in each order. `lengths`: of both answers."""
+    """A question with its verdicts: by judge, the preferred dataset in each order. `lengths`: of both answers."""
 
     kind: str
     preferred: Mapping[str, Sequence[Preferred]]

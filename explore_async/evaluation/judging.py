@@ -1,4 +1,4 @@
-"""The library function that has judges compare two data sets."""
+"""The library function that has judges compare two datasets."""
 
 from __future__ import annotations
 

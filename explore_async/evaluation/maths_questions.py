@@ -79,7 +79,7 @@ def questions_in(source: Collection, *, reference: str | None, by: Sequence[str]
 
 
 def answers_to(questions: Sequence[Question], source: Collection) -> Answers:
-    """The answers of a data set to each question, joined by equal instruction and input; of equal questions by the same
+    """The answers of a dataset to each question, joined by equal instruction and input; of equal questions by the same
     id, else the first. Raises DataError where none is answered.
     """
     places: dict[tuple[str, str], list[int]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Two data sets joined by their questions: the answers of both to the same instruction with the same input."""
+"""Two datasets joined by their questions: the answers of both to the same instruction with the same input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The questions that both data sets answer, in the order of the first. `only`: answers of each to others."""
+    """The questions that both datasets answer, in the order of the first. `only`: answers of each to others."""
 
     found: tuple[Pair, ...]
     only: tuple[int, int]

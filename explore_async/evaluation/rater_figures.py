@@ -18,7 +18,7 @@ _OUTCOME: Final[Mapping[Choice, PairOutcome]] = {"a": "win", "tie": "tie", "b": 
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """Questions by their outcome for the first data set. Identical answers that nobody is asked about are ties."""
+    """Questions by their outcome for the first dataset. Identical answers that nobody is asked about are ties."""
 
     standing: Standing
     identical: int

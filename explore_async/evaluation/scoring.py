@@ -75,10 +75,10 @@ async def score_data(
     by: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> ScoreResult:
-    """Scores the answers of each data set in `answers` to the same `questions`.
+    """Scores the answers of each dataset in `answers` to the same `questions`.
 
     `reference`: the column of the questions with the reference answer; None takes the answer of each row. `by`: columns
-    of the questions whose values are groups; None takes level, subject and type. `columns`: see `open_data`. Raises
+    of the questions whose values are groups; None takes level, subject and type. `columns`: see `open`. Raises
     ConfigError where the extra `maths` is missing, and DataError where the questions have no answers.
     """
     source = collection_of(questions, _for_file(questions, columns))

@@ -24,9 +24,9 @@ from explore_async.exploration.values import (
 from explore_async.settings.comparing_recipe import ComparingRecipe
 
 Preferred: TypeAlias = Literal["a", "b", "tie", ""]
-"""The data set whose answer a verdict prefers; empty where it could not be read."""
+"""The dataset whose answer a verdict prefers; empty where it could not be read."""
 PairOutcome: TypeAlias = Literal["win", "tie", "lose", "invalid"]
-"""The outcome of a question for the first data set, `a`."""
+"""The outcome of a question for the first dataset, `a`."""
 
 _JUDGEMENTS: Final = 3
 """Times that a judge is asked about two answers in one order before it counts as one that cannot be read."""
@@ -36,7 +36,7 @@ _PREFERRED: Final[Mapping[str, tuple[Preferred, Preferred]]] = {
     "second": ("b", "a"),
     "tie": ("tie", "tie"),
 }
-"""By the place of the better answer in the prompt: the data set that it is of, in each order."""
+"""By the place of the better answer in the prompt: the dataset that it is of, in each order."""
 
 
 def outcome_of(preferred: Sequence[Preferred]) -> PairOutcome:
@@ -67,7 +67,7 @@ class _Question:
 class Comparer:
     """Owns the questions that judges are asked about, and the steps that wait to be issued. See `finishing.Finisher`.
 
-    A question is an example with two answers, of data set `a` and of `b`.
+    A question is an example with two answers, of dataset `a` and of `b`.
     """
 
     def __init__(self, recipe: ComparingRecipe, places: Places) -> None:

@@ -345,8 +345,8 @@ class AnswerScored:
 @dataclass(frozen=True, slots=True)
 class PairJudged:
     """A judge compared the two answers to a question in one order, or could not be read for good. `kind`: of its
-    requests. `order`: 0 where the first data set's answer came first, 1 where the second's did. `preferred`: the data
-    set, "a" or "b", or "tie"; empty where it could not be read. `text`: the judge's words, or their beginning.
+    requests. `order`: 0 where the first dataset's answer came first, 1 where the second's did. `preferred`: "a" or "b",
+    the dataset, or "tie"; empty where it could not be read. `text`: the judge's words, or their beginning.
     """
 
     example_id: str

@@ -70,7 +70,7 @@ class ComparisonSettings(ComparisonFields):
 
 
 class ComparedData(Settings):
-    """The two data sets, `a` and `b`. Their names and paths may change, their texts may not."""
+    """The two datasets, `a` and `b`. Their names and paths may change, their texts may not."""
 
     names: tuple[str, str]
     paths: tuple[str, str]

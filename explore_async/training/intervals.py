@@ -1,7 +1,7 @@
 """Losses over rows with intervals. Pure.
 
 A loss is the sum over rows of what each row costs, divided by the sum of its tokens. The intervals are percentile
-bootstraps over rows (Efron 1979): 95 of 100 data sets drawn like this one are expected to give a loss within.
+bootstraps over rows (Efron 1979): 95 of 100 datasets drawn like this one are expected to give a loss within.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A data set for programs: the tasks, examples and verdicts of any collection as typed values."""
+"""A dataset for programs: the tasks, examples and verdicts of any collection as typed values."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """Examples and their trees of tasks, for reading; `open_data` makes one.
+    """Examples and their trees of tasks, for reading; `explore_async.open` makes one.
 
     Every reading begins at the start of the files, and holds one example at a time. DataError names faults in them.
     """

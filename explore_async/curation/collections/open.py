@@ -20,7 +20,7 @@ from explore_async.storage.places import place
 
 _SHARDS = "shard-*-of-*"
 DataSource: TypeAlias = str | os.PathLike[str] | DataSet
-"""A path, or a data set that is open already."""
+"""A path, or a dataset that is open already."""
 
 
 def open_data(
@@ -36,7 +36,7 @@ def open_data(
 
 
 def collection_of(source: DataSource, columns: Mapping[str, str] | None = None) -> Collection:
-    """The collection that a command reads. Raises ConfigError for columns of a data set that is open already."""
+    """The collection that a command reads. Raises ConfigError for columns of a dataset that is open already."""
     if not isinstance(source, DataSet):
         return open_collection(place(source), columns)
     if columns:

@@ -57,7 +57,7 @@ def read_transcript(text: str) -> list[Turn]:
 
 
 def read_marked_text(text: str) -> list[Turn]:
-    """The turns of a text in the prompt format of a known model or data set; none of another text.
+    """The turns of a text in the prompt format of a known model or dataset; none of another text.
 
     The text begins with a mark, and no turn is followed by one of the same role, so that a mark within a text that is
     no conversation does not make one of it.
