@@ -61,12 +61,15 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         assert not heading or heading in headings(target), f"{link}#{heading}"
 
 
-def test_each_command_and_setting_is_told() -> None:
-    """The table of docs/usage.md has every command, and the pages name every setting of a config."""
+def test_each_command_option_and_setting_is_told() -> None:
+    """The table of docs/usage.md has every command, and the pages name every option and every setting of a config."""
     table = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8").split("\n## ")[1]
     assert {name for name in COMMANDS if not re.search(rf"`{name}\b", table)} == set()
-    words = set(re.findall(r"\w+", "".join(page.read_text(encoding="utf-8") for page in PAGES)))
-    assert settings_in(RunSettings) - words == set()
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    parameters = [one for command in COMMANDS.values() for one in command.params if not getattr(one, "hidden", False)]
+    options = {name for parameter in parameters for name in parameter.opts if name.startswith("--")}
+    assert options - set(re.findall(r"--[a-z-]+", text)) == set()
+    assert settings_in(RunSettings) - set(re.findall(r"\w+", text)) == set()
 
 
 def settings_in(model: type[BaseModel]) -> set[str]:
