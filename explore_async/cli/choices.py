@@ -10,7 +10,15 @@ BadRow: TypeAlias = Literal["stop", "skip"]
 DataEngine: TypeAlias = Literal["local", "ray"]
 Engine: TypeAlias = Literal["auto", "vllm", "embedded", "simulated"]
 Format: TypeAlias = Literal[
-    "rows", "alpaca", "sharegpt", "messages", "prompt-completion", "preference", "kto", "explore-instruct"
+    "rows",
+    "alpaca",
+    "sharegpt",
+    "messages",
+    "prompt-completion",
+    "preference",
+    "preference-sharegpt",
+    "kto",
+    "explore-instruct",
 ]
 Marked: TypeAlias = Literal["not-bad", "good", "any"]
 Method: TypeAlias = Literal["proportional", "uniform", "diverse"]

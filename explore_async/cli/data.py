@@ -258,7 +258,7 @@ def _exported(
         "near_validation": result.near_validation,
         "pruned_tasks": result.in_pruned_tasks,
         "marked": result.by_mark,
-        **({"unpaired": result.unpaired} if shape == "preference" else {}),
+        **({"unpaired": result.unpaired} if shape.startswith("preference") else {}),
     }
     if as_json:
         print_json({**document, "left_out": left_out, "files": [path_text(path) for path in result.files]})

@@ -91,8 +91,8 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="the shape of each example: rows, alpaca, sharegpt, messages, prompt-completion, preference, kto or "
-        "explore-instruct",
+        help="the shape of each example: rows, alpaca, sharegpt, messages, prompt-completion, preference, "
+        "preference-sharegpt, kto or explore-instruct",
     ),
 ]
 ColumnOption = Annotated[

@@ -29,7 +29,7 @@ from explore_async.curation.selection import BATCH, Marked, Sample, Selection, S
 from explore_async.curation.several_answers import in_pairs, with_all_answers
 from explore_async.curation.shaping import Losses, flat_columns, noticed, schema_of, shaped, with_more
 from explore_async.curation.trainer_configs import trainer_configs
-from explore_async.curation.trainer_formats import SHAPES
+from explore_async.curation.trainer_formats import PAIRS, SHAPES
 from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError
 from explore_async.exploration.scores import ScoreCounts
@@ -108,7 +108,7 @@ def write_export(options: ExportOptions) -> ExportResult:
 
     def taken(split: SplitName) -> Iterator[ExampleRow]:
         examples = selection.examples(split)
-        if options.shape == "preference":
+        if options.shape in PAIRS:
             return in_pairs(examples, losses)
         return with_all_answers(examples, source) if options.all_answers else examples
 

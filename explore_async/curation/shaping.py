@@ -19,7 +19,7 @@ from explore_async.curation.files.formats import Kind
 from explore_async.curation.files.row import Row
 from explore_async.curation.selection import batches
 from explore_async.curation.several_answers import other_answers
-from explore_async.curation.trainer_formats import Shape, calls_as_text, is_cut
+from explore_async.curation.trainer_formats import PAIRS, Shape, calls_as_text, is_cut
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.scores import ScoreCounts
 
@@ -51,7 +51,7 @@ def noticed(examples: Iterator[ExampleRow], source: Collection, shape: str, loss
         yield example  # one that cannot be read ends the export before it is counted
         losses.cut += is_cut(shape, example)
         losses.unanswered += not example["output"].strip()
-        losses.more_answers += shape not in {"rows", "preference"} and bool(other_answers(example, source))
+        losses.more_answers += shape not in {"rows", *PAIRS} and bool(other_answers(example, source))
         losses.scores.take(example.get("scores"))
         losses.reasoning += REASONING in example
 
@@ -128,12 +128,14 @@ def schema_of(
     string = pa.string()
     more = {REASONING: string} if reasoning else {}
     messages = pa.list_(pa.struct({"role": string, "content": string, **more}))
+    said = pa.struct({"from": string, "value": string})
     columns: dict[str, dict[str, Any]] = {
         "alpaca": {"instruction": string, "input": string, "output": string},
-        "sharegpt": {"id": string, "conversations": pa.list_(pa.struct({"from": string, "value": string}))},
+        "sharegpt": {"id": string, "conversations": pa.list_(said)},
         "messages": {"messages": messages},
         "prompt-completion": {"prompt": messages, "completion": messages},
         "preference": {"prompt": messages, "chosen": messages, "rejected": messages},
+        "preference-sharegpt": {"id": string, "conversations": pa.list_(said), "chosen": said, "rejected": said},
         "kto": {"prompt": messages, "completion": messages, "label": pa.bool_()},
     }
     ours = {name: pa.list_(string) if name == "task_path" else string for name in (*OWN_COLUMNS, *MARK_COLUMNS)}

@@ -9,6 +9,7 @@ import orjson
 import yaml
 
 from explore_async.curation.export_files import AXOLOTL, DATASET_INFO, LLAMA_FACTORY, TRAIN, VALIDATION
+from explore_async.curation.trainer_formats import PAIRS
 
 _MODEL: Final = "MODEL"
 """Stands where a user names the model."""
@@ -31,7 +32,7 @@ def trainer_configs(shape: str, columns: Collection[str], *, validated: bool) ->
         parts = {"train": TRAIN, **({"validation": VALIDATION} if validated else {})}
         info = {name: {"file_name": path, **described} for name, path in parts.items()}
         configs[DATASET_INFO] = orjson.dumps(info, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
-        configs[LLAMA_FACTORY] = _yaml(_llama_factory(validated=validated))
+        configs[LLAMA_FACTORY] = _yaml(_llama_factory(pairs=shape in PAIRS, validated=validated))
     return configs
 
 
@@ -79,16 +80,19 @@ def _described(shape: str, columns: Collection[str]) -> dict[str, Any] | None:
             return {"formatting": "sharegpt", "columns": {"messages": "messages", **more}, "tags": _TAGS}
         case "sharegpt":
             return {"formatting": "sharegpt", "columns": {"messages": "conversations", **more}}
+        case "preference-sharegpt":
+            pair = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
+            return {"formatting": "sharegpt", "ranking": True, "columns": {**pair, **more}}
         case "alpaca":
             return {"columns": {"prompt": "instruction", "query": "input", "response": "output", **more}}
     return None
 
 
-def _llama_factory(*, validated: bool) -> dict[str, Any]:
+def _llama_factory(*, pairs: bool, validated: bool) -> dict[str, Any]:
     return {
         "model_name_or_path": _MODEL,
         "template": "TEMPLATE",
-        "stage": "sft",
+        **({"stage": "dpo", "pref_beta": 0.1} if pairs else {"stage": "sft"}),
         "do_train": True,
         "finetuning_type": "lora",
         "lora_target": "all",
@@ -99,7 +103,7 @@ def _llama_factory(*, validated: bool) -> dict[str, Any]:
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 4,
         "num_train_epochs": float(_EPOCHS),
-        "learning_rate": 0.0001,
+        "learning_rate": 0.000005 if pairs else 0.0001,
         "lr_scheduler_type": "cosine",
         "bf16": True,
         "output_dir": "trained",

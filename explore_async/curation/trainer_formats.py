@@ -6,7 +6,7 @@ is the output. An example of a conversation takes all its turns with it, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -19,6 +19,8 @@ from explore_async.curation.files.turns import Turn, content_text, has_only_text
 Shape: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 WITH_REASONING = ("rows", "messages", "prompt-completion")
 """The shapes that have a place for it."""
+PAIRS = ("preference", "preference-sharegpt")
+"""The shapes of pairs of answers."""
 _INSTRUCTION, _OUTPUT = ("instruction",), ("output",)
 _TOOLS = ("tools", "functions")
 _SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation", "function": "observation"}
@@ -60,13 +62,35 @@ def _prompt_completion(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preference(row: Mapping[str, Any]) -> dict[str, Any]:
+    conversation, rejected = _pair(row, "preference")
+    prompt, chosen, refused = map(_written, (conversation.prompt, conversation.completion, rejected))
+    return {"prompt": prompt, "chosen": chosen, "rejected": refused, **conversation.carried}
+
+
+def _preference_sharegpt(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As LLaMA-Factory reads it: either answer is one turn."""
+    conversation, rejected = _pair(row, "preference-sharegpt")
+    turns, *answers = (
+        [said for turn in part for said in _spoken(turn)]
+        for part in (conversation.prompt, conversation.completion, rejected)
+    )
+    if any(len(answer) != 1 for answer in answers):
+        raise FieldError(
+            "one of its answers is not a single turn, as --format preference-sharegpt needs; preference holds both"
+        )
+    (chosen,), (refused,) = answers
+    pair = {"chosen": chosen, "rejected": refused}
+    return {"id": row.get("id"), "conversations": turns, **pair, **tools_as_text(conversation.carried)}
+
+
+def _pair(row: Mapping[str, Any], shape: str) -> tuple[Conversation, Sequence[Turn]]:
+    """The conversation with the chosen answer, and the rejected answer. Raises FieldError where there is none."""
     conversation = _talk(row)
     if conversation.rejected is None:
         raise FieldError(
-            "it has no pair of answers (chosen, rejected), as --format preference needs; rows takes any example"
+            f"it has no pair of answers (chosen, rejected), as --format {shape} needs; rows takes any example"
         )
-    prompt, chosen, rejected = map(_written, (conversation.prompt, conversation.completion, conversation.rejected))
-    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **conversation.carried}
+    return conversation, conversation.rejected
 
 
 def _labelled(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,9 +187,10 @@ SHAPES: dict[str, Shape] = {
     "messages": _messages,
     "prompt-completion": _prompt_completion,
     "preference": _preference,
+    "preference-sharegpt": _preference_sharegpt,
     "kto": _labelled,
 }
-"""By the names that trainers use; the last four are TRL's conversational formats."""
+"""By the names that trainers use; messages, prompt-completion, preference and kto are TRL's conversational formats."""
 
 
 def is_cut(shape: str, row: Mapping[str, Any]) -> bool:
@@ -176,7 +201,7 @@ def is_cut(shape: str, row: Mapping[str, Any]) -> bool:
         case "alpaca":
             told = conversation.below_system
             return bool(conversation.carried) or not (told.is_exchange or told.is_prompt)
-        case "sharegpt":
+        case "sharegpt" | "preference-sharegpt":
             return not all(map(has_only_text, conversation.turns))
     return len(conversation.prompt) + len(conversation.completion) < len(conversation.turns)
 

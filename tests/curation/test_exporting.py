@@ -19,11 +19,11 @@ from explore_async.curation.card_text import escape
 from explore_async.curation.collections.marks import write_mark
 from explore_async.curation.files.source import Source
 from explore_async.curation.sampling import METHODS, draw_sample, quotas
-from explore_async.curation.trainer_formats import SHAPES
+from explore_async.curation.trainer_formats import PAIRS, SHAPES
 from explore_async.exploration.values import AnswerSchema, ChatRequest, Completion, Prompt, Request
 from explore_async.storage.completions import CompletionStore
 
-OF_ONE_ANSWER = [shape for shape in SHAPES if shape not in {"preference", "kto"}]
+OF_ONE_ANSWER = [shape for shape in SHAPES if shape not in {*PAIRS, "kto"}]
 HOSTILE = "<script>alert(1)</script> | [x](javascript:alert(1)) `a` ![i](http://h/i.png)"
 
 

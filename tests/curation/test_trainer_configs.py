@@ -28,6 +28,23 @@ def exported(tmp_path: Path, rows: list[dict[str, Any]], shape: str, validation:
     return tmp_path / "out"
 
 
+def test_pairs_of_answers_are_ranked(tmp_path: Path) -> None:
+    """Their entry names both answers as a ranking, and the config trains by DPO; each row has one turn of either."""
+    pairs = [{"prompt": f"say{n}", "chosen": "b", "rejected": "c"} for n in range(20)]
+    out = exported(tmp_path, pairs, "preference-sharegpt", 0.0)
+    assert json.loads((out / "dataset_info.json").read_text()) == {
+        "train": {
+            "file_name": "data/train.parquet", "formatting": "sharegpt", "ranking": True,
+            "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"},
+        }
+    }  # fmt: skip
+    factory = yaml.safe_load((out / "llamafactory.yaml").read_text())
+    assert (factory["stage"], factory["dataset"]) == ("dpo", "train")
+    rows = pq.read_table(out / "data/train.parquet").to_pylist()
+    assert {(row["chosen"]["value"], row["rejected"]["value"]) for row in rows} == {("b", "c")}
+    assert all([turn["from"] for turn in row["conversations"]] == ["human"] for row in rows)
+
+
 @pytest.mark.parametrize("validation", [0.0, 0.2])
 @pytest.mark.parametrize("rows", [PLAIN, WITH_SYSTEM, WITH_TOOLS], ids=["plain", "system", "tools"])
 @pytest.mark.parametrize("shape", ["alpaca", "sharegpt", "messages"])

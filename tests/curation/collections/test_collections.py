@@ -24,7 +24,7 @@ from explore_async.curation.collections.open import open_collection
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.ngrams import NgramIndex
 from explore_async.curation.sampling import farthest_first, hold_out
-from explore_async.curation.trainer_formats import SHAPES
+from explore_async.curation.trainer_formats import PAIRS, SHAPES
 from explore_async.errors import ExploreError
 from rouge_kernels import TOKENIZERS
 
@@ -48,7 +48,7 @@ def texts(path: Path, **columns: str) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet", ".jsonl.gz"])
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape not in {"preference", "kto"}])
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape not in {*PAIRS, "kto"}])
 def test_what_export_writes_import_reads(tmp_path: Path, shape: str, suffix: str):
     """Each shape in each kind of file; where a shape has no input, it stands below the instruction."""
     folded = [(f"{a}\n\n{b}" if b else a, "", c) for a, b, c in ASKED]

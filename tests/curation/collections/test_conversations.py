@@ -236,11 +236,28 @@ def test_both_answers_of_a_pair_stay(row: dict[str, Any]):
         "chosen": [said("assistant", "The Baltic.")],
         "rejected": [said("assistant", "Rome.")],
     }
+    of_sharegpt = SHAPES["preference-sharegpt"](example)
+    assert of_sharegpt == {
+        "id": example["id"],
+        "conversations": [{"from": "human", "value": "Name a sea."}],
+        "chosen": {"from": "gpt", "value": "The Baltic."},
+        "rejected": {"from": "gpt", "value": "Rome."},
+    }
+    assert SHAPES["preference"](imported(of_sharegpt)) == SHAPES["preference"](example)
     for shape in ("alpaca", "sharegpt", "messages", "prompt-completion"):
         with pytest.raises(FieldError, match="--format preference"):
             SHAPES[shape](example)
     with pytest.raises(FieldError, match="no label"):
         SHAPES["kto"](example)
+
+
+def test_a_pair_of_answers_with_several_turns_has_no_place_in_sharegpt() -> None:
+    """LLaMA-Factory reads one turn of each; TRL reads all of them."""
+    talk = [ANSWERED, said("user", "And then?"), said("assistant", "At night.")]
+    example = imported({"prompt": [ASKED], "chosen": talk, "rejected": [ANSWERED]})
+    assert SHAPES["preference"](example)["chosen"] == talk
+    with pytest.raises(FieldError, match="single turn"):
+        SHAPES["preference-sharegpt"](example)
 
 
 @pytest.mark.parametrize(
