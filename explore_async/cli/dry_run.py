@@ -45,6 +45,8 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
         odd.append(narrow)
     if places := settings.places_to_fill():
         odd.insert(0, f"{', '.join(places)}: {REPLACE_ME} still stands there, and `run` refuses the config before")
+    if unused := settings.unused_systems():
+        odd.insert(0, f"{', '.join(unused)}: it needs responses: separate, and `run` refuses the config without")
     if as_json:
         passages = {domain.name: len(domain.passages) for domain in recipe.domains if domain.passages}
         of_files = {"passages": passages} if passages else {}

@@ -62,6 +62,8 @@ async def run(
         )
     _check_arguments(mode, handle_signals=handle_signals)
     _refuse_unfilled(settings)
+    if mode == "fresh" or not RunDirectory(Path(directory)).completions.exists():
+        _refuse_unused(settings)  # runs of earlier versions that have such a setting go on
     if mode != "offline":
         require_programs(settings.checks)
 
@@ -160,6 +162,15 @@ def _refuse_unfilled(settings: RunSettings) -> None:
         raise ConfigError(
             f"{', '.join(places)}: write your own text in place of REPLACE ME, or remove the entry "
             "(prompts show these texts to the model)"
+        )
+
+
+def _refuse_unused(settings: RunSettings) -> None:
+    """Raises ConfigError for a system prompt in a run whose answers are not asked for under it."""
+    if unused := settings.unused_systems():
+        raise ConfigError(
+            f"{', '.join(unused)}: only answers that are asked for by themselves have a system prompt; set responses: "
+            "separate, or remove it"
         )
 
 

@@ -66,6 +66,12 @@ class RunSettings(RecipeConfig):
             raise ValueError("prompts: a template with a part [text] is for the command answer alone")
         return self
 
+    def unused_systems(self) -> list[str]:
+        """The system prompts of domains whose answers come with their instructions, by their dotted names."""
+        if self.responses == "separate":
+            return []
+        return [f"domains.{number}.system" for number, domain in enumerate(self.domains) if domain.system]
+
     def places_to_fill(self) -> list[str]:
         """The settings that still hold a text of `init` in place of the user's own, by their dotted names."""
         return list(_placeholders(self.model_dump(include={"domains"}), ""))

@@ -53,6 +53,32 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Finis
         yield folder / "run", in_process("run", folder / "config.yaml", "--endpoint", url, "--out", folder / "run")
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+def test_a_system_prompt_needs_separate_responses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blockbuster: BlockBuster, turns: int
+) -> None:
+    """With joint responses the first answers know nothing of it, and no row has it: such a run does not begin, nor begin
+    again with --fresh, and the dry run says so. A run of a version that let it begin goes on with the same bytes.
+    """
+    blockbuster.deactivate()  # a run opens and closes its files on the loop
+    path, run = tmp_path / "config.yaml", tmp_path / "run"
+    recipe = "domains: [{name: Garden, system: Be brief.}]\nexploration: {depth: 0}\ntargets: {examples: 2}\n"
+    path.write_text(f"{recipe}turns: {turns}\noperation: {{report: false}}\n")
+    command = ("run", path, "--out", run, "--quiet", "--endpoint")
+    nobody = "http://127.0.0.1:1/v1"
+    refused = in_process(*command, nobody)
+    assert (refused.code, run.exists()) == (2, False)
+    assert "domains.0.system: only answers" in refused.stderr
+    assert "domains.0.system" in in_process("run", path, "--dry-run", "--json").json["warnings"][0]
+    with serving() as url, monkeypatch.context() as earlier:
+        earlier.setattr(RunSettings, "unused_systems", lambda _settings: [])
+        assert in_process(*command, url).code == 0
+    before = (run / "dataset.jsonl").read_bytes()
+    assert in_process(*command, nobody).code == 0
+    assert (run / "dataset.jsonl").read_bytes() == before
+    assert in_process(*command, nobody, "--fresh").code == 2
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
