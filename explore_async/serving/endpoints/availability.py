@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable, RateLimited
-from explore_async.exploration.values import Form
+from explore_async.exploration.values import ChatRequest, Form
 from explore_async.serving.endpoints.admission import Admission, Listing, is_passing, none_answers
 from explore_async.serving.endpoints.compatibility import AnswersNothing
 from explore_async.serving.endpoints.endpoint import Endpoint
@@ -215,7 +215,7 @@ class Availability:
     def _check_answers(self, endpoint: Endpoint) -> None:
         """Raises EndpointError where the check passes again and again, and no request of the run ever does."""
         if self._admission.forms and endpoint.barren_trips >= _BARREN_TRIPS and endpoint.lasting_fault is not None:
-            raise _barren(endpoint.lasting_fault)
+            raise _barren(endpoint, endpoint.lasting_fault)
 
     def check_first_answers(self, endpoint: Endpoint, fault: EndpointUnavailable, attempts: int) -> None:
         """Raises EndpointError where the endpoint has passed its check, and the first requests of the run fail so
@@ -228,7 +228,18 @@ class Availability:
             and attempts >= _BARREN_ATTEMPTS
             and not self.others_serve(endpoint)
         ):
-            raise _barren(fault)
+            raise _barren(endpoint, fault)
+
+    def stage_of(self, request: ChatRequest) -> str:
+        """The stage of the run that a request belongs to, by the run's forms; several where they are alike."""
+        alike = (
+            form.sampling
+            for form in self._admission.forms
+            if form.request.model == request.model
+            and form.request.sampling == request.sampling
+            and (form.request.answer_schema is None) == (request.answer_schema is None)
+        )
+        return " or ".join(dict.fromkeys(alike))
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         coroutine = asyncio.create_task(work, name=name)
@@ -253,9 +264,13 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*cancelled, return_exceptions=True)
 
 
-def _barren(fault: EndpointUnavailable) -> EndpointError:
+def _barren(endpoint: Endpoint, fault: EndpointUnavailable) -> EndpointError:
+    stages = " and ".join(filter(None, endpoint.barren_stages))
+    which = f"for its {stages}" if stages else "of the run"
+    others = "others of the run before, and " if endpoint.has_served else ""
     return EndpointError(
-        f"{fault}. So it answers all requests of the run, though not the small one that checks it. {cure_of(fault)}",
+        f"{fault}. Each of the last {endpoint.barren_faults} requests {which} ended so, though it answered {others}the "
+        f"small ones that check it. {cure_of(fault)}",
         endpoint=fault.endpoint,
         status=fault.status,
     )

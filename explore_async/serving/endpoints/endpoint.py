@@ -109,6 +109,8 @@ class Endpoint:
     """Trips by such faults."""
     lasting_fault: EndpointUnavailable | None = None
     """The latest of these faults."""
+    barren_stages: dict[str, None] = field(default_factory=dict)
+    """The stages of the run whose requests had them, in their order."""
     tokens_per_s: float | None = None
     speeds: dict[str, AnswerSpeed] = field(default_factory=dict)
     """By logical model."""
@@ -235,6 +237,7 @@ class Endpoint:
         self._note_success()
         self.has_served = True
         self.barren_faults = self.barren_trips = 0
+        self.barren_stages.clear()
         self.limit.answered(now, completion.completion_tokens)
         self.rates.spend(completion.prompt_tokens + completion.completion_tokens, now)
         self.prompt_tokens += completion.prompt_tokens
@@ -306,13 +309,16 @@ class Endpoint:
 
     # The circuit breaker.
 
-    def note_fault(self, lasting: EndpointUnavailable | None) -> bool:
-        """Counts a fault, `lasting` where it may last. Returns True when there were too many in a row."""
+    def note_fault(self, lasting: EndpointUnavailable | None, stage: str) -> bool:
+        """Counts a fault of a request of the stage, `lasting` where it may last. Returns True when there were too many
+        in a row.
+        """
         self.faults_in_a_row += 1
         is_out = self.faults_in_a_row >= FAULTS_IN_A_ROW
         if lasting is not None:
             self.lasting_fault = lasting
             self.barren_faults += 1
+            self.barren_stages[stage] = None
             self.barren_trips += is_out and self.healthy
         return is_out
 

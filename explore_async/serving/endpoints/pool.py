@@ -296,7 +296,7 @@ class EndpointPool:
         except EndpointError as error:
             if type(error) is RequestRejected and endpoint.answered == 0 and not rejects_every_request(error):
                 check_canary(await endpoint.ask_canary(request))
-            step = self._after(error, endpoint, faults, started)
+            step = self._after(error, endpoint, request, faults, started)
             self._failed_requests += isinstance(step, Failure)
             endpoint.retries += isinstance(step, float)
             return step
@@ -306,7 +306,9 @@ class EndpointPool:
             asyncio.get_running_loop().call_later(wait_s, self._slots.dispatch)
         return completion
 
-    def _after(self, error: EndpointError, endpoint: Endpoint, faults: FaultHistory, started: float) -> Failure | float:
+    def _after(
+        self, error: EndpointError, endpoint: Endpoint, request: ChatRequest, faults: FaultHistory, started: float
+    ) -> Failure | float:
         if isinstance(error, RequestRejected):
             if rejects_every_request(error) and self._availability.others_serve(endpoint):
                 self._availability.take_out(endpoint, started)
@@ -329,7 +331,7 @@ class EndpointPool:
             return 0.0
         assert isinstance(error, EndpointUnavailable)
         lasting = error if may_last(error) else None
-        if endpoint.note_fault(lasting):
+        if endpoint.note_fault(lasting, "" if lasting is None else self._availability.stage_of(request)):
             self._availability.take_out(endpoint, started)
         if lasting is not None:
             self._availability.check_first_answers(endpoint, lasting, faults.attempts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -257,8 +258,8 @@ async def test_a_server_that_breaks_at_everything_waits_for_its_turn_beside_anot
 
 @pytest.mark.parametrize("fault", [bad.INTERNAL, SET_UP_WRONG["tool calls"][0]])
 async def test_a_server_that_passes_the_check_and_serves_nothing_is_told_soon(fault):
-    """Its check is answered and none of the run's requests is: the error says so, after eight faults in a row from the
-    beginning, or, where it has served before, after it came back three times.
+    """Its check is answered and none of the run's requests of one stage is: the error names the stage, after eight faults
+    in a row from the beginning, or, where it has served others before, which it says, after it came back three times.
     """
 
     def script(body: dict[str, Any], _: int) -> bad.Behaviour:
@@ -273,13 +274,12 @@ async def test_a_server_that_passes_the_check_and_serves_nothing_is_told_soon(fa
             await pool.connect()
             if begin:
                 await pool.ask(ChatRequest("m", ({"role": "user", "content": "Begin."},), {}, 0), priority=0)
-            questions = [
-                ChatRequest("m", ({"role": "user", "content": "Go on."},), {}, seed) for seed in range(3 + 17 * begin)
-            ]
+            go_on = replace(FORM.request, messages=({"role": "user", "content": "Go on."},))
+            questions = [replace(go_on, seed=seed) for seed in range(3 + 17 * begin)]
+            others = "others of the run before, and " * begin
+            said = rf"last \d+ requests for its generation ended so, though it answered {others}the small ones"
             async with asyncio.timeout(60):
-                with pytest.raises(
-                    EndpointError, match="So it answers all requests of the run, though not the small one"
-                ):
+                with pytest.raises(EndpointError, match=said):
                     await asyncio.gather(*(pool.ask(one, priority=0) for one in questions))
 
 
