@@ -206,6 +206,8 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
         description = describe_origin(made_by, [source], settings)
         directory.finish(trees, description, pruned=source.pruned)
         before = sum(_kept(root) for root in trees)
+        if isinstance(source, RunData) and source.is_run:
+            before = source.written()
         return _result(out, [source], before, judge, fields)
 
 

@@ -171,3 +171,16 @@ def test_what_cannot_be_filtered_so_is_said(runs: dict[str, Path], tmp_path: Pat
     )
     assert none.code == 7
     assert none.json["dropped"] == {"not_scored": 2}
+
+
+def test_examples_are_counted_where_the_tree_lags_behind(runs: dict[str, Path], tmp_path: Path) -> None:
+    """A killed run leaves the tree of some seconds before: the examples that were there are those of its dataset."""
+    run = copied(runs["judged"], tmp_path)
+    tree = orjson.loads((run / "tree.json").read_bytes())
+    waiting = list(tree["trees"])
+    while waiting:
+        node = waiting.pop()
+        node["kept"] = 0
+        waiting += node["children"]
+    (run / "tree.json").write_bytes(orjson.dumps(tree))
+    assert done("filter", run, "--out", tmp_path / "out")["before"] == 24

@@ -154,6 +154,13 @@ class RunData:
         _check_ids(trees, path)
         return trees
 
+    def written(self) -> int:
+        """The number of examples in dataset.jsonl. That in tree.json is older where a run was killed or goes on."""
+        if not self.dataset.is_file():
+            return 0
+        with self.dataset.open("rb") as lines:
+            return sum(line.endswith(b"\n") for line in lines)
+
     def examples(self) -> Iterator[ExampleRow]:
         if not self.dataset.is_file():
             return
