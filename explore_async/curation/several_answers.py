@@ -33,16 +33,19 @@ def with_all_answers(examples: Iterator[ExampleRow], source: Collection) -> Iter
 
 
 def in_pairs(examples: Iterator[ExampleRow], losses: Unpaired) -> Iterator[ExampleRow]:
-    """Examples with several scored answers as pairs: `chosen` is the output, `rejected` the answer with the lowest sum
-    of scores, the first of equal ones. One whose answers all have the same sum is left out, and counted. Others stay.
+    """Examples with several scored answers as pairs: `chosen` is the output, `rejected` the answer of another text with
+    the lowest sum of scores, the first of equal ones. One without an answer of another text and a lower sum is left
+    out, and counted. Others stay.
     """
     for example in examples:
         answers = [answer for answer in answers_of(example) if _scores_of(answer)]
         if not answers:
             yield example
             continue
-        worst = min(answers, key=_total)
-        if _total(worst) < _total(example):
+        chosen = example["output"].strip()
+        others = [answer for answer in answers if answer["output"].strip() != chosen]
+        worst = min(others, key=_total, default=None)
+        if worst is not None and _total(worst) < _total(example):
             pair = {"chosen": example["output"], "rejected": worst["output"]}
             yield {**{name: value for name, value in example.items() if name not in {ANSWERS, "messages"}}, **pair}
         else:

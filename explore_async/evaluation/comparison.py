@@ -34,7 +34,7 @@ from explore_async.running.result import FINISHED, RunResult
 from explore_async.running.start import Mode, carry_out
 from explore_async.running.tally import Tally
 from explore_async.settings.comparing_recipe import ComparingRecipe
-from explore_async.settings.comparison import ComparedData, Comparison, ComparisonSettings
+from explore_async.settings.comparison import FIRST_RULES, RULES, ComparedData, Comparison, ComparisonSettings
 from explore_async.settings.recipe import MEANING, MEANINGS
 from explore_async.storage.digested import DigestedDocument
 from explore_async.storage.directory import RunDirectory
@@ -104,20 +104,32 @@ class ComparisonJob:
             )
         self._settings = settings
         self._sources = a, b
+        self._rules = RULES
         self._pairs = paired(a, b, settings.by)
-        self._trees = self._pairs.trees()
-        self._data = ComparedData(
+        self.figures: Figures | None = None
+
+    def _data(self) -> ComparedData:
+        a, b = self._sources
+        return ComparedData(
             names=(a.name, b.name),
             paths=(printable_path(a.path.resolve()), printable_path(b.path.resolve())),
             questions=len(self._pairs.found),
             only=self._pairs.only,
             texts=self._pairs.digest(),
         )
-        self.figures: Figures | None = None
+
+    def _go_by(self, rules: int) -> None:
+        """Pairs the rows by the rules that the comparison began with."""
+        if rules != self._rules:
+            self._rules = rules
+            self._pairs = paired(*self._sources, self._settings.by, ids_of_files=rules > FIRST_RULES)
 
     @property
     def notes(self) -> Iterator[str]:
-        """Says which answers were left out."""
+        """Says which answers were left out, and which nobody was asked about."""
+        if self._rules > FIRST_RULES and (equal := self._pairs.equal):
+            of = f"{counted(equal, 'question')} of {len(self._pairs.found):,}"
+            yield f"{of} with the same answer in both: a tie, and no judge is asked"
         for source, number in zip(self._sources, self._pairs.only, strict=True):
             if number:
                 where = printable_path(source.path)
@@ -132,15 +144,18 @@ class ComparisonJob:
         rules are those of the directory, else those of today.
         """
         if isinstance(previous, Comparison):
+            self._go_by(previous.rules)
             meaning = previous.meaning if previous.meaning in MEANINGS else MEANING
-            return self._settings.resolved(judges=previous.judges, meaning=meaning, data=self._data)
+            return self._settings.resolved(
+                judges=previous.judges, meaning=meaning, rules=self._rules, data=self._data()
+            )
         judges = self._settings.judges
         if not judges:
             is_asked_for = not offline and self.needs_served_model
             judges = (await first_model(None, self._settings.operation, new_backend, is_asked_for=is_asked_for),)
         if not all(judges):
             raise ConfigError("--judge: name the model that judges; nothing is asked offline")
-        return self._settings.resolved(judges=judges, meaning=MEANING, data=self._data)
+        return self._settings.resolved(judges=judges, meaning=MEANING, rules=RULES, data=self._data())
 
     @staticmethod
     def as_it_began(document: DigestedDocument, directory: RunDirectory) -> DigestedDocument:
@@ -156,12 +171,13 @@ class ComparisonJob:
 
     def starting_point(self, document: DigestedDocument) -> StartingPoint:
         comparison, recipe = _comparison(document), self.recipe(document)
-        ids = {root["name"]: root["id"] for root in self._trees}
+        trees = self._pairs.trees()
+        ids = {root["name"]: root["id"] for root in trees}
 
         def examples(begin: int) -> Iterator[Given]:
             return (_given(pair, ids[pair.kind]) for pair in islice(self._pairs.found, begin, None))
 
-        reviser = Reviser(recipe, self._trees, examples, count=len(self._pairs.found), digest=comparison.digest)
+        reviser = Reviser(recipe, trees, examples, count=len(self._pairs.found), digest=comparison.digest)
         lines = ComparisonLines(self._pairs.classes, comparison.judges)
         return StartingPoint(reviser, Tally(recipe.answer_format), lines)
 
@@ -185,10 +201,11 @@ class ComparisonJob:
             "questions": comparison.data.questions,
             "only_a": comparison.data.only[0],
             "only_b": comparison.data.only[1],
+            **({"equal_answers": self._pairs.equal} if self._rules > FIRST_RULES else {}),
         }
         write_json(directory.path / FIGURES_FILE, {"data": data, **self.figures.document()})
         examples = result.stats.examples
-        counts = {"kept": examples.kept, "dropped": {"total": 0}, "tasks_with_examples": len(self._trees)}
+        counts = {"kept": examples.kept, "dropped": {"total": 0}, "tasks_with_examples": len(self._pairs.classes)}
         self._describe(directory, comparison, {"examples": counts})
 
     def _describe(self, directory: RunDirectory, comparison: Comparison, counts: Mapping[str, Any]) -> None:

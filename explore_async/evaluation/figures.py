@@ -127,7 +127,9 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A question with its verdicts: by judge, the preferred dataset in each order. `lengths`: of both answers."""
+    """A question with its verdicts: by judge, the preferred dataset in each order; none where its answers are equal, a
+    tie that nobody is asked about. `lengths`: of both answers.
+    """
 
     kind: str
     preferred: Mapping[str, Sequence[Preferred]]
@@ -139,7 +141,7 @@ class Judged:
 
     @property
     def outcome(self) -> PairOutcome:
-        return panel_outcome(self.outcomes.values())
+        return panel_outcome(self.outcomes.values()) if self.preferred else "tie"
 
 
 def figures_of(questions: Sequence[Judged], judges: Sequence[str]) -> Figures:
@@ -148,12 +150,14 @@ def figures_of(questions: Sequence[Judged], judges: Sequence[str]) -> Figures:
     by_class: dict[str, list[PairOutcome]] = {}
     for question, outcome in zip(questions, outcomes, strict=True):
         by_class.setdefault(question.kind, []).append(outcome)
-    by_judge = {judge: [question.outcomes[judge] for question in questions] for judge in judges}
+    asked = [question for question in questions if question.preferred]
+    ties: list[PairOutcome] = ["tie"] * (len(questions) - len(asked))
+    by_judge = {judge: [question.outcomes[judge] for question in asked] for judge in judges}
     return Figures(
         standing_of(outcomes),
         {kind: standing_of(of_class) for kind, of_class in by_class.items()},
         {
-            judge: Judge(standing_of(own), _position(question.preferred[judge] for question in questions))
+            judge: Judge(standing_of([*own, *ties]), _position(question.preferred[judge] for question in asked))
             for judge, own in by_judge.items()
         },
         [_agreement((one, other), by_judge[one], by_judge[other]) for one, other in combinations(judges, 2)],

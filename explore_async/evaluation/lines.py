@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from explore_async.evaluation.figures import Judged
+from explore_async.exploration.comparing import EQUAL
 from explore_async.exploration.values import Event, Example, ExampleKept, PairJudged, TaskAdded
 from explore_async.running.records import decision
 
@@ -36,14 +37,15 @@ class ComparisonLines:
                     verdict = {"judge": place[0], "order": place[1], "preferred": preferred or None}
                     self._verdicts.setdefault(name, {})[place] = {**verdict, "text": text, "request": key}
                 case ExampleKept(example=example, verdict=verdict_on_all):
-                    dataset.append(self._row(example, verdict_on_all.reason))
-                    decisions.append(decision(event, dataset[-1]["verdicts"][0]["request"]))
+                    is_asked = verdict_on_all.reason != EQUAL
+                    dataset.append(self._row(example, verdict_on_all.reason if is_asked else "tie", is_asked=is_asked))
+                    decisions.append(decision(event, dataset[-1]["verdicts"][0]["request"] if is_asked else None))
                 case _:
                     decisions.append(decision(event, key))
         return dataset, decisions
 
-    def _row(self, example: Example, outcome: str) -> dict[str, Any]:
-        verdicts = self._verdicts.pop(example.id)
+    def _row(self, example: Example, outcome: str, *, is_asked: bool) -> dict[str, Any]:
+        verdicts = self._verdicts.pop(example.id) if is_asked else {}
         points = _POINTS.get(outcome)
         answers: list[dict[str, Any]] = [
             {"output": answer.output, **({} if points is None else {"scores": {"points": points[answer.number]}})}
@@ -58,7 +60,7 @@ class ComparisonLines:
             **(answers[1] if outcome == "lose" else answers[0]),
             "answers": answers,
             "outcome": outcome,
-            "verdicts": [verdicts[place] for place in self._places],
+            "verdicts": [verdicts[place] for place in self._places if is_asked],
         }
 
     def state(self) -> dict[str, Any]:
@@ -69,7 +71,7 @@ class ComparisonLines:
 
 
 def judged_in(row: Mapping[str, Any]) -> Judged:
-    """The verdicts of a row."""
+    """The verdicts of a row; none where nobody was asked."""
     preferred: dict[str, list[Any]] = {}
     for verdict in row["verdicts"]:
         preferred.setdefault(verdict["judge"], []).append(verdict["preferred"] or "")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +37,11 @@ class Pairs:
     only: tuple[int, int]
 
     @property
+    def equal(self) -> int:
+        """Questions with the same answer in both."""
+        return sum(pair.a.strip() == pair.b.strip() for pair in self.found)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """In the order in which they come."""
         return tuple(dict.fromkeys(pair.kind for pair in self.found))
@@ -58,36 +63,65 @@ class Pairs:
         return digest.hexdigest()
 
 
-def paired(a: Collection, b: Collection, by: str | None = None) -> Pairs:
+def paired(a: Collection, b: Collection, by: str | None = None, *, ids_of_files: bool = True) -> Pairs:
     """Joins the rows by instruction and input; of equal ones those with the same id, else in their order. A row with an
     empty output is no answer. `by`: the column with the class of a question; None takes `class` or `category`, else the
-    row's domain or, where all have one domain, its task on the first level. Raises DataError where no question has two
-    answers.
+    row's domain or, where all have one domain, its task on the first level. `ids_of_files`: False goes by the ids that
+    we number the rows of files with, as earlier. Raises DataError where no question has two answers.
     """
     waiting: dict[tuple[str, str], list[ExampleRow]] = defaultdict(list)
     for row in _answered(b):
         waiting[question_of(row)].append(row)
-    rows: list[tuple[ExampleRow, ExampleRow]] = []
-    seen: set[str] = set()
-    only_a = 0
+    alike: dict[tuple[str, str], list[ExampleRow]] = defaultdict(list)
+    by_id: dict[str, ExampleRow] = {}
     for row in _answered(a):
-        if row["id"] in seen:
+        if row["id"] in by_id:
             raise DataError(f"{a.path}: the id {row['id']!r} is there twice")
-        seen.add(row["id"])
-        if others := waiting[question_of(row)]:
-            place = next((place for place, other in enumerate(others) if other["id"] == row["id"]), 0)
-            rows.append((row, others.pop(place)))
-        else:
-            only_a += 1
+        by_id[row["id"]] = row
+        alike[question_of(row)].append(row)
+    meet = _met if ids_of_files else _met_earlier
+    others = {row["id"]: other for key, own in alike.items() for row, other in meet(own, waiting.get(key, []))}
+    rows = [(row, others[name]) for name, row in by_id.items() if name in others]
     if not rows:
         raise DataError(
             f"{a.path} and {b.path}: no question has an answer in both; they are joined by equal instruction and input "
             "(--column names the columns of files)"
         )
-    only = only_a, sum(map(len, waiting.values()))
+    only = len(by_id) - len(rows), sum(map(len, waiting.values())) - len(rows)
     return Pairs(
         tuple(_pair(row, other, kind) for (row, other), kind in zip(rows, _kinds(rows, by), strict=True)), only
     )
+
+
+def _met(rows: list[ExampleRow], others: list[ExampleRow]) -> Iterator[tuple[ExampleRow, ExampleRow]]:
+    """Rows of equal questions: first those with the same id, then the rest in their order."""
+    by_id: dict[str, deque[int]] = defaultdict(deque)
+    for place, other in enumerate(others):
+        by_id[given_id(other)].append(place)
+    left: list[ExampleRow] = []
+    taken: set[int] = set()
+    for row in rows:
+        if places := by_id.get(given_id(row)):
+            taken.add(place := places.popleft())
+            yield row, others[place]
+        else:
+            left.append(row)
+    yield from zip(left, (other for place, other in enumerate(others) if place not in taken), strict=False)
+
+
+def _met_earlier(rows: list[ExampleRow], others: list[ExampleRow]) -> Iterator[tuple[ExampleRow, ExampleRow]]:
+    """The same by the first rules: each row in turn takes one with the same id of ours, else the first."""
+    left = list(others)
+    for row in rows[: len(others)]:
+        place = next((place for place, other in enumerate(left) if other["id"] == row["id"]), 0)
+        yield row, left.pop(place)
+
+
+def given_id(row: ExampleRow) -> str:
+    """The id that the row has in its file, else ours."""
+    theirs = row.get("imported")
+    value = theirs.get("id") if isinstance(theirs, Mapping) else None
+    return str(value) if isinstance(value, str | int) and value != "" else row["id"]
 
 
 def _answered(source: Collection) -> Iterator[ExampleRow]:

@@ -27,6 +27,8 @@ Preferred: TypeAlias = Literal["a", "b", "tie", ""]
 """The dataset whose answer a verdict prefers; empty where it could not be read."""
 PairOutcome: TypeAlias = Literal["win", "tie", "lose", "invalid"]
 """The outcome of a question for the first dataset, `a`."""
+EQUAL: Final = "equal_answers"
+"""The reason of the verdict on a question that is a tie without being asked."""
 
 _JUDGEMENTS: Final = 3
 """Times that a judge is asked about two answers in one order before it counts as one that cannot be read."""
@@ -56,6 +58,12 @@ def panel_outcome(outcomes: Iterable[PairOutcome]) -> PairOutcome:
     return counts[0][0] if len(counts) == 1 or counts[0][1] > counts[1][1] else "tie"
 
 
+def are_equal(example: Example) -> bool:
+    """True where both answers have the same text, but for white space around it."""
+    a, b = (answer.output.strip() for answer in example.answers)
+    return a == b
+
+
 @dataclass(slots=True)
 class _Question:
     """A question whose verdicts are not all there. `preferred`: by the numbers of judge and order."""
@@ -72,6 +80,7 @@ class Comparer:
 
     def __init__(self, recipe: ComparingRecipe, places: Places) -> None:
         self._kinds = recipe.kind_names
+        self._asks_about_equal = recipe.asks_about_equal
         self._places = places
         self._questions: dict[str, _Question] = {}
         self._waiting: deque[tuple[Step, TaskState]] = deque()
@@ -82,6 +91,10 @@ class Comparer:
 
     def take(self) -> tuple[Step, TaskState]:
         return self._waiting.popleft()
+
+    def is_tie(self, example: Example) -> bool:
+        """True for a question that no judge is asked about, as a reader could see no difference between its answers."""
+        return not self._asks_about_equal and are_equal(example)
 
     def begin(self, task: TaskState, example: Example, verdict: Verdict, due: int, events: list[Event]) -> None:
         """Takes in a question, and asks all judges about it in both orders."""

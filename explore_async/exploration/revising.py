@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from explore_async.exploration import checks
 from explore_async.exploration.account import Account
-from explore_async.exploration.comparing import Comparer
+from explore_async.exploration.comparing import EQUAL, Comparer
 from explore_async.exploration.finishing import Finisher
 from explore_async.exploration.kinds import ANSWER, kinds_of
 from explore_async.exploration.node import Node
@@ -189,6 +189,10 @@ class Reviser:
         asks = self.recipe.responses == "separate"
         if not (example.instruction if asks else example.output).strip():
             self._decided[example.id] = self._without_request(task, example, "empty" if asks else "unanswered")
+            return True
+        if isinstance(self._finisher, Comparer) and self._finisher.is_tie(example):
+            task.account.kept += 1
+            self._decided[example.id] = ExampleKept(example, Verdict(kept=True, reason=EQUAL))
             return True
         if asks:
             self._systems[example.id] = given.system

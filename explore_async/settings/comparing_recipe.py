@@ -14,6 +14,8 @@ class ComparingRecipe(Recipe):
     """A recipe whose only requests ask judges to compare two answers."""
 
     judges: tuple[str, ...]
+    asks_about_equal: bool = False
+    """True where judges are asked about equal answers, too, as in comparisons by the earlier rules."""
 
     @property
     def kind_names(self) -> tuple[str, ...]:

@@ -19,6 +19,15 @@ from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import MEANING, Domain, Exploration, Sampling, Samplings, Targets
 
 _JUDGING: Final = Samplings().judging
+RULES: Final = 2
+"""Version of the rules of comparisons: 2 asks nobody about equal answers, and pairs equal questions by the ids that
+their files have.
+"""
+FIRST_RULES: Final = 1
+
+
+def _is_first(rules: int) -> bool:
+    return rules == FIRST_RULES
 
 
 class ComparisonSamplings(Settings):
@@ -63,10 +72,11 @@ class ComparisonSettings(ComparisonFields):
 
     operation: Operation = Operation()
 
-    def resolved(self, *, judges: tuple[str, ...], meaning: int, data: ComparedData) -> Comparison:
+    def resolved(self, *, judges: tuple[str, ...], meaning: int, rules: int, data: ComparedData) -> Comparison:
         """The comparison with the decisions of the first start, of this data."""
         fields = {name: getattr(self, name) for name in ComparisonFields.model_fields}
-        return Comparison.model_validate({**fields, "judges": self.judges or judges, "meaning": meaning, "data": data})
+        decided = {"judges": self.judges or judges, "meaning": meaning, "rules": rules, "data": data}
+        return Comparison.model_validate({**fields, **decided})
 
 
 class ComparedData(Settings):
@@ -87,7 +97,9 @@ class Comparison(ComparisonFields):
 
     judges: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
     meaning: int = MEANING
-    """Version of the rules that these verdicts are made by."""
+    """Version of the rules that these verdicts are read by."""
+    rules: Annotated[int, Field(ge=1, le=RULES, exclude_if=_is_first)] = FIRST_RULES
+    """Version of the rules of comparisons that it began with. Left out of the JSON of those by the first ones."""
     data: ComparedData
 
     @property
@@ -103,6 +115,7 @@ class Comparison(ComparisonFields):
             seed=self.seed,
             model=self.judges[0],
             judges=self.judges,
+            asks_about_equal=self.rules == FIRST_RULES,
             domains=(Domain(name="questions"),),
             answer_format=self.answer_format,
             exploration=Exploration(depth=0),

@@ -16,6 +16,9 @@ from support.misbehaving import Behaviour, MisbehavingServer, answer, models
 from support.stored_run import serving
 
 import explore_async as ea
+from explore_async.curation.collections.open import open_collection
+from explore_async.evaluation import comparison, pairing
+from explore_async.evaluation.pairing import paired
 from explore_async.running import checkpointing
 from explore_async.storage.completions import read_contents
 
@@ -124,7 +127,14 @@ async def test_known_preferences_give_their_figures_also_after_a_kill(tmp_path: 
     assert (position["first"], position["second"], position["questions"]) == (always_first, 0, 40 - invalid)
     document = orjson.loads((tmp_path / "whole" / "figures.json").read_bytes())
     assert {**figures, "data": document["data"]} == document
-    assert document["data"] == {"a": "alpha", "b": "beta", "questions": 40, "only_a": 2, "only_b": 0}
+    assert document["data"] == {
+        "a": "alpha",
+        "b": "beta",
+        "questions": 40,
+        "only_a": 2,
+        "only_b": 0,
+        "equal_answers": 0,
+    }
 
     async with MisbehavingServer(say) as server:
         process = await launch(*judging(tmp_path, "killed", server.url, "--concurrency", "3"))
@@ -201,6 +211,58 @@ def test_what_is_written_is_read_by_the_other_commands(tmp_path: Path, monkeypat
     assert len([pair for pair in rows(tmp_path / "p.jsonl") if pair.get("rejected")]) == len(decided) > 0
     doctor = in_process("doctor", out)
     assert doctor.code == 0, doctor.stdout
+
+
+def test_equal_answers_are_a_tie_that_nobody_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither at the beginning, in the middle nor alone: the row says tie, without verdicts, and it is counted. A
+    comparison that began when judges were asked, and rows were paired by their place, goes on by these rules to the same
+    bytes. No pair of equal texts is exported, whatever scores they have.
+    """
+    texts = [("same", " same\n"), ("one", "two"), ("x", "x"), ("three", "four")]
+    a = [{"id": f"q{n}", "instruction": "Question?", "output": one} for n, (one, _) in enumerate(texts)]
+    b = [{"id": f"q{n}", "instruction": "Question?", "output": other} for n, (_, other) in enumerate(texts)]
+    write(tmp_path / "alpha.jsonl", a), write(tmp_path / "beta.jsonl", b[::-1])
+    write(tmp_path / "alike.jsonl", a[:1])
+    with serving() as url:
+        new = in_process(*(word for word in judging(tmp_path, "new", url) if word != "--quiet"))
+        assert (new.code, "2 questions of 4 with the same answer in both" in new.stderr) == (0, True), new.stderr
+        alike = tmp_path / "alike.jsonl"
+        alone = in_process("judge", alike, alike, "--out", tmp_path / "alone", "--endpoint", url, "--json", "--quiet")
+        assert alone.code == 0, alone.stderr
+        monkeypatch.setattr(comparison, "RULES", comparison.FIRST_RULES)
+        monkeypatch.setattr(pairing, "_met", pairing._met_earlier)
+        old = in_process(*judging(tmp_path, "old", url))
+        monkeypatch.undo()
+    found = rows(tmp_path / "new" / "dataset.jsonl")
+    assert [len(row["verdicts"]) for row in found] == [0, 2, 0, 2]
+    assert [row["outcome"] for row in (found[0], found[2])] == ["tie", "tie"]
+    assert new.json["figures"]["by_judge"]["simulated"]["position"]["questions"] <= 2
+    assert sum(new.json["figures"]["by_judge"]["simulated"]["standing"][which] for which in ("win", "tie", "lose")) == 4
+    assert new.json["requests"]["total"] == 4
+    assert orjson.loads((tmp_path / "new" / "figures.json").read_bytes())["data"]["equal_answers"] == 2
+    assert [alone.json["figures"]["standing"][which] for which in ("win", "tie", "lose")] == [0, 1, 0]
+    assert in_process("doctor", tmp_path / "new").code == 0
+    assert "same" in in_process("show", tmp_path / "new", found[0]["id"]).stdout
+    assert old.json["requests"]["total"] == 8
+    before = files(tmp_path / "old")
+    again = in_process(*judging(tmp_path, "old", NOBODY, "--offline"))
+    assert (again.code, files(tmp_path / "old")) == (0, before), again.stderr
+    scored = [{"output": "right", "scores": {"p": 2}}, {"output": "right ", "scores": {"p": 0}}]
+    row = {"instruction": "Q?", **scored[0], "answers": scored}
+    write(tmp_path / "scored.jsonl", [row, row | {"answers": [*scored, {"output": "wrong", "scores": {"p": 1}}]}])
+    pairs = tmp_path / "pairs.jsonl"
+    exported = in_process("export", tmp_path / "scored.jsonl", "--out", pairs, "--format", "preference")
+    assert exported.code == 0, exported.stderr
+    assert [pair["rejected"][0]["content"] for pair in rows(pairs)] == ["wrong"]
+
+
+def test_equal_questions_meet_by_the_ids_of_their_files(tmp_path: Path) -> None:
+    """Whatever the order of the rows; what has no partner of the same id meets in the order that is left."""
+    one = [{"id": name, "instruction": "Q?", "output": f"a{name}"} for name in ("n", "m1", "m2", 7)]
+    other = [{"id": name, "instruction": "Q?", "output": f"b{name}"} for name in ("7", "m2", "m1", "o")]
+    a, b = (open_collection(write(tmp_path / f"{n}.jsonl", part)) for n, part in enumerate((one, other)))
+    found = [(pair.a, pair.b) for pair in paired(a, b).found]
+    assert found == [("an", "bo"), ("am1", "bm1"), ("am2", "bm2"), ("a7", "b7")]
 
 
 def test_what_cannot_be_judged_is_told(tmp_path: Path) -> None:
