@@ -12,7 +12,7 @@ from explore_async.errors import ConfigError, ServerError
 from explore_async.exploration import checks
 from explore_async.exploration.values import Completion, Failure, Outcome
 from explore_async.running.asking import Flight
-from explore_async.running.check_process import CheckFailed, CheckProcess
+from explore_async.running.check_process import CheckFailed, CheckNotStarted, CheckProcess
 from explore_async.running.read_ahead import LookUp
 from explore_async.settings.recipe import Check, Recipe
 
@@ -117,15 +117,19 @@ class Checking:
     async def _outcome(self, check: Check, process: CheckProcess, flight: Flight) -> Outcome:
         began = asyncio.get_running_loop().time()
         line = flight.chat_request.messages[0]["content"].encode()
-        fault = ""
+        fault, has_started = "", True
         for _ in range(_ATTEMPTS):
             try:
                 answer = await process.ask(line)
             except CheckFailed as failed:
-                fault = str(failed)
+                fault, has_started = str(failed), not isinstance(failed, CheckNotStarted)
             else:
                 self._failed_in_a_row[check.name] = 0
                 return _completion(answer, asyncio.get_running_loop().time() - began)
+        if not has_started:
+            raise ServerError(
+                f"the check {check.name} does not start: {fault}. Mend it; the same command goes on from here"
+            )
         self._failed_in_a_row[check.name] += 1
         if self._failed_in_a_row[check.name] >= _FAILED_IN_A_ROW:
             raise ServerError(

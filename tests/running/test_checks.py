@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import orjson
 import pytest
 from support.cli import Finished, derived, explore, launch
 
+from explore_async.running.check_process import CheckFailed, CheckProcess
 from explore_async.serving.servers.process import importable, python
 from explore_async.serving.simulated.server import Latency, SimulatedServer
+from explore_async.settings.recipe import Check
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -35,6 +38,15 @@ for line in sys.stdin:
         print("maybe")
         continue
     print(json.dumps({{"ok": len(example["output"]) % 3 > 0, "reason": "by its length"}}))
+"""
+
+
+ANSWERS_TWICE = """
+import sys, time
+for line in sys.stdin:
+    print('{"ok": true}')
+    time.sleep(0.1)
+    print('{"ok": false}')
 """
 
 
@@ -156,7 +168,7 @@ async def test_a_check_that_always_fails_ends_the_run(tmp_path: Path) -> None:
     paid for again.
     """
     path = tmp_path / "check.py"
-    path.write_text("import sys; print('no such table', file=sys.stderr); sys.exit(1)")
+    path.write_text("import sys; input(); print('no such table', file=sys.stderr); sys.exit(1)")
     config(tmp_path, {"name": "sql", "command": [sys.executable, str(path)]})
     async with SimulatedServer() as server:
         broken = await run(tmp_path, server.url)
@@ -176,6 +188,61 @@ async def test_a_check_that_always_fails_ends_the_run(tmp_path: Path) -> None:
         assert len(twice) <= 4  # of the forms that each start tries first
         assert stored >= whole.json["requests"]["total"] - whole.json["requests"]["check"]
     assert whole.json["examples"]["kept"] == 30
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "says"),
+    [
+        (ANSWERS_TWICE, 3, "the check c failed for 10 examples in a row: more than one line for an example"),
+        ("import sys; sys.exit('no such table')", 3, "the check c does not start: it ended with code 1: no such table"),
+        ("print('loading')", 3, "the check c does not start: it writes 'loading' before it reads"),
+    ],
+)
+async def test_a_program_that_breaks_the_rules_ends_the_run(tmp_path: Path, source: str, code: int, says: str) -> None:
+    """Nothing is kept by verdicts that may belong to other examples."""
+    (tmp_path / "check.py").write_text(source)
+    config(tmp_path, {"name": "c", "command": [sys.executable, str(tmp_path / "check.py")]})
+    async with SimulatedServer() as server:
+        result = await run(tmp_path, server.url)
+    assert result.code == code
+    assert says in " ".join(result.stderr.split())
+    assert not rows(tmp_path, "dataset.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (ANSWERS_TWICE, "more than one line for an example"),
+        ("import sys\nfor line in sys.stdin: print('{\"ok\": true}\\nchecked')", "more than one line"),
+        ('import sys\nfor line in sys.stdin: print(\'{"ok": true, "id": "b"}\')', "the id 'b' to the example 'a'"),
+        ("import sys, time\nfor line in sys.stdin: time.sleep(600)", "no answer within 0.2 s"),
+        ("import time\ninput()\nprint('{\"ok\": true}')\ntime.sleep(600)", "does not read on within 0.2 s"),
+        ("import time; time.sleep(600)", "does not read its standard input within 0.2 s of its start"),
+        ("while True: print('{\"ok\": true}')", "before it reads"),
+    ],
+)
+async def test_an_answer_is_one_line_for_one_example(source: str, says: str) -> None:
+    """A second line is found, however late it comes, and so is the answer to another example. `timeout_s` begins when
+    the process has read its example, also its first one.
+    """
+    check = Check(name="c", command=(sys.executable, "-c", source), timeout_s=0.2 if "within" in says else 60)
+    process = CheckProcess(check, starting_s=0.2 if "start" in says else 60)
+    try:
+        for _ in range(2):
+            with pytest.raises(CheckFailed, match=re.escape(says)):
+                await process.ask(b'{"id": "a"}')
+    finally:
+        await process.close()
+
+
+async def test_a_program_may_end_after_each_answer() -> None:
+    """Another process then gets the next example; one that is larger than a pipe arrives whole."""
+    source = 'line = input(); print(\'{"ok": true, "id": "a", "reason": "%d"}\' % len(line))'
+    process = CheckProcess(Check(name="c", command=(sys.executable, "-c", source)))
+    for size in (1, 300_000):
+        line = orjson.dumps({"id": "a", "output": "x" * size})
+        assert orjson.loads(await process.ask(line))["reason"] == str(len(line))
+    await process.close()
 
 
 async def test_a_program_that_is_not_there_is_told_before_anything_is_asked(tmp_path: Path) -> None:
