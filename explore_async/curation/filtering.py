@@ -27,7 +27,7 @@ from explore_async.curation.compared_rows import joined
 from explore_async.curation.embeddings import Embedder, embedder_of
 from explore_async.curation.files.fields import USER_TURNS
 from explore_async.curation.finishing_again import LACKING, by_threshold, finished
-from explore_async.curation.joining import Shard, check, join, shards_inside, shards_of
+from explore_async.curation.joining import Shard, check, join, shard_at, shards_inside, shards_of
 from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
 from explore_async.curation.paraphrases import PARAPHRASE_THRESHOLD, Paraphrases
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
@@ -141,11 +141,7 @@ def merge_data(
     if threshold is not None:
         check_threshold(threshold)
     named_fields = _named_fields(fields)
-    collections = [
-        collection_of(part, None if isinstance(part, DataSet) or part.is_dir() else columns)
-        for source in sources
-        for part in ([source] if isinstance(source, DataSet) else shards_inside(place(source)) or [place(source)])
-    ]
+    collections = [part for source in sources for part in _parts(source, columns)]
     if shards := shards_of(collections):
         if threshold is not None or tokenizer != "auto" or named_fields:
             raise ConfigError("shards are joined by the filters of their run; `filter` judges the result by others")
@@ -159,12 +155,23 @@ def merge_data(
     return _merge(collections, place(out), filters, named_fields, on_progress)
 
 
-def _join(shards: Sequence[Shard], out: Path, *, partial: bool, on_progress: Callable[[int], None]) -> FilterResult:
-    check(shards, partial=partial)
+def _parts(source: DataSource, columns: Mapping[str, str] | None) -> list[Collection]:
+    """The collection, or those of the shards in a folder."""
+    if isinstance(source, DataSet):
+        return [collection_of(source)]
+    paths = shards_inside(place(source)) or [place(source)]
+    return [shard_at(path) or collection_of(path, None if path.is_dir() else columns) for path in paths]
+
+
+def _join(given: Sequence[Shard], out: Path, *, partial: bool, on_progress: Callable[[int], None]) -> FilterResult:
+    shards = check(given, partial=partial)
     fields = ("instruction",)
     judge, note = join(shards, out, _text_of(fields, by_rule=True), on_progress)
     result = _result(out, [shard.run for shard in shards], judge.judged, judge, fields)
-    return replace(result, other_inputs=0, note=joined([note, result.note]))
+    taken = {shard.index for shard in shards}
+    early = (shard.run.path for shard in given if shard.index not in taken)
+    left_out = [f"{path} is left out: it has no part of the tree yet" for path in early]
+    return replace(result, other_inputs=0, note=joined([note, *left_out, result.note]))
 
 
 def _filter(  # noqa: PLR0917 - what the two commands differ in

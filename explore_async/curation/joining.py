@@ -19,7 +19,7 @@ from explore_async.curation.candidates import Candidate
 from explore_async.curation.collections.collection import Collection, Node, below, printable_path
 from explore_async.curation.collections.data_directory import made_by_whom, writing_data
 from explore_async.curation.collections.open import runs_inside
-from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.collections.run_data import TREE_FILE, RunData, is_run_data
 from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.explorer import StopReason
@@ -43,11 +43,26 @@ class Shard:
     index: int
     shards: int
 
+    @property
+    def has_tree(self) -> bool:
+        """False for one that was stopped in its first seconds."""
+        return (self.run.path / TREE_FILE).is_file()
+
+    @property
+    def has_ended(self) -> bool:
+        return self.run.stats.get("ending") in _FINISHED
+
 
 def shards_inside(folder: Path) -> list[Path]:
     """The run directories of shards in a folder, without earlier ones that were set aside."""
     inside = [RunData.read(path) for path in runs_inside(folder) if path.parent == folder]
     return [run.path for run in inside if _is_shard(run) and run.path.name == shard_name(run.recipe["shard"])]
+
+
+def shard_at(path: Path) -> RunData | None:
+    """The shard in this run directory, which may have just begun; None where none is there."""
+    run = RunData.read(path) if is_run_data(path) else None
+    return run if run is not None and _is_shard(run) else None
 
 
 def _is_shard(source: Collection) -> bool:
@@ -77,8 +92,10 @@ def _shard(run: Collection) -> Shard:
     return Shard(run, recipe.model_copy(update={"shard": ""}), index, shards)
 
 
-def check(shards: Sequence[Shard], *, partial: bool) -> None:
-    """Raises ConfigError unless these are the shards of one run; `partial`: some of them, or some that go on."""
+def check(shards: Sequence[Shard], *, partial: bool) -> list[Shard]:
+    """The shards to join. Raises ConfigError unless these are the shards of one run; `partial`: some of them, or some
+    that have not ended, of which those are left out that have not got their part of the tree yet.
+    """
     first = shards[0]
     for shard in shards[1:]:
         if shard.shards != first.shards:
@@ -93,34 +110,45 @@ def check(shards: Sequence[Shard], *, partial: bool) -> None:
         if shard.index == other.index:
             which = f"{shard.index} of {shard.shards}"
             raise ConfigError(f"{shard.run.path} and {other.run.path} are the same shard, {which}")
-    _check_tops(shards)
-    if partial:
-        return
-    there = {shard.index for shard in shards}
-    if missing := [str(index) for index in range(1, first.shards + 1) if index not in there]:
+    if not partial:
+        _check_all(shards)
+    begun = [shard for shard in shards if shard.has_tree or shard.has_ended]
+    if not begun:
+        raise ConfigError(f"{first.run.path} has just begun, so there is nothing to join: the same command goes on")
+    return _with_one_top(begun)
+
+
+def _check_all(shards: Sequence[Shard]) -> None:
+    """Raises ConfigError where a shard of the run is missing, or has not ended."""
+    there, of_all = {shard.index for shard in shards}, shards[0].shards
+    if missing := [str(index) for index in range(1, of_all + 1) if index not in there]:
         few = ", ".join(missing[:_SHOWN]) + (", …" if len(missing) > _SHOWN else "")
         raise ConfigError(
-            f"{counted(len(missing), 'shard')} of {first.shards} not given: {few}; --partial joins those that are there"
+            f"{counted(len(missing), 'shard')} of {of_all} not given: {few}; --partial joins those that are there"
         )
     for shard in shards:
-        if shard.run.stats.get("ending") not in _FINISHED:
+        if not shard.has_ended:
             raise ConfigError(
                 f"{shard.run.path} has not ended: the command that began it goes on; --partial joins what is there"
             )
 
 
-def _check_tops(shards: Sequence[Shard]) -> None:
-    """Raises ConfigError where shards have explored another top, which then has other sub-trees."""
+def _with_one_top(shards: Sequence[Shard]) -> list[Shard]:
+    """Those with the same top of the trees. One that has not ended may lack tasks of it, as it explores it alike;
+    raises ConfigError where others have another one, which then has other sub-trees.
+    """
     level = _level(shards[0])
     if not level:
-        return
+        return list(shards)
     tops = [_top(shard, level) for shard in shards]
-    for shard, top in zip(shards, tops, strict=True):
-        if top != tops[0]:
+    whole, top = max(zip(shards, tops, strict=True), key=lambda pair: (pair[0].has_ended, len(pair[1])))
+    for shard, own in zip(shards, tops, strict=True):
+        if own != top and shard.has_ended:
             raise ConfigError(
-                f"{shard.run.path} has another top of the tree than {shards[0].run.path}: they were not made beside "
+                f"{shard.run.path} has another top of the tree than {whole.run.path}: they were not made beside "
                 f"one another. Make one of them again in the folder of the others, which has top-of-{shard.shards}"
             )
+    return [shard for shard, own in zip(shards, tops, strict=True) if own == top]
 
 
 def _level(shard: Shard) -> int:
@@ -135,7 +163,7 @@ def _top(shard: Shard, level: int) -> list[tuple[Any, ...]]:
 def join(
     shards: Sequence[Shard], out: Path, compared: Callable[[Mapping[str, Any]], str], on_progress: Callable[[int], None]
 ) -> tuple[Judge, str]:
-    """Writes the data directory. `compared`: the text of an example that is compared. The shards have been checked.
+    """Writes the data directory. `compared`: the text of an example that is compared. The shards are those of `check`.
 
     Returns the judge of all examples, and what is to be said of the result.
     """

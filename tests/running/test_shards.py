@@ -216,6 +216,37 @@ def test_what_is_not_the_run_is_refused(made: Path, tmp_path: Path) -> None:
     assert merged(tmp_path / "all", again) == merged(tmp_path / "all", made / "runs")
 
 
+def test_a_shard_that_was_killed_early_is_left_out(made: Path, tmp_path: Path) -> None:
+    """A shard that was stopped in its first seconds, before it wrote its tree, its dataset, or all of the top: merge says
+    that it has not ended, and --partial joins the others to what it makes of them alone, and names it. Where no other is
+    there, it says so.
+    """
+    runs = shutil.copytree(made / "runs", tmp_path / "runs")
+    early = runs / "shard-1-of-3"
+    others = merged(tmp_path / "others", *(runs / f"shard-{index}-of-3" for index in (2, 3)), "--partial")
+    tree = orjson.loads((early / "tree.json").read_bytes())
+    (early / "stats.json").unlink()
+    for root in tree["trees"]:
+        root.update(children=[], shard=2)
+    stopped = {
+        "cut": lambda: (early / "tree.json").write_bytes(orjson.dumps(tree)),
+        "no tree": (early / "tree.json").unlink,
+        "no dataset": (early / "dataset.jsonl").unlink,
+    }
+    for number, (name, happen) in enumerate(stopped.items()):
+        if name == "cut" and len(tree["trees"]) > 1:  # domains are dealt at once: their tree is never cut
+            continue
+        happen()
+        assert "shard-1-of-3 has not ended" in refused(runs, "--out", tmp_path / "all")
+        done = in_process("merge", runs, "--partial", "--out", tmp_path / f"all {number}")
+        assert done.code == 0, done.stderr
+        assert "2 of 3 shards joined" in done.stderr
+        assert "shard-1-of-3 is left out" in done.stderr
+        assert others == {name: (tmp_path / f"all {number}" / name).read_bytes() for name in MERGED}
+    assert "has just begun" in refused(early, "--partial", "--out", tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
 def tmp_path_file(folder: Path) -> Path:
     path = folder / "rows.jsonl"
     path.write_text('{"instruction": "Plant a tree", "output": "Yes."}\n', encoding="utf-8")

@@ -34,6 +34,7 @@ from explore_async.storage.places import is_remote
 DATA_FORMAT = 1
 DATA_FILE = "data.json"
 PRUNED_FILE = "pruned.json"
+TREE_FILE = "tree.json"
 COVERAGE_FILE = "coverage.json"
 """Figures of `analyze`, for cards; they are void once the number of examples is another."""
 _TEXTS = ("id", "task_id", "instruction", "input", "output")
@@ -147,9 +148,9 @@ class RunData:
 
     @cached_property
     def _trees(self) -> list[Node]:
-        path = self.path / "tree.json"
+        path = self.path / TREE_FILE
         if not path.is_file():
-            raise DataError(f"{path}: not there yet; the run writes it every few seconds")
+            raise DataError(f"{path}: not there yet; a run writes it in its first seconds, and its command goes on")
         trees: list[Node] = _document(path, Trees)["trees"]
         _check_ids(trees, path)
         return trees
@@ -165,7 +166,7 @@ class RunData:
         if not self.dataset.is_file():
             return
         source = Source(self.dataset)
-        known = (self.path / "tree.json").is_file()  # it lags behind a run in progress, but has all its domains
+        known = (self.path / TREE_FILE).is_file()  # it lags behind a run in progress, but has all its domains
         domains = {root["id"] for root in self.trees()} if known else None
         count = 0
         for row in whole_rows(source):
