@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explore_async.cli.options import BadRowOption, ColumnOption, JsonOption
+from explore_async.cli.options import BadRowOption, ColumnOption, JsonOption, local_path, path_or_url
 from explore_async.cli.output import path_text, print_json, say, telling_replaced
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
 from explore_async.errors import ConfigError
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 40
 _Answers = Annotated[
-    Path, typer.Argument(help="a run directory, a directory that answer, import … wrote, or a file of rows")
+    Path,
+    typer.Argument(
+        parser=path_or_url, help="a run directory, a directory that answer, import … wrote, or a file of rows"
+    ),
 ]
 
 
@@ -33,11 +36,17 @@ def compare(  # noqa: PLR0917 - an option each
         bool, typer.Option("--results", help="print wins, ties and losses of A, and agreement")
     ] = False,
     export: Annotated[
-        Path | None, typer.Option("--export", metavar="FILE.jsonl", help="write the verdicts with their texts")
+        Path | None,
+        typer.Option("--export", metavar="FILE.jsonl", parser=path_or_url, help="write the verdicts with their texts"),
     ] = None,
     verdicts: Annotated[
         Path | None,
-        typer.Option("--verdicts", metavar="FILE", help="the file of verdicts (default: compare-A-B.jsonl beside A)"),
+        typer.Option(
+            "--verdicts",
+            metavar="FILE",
+            parser=local_path,
+            help="the file of verdicts (default: compare-A-B.jsonl beside A)",
+        ),
     ] = None,
     most: Annotated[int | None, typer.Option(min=1, help="the most questions that a rater is asked")] = None,
     seed: Annotated[int | None, typer.Option(help="another seed gives another random order (default: 0)")] = None,
@@ -106,7 +115,11 @@ def _serve(pairs: BlindPairs, kept: Verdicts, *, most: int | None, host: str, po
 
 
 def _default_file(a: Path, b: Path) -> Path:
+    from explore_async.storage.places import is_remote
+
     first, second = a.resolve(), b.resolve()
+    if is_remote(first):
+        raise ConfigError(f"{a}: verdicts are kept on this machine; name their file by --verdicts")
     names = (path.name if path.is_dir() else path.name.partition(".")[0] for path in (first, second))
     return first.parent / f"compare-{'-'.join(names)}.jsonl"
 

@@ -14,11 +14,12 @@ from explore_async.cli.options import (
     BadRowOption,
     ColumnOption,
     ConcurrencyOption,
-    DataDirectoryOption,
     EndpointOption,
     JsonOption,
     QuietOption,
+    WorkDirectoryOption,
     check_exclusive,
+    path_or_url,
 )
 
 if TYPE_CHECKING:
@@ -31,9 +32,12 @@ _WHAT = "rows with answers: a run, what answer or another command wrote, or a fi
 
 
 def judge(  # noqa: PLR0917 - an option each
-    a: Annotated[Path, typer.Argument(metavar="A", help=_WHAT)],
-    b: Annotated[Path, typer.Argument(metavar="B", help="the same of another model; rows meet by their question")],
-    out: DataDirectoryOption,
+    a: Annotated[Path, typer.Argument(metavar="A", parser=path_or_url, help=_WHAT)],
+    b: Annotated[
+        Path,
+        typer.Argument(metavar="B", parser=path_or_url, help="the same of another model; rows meet by their question"),
+    ],
+    out: WorkDirectoryOption,
     endpoints: EndpointOption = None,
     api_key_env: ApiKeyEnvOption = None,
     judges: Annotated[

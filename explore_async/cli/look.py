@@ -16,6 +16,7 @@ from explore_async.cli.options import (
     RunArgument,
     SemanticOption,
     TokenizerOption,
+    local_path,
     path_or_url,
 )
 from explore_async.cli.output import all_or_nothing, print_json, say, telling_replaced
@@ -100,7 +101,8 @@ def analyze(  # noqa: PLR0917 - an option each
 
 def view(
     runs: Annotated[
-        list[Path] | None, typer.Argument(metavar="RUN...", help="run directories or a folder of runs (default: runs)")
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", parser=local_path, help="run directories or a folder of runs (default: runs)"),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port")] = PORT,
     open_it: Annotated[bool, typer.Option("--open", help="open the view in the browser")] = False,
@@ -185,7 +187,7 @@ def stats(path: RunArgument) -> None:
 
 
 def doctor(
-    path: Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")],
+    path: Annotated[Path, typer.Argument(metavar="RUN", parser=local_path, help="a run directory")],
     repair: Annotated[bool, typer.Option("--repair", help="repair what can be repaired; nothing is deleted")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -18,6 +18,13 @@ def path_or_url(text: str) -> Path:
     return place(text)
 
 
+def local_path(text: str) -> Path:
+    """A path on this machine."""
+    from explore_async.storage.places import local_place
+
+    return local_place(text)
+
+
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file or the name of a preset")]
 RunArgument = Annotated[
     Path,
@@ -34,7 +41,9 @@ SourceArgument = Annotated[
     ),
 ]
 
-RunDirectoryOption = Annotated[Path | None, typer.Option("--out", help="the run directory (default: runs/NAME)")]
+RunDirectoryOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", parser=local_path, help="the run directory (default: runs/NAME)")
+]
 ShardOption = Annotated[
     str | None,
     typer.Option(
@@ -54,6 +63,10 @@ DataFileOption = Annotated[
 DataDirectoryOption = Annotated[
     Path, typer.Option("--out", metavar="DIR", parser=path_or_url, help="the directory to write")
 ]
+WorkDirectoryOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", parser=local_path, help="the directory to write, on this machine")
+]
+"""Of commands that ask models, whose completions are a database."""
 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=V", help="change one setting of the config; repeatable")

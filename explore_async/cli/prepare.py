@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from explore_async.cli.options import local_path
 from explore_async.cli.output import say
 from explore_async.errors import ConfigError
 
@@ -16,7 +17,11 @@ def init(
     language: Annotated[str, typer.Option(help="the language of the data, for example German")] = "English",
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="also write the templates of the prompts into this folder, to be changed"),
+        typer.Option(
+            metavar="DIR",
+            parser=local_path,
+            help="also write the templates of the prompts into this folder, to be changed",
+        ),
     ] = None,
 ) -> None:
     """Print a config with comments for a domain of yours."""

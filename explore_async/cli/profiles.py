@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from explore_async.errors import ConfigError
 from explore_async.measuring.profile import measured_profile
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.profiles import PROFILES
+from explore_async.storage.places import local_place
 
 
 def profile_of(name: str) -> Profile:
@@ -15,6 +14,6 @@ def profile_of(name: str) -> Profile:
     if name in PROFILES:
         return PROFILES[name]
     if name.endswith(".json"):
-        return measured_profile(Path(name))
+        return measured_profile(local_place(name))
     known = ", ".join(PROFILES)
     raise ConfigError(f"--profile {name}: no such profile; they are {known}. A file of `bench --out` ends in .json")

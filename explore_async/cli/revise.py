@@ -16,12 +16,12 @@ from explore_async.cli.options import (
     BadRowOption,
     ColumnOption,
     ConcurrencyOption,
-    DataDirectoryOption,
     EndpointOption,
     JsonOption,
     ModelOption,
     QuietOption,
     SourceArgument,
+    WorkDirectoryOption,
     check_exclusive,
 )
 from explore_async.errors import ConfigError
@@ -54,7 +54,7 @@ _FreshOption = Annotated[bool, typer.Option("--fresh", help="start over; what is
 
 def answer(  # noqa: PLR0917 - an option each
     source: SourceArgument,
-    out: DataDirectoryOption,
+    out: WorkDirectoryOption,
     endpoints: EndpointOption = None,
     api_key_env: ApiKeyEnvOption = None,
     models: Annotated[
@@ -121,7 +121,7 @@ def answer(  # noqa: PLR0917 - an option each
 
 def rate(  # noqa: PLR0917 - an option each
     source: SourceArgument,
-    out: DataDirectoryOption,
+    out: WorkDirectoryOption,
     endpoints: EndpointOption = None,
     api_key_env: ApiKeyEnvOption = None,
     model: ModelOption = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from explore_async.cli.choices import Engine
-from explore_async.cli.options import ApiKeyEnvOption, JsonOption, ModelOption, QuietOption
+from explore_async.cli.options import ApiKeyEnvOption, JsonOption, ModelOption, QuietOption, local_path
 from explore_async.cli.output import print_json, say, telling_replaced
 from explore_async.cli.signals import terminable
 from explore_async.errors import ConfigError
@@ -124,7 +124,8 @@ def bench(  # noqa: PLR0917 - an option each
     ] = None,
     api_key_env: ApiKeyEnvOption = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="write the result there, with a plot beside it")
+        Path | None,
+        typer.Option(metavar="FILE.json", parser=local_path, help="write the result there, with a plot beside it"),
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

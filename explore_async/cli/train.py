@@ -14,7 +14,15 @@ import typer
 
 from explore_async.cli.choices import BadRow, Preset, TemplateName, TooLong, Training
 from explore_async.cli.loading import loading
-from explore_async.cli.options import ColumnOption, JsonOption, MarkedOption, QuietOption, SourceArgument
+from explore_async.cli.options import (
+    ColumnOption,
+    JsonOption,
+    MarkedOption,
+    QuietOption,
+    SourceArgument,
+    local_path,
+    path_or_url,
+)
 from explore_async.cli.output import MADE_UP, path_text, print_json, say
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
 from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError
@@ -33,7 +41,9 @@ def train(  # noqa: PLR0917 - an option each
     model: Annotated[
         str, typer.Option("--model", metavar="MODEL", help="the model to train: a folder, or its name on a hub")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="the folder for the trained model")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", parser=local_path, help="the folder for the trained model")
+    ],
     preset: Annotated[
         Preset, typer.Option(help="chat: the model's chat template and LoRA; paper: as Explore-Instruct was trained")
     ] = "chat",
@@ -45,7 +55,10 @@ def train(  # noqa: PLR0917 - an option each
         typer.Option(min=0, max=0.9, help="the share of examples to hold out (default: 0.05, none with --held-out)"),
     ] = None,
     held_out: Annotated[
-        Path | None, typer.Option("--held-out", metavar="FILE", help="rows to measure the loss on, and not to train on")
+        Path | None,
+        typer.Option(
+            "--held-out", metavar="FILE", parser=path_or_url, help="rows to measure the loss on, and not to train on"
+        ),
     ] = None,
     epochs: Annotated[
         float | None, typer.Option(min=0.001, help="the number of times that each row is learned (default: 3)")

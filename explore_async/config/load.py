@@ -15,6 +15,7 @@ from explore_async.config.given import Given
 from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import ALPACA, GENERATE, GENERATE_INSTRUCTIONS, KINDS
 from explore_async.settings.comparison import ComparisonSettings
+from explore_async.settings.local_paths import local_text, path_in, without_secrets
 from explore_async.settings.operation import ServerSettings
 from explore_async.settings.recipe import Filters
 from explore_async.settings.revision import UNFILTERED, MadeBy, RevisionSettings
@@ -148,7 +149,7 @@ def server(document: dict[str, Any]) -> ServerSettings:
 
 
 def _find(config: str) -> Path:
-    path = Path(config)
+    path = Path(local_text(config))
     if path.is_file() or (path.is_fifo() and path.is_relative_to("/dev")):  # /dev/stdin, <(...)
         return path
     if path.exists() and not path.is_dir():
@@ -265,7 +266,7 @@ def _read_prompts(document: dict[str, Any], beside: Path, given: Given, kinds: S
     folder = document.get("prompts")
     if not isinstance(folder, str):
         return
-    path = beside / folder
+    path = beside / local_text(folder)
     where, _ = given.place(("prompts",))
     own, other = GENERATE, GENERATE_INSTRUCTIONS
     if document.get("responses") == "separate":
@@ -299,9 +300,15 @@ def _place(listed: Any, beside: Path) -> None:
         return
     for position, named in enumerate(listed):
         if isinstance(named, str):
-            listed[position] = str(beside / named)
+            listed[position] = _beside(named, beside)
         elif isinstance(named, dict) and isinstance(named.get("path"), str):
-            listed[position] = {**named, "path": str(beside / named["path"])}
+            listed[position] = {**named, "path": _beside(named["path"], beside)}
+
+
+def _beside(path: str, folder: Path) -> str:
+    """The path, relative to the folder; a URL elsewhere as it is, for the settings to refuse."""
+    local = path_in(path)
+    return path if local is None else str(folder / local)
 
 
 def _complaint(detail: ErrorDetails, given: Given, model: type[BaseModel]) -> tuple[str, bool]:
@@ -334,7 +341,7 @@ def _may_be_secret(location: Sequence[int | str]) -> bool:
 
 def _short(value: object) -> str:
     try:
-        return str(value)[:80]
+        return without_secrets(str(value))[:80]
     except ValueError:  # Python does not write numbers of thousands of digits
         return "a number of thousands of digits"
 

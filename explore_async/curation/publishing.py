@@ -10,6 +10,7 @@ from typing import cast
 
 from explore_async.curation.export_files import CARD, FOR_TRAINERS, TRAIN, VALIDATION, is_folder_name
 from explore_async.errors import ConfigError, DataError, EndpointError
+from explore_async.storage.places import local_place
 from explore_async.terminal.text import printable
 
 _REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
@@ -34,7 +35,7 @@ def push_data(folder: str | os.PathLike[str], repository: str, *, public: bool =
     `public`. Raises ConfigError for a name or a card that the hub does not take and without huggingface_hub, DataError
     where the folder is no export, EndpointError where the hub refuses or cannot be reached.
     """
-    folder = Path(folder)
+    folder = local_place(folder)
     check_push(folder, repository)
     if not (folder / CARD).is_file() or not (folder / TRAIN).is_file():
         raise DataError(f"{folder}: not the folder of an export: it has no {CARD} or no {TRAIN}")

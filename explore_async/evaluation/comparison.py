@@ -38,6 +38,7 @@ from explore_async.settings.comparison import FIRST_RULES, RULES, ComparedData, 
 from explore_async.settings.recipe import MEANING, MEANINGS
 from explore_async.storage.digested import DigestedDocument
 from explore_async.storage.directory import RunDirectory
+from explore_async.storage.places import local_place
 from explore_async.storage.whole_files import storage_errors, write_json
 from explore_async.terminal.counts import counted
 
@@ -66,7 +67,7 @@ async def compare(
     """Has all questions that both datasets answer judged, into the directory `out`, or goes on with it; see
     `running.start.run`.
     """
-    path, observer = Path(out), observer if observer is not None else SilentObserver()
+    path, observer = local_place(out), observer if observer is not None else SilentObserver()
     jobs: list[ComparisonJob] = []
 
     def read() -> ComparisonJob:

@@ -37,6 +37,7 @@ from explore_async.settings.recipe import MEANING, MEANINGS, Recipe
 from explore_async.settings.revision import RevisedData, Revision, RevisionSettings
 from explore_async.storage.digested import DigestedDocument
 from explore_async.storage.directory import RunDirectory
+from explore_async.storage.places import local_place
 from explore_async.storage.whole_files import storage_errors, write_json, write_whole
 
 _STAGES: Final = {"answers", "judging"}
@@ -55,7 +56,7 @@ async def revise(
     """Revises all examples of the source into the directory `out`, or goes on with it; see `running.start.run`."""
     if mode != "offline":
         require_programs(settings.checks)
-    path, observer = Path(out), observer if observer is not None else SilentObserver()
+    path, observer = local_place(out), observer if observer is not None else SilentObserver()
     observer.phase(f"reading {printable_path(source.path)}")
     notes: list[str] = []
 

@@ -32,6 +32,7 @@ from explore_async.settings.run_settings import RunSettings
 from explore_async.storage.completions import StoreContents, read_contents
 from explore_async.storage.digested import DigestedDocument, differences, refuse_other
 from explore_async.storage.directory import RunDirectory
+from explore_async.storage.places import local_place
 
 _Result = TypeVar("_Result")
 Mode = Literal["resume", "adopt", "offline", "fresh"]
@@ -73,7 +74,7 @@ async def run(
     return await carry_out(
         read,
         settings.operation,
-        Path(directory),
+        local_place(directory),
         mode=mode,
         observer=observer,
         handle_signals=handle_signals,

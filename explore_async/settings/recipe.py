@@ -16,7 +16,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeAlias
 import orjson
 from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, field_validator, model_validator
 
-from explore_async.settings.base import Argument, FromText, Settings
+from explore_async.settings.base import FromText, Settings
+from explore_async.settings.local_paths import LocalPath
 from explore_async.settings.strategies import StrategyName
 
 Kind: TypeAlias = Literal["lookahead", "backtrack", "facets", "generate", "answer", "follow_up", "judge"]
@@ -83,7 +84,7 @@ class SeedTask(Settings):
 class KnownTexts(FromText):
     """Data that new examples have to differ from: a file, a run directory or a data directory."""
 
-    path: Argument
+    path: LocalPath
     """In a config file: relative to its folder."""
     field: Annotated[str, Field(min_length=1)] = "instruction"
 
@@ -105,7 +106,7 @@ class Passage(NamedTuple):
 class DomainFile(FromText):
     """Text of the user's that examples are to be about: a file, or a folder of files."""
 
-    path: Argument
+    path: LocalPath
     """In a config file: relative to its folder."""
     field: Annotated[str, Field(min_length=1)] = "text"
     """Of JSON lines: the field that holds the text."""

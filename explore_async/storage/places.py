@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Generator, Iterator
@@ -18,16 +17,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from explore_async.errors import ConfigError
+from explore_async.settings.local_paths import local_text, path_in, without_secrets
 
 if TYPE_CHECKING:
     _Base = Path
 else:  # a RemotePath has the members of a path that are used; it is none, so that nothing takes it for a local one
     _Base = object
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+(::[a-z][a-z0-9+.-]*)*://", re.IGNORECASE)
-_LOCAL = re.compile(r"(file|local)://", re.IGNORECASE)
-_USER = re.compile(r"(?<=://)[^/@\s]*@")
-_QUERY = re.compile(r"(?<=://)([^?\s'\"]*)\?[^\s'\"]*")
 _READ_ONLY = {"http", "https"}
 _OF_BUCKETS = {"abfs", "adl", "az", "gcs", "gs", "oci", "oss", "s3", "s3a"}
 """Protocols whose paths begin with a bucket, which nothing makes by the way."""
@@ -43,11 +39,15 @@ def place(path: str | os.PathLike[str]) -> Path:
     if isinstance(path, RemotePath):
         return path
     text = os.fspath(path)
-    if not isinstance(text, str) or not _URL.match(text):
-        return Path(path)
-    if local := _LOCAL.match(text):
-        return Path(text[local.end() :])
-    return RemotePath(*_opened(text), _shown(text))
+    local = path_in(text)
+    return RemotePath(*_opened(text), without_secrets(text)) if local is None else Path(local)
+
+
+def local_place(path: str | os.PathLike[str]) -> Path:
+    """The path of what has to be on this machine, as a run directory. Raises ConfigError for a URL of something
+    elsewhere.
+    """
+    return Path(local_text(os.fspath(path)))
 
 
 def is_remote(path: Path) -> bool:
@@ -283,7 +283,7 @@ def _as_os_error(error: Exception, path: RemotePath) -> OSError:
         return OSError(errno.EIO, f"the server answered with HTTP status {status}", str(path))
     if isinstance(error, NotImplementedError):
         return OSError(errno.EOPNOTSUPP, "this file system cannot do that", str(path))
-    told = " ".join(_shown(str(cause)).split()) or type(cause).__name__
+    told = " ".join(without_secrets(str(cause)).split()) or type(cause).__name__
     return OSError(errno.EIO, told[:300], str(path))
 
 
@@ -291,23 +291,18 @@ def _opened(url: str) -> tuple[Any, str]:
     try:
         import fsspec.core
     except ImportError as error:
-        raise ConfigError(f"{_shown(url)}: a URL needs fsspec: pip install 'explore-async[remote]'") from error
+        raise ConfigError(f"{without_secrets(url)}: a URL needs fsspec: pip install 'explore-async[remote]'") from error
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise ConfigError(f"{_shown(url)}: its file system is in a package of its own: {error}") from None
+        raise ConfigError(f"{without_secrets(url)}: its file system is in a package of its own: {error}") from None
     except ValueError:
         raise ConfigError(
-            f"{_shown(url)}: fsspec knows no such file system, or the URL is not as it wants it"
+            f"{without_secrets(url)}: fsspec knows no such file system, or the URL is not as it wants it"
         ) from None
     except Exception as error:  # noqa: BLE001 - each file system has errors of its own
-        raise ConfigError(f"{_shown(url)}: {_shown(str(error)) or type(error).__name__}") from None
+        raise ConfigError(f"{without_secrets(url)}: {without_secrets(str(error)) or type(error).__name__}") from None
     return system, str(path)
-
-
-def _shown(text: str) -> str:
-    """The text without passwords and queries of URLs in it: queries may be signatures."""
-    return _QUERY.sub(r"\1", _USER.sub("", text))
 
 
 def _bare(url: str) -> str:

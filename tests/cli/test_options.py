@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from blockbuster import BlockBuster
 from support.cli import in_process
 
-from explore_async.cli import choices
+import explore_async as ea
+from explore_async.cli import choices, options
+from explore_async.cli.app import app
 from explore_async.curation.exporting import ORIGINAL
 from explore_async.curation.sampling import METHODS
 from explore_async.curation.trainer_formats import SHAPES
@@ -68,3 +72,74 @@ def test_no_command_shows_the_help() -> None:
     result = in_process()
     assert result.code == 2
     assert "COMMAND" in result.stdout
+
+
+def test_every_path_of_a_command_takes_urls_or_refuses_them() -> None:
+    """No option and no argument reads a URL as a path that has lost a slash."""
+    readers, without = {options.path_or_url, options.local_path}, []
+    for command in app.registered_commands:
+        assert command.callback is not None
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            if "Path" in str(get_args(hint)[:1]) and getattr(hint.__metadata__[0], "parser", None) not in readers:
+                without.append((command.callback.__name__, name))
+    assert not without
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "small.yaml", "--out", "URL"],
+        ["run", "URL"],
+        ["demo", "--out", "URL"],
+        ["init", "plants", "--prompts", "URL"],
+        ["plan", "small.yaml", "--profile", "URL.json"],
+        ["bench", "http://127.0.0.1:9/v1", "--out", "URL.json"],
+        ["answer", "rows.jsonl", "--out", "URL"],
+        ["rate", "rows.jsonl", "--out", "URL"],
+        ["judge", "rows.jsonl", "rows.jsonl", "--out", "URL"],
+        ["compare", "rows.jsonl", "rows.jsonl", "--verdicts", "URL", "--results"],
+        ["train", "rows.jsonl", "--model", "m", "--out", "URL"],
+        ["view", "URL"],
+        ["doctor", "URL"],
+        ["run", "small.yaml", "--set", "operation.endpoints_file=URL"],
+        ["run", "small.yaml", "--set", "against=[URL]"],
+        ["run", "small.yaml", "--set", "domains.0.files=[{path: URL}]"],
+        ["run", "small.yaml", "--set", "operation.endpoints=[{url: http://127.0.0.1:9, api_key_file: URL}]"],
+        ["run", "small.yaml", "--set", "prompts=URL"],
+    ],
+    ids=lambda arguments: " ".join(arguments).partition(" URL")[0],
+)  # fmt: skip
+def test_what_has_to_be_on_this_machine_is_no_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """A URL is refused at once with code 2, whatever packages are there; no secret is told, and no folder is made of it."""
+    monkeypatch.chdir(tmp_path)
+    small = "domains: [{name: a}]\ntargets: {examples: 5}\n"
+    (tmp_path / "small.yaml").write_text(small, encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "Name a river", "output": "Rhine"}\n', encoding="utf-8")
+    result = in_process(*(argument.replace("URL", "s3://me:secret@lab/there") for argument in arguments))
+    assert result.code == 2
+    assert "a URL cannot be used here; give a path on a local disk" in result.stderr
+    assert "secret" not in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"small.yaml", "rows.jsonl"}
+
+
+def test_a_file_url_is_the_path(tmp_path: Path, blockbuster: BlockBuster) -> None:
+    """file:// is the path that it names, for options, settings and the functions of the library alike."""
+    blockbuster.deactivate()  # a start looks for its directory on the loop, when nothing else is going on
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"instruction": "Name a river", "output": "Rhine"}\n', encoding="utf-8")
+    (tmp_path / "small.yaml").write_text("domains: [{name: a}]\ntargets: {examples: 5}\n", encoding="utf-8")
+    settings = ea.load(f"file://{tmp_path}/small.yaml", [f"against=[file://{source}]"])
+    assert settings.against[0].path == str(source)
+    assert in_process("init", "plants", "--prompts", f"file://{tmp_path}/prompts").code == 0
+    assert (tmp_path / "prompts").is_dir()
+    with pytest.raises(ea.StorageError, match="no run to go on with offline"):
+        ea.run_sync(settings, f"file://{tmp_path}/run", mode="offline")
+    for start in (
+        lambda: ea.run_sync(settings, "s3://lab/run"),
+        lambda: ea.rate_sync(source, "s3://lab/run"),
+        lambda: ea.judge_sync(source, source, "s3://lab/run"),
+    ):
+        with pytest.raises(ea.ConfigError, match="s3://lab/run: a URL cannot be used here"):
+            start()

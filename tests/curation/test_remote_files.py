@@ -13,6 +13,7 @@ from typing import ClassVar
 import fsspec
 import orjson
 import pytest
+from blockbuster import BlockBuster
 from fsspec.implementations.memory import MemoryFileSystem
 from support.cli import in_process
 
@@ -276,3 +277,18 @@ def test_a_run_has_to_be_local(rows: Path, memory: MemoryFileSystem) -> None:
         assert "local disk" in result.stderr
         assert "memory://run/dataset.jsonl" in result.stderr
     assert not Path("x.jsonl").exists()
+
+
+def test_answers_elsewhere_are_compared(
+    tmp_path: Path, rows: Path, memory: MemoryFileSystem, blockbuster: BlockBuster
+) -> None:
+    """`compare` and `judge` read answers at URLs, and `compare` exports to one; its verdicts are kept on this machine."""
+    blockbuster.deactivate()  # `judge` opens its files on the loop, when nothing else is going on
+    there, verdicts = "memory://data/rows.jsonl", tmp_path / "verdicts.jsonl"
+    done("compare", there, rows, "--results", "--verdicts", verdicts, "--export", "memory://out/verdicts.jsonl")
+    assert files_below(memory, "/out") == {"verdicts.jsonl": b""}
+    result = in_process("compare", there, rows, "--results")
+    assert result.code == 2
+    assert "--verdicts" in result.stderr
+    result = in_process("judge", there, there, "--out", tmp_path / "judged", "--endpoint", "http://127.0.0.1:9")
+    assert result.code == 6, result.stderr  # both are read: it is the judge that is missing
