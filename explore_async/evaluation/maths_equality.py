@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import resource
-from collections.abc import Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,11 +25,10 @@ _STEP_S: Final = 5
 """Seconds that math-verify has to read a text, and to compare two."""
 _PAIR_S: Final = 30.0
 """Seconds until a process that is stuck with a pair is replaced."""
-_MEMORY: Final = 4 << 30
-"""Bytes of address space of each process."""
 _LONGEST: Final = 20_000
 """Characters of a text that are read, from its end: there the answer stands."""
-_UNDECIDED: Final = "undecided"
+UNDECIDED: Final = "undecided"
+"""The reason of a process that comes to no end."""
 
 
 def need_extra() -> None:
@@ -44,7 +41,7 @@ class MathsEquality:
     """Owns the processes that compare, and what they found."""
 
     def __init__(self) -> None:
-        check = Check(name="maths", function=f"{__name__}:bounded_equal", timeout_s=_PAIR_S)
+        check = Check(name="maths", function="explore_async.evaluation.maths_check:bounded_equal", timeout_s=_PAIR_S)
         self._processes = [CheckProcess(check) for _ in range(min(_MOST_PROCESSES, os.cpu_count() or 1))]
         self._free: asyncio.Queue[CheckProcess] = asyncio.Queue()
         self._found: dict[tuple[str, str], bool | None] = {}
@@ -85,23 +82,7 @@ async def _asked(process: CheckProcess, reference: str, text: str) -> bool | Non
         said = orjson.loads(await process.ask(orjson.dumps({"reference": reference, "text": text})))
     except CheckFailed:
         return None
-    return None if said["reason"] == _UNDECIDED else said["ok"] is True
-
-
-def bounded_equal(pair: Mapping[str, str]) -> tuple[bool, str]:
-    """`equal` in a process with the limit of memory."""
-    _limit_memory()
-    try:
-        return equal(pair["reference"], pair["text"]), ""
-    except (TimeoutError, MemoryError, RecursionError):
-        return False, _UNDECIDED
-
-
-@lru_cache(maxsize=1)
-def _limit_memory() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = _MEMORY if hard == resource.RLIM_INFINITY else min(_MEMORY, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    return None if said["reason"] == UNDECIDED else said["ok"] is True
 
 
 def equal(reference: str, text: str) -> bool:
