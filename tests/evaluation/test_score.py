@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,33 @@ def test_references_of_gsm8k_and_of_a_column(tmp_path: Path) -> None:
         questions_in(open_collection(questions), reference=name, by=None).found for name in ("key", None)
     )
     assert [one.reference for one in in_column] == [one.reference for one in behind_hashes] == ["2", "4", "6"]
+
+
+def test_numbers_are_references_and_answers_as_they_are(tmp_path: Path) -> None:
+    """Of any size, in any column: as the row's answer, and in a column that --reference names, be it that of the answer
+    too, in rows with a number and in rows with a text. The same questions can be answered and judged.
+    """
+    large = 123456789012345678901
+    rows = [{"problem": "One?", "answer": large}, {"problem": "Two?", "answer": 25, "input": 7}]
+    rows += [{"problem": "Three?", "answer": "26"}, {"problem": "Four?", "answer": 0.5}]
+    file = write(tmp_path / "questions.jsonl", [])
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    for reference in (None, "answer"):
+        found = questions_in(open_collection(file), reference=reference, by=None).found
+        assert [(one.key, one.reference) for one in found] == [
+            (("One?", ""), str(large)), (("Two?", "7"), "25"), (("Three?", ""), "26"), (("Four?", ""), "0.5"),
+        ]  # fmt: skip
+    answers = write(tmp_path / "answers.jsonl", [{"problem": "One?", "output": f"It is \\boxed{{{large}}}."}])
+    evidence = tmp_path / "evidence.jsonl"
+    done = score(answers, "--questions", file, "--reference", "answer", "--json", "--out", evidence)
+    assert (done.code, done.json["answers"][0]["accuracy"]["value"]) == (0, 0.25), done.stderr
+    assert orjson.loads(evidence.read_bytes().splitlines()[0])["reference"] == str(large)
+    imported = in_process("import", file, "--out", tmp_path / "imported")
+    assert imported.code == 0, imported.stderr
+    outputs = [
+        orjson.loads(line)["output"] for line in (tmp_path / "imported" / "dataset.jsonl").read_bytes().splitlines()
+    ]
+    assert outputs == [str(large), "25", "26", "0.5"]
 
 
 def test_what_cannot_be_scored_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from explore_async.curation.collections.turns_in_row import (
     answer_of,
     pair_in,
 )
-from explore_async.curation.files.fields import FieldError, field_of, text_of
+from explore_async.curation.files.fields import FieldError, field_of, kind_of, text_of
 from explore_async.curation.files.nested_turns import is_branched
 from explore_async.curation.files.turns import are_objects
 from explore_async.errors import ConfigError
@@ -117,7 +117,8 @@ def make_reader(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exc
     """A function from a row to its texts; it raises FieldError.
 
     `columns` maps our names to those of the file, which may be dotted paths; the others are guessed. A missing or empty
-    answer is an empty output.
+    answer is an empty output; an answer or input that is a number, true or false is its text, while an instruction is
+    a text, as a number there is no question.
     """
     named = {ours: theirs for ours, theirs in columns.items() if ours in TEXTS}
     known = frozenset({*OF_CONVERSATIONS, *columns.values()})
@@ -206,7 +207,7 @@ def _output(row: Mapping[str, Any], conversation: Conversation | None, answer: s
     if (pair := pair_in(row)) is not None:
         return answer_of(row, pair[0]), set()
     if answer is not None:
-        return _answer(row[answer], answer), {answer} if row[answer] is None or isinstance(row[answer], str) else set()
+        return _answer(row[answer], answer), {answer} if isinstance(row[answer], str | int | float | None) else set()
     if instances := _instances(row):
         is_all = len(instances) == 1 and instances[0].keys() <= {"input", "output"}
         return _optional(instances[0]["output"], f"output in {_INSTANCES}"), {_INSTANCES} if is_all else set()
@@ -239,8 +240,10 @@ def _input(row: Mapping[str, Any], used: set[str]) -> tuple[str, set[str]]:
         return given, set()
     values = {name: row[name] for name in _INPUTS if name in row and name not in used}
     first = next((name for name, value in values.items() if value and isinstance(value, str)), None)
+    if first is None and isinstance(values.get("input"), int | float):
+        first = "input"
     taken = {name for name, value in values.items() if name == first or value is None or value == ""}
-    return ("" if first is None else values[first]), taken
+    return ("" if first is None else _optional(values[first], first)), taken
 
 
 def _rest(
@@ -276,6 +279,12 @@ def _nothing(row: Mapping[str, Any]) -> FieldError:
 
 
 def _optional(value: Any, name: str) -> str:
-    if value is not None and not isinstance(value, str):
-        raise FieldError(f"field {name} is not a text")
-    return value or ""
+    """An input or an output, which may be missing. A number is its text, and so is true or false."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case str() | None:
+            return value or ""
+    raise FieldError(f"field {name} is {kind_of(value)}, not a text")

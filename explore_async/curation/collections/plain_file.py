@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,8 @@ class PlainFile(ForeignCollection):
     path: Path
     columns: Mapping[str, str] = field(default_factory=dict)
     skip_bad_rows: bool = False
+    staying: Collection[str] = ()
+    """Columns that stay in a row though they are its instruction, input or output."""
     _bad_rows: int = field(default=0, init=False)
     _faults: list[str] = field(default_factory=list, init=False)
     _unused: Counter[str] = field(default_factory=Counter, init=False)
@@ -147,7 +149,8 @@ class PlainFile(ForeignCollection):
             return {**places, **texts, **{k: v for k, v in exchange.rest.items() if k not in places}}
         task_id, path = self._place(row.value)
         clashing = {key: exchange.rest[key] for key in (*OWN_COLUMNS, _THEIRS) if key in exchange.rest}
-        more = {key: value for key, value in exchange.rest.items() if key not in OWN_COLUMNS and key != _THEIRS}
+        rest = {**{name: row.value[name] for name in self.staying if name in row.value}, **exchange.rest}
+        more = {key: value for key, value in rest.items() if key not in OWN_COLUMNS and key != _THEIRS}
         return {
             "id": f"{task_id}-{row.number - 1}",
             "task_id": task_id,

@@ -24,7 +24,7 @@ def text_of(value: Mapping[str, Any], fields: Sequence[str]) -> str:
     texts = [(field, field_of(value, field)) for field in fields]
     for field, text in texts:
         if not isinstance(text, str):
-            raise FieldError(f"field {field} is {_kind(text)}, not a text")
+            raise FieldError(f"field {field} is {kind_of(text)}, not a text")
     return "\n".join(text for _, text in texts)
 
 
@@ -32,7 +32,7 @@ def group_of(value: Mapping[str, Any], column: str) -> str:
     """A name for the group: equal for equal values of one type only."""
     group = field_of(value, column)
     if not isinstance(group, str | int | None):
-        raise FieldError(f"column {column} is {_kind(group)}, not a text, whole number, true, false or null")
+        raise FieldError(f"column {column} is {kind_of(group)}, not a text, whole number, true, false or null")
     return repr(group)
 
 
@@ -65,7 +65,8 @@ def _user_turns(value: Mapping[str, Any]) -> str:
         raise FieldError(f"field {column} {error}") from error
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What the value is, in words."""
     match value:
         case None:
             return "null"

@@ -17,6 +17,7 @@ from explore_async.curation.files.encodings import as_utf8
 from explore_async.curation.files.envelopes import rows_within
 from explore_async.curation.files.formats import TABLES, Format, Kind, format_of
 from explore_async.curation.files.json_list import LONGEST, list_elements
+from explore_async.curation.files.json_values import json_value
 from explore_async.curation.files.row import BadRow, Row, bounded_lines, reading
 from explore_async.curation.files.tables import DELIMITER_NAMES, DELIMITERS, Table
 from explore_async.curation.files.turns import TALKS, are_turns
@@ -117,7 +118,7 @@ class Source:
             )
         whole = (first + rest).strip()
         try:
-            found = rows_within(orjson.loads(whole))
+            found = rows_within(json_value(whole))
         except orjson.JSONDecodeError:
             found = None
         if found is None:
@@ -144,7 +145,7 @@ def _zstd(file: IO[bytes], path: Path) -> RawIOBase:
 
 def _json_row(number: int, kind: Kind, raw: bytes) -> Row | BadRow:
     try:
-        value = orjson.loads(raw)
+        value = json_value(raw)
     except orjson.JSONDecodeError as error:
         return BadRow(number, f"invalid JSON: {error}")
     if are_turns(value):

@@ -135,7 +135,7 @@ def test_tasks_by_a_column(tmp_path: Path):
 
 FAULTS = [
     (b'{"instruction": "a", "output": "b"}\n{"instruction": 5, "output": "b"}\n', ".jsonl", "line 2: field instruction is a number"),
-    (b'{"instruction": "a", "output": "b"}\n{"instruction": "a", "output": 7}\n', ".jsonl", "line 2: field output is not a text"),
+    (b'{"instruction": "a", "output": "b"}\n{"instruction": "a", "output": {"n": 7}}\n', ".jsonl", "line 2: field output is an object, not a text"),
     (b'{"instruction": "a", "output": "b"}\n{"instruction": "\\ud800", "output": "b"}\n', ".jsonl", "line 2: invalid JSON"),
     (b'{"instruction": "a", "output": "b"}\n{"instruction": "\xe9", "output": "b"}\n', ".jsonl", "line 2: invalid JSON"),
     (b'{"instruction": "a", "output": "b"}\n{"text": "b"}\n', ".jsonl", "--column instruction=FIELD"),

@@ -19,6 +19,7 @@ from explore_async.curation.files import json_list
 from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.curation.files.formats import Format, Kind, format_of
 from explore_async.curation.files.json_list import NoListError, list_elements
+from explore_async.curation.files.json_values import json_value
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
 from explore_async.curation.files.writers import writing
@@ -305,6 +306,30 @@ def test_rows_within_one_object(tmp_path, document, rows, said, indent):
     source = Source(path)
     assert [row.value for row in source] == ([document] if rows is None else rows)
     assert source.note is None if said is None else said in source.note
+
+
+@given(
+    st.lists(
+        st.integers(-(2**70), 2**70) | st.integers(2**63 - 2, 2**63 + 1) | st.integers(2**64 - 2, 2**64 + 1),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_whole_numbers_are_never_rounded(numbers):
+    """A number that 64 bits hold is read as it is, and one beyond them as its text, at any depth; other values beside
+    it are what they are. A row can be written again.
+    """
+    held = [number if -(2**63) <= number < 2**64 else str(number) for number in numbers]
+    row = {"a": numbers[0], "b": [{"c": numbers}], "d": 1e300, "e": "text", "f": None}
+    value = json_value(json.dumps(row).encode())
+    assert value == row | {"a": held[0], "b": [{"c": held}]}
+    assert orjson.loads(orjson.dumps(value)) == value
+
+
+def test_a_large_number_in_a_row_nested_too_deep_for_python_is_no_traceback():
+    """The row is read as orjson reads it."""
+    raw = b'{"n":123456789012345678901,"a":' + b"[" * 1000 + b"]" * 1000 + b"}"
+    assert json_value(raw)["n"] == float(123456789012345678901)
 
 
 CELLS = st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('a;,|\t" \r\n\u2028\x00é'), max_size=5)
