@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from explore_async.curation.collections.collection import Collection, ExampleRow
-from explore_async.curation.collections.plain_file import PlainFile
+from explore_async.curation.collections.open import keep_columns
 from explore_async.curation.several_answers import answers_of
 from explore_async.errors import ConfigError, DataError
 from explore_async.evaluation.pairing import class_name, question_of
@@ -61,8 +61,7 @@ def questions_in(source: Collection, *, reference: str | None, by: Sequence[str]
     found: list[Question] = []
     without = 0
     columns: set[str] = set()
-    if isinstance(source, PlainFile):
-        source.staying = [name for name in (reference, *(by or GROUPS)) if name is not None]
+    keep_columns(source, [name for name in (reference, *(by or GROUPS)) if name is not None])
     for row in source.examples():
         if reference is not None and reference in row:
             columns.add(reference)

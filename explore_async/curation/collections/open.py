@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
@@ -66,6 +66,12 @@ def open_collection(path: Path, columns: Mapping[str, str] | None = None, *, ski
         f"{path}: neither a run directory (config.json), nor written by import, filter or merge (data.json), nor a "
         "folder of Explore-Instruct (tree_meta_info.json)"
     )
+
+
+def keep_columns(source: Collection, columns: Sequence[str]) -> None:
+    """Has these columns of a file stay in its rows, be they the instruction, input or output of these or not."""
+    if isinstance(source, PlainFile):
+        source.staying = columns
 
 
 def runs_inside(folder: Path) -> list[Path]:
