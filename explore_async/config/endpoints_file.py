@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from explore_async.config import yaml_text
+from explore_async.config.faults import faults_of
 from explore_async.errors import ConfigError
 from explore_async.settings.operation import EndpointSettings
 
@@ -34,13 +35,10 @@ def read_endpoints(path: Path) -> tuple[EndpointSettings, ...]:
     try:
         return _LIST.validate_python(listed)
     except ValidationError as error:
-        first = error.errors()[0]
-        number, *field = first["loc"]
-        where = ".".join(map(str, field))
-        fault = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            fault = f"unknown key; the keys are {', '.join(EndpointSettings.model_fields)}"
-        raise ConfigError(f"{path}: endpoint {int(number) + 1}{f', {where}' if where else ''}: {fault}") from error
+        first = faults_of(error, EndpointSettings)[0]
+        number, *field = first.place
+        where = f", {'.'.join(field)}" if field else ""
+        raise ConfigError(f"{path}: endpoint {int(number) + 1}{where}: {first.text}") from error
 
 
 async def changes(path: Path) -> AsyncIterator[tuple[EndpointSettings, ...] | ConfigError]:

@@ -5,30 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from explore_async.config import yaml_text
+from explore_async.config.faults import Fault, faults_of, suggestion
 from explore_async.config.given import Given
 from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import ALPACA, GENERATE, GENERATE_INSTRUCTIONS, KINDS
 from explore_async.settings.comparison import ComparisonSettings
-from explore_async.settings.local_paths import local_text, path_in, without_secrets
+from explore_async.settings.local_paths import local_text, path_in
 from explore_async.settings.operation import ServerSettings
 from explore_async.settings.recipe import Filters
 from explore_async.settings.revision import UNFILTERED, MadeBy, RevisionSettings
 from explore_async.settings.run_settings import RunSettings
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_CLOSE_ENOUGH = 60.0
-_TO_REMOVE = {
-    "meaning": "explore_async writes this itself: it is the version of the rules that a dataset was made by",
-    "against.*.digest": "explore_async computes this itself, from the texts, when a run starts",
-    "operation.checkpoint_every": "no longer a setting: a run writes a checkpoint every 20,000 judged examples",
-}
-"""Keys of config.json or of earlier versions that a config does not have, and why. * is a position in a list."""
 TEMPLATE = "template"
 """The preset that `init` prints, which is no preset for a run."""
 
@@ -131,8 +124,8 @@ def _checked(model: type[_Model], document: dict[str, Any], given: Given, where:
         return model.model_validate(document)
     except ValidationError as error:
         of_file, others = list[str](), list[str]()
-        for detail in error.errors():
-            complaint, option = _complaint(detail, given, model)
+        for found in faults_of(error, model):
+            complaint, option = _complaint(found, given)
             (others if option else of_file).append(complaint)
         lines = [f"{where}:", *(f"  {complaint}" for complaint in of_file)] if of_file else []
         raise ConfigError("\n".join([*lines, *others])) from error
@@ -143,9 +136,8 @@ def server(document: dict[str, Any]) -> ServerSettings:
     try:
         return ServerSettings.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(
-            "; ".join(_complaint(detail, Given(), ServerSettings)[0] for detail in error.errors())
-        ) from error
+        complaints = [_complaint(found, Given())[0] for found in faults_of(error, ServerSettings)]
+        raise ConfigError("; ".join(complaints)) from error
 
 
 def _find(config: str) -> Path:
@@ -158,7 +150,7 @@ def _find(config: str) -> Path:
     if config in known:
         return known[config]
     names = [name for name in known if name != TEMPLATE]
-    hint = _suggestion(config, names)
+    hint = suggestion(config, names)
     raise ConfigError(f"{config}: no such file or preset{hint}; the presets are {', '.join(names)}")
 
 
@@ -311,62 +303,7 @@ def _beside(path: str, folder: Path) -> str:
     return path if local is None else str(folder / local)
 
 
-def _complaint(detail: ErrorDetails, given: Given, model: type[BaseModel]) -> tuple[str, bool]:
-    """The fault of a value of the model in words, and True where it comes from an option."""
-    where, is_option = given.place(tuple(str(step) for step in detail["loc"] if not _is_branch(step)))
-    return f"{where}: {_fault(detail, model)}", is_option
-
-
-def _fault(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    if detail["type"] == "extra_forbidden":
-        if (reason := _TO_REMOVE.get(_general(detail["loc"]))) is not None:
-            return f"{reason}; remove it"
-        known = _fields_at(detail["loc"][:-1], model)
-        return f"unknown key{_suggestion(str(detail['loc'][-1]), known)}"
-    message = detail["msg"].removeprefix("Value error, ")
-    value = detail["input"]
-    may_be_shown = isinstance(value, str | int | float | bool) and not _may_be_secret(detail["loc"])
-    shown = f" (given: {_short(value)})" if may_be_shown else ""
-    return f"{message[0].lower()}{message[1:]}{shown}"
-
-
-def _general(location: Sequence[int | str]) -> str:
-    return ".".join("*" if isinstance(step, int) else step for step in location)
-
-
-def _may_be_secret(location: Sequence[int | str]) -> bool:
-    """True where a user may have put a key instead of the name of its variable, or a password into a URL."""
-    return location[-1] in {"url", "api_key_env", "api_key_file"} or "endpoints" in location[-2:]
-
-
-def _short(value: object) -> str:
-    try:
-        return without_secrets(str(value))[:80]
-    except ValueError:  # Python does not write numbers of thousands of digits
-        return "a number of thousands of digits"
-
-
-def _is_branch(step: int | str) -> bool:
-    """True for a member of a union that pydantic tried: it means nothing to a user."""
-    return isinstance(step, str) and (step == "int" or step.startswith(("tuple[", "constrained-", "literal[")))
-
-
-def _fields_at(location: Sequence[int | str], model: Any) -> list[str]:
-    for step in location:
-        if isinstance(step, str) and not _is_branch(step) and isinstance(model, type) and issubclass(model, BaseModel):
-            model = _model_in(model.model_fields[step].annotation)
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _model_in(annotation: Any) -> Any:
-    """The settings model inside an annotation such as tuple[Domain, ...] or Server | None."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for inner in get_args(annotation) if (model := _model_in(inner)) is not None), None)
-
-
-def _suggestion(word: str, known: Sequence[str]) -> str:
-    from rapidfuzz import process
-
-    best = process.extractOne(word, known, score_cutoff=_CLOSE_ENOUGH)
-    return f"; did you mean {best[0]}?" if best is not None else ""
+def _complaint(found: Fault, given: Given) -> tuple[str, bool]:
+    """The fault in words with its place, and True where it comes from an option."""
+    where, is_option = given.place(found.place)
+    return f"{where}: {found.text}", is_option

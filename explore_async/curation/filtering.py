@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from explore_async.config.faults import faults_of
 from explore_async.curation.candidates import Candidate, read_candidates
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node
 from explore_async.curation.collections.columns import TEXTS
@@ -21,7 +22,7 @@ from explore_async.curation.collections.conversations import asked_of
 from explore_async.curation.collections.data_directory import describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, collection_of
-from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.collections.run_data import RunData, examples_written
 from explore_async.curation.common_options import as_names, check_threshold, silent
 from explore_async.curation.compared_rows import joined
 from explore_async.curation.embeddings import Embedder, embedder_of
@@ -212,9 +213,7 @@ def _filter(  # noqa: PLR0917 - what the two commands differ in
             settings["semantic"] = {"model": paraphrases.model, "threshold": paraphrases.threshold}
         description = describe_origin(made_by, [source], settings)
         directory.finish(trees, description, pruned=source.pruned)
-        before = sum(_kept(root) for root in trees)
-        if isinstance(source, RunData) and source.is_run:
-            before = source.written()
+        before = examples_written(source.path) if source.is_run else sum(_kept(root) for root in trees)
         return _result(out, [source], before, judge, fields)
 
 
@@ -253,7 +252,7 @@ def _judging_of(source: Collection, changes: object) -> Judging | None:
     try:
         return Judging.model_validate({**(own or {}), **changes})
     except ValidationError as error:
-        raise ConfigError(f"judge.threshold: {error.errors()[0]['msg']}") from error
+        raise ConfigError(f"judge.threshold: {faults_of(error, Judging)[0].text}") from error
 
 
 def _result(
@@ -309,7 +308,7 @@ def _filters_of(source: Collection, changes: Mapping[str, Any]) -> Filters:
     try:
         return Filters.model_validate({**base, **changes})
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(f"{'.'.join(fault.place)}: {fault.text}" for fault in faults_of(error, Filters))
         raise ConfigError(f"filters: {faults}") from error
 
 

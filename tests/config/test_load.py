@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from support.cli import ROOT
 
+from explore_async.config import faults
 from explore_async.config import load as config
 from explore_async.errors import ConfigError
 from explore_async.settings.operation import Operation
@@ -90,7 +92,7 @@ CHANGES: dict[str, Any] = {
 def leaves(model: type[BaseModel], above: str = "") -> Iterator[str]:
     """The dotted names of all settings, with 0 for a position in a list."""
     for name, field in model.model_fields.items():
-        inner = config._model_in(field.annotation)
+        inner = faults.model_in(field.annotation)
         if inner in {None, model, Check}:  # tasks in tasks; a check has one of two settings
             yield above + name
         else:
@@ -134,6 +136,44 @@ def test_the_two_parts_share_no_name() -> None:
     assert not set(RecipeConfig.model_fields) & set(Operation.model_fields)
     assert set(RunSettings.model_fields) - set(RecipeConfig.model_fields) == {"operation"}
     assert "operation" not in RunSettings.model_validate(FULL).resolved(model="m").model_dump()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("judge=true", "judge: input should be settings, such as {threshold: 3} (given: true)"),
+        ("generation=5", "generation: input should be settings, such as {per_request: 10} (given: 5)"),
+        ("domains=x", "domains: input should be a list, such as [{name: …}] (given: x)"),
+        ("against=[5]", "against.0: input should be a text or settings, such as {path: …} (given: 5)"),
+        ("checks.0.version=2", 'checks.0.version: input should be a text: write "2" (given: 2)'),
+        ("window=x", "window: input should be a whole number or 'auto' (given: x)"),
+        ("domains.0.topics=x", "domains.0.topics: input should be a list (given: x)"),
+        ("judge.aspects=[a]", "judge.aspects: input should be a mapping, such as {name: value}"),
+        (
+            "operation.endpoints.0.model=[a]",
+            "operation.endpoints.0.model: input should be a text or a mapping, such as {name: value}",
+        ),
+        ("judge.aspects={A b: x}", "judge.aspects.A b: its name should match pattern '^[a-z_]{1,40}$' (given: A b)"),
+        ("domains=[]", "domains: input should have at least 1 entry"),
+    ],
+)
+def test_what_is_of_another_kind_is_told_with_the_right_form(tmp_path: Path, override: str, says: str) -> None:
+    """One complaint for one mistake, in the words of YAML and not in those of the validator."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(written(tmp_path, yaml.safe_dump(FULL)), [override])
+    name, _, fault = says.partition(": ")
+    option = override.partition("=")[0]
+    place = f"--set {option}" + (f": {name.removeprefix(option).strip('.')}" if name != option else "")
+    assert str(caught.value) == f"{place}: {fault}"
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(set(mappings(RunSettings))) if name])
+def test_no_group_of_settings_is_told_in_the_validators_words(tmp_path: Path, name: str) -> None:
+    """A number in place of any group: the message shows settings of that group, in their right form."""
+    document = changed(name.removesuffix(".0"), [7] if name.endswith(".0") else 7)
+    with pytest.raises(ConfigError, match=r"input should be (a text or )?settings, such as \{\w+: ") as caught:
+        config.load(written(tmp_path, yaml.safe_dump(document)))
+    assert not re.search("dictionary|instance|tuple|string", str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +248,7 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, content: bytes) -> No
     """A config that is whole but for one value that JSON has no form for is refused for that value."""
     whole = yaml.safe_dump(FULL).encode()
     config.load(written(tmp_path, whole))
-    with pytest.raises(ConfigError, match=r"JSON|string|character"):
+    with pytest.raises(ConfigError, match=r"JSON|text|character"):
         config.load(written(tmp_path, whole + content))
 
 

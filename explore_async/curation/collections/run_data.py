@@ -155,13 +155,6 @@ class RunData:
         _check_ids(trees, path)
         return trees
 
-    def written(self) -> int:
-        """The number of examples in dataset.jsonl. That in tree.json is older where a run was killed or goes on."""
-        if not self.dataset.is_file():
-            return 0
-        with self.dataset.open("rb") as lines:
-            return sum(line.endswith(b"\n") for line in lines)
-
     def examples(self) -> Iterator[ExampleRow]:
         if not self.dataset.is_file():
             return
@@ -187,6 +180,15 @@ class RunData:
 
 def is_run_data(path: Path) -> bool:
     return (path / "config.json").is_file() or (path / DATA_FILE).is_file()
+
+
+def examples_written(run: Path) -> int:
+    """The number of examples in the dataset of a run. That in tree.json is older where it was killed or goes on."""
+    dataset = run / "dataset.jsonl"
+    if not dataset.is_file():
+        return 0
+    with dataset.open("rb") as lines:
+        return sum(line.endswith(b"\n") for line in lines)
 
 
 def whole_rows(source: Source) -> Iterator[Row]:
