@@ -35,7 +35,7 @@ from explore_async.exploration.items import (
 )
 from explore_async.exploration.thoughts import marks
 from explore_async.exploration.values import AnswerSchema, Completion
-from explore_async.settings.recipe import MEANING
+from explore_async.settings.recipe import MEANING, REASON
 
 __all__ = (
     "PREFERENCE",
@@ -143,8 +143,8 @@ def scores_schema(aspects: tuple[str, ...]) -> AnswerSchema:
         "scores",
         {
             "type": "object",
-            "properties": {"reason": {"type": "string"}, **dict.fromkeys(aspects, score)},
-            "required": ["reason", *aspects],
+            "properties": {REASON: {"type": "string"}, **dict.fromkeys(aspects, score)},
+            "required": [REASON, *aspects],
             "additionalProperties": False,
         },
     )

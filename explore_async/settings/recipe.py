@@ -31,6 +31,9 @@ ASPECTS: Final[Mapping[str, str]] = {
 }
 """The aspects that a judge scores, with their meaning."""
 
+REASON: Final = "reason"
+"""The key of a judge's reply beside the aspects: why it gave these scores."""
+
 MEANING = 4
 """Version of the rules: raise it when parsing, filtering or exploring makes other data of the same completions."""
 MEANINGS = range(2, MEANING + 1)
@@ -239,6 +242,14 @@ class Judging(Settings):
         dict[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")], str], Field(min_length=1, max_length=10)
     ] = Field(default_factory=lambda: dict(ASPECTS))
     """The aspects that it scores: names, each with its meaning."""
+
+
+def refuse_taken_aspects(judge: Judging | None) -> None:
+    """Raises ValueError for an aspect with the name of another key of a reply. A recipe that exists may have one."""
+    if judge is not None and REASON in judge.aspects:
+        raise ValueError(
+            f"judge.aspects.{REASON}: the judge's reply has a key of this name; give the aspect another one"
+        )
 
 
 class Check(Settings):

@@ -26,6 +26,7 @@ from explore_async.settings.recipe import (
     Sampling,
     Samplings,
     Targets,
+    refuse_taken_aspects,
 )
 
 MadeBy: TypeAlias = Literal["answer", "rate"]
@@ -122,6 +123,11 @@ class RevisionSettings(RevisionFields):
     """A revision as a user gives it, and its operation."""
 
     operation: Operation = Operation()
+
+    @model_validator(mode="after")
+    def _aspects_are_free(self) -> Self:
+        refuse_taken_aspects(self.judge)
+        return self
 
     def resolved(self, *, model: str, meaning: int, data: RevisedData) -> Revision:
         """The revision with the decisions of the first start, of this data."""

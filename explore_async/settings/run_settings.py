@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from pydantic import model_validator
 
 from explore_async.settings.operation import Operation
-from explore_async.settings.recipe import MEANING, Recipe, RecipeFields, ResolvedKnownTexts
+from explore_async.settings.recipe import MEANING, Recipe, RecipeFields, ResolvedKnownTexts, refuse_taken_aspects
 from explore_async.settings.strategies import with_switches
 
 AUTO_WINDOW: Final = 32_768
@@ -64,6 +64,11 @@ class RunSettings(RecipeConfig):
     def _asks_by_chat(self) -> Self:
         if any(text.startswith("[text]") for text in self.prompts.values()):
             raise ValueError("prompts: a template with a part [text] is for the command answer alone")
+        return self
+
+    @model_validator(mode="after")
+    def _aspects_are_free(self) -> Self:
+        refuse_taken_aspects(self.judge)
         return self
 
     def unused_systems(self) -> list[str]:

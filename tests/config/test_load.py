@@ -19,7 +19,7 @@ from explore_async.config import faults
 from explore_async.config import load as config
 from explore_async.errors import ConfigError
 from explore_async.settings.operation import Operation
-from explore_async.settings.recipe import Check
+from explore_async.settings.recipe import Check, Judging, Recipe
 from explore_async.settings.run_settings import RecipeConfig, RunSettings
 
 FULL: dict[str, Any] = {
@@ -165,6 +165,17 @@ def test_what_is_of_another_kind_is_told_with_the_right_form(tmp_path: Path, ove
     option = override.partition("=")[0]
     place = f"--set {option}" + (f": {name.removeprefix(option).strip('.')}" if name != option else "")
     assert str(caught.value) == f"{place}: {fault}"
+
+
+def test_an_aspect_with_the_name_of_another_key_is_refused(tmp_path: Path) -> None:
+    """A judge's reply has a reason beside its scores. A recipe that is stored with such an aspect still opens."""
+    aspects = {"reason": "it is sound"}
+    with pytest.raises(ConfigError, match=r"judge.aspects.reason: the judge's reply has a key of this name"):
+        config.load(written(tmp_path, yaml.safe_dump({**FULL, "judge": {"aspects": aspects}})))
+    with pytest.raises(ConfigError, match=r"judge.aspects.reason"):
+        config.load_revision("rate", {}, ["judge.aspects={reason: it is sound}"])
+    stored = RunSettings.model_validate(FULL).resolved(model="m").model_dump(mode="json")
+    assert Recipe.model_validate({**stored, "judge": {"aspects": aspects}}).judge == Judging(aspects=aspects)
 
 
 @pytest.mark.parametrize("name", [name for name in sorted(set(mappings(RunSettings))) if name])
