@@ -14,6 +14,8 @@ from explore_async.cli.output import all_or_nothing, path_text, print_json, say,
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
 from explore_async.errors import ConfigError
 
+_QUESTION_SHOWN = 60
+
 if TYPE_CHECKING:
     from explore_async.evaluation.maths_figures import Standing
     from explore_async.evaluation.scoring import ScoredAnswers, ScoreResult
@@ -133,10 +135,17 @@ def _more_of(one: ScoredAnswers, first: str) -> Iterator[str]:
 
 
 def _about(result: ScoreResult) -> Iterator[str]:
+    from explore_async.terminal.text import printable
+
     if result.without_reference:
         yield f"{result.without_reference:,} questions without a reference answer are left out"
     for one in result.answers:
         samples = len(result.questions) * one.figures.samples
+        if (most := one.most_answered) is not None:
+            yield (
+                f"{one.path}: the question {most.id}, {printable(repr(most.key[0]), _QUESTION_SHOWN)}, has "
+                f"{one.figures.samples:,} answers, so as many are expected to each question; is a row there twice?"
+            )
         for number, what in (
             (one.figures.unanswered, f"of {samples:,} answers are missing, and count as wrong"),
             (one.figures.undecided, "answers came to no end in math-verify, and count as wrong"),

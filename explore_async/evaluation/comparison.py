@@ -22,6 +22,7 @@ from explore_async.curation.collections.run_data import DATA_FILE, DATA_FORMAT
 from explore_async.errors import ConfigError
 from explore_async.evaluation.figures import Figures, figures_of
 from explore_async.evaluation.lines import ComparisonLines, judged_in
+from explore_async.evaluation.naming import names_apart
 from explore_async.evaluation.pairing import Pair, paired
 from explore_async.exploration.prompts import PromptBook
 from explore_async.exploration.revising import Given, Reviser
@@ -111,8 +112,9 @@ class ComparisonJob:
 
     def _data(self) -> ComparedData:
         a, b = self._sources
+        first, second = names_apart(self._sources)
         return ComparedData(
-            names=(a.name, b.name),
+            names=(first, second),
             paths=(printable_path(a.path.resolve()), printable_path(b.path.resolve())),
             questions=len(self._pairs.found),
             only=self._pairs.only,

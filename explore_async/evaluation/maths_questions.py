@@ -45,12 +45,14 @@ class Questions:
 
 class Answers(NamedTuple):
     """The texts of a model to each question. `samples`: to each, as many as were asked for. `others`: rows that answer
-    none of the questions.
+    none of the questions. `most`: the place of the first question with the most answers, where these decide
+    `samples` and not all have as many; else None.
     """
 
     texts: Sequence[Sequence[str]]
     samples: int
     others: int
+    most: int | None
 
 
 def questions_in(source: Collection, *, reference: str | None, by: Sequence[str] | None) -> Questions:
@@ -101,8 +103,11 @@ def answers_to(questions: Sequence[Question], source: Collection) -> Answers:
             "(--column names the columns of files)"
         )
     asked = (source.config.get("settings") or {}).get("answers_per_instruction")
-    samples = max(asked if isinstance(asked, int) else 1, *map(len, texts))
-    return Answers(texts, samples, others)
+    known = asked if isinstance(asked, int) else 1
+    numbers = [len(of_question) for of_question in texts]
+    most: int = max(numbers)
+    is_uneven = most > known and min(numbers) < most
+    return Answers(texts, max(known, most), others, numbers.index(most) if is_uneven else None)
 
 
 def _texts(row: ExampleRow) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, new_node
+from explore_async.curation.collections.open import keep_columns
 from explore_async.errors import ConfigError, DataError
 
 _CLASSES: Final = ("class", "category")
@@ -69,6 +70,8 @@ def paired(a: Collection, b: Collection, by: str | None = None, *, ids_of_files:
     row's domain or, where all have one domain, its task on the first level. `ids_of_files`: False goes by the ids that
     we number the rows of files with, as earlier. Raises DataError where no question has two answers.
     """
+    for source in (a, b):
+        keep_columns(source, _CLASSES if by is None else (by,))
     waiting: dict[tuple[str, str], list[ExampleRow]] = defaultdict(list)
     for row in _answered(b):
         waiting[question_of(row)].append(row)

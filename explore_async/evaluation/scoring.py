@@ -16,6 +16,7 @@ from explore_async.evaluation.figures import Rate, rounded
 from explore_async.evaluation.maths_equality import MathsEquality
 from explore_async.evaluation.maths_figures import MathsFigures, Sample, Scored, difference, figures_of
 from explore_async.evaluation.maths_questions import Answers, Question, answer_shown, answers_to, questions_in
+from explore_async.evaluation.naming import names_apart
 from explore_async.exploration.final_answers import exactly_equal
 from explore_async.running.start import in_new_loop
 from explore_async.storage.places import place
@@ -24,7 +25,8 @@ from explore_async.storage.places import place
 @dataclass(frozen=True, slots=True)
 class ScoredAnswers:
     """The answers of one model with their figures. `others`: rows that answer none of the questions. `against_first`:
-    the accuracy less that of the first answers, by the same questions; None for these.
+    the accuracy less that of the first answers, by the same questions; None for these. `most_answered`: the first
+    question with the most answers, where it alone makes as many expected of the others; else None.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ScoredAnswers:
     texts: Sequence[Sequence[str]]
     others: int
     against_first: Rate | None
+    most_answered: Question | None
 
     def document(self) -> dict[str, Any]:
         named = {"name": self.name, "path": printable_path(self.path), "other_rows": self.others}
@@ -41,7 +44,8 @@ class ScoredAnswers:
         less = (
             {} if rate is None else {"less_first": rounded({"value": rate.value, "low": rate.low, "high": rate.high})}
         )
-        return {**named, **self.figures.document(), **less}
+        most = {} if self.most_answered is None else {"most_answered": self.most_answered.id}
+        return {**named, **most, **self.figures.document(), **less}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +132,13 @@ async def score(
                 on_progress(done, total)
             return scored
 
-        for one, its in zip(sets, given, strict=True):
+        for one, name, its in zip(sets, names_apart(sets), given, strict=True):
             work = (of_question(*pair, its.samples) for pair in zip(asked.found, its.texts, strict=True))
             scored = await asyncio.gather(*work)
             figures = figures_of(scored, undecided=_undecided(asked.found, its, equality))
             less = difference(scored, found[0].scored) if found else None
-            found.append(ScoredAnswers(one.name, one.path, figures, scored, its.texts, its.others, less))
+            most = None if its.most is None else asked.found[its.most]
+            found.append(ScoredAnswers(name, one.path, figures, scored, its.texts, its.others, less, most))
     return ScoreResult(asked.found, asked.without_reference, found)
 
 

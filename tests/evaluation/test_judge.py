@@ -18,6 +18,7 @@ from support.stored_run import serving
 import explore_async as ea
 from explore_async.curation.collections.open import open_collection
 from explore_async.evaluation import comparison, pairing
+from explore_async.evaluation.naming import names_apart
 from explore_async.evaluation.pairing import paired
 from explore_async.running import checkpointing
 from explore_async.storage.completions import read_contents
@@ -260,9 +261,23 @@ def test_equal_questions_meet_by_the_ids_of_their_files(tmp_path: Path) -> None:
     """Whatever the order of the rows; what has no partner of the same id meets in the order that is left."""
     one = [{"id": name, "instruction": "Q?", "output": f"a{name}"} for name in ("n", "m1", "m2", 7)]
     other = [{"id": name, "instruction": "Q?", "output": f"b{name}"} for name in ("7", "m2", "m1", "o")]
+    one = [row | {"class": "hard", "remark": "unused"} for row in one]
     a, b = (open_collection(write(tmp_path / f"{n}.jsonl", part)) for n, part in enumerate((one, other)))
     found = [(pair.a, pair.b) for pair in paired(a, b).found]
     assert found == [("an", "bo"), ("am1", "bm1"), ("am2", "bm2"), ("a7", "b7")]
+    assert "remark (4)" in a.notes[0]
+    assert "class" not in a.notes[0]  # judges see it
+
+
+def test_datasets_of_the_same_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    """By as few folders as it takes; others keep their names, and so does a dataset that is given twice."""
+    places = ["x/n1/out.jsonl", "y/n1/out.jsonl", "y/n2/out.jsonl", "y/n2/other.jsonl"]
+    for place in places:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    one, two, three, other = (open_collection(write(tmp_path / place, [])) for place in places)
+    assert names_apart([two, three, other]) == ["n1/out", "n2/out", "other"]
+    assert names_apart([one, two, three]) == ["x/n1/out", "y/n1/out", "y/n2/out"]
+    assert names_apart([one, one]) == ["out", "out"]
 
 
 def test_what_cannot_be_judged_is_told(tmp_path: Path) -> None:
@@ -283,3 +298,12 @@ def test_what_cannot_be_judged_is_told(tmp_path: Path) -> None:
     assert (done.code, "no row has a text or a number in this column" in done.stderr) == (2, True), done
     same = in_process(*judging(tmp_path, "alpha.jsonl", NOBODY))
     assert (same.code, "it is one of the datasets" in same.stderr) == (2, True), same
+
+
+async def test_a_judge_has_to_be_named_where_several_are_served(tmp_path: Path) -> None:
+    """The message names the option of this command, too."""
+    answers(tmp_path, "alpha", 2), answers(tmp_path, "beta", 2)
+    async with MisbehavingServer(say, catalogue=lambda _body, _number: models("m", "other")) as server:
+        done = await explore(*judging(tmp_path, "out", server.url))
+    assert done.code != 0
+    assert "--judge" in done.stderr

@@ -18,7 +18,7 @@ from explore_async.cli.score import lines_of
 from explore_async.curation.collections.open import open_collection
 from explore_async.evaluation import maths_equality
 from explore_async.evaluation.maths_equality import MathsEquality
-from explore_async.evaluation.maths_questions import questions_in
+from explore_async.evaluation.maths_questions import answers_to, questions_in
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("math_verify") is None, reason="the extra maths is missing: `make` installs it"
@@ -209,6 +209,22 @@ def test_references_of_gsm8k_and_of_a_column(tmp_path: Path) -> None:
         questions_in(open_collection(questions), reference=name, by=None).found for name in ("key", None)
     )
     assert [one.reference for one in in_column] == [one.reference for one in behind_hashes] == ["2", "4", "6"]
+
+
+def test_a_row_that_is_there_twice_is_told(tmp_path: Path) -> None:
+    """The question of which there are more answers than of the others is named, as it makes as many expected of each;
+    nothing is said where all have as many, or where only some are missing.
+    """
+    questions = write(tmp_path / "questions.jsonl", QUESTIONS)
+    rows = [{"problem": "2 + 2?", "output": r"\boxed{4}"}, {"problem": "Half?", "output": "1/2"}]
+    sets = [open_collection(write(tmp_path / f"{n}.jsonl", rows + rows[:n])) for n in (0, 1)]
+    asked = questions_in(open_collection(questions), reference=None, by=None).found
+    assert [answers_to(asked, one).most for one in sets] == [None, 0]
+    whole = open_collection(write(tmp_path / "whole.jsonl", rows * 2))
+    assert answers_to(asked[:2], whole).most is None
+    done = score(tmp_path / "1.jsonl", "--questions", questions, "--json")
+    assert "the question 0-0, '2 + 2?', has 2 answers, so as many are expected to each" in done.stderr
+    assert done.json["answers"][0]["most_answered"] == "0-0"
 
 
 def test_numbers_are_references_and_answers_as_they_are(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def open_collection(path: Path, columns: Mapping[str, str] | None = None, *, ski
 
 
 def keep_columns(source: Collection, columns: Sequence[str]) -> None:
-    """Has these columns of a file stay in its rows, be they the instruction, input or output of these or not."""
+    """Tells a file which columns the command uses by their names: they stay in its rows, and no note names them."""
     if isinstance(source, PlainFile):
         source.staying = columns
 

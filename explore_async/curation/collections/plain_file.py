@@ -45,7 +45,9 @@ class PlainFile(ForeignCollection):
     columns: Mapping[str, str] = field(default_factory=dict)
     skip_bad_rows: bool = False
     staying: Collection[str] = ()
-    """Columns that stay in a row though they are its instruction, input or output."""
+    """Columns that the command uses by their names: they stay in a row though they are its instruction, input or
+    output, and no note names them.
+    """
     _bad_rows: int = field(default=0, init=False)
     _faults: list[str] = field(default_factory=list, init=False)
     _unused: Counter[str] = field(default_factory=Counter, init=False)
@@ -138,7 +140,7 @@ class PlainFile(ForeignCollection):
             raise FieldError(row.fault)
         is_ours = self._exported and "instruction" in row.value and "output" in row.value
         exchange = exchange_of(row.value) if is_ours else read(row.value)
-        self._unused.update(exchange.unused)
+        self._unused.update(name for name in exchange.unused if name not in self.staying)
         texts = {"instruction": exchange.instruction, "input": exchange.input, "output": exchange.output}
         if self._exported:
             if not _is_placed(row.value):

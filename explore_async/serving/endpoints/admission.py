@@ -211,10 +211,10 @@ def _no_model(endpoints: Sequence[Endpoint], listings: Sequence[Listing]) -> End
         return none_answers(errors)
     catalogues = [listing.result() or [] for listing in listings if listing.exception() is None]
     if listed := sorted({model.name for catalogue in catalogues for model in catalogue}):
-        return EndpointError(f"Name a model with --model; the endpoints serve {shorten_list(listed)}")
+        return EndpointError(f"Name a model with --model (judge: --judge); the endpoints serve {shorten_list(listed)}")
     return EndpointError(
         f"{endpoints[0].url} does not list its models: is it an OpenAI-compatible server? If so, name its model with "
-        "--model"
+        "--model (judge: --judge)"
     )
 
 

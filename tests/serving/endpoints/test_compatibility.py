@@ -353,7 +353,9 @@ async def test_a_list_of_models_does_not_overrule_a_name(catalogue):
 async def test_a_wildcard_names_no_model():
     """Where the user gave no name, a pattern is no name either; and one that does not cover a name does not serve it."""
     async with serving("*") as server, EndpointPool([endpoint(server.url)], retries=QUICK, stall_s=30) as pool:
-        with pytest.raises(EndpointError, match=r"Name a model with --model; the endpoints serve \*"):
+        with pytest.raises(
+            EndpointError, match=r"Name a model with --model \(judge: --judge\); the endpoints serve \*"
+        ):
             await pool.connect()
     async with serving("openai/*") as server, ready(server) as pool:
         with pytest.raises(EndpointError, match=r"does not serve 'm'; it serves openai/\*"):
