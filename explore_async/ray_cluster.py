@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from explore_async.errors import ConfigError, ServerError
+
+_CONNECTED_WITHIN_S = 10.0
+_CLIENT = "ray://"
 
 
 def require_ray() -> None:
@@ -24,13 +28,15 @@ def ray_at_hand(least_processors: int | None = None) -> Iterator[None]:
     """Joins the cluster of RAY_ADDRESS, or starts Ray on this machine and ends it.
 
     `least_processors`: as many places for work, one for each processor, has a Ray that is started here at least; None
-    also joins one that runs on this machine. Raises ConfigError without ray, and ServerError where Ray fails.
+    also joins one that runs on this machine. Raises ConfigError without ray, and ServerError where Ray fails, or where
+    nothing listens at the address.
     """
     require_ray()
     import ray
 
     began = not ray.is_initialized()
     if began:
+        check_address(os.environ.get("RAY_ADDRESS", ""))
         own = _own_cluster(least_processors)
         try:
             ray.init(**own, log_to_driver=False, logging_level="error", include_dashboard=False)
@@ -46,6 +52,19 @@ def ray_at_hand(least_processors: int | None = None) -> Iterator[None]:
     finally:
         if began:
             ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Raises ServerError where nothing listens at HOST:PORT, which Ray itself would try for minutes. Of any other
+    address Ray says at once what it is.
+    """
+    host, _, port = address.removeprefix(_CLIENT).rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTED_WITHIN_S).close()
+    except (OSError, OverflowError) as error:  # a port above 65,535
+        raise ServerError(f"RAY_ADDRESS={address}: no Ray cluster can be reached there: {error}") from error
 
 
 def _own_cluster(least_processors: int | None) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import socket
 from pathlib import Path
 
 import fsspec
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from support.cli import in_process
 
 from explore_async.curation.pair_graph import PlacedTexts, by_rarity, first_come, pairs_in, spread
+from explore_async.errors import ServerError
+from explore_async.ray_cluster import check_address
 from rouge_kernels import IDENTICAL, DedupIndex, Vocabulary
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -109,3 +113,35 @@ def test_ray_writes_the_same_files(tmp_path: Path) -> None:
         assert memory.cat_file("/local.parquet") == memory.cat_file("/ray.parquet")
     finally:
         ray.shutdown()
+
+
+def test_an_address_where_nothing_listens_is_told() -> None:
+    """A closed port, a host without a name and a number that is no port: an error that names the address, with exit code
+    3. A port where something listens, and what is no address of a host, are left to Ray.
+    """
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{closed.getsockname()[1]}", "ray://no-such-host.invalid:10001", "127.0.0.1:99999"]
+        for address in addresses:
+            with pytest.raises(ServerError, match=f"RAY_ADDRESS={re.escape(address)}: no Ray cluster"):
+                check_address(address)
+        closed.listen()
+        for address in (addresses[0], "", "auto", "local", "nonsense", "here:there"):
+            check_address(address)
+
+
+@pytest.mark.ray
+def test_a_cluster_that_is_not_there_ends_each_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """run, dedup and analyze with an address where nothing listens: exit code 3 at once, and no file."""
+    source = rows(tmp_path, ["Name a river", "Add 2 and 2"])
+    (tmp_path / "small.yaml").write_text("domains: [{name: a}]\ntargets: {examples: 5}\n", encoding="utf-8")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    for arguments in (
+        ("dedup", source, "--out", tmp_path / "kept.jsonl"),
+        ("analyze", source, "--out", tmp_path / "figures.json"),
+        ("run", tmp_path / "small.yaml", "--out", tmp_path / "run", "--endpoint", "http://127.0.0.1:1"),
+    ):
+        result = in_process(*arguments, "--engine", "ray")
+        assert result.code == 3, result.stderr
+        assert "RAY_ADDRESS=127.0.0.1:1: no Ray cluster can be reached there" in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "small.yaml"}
