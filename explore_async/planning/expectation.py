@@ -152,7 +152,23 @@ def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
             f"the {generation.per_request} {_item(recipe)}s in a request, and an {_item(recipe)} takes about {each:,}: "
             f"completions are going to be cut. Lower generation.per_request or raise {limit}"
         )
+    if full := index_warning(recipe, expected.examples):
+        found.append(full)
     return found
+
+
+def index_warning(recipe: Recipe, examples: int) -> str:
+    """A sentence where an index does not hold the texts of this many examples; else empty."""
+    from rouge_kernels.prefixes import MOST_TEXTS
+
+    _, shards = recipe.shard_numbers
+    indexes = {"run": 1, "domain": len(recipe.domains), "task": sum(tasks_by_depth(recipe))}[recipe.filters.scope]
+    if examples <= MOST_TEXTS * shards * indexes:
+        return ""
+    return (
+        f"an index holds at most {MOST_TEXTS:,} texts, which are compared with one another, and {examples:,} examples "
+        "are wanted: use shards (--shard), or set filters.scope to domain or task, with an index for each"
+    )
 
 
 def window_warning(window: int, slots: int, requests: int) -> str:

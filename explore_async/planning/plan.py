@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from explore_async.exploration.values import Event
-from explore_async.planning.expectation import wanted, window_warning
+from explore_async.planning.expectation import index_warning, wanted, window_warning
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, Step, rehearse
 from explore_async.serving.simulated.engine import Profile
@@ -37,6 +37,8 @@ class Plan:
     explored_s: float
     narrow_window: str
     """A sentence where the window is too narrow for the engines; else empty."""
+    full_index: str
+    """A sentence where an index does not hold so many texts; else empty."""
     busy: float
     """The mean share of all slots that was in use during the rehearsal."""
 
@@ -59,6 +61,8 @@ class Plan:
             )
         if self.narrow_window:
             warnings.append(self.narrow_window)
+        if self.full_index:
+            warnings.append(self.full_index)
         if self.busy < 1 / 2:
             warnings.append(
                 f"only {self.busy:.0%} of the slots are ever busy: there is too little to ask at once. Explore several "
@@ -125,6 +129,7 @@ def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> 
         rehearsed=len(made.steps),
         requests=requests,
         narrow_window=window_warning(recipe.window, slots, requests),
+        full_index=index_warning(recipe, wanted(recipe)),
         examples=kept,
         tasks=made.tasks,
         prompt_tokens=round(times * sum(step.prompt_tokens for step in made.steps)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeAlias
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
@@ -29,3 +31,36 @@ class FromText(Settings):
 
 Argument: TypeAlias = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 """The path of a file, or an argument of a program: some text, without the character that ends these."""
+
+
+def check_writable(document: Mapping[str, Any]) -> None:
+    """Raises ValueError with the name of the setting that JSON cannot hold: a number beyond 64 bits, half a character,
+    a value too deep.
+    """
+    if (fault := _fault_of([[document]])) is not None:  # config.json nests it deeper
+        raise ValueError(f"{_culprit(document)}cannot be written as JSON: {fault}")
+
+
+def _culprit(document: Mapping[str, Any]) -> str:
+    """The dotted name of the first value that cannot be written by itself; empty where it is the whole."""
+    names: list[str] = []
+    below: Any = document
+    while (found := next(((name, value) for name, value in _parts(below) if _fault_of(value)), None)) is not None:
+        names.append(found[0])
+        below = found[1]
+    return f"{'.'.join(names)}: " if names else ""
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((str(name), part) for name, part in value.items())
+    elif isinstance(value, list):
+        yield from ((str(position), part) for position, part in enumerate(value))
+
+
+def _fault_of(value: Any) -> str | None:
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        return str(error)
+    return None

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeAlias
 import orjson
 from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, field_validator, model_validator
 
-from explore_async.settings.base import FromText, Settings
+from explore_async.settings.base import FromText, Settings, check_writable
 from explore_async.settings.local_paths import LocalPath
 from explore_async.settings.strategies import StrategyName
 
@@ -449,6 +449,8 @@ class RecipeFields(Settings):
     @classmethod
     def _is_part(cls, value: object) -> object:
         if isinstance(value, str) and not re.fullmatch(_SHARD, value):
+            if re.fullmatch(r"[0-9]+/[0-9]+", value):
+                raise ValueError("the number of the shard and that of all shards are from 1 to 99999")
             raise ValueError("write it as I/N, the number of the shard and of all shards: 2/8")
         return value
 
@@ -489,10 +491,7 @@ class RecipeFields(Settings):
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
-        try:
-            _ = orjson.dumps([[self.model_dump(mode="json")]])  # config.json nests it deeper
-        except TypeError as error:  # a number beyond 64 bits, half a character, a value too deep
-            raise ValueError(f"cannot be written as JSON: {error}") from error
+        check_writable(self.model_dump(mode="json"))
         return self
 
     @model_validator(mode="after")

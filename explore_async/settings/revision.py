@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 import orjson
 from pydantic import Field, JsonValue, model_validator
 
-from explore_async.settings.base import Settings
+from explore_async.settings.base import Settings, check_writable
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import (
     MEANING,
@@ -112,10 +112,7 @@ class RevisionFields(Settings):
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
-        try:
-            _ = orjson.dumps([[self.model_dump(mode="json")]])  # config.json nests it deeper
-        except TypeError as error:  # a number beyond 64 bits, half a character, a value too deep
-            raise ValueError(f"cannot be written as JSON: {error}") from error
+        check_writable(self.model_dump(mode="json"))
         return self
 
 

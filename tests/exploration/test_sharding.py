@@ -175,7 +175,8 @@ def test_one_shard_of_one_is_the_run(shape: str) -> None:
     ("shard", "changes", "words"),
     [
         ("3/2", {}, "numbered from 1 to 2"),
-        ("0/2", {}, "write it as I/N"),
+        ("0/2", {}, "from 1 to 99999"),
+        ("1/99999999", {}, "from 1 to 99999"),
         ("1", {}, "write it as I/N"),
         ("1/9", {"exploration": {"depth": 1, "breadth": [8]}}, "at most 8 shards"),
         ("1/61", {"exploration": {"depth": 2, "breadth": [9, 9]}}, "less than one example for each"),

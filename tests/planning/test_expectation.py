@@ -13,7 +13,7 @@ from support.scripted import Driven
 
 from explore_async.config.load import load, presets
 from explore_async.exploration.values import ChatRequest, Completion, ExampleKept, Request
-from explore_async.planning.expectation import expect, sample_prompts, warnings, window_warning
+from explore_async.planning.expectation import expect, index_warning, sample_prompts, warnings, window_warning
 from explore_async.settings.recipe import Recipe
 from explore_async.settings.run_settings import RecipeConfig
 
@@ -117,6 +117,18 @@ def test_completions_that_have_no_room_are_told() -> None:
     assert told(generation={"per_request": 1, "demonstrations": 0}, sampling=small) == []
     long = {"name": "a", "examples": [{"instruction": "Tell it all", "output": "word " * 1000}]}
     assert any("takes about 1,25" in line for line in told(domains=[long], generation={"per_request": 5}))
+
+
+def test_more_texts_than_an_index_holds_are_told() -> None:
+    """One text more than an index holds, in the dry run and in a plan; each part that has an index of its own helps."""
+    most = 1 << 26
+    assert index_warning(recipe(), most) == ""
+    assert "an index holds at most 67,108,864 texts" in index_warning(recipe(), most + 1)
+    assert any(line == index_warning(recipe(), 10**12) for line in told(targets={"examples": 10**12}))
+    two = [{"name": "Mend a roof"}, {"name": "Keep bees"}]
+    for change in ({"shard": "1/2"}, {"domains": two, "filters": {"scope": "domain"}}, {"filters": {"scope": "task"}}):
+        assert index_warning(recipe(**change), 2 * most) == ""
+    assert index_warning(recipe(domains=two), 2 * most)
 
 
 def test_a_window_that_is_too_narrow_is_told() -> None:
