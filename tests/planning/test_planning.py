@@ -122,9 +122,13 @@ def test_extrapolation() -> None:
         assert getattr(part, name) == pytest.approx(getattr(whole, name), rel=1 / 6), name
 
 
-def test_too_little_to_do_is_told() -> None:
-    """A fleet that one small domain cannot fill gets a warning."""
-    assert any("domains" in warning for warning in plan(recipe_config(), SMALL, 16, example_tokens=50).warnings)
+def test_what_does_not_fit_is_told() -> None:
+    """A fleet that one small domain cannot fill gets a warning, and so does a run of more texts than an index holds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rouge_kernels.prefixes.MOST_TEXTS", 5)
+        warnings = plan(recipe_config(), SMALL, 16, example_tokens=50).warnings
+    assert any("domains" in warning for warning in warnings)
+    assert any("an index holds at most 5 texts" in warning for warning in warnings)
 
 
 def test_the_command() -> None:
