@@ -11,7 +11,7 @@ from explore_async.curation.collections.collection import Collection, ExampleRow
 from explore_async.curation.collections.open import keep_columns
 from explore_async.curation.several_answers import answers_of
 from explore_async.errors import ConfigError, DataError
-from explore_async.evaluation.pairing import class_name, question_of
+from explore_async.evaluation.pairing import class_name, given_id, question_of
 from explore_async.exploration.final_answers import final_answer, marked_answer
 
 GROUPS: Final = ("level", "subject", "type")
@@ -21,9 +21,12 @@ _LONGEST_ANSWER: Final = 200
 
 
 class Question(NamedTuple):
-    """`reference`: the answer, alone where it can be told apart. `groups`: by column."""
+    """`given_id`: that of its file, where it has one. `reference`: the answer, alone where it can be told apart.
+    `groups`: by column.
+    """
 
     id: str
+    given_id: str
     key: tuple[str, str]
     reference: str
     groups: Mapping[str, str]
@@ -73,7 +76,7 @@ def questions_in(source: Collection, *, reference: str | None, by: Sequence[str]
         if not given:
             without += 1
             continue
-        found.append(Question(row["id"], question_of(row), final_answer(given) or given, groups))
+        found.append(Question(row["id"], given_id(row), question_of(row), final_answer(given) or given, groups))
     for option, name in (("--reference", reference), *(("--by", column) for column in by or ())):
         if name is not None and name not in columns:
             raise ConfigError(f"{option} {name}: no row of {source.path} has a text or a number in this column")
@@ -95,7 +98,7 @@ def answers_to(questions: Sequence[Question], source: Collection) -> Answers:
         if not (known := places.get(question_of(row), [])):
             others += 1
             continue
-        place = next((place for place in known if questions[place].id == row["id"]), known[0])
+        place = next((place for place in known if questions[place].given_id == given_id(row)), known[0])
         texts[place] += _texts(row)
     if not any(texts):
         raise DataError(
@@ -103,11 +106,11 @@ def answers_to(questions: Sequence[Question], source: Collection) -> Answers:
             "(--column names the columns of files)"
         )
     asked = (source.config.get("settings") or {}).get("answers_per_instruction")
-    known = asked if isinstance(asked, int) else 1
+    wanted = asked if isinstance(asked, int) else 1
     numbers = [len(of_question) for of_question in texts]
-    most: int = max(numbers)
-    is_uneven = most > known and min(numbers) < most
-    return Answers(texts, max(known, most), others, numbers.index(most) if is_uneven else None)
+    most = max(numbers)
+    is_uneven = most > wanted and min(numbers) < most
+    return Answers(texts, max(wanted, most), others, numbers.index(most) if is_uneven else None)
 
 
 def _texts(row: ExampleRow) -> Iterator[str]:

@@ -222,6 +222,10 @@ def test_a_row_that_is_there_twice_is_told(tmp_path: Path) -> None:
     assert [answers_to(asked, one).most for one in sets] == [None, 0]
     whole = open_collection(write(tmp_path / "whole.jsonl", rows * 2))
     assert answers_to(asked[:2], whole).most is None
+    twins = [{"id": name, "problem": "Which?", "answer": name} for name in ("a", "b")]
+    asked = questions_in(open_collection(write(tmp_path / "twins.jsonl", twins)), reference=None, by=None).found
+    found = answers_to(asked, open_collection(write(tmp_path / "reversed.jsonl", twins[::-1])))
+    assert (found.texts, found.most) == ([["a"], ["b"]], None)  # equal questions meet by the ids of their files
     done = score(tmp_path / "1.jsonl", "--questions", questions, "--json")
     assert "the question 0-0, '2 + 2?', has 2 answers, so as many are expected to each" in done.stderr
     assert done.json["answers"][0]["most_answered"] == "0-0"
