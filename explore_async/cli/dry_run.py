@@ -20,6 +20,7 @@ from explore_async.planning.expectation import (
     warnings,
     window_warning,
 )
+from explore_async.running.checking import require_programs
 from explore_async.serving.servers.launch import slots_of
 from explore_async.settings.operation import ASSUMED_SLOTS, assumed_slots
 from explore_async.settings.recipe import Recipe
@@ -32,6 +33,7 @@ _COMPILING = "compiling some kernels, once for this installation: about 20 s"
 
 
 def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
+    require_programs(settings.checks)
     settings = with_passages(settings)
     recipe = settings.resolved(model="(the model served)")
     with compilation_told(lambda: StderrConsole().print(_COMPILING)):

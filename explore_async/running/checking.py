@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -14,23 +15,47 @@ from explore_async.exploration.values import Completion, Failure, Outcome
 from explore_async.running.asking import Flight
 from explore_async.running.check_process import CheckFailed, CheckNotStarted, CheckProcess
 from explore_async.running.read_ahead import LookUp
+from explore_async.serving.servers.process import importable, python
 from explore_async.settings.recipe import Check, Recipe
 
 _MOST_PROCESSES: Final = 8
 _ATTEMPTS: Final = 2
 """Times that an example is given to a check which crashes or hangs."""
+_LOADING_S: Final = 60.0
+"""For the module of a function."""
 _FAILED_IN_A_ROW: Final = 10
 """Examples: then the check itself is at fault, and the run ends."""
 
 
 def require_programs(checks: Sequence[Check]) -> None:
-    """Raises ConfigError where the program of a check is not there."""
+    """Raises ConfigError where the program or the function of a check is not there. Takes the time that the modules of
+    the functions need to load.
+    """
     for number, check in enumerate(checks):
         if check.command and shutil.which(check.command[0]) is None:
             raise ConfigError(
                 f"checks.{number}.command: {check.command[0]} is not there, or is no program; "
                 "a relative path begins in the folder that `run` is called in"
             )
+        if check.function and (fault := _fault_of(check.function)):
+            raise ConfigError(f"checks.{number}.function: {check.function}: {fault}")
+
+
+def _fault_of(name: str) -> str:
+    """The reason why there is no such function, in a line; empty where there is one. A process of its own looks for it,
+    as that runs the user's module.
+    """
+    command = python("-m", "explore_async.running.function_check", name)
+    try:
+        looked = subprocess.run(  # noqa: S603 - our own program
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=importable(), timeout=_LOADING_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"its module does not load within {_LOADING_S:g} s"
+    if not looked.returncode:
+        return ""
+    said = looked.stderr.decode("utf-8", "replace").strip()
+    return said.rpartition("\n")[2] or f"its module ends the process with code {looked.returncode}"
 
 
 class Checking:

@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ async def revise(
 ) -> RunResult:
     """Revises all examples of the source into the directory `out`, or goes on with it; see `running.start.run`."""
     if mode != "offline":
-        require_programs(settings.checks)
+        await asyncio.to_thread(require_programs, settings.checks)
     path, observer = local_place(out), observer if observer is not None else SilentObserver()
     observer.phase(f"reading {printable_path(source.path)}")
     notes: list[str] = []

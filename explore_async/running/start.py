@@ -66,7 +66,7 @@ async def run(
     if mode == "fresh" or not RunDirectory(Path(directory)).completions.exists():
         _refuse_unused(settings)  # runs of earlier versions that have such a setting go on
     if mode != "offline":
-        require_programs(settings.checks)
+        await asyncio.to_thread(require_programs, settings.checks)
 
     def read() -> RunJob:
         return RunJob(_with_passages(settings), *_read_known(settings.against))

@@ -50,6 +50,7 @@ COVERED: Final = 0.8
 
 SIMULATED = "simulated"
 """The model name of a simulated server. Everything made with it is labelled, so that no user takes it for data."""
+_FUNCTION: Final = r"^([\w.]+:[\w.]+|[\w.-]+|)$"
 _SHARD: Final = r"^([1-9][0-9]{0,4}/[1-9][0-9]{0,4})?$"
 
 
@@ -252,6 +253,19 @@ def refuse_taken_aspects(judge: Judging | None) -> None:
         )
 
 
+def _no_line(command: Any) -> Any:
+    if isinstance(command, str):
+        parts = ", ".join(orjson.dumps(part).decode() for part in command.split())
+        raise ValueError(f"write the program and each of its arguments as an item of a list: [{parts}]")  # noqa: TRY004
+    return command
+
+
+def _function_name(name: Any) -> Any:
+    if isinstance(name, str) and not re.match(_FUNCTION, name):
+        raise ValueError("write module:function, or the name of an entry point of the group explore_async.checks")
+    return name
+
+
 class Check(Settings):
     """A program of the user's that passes an example or drops it. It reads examples as JSON lines from its standard
     input, and answers each with a line {"ok": true or false, "reason": "..."}.
@@ -259,9 +273,9 @@ class Check(Settings):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
     """Also in the reason of what it drops: check:NAME."""
-    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    command: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_no_line)] = ()
     """The program with its arguments."""
-    function: Annotated[str, Field(pattern=r"^([\w.]+:[\w.]+|[\w.-]+|)$")] = ""
+    function: Annotated[str, BeforeValidator(_function_name), Field(pattern=_FUNCTION)] = ""
     """Instead of a command: `module:function`, or the name of an entry point of the group `explore_async.checks`. It
     gets an example as a dict, and returns true or false, or these with a reason.
     """

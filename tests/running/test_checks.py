@@ -245,13 +245,25 @@ async def test_a_program_may_end_after_each_answer() -> None:
     await process.close()
 
 
-async def test_a_program_that_is_not_there_is_told_before_anything_is_asked(tmp_path: Path) -> None:
-    config(tmp_path, {"name": "sql", "command": ["no-such-program"]})
-    async with SimulatedServer() as server:
-        result = await run(tmp_path, server.url)
-        assert server.statistics().requests == 0
-    assert result.code == 2
-    assert "checks.0.command: no-such-program" in " ".join(result.stderr.split())
+@pytest.mark.parametrize(
+    ("check", "says"),
+    [
+        ({"command": ["no-such-program"]}, "checks.0.command: no-such-program is not there"),
+        ({"command": "python3 check.py"}, 'an item of a list: ["python3", "check.py"]'),
+        ({"function": "my-functions:short"}, "checks.0.function: write module:function"),
+        ({"function": "json:no_such_name"}, "json:no_such_name: module 'json' has no attribute 'no_such_name'"),
+        ({"function": "json"}, "checks.0.function: json: no installed package has an entry point json"),
+    ],
+)
+async def test_a_check_that_is_not_there_is_told_before_anything_is_asked(
+    tmp_path: Path, check: dict[str, Any], says: str
+) -> None:
+    """Also by a dry run, in a line."""
+    config(tmp_path, {"name": "sql", **check})
+    for more in ((), ("--dry-run",)):
+        result = await run(tmp_path, "http://127.0.0.1:9/v1", *more)
+        assert result.code == 2, result.stderr
+        assert says in " ".join(result.stderr.split())
     assert not (tmp_path / "run").exists()
 
 
@@ -278,15 +290,19 @@ def odd(example):
         ),
         ("functions:plain", [{"ok": True, "reason": ""}, {"ok": False, "reason": ""}], ""),
         ("functions:odd", [], "a check returns true or false"),
-        ("functions:none", [], "no attribute 'none'"),
+        ("functions:none", [], "module 'functions' has no attribute 'none'\n"),
+        ("broken:short", [], "KeyError: 'short' ({folder}/broken.py, line 2)\n"),
         ("no-entry-point", [], "no installed package has an entry point no-entry-point"),
     ],
 )
 def test_a_function_is_a_program(tmp_path: Path, name: str, answers: list[dict[str, Any]], says: str) -> None:
-    """It is given each line; what it prints is no answer; what it returns beside true and false is an error."""
+    """It is given each line; what it prints is no answer; what it returns beside true and false is an error. Where there
+    is none, a line says why.
+    """
     (tmp_path / "functions.py").write_text(FUNCTIONS)
+    (tmp_path / "broken.py").write_text("names = {}\nshort = names['short']\n")
     examples = b'{"output": "x"}\n{"output": "a text too long"}\n'
     command = python("-m", "explore_async.running.function_check", name)
     done = subprocess.run(command, cwd=tmp_path, input=examples, capture_output=True, env=importable(), check=False)
     assert [orjson.loads(line) for line in done.stdout.splitlines()] == answers
-    assert says in done.stderr.decode()
+    assert says.format(folder=tmp_path.resolve()) in done.stderr.decode()
