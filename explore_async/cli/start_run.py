@@ -23,6 +23,7 @@ from explore_async.running.result import FINISHED, RunResult
 from explore_async.running.start import Mode, run
 from explore_async.settings.run_settings import RunSettings
 from explore_async.terminal.console import StderrConsole
+from explore_async.terminal.counts import counted
 from explore_async.terminal.reporter import Reporter
 from explore_async.terminal.text import printable
 
@@ -76,7 +77,7 @@ def to_end(
 
 def document_of(result: RunResult) -> dict[str, Any]:
     """The JSON of a run."""
-    return {"directory": path_text(result.directory), **result.stats.document()}
+    return {"directory": path_text(result.directory), **result.document()}
 
 
 def leave_with(result: RunResult) -> NoReturn:
@@ -121,6 +122,8 @@ def carry_on(
             runner.close()
     if not quiet:
         show(result, console, complete)
+    if result.bad_rows:
+        say(f"{counted(result.bad_rows, 'row')} skipped: what cannot be read has no part in this data")
     return result
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -88,7 +88,7 @@ async def compare(
     (job,) = jobs
     for note in (*a.notes, *b.notes, *job.notes):
         observer.phase(note)
-    return ComparisonResult(result, job.figures)
+    return ComparisonResult(replace(result, bad_rows=a.bad_rows + b.bad_rows), job.figures)
 
 
 class ComparisonJob:

@@ -140,6 +140,8 @@ class RunResult:
 
     directory: Path
     stats: RunStats
+    bad_rows: int = 0
+    """Rows of the source of `answer`, `rate` or `judge` that could not be read, and were skipped."""
 
     @property
     def ending(self) -> Ending:
@@ -155,6 +157,10 @@ class RunResult:
     def is_over(self) -> bool:
         """True when there are examples and no user has stopped the run before its time."""
         return bool(self.kept) and self.ending in FINISHED | {"wall_time", "offline"}
+
+    def document(self) -> dict[str, Any]:
+        """The content of stats.json, and the rows that were skipped, for orjson."""
+        return {**self.stats.document(), **({"bad_rows": self.bad_rows} if self.bad_rows else {})}
 
     @property
     def exit_code(self) -> int:

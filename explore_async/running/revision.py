@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -60,10 +61,13 @@ async def revise(
     path, observer = local_place(out), observer if observer is not None else SilentObserver()
     observer.phase(f"reading {printable_path(source.path)}")
     notes: list[str] = []
+    bad_rows = 0
 
     def read() -> RevisionJob:
+        nonlocal bad_rows
         job = RevisionJob(settings, source, path)
         notes.extend(source.notes)
+        bad_rows = source.bad_rows
         return job
 
     result = await carry_out(
@@ -77,7 +81,7 @@ async def revise(
     )
     for note in notes:
         observer.phase(note)
-    return result
+    return replace(result, bad_rows=bad_rows)
 
 
 class RevisionJob:

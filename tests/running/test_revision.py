@@ -332,9 +332,10 @@ def test_bad_input_has_a_message_and_a_code(tmp_path: Path, url: str) -> None:
         assert not out.exists()
     assert revise("answer", source, out, url).code == 0
     half = in_process(
-        *("answer", tmp_path / "half.jsonl", "--out", tmp_path / "half", "--endpoint", url), "--on-bad-row", "skip"
+        *("answer", tmp_path / "half.jsonl", "--out", tmp_path / "half", "--endpoint", url, "--json", "--quiet"),
+        *("--on-bad-row", "skip"),
     )
-    assert (half.code, "skipped: " in half.stderr) == (0, True)
+    assert (half.code, half.json["bad_rows"], "1 row skipped" in half.stderr) == (0, 1, True)
     same = revise("rate", out, out, url)
     assert (same.code, "it is the source" in same.stderr) == (2, True)
     (tmp_path / "c.yaml").write_text("domains: [{name: a}]\ntargets: {examples: 3}\n")

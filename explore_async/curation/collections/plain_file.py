@@ -128,7 +128,9 @@ class PlainFile(ForeignCollection):
             except FieldError as error:
                 fault = f"{self._source.place(row.number)}: {error}"
                 if not self.skip_bad_rows:
-                    raise DataError(f"{fault} (`import --on-bad-row skip` goes on without such rows)") from error
+                    raise DataError(
+                        f"{fault} (--on-bad-row skip, here or with `import`, goes on without such rows)"
+                    ) from error
                 self._bad_rows += 1
                 if len(self._faults) < _FAULTS_NAMED:
                     self._faults.append(fault)
