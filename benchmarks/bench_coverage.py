@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -75,6 +76,8 @@ An arm with the recipe of one before it is left out.
 """
 NEAR = 0.97
 """The part of the budget at which an arm is done: what is kept is counted up to the budget at most."""
+CAREFUL = 0.8
+"""The share of what is left that a run goes on for, as later tokens may cost more than those before."""
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 1_000_000)
 QUICK = Profile(slots=256, step_s=1e-6, request_s=0.0, prefill_s=0.0, kv_tokens=2_000_000)
 """An engine that takes no time and has a prefix cache."""
@@ -164,7 +167,10 @@ def main() -> None:
         universe = Universe(shape)
     arguments.budget = arguments.budget or (30_000 if universe is None else 1_000_000)
     for domain in arguments.domains:
-        load(domain, arguments.set)  # a fault that no arm has of its own ends it
+        try:
+            load(domain, arguments.set)  # a fault that no arm has of its own ends it
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
     arms, left_out, seen = [], {}, dict[tuple[str, int, str], str]()
     for domain, name, seed in product(arguments.domains, arguments.arms, arguments.seeds):
         try:
@@ -246,9 +252,11 @@ def measured(
         is_same = same.digest == written["digest"] and arm.run.stats.get("ending") is not None
         is_over = is_same and arm.run.stats["ending"] == "complete"
     while not (is_same and (is_over or arm.cost[-1]["equivalent"] >= NEAR * arguments.budget)):
-        if is_same:  # a token costs one at most
-            left = arguments.budget - arm.cost[-1]["equivalent"]
-            tokens += int(max(0.01 * arguments.budget, left)) + 1
+        if is_same:
+            so_far = arm.cost[-1]
+            left = arguments.budget - so_far["equivalent"]
+            for_one = so_far["tokens"] / max(1.0, so_far["equivalent"])  # prompts in a cache cost nothing
+            tokens += int(max(0.01 * arguments.budget, left, CAREFUL * for_one * left)) + 1
         is_over = asyncio.run(go(tokens))
         exists = is_same = True
         arm = Arm(name, domain, directory, universe, arguments.budget, arguments.prompt_weight)
