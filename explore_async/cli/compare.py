@@ -37,7 +37,12 @@ def compare(  # noqa: PLR0917 - an option each
     ] = False,
     export: Annotated[
         Path | None,
-        typer.Option("--export", metavar="FILE.jsonl", parser=path_or_url, help="write the verdicts with their texts"),
+        typer.Option(
+            "--export",
+            metavar="FILE",
+            parser=path_or_url,
+            help="write the verdicts with their texts: .jsonl, .json, .csv, .tsv",
+        ),
     ] = None,
     verdicts: Annotated[
         Path | None,
@@ -62,6 +67,7 @@ def compare(  # noqa: PLR0917 - an option each
     """Let people judge in the browser which of two answers is better, without names. The same command goes on."""
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.collections.open import open_collection
+    from explore_async.curation.files.writers import check_format
     from explore_async.evaluation.blind import blind_pairs
     from explore_async.evaluation.pairing import paired
     from explore_async.evaluation.rater_figures import figures_of_raters
@@ -69,6 +75,8 @@ def compare(  # noqa: PLR0917 - an option each
 
     if as_json and not show_results:
         raise ConfigError("--json: only --results has figures to print")
+    if export is not None:
+        check_format(export, "--export", tables=True)
     columns = parse_columns(column or ())
     skips = on_bad_row == "skip"
     one, other = (open_collection(path, {} if path.is_dir() else columns, skip_bad_rows=skips) for path in (a, b))
@@ -125,16 +133,15 @@ def _default_file(a: Path, b: Path) -> Path:
 
 
 def _export(path: Path, pairs: BlindPairs, kept: Verdicts, sources: tuple[Path, Path]) -> None:
-    import orjson
-
-    from explore_async.evaluation.rater_figures import exported
+    from explore_async.curation.files.writers import content_of
+    from explore_async.evaluation.rater_figures import EXPORTED, exported
     from explore_async.storage.whole_files import write_whole
 
     if path.exists() and any(other.exists() and path.samefile(other) for other in (kept.path, *sources)):
         raise ConfigError(f"--export {path}: this file is read here, and would be replaced")
-    rows = [orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in exported(pairs, kept.of)]
+    rows = list(exported(pairs, kept.of))
     with telling_replaced(path):
-        write_whole(path, b"".join(rows))
+        write_whole(path, content_of(rows, path, EXPORTED))
     say(f"{path}: {len(rows):,} verdicts")
 
 

@@ -50,7 +50,9 @@ def score(  # noqa: PLR0917 - an option each
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE.jsonl", parser=path_or_url, help="write what was found of each sample"),
+        typer.Option(
+            "--out", metavar="FILE", parser=path_or_url, help="write what was found of each sample: .jsonl or .json"
+        ),
     ] = None,
     column: ColumnOption = None,
     on_bad_row: BadRowOption = "stop",
@@ -63,11 +65,14 @@ def score(  # noqa: PLR0917 - an option each
 
         from explore_async.curation.collections.columns import parse_columns
         from explore_async.curation.collections.open import open_collection
+        from explore_async.curation.files.writers import check_format
         from explore_async.evaluation.maths_equality import need_extra
         from explore_async.evaluation.scoring import score as score_answers
         from explore_async.terminal.reporter import Reporter
 
     need_extra()
+    if out is not None:
+        check_format(out, "--out", tables=False)
     if out is not None and any(out.exists() and out.samefile(path) for path in (questions, *answers) if path.exists()):
         raise ConfigError(f"--out {out}: this file is read here, and would be replaced")
     columns, skips = parse_columns(column or ()), on_bad_row == "skip"
@@ -156,9 +161,8 @@ def _about(result: ScoreResult) -> Iterator[str]:
 
 
 def _write(result: ScoreResult, path: Path) -> None:
-    import orjson
-
+    from explore_async.curation.files.writers import content_of
     from explore_async.storage.whole_files import write_whole
 
     with telling_replaced(path):
-        write_whole(path, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in result.rows()))
+        write_whole(path, content_of(result.rows(), path))

@@ -83,6 +83,10 @@ def figures_of_raters(pairs: BlindPairs, verdicts: ByRater) -> RaterFigures:
     )
 
 
+EXPORTED: Final = ("rater", "verdict", "comment", "left", "id", "instruction", "input", "a", "b")
+"""The columns of an export."""
+
+
 def exported(pairs: BlindPairs, verdicts: ByRater) -> Iterator[dict[str, Any]]:
     """A row for each verdict, with the texts that it is on: by question, then by rater."""
     for pair in pairs.by_id.values():

@@ -134,11 +134,15 @@ async def _undo(request: web.Request) -> web.Response:
 
 def _rater(name: Any) -> str:
     """The name with single spaces, in the normal form of Unicode: the same wherever it is typed."""
-    if isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isprintable():
-        rater = unicodedata.normalize("NFC", " ".join(name.split()))
-        if rater:
-            return rater
-    raise BadQuery(f"a rater has a name of at most {_LONGEST_NAME} characters")
+    rater = unicodedata.normalize("NFC", " ".join(name.split())) if isinstance(name, str) else ""
+    if not rater or not isinstance(name, str) or len(name) > _LONGEST_NAME:
+        raise BadQuery(f"a rater has a name of at most {_LONGEST_NAME} characters")
+    if not name.isprintable():
+        hidden = next(character for character in name if not character.isprintable())
+        raise BadQuery(
+            f"a rater's name has no line break and no invisible character, and this one has U+{ord(hidden):04X}"
+        )
+    return rater
 
 
 def _other(side: Side) -> Side:

@@ -122,6 +122,9 @@ async def test_only_the_page_itself_judges(tmp_path: Path) -> None:
         ):  # fmt: skip
             async with session.post(f"{url}/api/verdicts", json=document) as response:
                 assert (response.status, bool((await response.json())["error"])) == (status, True)
+        for name, said in (("a\nb", "U+000A"), ("a\u202eb", "U+202E"), ("x" * 99, "at most 60 characters")):
+            async with session.get(f"{url}/api/state", params={"rater": name}) as response:
+                assert said in (await response.json())["error"]
         async with session.get(f"{url}/") as response:
             assert "default-src 'none'" in response.headers["Content-Security-Policy"]
             assert "secret" not in await response.text()
@@ -181,12 +184,16 @@ def test_what_makes_no_sense_is_said(tmp_path: Path) -> None:
         ((a, a), 2, "identical"),
         ((a, b, "--json"), 2, "--results"),
         ((a, b, "--export", a), 2, "replaced"),
+        ((a, b, "--export", tmp_path / "v.parquet"), 2, "does not write Parquet"),
+        ((a, b, "--export", tmp_path / "v"), 2, "the name tells the format"),
         ((a, b, "--verdicts", b, "--results"), 5, "line 1"),
         ((a, b, "--verdicts", tmp_path, "--results"), 4, "not a regular file"),
     ):
         result = in_process("compare", *arguments)
         assert (result.code, part in result.stderr) == (code, True), result.stderr
     assert a.read_bytes() == before
+    assert in_process("compare", a, b, "--export", tmp_path / "v.csv").code == 0
+    assert (tmp_path / "v.csv").read_text() == "rater,verdict,comment,left,id,instruction,input,a,b\n"
     result = in_process("compare", a, b, "--results")
     assert result.code == 0
     assert "no verdicts yet" in result.stderr

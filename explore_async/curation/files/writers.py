@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from io import RawIOBase, TextIOWrapper
+from io import BytesIO, RawIOBase, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 import orjson
 
-from explore_async.curation.files.formats import TABLES, Kind, format_of
+from explore_async.curation.files.formats import JSON, TABLES, Kind, format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.tables import DELIMITERS
 from explore_async.errors import ConfigError, DataError
@@ -117,6 +117,25 @@ def writing(file: IO[bytes], path: Path, schema: Any = None) -> Iterator[RowWrit
             compressed = gzip.GzipFile(filename="", mode="wb", compresslevel=_COMPRESSION_LEVEL, fileobj=file, mtime=0)
             file = cast("IO[bytes]", stack.enter_context(compressed))
         yield stack.enter_context(closing(_writer(file, path, form.kind, schema)))
+
+
+def check_format(path: Path, option: str, *, tables: bool) -> None:
+    """Raises ConfigError where `content_of` does not make the format that the name promises. `tables`: CSV and TSV, too."""
+    kind = format_of(path).kind
+    if kind not in (*JSON, *(TABLES if tables else ())):
+        ends = ".jsonl, .ndjson, .json, .csv or .tsv" if tables else ".jsonl, .ndjson or .json"
+        raise ConfigError(f"{option} {path}: it does not write {kind.value}; let the name end in {ends}")
+
+
+def content_of(rows: Iterable[Mapping[str, Any]], path: Path, columns: Sequence[str] = ()) -> bytes:
+    """The content of a file of these rows, in the format that its name promises: JSON lines, a JSON list, or a table of
+    these columns.
+    """
+    kind = format_of(path).kind
+    content = BytesIO()
+    with writing(content, path, columns) as writer:
+        writer.write([Row(number, kind, row, orjson.dumps(row)) for number, row in enumerate(rows, start=1)])
+    return content.getvalue()
 
 
 def _writer(file: IO[bytes], path: Path, kind: Kind, schema: Any) -> RowWriter:
