@@ -120,7 +120,7 @@ def writing(file: IO[bytes], path: Path, schema: Any = None) -> Iterator[RowWrit
 
 
 def check_format(path: Path, option: str, *, tables: bool) -> None:
-    """Raises ConfigError where `content_of` does not make the format that the name promises. `tables`: CSV and TSV, too."""
+    """Raises ConfigError where the name promises a format that `content_of` does not make. `tables`: it makes these."""
     kind = format_of(path).kind
     if kind not in (*JSON, *(TABLES if tables else ())):
         ends = ".jsonl, .ndjson, .json, .csv or .tsv" if tables else ".jsonl, .ndjson or .json"
