@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from explore_async.cli.options import (
     ModelRevisionOption,
     PublicOption,
     PushOption,
+    QuietOption,
     ReasoningOption,
     SourceArgument,
     SplitOption,
@@ -45,28 +47,30 @@ if TYPE_CHECKING:
     from explore_async.curation.export_writing import ExportResult
 
 
-def import_(
+def import_(  # noqa: PLR0917 - an option each
     source: SourceArgument,
     out: DataDirectoryOption,
     column: ColumnOption = None,
     on_bad_row: BadRowOption = "stop",
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Import data from elsewhere, to filter, sample and export it, or to explore further from its tree."""
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.importing import CONFIG, import_data
 
+    tell = partial(say, quiet=quiet)
     columns, skips = parse_columns(column or ()), on_bad_row == "skip"
-    tell_of_runs_under_way(source)
-    with counting("examples read") as on_progress:
+    tell_of_runs_under_way(source, quiet=quiet)
+    with counting("examples read", quiet=quiet) as on_progress:
         result = import_data(source, out, columns=columns, skip_bad_rows=skips, on_progress=on_progress)
     for note in result.notes:
-        say(note)
+        tell(note)
     if result.unanswered:
         of = counted(result.examples, "example")
-        say(f"without an answer: {result.unanswered:,} of {of} (--column output=NAME names it)")
+        tell(f"without an answer: {result.unanswered:,} of {of} (--column output=NAME names it)")
     found = f"{counted(result.examples, 'example')} in {counted(result.tasks, 'task')}"
-    say(f"{found}: {out}; to explore further: {out / CONFIG}")
+    tell(f"{found}: {out}; to explore further: {out / CONFIG}")
     if as_json:
         counts = {
             "examples": result.examples,
@@ -95,14 +99,15 @@ def export(  # noqa: PLR0917 - an option each
     reasoning: ReasoningOption = False,
     all_answers: AllAnswersOption = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write examples in the format of a training framework, or as a folder for `datasets.load_dataset`."""
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.exporting import export_data
 
     _check_push(out, push, shape)
-    tell_of_runs_under_way(source)
-    with telling_replaced(*_files(out, validation)), all_or_nothing():
+    tell_of_runs_under_way(source, quiet=quiet)
+    with telling_replaced(*_files(out, validation), quiet=quiet), all_or_nothing():
         result = export_data(
             source,
             out,
@@ -119,7 +124,9 @@ def export(  # noqa: PLR0917 - an option each
             reasoning=reasoning,
             all_answers=all_answers,
         )
-    _exported(result, out, shape, marked=marked, push=push, public=public, as_json=as_json, reasoning=reasoning)
+    _exported(
+        result, out, shape, marked=marked, push=push, public=public, as_json=as_json, reasoning=reasoning, quiet=quiet
+    )
 
 
 def sample(  # noqa: PLR0917 - an option each
@@ -145,14 +152,15 @@ def sample(  # noqa: PLR0917 - an option each
     public: PublicOption = False,
     reasoning: ReasoningOption = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Draw a number of examples, a share from each task, none from pruned tasks."""
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.exporting import sample_data
 
     _check_push(out, push, shape)
-    tell_of_runs_under_way(source)
-    with telling_replaced(*_files(out, validation)), all_or_nothing():
+    tell_of_runs_under_way(source, quiet=quiet)
+    with telling_replaced(*_files(out, validation), quiet=quiet), all_or_nothing():
         result = sample_data(
             source,
             out,
@@ -172,7 +180,16 @@ def sample(  # noqa: PLR0917 - an option each
             reasoning=reasoning,
         )
     _exported(
-        result, out, shape, marked=marked, push=push, public=public, as_json=as_json, size=size, reasoning=reasoning
+        result,
+        out,
+        shape,
+        marked=marked,
+        push=push,
+        public=public,
+        as_json=as_json,
+        size=size,
+        reasoning=reasoning,
+        quiet=quiet,
     )
 
 
@@ -204,8 +221,10 @@ def _exported(
     public: bool,
     as_json: bool,
     reasoning: bool,
+    quiet: bool,
     size: int = 0,
 ) -> None:
+    tell = partial(say, quiet=quiet)
     held_out = f", {result.validation:,} for validation" if result.validation else ""
     notes = "".join(
         f"; {count:,} left out: {why}"
@@ -218,28 +237,28 @@ def _exported(
         if count
     )
     for note in result.notes:
-        say(note)
+        tell(note)
     if result.cut:
-        say(
+        tell(
             f"--format {shape} cuts {counted(result.cut, 'example')} to a part of a conversation; "
             "messages and rows keep all"
         )
     if result.unanswered:
-        say(f"without an answer: {counted(result.unanswered, 'example')}")
+        tell(f"without an answer: {counted(result.unanswered, 'example')}")
     if result.more_answers:
         several = counted(result.more_answers, "example")
-        say(f"with several answers: {several}; the best is written, --all-answers writes all")
+        tell(f"with several answers: {several}; the best is written, --all-answers writes all")
     if reasoning:
-        say(f"with reasoning: {counted(result.reasoning, 'example')}; those of one completion have the same")
+        tell(f"with reasoning: {counted(result.reasoning, 'example')}; those of one completion have the same")
     few = "" if result.available is None or result.available >= size else f" (only {result.available:,} available)"
-    say(f"{counted(result.train, 'example')}{held_out} in {out}{few}{notes}")
+    tell(f"{counted(result.train, 'example')}{held_out} in {out}{few}{notes}")
     if result.good_not_kept:
-        say(
+        tell(
             f"marked good, and not written, as dropped or with another text by now: "
             f"{counted(result.good_not_kept, 'example')}. An export has only what was kept"
         )
     if result.simulated:
-        say(MADE_UP)
+        tell(MADE_UP)
     document = {
         "out": path_text(out),
         "simulated": result.simulated,
@@ -253,7 +272,7 @@ def _exported(
         from explore_async.curation.publishing import push_data
 
         document["url"] = push_data(out, push, public=public)
-        say(f"pushed to {document['url']}")
+        tell(f"pushed to {document['url']}")
     left_out = {
         "near_validation": result.near_validation,
         "pruned_tasks": result.in_pruned_tasks,

@@ -86,7 +86,7 @@ def dedup(  # noqa: PLR0917 - an option each
 
     check_exclusive(exact=exact, threshold=threshold is not None)
     tell_of_runs_under_way(*inputs, *(against or ()), quiet=quiet)
-    with telling_replaced(out, evidence), all_or_nothing(), Reporter(quiet=quiet) as reporter:
+    with telling_replaced(out, evidence, quiet=quiet), all_or_nothing(), Reporter(quiet=quiet) as reporter:
         counts = dedup_files(
             inputs,
             out,

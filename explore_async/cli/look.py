@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from explore_async.cli.embedder import load_embedder
 from explore_async.cli.options import (
     ColumnOption,
     JsonOption,
+    QuietOption,
     RunArgument,
     SemanticOption,
     TokenizerOption,
@@ -59,6 +61,7 @@ def analyze(  # noqa: PLR0917 - an option each
         DataEngine, typer.Option(help="ray: parse and compare by Ray, on all its machines, with the same figures")
     ] = "local",
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Measure the coverage of data: verb-noun pairs, overlap, an estimate of the missing part, and the cost."""
     from rich.text import Text
@@ -69,9 +72,10 @@ def analyze(  # noqa: PLR0917 - an option each
     from explore_async.terminal.console import StdoutConsole
     from explore_async.terminal.reporter import Reporter
 
-    tell_of_runs_under_way(*sources)
-    embedder = load_embedder() if semantic else False
-    with telling_replaced(report, out), all_or_nothing(), Reporter() as reporter:
+    tell = partial(say, quiet=quiet)
+    tell_of_runs_under_way(*sources, quiet=quiet)
+    embedder = load_embedder(quiet=quiet) if semantic else False
+    with telling_replaced(report, out, quiet=quiet), all_or_nothing(), Reporter(quiet=quiet) as reporter:
         analysis = analyze_data(
             *sources,
             report=report,
@@ -92,9 +96,9 @@ def analyze(  # noqa: PLR0917 - an option each
         for line in nearest_pairs(analysis.document):
             console.print(Text(line), soft_wrap=True)
     for note in notes(analysis.document):
-        say(note)
+        tell(note)
     for path in analysis.files:
-        say(str(path))
+        tell(str(path))
     if as_json:
         print_json(dict(analysis.document))
 
@@ -190,6 +194,7 @@ def doctor(
     path: Annotated[Path, typer.Argument(metavar="RUN", parser=local_path, help="a run directory")],
     repair: Annotated[bool, typer.Option("--repair", help="repair what can be repaired; nothing is deleted")] = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Check a run directory: the formats, every stored completion, and the files derived from them."""
     from explore_async.doctor.command import doctor, document, show
@@ -197,7 +202,7 @@ def doctor(
     from explore_async.terminal.reporter import Reporter
 
     with terminable():
-        findings, done = doctor(path, mend=repair, reporter=Reporter())
+        findings, done = doctor(path, mend=repair, reporter=Reporter(quiet=quiet))
     if as_json:
         print_json(document(path, findings, done))
     else:

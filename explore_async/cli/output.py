@@ -72,12 +72,12 @@ def all_or_nothing() -> Iterator[None]:
 
 
 @contextmanager
-def telling_replaced(*paths: Path | None) -> Iterator[None]:
+def telling_replaced(*paths: Path | None, quiet: bool = False) -> Iterator[None]:
     """Around work that writes these files: says afterwards which of them were there before."""
     there = [path for path in paths if path is not None and _is_there(path)]
     yield
     for path in there:
-        say(f"replaced {path}")
+        say(f"replaced {path}", quiet=quiet)
 
 
 def _is_there(path: Path) -> bool:
@@ -89,11 +89,11 @@ def _is_there(path: Path) -> bool:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int], None]]:
+def counting(what: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     """The same, with a function that shows the count so far."""
     from explore_async.terminal.reporter import Reporter
 
-    with all_or_nothing(), Reporter() as reporter:
+    with all_or_nothing(), Reporter(quiet=quiet) as reporter:
         yield lambda count: reporter.update(f"{count:,} {what}")
 
 

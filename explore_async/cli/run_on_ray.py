@@ -53,7 +53,7 @@ def start_on_ray(
     is_over = len(results) == shards and all(result.ending in FINISHED for result in results)
     merged = None
     if is_over:
-        with counting("examples judged") as on_progress:
+        with counting("examples judged", quiet=quiet) as on_progress:
             merged = merge_data([work.directory for work in works], folder / MERGED, on_progress=on_progress)
     if not quiet:
         _show(ends, ending, merged, console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from explore_async.cli.options import (
     DataDirectoryOption,
     FilterSetOption,
     JsonOption,
+    QuietOption,
     RunArgument,
     SemanticOption,
     SourceArgument,
@@ -38,17 +40,19 @@ def prune(
     threshold: ThresholdOption = 0.7,
     tokenizer: TokenizerOption = "auto",
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Mark tasks whose names are near-duplicates. Their examples are no longer exported, sampled or merged."""
     from explore_async.curation.pruning import prune_data
 
-    tell_of_runs_under_way(source)
+    tell = partial(say, quiet=quiet)
+    tell_of_runs_under_way(source, quiet=quiet)
     result = prune_data(source, threshold=threshold, tokenizer=tokenizer)
     for task in result.pruned[:_SHOWN]:
-        say(f"{task.id} {task.name}  ({task.score:.2f} with {task.nearest} {task.nearest_name})")
+        tell(f"{task.id} {task.name}  ({task.score:.2f} with {task.nearest} {task.nearest_name})")
     if len(result.pruned) > _SHOWN:
-        say(f"… and {len(result.pruned) - _SHOWN:,} more")
-    say(f"{counted(len(result.pruned), 'task')} pruned: {result.file} (delete this file to undo it)")
+        tell(f"… and {len(result.pruned) - _SHOWN:,} more")
+    tell(f"{counted(len(result.pruned), 'task')} pruned: {result.file} (delete this file to undo it)")
     if as_json:
         print_json({"pruned": [asdict(task) for task in result.pruned]})
 
@@ -70,6 +74,7 @@ def filter_(  # noqa: PLR0917 - an option each
         float, typer.Option(min=0, max=1, help="with --semantic: an example with a cosine above this is dropped")
     ] = 0.8,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Judge all examples again with another threshold or other filters, also those that a run dropped."""
     from explore_async.config.load import assignments
@@ -77,9 +82,9 @@ def filter_(  # noqa: PLR0917 - an option each
     from explore_async.curation.filtering import filter_data
 
     changes, columns = assignments(settings or ()), parse_columns(column or ())
-    tell_of_runs_under_way(source)
-    embedder = load_embedder() if semantic else False
-    with counting("examples judged") as on_progress:
+    tell_of_runs_under_way(source, quiet=quiet)
+    embedder = load_embedder(quiet=quiet) if semantic else False
+    with counting("examples judged", quiet=quiet) as on_progress:
         result = filter_data(
             source,
             out,
@@ -92,17 +97,22 @@ def filter_(  # noqa: PLR0917 - an option each
             semantic_threshold=semantic_threshold,
             on_progress=on_progress,
         )
-    _filtered(result, as_json=as_json)
+    _filtered(result, as_json=as_json, quiet=quiet)
 
 
-def reparse(source: RunArgument, out: DataDirectoryOption, as_json: JsonOption = False) -> None:
+def reparse(
+    source: RunArgument,
+    out: DataDirectoryOption,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
     """Parse and judge the stored completions of a run again, with the parser and filters of this version."""
     from explore_async.curation.filtering import reparse_run
 
-    tell_of_runs_under_way(source)
-    with counting("examples judged") as on_progress:
+    tell_of_runs_under_way(source, quiet=quiet)
+    with counting("examples judged", quiet=quiet) as on_progress:
         result = reparse_run(source, out, on_progress=on_progress)
-    _filtered(result, as_json=as_json)
+    _filtered(result, as_json=as_json, quiet=quiet)
 
 
 def merge(  # noqa: PLR0917 - an option each
@@ -126,14 +136,15 @@ def merge(  # noqa: PLR0917 - an option each
         bool, typer.Option("--partial", help="join the shards that are there, though some are missing or go on")
     ] = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Merge several runs or datasets without near-duplicates, or join the shards of a run to its one dataset."""
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.filtering import merge_data
 
     columns = parse_columns(column or ())
-    tell_of_runs_under_way(*sources)
-    with counting("examples judged") as on_progress:
+    tell_of_runs_under_way(*sources, quiet=quiet)
+    with counting("examples judged", quiet=quiet) as on_progress:
         result = merge_data(
             sources,
             out,
@@ -144,39 +155,40 @@ def merge(  # noqa: PLR0917 - an option each
             partial=partial,
             on_progress=on_progress,
         )
-    _filtered(result, as_json=as_json)
+    _filtered(result, as_json=as_json, quiet=quiet)
 
 
-def _filtered(result: FilterResult, *, as_json: bool) -> None:
+def _filtered(result: FilterResult, *, as_json: bool, quiet: bool) -> None:
     from explore_async.curation.paraphrases import PARAPHRASE
 
+    tell = partial(say, quiet=quiet)
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(result.dropped.items()))
-    say(
+    tell(
         f"{result.kept:,} of {result.candidates:,} examples kept ({result.before:,} before), compared by "
         f"{' and '.join(result.fields)}: {result.out}" + (f"; dropped: {dropped}" if dropped else "")
     )
     if (more := result.candidates - result.before) > 0:
-        say(
+        tell(
             f"{more:,} of the {result.candidates:,} were not in the data: the run dropped them, their tasks were full, "
             "or they came after its end"
         )
     if result.lacking or result.shorter:
         shorter = f", and {result.shorter:,} conversations no later turns" if result.shorter else ""
-        say(
+        tell(
             f"{result.lacking:,} new instructions have no stored answer or scores{shorter}; a run with these settings "
             "and --adopt asks for them"
         )
     if result.other_inputs:
-        say(
+        tell(
             f"{result.other_inputs:,} of those dropped have an input, which was not compared; "
             "--field instruction --field input compares both"
         )
     if PARAPHRASE in result.dropped:
-        say(f"read the paraphrases before you use this: explore-async show {result.out} --dropped {PARAPHRASE}")
+        tell(f"read the paraphrases before you use this: explore-async show {result.out} --dropped {PARAPHRASE}")
     if result.language_not_told:
-        say(f"language not told: {result.language_not_told:,} of those kept do not show which language they are in")
+        tell(f"language not told: {result.language_not_told:,} of those kept do not show which language they are in")
     if result.note is not None:
-        say(result.note)
+        tell(result.note)
     if as_json:
         counts = {"before": result.before, "candidates": result.candidates, "kept": result.kept}
         how = {"fields": result.fields, "tokenizer": result.tokenizer, "dropped_with_input": result.other_inputs}
@@ -209,14 +221,16 @@ def decontaminate(  # noqa: PLR0917 - an option each
     tokenizer: TokenizerOption = "auto",
     column: ColumnOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Drop examples that are near a benchmark, by ROUGE-L or by common token sequences, and write a report."""
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.decontamination import decontaminate_data
 
+    tell = partial(say, quiet=quiet)
     columns = parse_columns(column or ())
-    tell_of_runs_under_way(source)
-    with counting("examples compared") as on_progress:
+    tell_of_runs_under_way(source, quiet=quiet)
+    with counting("examples compared", quiet=quiet) as on_progress:
         result = decontaminate_data(
             source,
             out,
@@ -228,12 +242,12 @@ def decontaminate(  # noqa: PLR0917 - an option each
             columns=columns,
             on_progress=on_progress,
         )
-    say(
+    tell(
         f"{counted(result.kept, 'example')} kept, {result.dropped:,} dropped ({result.by_rouge:,} by ROUGE-L, "
         f"{result.by_ngram:,} by {ngram} consecutive tokens): {out}; the report is {result.report}"
     )
     if result.note is not None:
-        say(result.note)
+        tell(result.note)
     if as_json:
         counts = {"kept": result.kept, "dropped": result.dropped, "by_benchmark": dict(result.by_benchmark)}
         print_json({"out": path_text(out), **counts, "tokenizer": result.tokenizer})

@@ -249,7 +249,7 @@ def _first(named: tuple[str, ...], faults: Sequence[str]) -> tuple[str, ...]:
 
 def _load_kernels(observer: DedupObserver) -> None:
     """Compiles the kernels, and says so; or loads them from the cache on disk in less than a second."""
-    warm_up(lambda: observer.phase("compiling the kernels, once for this installation: about 30 s"))
+    warm_up(lambda: observer.phase("compiling the kernels, once for this installation: about 30 s on an idle machine"))
 
 
 def _check(options: DedupOptions, sources: Sequence[ComparedFile], outputs: Sequence[Path]) -> None:

@@ -28,7 +28,7 @@ from explore_async.curation.reasoning import with_reasoning
 from explore_async.curation.selection import BATCH, Marked, Sample, Selection, Split, SplitName, good_not_kept, select
 from explore_async.curation.several_answers import in_pairs, with_all_answers
 from explore_async.curation.shaping import Losses, flat_columns, noticed, schema_of, shaped, with_more
-from explore_async.curation.trainer_configs import trainer_configs
+from explore_async.curation.trainer_configs import left_out, trainer_configs
 from explore_async.curation.trainer_formats import PAIRS, SHAPES
 from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError
@@ -89,7 +89,7 @@ class ExportResult:
     simulated: bool = False
     """True when a simulated server, without a model, wrote any of the source."""
     notes: tuple[str, ...] = ()
-    """Notes on the source: how it was read, and its columns that no format of trainers takes."""
+    """Notes: how the source was read, its columns that no format of trainers takes, a config that is left out."""
 
 
 def write_export(options: ExportOptions) -> ExportResult:
@@ -124,7 +124,9 @@ def write_export(options: ExportOptions) -> ExportResult:
         examples = chain.from_iterable(map(with_thoughts, splits))
         schema = flat_columns(source, shaped(examples, source, shape, kind), out)
     losses.unpaired = 0  # each was counted once for the schema
-    extras = _extras(options, selection, [] if schema is None else schema.names) if is_folder else {}
+    columns = schema.names if is_folder and schema is not None else []
+    extras = _extras(options, selection, columns) if is_folder else {}
+    config_left_out = left_out(options.shape, columns) if is_folder else ""
     files = [*places, *(out / name for name in extras)]
     with made(places[0].parent), replacing([path.resolve() for path in files]) as opened:
         counts: dict[str, int] = {}
@@ -149,7 +151,7 @@ def write_export(options: ExportOptions) -> ExportResult:
             unpaired=losses.unpaired,
             reasoning=losses.reasoning,
             simulated=source.is_simulated,
-            notes=tuple(source.notes if options.shape != "rows" else filter(None, [source.read_as])),
+            notes=tuple(filter(None, [*_notes(source, options.shape), config_left_out])),
         )
         for file, text_of_file in zip(opened[len(places) :], extras.values(), strict=True):
             with storage_errors(out):
@@ -159,6 +161,10 @@ def write_export(options: ExportOptions) -> ExportResult:
             for name in {*FOR_TRAINERS, VALIDATION} - {str(path.relative_to(out)) for path in files}:
                 (out / name).unlink(missing_ok=True)
     return result
+
+
+def _notes(source: Collection, shape: str) -> Sequence[str | None]:
+    return source.notes if shape != "rows" else [source.read_as]
 
 
 def _write_rows(writer: RowWriter, rows: Iterator[Row], shown: ShownRows) -> int:

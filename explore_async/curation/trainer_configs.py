@@ -36,6 +36,13 @@ def trainer_configs(shape: str, columns: Collection[str], *, validated: bool) ->
     return configs
 
 
+def left_out(shape: str, columns: Collection[str]) -> str:
+    """A sentence where a config is missing because of the rows; else empty."""
+    if shape != "alpaca" or _axolotl_reads(shape, columns) is not None:
+        return ""
+    return f"no {AXOLOTL}: Axolotl drops the system prompts of {shape} rows; --format messages keeps them, and has one"
+
+
 def _axolotl_reads(shape: str, columns: Collection[str]) -> dict[str, Any] | None:
     """Its settings for rows of the shape. Its type for Alpaca's columns would drop a system prompt."""
     match shape:

@@ -143,3 +143,27 @@ def test_a_file_url_is_the_path(tmp_path: Path, blockbuster: BlockBuster) -> Non
     ):
         with pytest.raises(ea.ConfigError, match="s3://lab/run: a URL cannot be used here"):
             start()
+
+
+def test_quiet_commands_say_nothing(tmp_path: Path) -> None:
+    """Each command on data takes --quiet: it says nothing on stderr, also of files that it replaces, and does the same."""
+    row = '{{"instruction": "Name {} of the {} rivers of the north", "output": "{}"}}\n'
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(row.format(word, 3 * n, n) for n, word in enumerate("abc")), encoding="utf-8")
+    export, sample, dedup = (tmp_path / f"{name}.jsonl" for name in ("export", "sample", "dedup"))
+    for arguments in (
+        ("export", source, "--out", export),
+        ("sample", source, "-n", "2", "--out", sample),
+        ("dedup", source, "--out", dedup),
+        ("import", source, "--out", tmp_path / "import"),
+        ("filter", source, "--out", tmp_path / "filter", "--field", "instruction"),
+        ("merge", source, export, "--out", tmp_path / "merge", "--field", "output"),
+        ("decontaminate", source, "--out", tmp_path / "clean", "--against", source, "--benchmark-field", "output"),
+        ("prune", tmp_path / "import"),
+    ):
+        before = in_process(*arguments)
+        assert before.code == 0, before.stderr
+        assert before.stderr
+        result = in_process(*arguments, "--quiet")
+        assert (result.code, result.stderr, result.stdout) == (0, "", ""), arguments
+    assert "--quiet" in in_process("analyze", "--help").stdout + in_process("reparse", "--help").stdout

@@ -24,7 +24,9 @@ WITH_TOOLS = [
 def exported(tmp_path: Path, rows: list[dict[str, Any]], shape: str, validation: float) -> Path:
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    export_data(source, tmp_path / "out", shape=shape, validation=validation)
+    result = export_data(source, tmp_path / "out", shape=shape, validation=validation)
+    is_told = any(note.startswith("no axolotl.yaml: ") for note in result.notes)
+    assert is_told == (shape == "alpaca" and rows is WITH_SYSTEM)
     return tmp_path / "out"
 
 
@@ -50,7 +52,7 @@ def test_pairs_of_answers_are_ranked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", ["alpaca", "sharegpt", "messages"])
 def test_configs_name_what_is_there(tmp_path: Path, shape: str, rows: list[dict[str, Any]], validation: float) -> None:
     """Each file and each column; the system prompt and the tools wherever the rows have them in columns, as these
-    trainers read no column that is not named. A config that would drop a system prompt is not written.
+    trainers read no column that is not named. A config that would drop a system prompt is not written, and that is told.
     """
     if shape == "alpaca" and rows is WITH_TOOLS:
         return  # the format has no place for tools, and an export says so
