@@ -18,6 +18,7 @@ import orjson
 from explore_async.errors import ConfigError
 from explore_async.exploration.final_answers import marked_answer
 from explore_async.running.check_process import CheckFailed, CheckProcess
+from explore_async.running.group_guard import GroupGuard
 from explore_async.settings.recipe import Check
 
 _MOST_PROCESSES: Final = 8
@@ -42,7 +43,8 @@ class MathsEquality:
 
     def __init__(self) -> None:
         check = Check(name="maths", function="explore_async.evaluation.maths_check:bounded_equal", timeout_s=_PAIR_S)
-        self._processes = [CheckProcess(check) for _ in range(min(_MOST_PROCESSES, os.cpu_count() or 1))]
+        self._guard = GroupGuard()
+        self._processes = [CheckProcess(check, self._guard) for _ in range(min(_MOST_PROCESSES, os.cpu_count() or 1))]
         self._free: asyncio.Queue[CheckProcess] = asyncio.Queue()
         self._found: dict[tuple[str, str], bool | None] = {}
         """None where math-verify came to no end."""
@@ -58,6 +60,7 @@ class MathsEquality:
     ) -> None:
         for process in self._processes:
             await process.close()
+        await asyncio.to_thread(self._guard.close)
 
     async def equal(self, reference: str, text: str) -> bool:
         """True where the answer in the text equals the reference, which is an answer alone or a text with one. Where

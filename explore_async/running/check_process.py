@@ -18,6 +18,7 @@ import orjson
 from explore_async.exploration import checks
 from explore_async.exploration.items import Checked
 from explore_async.exploration.values import Completion
+from explore_async.running.group_guard import GroupGuard
 from explore_async.running.line_pipes import LinePipes
 from explore_async.serving.servers.process import importable, python
 from explore_async.settings.recipe import Check
@@ -39,10 +40,13 @@ class CheckNotStarted(CheckFailed):
 
 
 class CheckProcess:
-    """Owns a process of a check, and replaces it where it crashes or hangs."""
+    """Owns a process of a check, and replaces it where it crashes or hangs. `guard`, which the caller closes, ends it
+    where we are killed.
+    """
 
-    def __init__(self, check: Check, *, starting_s: float = _STARTING_S) -> None:
+    def __init__(self, check: Check, guard: GroupGuard, *, starting_s: float = _STARTING_S) -> None:
         self._check = check
+        self._guard = guard
         self._starting_s = starting_s
         self._process: asyncio.subprocess.Process | None = None
         self._pipes: LinePipes | None = None
@@ -84,6 +88,7 @@ class CheckProcess:
         self._pipes = LinePipes()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         try:
+            await asyncio.to_thread(self._guard.open)
             self._process = await asyncio.create_subprocess_exec(
                 *(check.command or own),
                 stdin=self._pipes.stdin,
@@ -95,6 +100,7 @@ class CheckProcess:
         except OSError as error:
             await self.close()
             raise CheckNotStarted(f"it cannot be started: {error.strerror}") from error
+        self._guard.add(self._process.pid)
         self._pipes.began()
         try:
             async with asyncio.timeout(self._starting_s):
@@ -128,6 +134,7 @@ class CheckProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+            self._guard.remove(process.pid)
         if self._pipes is not None:
             self._pipes.close()
             self._pipes = None

@@ -14,6 +14,7 @@ from explore_async.exploration import checks
 from explore_async.exploration.values import Completion, Failure, Outcome
 from explore_async.running.asking import Flight
 from explore_async.running.check_process import CheckFailed, CheckNotStarted, CheckProcess
+from explore_async.running.group_guard import GroupGuard
 from explore_async.running.read_ahead import LookUp
 from explore_async.serving.servers.process import importable, python
 from explore_async.settings.recipe import Check, Recipe
@@ -79,6 +80,7 @@ class Checking:
         self._open: dict[int, Flight] = {}
         self._needed: int | None = None
         self._begun = asyncio.Event()
+        self._guard = GroupGuard()
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -126,10 +128,11 @@ class Checking:
             worker.cancel()
         if self._workers:
             await asyncio.wait(self._workers)
+        await asyncio.to_thread(self._guard.close)
 
     async def _work(self, check: Check) -> None:
         await self._begun.wait()
-        process = CheckProcess(check)
+        process = CheckProcess(check, self._guard)
         try:
             while True:
                 _, _, flight = await self._queues[check.name].get()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 from support.cli import Finished, derived, explore, launch
 
 from explore_async.running.check_process import CheckFailed, CheckProcess
+from explore_async.running.group_guard import GroupGuard
 from explore_async.serving.servers.process import importable, python
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.settings.recipe import Check
@@ -48,6 +51,13 @@ for line in sys.stdin:
     time.sleep(0.1)
     print('{"ok": false}')
 """
+
+
+@pytest.fixture
+def guard() -> Iterator[GroupGuard]:
+    made = GroupGuard()
+    yield made
+    made.close()
 
 
 def program(folder: Path, mode: str = "") -> Path:
@@ -221,12 +231,12 @@ async def test_a_program_that_breaks_the_rules_ends_the_run(tmp_path: Path, sour
         ("while True: print('{\"ok\": true}')", "before it reads"),
     ],
 )
-async def test_an_answer_is_one_line_for_one_example(source: str, says: str) -> None:
+async def test_an_answer_is_one_line_for_one_example(guard: GroupGuard, source: str, says: str) -> None:
     """A second line is found, however late it comes, and so is the answer to another example. `timeout_s` begins when
     the process has read its example, also its first one.
     """
     check = Check(name="c", command=(sys.executable, "-c", source), timeout_s=0.2 if "within" in says else 60)
-    process = CheckProcess(check, starting_s=0.2 if "start" in says else 60)
+    process = CheckProcess(check, guard, starting_s=0.2 if "start" in says else 60)
     try:
         for _ in range(2):
             with pytest.raises(CheckFailed, match=re.escape(says)):
@@ -235,14 +245,44 @@ async def test_an_answer_is_one_line_for_one_example(source: str, says: str) -> 
         await process.close()
 
 
-async def test_a_program_may_end_after_each_answer() -> None:
+async def test_a_program_may_end_after_each_answer(guard: GroupGuard) -> None:
     """Another process then gets the next example; one that is larger than a pipe arrives whole."""
     source = 'line = input(); print(\'{"ok": true, "id": "a", "reason": "%d"}\' % len(line))'
-    process = CheckProcess(Check(name="c", command=(sys.executable, "-c", source)))
+    process = CheckProcess(Check(name="c", command=(sys.executable, "-c", source)), guard)
     for size in (1, 300_000):
         line = orjson.dumps({"id": "a", "output": "x" * size})
         assert orjson.loads(await process.ask(line))["reason"] == str(len(line))
     await process.close()
+
+
+HANGING = """
+import subprocess, sys, time
+until_our_end = open(sys.argv[1], "wb", buffering=0)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=until_our_end)
+sys.stdin.readline()
+until_our_end.write(b"!")
+time.sleep(600)
+"""
+ASKING = """
+import asyncio, sys
+from explore_async.running.check_process import CheckProcess
+from explore_async.running.group_guard import GroupGuard
+from explore_async.settings.recipe import Check
+check = Check(name="c", command=(sys.executable, "-c", sys.argv[1], sys.argv[2]), timeout_s=600)
+asyncio.run(CheckProcess(check, GroupGuard()).ask(b"{}"))
+"""
+
+
+def test_programs_that_hang_end_where_the_run_is_killed(tmp_path: Path) -> None:
+    """Those that they have started, too: the pipe that all of them hold comes to its end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    asking = subprocess.Popen([sys.executable, "-c", ASKING, HANGING, str(pipe)], env=importable())
+    with pipe.open("rb") as held:
+        assert held.read(1) == b"!"
+        asking.kill()
+        asking.wait()
+        assert held.read() == b""
 
 
 @pytest.mark.parametrize(
