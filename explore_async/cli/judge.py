@@ -111,7 +111,14 @@ def judge(  # noqa: PLR0917 - an option each
         return {"figures": found[0].document()} if found else {}
 
     to_end(
-        start, out, as_json=as_json, quiet=quiet, complete="every question has its verdicts", then=show, more=document
+        start,
+        out,
+        as_json=as_json,
+        quiet=quiet,
+        complete="every question has its verdicts",
+        failed="their questions are invalid",
+        then=show,
+        more=document,
     )
 
 

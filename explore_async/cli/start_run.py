@@ -61,13 +61,14 @@ def to_end(
     quiet: bool,
     view: bool = False,
     complete: str = "",
+    failed: str = "their examples are missing",
     then: Callable[[RunResult], None] | None = None,
     more: Callable[[], Mapping[str, Any]] = dict,
 ) -> NoReturn:
-    """Does what `start` begins in the directory, shows it, and exits. `complete`: see `summary.show`. `then`: called
-    after its end. `more`: what its JSON has beside the statistics.
+    """Does what `start` begins in the directory, shows it, and exits. `complete`, `failed`: see `summary.show`.
+    `then`: called after its end. `more`: what its JSON has beside the statistics.
     """
-    result = carry_on(start, directory, quiet=quiet, view=view, complete=complete)
+    result = carry_on(start, directory, quiet=quiet, view=view, complete=complete, failed=failed)
     if then is not None:
         then(result)
     if as_json:
@@ -94,6 +95,7 @@ def carry_on(
     quiet: bool,
     view: bool = False,
     complete: str = "",
+    failed: str = "their examples are missing",
 ) -> RunResult:
     """Does what `start` begins in the directory, and shows it. Exits where it is stopped at once."""
     check_path(directory)
@@ -121,7 +123,7 @@ def carry_on(
         else:
             runner.close()
     if not quiet:
-        show(result, console, complete)
+        show(result, console, complete, failed)
     if result.bad_rows:
         say(f"{counted(result.bad_rows, 'row')} skipped: what cannot be read has no part in this data")
     return result

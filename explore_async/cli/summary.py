@@ -44,8 +44,8 @@ _LONGEST_TEXT = 400
 _LONGEST_PATH = 10_000
 
 
-def show(result: RunResult, console: Console, complete: str = "") -> None:
-    """`complete`: the end of work that no target ends, in words."""
+def show(result: RunResult, console: Console, complete: str = "", failed: str = "their examples are missing") -> None:
+    """`complete`: the end of work that no target ends, in words. `failed`: what became of requests that failed."""
     stats = result.stats
     endings = {**_ENDINGS, **({"complete": complete} if complete else {})}
     console.print()
@@ -57,7 +57,7 @@ def show(result: RunResult, console: Console, complete: str = "") -> None:
         console.print(Text(MADE_UP, style="bold yellow"))
     console.print(Text(f"Ended: {endings.get(result.ending, result.ending)}."))
     if stats.ending in {"target", "complete"}:
-        for failures in _failures(stats.requests.failed):
+        for failures in _failures(stats.requests.failed, failed):
             console.print(Text(failures))
     if advice := stats.cut_advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]} (--adopt takes the change over).", style="yellow"))
@@ -182,17 +182,17 @@ def _table(stats: RunStats) -> Table:
     return table
 
 
-def _failures(failed: Mapping[str, int]) -> Iterator[str]:
+def _failures(failed: Mapping[str, int], then: str) -> Iterator[str]:
     """The requests that failed for good, and the advice against it."""
     if overflows := failed.get("context_overflow", 0):
         yield (
-            f"{counted(overflows, 'request')} did not fit into the model's context, and their examples are missing. "
+            f"{counted(overflows, 'request')} did not fit into the model's context, and {then}. "
             f"{FITTING}; "
             f"the same command with {RETRY_FAILED} then sends them again."
         )
     if others := sum(failed.values()) - overflows:
         yield (
-            f"{counted(others, 'request')} failed for good, and their examples are missing: the same command with "
+            f"{counted(others, 'request')} failed for good, and {then}: the same command with "
             f"{RETRY_FAILED} sends them again."
         )
 

@@ -54,10 +54,11 @@ class Cures:
             f"{RETRY_FAILED} to ask again what failed"
         )
 
-    @staticmethod
-    def of_unreadable(kind: str) -> str:
+    def of_unreadable(self, kind: str) -> str:
         """The advice for completions of this kind that end by themselves and hold nothing readable."""
         if row_of(kind) is COMPARE:
+            if self._recipe.answer_format == "text":
+                return "Can the model judge? --judge names another one (--adopt takes the change over)"
             return (
                 "Can the model judge, and write JSON? --judge names another one, and --set answer_format=text asks for "
                 "plain text (--adopt takes the change over)"

@@ -12,6 +12,7 @@ from explore_async.running.endpoint_status import EndpointStatus
 from explore_async.running.own_time import OwnTimeFigures
 from explore_async.running.performer import HeadOfLine, PerformerStatistics
 from explore_async.running.tally import Tally
+from explore_async.settings.comparing_recipe import ComparingRecipe
 from explore_async.settings.recipe import Recipe
 from explore_async.terminal.counts import counted
 
@@ -83,6 +84,8 @@ class Snapshot:
     """Kept instructions that are no examples yet."""
     awaited: str
     """What they wait for, in words."""
+    kept_in_words: str
+    """What the run keeps: examples, or questions with their verdicts."""
     answers_per_s: float
     tokens_per_s: float
     """Completion tokens. Both are of the last minute, and without stored completions."""
@@ -100,11 +103,11 @@ class Snapshot:
         """The state in a line."""
         tally, steps = self.tally, self.steps
         of = f" of {self.wanted:,}" if self.wanted and self.phase != "replaying" else ""
-        how_far = "" if steps.what == "examples kept" else f" ({steps.count} {steps.what})"
+        how_far = "" if steps.what == self.kept_in_words else f" ({steps.count} {steps.what})"
         parts = [
             f"{self.phase}{how_far}",
             "" if steps.what == "tasks" else counted(tally.tasks.total(), "task"),
-            f"{tally.kept:,}{of} examples kept",
+            f"{tally.kept:,}{of} {self.kept_in_words}",
             f"{tally.dropped.total():,} dropped",
             self.on_the_way,
             self.not_judged,
@@ -221,6 +224,8 @@ class SilentObserver:
 
 def awaited(recipe: Recipe) -> str:
     """What a kept instruction waits for before it is an example, in words; empty where its completion holds all."""
+    if isinstance(recipe, ComparingRecipe):
+        return "the judge" if len(recipe.judges) == 1 else "the judges"
     steps = {
         "an answer": "answer" in recipe.kinds,
         "a check": bool(recipe.checks),
@@ -228,6 +233,11 @@ def awaited(recipe: Recipe) -> str:
     }
     *others, last = [what for what, is_there in steps.items() if is_there] or [""]
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def kept_in_words(recipe: Recipe) -> str:
+    """What is kept of such a recipe, in the plural."""
+    return "questions judged" if isinstance(recipe, ComparingRecipe) else "examples kept"
 
 
 def in_flight(now: int, most: int) -> str:

@@ -13,7 +13,7 @@ from explore_async.running.cures import Cures
 from explore_async.running.endpoint_speeds import RATE_OVER_S, EndpointSpeeds
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
 from explore_async.running.language_notice import LanguageNotice
-from explore_async.running.observer import Phase, Snapshot, Steps, awaited
+from explore_async.running.observer import Phase, Snapshot, Steps, awaited, kept_in_words
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
@@ -140,6 +140,7 @@ class RunStatus:
             wanted=self._explorer.wanted,
             unfinished=self._explorer.unfinished,
             awaited=awaited(self._recipe),
+            kept_in_words=kept_in_words(self._recipe),
             answers_per_s=rate.answers_per_s,
             tokens_per_s=rate.tokens_per_s,
             endpoints=endpoints,
@@ -171,7 +172,7 @@ class RunStatus:
             return Steps(self._tally.requests.total(), self.stored, "stored completions")
         if phase == "exploring" or (phase == "connecting" and self._explorer.stage == "exploring"):
             return Steps(self._tally.tasks.total(), self._explorer.planned_tasks, "tasks", at_most=True)
-        return Steps(self._tally.kept, self._explorer.wanted, "examples kept")
+        return Steps(self._tally.kept, self._explorer.wanted, kept_in_words(self._recipe))
 
     def _left_s(
         self, phase: Phase, performer: PerformerStatistics, endpoints: tuple[EndpointStatus, ...]

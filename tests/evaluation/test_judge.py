@@ -12,7 +12,7 @@ import orjson
 import pytest
 from blockbuster import BlockBuster
 from support.cli import Finished, explore, in_process, launch
-from support.misbehaving import Behaviour, MisbehavingServer, answer, models
+from support.misbehaving import Behaviour, MisbehavingServer, answer, error, models
 from support.stored_run import serving
 
 import explore_async as ea
@@ -21,6 +21,10 @@ from explore_async.evaluation import comparison, pairing
 from explore_async.evaluation.naming import names_apart
 from explore_async.evaluation.pairing import paired
 from explore_async.running import checkpointing
+from explore_async.running.cures import Cures
+from explore_async.running.observer import awaited, kept_in_words
+from explore_async.settings.comparison import RULES, ComparedData, ComparisonSettings
+from explore_async.settings.recipe import MEANING
 from explore_async.storage.completions import read_contents
 
 pytestmark = pytest.mark.timeout(180)
@@ -300,10 +304,22 @@ def test_what_cannot_be_judged_is_told(tmp_path: Path) -> None:
     assert (same.code, "it is one of the datasets" in same.stderr) == (2, True), same
 
 
-async def test_a_judge_has_to_be_named_where_several_are_served(tmp_path: Path) -> None:
-    """The message names the option of this command, too."""
-    answers(tmp_path, "alpha", 2), answers(tmp_path, "beta", 2)
-    async with MisbehavingServer(say, catalogue=lambda _body, _number: models("m", "other")) as server:
-        done = await explore(*judging(tmp_path, "out", server.url))
-    assert done.code != 0
-    assert "--judge" in done.stderr
+async def test_a_comparison_is_told_in_its_own_words(tmp_path: Path) -> None:
+    """Questions are judged, they wait for the judge, and what fails makes them invalid; no advice names a setting that
+    is there already.
+    """
+    answers(tmp_path, "alpha", 4), answers(tmp_path, "beta", 4)
+
+    def refuse_one(body: dict[str, Any], number: int) -> Behaviour:
+        return error(400, "content filter") if "Question 1?" in body["messages"][1]["content"] else say(body, number)
+
+    async with MisbehavingServer(refuse_one) as server:
+        words = [word for word in judging(tmp_path, "out", server.url) if word not in {"--quiet", "--json"}]
+        done = await explore(*words)
+    assert "2 requests failed for good, and their questions are invalid" in " ".join(done.stderr.split())
+    data = ComparedData(names=("a", "b"), paths=("a", "b"), questions=2, only=(0, 0), texts="")
+    for judges, form, waits, advice in (("m",), "json", "the judge", 1), (("m", "n"), "text", "the judges", 0):
+        settings = ComparisonSettings.model_validate({"judges": judges, "answer_format": form})
+        recipe = settings.resolved(judges=(), meaning=MEANING, rules=RULES, data=data).as_recipe([("a", "a")])
+        assert (awaited(recipe), kept_in_words(recipe)) == (waits, "questions judged")
+        assert Cures(recipe).of_unreadable("judge:m").count("answer_format=text") == advice
