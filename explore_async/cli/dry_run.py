@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from explore_async.cli.output import print_json
-from explore_async.curation.passage_files import with_passages
+from explore_async.curation.passage_files import unused_fields, with_passages
 from explore_async.exploration.prompt_values import examples_to_ask_for
 from explore_async.planning.expectation import (
     CHARACTERS_PER_TOKEN,
@@ -49,6 +49,8 @@ def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:
         odd.insert(0, f"{', '.join(places)}: {REPLACE_ME} still stands there, and `run` refuses the config before")
     if unused := settings.unused_systems():
         odd.insert(0, f"{', '.join(unused)}: it needs responses: separate, and `run` refuses the config without")
+    if unused := unused_fields(settings):
+        odd.insert(0, f"{', '.join(unused)}: a file of text has no fields, and `run` refuses the config with one")
     if as_json:
         passages = {domain.name: len(domain.passages) for domain in recipe.domains if domain.passages}
         of_files = {"passages": passages} if passages else {}

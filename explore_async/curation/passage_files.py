@@ -13,7 +13,7 @@ from explore_async.curation.files.formats import Compression, Format, Kind
 from explore_async.curation.files.source import Source
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.passages import cut
-from explore_async.settings.recipe import Domain, DomainFile, Passage, RecipeFields
+from explore_async.settings.recipe import DEFAULT_FIELD, Domain, DomainFile, Passage, RecipeFields
 
 _MARKDOWN: Final = (".md", ".markdown")
 _TEXTS: Final = (*_MARKDOWN, ".txt")
@@ -31,6 +31,16 @@ def with_passages(recipe: R) -> R:
         return recipe
     read = (_with_passages(domain, f"domains.{number}") for number, domain in enumerate(recipe.domains))
     return recipe.model_copy(update={"domains": tuple(read)})
+
+
+def unused_fields(recipe: RecipeFields) -> list[str]:
+    """The fields that are named of files of text, which have none, by their dotted names."""
+    return [
+        f"domains.{number}.files.{place}.field"
+        for number, domain in enumerate(recipe.domains)
+        for place, file in enumerate(domain.files)
+        if file.field != DEFAULT_FIELD and _ending(Path(file.path)) in _TEXTS
+    ]
 
 
 def _with_passages(domain: Domain, where: str) -> Domain:
@@ -86,7 +96,9 @@ def _files(path: Path, where: str) -> Iterator[tuple[Path, str]]:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         if _ending(path) not in _ENDINGS:
-            raise ConfigError(f"{where}: {path}: the name tells the format: {', '.join(_ENDINGS)}, each also with .gz")
+            raise ConfigError(
+                f"{where}: {path}: the name tells the format: {', '.join(_ENDINGS)}, each also as .gz or .zst"
+            )
         yield path, path.name
         return
     found = sorted(

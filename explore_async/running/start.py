@@ -63,12 +63,12 @@ async def run(
         )
     _check_arguments(mode, handle_signals=handle_signals)
     _refuse_unfilled(settings)
-    if mode == "fresh" or not RunDirectory(Path(directory)).completions.exists():
-        _refuse_unused(settings)  # runs of earlier versions that have such a setting go on
     if mode != "offline":
         await asyncio.to_thread(require_programs, settings.checks)
 
     def read() -> RunJob:
+        if mode == "fresh" or not RunDirectory(Path(directory)).completions.exists():
+            _refuse_unused(settings)  # runs of earlier versions that have such a setting go on
         return RunJob(_with_passages(settings), *_read_known(settings.against))
 
     return await carry_out(
@@ -167,12 +167,19 @@ def _refuse_unfilled(settings: RunSettings) -> None:
 
 
 def _refuse_unused(settings: RunSettings) -> None:
-    """Raises ConfigError for a system prompt in a run whose answers are not asked for under it."""
+    """Raises ConfigError for what would have no effect: a system prompt in a run whose answers are not asked for under
+    it, and the field of a file of text.
+    """
     if unused := settings.unused_systems():
         raise ConfigError(
             f"{', '.join(unused)}: only answers that are asked for by themselves have a system prompt; set responses: "
             "separate, or remove it"
         )
+    if any(domain.files for domain in settings.domains):
+        from explore_async.curation.passage_files import unused_fields
+
+        if unused := unused_fields(settings):
+            raise ConfigError(f"{', '.join(unused)}: a file of text has no fields, only one of JSON lines; remove it")
 
 
 def _with_passages(settings: RunSettings) -> RunSettings:

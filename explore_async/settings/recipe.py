@@ -107,12 +107,15 @@ class Passage(NamedTuple):
     text: str
 
 
+DEFAULT_FIELD: Final = "text"
+
+
 class DomainFile(FromText):
     """Text of the user's that examples are to be about: a file, or a folder of files."""
 
     path: LocalPath
     """In a config file: relative to its folder."""
-    field: Annotated[str, Field(min_length=1)] = "text"
+    field: Annotated[str, Field(min_length=1)] = DEFAULT_FIELD
     """Of JSON lines: the field that holds the text."""
     digest: Annotated[str | None, Field(exclude_if=_is_empty)] = None
     """Digest of the passages and their names; None where they have not been read. explore_async computes it."""

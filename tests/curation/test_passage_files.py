@@ -104,7 +104,7 @@ def test_from_files_to_rows(folder: Path) -> None:
         ("a.txt", b"one\0two", "no file of text"),
         ("a.jsonl", b'{"body": "x"}\n', "name the field"),
         ("a.jsonl", b"{\n", "JSON"),
-        ("a.pdf", b"%PDF", "the name tells the format"),
+        ("a.pdf", b"%PDF", "the name tells the format.*gz or .zst"),
         ("a.txt", None, "no such file"),
         ("a.txt.gz", b"not packed", "a.txt.gz"),
         ("folder", None, "has no file called"),
@@ -134,3 +134,19 @@ def test_a_template_that_does_not_show_them(tmp_path: Path) -> None:
     found = in_process("run", folder / "config.yaml", "--dry-run")
     assert found.code == 2
     assert "{{ passage }}" in found.stderr
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_field_of_a_file_of_text_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Only JSON lines have fields: a new run is refused for each file that has none, and the dry run says so."""
+    config = tmp_path / "config.yaml"
+    shutil.copytree(folder / "notes", tmp_path / "notes")
+    (tmp_path / "rows.jsonl").write_text('{"body": "Mint likes shade."}\n')
+    named = "notes/a.md", "notes/c.txt", "rows.jsonl"
+    files = ", ".join(f"{{path: {name}, field: body}}" for name in named)
+    config.write_text(CONFIG.replace("[notes]", f"[{files}]"))
+    refused = in_process("run", config, "--endpoint", "http://127.0.0.1:9/v1", "--out", tmp_path / "run")
+    assert (refused.code, (tmp_path / "run").exists()) == (2, False)
+    assert "domains.0.files.0.field, domains.0.files.1.field: a file of text" in refused.stderr
+    warning = in_process("run", config, "--dry-run", "--json").json["warnings"][0]
+    assert warning.startswith("domains.0.files.0.field, domains.0.files.1.field: ")
