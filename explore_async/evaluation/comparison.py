@@ -112,7 +112,7 @@ class ComparisonJob:
 
     def _data(self) -> ComparedData:
         a, b = self._sources
-        first, second = names_apart(self._sources)
+        first, second = (a.name, b.name) if self._rules == FIRST_RULES else names_apart(self._sources)
         return ComparedData(
             names=(first, second),
             paths=(printable_path(a.path.resolve()), printable_path(b.path.resolve())),
@@ -125,7 +125,7 @@ class ComparisonJob:
         """Pairs the rows by the rules that the comparison began with."""
         if rules != self._rules:
             self._rules = rules
-            self._pairs = paired(*self._sources, self._settings.by, ids_of_files=rules > FIRST_RULES)
+            self._pairs = paired(*self._sources, self._settings.by, by_first_rules=rules == FIRST_RULES)
 
     @property
     def notes(self) -> Iterator[str]:

@@ -9,8 +9,8 @@ from explore_async.curation.collections.collection import Collection, printable_
 
 
 def names_apart(sources: Sequence[Collection]) -> list[str]:
-    """The name of each; those with the same name get as many of the folders above them as tell them apart."""
-    above = [printable_path(source.path.resolve()).split("/")[:-1] for source in sources]
+    """The name of each; those with the same name get as much of the paths above them as tells them apart."""
+    above = [_above(source) for source in sources]
 
     def named(place: int) -> str:
         name = sources[place].name
@@ -22,3 +22,9 @@ def names_apart(sources: Sequence[Collection]) -> list[str]:
         return "/".join([*above[place][-depth:], name])
 
     return [named(place) for place in range(len(sources))]
+
+
+def _above(source: Collection) -> list[str]:
+    """The folders above a file or directory, and its own name where this is another than that of the data."""
+    *folders, last = printable_path(source.path.resolve()).split("/")
+    return folders if last.partition(".")[0] == source.name or last == source.name else [*folders, last]

@@ -64,11 +64,13 @@ class Pairs:
         return digest.hexdigest()
 
 
-def paired(a: Collection, b: Collection, by: str | None = None, *, ids_of_files: bool = True) -> Pairs:
+def paired(a: Collection, b: Collection, by: str | None = None, *, by_first_rules: bool = False) -> Pairs:
     """Joins the rows by instruction and input; of equal ones those with the same id, else in their order. A row with an
     empty output is no answer. `by`: the column with the class of a question; None takes `class` or `category`, else the
-    row's domain or, where all have one domain, its task on the first level. `ids_of_files`: False goes by the ids that
-    we number the rows of files with, as earlier. Raises DataError where no question has two answers.
+    row's domain or, where all have one domain, its task on the first level, else the domain itself.
+
+    `by_first_rules`: as comparisons go on that began by these: equal questions meet by the ids that we give the rows of
+    files, and the domain's own examples have no class. Raises DataError where no question has two answers.
     """
     for source in (a, b):
         keep_columns(source, _CLASSES if by is None else (by,))
@@ -82,7 +84,7 @@ def paired(a: Collection, b: Collection, by: str | None = None, *, ids_of_files:
             raise DataError(f"{a.path}: the id {row['id']!r} is there twice")
         by_id[row["id"]] = row
         alike[question_of(row)].append(row)
-    meet = _met if ids_of_files else _met_earlier
+    meet = _met_earlier if by_first_rules else _met
     others = {row["id"]: other for key, own in alike.items() for row, other in meet(own, waiting.get(key, []))}
     rows = [(row, others[name]) for name, row in by_id.items() if name in others]
     if not rows:
@@ -91,9 +93,8 @@ def paired(a: Collection, b: Collection, by: str | None = None, *, ids_of_files:
             "(--column names the columns of files)"
         )
     only = len(by_id) - len(rows), sum(map(len, waiting.values())) - len(rows)
-    return Pairs(
-        tuple(_pair(row, other, kind) for (row, other), kind in zip(rows, _kinds(rows, by), strict=True)), only
-    )
+    kinds = _kinds(rows, by, by_first_rules=by_first_rules)
+    return Pairs(tuple(_pair(row, other, kind) for (row, other), kind in zip(rows, kinds, strict=True)), only)
 
 
 def _met(rows: list[ExampleRow], others: list[ExampleRow]) -> Iterator[tuple[ExampleRow, ExampleRow]]:
@@ -139,7 +140,7 @@ def _pair(row: ExampleRow, other: ExampleRow, kind: str) -> Pair:
     return Pair(row["id"], row["instruction"], row["input"], row["output"], other["output"], kind)
 
 
-def _kinds(rows: list[tuple[ExampleRow, ExampleRow]], by: str | None) -> Iterator[str]:
+def _kinds(rows: list[tuple[ExampleRow, ExampleRow]], by: str | None, *, by_first_rules: bool) -> Iterator[str]:
     """The class of each pair of rows."""
     columns = _CLASSES if by is None else (by,)
     named = [
@@ -153,7 +154,8 @@ def _kinds(rows: list[tuple[ExampleRow, ExampleRow]], by: str | None) -> Iterato
     if len({path[0] for path in paths}) > 1:
         return (path[0] for path in paths)
     below = [path[1] if len(path) > 1 else "" for path in paths]
-    return (name or _UNCLASSED for name in below)
+    own = paths[0][0] if any(below) and not by_first_rules else ""
+    return (name or own or _UNCLASSED for name in below)
 
 
 def class_name(value: object) -> str:

@@ -20,8 +20,8 @@ from explore_async.settings.recipe import MEANING, Domain, Exploration, Sampling
 
 _JUDGING: Final = Samplings().judging
 RULES: Final = 2
-"""Version of the rules of comparisons: 2 asks nobody about equal answers, and pairs equal questions by the ids that
-their files have.
+"""Version of the rules of comparisons: 2 asks nobody about equal answers, pairs equal questions by the ids that
+their files have, and has a class for the examples of a run's only domain itself.
 """
 FIRST_RULES: Final = 1
 

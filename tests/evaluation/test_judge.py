@@ -282,6 +282,27 @@ def test_datasets_of_the_same_name_are_told_apart_by_their_paths(tmp_path: Path)
     assert names_apart([two, three, other]) == ["n1/out", "n2/out", "other"]
     assert names_apart([one, two, three]) == ["x/n1/out", "y/n1/out", "y/n2/out"]
     assert names_apart([one, one]) == ["out", "out"]
+    write(tmp_path / places[1], [{"instruction": "Question?", "output": "x"}])
+    for name in ("whole", "again"):  # data of the same name in two directories
+        assert in_process("import", tmp_path / places[1], "--out", tmp_path / name, "--quiet").code == 0
+    data = [open_collection(tmp_path / name) for name in ("whole", "again")]
+    assert {one.name for one in data} == {"out"}
+    assert names_apart(data) == ["whole/out", "again/out"]
+
+
+def test_the_only_domain_is_the_class_of_its_own_examples(tmp_path: Path) -> None:
+    """Beside tasks below it, which are the others; a comparison by the first rules has no class for them. Without tasks
+    there is none.
+    """
+    paths = [["Plants"], ["Plants", "Watering"], ["Plants", "Watering", "Cacti"]]
+    placed = [
+        {"id": f"{n}", "task_id": ".".join("0" * len(path)), "task_path": path, "instruction": f"{n}?", "output": "x"}
+        for n, path in enumerate(paths)
+    ]
+    run, bare = (open_collection(write(tmp_path / f"{n}.jsonl", placed[:n])) for n in (3, 1))
+    assert [pair.kind for pair in paired(run, run).found] == ["Plants", "Watering", "Watering"]
+    assert paired(run, run, by_first_rules=True).found[0].kind == "questions"
+    assert paired(run, bare).found[0].kind == "questions"
 
 
 def test_what_cannot_be_judged_is_told(tmp_path: Path) -> None:
