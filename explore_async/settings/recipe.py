@@ -252,7 +252,7 @@ def refuse_taken_aspects(judge: Judging | None) -> None:
     """Raises ValueError for an aspect with the name of another key of a reply. A recipe that exists may have one."""
     if judge is not None and REASON in judge.aspects:
         raise ValueError(
-            f"judge.aspects.{REASON}: the judge's reply has a key of this name; give the aspect another one"
+            f"judge.aspects.{REASON}: the judge's reply has a key of this name; give the aspect another name"
         )
 
 

@@ -66,7 +66,8 @@ def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
             raise ConfigError(
                 f"--column {pair}: write it as OURS=THEIRS, where OURS is instruction, input, output or task"
             )
-        columns[ours] = theirs
+        if columns.setdefault(ours, theirs) != theirs:
+            raise ConfigError(f"--column {pair}: {ours} is already {columns[ours]}; a row has one of each")
     return columns
 
 
