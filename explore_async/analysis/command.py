@@ -19,7 +19,7 @@ from explore_async.analysis.report import make_page
 from explore_async.analysis.result import Analysis
 from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.data_set import DataSet
-from explore_async.curation.collections.open import DataSource, open_collection, runs_inside
+from explore_async.curation.collections.open import DataSource, open_one_of, runs_inside
 from explore_async.curation.collections.originals import is_original
 from explore_async.curation.collections.run_data import is_run_data
 from explore_async.curation.embeddings import Embedder, embedder_of
@@ -141,7 +141,7 @@ def _collections(source: DataSource, columns: Mapping[str, str] | None) -> list[
     if isinstance(source, DataSet):
         return [source.collection]
     paths = runs_inside(place(source)) or [place(source)]
-    return [open_collection(path, None if path.is_dir() else columns) for path in paths]
+    return [open_one_of(path, columns) for path in paths]
 
 
 def _write(document: Mapping[str, Any], files: OutputFiles) -> tuple[Path, ...]:

@@ -66,7 +66,7 @@ def compare(  # noqa: PLR0917 - an option each
 ) -> None:
     """Let people judge in the browser which of two answers is better, without names. The same command goes on."""
     from explore_async.curation.collections.columns import parse_columns
-    from explore_async.curation.collections.open import open_collection
+    from explore_async.curation.collections.open import open_one_of
     from explore_async.curation.files.writers import check_format
     from explore_async.evaluation.blind import blind_pairs
     from explore_async.evaluation.pairing import paired
@@ -79,7 +79,7 @@ def compare(  # noqa: PLR0917 - an option each
         check_format(export, "--export", tables=True)
     columns = parse_columns(column or ())
     skips = on_bad_row == "skip"
-    one, other = (open_collection(path, {} if path.is_dir() else columns, skip_bad_rows=skips) for path in (a, b))
+    one, other = (open_one_of(path, columns, skip_bad_rows=skips) for path in (a, b))
     kept = Verdicts(verdicts or _default_file(a, b))
     tell_of_runs_under_way(a, b)
     joined = paired(one, other)

@@ -80,12 +80,12 @@ def judge(  # noqa: PLR0917 - an option each
         from explore_async.cli.start_run import to_end
         from explore_async.config.load import load_comparison
         from explore_async.curation.collections.columns import parse_columns
-        from explore_async.curation.collections.open import open_collection
+        from explore_async.curation.collections.open import open_one_of
         from explore_async.evaluation.comparison import compare
     for path in (a, b):
         tell_of_runs_under_way(path, quiet=quiet)
     columns, skips = parse_columns(column or ()), on_bad_row == "skip"
-    one, other = (open_collection(path, {} if path.is_dir() else columns, skip_bad_rows=skips) for path in (a, b))
+    one, other = (open_one_of(path, columns, skip_bad_rows=skips) for path in (a, b))
     settings = load_comparison(
         overrides or (), endpoint=endpoints, concurrency=concurrency, judges=judges or None, by=by, seed=seed
     )

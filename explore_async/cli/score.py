@@ -64,7 +64,7 @@ def score(  # noqa: PLR0917 - an option each
         import asyncio
 
         from explore_async.curation.collections.columns import parse_columns
-        from explore_async.curation.collections.open import open_collection
+        from explore_async.curation.collections.open import open_one_of
         from explore_async.curation.files.writers import check_format
         from explore_async.evaluation.maths_equality import need_extra
         from explore_async.evaluation.scoring import score as score_answers
@@ -77,9 +77,7 @@ def score(  # noqa: PLR0917 - an option each
         raise ConfigError(f"--out {out}: this file is read here, and would be replaced")
     columns, skips = parse_columns(column or ()), on_bad_row == "skip"
     tell_of_runs_under_way(*answers, quiet=quiet)
-    source, *sets = (
-        open_collection(path, {} if path.is_dir() else columns, skip_bad_rows=skips) for path in (questions, *answers)
-    )
+    source, *sets = (open_one_of(path, columns, skip_bad_rows=skips) for path in (questions, *answers))
     with all_or_nothing(), Reporter(quiet=quiet) as reporter:
 
         def progress(done: int, total: int) -> None:

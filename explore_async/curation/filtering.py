@@ -21,7 +21,7 @@ from explore_async.curation.collections.columns import TEXTS
 from explore_async.curation.collections.conversations import asked_of
 from explore_async.curation.collections.data_directory import describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
-from explore_async.curation.collections.open import DataSource, collection_of
+from explore_async.curation.collections.open import DataSource, collection_of, open_one_of
 from explore_async.curation.collections.run_data import RunData, examples_written
 from explore_async.curation.common_options import as_names, check_threshold, silent
 from explore_async.curation.compared_rows import joined
@@ -159,9 +159,9 @@ def merge_data(
 def _parts(source: DataSource, columns: Mapping[str, str] | None) -> list[Collection]:
     """The collection, or those of the shards in a folder."""
     if isinstance(source, DataSet):
-        return [collection_of(source)]
+        return [source.collection]
     paths = shards_inside(place(source)) or [place(source)]
-    return [shard_at(path) or collection_of(path, None if path.is_dir() else columns) for path in paths]
+    return [shard_at(path) or open_one_of(path, columns) for path in paths]
 
 
 def _join(given: Sequence[Shard], out: Path, *, partial: bool, on_progress: Callable[[int], None]) -> FilterResult:

@@ -20,6 +20,7 @@ from explore_async.curation.collections.collection import Collection, Node, belo
 from explore_async.curation.collections.data_directory import made_by_whom, writing_data
 from explore_async.curation.collections.open import runs_inside
 from explore_async.curation.collections.run_data import TREE_FILE, RunData, is_run_data
+from explore_async.curation.files.row import reading
 from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.explorer import StopReason
@@ -61,7 +62,8 @@ def shards_inside(folder: Path) -> list[Path]:
 
 def shard_at(path: Path) -> RunData | None:
     """The shard in this run directory, which may have just begun; None where none is there."""
-    run = RunData.read(path) if is_run_data(path) else None
+    with reading(path):
+        run = RunData.read(path) if is_run_data(path) else None
     return run if run is not None and _is_shard(run) else None
 
 

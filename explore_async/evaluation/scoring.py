@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from explore_async.curation.collections.collection import Collection, printable_path
-from explore_async.curation.collections.open import DataSource, collection_of
+from explore_async.curation.collections.open import DataSource, collection_one_of
 from explore_async.evaluation.figures import Rate, rounded
 from explore_async.evaluation.maths_equality import MathsEquality
 from explore_async.evaluation.maths_figures import MathsFigures, Sample, Scored, difference, figures_of
@@ -19,7 +18,6 @@ from explore_async.evaluation.maths_questions import Answers, Question, answer_s
 from explore_async.evaluation.naming import names_apart
 from explore_async.exploration.final_answers import exactly_equal
 from explore_async.running.start import in_new_loop
-from explore_async.storage.places import place
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,7 @@ async def score_data(
     of the questions whose values are groups; None takes level, subject and type. `columns`: see `open`. Raises
     ConfigError where the extra `maths` is missing, and DataError where the questions have no answers.
     """
-    source = collection_of(questions, _for_file(questions, columns))
-    sets = [collection_of(one, _for_file(one, columns)) for one in answers]
+    source, *sets = (collection_one_of(one, columns) for one in (questions, *answers))
     return await score(source, sets, reference=reference, by=by)
 
 
@@ -100,11 +97,6 @@ def score_sync(
 ) -> ScoreResult:
     """`score` for a program without an event loop; see `run_sync`."""
     return in_new_loop(lambda: score_data(questions, answers, reference=reference, by=by, columns=columns), "score")
-
-
-def _for_file(source: DataSource, columns: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """The columns, where the source is a file of rows."""
-    return columns if isinstance(source, str | os.PathLike) and not place(source).is_dir() else None
 
 
 async def score(

@@ -245,6 +245,20 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, url: str, told: str) -> Non
     assert not any(tmp_path.iterdir())
 
 
+def test_a_server_that_is_not_there_is_a_fault_of_the_input(tmp_path: Path, rows: Path) -> None:
+    """Each command that reads URLs ends with exit code 5 where nothing listens at one of them, and writes nothing."""
+    url, out = "http://127.0.0.1:1/rows.jsonl", ("--out", tmp_path / "out")
+    for arguments in (
+        *(("merge", rows, url, *out), ("filter", url, *out), ("reparse", url, *out), ("analyze", url)),
+        *(("compare", url, rows, "--results", "--verdicts", tmp_path / "verdicts.jsonl"), ("judge", rows, url, *out)),
+        *(("tree", url), ("stats", url), ("show", url, "0"), ("prune", url)),
+    ):
+        result = in_process(*arguments)
+        assert result.code == 5, (arguments, result.stderr)
+        assert "127.0.0.1:1" in result.stderr
+    assert list(tmp_path.iterdir()) == [rows]
+
+
 def test_without_fsspec_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL without fsspec names the extra, with exit code 2."""
     monkeypatch.setitem(sys.modules, "fsspec.core", None)

@@ -44,6 +44,11 @@ def collection_of(source: DataSource, columns: Mapping[str, str] | None = None) 
     return source.collection
 
 
+def collection_one_of(source: DataSource, columns: Mapping[str, str] | None = None) -> Collection:
+    """The same for one of several sources: the columns are for those among them that are files."""
+    return source.collection if isinstance(source, DataSet) else open_one_of(place(source), columns)
+
+
 def open_collection(path: Path, columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False) -> Collection:
     """The same as rows, for the commands on data."""
     with reading(path):
@@ -74,12 +79,20 @@ def keep_columns(source: Collection, columns: Sequence[str]) -> None:
         source.staying = columns
 
 
+def open_one_of(path: Path, columns: Mapping[str, str] | None = None, *, skip_bad_rows: bool = False) -> Collection:
+    """The same as rows, for the commands on data."""
+    with reading(path):
+        of_path = None if path.is_dir() else columns
+    return open_collection(path, of_path, skip_bad_rows=skip_bad_rows)
+
+
 def runs_inside(folder: Path) -> list[Path]:
     """The run and data directories in a folder that is not itself one of them, by name; those of shards too, which lie
     one level deeper.
     """
-    if not folder.is_dir() or is_run_data(folder) or is_original(folder):
-        return []
-    inside = sorted(folder.iterdir())
+    with reading(folder):
+        if not folder.is_dir() or is_run_data(folder) or is_original(folder):
+            return []
+        inside = sorted(folder.iterdir())
     found = ([path] if is_run_data(path) else filter(is_run_data, sorted(path.glob(_SHARDS))) for path in inside)
     return list(chain.from_iterable(found))

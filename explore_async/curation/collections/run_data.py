@@ -26,7 +26,7 @@ from explore_async.curation.collections.collection import (
 )
 from explore_async.curation.collections.documents import Coverage, Document, Origin, PrunedTasks, Stats, Trees, check
 from explore_async.curation.collections.marks import read_marks
-from explore_async.curation.files.row import BadRow, Row
+from explore_async.curation.files.row import BadRow, Row, reading
 from explore_async.curation.files.source import Source
 from explore_async.errors import ConfigError, DataError
 from explore_async.storage.places import is_remote
@@ -56,9 +56,11 @@ class RunData:
         """Opens a directory. Raises DataError where this is neither a run nor a data directory, ConfigError for a
         run that is not on a local disk.
         """
-        if not is_run_data(path):
+        with reading(path):
+            is_there, is_known = path.exists(), is_run_data(path)
+        if not is_known:
             what = "no such directory"
-            if path.exists():
+            if is_there:
                 what = "not a run directory: it has no config.json; `explore-async import` takes other data in"
             raise DataError(f"{path}: {what}")
         known = path / DATA_FILE if (path / DATA_FILE).is_file() else path / "config.json"
