@@ -22,7 +22,7 @@ from explore_async.curation.files.json_list import NoListError, list_elements
 from explore_async.curation.files.json_values import json_value
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
-from explore_async.curation.files.writers import writing
+from explore_async.curation.files.writers import content_of, writing
 from explore_async.errors import ConfigError, DataError
 
 VALUES = st.recursive(
@@ -324,6 +324,15 @@ def test_whole_numbers_are_never_rounded(numbers):
     value = json_value(json.dumps(row).encode())
     assert value == row | {"a": held[0], "b": [{"c": held}]}
     assert orjson.loads(orjson.dumps(value)) == value
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv.gz"])
+def test_content_is_what_the_name_promises(tmp_path, name):
+    """Rows of ours in any format are read again as they were, and none make a file with nothing but the columns."""
+    rows = [{"a": 'x,\t"y"\n', "b": "é"}, {"a": "", "b": "=1"}]
+    for some in (rows, []):
+        (tmp_path / name).write_bytes(content_of(some, tmp_path / name, ["a", "b"]))
+        assert [row.value for row in Source(tmp_path / name)] == some
 
 
 def test_a_large_number_in_a_row_nested_too_deep_for_python_is_no_traceback():
