@@ -12,7 +12,7 @@ from explore_async import __version__
 from explore_async.cli import compare, data, judge, look, prepare, revise, run, score, servers, stages, train
 from explore_async.cli.dedup import dedup
 from explore_async.cli.failures import as_explore_error
-from explore_async.cli.once import OnceCommand
+from explore_async.cli.options import OnceCommand
 from explore_async.cli.output import drop_stdout, flush_stdout, print_json, say
 from explore_async.errors import EXIT_SIGINT, ConfigError, ExploreError, StorageError
 from explore_async.terminal.text import message

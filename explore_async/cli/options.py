@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from explore_async.cli.choices import BadRow, Format, Marked, SplitBy, TokenizerName
 from explore_async.errors import ConfigError
@@ -181,3 +182,16 @@ def check_exclusive(**options: bool) -> None:
     if sum(options.values()) > 1:
         *others, last = (f"--{name.replace('_', '-')}" for name in options)
         raise ConfigError(f"give only one of {', '.join(others)} and {last}")
+
+
+class OnceCommand(TyperCommand):
+    """Refuses an option of one value that is given twice, so that none is dropped silently. Flags may be repeated."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        _, _, order = self.make_parser(ctx).parse_args(args=given)
+        for option in order:
+            if isinstance(option, TyperOption) and not (option.multiple or option.is_flag) and order.count(option) > 1:
+                ctx.fail(f"{option.opts[0]} is given twice, and takes one value")
+        return rest

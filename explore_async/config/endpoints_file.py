@@ -12,7 +12,6 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from explore_async.config import yaml_text
-from explore_async.config.faults import faults_of
 from explore_async.errors import ConfigError
 from explore_async.settings.operation import EndpointSettings
 
@@ -35,6 +34,8 @@ def read_endpoints(path: Path) -> tuple[EndpointSettings, ...]:
     try:
         return _LIST.validate_python(listed)
     except ValidationError as error:
+        from explore_async.config.faults import faults_of
+
         first = faults_of(error, EndpointSettings)[0]
         number, *field = first.place
         where = f", {'.'.join(field)}" if field else ""

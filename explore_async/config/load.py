@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from explore_async.config import yaml_text
-from explore_async.config.faults import Fault, faults_of, suggestion
 from explore_async.config.given import Given
 from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import ALPACA, GENERATE, GENERATE_INSTRUCTIONS, KINDS
@@ -20,6 +19,9 @@ from explore_async.settings.operation import ServerSettings
 from explore_async.settings.recipe import Filters
 from explore_async.settings.revision import UNFILTERED, MadeBy, RevisionSettings
 from explore_async.settings.run_settings import RunSettings
+
+if TYPE_CHECKING:
+    from explore_async.config.faults import Fault
 
 _Model = TypeVar("_Model", bound=BaseModel)
 TEMPLATE = "template"
@@ -123,6 +125,8 @@ def _checked(model: type[_Model], document: dict[str, Any], given: Given, where:
     try:
         return model.model_validate(document)
     except ValidationError as error:
+        from explore_async.config.faults import faults_of  # a run loads few modules before its first request
+
         of_file, others = list[str](), list[str]()
         for found in faults_of(error, model):
             complaint, option = _complaint(found, given)
@@ -136,6 +140,8 @@ def server(document: dict[str, Any]) -> ServerSettings:
     try:
         return ServerSettings.model_validate(document)
     except ValidationError as error:
+        from explore_async.config.faults import faults_of
+
         complaints = [_complaint(found, Given())[0] for found in faults_of(error, ServerSettings)]
         raise ConfigError("; ".join(complaints)) from error
 
@@ -150,6 +156,8 @@ def _find(config: str) -> Path:
     if config in known:
         return known[config]
     names = [name for name in known if name != TEMPLATE]
+    from explore_async.config.faults import suggestion
+
     hint = suggestion(config, names)
     raise ConfigError(f"{config}: no such file or preset{hint}; the presets are {', '.join(names)}")
 
