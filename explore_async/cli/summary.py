@@ -20,6 +20,7 @@ from explore_async.running.cures import FITTING, RETRY_FAILED
 from explore_async.running.endpoint_status import SLOW_FROM
 from explore_async.running.observer import duration
 from explore_async.running.result import FINISHED, RunResult, RunStats
+from explore_async.running.tally import RequestCounts
 from explore_async.serving.endpoints.values import EndpointStatistics
 from explore_async.terminal.counts import counted
 from explore_async.terminal.text import printable
@@ -57,8 +58,9 @@ def show(result: RunResult, console: Console, complete: str = "", failed: str = 
         console.print(Text(MADE_UP, style="bold yellow"))
     console.print(Text(f"Ended: {endings.get(result.ending, result.ending)}."))
     if stats.ending in {"target", "complete"}:
-        for failures in _failures(stats.requests.failed, failed):
-            console.print(Text(failures))
+        show_run = f"explore-async show {printable(str(result.directory), _LONGEST_PATH)}"
+        for failures in _failures(stats.requests, failed, show_run):
+            console.print(Text(failures), soft_wrap=True)
     if advice := stats.cut_advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]} (--adopt takes the change over).", style="yellow"))
     if advice := stats.language_advice:
@@ -182,15 +184,26 @@ def _table(stats: RunStats) -> Table:
     return table
 
 
-def _failures(failed: Mapping[str, int], then: str) -> Iterator[str]:
-    """The requests that failed for good, and the advice against it."""
+def _failures(requests: RequestCounts, then: str, show_run: str) -> Iterator[str]:
+    """The requests that failed for good, and the advice against it. `then`: what follows from it in the data;
+    `show_run`: the command that shows it.
+    """
+    failed = requests.failed
     if overflows := failed.get("context_overflow", 0):
         yield (
             f"{counted(overflows, 'request')} did not fit into the model's context, and {then}. "
             f"{FITTING}; "
             f"the same command with {RETRY_FAILED} then sends them again."
         )
-    if others := sum(failed.values()) - overflows:
+    for check, count in requests.unchecked.items():
+        fault = printable(requests.check_faults[check], _LONGEST_TEXT)
+        are = "is" if count == 1 else "are"
+        yield (
+            f"The check {check} gave no verdict on {counted(count, 'answer')}, which {are} dropped"
+            f"{f'. The latest reason: {fault}' if fault else ''}. `{show_run} --dropped not_checked` lists them; "
+            f"when it is mended, the same command with {RETRY_FAILED} asks it again."
+        )
+    if (others := sum(failed.values()) - overflows - sum(requests.unchecked.values())) > 0:
         yield (
             f"{counted(others, 'request')} failed for good, and {then}: the same command with "
             f"{RETRY_FAILED} sends them again."

@@ -10,7 +10,7 @@ import orjson
 
 from explore_async.exploration.items import Checked, Unreadable, beginning
 from explore_async.exploration.task_state import TaskState
-from explore_async.exploration.values import ChatRequest, Completion, Example, Request
+from explore_async.exploration.values import ChatRequest, Completion, Example, Failure, Request
 from explore_async.settings.recipe import Check, Recipe
 
 KIND: Final = "check"
@@ -58,6 +58,11 @@ def check_of(recipe: Recipe, request: ChatRequest) -> Check | None:
     """The check that a rendered request is for; None where it is for a model."""
     name = request.model.removeprefix(_MODEL)
     return next((check for check in recipe.checks if check.name == name), None) if is_for_check(request) else None
+
+
+def fault(failure: Failure) -> tuple[Unreadable, ...]:
+    """The words of a check that gave no verdict; nothing for other failures, and for those of earlier versions."""
+    return (Unreadable(failure.kind, failure.detail),) if failure.kind == "unchecked" else ()
 
 
 def parse(completion: Completion) -> Checked | Unreadable:

@@ -188,6 +188,7 @@ class Explorer:
         items: Sequence[Item] = ()
         if isinstance(outcome, Failure):
             events.append(RequestFailed(request.task_id, request.kind, request.ordinal, outcome))
+            items = checks.fault(outcome)
         else:
             self.tokens += outcome.prompt_tokens + outcome.completion_tokens
             items = (checks.parse(outcome),) if kind is None else kind.parse(outcome, self.recipe)

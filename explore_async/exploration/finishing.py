@@ -297,7 +297,10 @@ class Finisher:
         if isinstance(item, Checked):
             verdict, detail = (_PASSED if item.ok else Verdict(kept=False, reason=f"check:{name}")), item.reason
         else:
-            verdict, detail = Verdict(kept=False, reason="not_checked"), "" if item is None else "its answer is no JSON"
+            words = (
+                item.excerpt if isinstance(item, Unreadable) and item.reason == "unchecked" else "its answer is no JSON"
+            )
+            verdict, detail = Verdict(kept=False, reason="not_checked"), "" if item is None else words
         about = one.example.id, task.task.id, place.number, request.ordinal
         events.append(AnswerChecked(*about, name, verdict, detail, turn=place.round))
         answer.checked += 1

@@ -15,7 +15,7 @@ from explore_async.exploration import checks
 from explore_async.exploration.account import Account
 from explore_async.exploration.comparing import EQUAL, Comparer
 from explore_async.exploration.finishing import Finisher
-from explore_async.exploration.kinds import ANSWER, kinds_of
+from explore_async.exploration.kinds import ANSWER, Item, kinds_of
 from explore_async.exploration.node import Node
 from explore_async.exploration.outstanding import OutstandingRequests
 from explore_async.exploration.quality_filters import quality_check
@@ -223,14 +223,15 @@ class Reviser:
         task = self._by_id[request.task_id]
         self._requests.remove(request, task)
         events: list[Event] = []
-        item = None
+        items: Sequence[Item] = ()
         if isinstance(outcome, Failure):
             events.append(RequestFailed(request.task_id, request.kind, request.ordinal, outcome))
+            items = checks.fault(outcome)
         else:
             self.tokens += outcome.prompt_tokens + outcome.completion_tokens
             kind = self._kinds.get(request.kind)
-            (item,) = (checks.parse(outcome),) if kind is None else kind.parse(outcome, self.recipe)
-        self._finisher.commit(task, request, item, events)
+            items = (checks.parse(outcome),) if kind is None else kind.parse(outcome, self.recipe)
+        self._finisher.commit(task, request, items[0] if items else None, events)
         return self._in_order(events)
 
     def _in_order(self, events: Iterable[Event]) -> list[Event]:

@@ -204,10 +204,11 @@ class Completion:
 class Failure:
     """The outcome of a request that gets no completion in this run, for a cause in the request itself.
 
-    kind: "rejected" (4xx), "context_overflow", or "repeated" (failed `attempts` times while others succeeded).
+    kind: "rejected" (4xx), "context_overflow", "repeated" (failed `attempts` times while others succeeded), or
+    "unchecked" (a check of the user's gave no verdict).
     """
 
-    kind: Literal["rejected", "context_overflow", "repeated"]
+    kind: Literal["rejected", "context_overflow", "repeated", "unchecked"]
     detail: str
     attempts: int
 

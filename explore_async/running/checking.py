@@ -89,6 +89,12 @@ class Checking:
         """Requests that are not answered."""
         return len(self._open)
 
+    def check_of(self, ordinal: int) -> str | None:
+        """The name of the check that has not answered this request; None where none is asked."""
+        flight = self._open.get(ordinal)
+        check = None if flight is None else checks.check_of(self._recipe, flight.chat_request)
+        return None if check is None else check.name
+
     def open(self, group: asyncio.TaskGroup) -> None:
         processes = min(_MOST_PROCESSES, os.cpu_count() or 1)
         for check in self._recipe.checks:
@@ -164,7 +170,7 @@ class Checking:
                 f"the check {check.name} failed for {_FAILED_IN_A_ROW} examples in a row: {fault}. Mend it; the same "
                 "command goes on from here (--set operation.retry_failed=true asks again what failed)"
             )
-        return Failure("repeated", f"the check {check.name}: {fault}", _ATTEMPTS)
+        return Failure("unchecked", fault, _ATTEMPTS)
 
 
 def _completion(answer: str, latency_s: float) -> Completion:

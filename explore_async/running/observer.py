@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _MINUTE_S = 60
-_HELD_UP_S = 3.0
+HELD_UP_S = 3.0
 _SENT_AGAIN_S = 1.0
 _HELD_UP = 10
 Phase = Literal["replaying", "connecting", "exploring", "generating", "revising", "stopping"]
@@ -74,6 +74,8 @@ class Snapshot:
     """While the run stops: seconds until the requests in flight are given up."""
     head: HeadOfLine | None
     """The requests that hold up all judging at the moment."""
+    check: str
+    """A check of the user's that all judging waits for, in words; empty where none holds it up."""
     preparing: str
     """Work of this process that all judging waits for; empty where there is none."""
     explored: bool
@@ -143,8 +145,10 @@ class Snapshot:
         head, waiting = self.head, self.performer.waiting
         is_usual = bool(self.awaited) and self.in_flight >= self.limit
         are_many = waiting >= max(_HELD_UP, self.in_flight) and not is_usual
-        if self.preparing or head is None or (head.waited_s < _HELD_UP_S and not are_many):
-            return self.preparing
+        if self.preparing or self.check:
+            return self.preparing or self.check
+        if head is None or (head.waited_s < HELD_UP_S and not are_many):
+            return ""
         is_there = any(endpoint.url == head.endpoint and endpoint.in_flight for endpoint in self.endpoints)
         where = f"at {head.endpoint}" if is_there else f"that {'waits' if head.requests == 1 else 'wait'} for a slot"
         by_now = f"{duration(head.there_s)} by now"

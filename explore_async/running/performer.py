@@ -221,6 +221,13 @@ class Performer:
             waited_s=now - self._awaited_since,
         )
 
+    def awaited_check(self) -> tuple[str, float] | None:
+        """The check whose verdict holds up all commits, and for how many seconds by now; None where none does."""
+        if self._awaited is None or self._checking is None or not self.has_begun_asking:
+            return None
+        name = self._checking.check_of(self._awaited.ordinal)
+        return None if name is None else (name, asyncio.get_running_loop().time() - self._awaited_since)
+
     @property
     def has_begun_asking(self) -> bool:
         """False while everything that the driver waited for was stored."""

@@ -13,7 +13,7 @@ from explore_async.running.cures import Cures
 from explore_async.running.endpoint_speeds import RATE_OVER_S, EndpointSpeeds
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
 from explore_async.running.language_notice import LanguageNotice
-from explore_async.running.observer import Phase, Snapshot, Steps, awaited, kept_in_words
+from explore_async.running.observer import HELD_UP_S, Phase, Snapshot, Steps, awaited, duration, kept_in_words
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
@@ -124,6 +124,7 @@ class RunStatus:
         phase = self._phase(performer)
         left_s = self._left_s(phase, performer, endpoints)
         is_kept = left_s is None or self._promise.is_kept(left_s, now)
+        check = self._awaited_check()
         return Snapshot(
             tally=self._tally,
             performer=performer,
@@ -131,10 +132,11 @@ class RunStatus:
             elapsed_s=self._elapsed_s,
             phase=phase,
             steps=self._steps(phase),
-            left_s=left_s if is_kept else None,
-            is_overdue=not is_kept,
+            left_s=left_s if is_kept and not check else None,
+            is_overdue=not is_kept and not check,
             patience_s=self.performer.patience_s,
             head=self.performer.head_of_line(),
+            check=check,
             preparing=self.preparing,
             explored=self._explorer.explored,
             wanted=self._explorer.wanted,
@@ -149,6 +151,11 @@ class RunStatus:
             in_flight=0 if pool is None else pool.in_flight,
             own_time=self._own_time.figures(),
         )
+
+    def _awaited_check(self) -> str:
+        assert self.performer is not None
+        name, waited_s = self.performer.awaited_check() or ("", 0.0)
+        return f"waiting for the check {name} ({duration(waited_s)} by now)" if waited_s >= HELD_UP_S else ""
 
     def stop_line(self) -> str:
         """The requests in flight when the run stops, and how long they are waited for."""

@@ -41,6 +41,11 @@ class RequestCounts:
     cut: Mapping[str, int]
     """Completions that ended at their limit of tokens, by kind."""
 
+    unchecked: Mapping[str, int] = field(default_factory=dict)
+    """Answers without a verdict, by the check that gave none."""
+    check_faults: Mapping[str, str] = field(default_factory=dict)
+    """The latest reason for that, by check; empty where it is not known."""
+
     @property
     def cut_by_length(self) -> int:
         return sum(self.cut.values())
@@ -188,6 +193,10 @@ class Tally:
         self.scores: Counter[str] = Counter()
         """By "aspect score"."""
         self.not_scored = 0
+        self.unchecked: Counter[str] = Counter()
+        """Answers without a verdict, by the check that gave none."""
+        self.check_faults: dict[str, str] = {}
+        """The latest reason for that, by check."""
         self.simulated = False
         """True when a simulated server made any of it, whatever its model was called."""
 
@@ -236,7 +245,11 @@ class Tally:
             case AnswerScored(scores=scores):
                 self.scores.update(f"{aspect} {score}" for aspect, score in scores.items())
                 self.not_scored += not scores
-            case ExamplesWait() | AnswerChecked() | FollowUpJudged() | PairJudged():
+            case AnswerChecked(check=name, verdict=verdict, detail=detail):
+                if verdict.reason == "not_checked":
+                    self.unchecked[name] += 1
+                    self.check_faults[name] = detail
+            case ExamplesWait() | FollowUpJudged() | PairJudged():
                 pass
 
     def state(self) -> dict[str, Any]:
@@ -255,7 +268,10 @@ class Tally:
         kept instructions that wait for an answer or a judge. `passages`: those shown and not.
         """
         return Counts(
-            RequestCounts(_in_order(self.requests), _in_order(self.failures), _in_order(+self.cut)),
+            RequestCounts(
+                *(_in_order(self.requests), _in_order(self.failures), _in_order(+self.cut)),
+                *(_in_order(self.unchecked), dict(self.check_faults)),
+            ),
             TokenCounts(self.tokens["prompt"], self.tokens["completion"], self.tokens["cached"]),
             ReasoningCounts(*(self.reasoning[name] for name in ("completions", "characters", "tokens"))),
             TaskCounts(

@@ -354,6 +354,7 @@ def test_completions_that_wait_beside_full_servers(
         awaited=awaited,
         in_flight=in_flight,
         limit=8,
+        check="",
         preparing="",
         endpoints=(),
     )
@@ -368,7 +369,7 @@ def test_a_request_between_two_attempts_is_at_no_endpoint(there: int, words: str
     """The moment after its endpoint has died, a request waits for another one and is not said to be where it was."""
     seen: Any = SimpleNamespace(
         head=HeadOfLine("http://a", 1, there_s=3.0, age_s=3.0, waited_s=3.0), performer=SimpleNamespace(waiting=50),
-        awaited="", in_flight=there, limit=8, preparing="", endpoints=(SimpleNamespace(url="http://a", in_flight=there),),
+        awaited="", in_flight=there, limit=8, check="", preparing="", endpoints=(SimpleNamespace(url="http://a", in_flight=there),),
     )  # fmt: skip
     held_up: Any = Snapshot.held_up
     assert held_up.fget(seen) == f"50 stored completions wait for {words}: completions are judged in order"

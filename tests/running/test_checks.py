@@ -15,10 +15,15 @@ from typing import Any
 
 import orjson
 import pytest
+from blockbuster import BlockBuster
 from support.cli import Finished, derived, explore, launch
 
+from explore_async.config.load import load
+from explore_async.running import status
 from explore_async.running.check_process import CheckFailed, CheckProcess
 from explore_async.running.group_guard import GroupGuard
+from explore_async.running.observer import RunInProgress, SilentObserver
+from explore_async.running.start import run as library_run
 from explore_async.serving.servers.process import importable, python
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.settings.recipe import Check
@@ -116,9 +121,16 @@ async def test_a_check_decides_and_its_verdicts_replay(tmp_path: Path) -> None:
     assert derived(tmp_path / "run") == before
 
 
+SAYS = {
+    "crash": "it ended with code 3: odd text",
+    "hang": "no answer within 0.5 s",
+    "nonsense": "not {\"ok\": true or false} but 'maybe'",
+}
+
+
 @pytest.mark.parametrize("mode", ["crash", "hang", "nonsense"])
 async def test_a_check_that_fails_now_and_then_is_no_yes(tmp_path: Path, mode: str) -> None:
-    """The examples that it fails at are given to it twice, dropped and counted; the run reaches its target. Once it is
+    """The examples that it fails at are given to it twice, dropped, counted and told; the run reaches its target. Once it is
     mended, what failed is asked again on request, and only that.
     """
     path = program(tmp_path, mode)
@@ -126,9 +138,16 @@ async def test_a_check_that_fails_now_and_then_is_no_yes(tmp_path: Path, mode: s
     async with SimulatedServer() as server:
         first = await run(tmp_path, server.url)
         assert first.code == 0, first.stderr
-        failed = first.json["requests"]["failed"]["repeated"]
+        failed = first.json["requests"]["failed"]["unchecked"]
         assert first.json["examples"]["dropped"]["not_checked"] == failed > 0
         assert first.json["examples"]["kept"] == 30
+        unchecked = [line for line in rows(tmp_path, "decisions.jsonl", "check") if line["reason"] == "not_checked"]
+        assert all(SAYS[mode] in line["detail"] for line in unchecked)
+        shown = (await explore("show", tmp_path / "run", "--dropped", "not_checked")).stdout
+        assert shown.count(f"because: {SAYS[mode]}") == failed
+        told = " ".join(first.stderr.split())
+        assert f"The check length gave no verdict on {failed} answer" in told
+        assert f"The latest reason: {SAYS[mode]}" in told
         assert all(len(row["output"]) % 16 for row in rows(tmp_path, "dataset.jsonl"))
         program(tmp_path)
         (tmp_path / "asked.log").unlink()
@@ -198,6 +217,39 @@ async def test_a_check_that_always_fails_ends_the_run(tmp_path: Path) -> None:
         assert len(twice) <= 4  # of the forms that each start tries first
         assert stored >= whole.json["requests"]["total"] - whole.json["requests"]["check"]
     assert whole.json["examples"]["kept"] == 30
+
+
+async def test_progress_names_a_check_that_the_run_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blockbuster: BlockBuster
+) -> None:
+    """The program answers once progress has named it; meanwhile no time is said to be left."""
+    blockbuster.deactivate()  # a run opens and closes its files on the loop
+    monkeypatch.setattr(status, "HELD_UP_S", 0.0)
+    named = tmp_path / "named"
+    source = """
+import os, sys, time
+for line in sys.stdin:
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.02)
+    print('{"ok": true}')
+"""
+    config(tmp_path, {"name": "c", "command": [sys.executable, "-c", source, str(named)]}, targets={"examples": 2})
+
+    class Looking(SilentObserver):
+        def began(self, recipe: object, run: RunInProgress) -> None:
+            self.run = run
+
+        def tick(self) -> None:
+            snapshot = self.run.snapshot()
+            if "waiting for the check c (" in snapshot.line():
+                assert snapshot.left_s is None
+                named.touch()
+
+    async with SimulatedServer() as server:
+        settings = load(tmp_path / "c.yaml", endpoint=server.url)
+        await library_run(settings, tmp_path / "run", observer=Looking())
+    assert named.exists()
+    assert len(rows(tmp_path, "dataset.jsonl")) == 2
 
 
 @pytest.mark.parametrize(
