@@ -45,5 +45,6 @@ def _of_setting(text: str) -> str:
     return path
 
 
-LocalPath: TypeAlias = Annotated[Argument, AfterValidator(_of_setting)]
+ON_THIS_MACHINE = AfterValidator(_of_setting)
+LocalPath: TypeAlias = Annotated[Argument, ON_THIS_MACHINE]
 """A setting that is the path of a file or a folder on this machine."""

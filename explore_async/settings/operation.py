@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from explore_async.settings.base import Argument, FromText, Settings
-from explore_async.settings.local_paths import LocalPath
+from explore_async.settings.local_paths import ON_THIS_MACHINE, LocalPath
 
 WINDOW_PER_SLOT = 8
 """Least window for each request that the endpoints take at once. With less, one slow completion leaves them idle."""
@@ -65,9 +65,9 @@ class EndpointSettings(FromText):
     """Requests go where most slots are free; with a weight of 2, free slots count twice."""
     api_key_env: Annotated[str | None, AfterValidator(_variable_name)] = None
     """Name of the environment variable that holds the key; the key itself is never written anywhere."""
-    api_key_file: Annotated[LocalPath, Field(min_length=1)] | None = None
+    api_key_file: Annotated[str, Field(min_length=1), ON_THIS_MACHINE] | None = None
     """Or a file with the key that no other user can read. ~ is the home directory."""
-    ca_file: Annotated[LocalPath, Field(min_length=1)] | None = None
+    ca_file: Annotated[str, Field(min_length=1), ON_THIS_MACHINE] | None = None
     """Certificates (PEM) of the authorities that vouch for an https:// endpoint, instead of the system's."""
     requests_per_minute: Annotated[float, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[float, Field(gt=0)] | None = None
