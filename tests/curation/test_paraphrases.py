@@ -111,7 +111,7 @@ def test_filter_drops_paraphrases_and_shows_them(source, tmp_path, monkeypatch):
     """ROUGE-L decides first; of what it keeps the paraphrase goes, with its nearest and the cosine in the evidence, and
     `show` says which measure it is. Without --semantic nothing changes.
     """
-    monkeypatch.setattr("explore_async.cli.stages.load_embedder", MadeUp)
+    monkeypatch.setattr("explore_async.cli.stages.load_embedder", lambda **_: MadeUp())
     plain = in_process("filter", source, "--out", tmp_path / "plain", "--json").json
     assert plain["dropped"] == {"duplicate": 1}
     made = in_process("filter", source, "--out", tmp_path / "out", "--semantic", "--json").json
