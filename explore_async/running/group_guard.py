@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import IO
 
 
@@ -28,9 +29,9 @@ class GroupGuard:
         with self._opening:
             if self._process is not None:
                 return
-            ours, self._to = os.pipe()
+            theirs, self._to = os.pipe()
             os.set_blocking(self._to, False)
-            with os.fdopen(ours, "rb") as stdin:
+            with os.fdopen(theirs, "rb") as stdin, _closed_on_error(self._to):
                 self._process = subprocess.Popen(  # noqa: S603 - our own program
                     [sys.executable, "-I", "-S", __file__],
                     stdin=stdin,
@@ -57,6 +58,15 @@ class GroupGuard:
     def _tell(self, line: str) -> None:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._to, f"{line}\n".encode())
+
+
+@contextlib.contextmanager
+def _closed_on_error(end: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        os.close(end)
+        raise
 
 
 def main(lines: IO[str]) -> None:

@@ -19,6 +19,8 @@ from blockbuster import BlockBuster
 from support.cli import Finished, derived, explore, launch
 
 from explore_async.config.load import load
+from explore_async.exploration import checks
+from explore_async.exploration.values import Failure
 from explore_async.running import status
 from explore_async.running.check_process import CheckFailed, CheckProcess
 from explore_async.running.group_guard import GroupGuard
@@ -156,6 +158,13 @@ async def test_a_check_that_fails_now_and_then_is_no_yes(tmp_path: Path, mode: s
     asked = (tmp_path / "asked.log").read_text().split()
     assert len(asked) == len(set(asked))
     assert not again.json["requests"]["failed"]["total"]
+
+
+def test_failures_of_earlier_versions_have_no_words() -> None:
+    """Their runs had none in their evidence, and a replay writes the same bytes."""
+    assert checks.fault(Failure("repeated", "the check length: it ended with code 3", 2)) == ()
+    (words,) = checks.fault(Failure("unchecked", "it ended with code 3", 2))
+    assert words.excerpt == "it ended with code 3"
 
 
 async def test_with_every_part_a_kill_and_many_at_once_change_no_byte(tmp_path: Path) -> None:
