@@ -29,7 +29,7 @@ from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.counts import counted
 from rouge_kernels import compilation_told
 
-_COMPILING = "compiling some kernels, once for this installation: about 20 s"
+_COMPILING = "compiling kernels that are not compiled yet: about 20 s on an idle machine"
 
 
 def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:

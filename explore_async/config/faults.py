@@ -28,7 +28,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "string_type": "a text",
     "string_unicode": "a text of whole characters",
 }
-"""What the validator expects where it finds something else, by the type of its error."""
+"""The kind of value that a setting takes, in words, by the type of the validator's error."""
 _GROUPS: Final = {"model_type", "model_attributes_type"}
 _KEY: Final = "[key]"
 """The last part of a place, where the fault is in a name and not in its value."""
@@ -65,7 +65,7 @@ def _follows_from_another(detail: ErrorDetails, details: Sequence[ErrorDetails])
 
 
 def _texts(details: Sequence[ErrorDetails], model: Any) -> list[str]:
-    """Where a setting may be one of several things, one text for all of them."""
+    """The faults in words: one for a setting that may be one of several things, each of which the validator refuses."""
     expected = [_expected(detail, model) for detail in details]
     if not all(expected):
         return [_text(detail, model) for detail in details]

@@ -35,7 +35,7 @@ class LanguageNotice:
                     self._is_other = None
 
     def words(self, *, simulated: bool) -> str:
-        """What a user should know, once so many examples are there; empty where most are in the language.
+        """A sentence for the user, once so many examples are there; empty where most are in the language.
 
         `simulated`: a simulated server made them, so that no setting mends it.
         """

@@ -87,7 +87,7 @@ class Snapshot:
     awaited: str
     """What they wait for, in words."""
     kept_in_words: str
-    """What the run keeps: examples, or questions with their verdicts."""
+    """The things that the run keeps: examples, or questions with their verdicts."""
     answers_per_s: float
     tokens_per_s: float
     """Completion tokens. Both are of the last minute, and without stored completions."""
@@ -240,7 +240,7 @@ def awaited(recipe: Recipe) -> str:
 
 
 def kept_in_words(recipe: Recipe) -> str:
-    """What is kept of such a recipe, in the plural."""
+    """The things that such a recipe keeps, in the plural."""
     return "questions judged" if isinstance(recipe, ComparingRecipe) else "examples kept"
 
 

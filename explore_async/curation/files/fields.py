@@ -66,7 +66,7 @@ def _user_turns(value: Mapping[str, Any]) -> str:
 
 
 def kind_of(value: object) -> str:
-    """What the value is, in words."""
+    """The kind of the value, in words."""
     match value:
         case None:
             return "null"
