@@ -47,7 +47,7 @@ from explore_async.analysis.verb_noun import VerbNoun, verbs_and_nouns
 from explore_async.config.load import load
 from explore_async.curation.collections.collection import below
 from explore_async.curation.collections.run_data import RunData
-from explore_async.errors import ConfigError
+from explore_async.errors import ConfigError, ExploreError
 from explore_async.running.start import Mode, run
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import SimulatedServer
@@ -387,4 +387,7 @@ def plot(arms: Sequence[Arm], universe: Universe | None, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ExploreError as error:
+        sys.exit(f"error: {error}")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -29,6 +30,7 @@ from corpora import machine, report
 
 from explore_async.analysis.cost import decode_equivalent
 from explore_async.config.load import load
+from explore_async.errors import ExploreError
 from explore_async.exploration.values import Event, ExampleDropped, ExampleKept, InstructionKept
 from explore_async.planning.fleet import Fleet
 from explore_async.planning.rehearsal import Rehearsal, rehearse
@@ -137,4 +139,7 @@ def asked(arguments: argparse.Namespace, per_request: int, way: str) -> dict[str
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ExploreError as error:
+        sys.exit(f"error: {error}")
