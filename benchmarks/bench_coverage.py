@@ -300,7 +300,7 @@ def figures(arm: Arm, size: int, coverage: float) -> Iterator[tuple[str, float]]
     yield "kept", end["kept"]
     yield "kept_per_1000_equivalent", 1000 * end["kept"] / end["equivalent"]
     yield "kept_per_1000_generated", 1000 * end["kept"] / end["generated"]
-    yield "share_kept", examples["kept"] / max(1, examples["kept"] + sum(examples["dropped"].values()))
+    yield "share_kept", examples["kept"] / max(1, examples["kept"] + examples["dropped"]["total"])
     nodes = [node for root in arm.run.trees() for node in below(root)]
     yield "tasks", len(nodes)
     cells = [cells_of(node) for node in nodes if node.get("facets")]
