@@ -16,7 +16,7 @@ def test_arms_are_run_directories_that_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A second time the same is told and nothing is asked; with a higher budget the same runs go on. An arm with a
-    setting that does not exist is named, and the others are compared.
+    setting that does not exist is named, and the others are compared. The share kept is that of the run's own counts.
     """
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import bench_coverage
@@ -45,6 +45,9 @@ def test_arms_are_run_directories_that_go_on(
     assert isinstance(rows, list)
     assert [row["arm"] for row in rows] == ["explore_instruct", "criterion"]
     assert all(row["true_share"][0] * 69_120 == pytest.approx(row["kept"][0], abs=5) for row in rows)
+    for row, store in zip(rows, stores, strict=True):
+        examples = orjson.loads(store.with_name("stats.json").read_bytes())["examples"]
+        assert row["share_kept"][0] == pytest.approx(examples["kept"] / examples["read"], abs=1e-4)
     sizes = [store.stat().st_size for store in stores]
     assert compared(3000)["rows"] == rows
     assert [store.stat().st_size for store in stores] == sizes
