@@ -78,6 +78,7 @@ def judge(  # noqa: PLR0917 - an option each
         from explore_async.cli.endpoints import with_endpoints
         from explore_async.cli.runs_under_way import tell_of_runs_under_way
         from explore_async.cli.start_run import to_end
+        from explore_async.cli.summary import Words
         from explore_async.config.load import load_comparison
         from explore_async.curation.collections.columns import parse_columns
         from explore_async.curation.collections.open import open_one_of
@@ -115,8 +116,7 @@ def judge(  # noqa: PLR0917 - an option each
         out,
         as_json=as_json,
         quiet=quiet,
-        complete="every question has its verdicts",
-        failed="their questions are invalid",
+        words=Words("every question has its verdicts", "their questions are invalid", of_questions=True),
         then=show,
         more=document,
     )

@@ -181,6 +181,7 @@ def _revise(
         from explore_async.cli.output import print_json
         from explore_async.cli.runs_under_way import tell_of_runs_under_way
         from explore_async.cli.start_run import carry_on, document_of, leave_with
+        from explore_async.cli.summary import Words
         from explore_async.config.load import load_revision
         from explore_async.curation.collections.columns import parse_columns
         from explore_async.curation.collections.open import open_collection
@@ -204,7 +205,7 @@ def _revise(
                 collection, wanted, to, mode=mode, observer=observer, handle_signals=True, tune_collector=True
             )
 
-        found.append(carry_on(start, directory, quiet=quiet, complete="every example has its verdict"))
+        found.append(carry_on(start, directory, quiet=quiet, words=Words(complete="every example has its verdict")))
         if found[-1].ending not in FINISHED:
             break
     if as_json:

@@ -15,7 +15,7 @@ from explore_async.analysis.run_report import REPORT, is_current
 from explore_async.cli.output import path_text, print_json, say
 from explore_async.cli.progress import RunProgress
 from explore_async.cli.signals import leave, terminable
-from explore_async.cli.summary import show
+from explore_async.cli.summary import RUN, Words, show
 from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM, ConfigError, ExploreError
 from explore_async.exploration.sharding import shard_name
 from explore_async.running.observer import Observer
@@ -60,15 +60,15 @@ def to_end(
     as_json: bool,
     quiet: bool,
     view: bool = False,
-    complete: str = "",
-    failed: str = "their examples are missing",
+    words: Words = RUN,
     then: Callable[[RunResult], None] | None = None,
     more: Callable[[], Mapping[str, Any]] = dict,
 ) -> NoReturn:
-    """Does what `start` begins in the directory, shows it, and exits. `complete`, `failed`: see `summary.show`.
+    """Does what `start` begins in the directory, shows it, and exits.
+
     `then`: called after its end. `more`: what its JSON has beside the statistics.
     """
-    result = carry_on(start, directory, quiet=quiet, view=view, complete=complete, failed=failed)
+    result = carry_on(start, directory, quiet=quiet, view=view, words=words)
     if then is not None:
         then(result)
     if as_json:
@@ -94,8 +94,7 @@ def carry_on(
     *,
     quiet: bool,
     view: bool = False,
-    complete: str = "",
-    failed: str = "their examples are missing",
+    words: Words = RUN,
 ) -> RunResult:
     """Does what `start` begins in the directory, and shows it. Exits where it is stopped at once."""
     check_path(directory)
@@ -123,7 +122,7 @@ def carry_on(
         else:
             runner.close()
     if not quiet:
-        show(result, console, complete, failed)
+        show(result, console, words)
     if result.bad_rows:
         say(f"{counted(result.bad_rows, 'row')} skipped: what cannot be read has no part in this data")
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -38,6 +39,15 @@ _JUDGED = {
     "low_score": "dropped by the judge's scores",
     "not_judged": "dropped as the judge could not be read",
 }
+_FILES = (
+    ("dataset.jsonl", "the examples, one per line"),
+    ("tree.json", "the tree of tasks"),
+    ("decisions.jsonl", "the reason why each task and example was kept or dropped"),
+)
+_FILES_OF_QUESTIONS = (
+    ("dataset.jsonl", "the questions with their verdicts, one per line"),
+    ("decisions.jsonl", "each verdict with the key of its request"),
+)
 _TASKS_SHOWN = 40
 _EXAMPLES_SHOWN = 3
 _ENDPOINTS_SHOWN = 8
@@ -45,21 +55,36 @@ _LONGEST_TEXT = 400
 _LONGEST_PATH = 10_000
 
 
-def show(result: RunResult, console: Console, complete: str = "", failed: str = "their examples are missing") -> None:
-    """`complete`: the end of work that no target ends, in words. `failed`: what became of requests that failed."""
+@dataclass(frozen=True)
+class Words:
+    """What a summary says of its kind of work."""
+
+    complete: str = _ENDINGS["complete"]
+    """The end of work that no target ends."""
+    failed: str = "their examples are missing"
+    """What became of requests that failed."""
+    of_questions: bool = False
+    """The work is about questions, not about tasks and examples."""
+
+
+RUN = Words()
+
+
+def show(result: RunResult, console: Console, words: Words = RUN) -> None:
     stats = result.stats
-    endings = {**_ENDINGS, **({"complete": complete} if complete else {})}
+    endings = {**_ENDINGS, "complete": words.complete}
     console.print()
-    console.print(_tree(result))
-    for line in _samples(result):
-        console.print(line)
-    console.print(_table(stats))
+    if not words.of_questions:
+        console.print(_tree(result))
+        for line in _samples(result):
+            console.print(line)
+    console.print(_table(stats, words))
     if stats.simulated:
         console.print(Text(MADE_UP, style="bold yellow"))
     console.print(Text(f"Ended: {endings.get(result.ending, result.ending)}."))
     if stats.ending in {"target", "complete"}:
         show_run = f"explore-async show {printable(str(result.directory), _LONGEST_PATH)}"
-        for failures in _failures(stats.requests, failed, show_run):
+        for failures in _failures(stats.requests, words.failed, show_run):
             console.print(Text(failures), soft_wrap=True)
     if advice := stats.cut_advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]} (--adopt takes the change over).", style="yellow"))
@@ -73,12 +98,10 @@ def show(result: RunResult, console: Console, complete: str = "", failed: str = 
             console.print(
                 Text(f"{counted(count, 'example')} {what}: `{listed}` has the judge's words."), soft_wrap=True
             )
-    if not result.kept:
+    if not result.kept and not words.of_questions:
         console.print(Text("No example was kept: decisions.jsonl has the reasons.", style="bold yellow"))
     for name, content in (
-        ("dataset.jsonl", "the examples, one per line"),
-        ("tree.json", "the tree of tasks"),
-        ("decisions.jsonl", "the reason why each task and example was kept or dropped"),
+        *(_FILES_OF_QUESTIONS if words.of_questions else _FILES),
         ("stats.json", "these numbers and more"),
         ("run.log", "what happened, with times"),
     ):
@@ -133,12 +156,16 @@ def _samples(result: RunResult) -> list[Text]:
     return lines
 
 
-def _table(stats: RunStats) -> Table:
+def _table(stats: RunStats, words: Words) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     tasks, examples, requests, tokens = stats.tasks, stats.examples, stats.requests, stats.tokens
     origins = ", ".join(f"{tasks.by_origin[name]} {name}" for name in ("seed", *KINDS) if name in tasks.by_origin)
     table.add_row("", "")
-    table.add_row("tasks", f"{tasks.total} ({origins}), {tasks.with_examples} with examples{_reasons(tasks.dropped)}")
+    if words.of_questions:
+        table.add_row("questions", f"{examples.kept} compared")
+    else:
+        with_examples = f"{tasks.with_examples} with examples{_reasons(tasks.dropped)}"
+        table.add_row("tasks", f"{tasks.total} ({origins}), {with_examples}")
     if examples.instructions:
         table.add_row("instructions", f"{examples.instructions} new{_unfinished(stats)}")
     if examples.answers:
@@ -150,7 +177,8 @@ def _table(stats: RunStats) -> Table:
     if examples.not_scored:
         table.add_row("", f"{counted(examples.not_scored, 'answer')} without scores: the judge could not be read")
     surplus = f", {examples.surplus} more than their tasks needed" if examples.surplus else ""
-    table.add_row("examples", f"{examples.kept} kept{_reasons(examples.dropped)}{surplus}")
+    if not words.of_questions:
+        table.add_row("examples", f"{examples.kept} kept{_reasons(examples.dropped)}{surplus}")
     shown = ", ".join(f"{reason} {count}" for reason, count in requests.failed.items())
     failed = f", {requests.total_failed} failed ({shown})" if requests.failed else ""
     kinds = ", ".join(

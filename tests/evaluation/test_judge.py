@@ -199,11 +199,15 @@ def test_what_is_written_is_read_by_the_other_commands(tmp_path: Path, monkeypat
     out = tmp_path / "out"
     assert (out / "checkpoint.json").exists()
     before = files(out)
-    people = in_process(*(word for word in judging(tmp_path, "out", NOBODY, "--set", "window=16") if word != "--json"))
+    people = in_process(
+        *(word for word in judging(tmp_path, "out", NOBODY, "--set", "window=16") if word not in {"--json", "--quiet"})
+    )
     assert people.code == 0, people.stderr
     assert files(out) == before
     for words in ("win:tie:lose", "beat rate", "even", "odd", "position, simulated"):
         assert words in people.stdout
+    assert re.search(r"questions +\d+ compared", people.stderr)
+    assert not re.search(r"^(tasks|examples) ", people.stderr, re.MULTILINE)
     row = rows(out / "dataset.jsonl")[0]
     shown = in_process("show", out, row["id"]).stdout
     assert "simulated in the order ba" in shown
