@@ -14,6 +14,8 @@ With `--endpoint URL --keep FOLDER` a real model works instead, once each way fr
 the folder to be read. Their trees have the root and three tasks.
 
     python benchmarks/bench_responses.py --endpoint URL --keep FOLDER --domain quickstart --examples 20
+
+A domain with a `system` prompt needs separate responses: `--ways separate` asks for them alone.
 """
 
 from __future__ import annotations
@@ -50,10 +52,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--endpoint", help="of a real model")
     parser.add_argument("--keep", type=Path, help="with an endpoint: the folder of the runs")
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, help="with an endpoint")
     parser.add_argument("--set", nargs="*", default=[], help="with an endpoint: other settings, each KEY=VALUE")
     arguments = parser.parse_args()
     if arguments.endpoint:
-        rows = [asked(arguments, per, way) for per, way in product(arguments.per_request, WAYS)]
+        rows = [asked(arguments, per, way) for per, way in product(arguments.per_request, arguments.ways)]
         report(
             {"machine": machine(), "examples": arguments.examples, "domain": arguments.domain, "rows": rows},
             arguments.out,

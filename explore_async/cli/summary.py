@@ -57,12 +57,12 @@ _LONGEST_PATH = 10_000
 
 @dataclass(frozen=True)
 class Words:
-    """What a summary says of its kind of work."""
+    """The words of a summary that depend on the kind of work."""
 
     complete: str = _ENDINGS["complete"]
     """The end of work that no target ends."""
     failed: str = "their examples are missing"
-    """What became of requests that failed."""
+    """The fate of requests that failed."""
     of_questions: bool = False
     """The work is about questions, not about tasks and examples."""
 
