@@ -32,7 +32,10 @@ def choose_engine(settings: ServerSettings) -> EngineChoice:
     """The engine for these settings. Raises ConfigError when it cannot serve the model."""
     choice = _choose_automatically(settings) if settings.engine == "auto" else EngineChoice(settings.engine, "")
     if choice.engine == "vllm" and _is_gguf(settings.model):
-        raise ConfigError(f"{settings.model}: vLLM does not serve GGUF files; give a hub name or the model's folder")
+        raise ConfigError(
+            f"{settings.model}: vLLM does not serve GGUF files; give a hub name or the model's folder "
+            "(of a run: --set operation.server.model=NAME)"
+        )
     if settings.model in REGISTRY and not REGISTRY[settings.model].is_gguf:
         names = ", ".join(name for name, model in REGISTRY.items() if model.is_gguf)
         raise ConfigError(f"{settings.model}: it embeds texts and writes none; registered models to serve: {names}")
