@@ -41,6 +41,7 @@ class RunProgress:
         self._state: list[RenderableType] = []
         """As of the latest second: the panel is drawn in a thread of its own, where the run must not be looked at."""
         self._latest: ExampleKept | None = None
+        self._of_questions = False
         self._fetched: FetchProgress | None = None
         self._names: dict[str, str] = {}
         self._spinner = Spinner("dots")
@@ -72,7 +73,9 @@ class RunProgress:
     def began(self, recipe: Recipe, run: RunInProgress) -> None:
         self._reporter.say(f"writing to {self._where}")  # not before: a start that fails leaves no directory
         self._run, self._began = run, time.monotonic()
-        self._show(run.snapshot())
+        snapshot = run.snapshot()
+        self._of_questions = snapshot.of_questions
+        self._show(snapshot)
         self._names = {str(number): domain.name for number, domain in enumerate(recipe.domains)}
         domains = ", ".join(domain.name for domain in recipe.domains)
         self.phase(f"domains: {domains}; models: {', '.join(recipe.wanted_models)}")
@@ -85,7 +88,8 @@ class RunProgress:
             elif isinstance(event, ExampleKept):
                 self._latest = event
         if self._latest is not None and first:
-            self._reporter.phase(f"first example: {printable(self._latest.example.instruction)}")
+            what = "question" if self._of_questions else "example"
+            self._reporter.phase(f"first {what}: {printable(self._latest.example.instruction)}")
 
     def tick(self) -> None:
         if self._run is not None:

@@ -53,9 +53,10 @@ def parts(snapshot: Snapshot, columns: int) -> Iterator[RenderableType]:
 
 def _state(snapshot: Snapshot) -> str:
     tally = snapshot.tally
+    tasks = f"{counted(tally.tasks.total(), 'task')}{'' if snapshot.explored else ' so far'}"
     words = [
-        f"{counted(tally.tasks.total(), 'task')}{'' if snapshot.explored else ' so far'}",
-        f"{tally.kept:,} kept",
+        *([] if snapshot.of_questions else [tasks]),
+        f"{tally.kept:,} {'judged' if snapshot.of_questions else 'kept'}",
         f"{tally.dropped.total():,} dropped",
     ]
     if snapshot.phase in {"replaying", "connecting"}:

@@ -88,6 +88,8 @@ class Snapshot:
     """What they wait for, in words."""
     kept_in_words: str
     """The things that the run keeps: examples, or questions with their verdicts."""
+    of_questions: bool
+    """True where that is questions, which have classes and no tasks."""
     answers_per_s: float
     tokens_per_s: float
     """Completion tokens. Both are of the last minute, and without stored completions."""
@@ -108,7 +110,7 @@ class Snapshot:
         how_far = "" if steps.what == self.kept_in_words else f" ({steps.count} {steps.what})"
         parts = [
             f"{self.phase}{how_far}",
-            "" if steps.what == "tasks" else counted(tally.tasks.total(), "task"),
+            "" if steps.what == "tasks" or self.of_questions else counted(tally.tasks.total(), "task"),
             f"{tally.kept:,}{of} {self.kept_in_words}",
             f"{tally.dropped.total():,} dropped",
             self.on_the_way,
@@ -239,9 +241,14 @@ def awaited(recipe: Recipe) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
+def compares(recipe: Recipe) -> bool:
+    """True for a recipe whose examples are questions with two answers; their classes stand where others have tasks."""
+    return isinstance(recipe, ComparingRecipe)
+
+
 def kept_in_words(recipe: Recipe) -> str:
     """The things that such a recipe keeps, in the plural."""
-    return "questions judged" if isinstance(recipe, ComparingRecipe) else "examples kept"
+    return "questions judged" if compares(recipe) else "examples kept"
 
 
 def in_flight(now: int, most: int) -> str:

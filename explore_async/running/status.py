@@ -13,7 +13,7 @@ from explore_async.running.cures import Cures
 from explore_async.running.endpoint_speeds import RATE_OVER_S, EndpointSpeeds
 from explore_async.running.endpoint_status import EndpointChanges, EndpointStatus, statuses
 from explore_async.running.language_notice import LanguageNotice
-from explore_async.running.observer import HELD_UP_S, Phase, Snapshot, Steps, awaited, duration, kept_in_words
+from explore_async.running.observer import HELD_UP_S, Phase, Snapshot, Steps, awaited, compares, duration, kept_in_words
 from explore_async.running.own_time import OwnTime
 from explore_async.running.performer import Performer, PerformerStatistics
 from explore_async.running.result import Ending, RequestsThisTime, RunStats
@@ -113,7 +113,11 @@ class RunStatus:
         elif phase == "generating":
             yield f"the trees are complete: {counted(self._tally.tasks.total(), 'task')}; generating"
         elif phase == "revising":
-            yield f"{counted(self._explorer.wanted, 'example')} in {counted(self._explorer.planned_tasks, 'task')}"
+            wanted, tasks = self._explorer.wanted, self._explorer.planned_tasks
+            if compares(self._recipe):
+                yield counted(wanted, "question")
+            else:
+                yield f"{counted(wanted, 'example')} in {counted(tasks, 'task')}"
 
     def snapshot(self) -> Snapshot:
         assert self.performer is not None
@@ -143,6 +147,7 @@ class RunStatus:
             unfinished=self._explorer.unfinished,
             awaited=awaited(self._recipe),
             kept_in_words=kept_in_words(self._recipe),
+            of_questions=compares(self._recipe),
             answers_per_s=rate.answers_per_s,
             tokens_per_s=rate.tokens_per_s,
             endpoints=endpoints,

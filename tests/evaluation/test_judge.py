@@ -207,7 +207,8 @@ def test_what_is_written_is_read_by_the_other_commands(tmp_path: Path, monkeypat
     for words in ("win:tie:lose", "beat rate", "even", "odd", "position, simulated"):
         assert words in people.stdout
     assert re.search(r"questions +\d+ compared", people.stderr)
-    assert not re.search(r"^(tasks|examples) ", people.stderr, re.MULTILINE)
+    assert "first question: " in people.stderr
+    assert not re.search(r"^(tasks|examples) |first example|\d tasks?\b", people.stderr, re.MULTILINE)
     row = rows(out / "dataset.jsonl")[0]
     shown = in_process("show", out, row["id"]).stdout
     assert "simulated in the order ba" in shown

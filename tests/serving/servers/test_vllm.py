@@ -263,7 +263,7 @@ def test_auto_says_which_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slots_of(auto) == 512
     assert choose_engine(gguf).engine == "embedded"
     assert "GGUF" in choose_engine(gguf).reason
-    with pytest.raises(ConfigError, match="GGUF"):
+    with pytest.raises(ConfigError, match=r"does not serve GGUF.*--set operation\.server\.model=NAME"):
         choose_engine(ServerSettings(engine="vllm", model="model.gguf"))
 
 
