@@ -5,7 +5,8 @@ stopped, also on another day. The budget counts decode-equivalent tokens: a gene
 that no prefix cache held a tenth (`--prompt-weight`). Figures are those of the examples that were kept when the budget
 was reached; pairs and Hill numbers are of random samples as large as the smallest arm's (rarefaction), so that no arm
 has more of them because it has more examples; and of samples whose estimated coverage is the least of any arm's, which
-are equally complete.
+are equally complete. With `--semantic` there is also the Vendi score of such samples (the number of instructions that
+differ in effect), by the extra `embed`.
 
 With an endpoint a real model works:
 
@@ -37,6 +38,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import orjson
 from corpora import machine, report
 
@@ -47,6 +49,8 @@ from explore_async.analysis.verb_noun import VerbNoun, verbs_and_nouns
 from explore_async.config.load import load
 from explore_async.curation.collections.collection import below
 from explore_async.curation.collections.run_data import RunData
+from explore_async.curation.embeddings import MiniLM
+from explore_async.curation.paraphrases import vendi_score
 from explore_async.errors import ConfigError, ExploreError
 from explore_async.running.start import Mode, run
 from explore_async.serving.simulated.engine import Profile
@@ -79,6 +83,7 @@ NEAR = 0.97
 CAREFUL = 0.8
 """The share of what is left that a run goes on for, as later tokens may cost more than those before."""
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 1_000_000)
+VENDI_SAMPLES = 50
 QUICK = Profile(slots=256, step_s=1e-6, request_s=0.0, prefill_s=0.0, kv_tokens=2_000_000)
 """An engine that takes no time and has a prefix cache."""
 
@@ -159,6 +164,7 @@ def main() -> None:
     parser.add_argument("--instructions", type=int, default=Shape().instructions, help="of each of its lowest tasks")
     parser.add_argument("--skew", type=float, default=Shape().skew, help="of the universe: the exponent of Zipf's law")
     parser.add_argument("--set", nargs="*", default=[], help="other settings of all arms, each KEY=VALUE")
+    parser.add_argument("--semantic", action="store_true", help="compare instructions in meaning, too")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     universe = None
@@ -179,8 +185,11 @@ def main() -> None:
             if name not in left_out:
                 left_out[name] = " ".join(str(error).split())
                 print(f"left out: {name}: {left_out[name]}", flush=True)
+    embedder = MiniLM() if arguments.semantic else None
     rows = [
-        row for domain in arguments.domains for row in compared([arm for arm in arms if arm.domain == domain], universe)
+        row
+        for domain in arguments.domains
+        for row in compared([arm for arm in arms if arm.domain == domain], universe, embedder)
     ]
     for row in rows:
         print_row(row)
@@ -264,15 +273,19 @@ def measured(
     return arm
 
 
-def compared(arms: Sequence[Arm], universe: Universe | None) -> list[dict[str, Any]]:
+def compared(arms: Sequence[Arm], universe: Universe | None, embedder: MiniLM | None = None) -> list[dict[str, Any]]:
     """A row for each arm of a domain: means over its seeds, with the least and the greatest."""
     if not arms:
         return []
     size = min(sum(arm.counts()) for arm in arms)
     coverage = min(Abundances(arm.counts()).coverage() for arm in arms) if size else 0.0
+    fewest = min(arm.end["kept"] for arm in arms)
     by_name: dict[str, list[dict[str, float]]] = {}
     for arm in arms:
-        by_name.setdefault(arm.name, []).append(dict(figures(arm, size, coverage)) | dict(truth(arm, universe)))
+        row = dict(figures(arm, size, coverage)) | dict(truth(arm, universe))
+        if embedder is not None and fewest:
+            row["vendi_at_equal_examples"] = vendi(arm, embedder, fewest)
+        by_name.setdefault(arm.name, []).append(row)
     rows = []
     for name, of_seeds in by_name.items():
         spread = {
@@ -286,6 +299,7 @@ def compared(arms: Sequence[Arm], universe: Universe | None) -> list[dict[str, A
                 "arm": name,
                 "seeds": len(of_seeds),
                 "sample": size,
+                "fewest_kept": fewest,
                 "coverage": round(coverage, 4),
                 **spread,
             }
@@ -315,6 +329,13 @@ def figures(arm: Arm, size: int, coverage: float) -> Iterator[tuple[str, float]]
         for name, diversity in (("examples", sample.at(size)), ("coverage", sample.at(equally_complete))):
             for kinds, value in zip(("pairs", "hill_1", "hill_2"), diversity, strict=True):
                 yield f"{kinds}_at_equal_{name}", value
+
+
+def vendi(arm: Arm, embedder: MiniLM, size: int) -> float:
+    """The mean Vendi score of random samples of so many of the instructions within the budget."""
+    vectors = embedder.embed(arm.texts[: arm.end["kept"]])
+    drawn = np.random.default_rng(0)
+    return mean(vendi_score(vectors[drawn.choice(len(vectors), size, replace=False)]) for _ in range(VENDI_SAMPLES))
 
 
 def cells_of(node: Mapping[str, Any]) -> int:
@@ -360,7 +381,6 @@ def print_row(row: dict[str, Any]) -> None:
 
 def plot(arms: Sequence[Arm], universe: Universe | None, path: Path) -> None:
     import matplotlib.pyplot as plt
-    import numpy as np
     from plots import panels, save
 
     curves = [("decode-equivalent tokens", "examples kept", "equivalent", "kept"),
