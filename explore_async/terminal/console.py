@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import IO, cast
 from rich.console import Console
 
 _WIDTH_OF_A_FILE = 10_000
+_BLANKS_AT_AN_END = re.compile(r" +(?=\n)")
+"""Of lines: a table fills up each of its lines to the longest."""
 
 
 class StdoutConsole(Console):
@@ -38,18 +41,22 @@ class StderrConsole(Console):
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        super().__init__(file=cast(IO[str], _LastingStderr()), quiet=quiet)
+        stderr = _LastingStderr()
+        super().__init__(file=cast(IO[str], stderr), quiet=quiet)
         if not self.is_terminal:
             self.width = _WIDTH_OF_A_FILE
+            stderr.keeps_blanks = False
 
 
 class _LastingStderr(io.TextIOBase):
     def __init__(self) -> None:
         self._stderr = sys.stderr  # a live display puts itself in its place
+        self.keeps_blanks = True
 
     def write(self, text: str) -> int:
+        written = text if self.keeps_blanks else _BLANKS_AT_AN_END.sub("", text)
         with self._lasting():
-            self._stderr.write(text)
+            self._stderr.write(written)
         return len(text)
 
     def flush(self) -> None:
