@@ -29,7 +29,10 @@ from explore_async.terminal.console import StderrConsole
 from explore_async.terminal.counts import counted
 from rouge_kernels import compilation_told
 
-_COMPILING = "compiling kernels that are not compiled yet: about 20 s on an idle machine"
+_COMPILING = (
+    "compiling the code of the ROUGE-L filter that a dry run needs, once for this installation: about 20 s on an idle "
+    "machine; the first run compiles the rest"
+)
 
 
 def preview(settings: RunSettings, console: Console, *, as_json: bool) -> None:

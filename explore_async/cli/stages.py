@@ -81,7 +81,8 @@ def filter_(  # noqa: PLR0917 - an option each
     from explore_async.curation.collections.columns import parse_columns
     from explore_async.curation.filtering import filter_data
 
-    changes, columns = assignments(settings or ()), parse_columns(column or ())
+    named = [setting.removeprefix("filters.") for setting in settings or ()]  # as `run --set` names them
+    changes, columns = assignments(named), parse_columns(column or ())
     tell_of_runs_under_way(source, quiet=quiet)
     embedder = load_embedder(quiet=quiet) if semantic else False
     with counting("examples judged", quiet=quiet) as on_progress:

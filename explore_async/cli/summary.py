@@ -204,6 +204,8 @@ def _table(stats: RunStats, words: Words) -> Table:
     if more := len(endpoints[_ENDPOINTS_SHOWN:]):
         table.add_row("", f"and {counted(more, 'more endpoint')}")
     for endpoint in endpoints:
+        if _had_no_part(endpoint):
+            continue
         if trouble := endpoint.trouble or (requests.failed and endpoint.last_error):
             table.add_row("trouble", escape(printable(trouble, _LONGEST_TEXT)))
     replayed = stats.this_time.replayed if stats.this_time is not None else 0
@@ -247,7 +249,14 @@ def _endpoint(endpoint: EndpointStatistics, stats: RunStats) -> str:
             words.append(f"{latency.p50 / usual_s:.1f} times as long as at the others")
     if endpoint.failed_attempts:
         words.append(f"{counted(endpoint.failed_attempts, 'attempt')} failed")
+    if _had_no_part(endpoint):
+        words.append("the run ended before it had answered the first small requests")
     return f"{endpoint.url}: {', '.join(words)}"
+
+
+def _had_no_part(endpoint: EndpointStatistics) -> bool:
+    """True where its check was not over at the end of the run, and nothing was wrong with it until then."""
+    return not (endpoint.left or endpoint.checked or endpoint.is_silent or endpoint.last_error)
 
 
 def _unfinished(stats: RunStats) -> str:

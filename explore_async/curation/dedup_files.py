@@ -27,6 +27,7 @@ from explore_async.storage.whole_files import replacing, storage_errors
 from rouge_kernels import DedupIndex, warm_up
 
 _BAD_ROWS_NAMED = 10
+_COMPILING = "compiling the code of the ROUGE-L filter, once for this installation: about 30 s on an idle machine"
 DedupEngine: TypeAlias = Literal["local", "ray"]
 
 
@@ -249,7 +250,7 @@ def _first(named: tuple[str, ...], faults: Sequence[str]) -> tuple[str, ...]:
 
 def _load_kernels(observer: DedupObserver) -> None:
     """Compiles the kernels, and says so; or loads them from the cache on disk in less than a second."""
-    warm_up(lambda: observer.phase("compiling the kernels, once for this installation: about 30 s on an idle machine"))
+    warm_up(lambda: observer.phase(_COMPILING))
 
 
 def _check(options: DedupOptions, sources: Sequence[ComparedFile], outputs: Sequence[Path]) -> None:

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 
 _COMPILING = (
-    "compiling the kernels that are not compiled yet (about 30 s on an idle machine): completions are judged when "
-    "that is done"
+    "compiling the code of the ROUGE-L filter, once for this installation (about 30 s on an idle machine): completions "
+    "are judged when that is done"
 )
 
 

@@ -35,9 +35,34 @@ def test_an_endpoint_that_took_much_longer_is_named() -> None:
         url: LatencyFigures(p50, p50, 2 * p50, 2 * p50, 2 * p50) for url, p50 in (("a", 1.0), ("b", 4.0), ("c", 1.2))
     }
     stats: Any = SimpleNamespace(latencies=latencies)
-    lines = [summary._endpoint(SimpleNamespace(url=url, answered=9, failed_attempts=0), stats) for url in "abc"]  # type: ignore[arg-type]
+    lines = [
+        summary._endpoint(SimpleNamespace(url=url, checked=True, left=False, answered=9, failed_attempts=0), stats)
+        for url in "abc"
+    ]  # type: ignore[arg-type]
     assert ["as long as at the others" in line for line in lines] == [False, True, False]
     assert lines[1].endswith("3.6 times as long as at the others")
+
+
+def test_an_endpoint_whose_check_the_end_came_before_is_no_trouble() -> None:
+    """A run that has all it needs ends while a slow one is still being checked. One that answered with an error, or with
+    nothing for long, stays trouble.
+    """
+    stats: Any = SimpleNamespace(latencies={})
+
+    def unchecked(**figures: Any) -> Any:
+        usual = {
+            "left": False,
+            "checked": False,
+            "is_silent": False,
+            "last_error": "",
+            "answered": 0,
+            "failed_attempts": 0,
+        }
+        return SimpleNamespace(url="a", **usual | figures)
+
+    assert summary._endpoint(unchecked(), stats).endswith("ended before it had answered the first small requests")
+    for figures in ({"is_silent": True}, {"last_error": "500"}, {"checked": True}, {"left": True}):
+        assert "ended before" not in summary._endpoint(unchecked(**figures), stats)
 
 
 def test_a_report_that_cannot_be_made_is_not_announced(

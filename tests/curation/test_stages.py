@@ -221,7 +221,9 @@ def test_filter_of_any_scope_and_quality(tmp_path: Path):
     whole = done("filter", tmp_path / "theirs", "--out", tmp_path / "b", "--scope", "run")
     assert whole["kept"] < within["kept"]
     assert set(whole["dropped"]) == {"duplicate"}
-    strict = in_process("filter", tmp_path / "theirs", "--out", tmp_path / "c", "--set", "min_output_words=5", "--json")
+    strict = in_process(
+        "filter", tmp_path / "theirs", "--out", tmp_path / "c", "--set", "filters.min_output_words=5", "--json"
+    )
     assert strict.code == 7
     assert orjson.loads(strict.stdout)["dropped"] == {"too_short": 480}
     assert in_process("filter", tmp_path / "theirs", "--out", tmp_path / "d", "--set", "tresholt=1").code == 2
