@@ -82,7 +82,7 @@ def _accuracy(place: int, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def markdown(document: Mapping[str, Any]) -> str:
     """The tables, for people."""
-    less = f"less {document['baseline']}"
+    less = f"minus {document['baseline']}"
     about = (
         f"Domain: {document['domain']}; {document['questions']:,} questions; seeds: "
         f"{', '.join(map(str, document['seeds']))}. For each seed, each run had {document['budget']:,} "

@@ -132,7 +132,7 @@ def _more_of(one: ScoredAnswers, first: str) -> Iterator[str]:
             yield f"{name}: " + ", ".join(f"{what}@{k} {rate.value:.1%}" for k, rate in rates.items())
     if (less := one.against_first) is not None:
         yield (
-            f"{name} less {printable(first, 40)}: accuracy {less.value:+.1%} ({less.low:+.1%} to {less.high:+.1%}), "
+            f"{name} minus {printable(first, 40)}: accuracy {less.value:+.1%} ({less.low:+.1%} to {less.high:+.1%}), "
             "by the same questions"
         )
 

@@ -240,7 +240,7 @@ def _measured(found: Likelihood, *, as_json: bool) -> None:
     for comparison in found.comparisons:
         loss = "" if comparison.loss is None else f"{comparison.loss.text(signed=True)} nats a token, "
         bits = comparison.bits_per_byte.text(signed=True)
-        say(f"{comparison.model} less {comparison.against}: {loss}{bits} bits a byte")
+        say(f"{comparison.model} minus {comparison.against}: {loss}{bits} bits a byte")
     if as_json:
         print_json(
             {

@@ -89,7 +89,7 @@ def _losses(result: Mapping[str, Any]) -> Iterator[str]:
         for line in held_out["during"]
     )
     low, high = held_out["difference"]["interval"]
-    yield f"\nAfter less before: {held_out['difference']['value']:+.4f} ({low:+.4f} to {high:+.4f}).\n"
+    yield f"\nAfter minus before: {held_out['difference']['value']:+.4f} ({low:+.4f} to {high:+.4f}).\n"
 
 
 def _training(recipe: Recipe, result: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

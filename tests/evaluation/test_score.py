@@ -187,7 +187,7 @@ def test_the_figures_of_two_models(tmp_path: Path) -> None:
     result = ea.score_sync(questions, [first, second])
     assert result.document()["answers"] == done.json["answers"]
     people = "\n".join(lines_of(result))
-    for words in ("maj@4", "pass@4", "level Level 2", "second less first: accuracy +0.0%", "exact match"):
+    for words in ("maj@4", "pass@4", "level Level 2", "second minus first: accuracy +0.0%", "exact match"):
         assert words in people
 
 
