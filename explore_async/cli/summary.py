@@ -246,7 +246,7 @@ def _endpoint(endpoint: EndpointStatistics, stats: RunStats) -> str:
         words.append(f"half of them within {latency.p50:.3g} s, 90 % within {latency.p90:.3g} s")
         others = [other.p50 for url, other in stats.latencies.items() if url != endpoint.url]
         if others and (usual_s := median(others)) > 0 and latency.p50 >= SLOW_FROM * usual_s:
-            words.append(f"{latency.p50 / usual_s:.1f} times as long as at the others")
+            words.append(f"{latency.p50 / usual_s:.1f} times the median of the other endpoints")
     if endpoint.failed_attempts:
         words.append(f"{counted(endpoint.failed_attempts, 'attempt')} failed")
     if _had_no_part(endpoint):

@@ -153,10 +153,12 @@ class Snapshot:
             return ""
         is_there = any(endpoint.url == head.endpoint and endpoint.in_flight for endpoint in self.endpoints)
         where = f"at {head.endpoint}" if is_there else f"that {'waits' if head.requests == 1 else 'wait'} for a slot"
-        by_now = f"{duration(head.there_s)} by now"
+        so_far = f"sent {duration(head.there_s)} ago" if is_there else f"{duration(head.there_s)} so far"
+        if head.requests > 1:
+            so_far = f"the first {so_far}" if is_there else f"the first one {so_far}"
         if head.age_s - head.there_s >= _SENT_AGAIN_S:
-            by_now += f", sent again: {duration(head.age_s)} in all"
-        requests = f"{counted(head.requests, 'request')} {where} ({by_now})"
+            so_far += f", for the second time: {duration(head.age_s)} in all"
+        requests = f"{counted(head.requests, 'request')} {where} ({so_far})"
         if waiting >= _HELD_UP:
             return f"{waiting:,} stored completions wait for {requests}: completions are judged in order"
         if self.is_overdue and self.wanted > self.tally.kept:

@@ -160,7 +160,7 @@ class RunStatus:
     def _awaited_check(self) -> str:
         assert self.performer is not None
         name, waited_s = self.performer.awaited_check() or ("", 0.0)
-        return f"waiting for the check {name} ({duration(waited_s)} by now)" if waited_s >= HELD_UP_S else ""
+        return f"waiting for the check {name} ({duration(waited_s)} so far)" if waited_s >= HELD_UP_S else ""
 
     def stop_line(self) -> str:
         """The requests in flight when the run stops, and how long they are waited for."""

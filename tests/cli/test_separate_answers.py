@@ -363,7 +363,7 @@ def test_completions_that_wait_beside_full_servers(
 
 
 @pytest.mark.parametrize(("there", "words"), [
-    (1, "1 request at http://a (3 s by now)"), (0, "1 request that waits for a slot (3 s by now)"),
+    (1, "1 request at http://a (sent 3 s ago)"), (0, "1 request that waits for a slot (3 s so far)"),
 ])  # fmt: skip
 def test_a_request_between_two_attempts_is_at_no_endpoint(there: int, words: str) -> None:
     """The moment after its endpoint has died, a request waits for another one and is not said to be where it was."""

@@ -39,8 +39,8 @@ def test_an_endpoint_that_took_much_longer_is_named() -> None:
         summary._endpoint(SimpleNamespace(url=url, checked=True, left=False, answered=9, failed_attempts=0), stats)
         for url in "abc"
     ]  # type: ignore[arg-type]
-    assert ["as long as at the others" in line for line in lines] == [False, True, False]
-    assert lines[1].endswith("3.6 times as long as at the others")
+    assert ["of the other endpoints" in line for line in lines] == [False, True, False]
+    assert lines[1].endswith("3.6 times the median of the other endpoints")
 
 
 def test_an_endpoint_whose_check_the_end_came_before_is_no_trouble() -> None:

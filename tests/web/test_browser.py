@@ -143,7 +143,7 @@ def test_the_view_says_what_a_run_waits_for(browser: Browser, tmp_path: Path, be
     rows = b"".join(orjson.dumps({"instruction": f"Write {n}", "output": "x"}) + b"\n" for n in range(3))
     (tmp_path / "rows.jsonl").write_bytes(rows)
     assert beside.run(explore("import", tmp_path / "rows.jsonl", "--out", tmp_path / "data")).code == 0
-    waits = "1,204 stored completions wait for 2 requests at http://<b>1</b> (1 min 5 s by now)"
+    waits = "1,204 stored completions wait for 2 requests at http://<b>1</b> (the first sent 1 min 5 s ago)"
     one = {"url": "http://b", "state": "ok", "in_flight": 29, "limit": 19}
     steps = {"done": 3, "of": 9, "what": "tasks", "at_most": True}
     live = {
