@@ -5,8 +5,8 @@ stopped, also on another day. The budget counts decode-equivalent tokens: a gene
 that no prefix cache held a tenth (`--prompt-weight`). Figures are those of the examples that were kept when the budget
 was reached; pairs and Hill numbers are of random samples as large as the smallest arm's (rarefaction), so that no arm
 has more of them because it has more examples; and of samples whose estimated coverage is the least of any arm's, which
-are equally complete. With `--semantic` there is also the Vendi score of such samples (the number of instructions that
-differ in effect), by the extra `embed`.
+are equally complete. With `--semantic` there is also the Vendi score (the number of instructions that differ in effect,
+by the extra `embed`) of samples as large as the fewest examples that an arm has kept.
 
 With an endpoint a real model works:
 
@@ -375,7 +375,8 @@ def pairs_of(universe: Universe) -> Counter[VerbNoun]:
 
 def print_row(row: dict[str, Any]) -> None:
     shown = ("kept", "kept_per_1000_equivalent", "share_kept", "tasks", "pairs_at_equal_examples",
-             "hill_1_at_equal_examples", "true_share", "true_leaves", "synonyms_in_tree")  # fmt: skip
+             "hill_1_at_equal_examples", "vendi_at_equal_examples", "true_share", "true_leaves",
+             "synonyms_in_tree")  # fmt: skip
     print(f"{row['domain']}, {row['arm']}: " + "; ".join(f"{name} {row[name][0]:g}" for name in shown if name in row))
 
 

@@ -82,7 +82,7 @@ def _accuracy(place: int, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def markdown(document: Mapping[str, Any]) -> str:
     """The tables, for people."""
-    less = f"minus {document['baseline']}"
+    minus = f"minus {document['baseline']}"
     about = (
         f"Domain: {document['domain']}; {document['questions']:,} questions; seeds: "
         f"{', '.join(map(str, document['seeds']))}. For each seed, each run had {document['budget']:,} "
@@ -100,7 +100,7 @@ def markdown(document: Mapping[str, Any]) -> str:
                 ([name, *_data_cells(row)] for name, row in document["data"].items()),
             ),
             *table(
-                ["answers of people", "loss, nats a token: lower is better", less, *INTERVALS],
+                ["answers of people", "loss, nats a token: lower is better", minus, *INTERVALS],
                 (
                     [name, spread(row["loss"], 3), *compared(row.get("less_baseline"), "{:+.3f}")]
                     for name, row in document["likelihood"].items()
@@ -114,7 +114,7 @@ def markdown(document: Mapping[str, Any]) -> str:
                 ),
             ),
             *table(
-                ["mathematics", "accuracy", "unanswered in each seed", less, *INTERVALS],
+                ["mathematics", "accuracy", "unanswered in each seed", minus, *INTERVALS],
                 (
                     [name, *_accuracy_cells(row), *compared(row.get("less_baseline"), "{:+.2f}")]
                     for name, row in document["mathematics"].items()

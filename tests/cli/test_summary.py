@@ -35,10 +35,9 @@ def test_an_endpoint_that_took_much_longer_is_named() -> None:
         url: LatencyFigures(p50, p50, 2 * p50, 2 * p50, 2 * p50) for url, p50 in (("a", 1.0), ("b", 4.0), ("c", 1.2))
     }
     stats: Any = SimpleNamespace(latencies=latencies)
-    lines = [
-        summary._endpoint(SimpleNamespace(url=url, checked=True, left=False, answered=9, failed_attempts=0), stats)
-        for url in "abc"
-    ]  # type: ignore[arg-type]
+    usual = {"checked": True, "left": False, "answered": 9, "failed_attempts": 0}
+    endpoints: list[Any] = [SimpleNamespace(url=url, **usual) for url in "abc"]
+    lines = [summary._endpoint(endpoint, stats) for endpoint in endpoints]
     assert ["of the other endpoints" in line for line in lines] == [False, True, False]
     assert lines[1].endswith("3.6 times the median of the other endpoints")
 
