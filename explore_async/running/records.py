@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -149,15 +150,18 @@ class Records:
         self._files = (DerivedFile(directory.dataset, dataset), DerivedFile(directory.decisions, decisions))
         self._lines = lines
         self._writing: asyncio.Task[None] | None = None
-        self._to_write = asyncio.Event()
+        self._to_write, self._has_example = asyncio.Event(), asyncio.Event()
 
     def write(self, events: Sequence[Event], key: str | None) -> None:
         """Takes events in; `flush` writes them. `key`: of the request that led to them, None for seeds."""
         if key is not None:
             self._to_write.set()  # seeds are written with what the first completion brings
-        for file, lines in zip(self._files, self._lines.of(events, key), strict=True):
+        dataset, decisions = self._lines.of(events, key)
+        for file, lines in zip(self._files, (dataset, decisions), strict=True):
             for line in lines:
                 file.append(line)
+        if dataset:
+            self._has_example.set()
 
     def know(self, tasks: Sequence[Event], keys: Mapping[str, Any]) -> None:
         """Takes in tasks that are in the files already, and the `keys` of then."""
@@ -187,12 +191,17 @@ class Records:
             file.check_place()
 
     async def keep_writing(self) -> None:
-        """Writes what is there, and then no more often than twice a second: the first example is seen at once."""
+        """Writes what is there, and then no more often than twice a second; but the first example at once."""
         while True:
             await self._to_write.wait()
             self._to_write.clear()
+            writes_example = self._has_example.is_set()
             await self.flush()
-            await asyncio.sleep(_SECONDS_BETWEEN_WRITES)
+            if writes_example:
+                await asyncio.sleep(_SECONDS_BETWEEN_WRITES)
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._has_example.wait(), _SECONDS_BETWEEN_WRITES)
 
     async def flush(self) -> None:
         """Returns when all events that `write` took in so far are in the files. Raises StorageError."""
