@@ -2,7 +2,7 @@
 
 It reads just enough of HTTP/1.1 and of chat completions to answer any client, and so that clients are measured and not
 the endpoint. An answer takes a slot for a lognormal time. It holds as many tasks or examples as the schema of the
-request allows; an example in ten repeats an earlier one with a word changed. Where max_tokens allows fewer, the answer
+request allows; some examples repeat an earlier one with a word changed. Where max_tokens allows fewer, the answer
 is cut and takes as much less time. `GET /figures` tells what was asked.
 """
 
@@ -22,7 +22,6 @@ from multiprocessing.connection import Connection
 import orjson
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in ("lam", "len", "lin", "lon", "run")]
-REPEATED = 0.1
 TOKENS = 60
 """Of a task or an example."""
 _LONGEST_S = 8.0
@@ -31,12 +30,15 @@ _LONGEST_S = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """Slots, the mean time of an answer and the deviation of its logarithm, and the share of requests that fail."""
+    """Slots, the mean time of an answer and the deviation of its logarithm, the share of requests that fail, and the
+    share of examples that repeat an earlier one.
+    """
 
     slots: int
     mean_s: float = 0.5
     sigma: float = 0.5
     faults: float = 0.0
+    repeated: float = 0.1
 
 
 @dataclass(slots=True)
@@ -137,7 +139,7 @@ class Engine:
 
     def _example(self) -> dict[str, str]:
         self.figures.examples += 1
-        if self._earlier and self._texts.random() < REPEATED:
+        if self._earlier and self._texts.random() < self._behaviour.repeated:
             words = list(self._texts.choice(self._earlier))
             words[self._texts.randrange(len(words))] = self._texts.choice(WORDS)
         else:
