@@ -9,9 +9,9 @@ Each client is a process of its own before a minimal endpoint of its own (`minim
 
 Everything is measured from outside: rows by reading the file that grows (every 20 ms), slots at the endpoint, processor
 time by the system. The clock starts with the command. `examples/s` are rows by the time until the command ends.
-`unlike/s` leaves out the rows whose instruction has a ROUGE-L above 0.7 with an earlier one: with `--repeated 0.1` about
+`unlike/s` is without rows whose instruction has a ROUGE-L above 0.7 with an earlier one: with `--repeated 0.1` about
 a tenth of what the scripts keep, and none of ours. So ours cannot make more than 0.9 of their examples per second then;
-`--repeated 0` compares how full the clients keep the endpoint. Trust the ratios, and these only where nothing else runs.
+`--repeated 0` compares how full the clients keep the endpoint. Trust the ratios, and these where nothing else runs.
 
     python benchmarks/bench_peers.py [--examples 2000] [--in-flight 64] [--per-request 10] [--tree no] [--repeated 0]
 """
