@@ -201,7 +201,8 @@ class Records:
                 await asyncio.sleep(_SECONDS_BETWEEN_WRITES)
             else:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._has_example.wait(), _SECONDS_BETWEEN_WRITES)
+                    async with asyncio.timeout(_SECONDS_BETWEEN_WRITES):
+                        await self._has_example.wait()
 
     async def flush(self) -> None:
         """Returns when all events that `write` took in so far are in the files. Raises StorageError."""

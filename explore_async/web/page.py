@@ -96,7 +96,8 @@ async def stopped(stop: asyncio.Event, *, with_parent: bool = False) -> None:
     parent = os.getppid()
     while not stop.is_set() and (not with_parent or os.getppid() == parent):
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), _PARENT_CHECKED_EVERY_S)
+            async with asyncio.timeout(_PARENT_CHECKED_EVERY_S):
+                await stop.wait()
 
 
 def json_response(document: Any) -> web.Response:

@@ -222,7 +222,8 @@ class EndpointPool:
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     def stop(self) -> None:
         """Sends nothing more: requests in flight may finish; those that wait or would be retried end with an error."""

@@ -119,7 +119,8 @@ class ServerProcess:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
                 try:
-                    await asyncio.wait_for(process.wait(), self._stop_s)
+                    async with asyncio.timeout(self._stop_s):
+                        await process.wait()
                 except TimeoutError:
                     process.kill()
                     await process.wait()
