@@ -50,7 +50,14 @@ def check_is_run(directory: RunDirectory) -> None:
 
 
 def examine(directory: RunDirectory, report: Report) -> tuple[Findings, Examination]:
-    """Makes every check of a run directory."""
+    """Makes every check of a run directory. If a run begins in it meanwhile, it is examined again, as one in use."""
+    findings, found = _examine(directory, report)
+    if not found.in_use and _is_in_use(directory):
+        return _examine(directory, report)
+    return findings, found
+
+
+def _examine(directory: RunDirectory, report: Report) -> tuple[Findings, Examination]:
     findings, found = Findings(), Examination()
     if not _permissions(directory, findings):
         return findings, found
@@ -87,6 +94,13 @@ def _permissions(directory: RunDirectory, findings: Findings) -> bool:
     else:
         findings.ok(Check.PERMISSIONS, "every file can be read and written")
     return not unreadable
+
+
+def _is_in_use(directory: RunDirectory) -> bool:
+    """False also where it cannot be known; a finding says so then."""
+    with suppress(StorageError):
+        return directory.in_use
+    return False
 
 
 def _in_use(directory: RunDirectory, findings: Findings, found: Examination) -> None:
@@ -163,6 +177,9 @@ def _derived(directory: RunDirectory, findings: Findings, found: Examination, re
     if found.recipe.meaning not in MEANINGS:
         says = f"not compared: version {found.recipe.meaning} of the rules made them, this is {MEANING}"
         findings.note(Check.DERIVED, says)
+        return
+    if found.in_use and not found.completions:
+        findings.note(Check.DERIVED, "not compared: no completion was stored yet", "run doctor again")
         return
     report("loading the index")
     try:

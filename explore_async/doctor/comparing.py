@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,10 @@ _GROWS = ("kept", "dropped", "answers", "exhausted", "children")
 
 
 class LinesCompared:
-    """Compares a file with the lines that it should hold. A context manager, which owns the open file."""
+    """Compares a file with the lines that it should hold. A context manager, which owns the open file.
+
+    It compares the bytes that the file had when this was made: a run in progress may add others meanwhile.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -22,6 +26,7 @@ class LinesCompared:
         self.differs_at: int | None = None
         """Number of the first line that differs, or that follows the last expected line."""
         self._file = path.open("rb") if path.exists() else None
+        self._left = 0 if self._file is None else os.fstat(self._file.fileno()).st_size
 
     def __enter__(self) -> Self:
         return self
@@ -37,14 +42,15 @@ class LinesCompared:
                 self._compare(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
 
     def _compare(self, line: bytes) -> None:
-        present = b"" if self._file is None else self._file.read(len(line))
+        present = b"" if self._file is None else self._file.read(min(len(line), self._left))
+        self._left -= len(present)
         if not line.startswith(present):
             self.differs_at = self.lines
         self.behind += len(present) < len(line)
 
     def end(self) -> None:
         """Ends the comparison: the file must not go on."""
-        if self.differs_at is None and self._file is not None and self._file.read(1):
+        if self.differs_at is None and self._left:
             self.differs_at = self.lines + 1
 
 

@@ -32,8 +32,11 @@ def check_completions(directory: RunDirectory, findings: Findings, report: Repor
     if is_half_mended(path):
         findings.wrong(check, "a repair was interrupted", "--repair finishes it", mends=True)
         return None
+    has_examples = (
+        directory.dataset.exists() and directory.dataset.stat().st_size
+    )  # first: a run stores before it writes
     if not path.exists() or path.stat().st_size == 0:
-        if directory.dataset.exists() and directory.dataset.stat().st_size:
+        if has_examples:
             do = "restore the file, or start over with `run CONFIG --fresh`"
             findings.wrong(check, "the stored completions are gone", do)
             return None

@@ -1,12 +1,15 @@
 """Replay of a run from its stored completions, as by `run --offline`, and the comparison with the files of the run.
 
-It only reads. Where the run has not ended, a file may end early, but has to be a beginning of what is derived.
+It only reads, the files first and then the completions: a run in progress stores a completion before it writes what
+follows from it, so the completions lead at least to what the files had. Where the run has not ended, a file may end
+early, but has to be a beginning of what is derived.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -95,15 +98,16 @@ def compare(
     """Adds a finding for each derived file. `reader` is None where nothing is stored yet. Raises ExploreError."""
     recipe = with_passages(recipe)
     _, known = read_known(recipe.against)
+    tree, stats = _content(directory.tree), _content(directory.stats)
     with LinesCompared(directory.dataset) as dataset, LinesCompared(directory.decisions) as decisions:
         replayed = replay(recipe, known, reader, (dataset, decisions), report)
         for file in (dataset, decisions):
             file.end()
-    said = _document(directory.stats.read_bytes()) if directory.stats.exists() else {}
+    said = {} if stats is None else _document(stats)
     ended = not in_use and said is not None and said.get("ending") in FINISHED
     _lines(Check.DATASET, dataset, replayed, findings, ended=ended, in_use=in_use)
     _lines(Check.DECISIONS, decisions, replayed, findings, ended=ended, in_use=in_use)
-    _tree(directory, replayed, findings, ended=ended)
+    _tree(tree, replayed, findings, ended=ended)
     _stats(said, replayed, findings, ended=ended, in_use=in_use)
     return replayed
 
@@ -126,12 +130,12 @@ def _lines(
         findings.note(check, says, do, mends=replayed.finished and not in_use)
 
 
-def _tree(directory: RunDirectory, replayed: Replay, findings: Findings, *, ended: bool) -> None:
+def _tree(content: bytes | None, replayed: Replay, findings: Findings, *, ended: bool) -> None:
     check = Check.TREE
-    if not directory.tree.exists():
+    if content is None:
         _missing(check, replayed, findings, ended=ended)
         return
-    found = _document(directory.tree.read_bytes())
+    found = _document(content)
     if found == replayed.tree:
         findings.ok(check, "as the stored completions have it")
     elif found is not None and not ended and _is_earlier(found, replayed.tree):
@@ -173,6 +177,11 @@ def _missing(check: Check, replayed: Replay, findings: Findings, *, ended: bool)
         findings.note(check, "it is not written yet", do, mends=True)
     else:
         findings.ok(check, "not written yet: a run writes it as it goes on")
+
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of the file; None where it is missing."""
+    return path.read_bytes() if path.exists() else None
 
 
 def _document(body: bytes) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,12 @@ from support.cli import derived, explore
 from support.stored_run import copied, doctor, everything, go_on
 
 from explore_async.config.load import load
+from explore_async.doctor.findings import Findings, State
+from explore_async.doctor.replaying import compare
+from explore_async.settings.recipe import Recipe
+from explore_async.storage.completions import StoredReader
 from explore_async.storage.directory import RunDirectory
+from explore_async.storage.rows import StoredRequest
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
@@ -194,6 +199,52 @@ def test_a_run_in_progress(tmp_path: Path, finished_run: Path) -> None:
         assert "another process" in refused.stderr
         after = everything(path)  # SQLite puts files of its own beside one that may be written meanwhile
         assert {name: body for name, body in after.items() if not name.endswith(("-shm", "-wal"))} == before
+
+
+@pytest.mark.parametrize("stored", [5, 1_000_000])
+@pytest.mark.parametrize("kept", [0, 3, 2000])
+def test_a_run_that_writes_during_the_examination(tmp_path: Path, finished_run: Path, stored: int, kept: int) -> None:
+    """A run in progress writes on, beyond a line that was there in part, and beyond the completions that the doctor
+    found: what was there before is compared, and nothing is called wrong.
+    """
+    path = copied(finished_run, tmp_path)
+    names = ("dataset.jsonl", "decisions.jsonl", "tree.json")
+    bodies = {name: (path / name).read_bytes() for name in names}
+    for name in names[:2]:
+        os.truncate(path / name, kept if stored > kept else 0)
+    (path / "tree.json").unlink()
+
+    class Behind(StoredReader):
+        """Finds the first completions; then the run writes everything."""
+
+        asked = 0
+
+        def get_many(self, keys: Sequence[str]) -> dict[str, StoredRequest]:
+            self.asked += 1
+            if self.asked == 2:
+                for name, body in bodies.items():
+                    with (path / name).open("ab") as file:
+                        file.write(body[file.tell() :])
+            return super().get_many(keys) if self.asked <= stored else {}
+
+    directory, findings = RunDirectory(path), Findings()
+    recipe = directory.recipe(Recipe)
+    assert recipe is not None
+    with Behind(directory.completions) as reader:
+        compare(directory, recipe, reader, findings, lambda _: None, in_use=True)
+    assert {name: (path / name).read_bytes() for name in names} == bodies
+    assert [finding for finding in findings.all if finding.state is State.WRONG] == []
+
+
+def test_a_run_that_has_stored_nothing_yet(tmp_path: Path, finished_run: Path) -> None:
+    """While a process is in a directory without completions, its files are not compared: the next moment may have some."""
+    path = copied(finished_run, tmp_path)
+    for name in ("completions.sqlite", "dataset.jsonl"):
+        (path / name).unlink()
+    with RunDirectory(path):
+        found = doctor(path)
+    assert found.code == 0
+    assert states(found.json)["derived files"] == "note"
 
 
 def test_a_directory_that_is_not_a_run(tmp_path: Path) -> None:
