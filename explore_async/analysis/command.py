@@ -156,8 +156,9 @@ def _write(document: Mapping[str, Any], files: OutputFiles) -> tuple[Path, ...]:
         with storage_errors(path):
             path.resolve().parent.mkdir(parents=True, exist_ok=True)
     with replacing([path.resolve() for path in outputs]) as opened:
-        for file, content in zip(opened, outputs.values(), strict=True):
-            file.write(content)
+        for file, (path, content) in zip(opened, outputs.items(), strict=True):
+            with storage_errors(path):
+                file.write(content)
     return tuple(outputs)
 
 

@@ -62,8 +62,9 @@ def _drawings(sets: Sequence[SetDocument]) -> Iterator[tuple[str, tuple[float, f
         if data["verb_noun"]["sunburst"]:
             yield f"verb-noun{ending}", (4.5, 4.5), partial(_sunburst, data)
             yield f"pairs{ending}", (3.4, 3.4), partial(_top_pairs, data)
-    yield "occurrences", (3.4, 2.6), partial(_occurrences, sets)
-    yield "rarefaction", (3.4, 2.6), partial(_rarefaction, sets)
+    if any(data["verb_noun"]["occurrences"] for data in sets):
+        yield "occurrences", (3.4, 2.6), partial(_occurrences, sets)
+        yield "rarefaction", (3.4, 2.6), partial(_rarefaction, sets)
     if any(data["verb_noun"]["by_coverage"] for data in sets):
         yield "coverage", (3.4, 2.6), partial(_by_coverage, sets)
     yield "overlap", (6.8, 2.6), partial(_overlap, sets)

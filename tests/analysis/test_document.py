@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import sys
 import zlib
 from collections import Counter
 from functools import cache
@@ -30,7 +31,7 @@ from explore_async.analysis.report import nearest_pairs
 from explore_async.analysis.texts import COMPRESSED, UNSURE, compression, languages
 from explore_async.analysis.verb_noun import ENGLISH, verbs_and_nouns
 from explore_async.curation.collections.collection import new_node
-from explore_async.errors import SystemLimit
+from explore_async.errors import StorageError, SystemLimit
 
 SCORER = RougeScorer(["rougeL"])
 TEXTS = [
@@ -267,6 +268,35 @@ def test_figures_for_a_paper(tmp_path: Path):
     assert set(made[0]) == {name + suffix for name in names for suffix in (".svg", ".png")}
     assert all(content.startswith(b"\x89PNG") for name, content in made[0].items() if name.endswith(".png"))
     assert "中文" in made[0]["rarefaction.svg"].decode()
+
+
+def test_figures_without_any_pair(tmp_path: Path):
+    """Of texts without a verb and a noun the pictures of pairs are left out, and the others are drawn; beside a dataset
+    with pairs all of them are.
+    """
+    for name, instruction in (("none", "写一首诗"), ("some", "Write a poem.")):
+        row = orjson.dumps({"instruction": instruction, "output": "x"})
+        (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join([row] * 3))
+    drawn = []
+    for sources in (["none"], ["none", "some"]):
+        paths = [tmp_path / f"{name}.jsonl" for name in sources]
+        analysis(*paths, "--figures", tmp_path / f"figures of {len(paths)}")
+        drawn.append({path.stem for path in (tmp_path / f"figures of {len(paths)}").iterdir()})
+    assert drawn[0] == {"overlap", "lengths"}
+    assert drawn[1] == drawn[0] | {"verb-noun-2", "pairs-2", "occurrences", "rarefaction"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A page that is longer than what Python holds back fails as it is written."""
+    (tmp_path / "one.jsonl").write_bytes(b'{"instruction": "Write a poem.", "output": "x"}')
+    opened = Path.open
+    full = Path("/dev/full")
+    monkeypatch.setattr(
+        Path, "open", lambda path, mode="r", **more: opened(*((full, "wb") if mode == "xb" else (path, mode)), **more)
+    )
+    with pytest.raises(StorageError, match=r"page\.html: No space left"):
+        analyze_data(tmp_path / "one.jsonl", report=tmp_path / "page.html")
 
 
 def test_a_language_is_parsed_by_its_own_model_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

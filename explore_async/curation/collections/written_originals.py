@@ -57,8 +57,9 @@ def write_original(collection: Collection, folder: Path, *, without: frozenset[s
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing([(folder / name).resolve() for name in documents]) as files:
-        for file, content in zip(files, contents, strict=True):
-            file.write(content)
+        for file, name, content in zip(files, documents, contents, strict=True):
+            with storage_errors(folder / name):
+                file.write(content)
     return WrittenFolder(sum(map(len, by_task.values())), in_pruned_tasks, left_out)
 
 
