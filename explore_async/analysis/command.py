@@ -20,8 +20,7 @@ from explore_async.analysis.result import Analysis
 from explore_async.curation.collections.collection import Collection
 from explore_async.curation.collections.data_set import DataSet
 from explore_async.curation.collections.open import DataSource, open_one_of, runs_inside
-from explore_async.curation.collections.originals import is_original
-from explore_async.curation.collections.run_data import is_run_data
+from explore_async.curation.collections.output_places import check_not_read, check_outside_data
 from explore_async.curation.embeddings import Embedder, embedder_of
 from explore_async.curation.ray_workers import RayWorkers
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
@@ -169,12 +168,9 @@ def _check_places(files: OutputFiles, sources: Sequence[Path]) -> None:
             continue
         if path.suffix != suffix:
             raise ConfigError(f"{option} {path}: the name must end in {suffix}")
-        with storage_errors(path):
-            if any(path.exists() and source.exists() and path.samefile(source) for source in sources):
-                raise ConfigError(f"{option} {path}: it is a source")
-            folder = path.resolve().parent
-            if suffix == ".json" and (is_run_data(folder) or is_original(folder)):
-                raise ConfigError(f"{option} {path}: {folder} is a run or data directory; write elsewhere")
+        check_not_read(option, path, sources)
+        if suffix == ".json":
+            check_outside_data(option, path)
     if files.figures is not None and files.figures.exists() and not files.figures.is_dir():
         raise ConfigError(f"--figures {files.figures}: it is a file; give a folder")
 

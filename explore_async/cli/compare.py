@@ -133,12 +133,13 @@ def _default_file(a: Path, b: Path) -> Path:
 
 
 def _export(path: Path, pairs: BlindPairs, kept: Verdicts, sources: tuple[Path, Path]) -> None:
+    from explore_async.curation.collections.output_places import check_not_read, check_outside_data
     from explore_async.curation.files.writers import content_of
     from explore_async.evaluation.rater_figures import EXPORTED, exported
     from explore_async.storage.whole_files import write_whole
 
-    if path.exists() and any(other.exists() and path.samefile(other) for other in (kept.path, *sources)):
-        raise ConfigError(f"--export {path}: this file is read here, and would be replaced")
+    check_not_read("--export", path, [kept.path, *sources])
+    check_outside_data("--export", path)
     rows = list(exported(pairs, kept.of))
     with telling_replaced(path):
         write_whole(path, content_of(rows, path, EXPORTED))

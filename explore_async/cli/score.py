@@ -12,7 +12,6 @@ from explore_async.cli.loading import loading
 from explore_async.cli.options import BadRowOption, ColumnOption, JsonOption, QuietOption, path_or_url
 from explore_async.cli.output import all_or_nothing, path_text, print_json, say, telling_replaced
 from explore_async.cli.runs_under_way import tell_of_runs_under_way
-from explore_async.errors import ConfigError
 
 _QUESTION_SHOWN = 60
 
@@ -65,6 +64,7 @@ def score(  # noqa: PLR0917 - an option each
 
         from explore_async.curation.collections.columns import parse_columns
         from explore_async.curation.collections.open import open_one_of
+        from explore_async.curation.collections.output_places import check_not_read, check_outside_data
         from explore_async.curation.files.writers import check_format
         from explore_async.evaluation.maths_equality import need_extra
         from explore_async.evaluation.scoring import score as score_answers
@@ -73,8 +73,8 @@ def score(  # noqa: PLR0917 - an option each
     need_extra()
     if out is not None:
         check_format(out, "--out", tables=False)
-    if out is not None and any(out.exists() and out.samefile(path) for path in (questions, *answers) if path.exists()):
-        raise ConfigError(f"--out {out}: this file is read here, and would be replaced")
+        check_not_read("--out", out, [questions, *answers])
+        check_outside_data("--out", out)
     columns, skips = parse_columns(column or ()), on_bad_row == "skip"
     tell_of_runs_under_way(*answers, quiet=quiet)
     source, *sets = (open_one_of(path, columns, skip_bad_rows=skips) for path in (questions, *answers))

@@ -135,7 +135,7 @@ def _decontaminate(
         "ngram": options.ngram,
         "tokenizer": options.tokenizer,
     }
-    with writing_data(out, [source]) as directory:
+    with writing_data(out, [source], options.benchmarks) as directory:
         waiting, judged = source.examples(), 0
         while batch := list(islice(waiting, _BATCH)):
             unseen.count([with_input(example) for example in batch])

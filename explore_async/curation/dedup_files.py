@@ -11,6 +11,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
+from explore_async.curation.collections.output_places import check_not_read, check_outside_data
 from explore_async.curation.common_options import Paths, as_names, as_paths, not_for_one, nothing_to_compare
 from explore_async.curation.compared_rows import ComparedFile, batches_of, joined, one_ahead, open_files
 from explore_async.curation.dedup import BATCH, GroupedIndex, index_factory
@@ -23,7 +24,7 @@ from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, to
 from explore_async.errors import ConfigError, DataError
 from explore_async.ray_cluster import ray_at_hand
 from explore_async.storage.places import place
-from explore_async.storage.whole_files import replacing, storage_errors
+from explore_async.storage.whole_files import replacing
 from rouge_kernels import DedupIndex, warm_up
 
 _BAD_ROWS_NAMED = 10
@@ -261,10 +262,9 @@ def _check(options: DedupOptions, sources: Sequence[ComparedFile], outputs: Sequ
         raise ConfigError("--against and --group-by exclude one another: known texts have no groups")
     if options.evidence is not None and format_of(options.evidence) != Format(Kind.JSON_LINES):
         raise ConfigError(f"--evidence {options.evidence}: it is JSON lines and called .jsonl")
-    for path in outputs:
-        with storage_errors(path):
-            if path.exists() and any(path.samefile(source.rows.path) for source in sources):
-                raise ConfigError(f"{path}: an input cannot be an output as well")
+    for option, path in zip(("--out", "--evidence"), outputs, strict=False):
+        check_not_read(option, path, [source.rows.path for source in sources])
+        check_outside_data(option, path)
     for source in sources:
         if source.rows.format.kind is Kind.TEXT and (len(source.fields) > 1 or options.group_by is not None):
             raise ConfigError(f"{source.rows.path}: a line of text has one field: no second --field, no --group-by")

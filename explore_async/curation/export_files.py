@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from explore_async.curation.collections.originals import is_original
-from explore_async.curation.collections.run_data import is_run_data
+from explore_async.curation.collections.output_places import check_not_read, check_outside_data
 from explore_async.errors import ConfigError
 from explore_async.storage.whole_files import storage_errors
 
@@ -52,12 +51,10 @@ def targets(out: Path, splits: Sequence[str], *, is_folder: bool) -> list[Path]:
 
 def check_place(out: Path, source: Path, *, is_folder: bool, has_validation: bool) -> None:
     """Raises ConfigError where something other than an earlier export would be written over."""
+    for place in (out, *targets(out, ("train", "validation"), is_folder=is_folder)):
+        check_not_read("--out", place, [source])
+    check_outside_data("--out", out)
     with storage_errors(out):
-        if source.is_file() and out.exists() and out.samefile(source):
-            raise ConfigError(f"--out {out}: it is the source")
-        around = next((path for path in (out, *out.resolve().parents) if path.is_dir() and _is_data(path)), None)
-        if around is not None:
-            raise ConfigError(f"--out {out}: {around} is a run or data directory; write elsewhere")
         if is_folder and out.exists():
             there = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
             inside = {f"data/{path.name}" for path in (out / "data").iterdir()} if (out / "data").is_dir() else set()
@@ -68,7 +65,3 @@ def check_place(out: Path, source: Path, *, is_folder: bool, has_validation: boo
         stale = None if is_folder else targets(out, ("train", "validation"), is_folder=False)[1]
         if stale is not None and not has_validation and stale.exists():
             raise ConfigError(f"{stale}: an earlier export held it out, and this one does not; remove it first")
-
-
-def _is_data(path: Path) -> bool:
-    return is_run_data(path) or is_original(path)

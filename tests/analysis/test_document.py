@@ -447,7 +447,8 @@ def test_what_cannot_be_analysed_is_told(tmp_path: Path, monkeypatch, arguments,
     (tmp_path / "empty.jsonl").write_bytes(b"")
     (tmp_path / "list.json").write_bytes(b'[{"instruction": "Write a poem", "output": "x"}]')
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_bytes(b"{}")
+    for name in ("config.json", "dataset.jsonl"):
+        (tmp_path / "run" / name).write_bytes(b"{}")
     names = {"DATA": "data.jsonl", "EMPTY": "empty.jsonl", "LIST": "list.json"}
     result = in_process("analyze", *(names.get(one, one) for one in arguments))
     assert result.code == code

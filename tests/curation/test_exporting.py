@@ -410,7 +410,7 @@ def test_the_published_proportions():
     [
         (["export", "RUN", "--out", "x.txt"], 2, "its suffix must be .jsonl"),
         (["export", "RUN", "--out", "x.jsonl", "--format", "odd"], 2, "one of 'rows', 'alpaca'"),
-        (["export", "RUN/dataset.jsonl", "--out", "RUN/dataset.jsonl"], 2, "it is the source"),
+        (["export", "RUN/dataset.jsonl", "--out", "RUN/dataset.jsonl"], 2, "it is a source"),
         (["export", "missing", "--out", "x.jsonl"], 5, "no such run directory or file"),
         (["sample", "RUN", "--out", "x.jsonl", "-n", "3", "--method", "odd"], 2, "'proportional', 'uniform'"),
         (["tree", "missing"], 5, "no such directory"),

@@ -269,7 +269,7 @@ def test_what_cannot_be_scored_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         ((others, "--questions", questions, "--reference", "gold"), 2, "--reference gold: no row"),
         ((others, "--questions", questions, "--by", "year"), 2, "--by year: no row"),
         ((others, "--questions", questions, "--out", tmp_path / "o.csv"), 2, "does not write CSV"),
-        ((others, "--questions", questions, "--out", questions), 2, "this file is read here"),
+        ((others, "--questions", questions, "--out", questions), 2, "it is a source"),
         ((others, "--questions", tmp_path / "none.jsonl"), 5, "there is no such run directory or file"),
     ):
         done = score(*arguments)

@@ -26,6 +26,7 @@ from explore_async.curation.collections.collection import (
     recount,
 )
 from explore_async.curation.collections.marks import MARKS_FILE, mark_lines, read_marks
+from explore_async.curation.collections.output_places import check_not_read
 from explore_async.curation.collections.run_data import COVERAGE_FILE, DATA_FILE, DATA_FORMAT, PRUNED_FILE
 from explore_async.curation.files.writers import as_document
 from explore_async.errors import ConfigError, DataError
@@ -140,12 +141,12 @@ def _check_free(out: Path) -> None:
 
 
 @contextmanager
-def writing_data(out: Path, sources: Sequence[Collection]) -> Iterator[DataDirectory]:
+def writing_data(out: Path, sources: Sequence[Collection], known: Sequence[Path] = ()) -> Iterator[DataDirectory]:
     """A data directory to fill from `sources`. It takes its place whole at the end, or not at all. An earlier data
-    directory is replaced, unless it is elsewhere; ConfigError where something else, or a source, is in its place.
+    directory is replaced, unless it is elsewhere; ConfigError where something else, a source, or a file of texts that
+    are `known`, is in its place.
     """
-    if any(source.path.resolve() == out.resolve() for source in sources):
-        raise ConfigError(f"--out {out}: it is a source, and would be lost; choose another")
+    check_not_read("--out", out, [*(source.path for source in sources), *known])
     with storage_errors(out):
         _check_free(out)
         out.resolve().parent.mkdir(parents=True, exist_ok=True)

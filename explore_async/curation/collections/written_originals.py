@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow, Node, below, by_level
 from explore_async.curation.collections.originals import PRUNED, TEXT_COLUMNS, THEIRS, TREE, is_original, their_name
+from explore_async.curation.collections.output_places import check_not_read
 from explore_async.curation.files.writers import as_document
 from explore_async.errors import ConfigError, DataError
 from explore_async.storage.whole_files import replacing, storage_errors
@@ -34,6 +35,7 @@ def write_original(collection: Collection, folder: Path, *, without: frozenset[s
         raise ConfigError(f"{collection.path}: {len(trees)} domains; such a folder holds one tree")
     if folder.exists() and not is_original(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"--out {folder}: it exists, and is not a folder of this kind; choose another")
+    check_not_read("--out", folder, [collection.path])
     (root,) = trees
     pruned, in_pruned_tasks, left_out = collection.pruned, 0, 0
     task_names = _task_names(root)
