@@ -202,7 +202,7 @@ def _files(out: Path, validation: float) -> list[Path]:
 
 
 def _check_push(out: Path, push: str | None, shape: Format) -> None:
-    from explore_async.curation.exporting import ORIGINAL
+    from explore_async.curation.collections.written_originals import ORIGINAL
     from explore_async.curation.publishing import check_push
 
     if push is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from explore_async.curation.collections.open import DataSource, collection_of
-from explore_async.curation.collections.written_originals import write_original
+from explore_async.curation.collections.written_originals import ORIGINAL, write_original
 from explore_async.curation.export_writing import ExportOptions, ExportResult, write_export
 from explore_async.curation.sampling import CAP, METHODS
 from explore_async.curation.selection import Marked, Sample, Split, SplitBy, good_not_kept, left_out_by_mark
@@ -16,9 +16,6 @@ from explore_async.curation.shaping import kept_columns
 from explore_async.curation.trainer_formats import SHAPES, WITH_REASONING
 from explore_async.errors import ConfigError
 from explore_async.storage.places import place
-
-ORIGINAL = "explore-instruct"
-"""The format of the published Explore-Instruct code: a folder with a file for each task."""
 
 
 def export_data(
@@ -135,8 +132,10 @@ def _export(
     if shape == ORIGINAL:
         if out.suffix:
             raise ConfigError(f"--out {out}: --format {ORIGINAL} makes a folder; give a name without a suffix")
-        if sample is not None or split.share or keep:
-            raise ConfigError(f"--format {ORIGINAL} writes the whole tree as it is: no sample, no split, no --keep")
+        if sample is not None or split.share or keep or all_answers:
+            raise ConfigError(
+                f"--format {ORIGINAL} writes the whole tree as it is: no sample, no split, no --keep, no --all-answers"
+            )
         collection = collection_of(source, columns)
         written = write_original(collection, out, without=frozenset(left_out_by_mark(collection, wanted)))
         return ExportResult(
@@ -144,6 +143,7 @@ def _export(
             in_pruned_tasks=written.in_pruned_tasks,
             by_mark=written.left_out,
             good_not_kept=good_not_kept(collection),
+            unanswered=written.unanswered,
             simulated=collection.is_simulated,
             files=(out,),
         )

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from explore_async.curation.collections.conversations import REASONING, Conversation, conversation_of
+from explore_async.curation.collections.conversations import REASONING, Conversation, check_one_answer, conversation_of
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.turns import Turn, content_text, has_only_text, user_turn
 
@@ -33,7 +33,7 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _alpaca(row: Mapping[str, Any]) -> dict[str, Any]:
     conversation = conversation_of(row)
-    _without_preference(conversation, "alpaca")
+    check_one_answer(conversation, "alpaca")
     system = "" if conversation is None else conversation.system
     exchange = {"instruction": text_of(row, ["instruction"]), "input": _input(row), "output": text_of(row, ["output"])}
     return {**exchange, "system": system} if system else exchange
@@ -41,7 +41,7 @@ def _alpaca(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sharegpt(row: Mapping[str, Any]) -> dict[str, Any]:
     conversation = _talk(row)
-    _without_preference(conversation, "sharegpt")
+    check_one_answer(conversation, "sharegpt")
     turns = [said for turn in conversation.turns for said in _spoken(turn)]
     return {"id": row.get("id"), "conversations": turns, **tools_as_text(conversation.carried)}
 
@@ -49,7 +49,7 @@ def _sharegpt(row: Mapping[str, Any]) -> dict[str, Any]:
 def _messages(row: Mapping[str, Any]) -> dict[str, Any]:
     if (conversation := conversation_of(row)) is None:
         return {"messages": _exchange(row)}  # nearly always
-    _without_preference(conversation, "messages")
+    check_one_answer(conversation, "messages")
     return {"messages": _written(conversation.turns), **conversation.carried}
 
 
@@ -57,7 +57,7 @@ def _prompt_completion(row: Mapping[str, Any]) -> dict[str, Any]:
     if (conversation := conversation_of(row)) is None:
         asked, *answers = _exchange(row)
         return {"prompt": [asked], "completion": answers}
-    _without_preference(conversation, "prompt-completion")
+    check_one_answer(conversation, "prompt-completion")
     return _parts(conversation)
 
 
@@ -128,20 +128,6 @@ def _parts(conversation: Conversation) -> dict[str, Any]:
 
 def _written(turns: Iterable[Turn]) -> list[dict[str, Any]]:
     return [turn.message for turn in turns]
-
-
-def _without_preference(conversation: Conversation | None, shape: str) -> None:
-    """Raises FieldError for an answer that is better or worse than another: the shape would only say that it is one."""
-    if conversation is not None and conversation.rejected is not None:
-        raise FieldError(
-            f"it is a pair of answers (chosen, rejected), and --format {shape} holds one; "
-            "--format preference or rows holds both"
-        )
-    if conversation is not None and conversation.label is not None:
-        raise FieldError(
-            f"its answer has a label (true or false), and --format {shape} has no place for it; "
-            "--format kto or rows has"
-        )
 
 
 def _spoken(turn: Turn) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from support.cli import in_process
 import explore_async as ea
 from explore_async.cli import choices, options
 from explore_async.cli.app import app
-from explore_async.curation.exporting import ORIGINAL
+from explore_async.curation.collections.written_originals import ORIGINAL
 from explore_async.curation.sampling import METHODS
 from explore_async.curation.trainer_formats import SHAPES
 from rouge_kernels import TOKENIZERS

@@ -153,6 +153,20 @@ def conversation_of(example: Mapping[str, Any]) -> Conversation | None:
     return around._replace(label=label, carried=carried)
 
 
+def check_one_answer(conversation: Conversation | None, shape: str) -> None:
+    """Raises FieldError for an answer that is better or worse than another: the shape would only say that it is one."""
+    if conversation is not None and conversation.rejected is not None:
+        raise FieldError(
+            f"it is a pair of answers (chosen, rejected), and --format {shape} holds one; "
+            "--format preference or rows holds both"
+        )
+    if conversation is not None and conversation.label is not None:
+        raise FieldError(
+            f"its answer has a label (true or false), and --format {shape} has no place for it; "
+            "--format kto or rows has"
+        )
+
+
 def asked_of(example: Mapping[str, Any]) -> str:
     """All that the user said: every user turn of the example's conversation, or its instruction and input."""
     try:

@@ -8,27 +8,35 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow, Node, below, by_level
+from explore_async.curation.collections.conversations import check_one_answer, conversation_of
 from explore_async.curation.collections.originals import PRUNED, TEXT_COLUMNS, THEIRS, TREE, is_original, their_name
 from explore_async.curation.collections.output_places import check_not_read
+from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.writers import as_document
 from explore_async.errors import ConfigError, DataError
 from explore_async.storage.whole_files import replacing, storage_errors
 
+ORIGINAL = "explore-instruct"
+"""The name of this format for users."""
 _LONGEST_FILE_NAME = 200
 """Bytes: file systems allow 255, and the suffix needs some."""
 
 
 class WrittenFolder(NamedTuple):
-    """Numbers of examples: written, left out with their pruned task, and left out because they were named."""
+    """Numbers of examples: written, left out with their pruned task, and left out because they were named; and of the
+    written ones those with an empty output.
+    """
 
     examples: int
     in_pruned_tasks: int
     left_out: int
+    unanswered: int
 
 
 def write_original(collection: Collection, folder: Path, *, without: frozenset[str] = frozenset()) -> WrittenFolder:
     """Writes all tasks as such a folder, with the examples of those that are not pruned. Raises ConfigError where
-    something else is in its place. `without`: ids of examples that are left out.
+    something else is in its place, DataError for an example with a preference, of which the format says nothing.
+    `without`: ids of examples that are left out.
     """
     trees = collection.trees()
     if len(trees) != 1:
@@ -37,7 +45,7 @@ def write_original(collection: Collection, folder: Path, *, without: frozenset[s
         raise ConfigError(f"--out {folder}: it exists, and is not a folder of this kind; choose another")
     check_not_read("--out", folder, [collection.path])
     (root,) = trees
-    pruned, in_pruned_tasks, left_out = collection.pruned, 0, 0
+    pruned, in_pruned_tasks, left_out, unanswered = collection.pruned, 0, 0, 0
     task_names = _task_names(root)
     names = _file_names(root, task_names)
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -47,6 +55,8 @@ def write_original(collection: Collection, folder: Path, *, without: frozenset[s
         elif example["id"] in without:
             left_out += 1
         else:
+            _check(example, collection.path)
+            unanswered += not example["output"].strip()
             by_task.setdefault(example["task_id"], []).append(_theirs(example))
     if strangers := sorted(by_task.keys() - names.keys()):
         raise DataError(f"{collection.path}: examples of task {strangers[0]}, which is not in the tree")
@@ -62,7 +72,14 @@ def write_original(collection: Collection, folder: Path, *, without: frozenset[s
         for file, name, content in zip(files, documents, contents, strict=True):
             with storage_errors(folder / name):
                 file.write(content)
-    return WrittenFolder(sum(map(len, by_task.values())), in_pruned_tasks, left_out)
+    return WrittenFolder(sum(map(len, by_task.values())), in_pruned_tasks, left_out, unanswered)
+
+
+def _check(example: ExampleRow, path: Path) -> None:
+    try:
+        check_one_answer(conversation_of(example), ORIGINAL)
+    except FieldError as error:
+        raise DataError(f"{path}, example {example['id']}: {error}") from error
 
 
 def _task_names(root: Node) -> dict[str, str]:

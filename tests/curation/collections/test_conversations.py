@@ -480,3 +480,19 @@ def test_a_pair_is_refused_by_name(tmp_path: Path):
     assert not (tmp_path / "y.jsonl").exists()
     ran("export", tmp_path / "x.jsonl", "--out", tmp_path / "y.parquet", "--format", "preference")
     assert pq.read_table(tmp_path / "y.parquet").to_pylist()[0]["rejected"] == [said("assistant", "Rome.")]
+
+
+@pytest.mark.parametrize("row", [PAIRS[0], {"prompt": "Which colour is grass?", "completion": "Red", "label": False}])
+def test_the_published_form_takes_no_preference(tmp_path: Path, row: dict[str, Any]):
+    """Its files would show a rejected answer as any other: code 5, and no folder. An empty answer in it is counted."""
+    (tmp_path / "x.jsonl").write_bytes(orjson.dumps(row) + b"\n")
+    published = ("export", tmp_path / "x.jsonl", "--out", tmp_path / "y", "--format", "explore-instruct")
+    result = in_process(*published)
+    assert result.code == 5
+    assert "example 0-0: it" in " ".join(result.stderr.split())
+    assert not (tmp_path / "y").exists()
+    (tmp_path / "x.jsonl").write_bytes(b'{"instruction": "Name a sea.", "output": ""}\n')
+    result = ran(*published, "--json")
+    assert "without an answer: 1 example" in result.stderr
+    assert result.json["unanswered"] == 1
+    assert in_process(*published, "--all-answers").code == 2
