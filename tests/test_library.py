@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import importlib
 import inspect
 import re
 import subprocess
 import sys
+from collections import abc
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from blockbuster import BlockBuster
@@ -181,3 +187,65 @@ def test_run_sync_in_a_loop_says_what_to_use(folder):
 
     asyncio.run(main())
     assert not Path("run").exists()
+
+
+def takes_several_texts(annotation: Any) -> bool:
+    """True for the type of an argument that takes a list of texts, paths or sources, beside others or not."""
+    members = get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
+    of_lists = [member for member in members if get_origin(member) in {list, abc.Iterable, abc.Sequence}]
+    return any(issubclass(str, inner) for member in of_lists for inner in members_of(get_args(member)[0]))
+
+
+def members_of(annotation: Any) -> list[type]:
+    return [member for member in (get_args(annotation) or (annotation,)) if isinstance(member, type)]
+
+
+def ending(call: Callable[[], Any]) -> str:
+    """The result of a call, or the words of its error."""
+    try:
+        result = call()
+        return repr(asyncio.run(result) if inspect.iscoroutine(result) else result)
+    except ea.ExploreError as error:
+        return str(error)
+
+
+ABSENT = "absent.jsonl"
+OTHERS: dict[str, tuple[Any, ...]] = {
+    "load": ("brainstorming",),
+    "dedup": (ROWS,),
+    "dedup_files": ("rows.jsonl", "out.jsonl"),
+    "decontaminate": ("rows.jsonl", "out", "rows.jsonl"),
+    "sample": ("rows.jsonl", "out.jsonl", 1),
+    "score": ("rows.jsonl", "rows.jsonl"),
+    "judge": ("rows.jsonl", "rows.jsonl", "out"),
+}
+"""The arguments that a function needs; those of all others are a source and a place for the output."""
+ONE_OF_SEVERAL = {"endpoint": "ftp://a", "overrides": "window=0", "judges": "", "by": "odd", "keep": "odd",
+                  "fields": "odd", "against_fields": "odd", "against": "Name a red fruit."}  # fmt: skip
+"""One value of each argument that takes several: most are wrong, so that the message shows which value was read."""
+SEVERAL = [
+    (name, argument)
+    for name in ea.__all__
+    if inspect.isfunction(function := getattr(ea, name))
+    for argument, annotation in get_type_hints(function).items()
+    if takes_several_texts(annotation)
+]
+
+
+def test_one_text_is_never_a_list_of_letters(folder):
+    """Wherever a public function takes several texts, paths or sources, one alone means a list of it: the call ends with
+    the same result or message as with the list, and with another than with its letters. Type checkers cannot see this
+    fault, as a text is a sequence of texts, too.
+    """
+    Path("rows.jsonl").write_text('{"instruction": "a b c", "output": "d"}\n', encoding="utf-8")
+    assert {("score_sync", "answers"), ("judge", "judges"), ("export", "keep"), ("load", "overrides")} <= {*SEVERAL}
+    for name, argument in SEVERAL:
+        function = getattr(ea, name)
+        needed = OTHERS.get(name.removesuffix("_sync"), ("rows.jsonl", "out"))
+        given = inspect.signature(function).bind(*needed).arguments
+        known = {"against": "rows.jsonl"} if argument == "against_fields" else {}
+        one = ONE_OF_SEVERAL.get(argument, ABSENT)
+        calls = [partial(function, **{**given, **known, argument: value}) for value in (one, [one], list(one))]
+        with_one, with_list, with_letters = map(ending, calls)
+        assert with_one == with_list, (name, argument)
+        assert with_one != with_letters, (name, argument)

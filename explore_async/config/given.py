@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeAlias
 
@@ -21,6 +21,11 @@ _OPTIONS: Final[Mapping[_Path, str]] = {
 }
 """Options of the command line by their setting."""
 _ENDPOINTS: Final = ("operation", "endpoints")
+
+
+def as_list(names: str | Iterable[str]) -> list[str]:
+    """The names as a list, of one where a single name is given."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 @dataclass(frozen=True, slots=True)

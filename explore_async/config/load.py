@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from explore_async.config import yaml_text
-from explore_async.config.given import Given
+from explore_async.config.given import Given, as_list
 from explore_async.errors import ConfigError
 from explore_async.exploration.kinds import ALPACA, GENERATE, GENERATE_INSTRUCTIONS, KINDS
 from explore_async.settings.comparison import ComparisonSettings
@@ -37,7 +37,7 @@ def presets() -> dict[str, Path]:
 
 def load(
     config: str | Path,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     *,
     endpoint: str | Sequence[str] | None = None,
     concurrency: int | None = None,
@@ -60,7 +60,7 @@ def load(
 def load_revision(
     made_by: MadeBy,
     recipe: Mapping[str, Any],
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     *,
     endpoint: str | Sequence[str] | None = None,
     concurrency: int | None = None,
@@ -81,7 +81,7 @@ def load_revision(
     if unfiltered:
         document["filters"] = dict(UNFILTERED)
     judges = made_by == "rate" or changes.get("judge") is not None
-    if judges or any(override.startswith("judge.") for override in overrides):
+    if judges or any(override.startswith("judge.") for override in as_list(overrides)):
         aspects = (recipe.get("judge") or {}).get("aspects")
         document["judge"] = {"threshold": None, **({"aspects": dict(aspects)} if aspects else {})}
     given = _lay_over(document, overrides, endpoint, concurrency, changes)
@@ -92,7 +92,7 @@ def load_revision(
 
 
 def load_comparison(
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     *,
     endpoint: str | Sequence[str] | None = None,
     concurrency: int | None = None,
@@ -106,18 +106,18 @@ def load_comparison(
 
 def _lay_over(
     document: dict[str, Any],
-    overrides: Sequence[str],
+    overrides: str | Sequence[str],
     endpoint: str | Sequence[str] | None,
     concurrency: int | None,
     changes: Mapping[str, Any],
 ) -> Given:
     """Lays the arguments of `load` over a document."""
-    for override in overrides:
+    for override in as_list(overrides):
         _override(document, override)
     _merge(document, changes)
-    urls = [endpoint] if isinstance(endpoint, str) else list(endpoint or ())
+    urls = as_list(endpoint or ())
     _place_endpoints(document, urls, concurrency)
-    return Given.of(overrides, changes, urls=bool(urls), concurrency=concurrency is not None)
+    return Given.of(as_list(overrides), changes, urls=bool(urls), concurrency=concurrency is not None)
 
 
 def _checked(model: type[_Model], document: dict[str, Any], given: Given, where: str) -> _Model:

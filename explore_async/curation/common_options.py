@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from explore_async.config.given import as_list
 from explore_async.errors import ConfigError
 from explore_async.storage.places import place
 from rouge_kernels import TOKENIZERS, Tokenizer
@@ -22,10 +23,9 @@ def as_paths(paths: Paths) -> list[Path]:
 
 def as_names(names: str | Iterable[str], option: str) -> tuple[str, ...]:
     """The names as a tuple, of one where a single name is given. Raises ConfigError, with the option, for none."""
-    listed = (names,) if isinstance(names, str) else tuple(names)
-    if not listed:
+    if not (given := tuple(as_list(names))):
         raise ConfigError(f"{option}: give at least one")
-    return listed
+    return given
 
 
 def fields_of_files(names: Sequence[str], paths: Sequence[Path], option: str) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from explore_async.config.given import as_list
 from explore_async.curation.common_options import as_names, check_threshold, tokenizer_named
 from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of_sources
@@ -53,7 +54,7 @@ def dedup(
     fields: str | Sequence[str] = ("instruction",),
     tokenizer: str = "auto",
     group_by: str | None = None,
-    against: Iterable[str] = (),
+    against: str | Iterable[str] = (),
 ) -> DedupResult[Item]:
     """Drops each item whose ROUGE-L F with an item kept before it is above the threshold, as `dedup_files` does.
 
@@ -74,7 +75,7 @@ def dedup(
     if isinstance(items, str):
         raise ConfigError("dedup compares the texts of a list, and this is one text")
     fields = as_names(fields, "fields")
-    known = [against] if isinstance(against, str) else list(against)
+    known = as_list(against)
     if known and group_by is not None:
         raise ConfigError("against and group_by exclude one another: known texts have no groups")
     check_tokenizer(tokenizer)

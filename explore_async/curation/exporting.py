@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from explore_async.config.given import as_list
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.curation.collections.written_originals import ORIGINAL, write_original
 from explore_async.curation.export_writing import ExportOptions, ExportResult, write_export
@@ -28,7 +29,7 @@ def export_data(
     split_by: str = "example",
     seed: int = 0,
     marked: str = "not-bad",
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     license_name: str = "other",
     reasoning: bool = False,
     all_answers: bool = False,
@@ -73,7 +74,7 @@ def sample_data(
     validation: float = 0.0,
     split_by: str = "example",
     marked: str = "not-bad",
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     license_name: str = "other",
     reasoning: bool = False,
     model_revision: str = "",
@@ -119,7 +120,7 @@ def _export(
     sample: Sample | None,
     split: Split,
     marked: str,
-    keep: Sequence[str],
+    keep: str | Sequence[str],
     license_name: str,
     model_revision: str,
     repository: str,
@@ -162,7 +163,7 @@ def _export(
             sample=sample,
             split=split,
             marked=wanted,
-            keep=kept_columns(collection, keep),
+            keep=kept_columns(collection, as_list(keep)),
             license_name=license_name,
             model_revision=model_revision,
             repository=repository,

@@ -21,7 +21,7 @@ from explore_async.curation.collections.columns import TEXTS
 from explore_async.curation.collections.conversations import asked_of
 from explore_async.curation.collections.data_directory import describe_origin, writing_data
 from explore_async.curation.collections.data_set import DataSet
-from explore_async.curation.collections.open import DataSource, collection_of, open_one_of
+from explore_async.curation.collections.open import DataSource, DataSources, as_sources, collection_of, open_one_of
 from explore_async.curation.collections.run_data import RunData, examples_written
 from explore_async.curation.common_options import as_names, check_threshold, silent
 from explore_async.curation.compared_rows import joined
@@ -118,7 +118,7 @@ def reparse_run(
 
 
 def merge_data(
-    sources: Sequence[DataSource],
+    sources: DataSources,
     out: str | os.PathLike[str],
     *,
     threshold: float | None = None,
@@ -136,13 +136,11 @@ def merge_data(
     Shards of a run (`--shard`), or a folder with them, become the one dataset that the run is asked for, by its own
     filters: the trees are joined, and every example keeps its id. `partial` joins those that are there.
     """
-    if isinstance(sources, str | os.PathLike | DataSet):
-        raise ConfigError("merge needs a list of two or more sources")
     check_tokenizer(tokenizer)
     if threshold is not None:
         check_threshold(threshold)
     named_fields = _named_fields(fields)
-    collections = [part for source in sources for part in _parts(source, columns)]
+    collections = [part for source in as_sources(sources) for part in _parts(source, columns)]
     if shards := shards_of(collections):
         if threshold is not None or tokenizer != "auto" or named_fields:
             raise ConfigError("shards are joined by the filters of their run; `filter` judges the result by others")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from explore_async.config.given import as_list
 from explore_async.config.load import load_comparison
 from explore_async.curation.collections.open import DataSource, collection_of
 from explore_async.evaluation.comparison import ComparisonResult, compare
@@ -18,11 +19,11 @@ async def judge_data(
     out: str | os.PathLike[str],
     *,
     endpoint: str | Sequence[str] | None = None,
-    judges: Sequence[str] = (),
+    judges: str | Sequence[str] = (),
     concurrency: int | None = None,
     by: str | None = None,
     seed: int | None = None,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     mode: Mode = "resume",
     observer: Observer | None = None,
@@ -35,7 +36,7 @@ async def judge_data(
     The other arguments are those of `answer`. Raises an ExploreError where it cannot begin or go on.
     """
     settings = load_comparison(
-        overrides, endpoint=endpoint, concurrency=concurrency, judges=list(judges) or None, by=by, seed=seed
+        overrides, endpoint=endpoint, concurrency=concurrency, judges=as_list(judges) or None, by=by, seed=seed
     )
     one, other = collection_of(a, columns), collection_of(b, columns)
     return await compare(one, other, settings, out, mode=mode, observer=observer, handle_signals=handle_signals)
@@ -47,11 +48,11 @@ def judge_sync(
     out: str | os.PathLike[str],
     *,
     endpoint: str | Sequence[str] | None = None,
-    judges: Sequence[str] = (),
+    judges: str | Sequence[str] = (),
     concurrency: int | None = None,
     by: str | None = None,
     seed: int | None = None,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     mode: Mode = "resume",
     observer: Observer | None = None,

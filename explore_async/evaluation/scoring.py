@@ -9,8 +9,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from explore_async.config.given import as_list
 from explore_async.curation.collections.collection import Collection, printable_path
-from explore_async.curation.collections.open import DataSource, collection_one_of
+from explore_async.curation.collections.open import DataSource, DataSources, as_sources, collection_one_of
 from explore_async.evaluation.figures import Rate, rounded
 from explore_async.evaluation.maths_equality import MathsEquality
 from explore_async.evaluation.maths_figures import MathsFigures, Sample, Scored, difference, figures_of
@@ -71,10 +72,10 @@ class ScoreResult:
 
 async def score_data(
     questions: DataSource,
-    answers: Sequence[DataSource],
+    answers: DataSources,
     *,
     reference: str | None = None,
-    by: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> ScoreResult:
     """Scores the answers of each dataset in `answers` to the same `questions`.
@@ -83,16 +84,16 @@ async def score_data(
     of the questions whose values are groups; None takes level, subject and type. `columns`: see `open`. Raises
     ConfigError where the extra `maths` is missing, and DataError where the questions have no answers.
     """
-    source, *sets = (collection_one_of(one, columns) for one in (questions, *answers))
-    return await score(source, sets, reference=reference, by=by)
+    source, *sets = (collection_one_of(one, columns) for one in (questions, *as_sources(answers)))
+    return await score(source, sets, reference=reference, by=None if by is None else as_list(by))
 
 
 def score_sync(
     questions: DataSource,
-    answers: Sequence[DataSource],
+    answers: DataSources,
     *,
     reference: str | None = None,
-    by: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> ScoreResult:
     """`score` for a program without an event loop; see `run_sync`."""

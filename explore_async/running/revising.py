@@ -32,7 +32,7 @@ async def answer_data(
     judge: bool = False,
     threshold: float | None = None,
     seed: int | None = None,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     mode: Mode = "resume",
     observer: Observer | None = None,
@@ -42,9 +42,9 @@ async def answer_data(
 
     `answers` to each instruction; `vote`: the output has the final answer of most of them. `unfiltered`: no filter of
     outputs drops an answer. `template`: alpaca asks without a chat template. `system`: their system prompt, in place of
-    that of each row. `judge`: each answer is scored; one with a score below `threshold` is dropped. `overrides` is a
-    list like that of `--set`. The other arguments are those of `load`, `filter` and `run`. Raises an ExploreError where
-    it cannot begin or go on.
+    that of each row. `judge`: each answer is scored; one with a score below `threshold` is dropped. `overrides` are
+    those of `--set`, one or several. The other arguments are those of `load`, `filter` and `run`. Raises an
+    ExploreError where it cannot begin or go on.
     """
     collection = collection_of(source, columns)
     settings = load_revision(
@@ -74,7 +74,7 @@ async def rate_data(
     concurrency: int | None = None,
     threshold: float | None = None,
     seed: int | None = None,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     mode: Mode = "resume",
     observer: Observer | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +21,8 @@ from explore_async.storage.places import place
 _SHARDS = "shard-*-of-*"
 DataSource: TypeAlias = str | os.PathLike[str] | DataSet
 """A path, or a dataset that is open already."""
+DataSources: TypeAlias = DataSource | Iterable[DataSource]
+"""One source, or several."""
 
 
 def open_data(
@@ -33,6 +35,11 @@ def open_data(
     first row that cannot be read ends the reading with a DataError. Raises DataError where the path is none of these.
     """
     return DataSet(open_collection(place(path), columns, skip_bad_rows=skip_bad_rows))
+
+
+def as_sources(sources: DataSources) -> list[DataSource]:
+    """The sources as a list, of one where a single source is given."""
+    return [sources] if isinstance(sources, str | os.PathLike | DataSet) else list(sources)
 
 
 def collection_of(source: DataSource, columns: Mapping[str, str] | None = None) -> Collection:
