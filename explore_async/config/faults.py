@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from explore_async.settings.base import FromText
+from explore_async.settings.base import MISFIT, FromText
 from explore_async.settings.local_paths import without_secrets
 
 _CLOSE_ENOUGH = 60.0
@@ -51,9 +51,14 @@ def faults_of(error: ValidationError, model: Any) -> list[Fault]:
     by_place: dict[tuple[str, ...], list[ErrorDetails]] = {}
     for detail in details:
         if not _follows_from_another(detail, details):
-            place = tuple(str(step) for step in detail["loc"] if not _is_branch(step))
+            place = tuple(str(step) for step in detail["loc"] if not _is_branch(step)) + _place_below(detail)
             by_place.setdefault(place, []).append(detail)
     return [Fault(place, text) for place, found in by_place.items() for text in _texts(found, model)]
+
+
+def _place_below(detail: ErrorDetails) -> tuple[str, ...]:
+    """The setting that does not fit the others of its group, in parts."""
+    return tuple(detail["ctx"]["setting"].split(".")) if detail["type"] == MISFIT else ()
 
 
 def _follows_from_another(detail: ErrorDetails, details: Sequence[ErrorDetails]) -> bool:
@@ -117,6 +122,8 @@ def _text(detail: ErrorDetails, model: Any) -> str:
         words, name = _LENGTHS[kind]
         number = detail["ctx"][name]
         return f"input should have {words} {number} {'entry' if number == 1 else 'entries'}"
+    if kind == MISFIT:
+        return str(detail["ctx"]["text"])
     message = detail["msg"].removeprefix("Value error, ")
     if message.startswith("String "):
         message = message.replace("String", "its name" if detail["loc"][-1:] == (_KEY,) else "text", 1)

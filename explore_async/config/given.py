@@ -17,6 +17,9 @@ _OPTIONS: Final[Mapping[_Path, str]] = {
     ("judge", "threshold"): "--threshold",
     ("system",): "--system",
     ("answers_per_instruction",): "--answers",
+    ("vote",): "--vote",
+    ("judges",): "--judge",
+    ("by",): "--by",
     ("targets", "token_budget"): "--token-budget",
 }
 """Options of the command line by their setting."""

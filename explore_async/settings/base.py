@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError
 
 
 class Settings(BaseModel):
@@ -29,8 +29,15 @@ class FromText(Settings):
         return {"anyOf": [{"type": "string"}, handler(core_schema)]}
 
 
+MISFIT: Final = "misfit"
+"""The type of the validator's error for a setting that does not fit the others."""
 Argument: TypeAlias = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 """The path of a file, or an argument of a program: some text, without the character that ends these."""
+
+
+def misfit(setting: str, text: str) -> PydanticCustomError:
+    """The fault of a setting, by its dotted name, that shows only beside other settings."""
+    return PydanticCustomError(MISFIT, "{setting}: {text}", {"setting": setting, "text": text})
 
 
 def check_writable(document: Mapping[str, Any]) -> None:
@@ -38,7 +45,8 @@ def check_writable(document: Mapping[str, Any]) -> None:
     a value too deep.
     """
     if (fault := _fault_of([[document]])) is not None:  # config.json nests it deeper
-        raise ValueError(f"{_culprit(document)}cannot be written as JSON: {fault}")
+        text = f"cannot be written as JSON: {fault}"
+        raise misfit(culprit, text) if (culprit := _culprit(document)) else ValueError(text)
 
 
 def _culprit(document: Mapping[str, Any]) -> str:
@@ -48,7 +56,7 @@ def _culprit(document: Mapping[str, Any]) -> str:
     while (found := next(((name, value) for name, value in _parts(below) if _fault_of(value)), None)) is not None:
         names.append(found[0])
         below = found[1]
-    return f"{'.'.join(names)}: " if names else ""
+    return ".".join(names)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, Self
 import orjson
 from pydantic import Field, JsonValue, model_validator
 
-from explore_async.settings.base import Settings, check_writable
+from explore_async.settings.base import Settings, check_writable, misfit
 from explore_async.settings.comparing_recipe import ComparingRecipe
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import MEANING, Domain, Exploration, Sampling, Samplings, Targets
@@ -55,7 +55,7 @@ class ComparisonFields(Settings):
     @model_validator(mode="after")
     def _judges_differ(self) -> Self:
         if len(set(self.judges)) < len(self.judges):
-            raise ValueError("judges: one is there twice; name each model once")
+            raise misfit("judges", "one is there twice; name each model once")
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeAlias
 import orjson
 from pydantic import BeforeValidator, Field, JsonValue, PrivateAttr, field_validator, model_validator
 
-from explore_async.settings.base import FromText, Settings, check_writable
+from explore_async.settings.base import FromText, Settings, check_writable, misfit
 from explore_async.settings.local_paths import LocalPath
 from explore_async.settings.strategies import StrategyName
 
@@ -199,7 +199,7 @@ class Exploration(Settings):
     @model_validator(mode="after")
     def _some_breadth(self) -> Exploration:
         if not self.breadth:
-            raise ValueError("breadth: give at least one number")
+            raise misfit("breadth", "give at least one number")
         return self
 
     def breadth_at(self, depth: int) -> int:
@@ -251,8 +251,8 @@ class Judging(Settings):
 def refuse_taken_aspects(judge: Judging | None) -> None:
     """Raises ValueError for an aspect with the name of another key of a reply. A recipe that exists may have one."""
     if judge is not None and REASON in judge.aspects:
-        raise ValueError(
-            f"judge.aspects.{REASON}: the judge's reply has a key of this name; give the aspect another name"
+        raise misfit(
+            f"judge.aspects.{REASON}", "the judge's reply has a key of this name; give the aspect another name"
         )
 
 
@@ -311,7 +311,7 @@ class Targets(Settings):
         if self.examples is None and self.per_task is None and self.token_budget is None:
             raise ValueError("give examples, per_task or token_budget: without any the run has no end")
         if self.per_task == ():
-            raise ValueError("per_task: give at least one number")
+            raise misfit("per_task", "give at least one number")
         return self
 
     @property
@@ -475,7 +475,7 @@ class RecipeFields(Settings):
     def _names_differ(self) -> Self:
         names = [domain.name.casefold().strip() for domain in self.domains]
         if len(set(names)) < len(names):
-            raise ValueError("domains: two have the same name; give each a name of its own")
+            raise misfit("domains", "two have the same name; give each a name of its own")
         return self
 
     @model_validator(mode="after")
@@ -484,8 +484,9 @@ class RecipeFields(Settings):
         for number, domain in enumerate(self.domains):
             needed = 1 + max((task.height for task in domain.tasks), default=-1)
             if 0 < depth < needed:  # at depth 0 the tasks are left out, to compare with exploration
-                raise ValueError(
-                    f"domains.{number}.tasks: they are {needed} levels deep, but exploration.depth is {depth}; raise it"
+                raise misfit(
+                    f"domains.{number}.tasks",
+                    f"they are {needed} levels deep, but exploration.depth is {depth}; raise it",
                 )
         return self
 
@@ -494,16 +495,15 @@ class RecipeFields(Settings):
         index, shards = self.shard_numbers
         most, examples = max(self.most_tasks), self.targets.examples
         if index > shards:
-            raise ValueError(f"shard: {index} of {shards} is not one of them; they are numbered from 1 to {shards}")
+            raise misfit("shard", f"{index} of {shards} is not one of them; they are numbered from 1 to {shards}")
         if most < shards:
-            raise ValueError(
-                f"shard: there are at most {most} tasks on one level of the trees, and each shard needs one; "
-                f"use at most {most} shards, or raise exploration.breadth"
+            raise misfit(
+                "shard",
+                f"there are at most {most} tasks on one level of the trees, and each shard needs one; "
+                f"use at most {most} shards, or raise exploration.breadth",
             )
         if examples is not None and examples < shards:
-            raise ValueError(
-                f"shard: targets.examples is {examples}, less than one example for each of {shards} shards"
-            )
+            raise misfit("shard", f"targets.examples is {examples}, less than one example for each of {shards} shards")
         return self
 
     @model_validator(mode="after")
@@ -514,15 +514,15 @@ class RecipeFields(Settings):
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
         if self.responses == "joint" and self.answers_per_instruction > 1:
-            raise ValueError("answers_per_instruction: more than one needs responses: separate")
+            raise misfit("answers_per_instruction", "more than one needs responses: separate")
         if len({check.name for check in self.checks}) < len(self.checks):
-            raise ValueError("checks: two have the same name; give each a name of its own")
+            raise misfit("checks", "two have the same name; give each a name of its own")
         if unused := [kind for kind in self.models if kind not in self.kinds]:
             settings = {
                 "answer": "responses: separate", "follow_up": "turns: 2", "facets": "exploration.facets: 4"
             }  # fmt: skip
             needed = settings.get(unused[0], "judge: {}")
-            raise ValueError(f"models.{unused[0]}: this run has no such requests; they need {needed}")
+            raise misfit(f"models.{unused[0]}", f"this run has no such requests; they need {needed}")
         return self
 
     @property
@@ -592,7 +592,7 @@ class Recipe(RecipeFields, _Rules):
     @model_validator(mode="after")
     def _rules_have_facets(self) -> Self:
         if self.exploration.facets and self.meaning < _HAS_FACETS:
-            raise ValueError("exploration.facets: this run began by rules that have none; begin a new run")
+            raise misfit("exploration.facets", "this run began by rules that have none; begin a new run")
         return self
 
     @property

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 import orjson
 from pydantic import Field, JsonValue, model_validator
 
-from explore_async.settings.base import Settings, check_writable
+from explore_async.settings.base import Settings, check_writable, misfit
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import (
     MEANING,
@@ -85,19 +85,19 @@ class RevisionFields(Settings):
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
         if self.made_by == "rate" and self.judge is None:
-            raise ValueError("judge: rate needs it")
+            raise misfit("judge", "rate needs it")
         if self.made_by == "rate" and self.answers_per_instruction > 1:
-            raise ValueError("answers_per_instruction: rate asks for no answers")
+            raise misfit("answers_per_instruction", "rate asks for no answers")
         if self.vote and self.answers_per_instruction == 1:
-            raise ValueError("vote: it needs several answers; set answers_per_instruction")
+            raise misfit("vote", "it needs several answers; give --answers N")
         if self.vote and self.judge is not None:
-            raise ValueError("vote: with a judge its scores choose the output; leave out one of both")
+            raise misfit("vote", "with a judge its scores choose the output; leave out one of both")
         if len({check.name for check in self.checks}) < len(self.checks):
-            raise ValueError("checks: two have the same name; give each a name of its own")
+            raise misfit("checks", "two have the same name; give each a name of its own")
         if "judge" in self.models and self.judge is None:
-            raise ValueError("models.judge: nothing is judged; --judge has each answer scored")
+            raise misfit("models.judge", "nothing is judged; --judge has each answer scored")
         if "answer" in self.models and self.made_by == "rate":
-            raise ValueError("models.answer: rate asks for no answers")
+            raise misfit("models.answer", "rate asks for no answers")
         return self
 
     @property

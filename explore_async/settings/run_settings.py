@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 from pydantic import model_validator
 
+from explore_async.settings.base import misfit
 from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import MEANING, Recipe, RecipeFields, ResolvedKnownTexts, refuse_taken_aspects
 from explore_async.settings.strategies import with_switches
@@ -63,7 +64,7 @@ class RunSettings(RecipeConfig):
     @model_validator(mode="after")
     def _asks_by_chat(self) -> Self:
         if any(text.startswith("[text]") for text in self.prompts.values()):
-            raise ValueError("prompts: a template with a part [text] is for the command answer alone")
+            raise misfit("prompts", "a template with a part [text] is for the command answer alone")
         return self
 
     @model_validator(mode="after")

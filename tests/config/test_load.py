@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -172,7 +172,7 @@ def test_an_aspect_with_the_name_of_another_key_is_refused(tmp_path: Path) -> No
     aspects = {"reason": "it is sound"}
     with pytest.raises(ConfigError, match=r"judge.aspects.reason: the judge's reply has a key of this name"):
         config.load(written(tmp_path, yaml.safe_dump({**FULL, "judge": {"aspects": aspects}})))
-    with pytest.raises(ConfigError, match=r"judge.aspects.reason"):
+    with pytest.raises(ConfigError, match=r"--set judge.aspects: reason: the judge"):
         config.load_revision("rate", {}, ["judge.aspects={reason: it is sound}"])
     stored = RunSettings.model_validate(FULL).resolved(model="m").model_dump(mode="json")
     assert Recipe.model_validate({**stored, "judge": {"aspects": aspects}}).judge == Judging(aspects=aspects)
@@ -322,6 +322,8 @@ def test_a_wrong_override_says_why(tmp_path: Path, override: str, says: str) -> 
         (["filters={thresold: 1}"], {}, "--set filters: thresold: unknown key; did you mean threshold?"),
         (["prompts=nowhere"], {}, "--set prompts: "),
         ((), {"generation": {"per_request": 0}}, "generation.per_request: "),
+        ((), {"shard": "3/2"}, "--shard: 3 of 2 is not one of them"),
+        (["checks=[{name: a, function: 'a:b'}, {name: a, function: 'a:b'}]"], {}, "--set checks: two have the same name"),
     ],
 )  # fmt: skip
 def test_a_fault_of_an_option_names_the_option(
@@ -333,6 +335,42 @@ def test_a_fault_of_an_option_names_the_option(
         config.load(path, overrides, **changes)
     assert str(caught.value).startswith(begins)
     assert str(path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        (lambda: config.load_revision("answer", {}, vote=True), "--vote: it needs several answers; give --answers N"),
+        (
+            lambda: config.load_revision("answer", {}, vote=True, answers_per_instruction=2, judge={"threshold": 3}),
+            "--vote: with a judge its scores choose the output; leave out one of both",
+        ),
+        (
+            lambda: config.load_revision("rate", {}, ["models.answer=b"], judge={"threshold": 3}),
+            "--set models.answer: rate asks for no answers",
+        ),
+        (lambda: config.load_comparison(judges=["a", "a"]), "--judge: one is there twice; name each model once"),
+    ],
+)
+def test_an_option_that_does_not_fit_the_others_is_named(load: Callable[[], object], says: str) -> None:
+    """Nothing stands before its name: the commands on answers have no config that a user could look into."""
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert str(caught.value) == says
+
+
+def test_a_setting_that_does_not_fit_the_others_is_named_in_its_group(tmp_path: Path) -> None:
+    """The message has the file, then the whole name of the setting, wherever the fault is found."""
+    path = written(tmp_path, "domains: [{name: a}, {name: A}]\ntargets: {examples: 3, per_task: []}\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert str(caught.value).splitlines() == [f"{path}:", "  targets.per_task: give at least one number"]
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, ["targets.per_task=3"])
+    assert str(caught.value).splitlines() == [
+        f"{path}:",
+        "  domains: two have the same name; give each a name of its own",
+    ]
 
 
 def test_faults_of_the_config_and_of_an_option(tmp_path: Path) -> None:
