@@ -88,6 +88,8 @@ def show(result: RunResult, console: Console, words: Words = RUN) -> None:
             console.print(Text(failures), soft_wrap=True)
     if advice := stats.cut_advice:
         console.print(Text(f"{advice[0].upper()}{advice[1:]} (--adopt takes the change over).", style="yellow"))
+    if advice := stats.usage_advice:
+        console.print(Text(f"{advice}.", style="yellow"), soft_wrap=True)
     if advice := stats.language_advice:
         console.print(Text(f"{advice}.", style="bold yellow"), soft_wrap=True)
     if advice := stats.window.advice:

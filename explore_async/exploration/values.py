@@ -199,6 +199,11 @@ class Completion:
     reasoning: str = ""
     reasoning_tokens: int = 0
 
+    @property
+    def has_usage(self) -> bool:
+        """False where the server counted no tokens, not even those of the prompt."""
+        return bool(self.prompt_tokens or self.completion_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

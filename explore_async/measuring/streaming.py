@@ -17,7 +17,7 @@ import orjson
 
 from explore_async.errors import EndpointUnavailable
 from explore_async.serving.endpoints.client import EndpointClient
-from explore_async.serving.endpoints.wire import MOST_TOKENS
+from explore_async.serving.endpoints.wire import read_count
 
 _END_OF_LINE = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -117,9 +117,7 @@ def read_chunk(event: str) -> Chunk:
 
 
 def _count(usage: Any, name: str) -> int | None:
-    value = usage.get(name) if isinstance(usage, Mapping) else None
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
-    return value if is_count else None
+    return read_count(usage.get(name)) if isinstance(usage, Mapping) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,14 @@ class Cures:
             "Does the server apply the model's chat template? models.answer names another model (--adopt takes it over)"
         )
 
+    def of_no_usage(self) -> str:
+        """Says what becomes of tokens that no server counts."""
+        targets = self._recipe.targets
+        budget = "; the token budget counts nothing of them" if targets.token_budget is not None else ""
+        if targets.only_budget is not None:
+            budget = "; the token budget counts one for four characters of each completion, and none of the prompts"
+        return f"their tokens are not counted{budget}"
+
     def of_cut(self, kind: str, completion: Completion) -> str:
         """The advice for a completion that is cut off before what it was asked for ends."""
         limit = self._sampling(kind).limit

@@ -64,6 +64,8 @@ class RunStats:
     window: WindowFigures
     cut_advice: str
     """The settings to change where many completions were cut at their limit of tokens; empty where few were."""
+    usage_advice: str
+    """Said where servers counted no tokens of completions; else empty."""
     language_advice: str
     """Said where most of the first examples are in another language than the recipe's; else empty."""
     latencies: Mapping[str, LatencyFigures]

@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from explore_async.exploration import checks
 from explore_async.exploration.prompts import PromptBook
-from explore_async.exploration.values import ChatRequest, Event, Failure, Request
+from explore_async.exploration.values import ChatRequest, Completion, Event, Failure, Request
 from explore_async.running.asking import Backend as AskedBackend
 from explore_async.running.backend import Backend
 from explore_async.running.checkpointing import CheckpointWriter, StartingPoint
@@ -79,7 +80,7 @@ class Run:
         self._places = [directory.check_place, self._records.check_places]
         self._checkpoints: CheckpointWriter | None = None
         self._live = LiveFile(directory.live)
-        self._overflow_told = False
+        self._overflow_told = self._no_usage_told = False
         self._breaker = Breaker(operation.failure_rate, recipe, directory.path)
 
     async def to_end(self) -> RunResult:
@@ -219,6 +220,8 @@ class Run:
         self._observer.committed(events)
         if stored.new and isinstance(stored.outcome, Failure):
             self._tell_first(request, stored.outcome)
+        elif stored.new and isinstance(stored.outcome, Completion) and request.kind != checks.KIND:
+            self._tell_no_usage(stored.outcome)
         self._breaker.note(request, stored, events)
 
     def _tell_first(self, request: Request, failure: Failure) -> None:
@@ -227,6 +230,13 @@ class Run:
             self._overflow_told = True
             cure = Cures(self._recipe).of_overflow(request.kind)
             self._observer.phase(f"a request of the kind {request.kind} is refused: {failure.detail}. {cure}")
+
+    def _tell_no_usage(self, completion: Completion) -> None:
+        """The first completion whose tokens its server does not count: a budget of tokens would not end the run."""
+        if not completion.has_usage and not self._no_usage_told:
+            self._no_usage_told = True
+            cure = Cures(self._recipe).of_no_usage()
+            self._observer.phase(f"{completion.endpoint} reports no usage with its completions: {cure}")
 
     async def _keep_state(self) -> None:
         """Writes the tree, the figures and the history so far, for a user who looks, and for the case of a kill."""

@@ -293,6 +293,14 @@ class RunStatus:
     def _cut_advice(self) -> str:
         return Cures(self._recipe).of_cuts(self._tally.requests, self._tally.cut, simulated=self._simulated)
 
+    @property
+    def _usage_advice(self) -> str:
+        if not (number := self._tally.without_usage):
+            return ""
+        return (
+            f"{counted(number, 'completion')} came without usage from the server: {Cures(self._recipe).of_no_usage()}"
+        )
+
     def start(self, ending: Ending | None) -> Start | None:
         """This start so far, for the history of the run; None where it asked for nothing."""
         performer = None if self.performer is None else self.performer.statistics()
@@ -330,6 +338,7 @@ class RunStatus:
             models=self._recipe.models,
             simulated=self._simulated,
             cut_advice=self._cut_advice,
+            usage_advice=self._usage_advice,
             language_advice=self._language_advice,
             window=self._window_use.figures(),
             ending=ending,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self, TypeVar
 
+from explore_async.exploration import checks
 from explore_async.exploration.parsing import Format, thoughts_of
 from explore_async.exploration.values import (
     AnswerChecked,
@@ -136,6 +137,8 @@ class Counts:
     examples: ExampleCounts
     passages: Mapping[str, int] = field(default_factory=dict)
     """Of the domains' files: `used` and `unused`; empty where there are none."""
+    without_usage: int = 0
+    """Completions whose tokens the server did not count."""
 
     def document(self) -> dict[str, Any]:
         """The counts as stats.json has them."""
@@ -147,6 +150,7 @@ class Counts:
                 "cut_by_length": requests.cut_by_length,
             },
             "tokens": asdict(self.tokens) if requests.total > requests.total_failed else {},
+            **({"without_usage": self.without_usage} if self.without_usage else {}),
             **({"reasoning": asdict(self.reasoning)} if self.reasoning.completions else {}),
             "tasks": {
                 **_with_total(tasks.by_origin),
@@ -179,6 +183,8 @@ class Tally:
         self.failures: Counter[str] = Counter()
         self.cut: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
+        self.without_usage = 0
+        """Completions whose tokens the server did not count."""
         self.reasoning: Counter[str] = Counter()
         self.tasks: Counter[str] = Counter()
         self.tasks_by_depth: Counter[int] = Counter()
@@ -215,6 +221,7 @@ class Tally:
             self.tokens["prompt"] += outcome.prompt_tokens
             self.tokens["completion"] += outcome.completion_tokens
             self.tokens["cached"] += outcome.cached_tokens
+            self.without_usage += request.kind != checks.KIND and not outcome.has_usage
             if thoughts := thoughts_of(outcome, None if request.kind == "answer" else self.answer_format):
                 self.reasoning.update(completions=1, characters=len(thoughts), tokens=outcome.reasoning_tokens)
             self.cut[request.kind] += outcome.finish_reason == "length"
@@ -288,6 +295,7 @@ class Tally:
                 self.not_scored,
             ),
             passages or {},
+            self.without_usage,
         )
 
     @property

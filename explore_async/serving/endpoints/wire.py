@@ -293,9 +293,15 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def read_count(value: Any) -> int | None:
+    """A count as servers report it, 123.0 as well; None when it is missing, negative, absurd or no whole number."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS else None
+
+
 def _count(value: Any) -> int:
-    """A count as servers report it; 0 when it is missing, negative, absurd or not a number."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0
+    return read_count(value) or 0
 
 
 def _read_error(raw: bytes) -> tuple[str, list[str]]:
