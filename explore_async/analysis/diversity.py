@@ -102,7 +102,9 @@ class Abundances:
         return float(self.kinds.sum() + self.unseen_kinds * (1 - self._still_unseen ** (size - self.n)))
 
     def diversity(self, size: int | None = None) -> Diversity:
-        """Hill numbers of a sample of `size` observations, by default of this one."""
+        """Hill numbers of a sample of `size` observations, by default of this one. Those of orders 1 and 2 are at
+        most the number of kinds. Beyond the sample their own estimates may be far above it, if hardly any came twice.
+        """
         size = self.n if size is None else size
         among = self.n * (self.n - 1)
         repeated = float((self.kinds * self.times * (self.times - 1)).sum()) / among if among else 0.0
@@ -110,7 +112,8 @@ class Abundances:
         entropy = self._entropy(inner)
         if size > inner:
             entropy += (size - inner) / size * (self._whole_entropy() - entropy)
-        return self.kinds_in(size), math.exp(entropy), size / (1 + (size - 1) * repeated)
+        kinds = self.kinds_in(size)
+        return kinds, min(kinds, math.exp(entropy)), min(kinds, size / (1 + (size - 1) * repeated))
 
     def size_at(self, coverage: float) -> float:
         """The size of samples of this coverage, between two whole numbers by proportion; at most double the size."""

@@ -48,8 +48,8 @@ def test_figures_of_scikit_bio(counts, hill, good, chao):
 
 @pytest.mark.parametrize("counts", [GIRDLED, LOGGED, [1, 1, 1, 2, 5], [40, *[1] * 9], [3, 1]])
 def test_figures_of_the_whole_population_are_sums_over_their_definitions(counts):
-    """Order 1 tends to the exponential of the sum, over all sizes, of the share that a sample of this size does not cover,
-    divided by the size (Chao, Wang and Jost 2013); order 2 to one over the probability that two observations
+    """Order 1, unless it is above order 0, tends to the exponential of the sum, over all sizes, of the share that a sample
+    of this size does not cover, divided by the size (Chao, Wang and Jost 2013); order 2 to one over the probability that two observations
     are of one kind. Both are summed here from exact fractions: the share from all parts of a smaller size, and from
     the curve of Chao and Jost (2012) for a larger one.
     """
@@ -68,7 +68,8 @@ def test_figures_of_the_whole_population_are_sums_over_their_definitions(counts)
     assert sample.coverage() == pytest.approx(float(1 - Fraction(once, n) * factor), abs=1e-12)
     assert sample.coverage(n + 3) == pytest.approx(float(1 - Fraction(once, n) * factor**4), abs=1e-12)
     assert [1 - sample.coverage(size) for size in range(1, n)] == pytest.approx([*map(float, not_covered)], abs=1e-9)
-    assert sample.diversity(10**9)[1:] == pytest.approx((math.exp(entropy + beyond), float(1 / repeated)), rel=1e-6)
+    kinds, *orders = sample.diversity(10**9)
+    assert orders == pytest.approx([min(kinds, math.exp(entropy + beyond)), float(1 / repeated)], rel=1e-6)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5))
@@ -159,6 +160,30 @@ def test_equal_coverage_tells_how_many_times_more_kinds():
         assert error < 0.5
     same_size = [diversity_in(counts, 900).hill[0] for counts in (few, many)]
     assert same_size[1] / same_size[0] < 2.2
+
+
+@given(st.lists(st.one_of(st.just(1), st.integers(1, 4)), min_size=2, max_size=60), st.integers(0, 200))
+@settings(max_examples=60, deadline=None)
+def test_effective_kinds_are_no_more_than_kinds(counts: list[int], beyond: int):
+    """In a larger sample, too, where almost all kinds came once and little is known about the others."""
+    zero, first, second = Abundances(counts).diversity(min(sum(counts) + beyond, 2 * sum(counts)))
+    assert zero + 1e-9 >= max(first, second)
+
+
+def test_errors_at_a_low_coverage_are_those_of_many_samples():
+    """Where hardly any kind came twice, the size of a coverage is uncertain, and the figures with it. Of each order, the
+    standard errors that samples give are half to twice the standard deviation of the figure among 200 samples; they differ
+    little between the orders, as nearly all kinds came once.
+    """
+    rng = np.random.default_rng(1)
+    samples = [drawn[drawn > 0] for drawn in rng.multinomial(370, np.full(13_729, 1 / 13_729), size=200)]
+    of_samples = [Abundances(counts) for counts in samples]
+    coverage = float(np.median([sample.coverage() for sample in of_samples]))
+    truth = np.std([sample.at(sample.size_at(coverage)) for sample in of_samples], axis=0, ddof=1)
+    errors = np.median([diversity_at(counts, coverage).errors for counts in samples[:20]], axis=0)
+    assert (errors > truth / 2).all()
+    assert (errors < truth * 2).all()
+    assert np.ptp(errors) < errors.min() / 10
 
 
 @pytest.mark.parametrize("counts", [[10], [5, 5], [2, 2], [9, 1], [1, 1], [1], [3_000, *[1] * 5_000, 2]])
