@@ -66,8 +66,10 @@ def import_(  # noqa: PLR0917 - an option each
         result = import_data(source, out, columns=columns, skip_bad_rows=skips, on_progress=on_progress)
     for note in result.notes:
         tell(note)
+    of = counted(result.examples, "example")
+    if result.uninstructed:
+        tell(f"with an empty instruction: {result.uninstructed:,} of {of} (--column instruction=NAME names another)")
     if result.unanswered:
-        of = counted(result.examples, "example")
         tell(f"without an answer: {result.unanswered:,} of {of} (--column output=NAME names it)")
     found = f"{counted(result.examples, 'example')} in {counted(result.tasks, 'task')}"
     tell(f"{found}: {out}; to explore further: {out / CONFIG}")
@@ -77,6 +79,7 @@ def import_(  # noqa: PLR0917 - an option each
             "tasks": result.tasks,
             "bad_rows": result.bad_rows,
             "unanswered": result.unanswered,
+            "uninstructed": result.uninstructed,
         }
         print_json({"out": path_text(out), **counts})
     exit_if_empty(result.examples)
@@ -230,7 +233,7 @@ def _exported(
         f"; {count:,} left out: {why}"
         for count, why in (
             (result.near_validation, "too near to the validation set"),
-            (result.unpaired, "all their answers have the same scores"),
+            (result.unpaired, "no other answer has a lower sum of scores than the one that is written"),
             (result.in_pruned_tasks, "in pruned tasks"),
             (result.by_mark, "not marked good" if marked == "good" else "marked bad"),
         )

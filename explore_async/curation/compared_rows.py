@@ -90,7 +90,9 @@ def batches_of(
             except FieldError as error:
                 fault = f"{file.rows.place(row.number)}: {error}"
                 if not skip_bad_rows:
-                    raise DataError(f"{fault} (--on-bad-row skip goes on without such rows)") from error
+                    raise DataError(
+                        f"{fault} (--on-bad-row skip goes on without such rows; in Python, skip_bad_rows)"
+                    ) from error
                 batch.faults.append(fault)
             else:
                 assert isinstance(row, Row)

@@ -83,7 +83,7 @@ class ExportResult:
     more_answers: int = 0
     """Examples that have answers beside the one that is written."""
     unpaired: int = 0
-    """Left out of pairs of answers, because none of their answers has lower scores than the best."""
+    """Left out of pairs of answers, because no other answer has a lower sum of scores than their output."""
     reasoning: int = 0
     """Examples with the reasoning of their completion, where it was asked for."""
     simulated: bool = False

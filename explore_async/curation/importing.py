@@ -46,6 +46,8 @@ class ImportResult:
     """
     unanswered: int = 0
     """Examples with an empty output."""
+    uninstructed: int = 0
+    """Examples with an empty instruction."""
 
 
 def import_data(
@@ -68,13 +70,14 @@ def import_data(
 
 def _import(source: Collection, out: Path, on_progress: Callable[[int], None]) -> ImportResult:
     shown: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
-    count = unanswered = 0
+    count = unanswered = uninstructed = 0
     first: list[str] = []
     with writing_data(out, [source]) as directory:
         for example in source.examples():
             directory.keep(example)
             count += 1
             unanswered += not example["output"].strip()
+            uninstructed += not example["instruction"].strip()
             if len(first) < _LOOKED_AT:
                 first.append(example["instruction"])
             if len(shown[example["task_id"]]) < SHOWN and example["instruction"].strip() and example["output"].strip():
@@ -86,7 +89,8 @@ def _import(source: Collection, out: Path, on_progress: Callable[[int], None]) -
         directory.finish(trees, describe_origin("import", [source], {}), pruned=source.pruned)
         directory.text(CONFIG, _config(source, first, trees, shown))
     on_progress(count)
-    return ImportResult(out, sum(1 for root in trees for _ in below(root)), count, bad_rows, notes, unanswered)
+    tasks = sum(1 for root in trees for _ in below(root))
+    return ImportResult(out, tasks, count, bad_rows, notes, unanswered, uninstructed)
 
 
 def _config(

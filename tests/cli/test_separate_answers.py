@@ -241,8 +241,8 @@ def test_all_answers(made: tuple[Path, Finished], tmp_path: Path) -> None:
 
 
 def test_answers_in_pairs(made: tuple[Path, Finished], tmp_path: Path) -> None:
-    """--format preference takes the best and the worst answer by their scores; an example whose answers have the same
-    sum is left out and counted. The same in Parquet.
+    """--format preference takes the output and the worst answer by their scores; an example whose output no other
+    answer is worse than is left out and counted. The same in Parquet.
     """
     run, _ = made
     rows = lines(run / "dataset.jsonl")
@@ -257,7 +257,7 @@ def test_answers_in_pairs(made: tuple[Path, Finished], tmp_path: Path) -> None:
     assert [(pair["chosen"][0]["content"], pair["rejected"][0]["content"]) for pair in pairs] == expected
     assert [message["role"] for message in pairs[0]["prompt"]] == ["system", "user"]
     if left_out := len(rows) - len(expected):
-        assert f"{left_out} left out: all their answers have the same scores" in said.stderr
+        assert f"{left_out} left out: no other answer has a lower sum of scores" in said.stderr
     assert in_process("export", run, "--format", "preference", "--out", tmp_path / "out.parquet").code == 0
     assert parquet.read_table(tmp_path / "out.parquet").to_pylist() == pairs
 

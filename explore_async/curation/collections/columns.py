@@ -272,6 +272,11 @@ def _is_id(name: str) -> bool:
 
 
 def _nothing(row: Mapping[str, Any]) -> FieldError:
+    empty = next((name for name in row if name in OF_TURNS and not row[name]), None)
+    if empty is not None:
+        return FieldError(
+            f"field {empty} is empty; if another one has the instruction, name it: --column instruction=FIELD"
+        )
     columns = ", ".join(list(row)[:8]) or "nothing"
     return FieldError(
         f"no instruction and output among its fields ({columns}); name them: "

@@ -129,7 +129,7 @@ class PlainFile(ForeignCollection):
                 fault = f"{self._source.place(row.number)}: {error}"
                 if not self.skip_bad_rows:
                     raise DataError(
-                        f"{fault} (--on-bad-row skip, here or with `import`, goes on without such rows)"
+                        f"{fault} (`import --on-bad-row skip` goes on without such rows; in Python, skip_bad_rows)"
                     ) from error
                 self._bad_rows += 1
                 if len(self._faults) < _FAULTS_NAMED:

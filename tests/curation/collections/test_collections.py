@@ -191,8 +191,33 @@ def test_bad_rows_are_skipped_where_asked(tmp_path: Path):
     assert result.code == 0
     assert "skipped:" in result.stderr
     assert "line 2" in " ".join(result.stderr.split())
-    counts = {"examples": 2, "tasks": 1, "bad_rows": 1, "unanswered": 0}
+    counts = {"examples": 2, "tasks": 1, "bad_rows": 1, "unanswered": 0, "uninstructed": 0}
     assert orjson.loads(result.stdout) == {"out": str(tmp_path / "data"), **counts}
+
+
+@pytest.mark.parametrize("command", ["import", "filter", "export", "decontaminate", "analyze"])
+def test_a_bad_row_is_an_error_that_says_how_to_go_on(tmp_path: Path, command: str):
+    """It names the command that skips such rows, as most have no option for that."""
+    path = tmp_path / "bad.jsonl"
+    path.write_bytes(b'{"instruction": "a", "output": "b"}\nnonsense\n')
+    against = ["--against", written(tmp_path / "good.jsonl", ROWS)] if command == "decontaminate" else []
+    out = tmp_path / {"export": "out.jsonl", "analyze": "out.json"}.get(command, "out")
+    result = in_process(command, path, "--out", out, *against)
+    assert result.code == 5
+    said = " ".join(result.stderr.split())
+    assert "bad.jsonl, line 2" in said
+    assert "`import --on-bad-row skip` goes on without such rows" in said
+
+
+def test_what_has_no_instruction_is_told(tmp_path: Path):
+    """A conversation without turns is named as empty, and a blank instruction is counted."""
+    empty = written(tmp_path / "empty.jsonl", [{"messages": [], "id": 1}])
+    said = " ".join(in_process("import", empty, "--out", tmp_path / "data").stderr.split())
+    assert "line 1: field messages is empty" in said
+    blank = written(tmp_path / "blank.jsonl", [{"instruction": " ", "output": "x"}, ROWS[0]])
+    result = in_process("import", blank, "--out", tmp_path / "data", "--json")
+    assert "with an empty instruction: 1 of 2 examples" in " ".join(result.stderr.split())
+    assert (result.json["examples"], result.json["uninstructed"]) == (2, 1)
 
 
 def test_an_import_does_not_overwrite_what_is_no_data(tmp_path: Path):
