@@ -43,7 +43,9 @@ def dedup(  # noqa: PLR0917 - an option each
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="a row with a ROUGE-L F above this is a near-duplicate (default: 0.7)"),
+        typer.Option(
+            help="a row with a ROUGE-L F above this (above 0, at most 1) is a near-duplicate (default: 0.7)",
+        ),
     ] = None,
     tokenizer: TokenizerOption = "auto",
     group_by: Annotated[

@@ -33,12 +33,15 @@ RunArgument = Annotated[
         metavar="RUN", parser=path_or_url, help="a run directory, or a directory that import, filter, merge … wrote"
     ),
 ]
+OwnRunArgument = Annotated[Path, typer.Argument(metavar="RUN", parser=path_or_url, help="a run directory")]
+"""Of commands that read what the run stored."""
 SourceArgument = Annotated[
     Path,
     typer.Argument(
         metavar="SOURCE",
         parser=path_or_url,
-        help="a run directory, a file of examples, or a folder of Explore-Instruct data",
+        help="a run directory, a data directory (of import, filter, merge …), a file of examples, or a folder of "
+        "Explore-Instruct data; all but a run may be URLs",
     ),
 ]
 
@@ -91,7 +94,8 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="the name of the model (default: the model that the server has)")
 ]
 ConcurrencyOption = Annotated[
-    int | None, typer.Option("--concurrency", min=1, help="the most requests in flight at each endpoint")
+    int | None,
+    typer.Option("--concurrency", min=1, help="the most requests in flight at each endpoint (default: auto)"),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="a different seed gives a different dataset")]
 WindowOption = Annotated[
@@ -118,7 +122,7 @@ ColumnOption = Annotated[
     ),
 ]
 ValidationOption = Annotated[
-    float, typer.Option(min=0, max=1, help="the share of examples that is held out for validation")
+    float, typer.Option(help="the share of examples that is held out for validation, from 0 to below 1")
 ]
 SplitOption = Annotated[SplitBy, typer.Option("--split-by", help="hold out single examples or whole tasks")]
 ReasoningOption = Annotated[
@@ -152,7 +156,8 @@ KeepOption = Annotated[
     ),
 ]
 ThresholdOption = Annotated[
-    float, typer.Option(min=0, max=1, help="a text with a ROUGE-L F above this is a near-duplicate of another text")
+    float,
+    typer.Option(help="a text with a ROUGE-L F above this (above 0, at most 1) is a near-duplicate of another text"),
 ]
 TokenizerOption = Annotated[
     TokenizerName,

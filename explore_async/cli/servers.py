@@ -29,7 +29,13 @@ def serve(  # noqa: PLR0917 - an option each
         typer.Option(min=1, help="requests that are processed at the same time (default: 2; vllm and simulated: 256)"),
     ] = None,
     context_tokens: Annotated[
-        int | None, typer.Option("--context", min=256, help="the most tokens of a request, prompt and completion")
+        int | None,
+        typer.Option(
+            "--context",
+            min=256,
+            help="the most tokens of a request, prompt and completion (default: 2,048; vllm: as the model has; "
+            "simulated: 32,768)",
+        ),
     ] = None,
     tensor_parallel: Annotated[
         int, typer.Option(min=1, help="vllm: the number of GPUs that share one copy of the model")

@@ -17,6 +17,7 @@ from explore_async.cli.options import (
     DataDirectoryOption,
     FilterSetOption,
     JsonOption,
+    OwnRunArgument,
     QuietOption,
     RunArgument,
     SemanticOption,
@@ -61,17 +62,26 @@ def filter_(  # noqa: PLR0917 - an option each
     source: SourceArgument,
     out: DataDirectoryOption,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="an instruction with a ROUGE-L F above this is dropped")
+        float | None,
+        typer.Option(
+            help="an instruction with a ROUGE-L F above this is dropped; above 0, at most 1 (default: as in the run, "
+            "0.7 for other data)"
+        ),
     ] = None,
     scope: Annotated[
-        Scope | None, typer.Option(help="compare within the whole run, within a domain or within a task")
+        Scope | None,
+        typer.Option(
+            help="compare within the whole run, within a domain or within a task (default: as in the run, run for "
+            "other data)"
+        ),
     ] = None,
     settings: FilterSetOption = None,
     fields: ComparedFieldOption = None,
     column: ColumnOption = None,
     semantic: SemanticOption = False,
     semantic_threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="with --semantic: an example with a cosine above this is dropped")
+        float,
+        typer.Option(help="with --semantic: an example with a cosine above this (above 0, at most 1) is dropped"),
     ] = 0.8,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -102,7 +112,7 @@ def filter_(  # noqa: PLR0917 - an option each
 
 
 def reparse(
-    source: RunArgument,
+    source: OwnRunArgument,
     out: DataDirectoryOption,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -128,7 +138,9 @@ def merge(  # noqa: PLR0917 - an option each
     out: DataDirectoryOption,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="an instruction with a ROUGE-L F above this is dropped (default: 0.7)"),
+        typer.Option(
+            help="an instruction with a ROUGE-L F above this is dropped; above 0, at most 1 (default: 0.7)",
+        ),
     ] = None,
     tokenizer: TokenizerOption = "auto",
     fields: ComparedFieldOption = None,
@@ -182,7 +194,7 @@ def _filtered(result: FilterResult, *, as_json: bool, quiet: bool) -> None:
     if result.other_inputs:
         tell(
             f"{result.other_inputs:,} of those dropped have an input, which was not compared; "
-            "--field instruction --field input compares both"
+            f"{' '.join(f'--field {name}' for name in (*result.fields, 'input'))} compares it, too"
         )
     if PARAPHRASE in result.dropped:
         tell(f"read the paraphrases before you use this: explore-async show {result.out} --dropped {PARAPHRASE}")

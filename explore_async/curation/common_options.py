@@ -66,9 +66,9 @@ def nothing_to_compare(path: Path, rows: int, fields: Sequence[str], tokenizer: 
     )
 
 
-def check_threshold(threshold: float) -> None:
+def check_threshold(threshold: float, option: str = "--threshold") -> None:
     if not 0 < threshold <= 1:
-        raise ConfigError(f"--threshold {threshold}: it must be above 0 and at most 1")
+        raise ConfigError(f"{option} {threshold}: it must be above 0 and at most 1")
 
 
 def tokenizer_named(name: str) -> Tokenizer:

@@ -94,7 +94,7 @@ def filter_data(
     an embedder of your own, where their cosine is above `semantic_threshold`. `on_progress` gets the number of examples
     judged so far.
     """
-    check_threshold(semantic_threshold)
+    check_threshold(semantic_threshold, "--semantic-threshold")
     paraphrases = Paraphrases(embedder_of(semantic), semantic_threshold) if semantic else None
     named = {"threshold": threshold, "scope": scope}
     given = settings.model_dump(exclude_unset=True) if isinstance(settings, Filters) else settings or {}

@@ -125,6 +125,9 @@ def test_inputs_count_in_files(tmp_path: Path, command: str) -> None:
     assert alone.json["kept"] == len(sources)
     assert alone.json["dropped_with_input"] == 2
     assert "2 of those dropped have an input" in " ".join(alone.stderr.split())
+    assert "--field instruction --field input compares it, too" in " ".join(alone.stderr.split())
+    output = in_process(command, *sources, "--out", tmp_path / "output", "--field", "output")
+    assert "--field output --field input compares it, too" in " ".join(output.stderr.split())
     wrong = in_process(command, *sources, "--out", tmp_path / "wrong", "--field", "text")
     assert wrong.code == 2
 
