@@ -75,10 +75,10 @@ class _EmptyStore:
         del keys
         return {}
 
-    def put(self, key: str, request: Request, chat_request: ChatRequest, outcome: Outcome) -> asyncio.Future[None]:
-        del key, request, chat_request, outcome
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
+    def put(self, key: str, request: Request, chat_request: ChatRequest, outcome: Outcome) -> asyncio.Future[Outcome]:
+        del key, request, chat_request
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        done.set_result(outcome)
         return done
 
 

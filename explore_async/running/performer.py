@@ -31,7 +31,9 @@ _COMMITTING_S = 2.0
 class Store(OutcomeReader, Protocol):
     """The part of `storage.completions.CompletionStore` that the performer uses."""
 
-    def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome, /) -> asyncio.Future[None]: ...
+    def put(
+        self, key: str, request: Request, question: ChatRequest, outcome: Outcome, /
+    ) -> asyncio.Future[Outcome]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,13 +293,13 @@ class Performer:
             return
         self._unstored.add(ordinal)
         storing = self._store.put(flight.key, flight.request, flight.chat_request, outcome)
-        stored = StoredOutcome(flight.key, outcome, new=True)
-        storing.add_done_callback(partial(self._take_stored, ordinal, flight.request.due, stored))
+        storing.add_done_callback(partial(self._take_stored, flight))
 
-    def _take_stored(self, ordinal: int, due: int, stored: StoredOutcome, storing: asyncio.Future[None]) -> None:
+    def _take_stored(self, flight: Flight, storing: asyncio.Future[Outcome]) -> None:
         if (error := storing.exception()) is None:
+            ordinal = flight.request.ordinal
             self._unstored.discard(ordinal)
-            self._latest_due = max(self._latest_due, due)
-            self._resolve(ordinal, stored)
+            self._latest_due = max(self._latest_due, flight.request.due)
+            self._resolve(ordinal, StoredOutcome(flight.key, storing.result(), new=True))
         elif self._broken is not None and not self._broken.done():
             self._broken.set_exception(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,12 @@ class Run:
                 if not held.last_row and not self._offline:
                     await self._backend.connect()
                 backend, render = self._asked()
-                rows = (await store.contents()).rows
                 self._performer = Performer(
                     store,
                     render,
                     backend,
                     self._own_time,
-                    stored=rows - self._tally.requests.total(),  # a checkpoint has committed the others
+                    stored=await self._most_stored(store),
                     recipe=self._recipe,
                     render_otherwise=self._prompts.as_joint,
                 )
@@ -146,6 +146,12 @@ class Run:
             if self._history is not None:
                 self._history.write(start)
         return RunResult(self._directory.path, stats)
+
+    async def _most_stored(self, store: CompletionStore) -> float:
+        """The most requests to come that have a stored outcome."""
+        if self._recipe.checks:
+            return inf  # equal answers to an instruction share the row of a check
+        return (await store.contents()).rows - self._tally.requests.total()
 
     def _asked(self) -> tuple[AskedBackend | None, Callable[[Request], ChatRequest]]:
         """The endpoints, as a performer asks them, and what makes the requests that they see."""

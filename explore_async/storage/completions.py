@@ -50,7 +50,7 @@ class CompletionStore:
         self._durability = durability
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-read")
-        self._waiting: list[tuple[Row, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Row, Outcome, asyncio.Future[Outcome]]] = []
         self._flushing: asyncio.Task[None] | None = None
         self._write: sqlite3.Connection
         self._read: sqlite3.Connection
@@ -109,22 +109,14 @@ class CompletionStore:
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """The outcomes of those keys that are stored."""
+        return await self._in(self._reader, lambda: _outcomes(self._read, keys))
 
-        def query() -> dict[str, Outcome]:
-            outcomes: dict[str, Outcome] = {}
-            for start in range(0, len(keys), _MOST_KEYS_IN_A_QUERY):
-                batch = keys[start : start + _MOST_KEYS_IN_A_QUERY]
-                marks = ",".join("?" * len(batch))
-                rows = self._read.execute(f"SELECT {COLUMNS} FROM outcomes WHERE key IN ({marks})", batch)  # noqa: S608 - question marks only
-                outcomes.update((read_key(row), read_outcome(row)) for row in rows)
-            return outcomes
-
-        return await self._in(self._reader, query)
-
-    def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome) -> asyncio.Future[None]:
-        """Stores the outcome, which is durable when the future is done."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((make_row(key, request, question, outcome), done))
+    def put(self, key: str, request: Request, question: ChatRequest, outcome: Outcome) -> asyncio.Future[Outcome]:
+        """Stores the outcome. The future has the outcome of the key once it is durable: another one, where one was
+        stored before.
+        """
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append((make_row(key, request, question, outcome), outcome, done))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         return done
@@ -132,22 +124,24 @@ class CompletionStore:
     async def _flush(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            rows = [row for row, _ in batch]
+            rows = [row for row, _, _ in batch]
             try:
-                await self._in(self._writer, lambda rows=rows: self._insert(rows))  # type: ignore[misc]
+                earlier = await self._in(self._writer, lambda rows=rows: self._insert(rows))  # type: ignore[misc]
             except Exception as error:  # noqa: BLE001 - every waiting call gets it, a bug too
-                for _, done in batch:
+                for _, _, done in batch:
                     if not done.done():
                         done.set_exception(error)
             else:
-                for _, done in batch:
+                for row, outcome, done in batch:
                     if not done.done():
-                        done.set_result(None)
+                        done.set_result(earlier.get(read_key(row), outcome))
             await asyncio.sleep(_SECONDS_BETWEEN_COMMITS)
 
-    def _insert(self, rows: Sequence[Row]) -> None:
+    def _insert(self, rows: Sequence[Row]) -> dict[str, Outcome]:
+        """Stores the rows whose keys are not there. Returns the outcomes of all keys where some were, else none."""
         with transaction(self._write):
-            self._write.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            stored = self._write.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            return _outcomes(self._write, list(map(read_key, rows))) if stored.rowcount < len(rows) else {}
 
     async def discard_failures(self) -> int:
         """Deletes the stored Failures, so that they are requested again. Returns their number."""
@@ -164,6 +158,17 @@ class CompletionStore:
             return [read_row(row) for row in self._read.execute(f"SELECT {COLUMNS} FROM outcomes")]  # noqa: S608 - our names
 
         return await self._in(self._reader, query)
+
+
+def _outcomes(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Outcome]:
+    """The outcomes of those keys that are stored."""
+    outcomes: dict[str, Outcome] = {}
+    for start in range(0, len(keys), _MOST_KEYS_IN_A_QUERY):
+        batch = keys[start : start + _MOST_KEYS_IN_A_QUERY]
+        marks = ",".join("?" * len(batch))
+        rows = connection.execute(f"SELECT {COLUMNS} FROM outcomes WHERE key IN ({marks})", batch)  # noqa: S608 - question marks only
+        outcomes.update((read_key(row), read_outcome(row)) for row in rows)
+    return outcomes
 
 
 class StoredReader:

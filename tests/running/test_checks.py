@@ -17,6 +17,7 @@ import orjson
 import pytest
 from blockbuster import BlockBuster
 from support.cli import Finished, derived, explore, launch
+from support.misbehaving import Behaviour, MisbehavingServer, answer, sensible
 
 from explore_async.config.load import load
 from explore_async.exploration import checks
@@ -407,3 +408,41 @@ def test_a_function_is_a_program(tmp_path: Path, name: str, answers: list[dict[s
     done = subprocess.run(command, cwd=tmp_path, input=examples, capture_output=True, env=importable(), check=False)
     assert [orjson.loads(line) for line in done.stdout.splitlines()] == answers
     assert says.format(folder=tmp_path.resolve()) in done.stderr.decode()
+
+
+VARIES = """
+import json, random, sys
+for number, line in enumerate(sys.stdin):
+    print(json.dumps({"ok": random.random() < 0.7, "reason": f"number {number}"}), flush=True)
+"""
+
+
+def same_answers(body: dict[str, Any], ordinal: int) -> Behaviour:
+    """A model that answers each instruction with one of two texts."""
+    schema = body.get("response_format", {}).get("json_schema", {}).get("name")
+    return Behaviour(body=answer(sensible(body) if schema else ("Yes, it is.", "No.")[body["seed"] % 2]))
+
+
+async def test_equal_answers_have_one_verdict_of_a_check_that_varies(tmp_path: Path) -> None:
+    """Each instruction has four answers, most of them equal, so that requests for a check are equal, too. The verdict
+    is the one that is stored: a second start asks no endpoint, no check, and derives the same bytes.
+    """
+    path = tmp_path / "check.py"
+    path.write_text(VARIES)
+    config(tmp_path, {"name": "varies", "command": [sys.executable, str(path)]}, answers_per_instruction=4)
+    async with MisbehavingServer(same_answers) as server:
+        first = await run(tmp_path, server.url)
+        assert first.code == 0, first.stderr
+        stored = sqlite3.connect(tmp_path / "run" / "completions.sqlite")
+        with closing(stored):
+            (asked,) = stored.execute("SELECT count(*) FROM outcomes WHERE kind = 'check'").fetchone()
+        assert asked < first.json["requests"]["check"]
+        before = derived(tmp_path / "run")
+        for name in ("dataset.jsonl", "decisions.jsonl", "tree.json"):
+            (tmp_path / "run" / name).unlink()
+        path.write_text("raise SystemExit(1)")
+        requests = len(server.bodies)
+        again = await run(tmp_path, server.url)
+    assert again.code == 0, again.stderr
+    assert len(server.bodies) == requests
+    assert derived(tmp_path / "run") == before

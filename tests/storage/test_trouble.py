@@ -58,11 +58,11 @@ async def test_puts_that_meet_share_a_commit(tmp_path: Path) -> None:
 
 
 async def test_the_first_of_two_answers_in_one_commit_stays(tmp_path: Path) -> None:
-    """Two answers to one key that meet in a group: both puts return, the first one is what is stored."""
+    """Answers to one key that meet in a group, or come later: each put returns the first one, which is stored."""
     async with CompletionStore(tmp_path / "c.sqlite") as store:
-        await asyncio.gather(
-            *(store.put("k", REQUEST, QUESTION, completion(text)) for text in ("first", "second", "third"))
-        )
+        together = (store.put("k", REQUEST, QUESTION, completion(text)) for text in ("first", "second", "third"))
+        assert await asyncio.gather(*together) == [completion("first")] * 3
+        assert await store.put("k", REQUEST, QUESTION, completion("fourth")) == completion("first")
         assert await store.get_many(["k", "k"]) == {"k": completion("first")}
         assert len(await store.all()) == 1
 
@@ -74,7 +74,7 @@ async def test_a_cancelled_put_takes_no_other_with_it(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         puts[7].cancel()
         results = await asyncio.gather(*puts, return_exceptions=True)
-        assert [n for n, result in enumerate(results) if result is not None] == [7]
+        assert [n for n, result in enumerate(results) if result != completion("x")] == [7]
         assert len(await store.get_many([f"k{n}" for n in range(20) if n != 7])) == 19
 
 
