@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import doctest
 import importlib
@@ -47,6 +48,31 @@ def test_every_public_name_is_there_and_described():
             assert value.__doc__, name
             assert not (value.__doc__ or "").startswith(f"{name}("), name  # dataclasses write such a line by themselves
             assert value.__module__.startswith("explore_async."), name
+
+
+def test_every_public_type_is_described():
+    """A type of ours that is no class has its description below it, where editors and readers look."""
+    stub = ast.parse(Path(ea.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    modules = {
+        alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    types = [name for name in ea.__all__ if name in modules and not callable_of_ours(getattr(ea, name))]
+    assert {"Ending", "Mode"} <= {*types}
+    for name in types:
+        body = ast.parse(inspect.getsource(importlib.import_module(modules[name]))).body
+        defined = next(at for at, node in enumerate(body) if name in assigned_by(node))
+        assert isinstance(below := body[defined + 1], ast.Expr), name
+        assert isinstance(below.value, ast.Constant), name
+
+
+def callable_of_ours(value: object) -> bool:
+    return inspect.isclass(value) or inspect.isfunction(value)
+
+
+def assigned_by(node: ast.stmt) -> list[str]:
+    """The names that a statement gives a value to."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [ast.unparse(target) for target in targets]
 
 
 def test_all_errors_are_public():
@@ -143,6 +169,8 @@ ROWS = [{"instruction": "Name a red fruit.", "n": 1}, {"instruction": "Name one 
         (lambda: ea.decontaminate("rows.jsonl", "out", []), "at least one file"),
         (lambda: ea.sample("rows.jsonl", "out.jsonl", -1), "at least 1"),
         (lambda: ea.merge("rows.jsonl", "out"), "two or more"),
+        (lambda: ea.analyze(report="page.html"), "needs a source"),
+        (lambda: ea.score_sync("rows.jsonl", []), "needs answers"),
         (lambda: ea.open("rows.jsonl", {"instrution": "n"}), "instrution"),
     ],
 )  # fmt: skip

@@ -110,6 +110,8 @@ def analyze_data(
     Raises ConfigError for options that do not fit and for packages that are missing (the extra `analysis`), DataError
     for a fault in the data and where there is no example, StorageError for what cannot be written.
     """
+    if not sources:
+        raise ConfigError("analyze needs a source: give a path or an open dataset")
     check_tokenizer(tokenizer)
     if not 0 <= prompt_weight <= 1:
         raise ConfigError(f"--prompt-weight {prompt_weight}: give a number from 0 to 1")

@@ -198,5 +198,11 @@ class OnceCommand(TyperCommand):
         _, _, order = self.make_parser(ctx).parse_args(args=given)
         for option in order:
             if isinstance(option, TyperOption) and not (option.multiple or option.is_flag) and order.count(option) > 1:
-                ctx.fail(f"{option.opts[0]} is given twice, and takes one value")
+                ctx.fail(f"{option.opts[0]} is given twice, and takes one value{self._way_out(option)}")
         return rest
+
+    def _way_out(self, option: TyperOption) -> str:
+        """For another value of an option there is another run of the command, where it writes to a place of its own."""
+        if "--out" in option.opts or not any("--out" in other.opts for other in self.params):
+            return ""
+        return "; for several, run the command once for each, with another --out"

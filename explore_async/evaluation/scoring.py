@@ -12,6 +12,7 @@ from typing import Any
 from explore_async.config.given import as_list
 from explore_async.curation.collections.collection import Collection, printable_path
 from explore_async.curation.collections.open import DataSource, DataSources, as_sources, collection_one_of
+from explore_async.errors import ConfigError
 from explore_async.evaluation.figures import Rate, rounded
 from explore_async.evaluation.maths_equality import MathsEquality
 from explore_async.evaluation.maths_figures import MathsFigures, Sample, Scored, difference, figures_of
@@ -82,9 +83,12 @@ async def score_data(
 
     `reference`: the column of the questions with the reference answer; None takes the answer of each row. `by`: columns
     of the questions whose values are groups; None takes level, subject and type. `columns`: see `open`. Raises
-    ConfigError where the extra `maths` is missing, and DataError where the questions have no answers.
+    ConfigError where there are no sets of answers or the extra `maths` is missing, and DataError where the questions
+    have no reference answers.
     """
-    source, *sets = (collection_one_of(one, columns) for one in (questions, *as_sources(answers)))
+    if not (sources := as_sources(answers)):
+        raise ConfigError("score needs answers: give a path or an open dataset, or several")
+    source, *sets = (collection_one_of(one, columns) for one in (questions, *sources))
     return await score(source, sets, reference=reference, by=None if by is None else as_list(by))
 
 

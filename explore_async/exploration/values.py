@@ -210,7 +210,8 @@ class Failure:
     """The outcome of a request that gets no completion in this run, for a cause in the request itself.
 
     kind: "rejected" (4xx), "context_overflow", "repeated" (failed `attempts` times while others succeeded), or
-    "unchecked" (a check of the user's gave no verdict).
+    "unchecked" (a check of the user's gave no verdict). detail: the cause in words. attempts: the times that
+    it was sent.
     """
 
     kind: Literal["rejected", "context_overflow", "repeated", "unchecked"]
@@ -219,6 +220,7 @@ class Failure:
 
 
 Outcome: TypeAlias = Completion | Failure
+"""The end of a request, which the explorer commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,3 +416,4 @@ Event: TypeAlias = (
     | ExampleDropped
     | RequestFailed
 )
+"""A decision that follows from a commit."""

@@ -19,6 +19,10 @@ from explore_async.settings.recipe import Kind
 from explore_async.terminal.counts import counted
 
 Ending = Literal["target", "complete", "token_budget", "wall_time", "interrupted", "terminated", "offline", "error"]
+"""target, complete, token_budget: the run is over. It has its examples, no task brings more, or its tokens are spent.
+wall_time, interrupted (Ctrl-C), terminated (SIGTERM), offline (the next completion is not stored): it can be resumed.
+error: a fault ended it. Only stats.json says so, as `run` raises the fault.
+"""
 
 FINISHED: frozenset[Ending] = frozenset({"target", "complete", "token_budget"})
 """Endings of a run that has nothing left to do."""

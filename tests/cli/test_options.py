@@ -35,7 +35,7 @@ def test_choices_are_the_names_that_the_owner_knows(choice: Any, names: Any) -> 
     ("arguments", "parts"),
     [
         (["plan", "quickstart", "--profile", "h100"], ["--profile", "h100-qwen3-8b", "h100-gpt-oss-20b"]),
-        (["rate", "x", "--out", "y", "--model", "a", "--quiet", "--quiet", "--model=b"], ["--model is given twice"]),
+        (["rate", "x", "--out", "y", "--model", "a", "--quiet", "--quiet", "--model=b"], ["--model is given twice", "another --out"]),
         (["import", "x", "--out", "y", "--column", "input=a", "--column", "input=b"], ["input=b", "input is already a"]),
         (["run", "x", "--out", "y", "--seed", "1", "--out", "z"], ["--out is given twice"]),
         (["serve", "--engine", "odd"], ["--engine", "vllm", "embedded"]),
