@@ -114,7 +114,7 @@ PARTS_OF_POINTERS: Final = ("follow", "ven", "prov", "below", "above", "以下",
 
 TEXTS_BEHIND_POINTERS: Final = (
     # what follows a pointer and is itself the text or the data
-    Row("any", r"[\[({][^\])}\n]*\d", "Sort the following array in ascending order [3, 6,1,8]."),
+    Row("any", r"[\[({][^\[({\])}\n]*\d", "Sort the following array in ascending order [3, 6,1,8]."),
     Row("any", r"\d\s*[-+*/=^<>]\s*\w|\w\s*[-+*/=^<>]\s*\d", "Construct a loop for 10 + 2n"),
     Row(
         "English",
@@ -161,7 +161,7 @@ LINES_OF_LETTERS: Final = (
     # end in a comma, and need nothing more
     Row(
         "English",
-        r"(?:dear|hello|hi|hey|best|kind|warm|yours?|sincerely|regards|thanks|thank you|cheers|love|with)\b"
+        r"\W*+(?:dear|hello|hi|hey|best|kind|warm|yours?|sincerely|regards|thanks|thank you|cheers|love|with)\b"
         r"[^.!?:\n]*(?:\b[A-Za-z]{1,4}\.[^.!?:\n]*)?,",
         "Dear Dr. Smith,",
     ),
@@ -216,7 +216,7 @@ ASKS_FOR_THE_REST: Final = compiled(REQUESTS_FOR_THE_REST)
 TEXT_BEHIND_POINTER: Final = compiled(TEXTS_BEHIND_POINTERS)
 WRITES_CODE: Final = compiled(WRITERS_OF_CODE)
 PARAMETER: Final = compiled(PARAMETERS)
-LINE_OF_A_LETTER: Final = compiled(LINES_OF_LETTERS, before=r"^\W*", after=r"$")
+LINE_OF_A_LETTER: Final = compiled(LINES_OF_LETTERS, before=r"^", after=r"$")
 MAY_CHANGE_NOTHING: Final = compiled(REQUESTS_THAT_MAY_CHANGE_NOTHING)
 ASKS_FOR_A_COPY: Final = compiled(REQUESTS_FOR_A_COPY)
 ASKS_FOR_ANOTHER_LANGUAGE: Final = compiled(REQUESTS_FOR_ANOTHER_LANGUAGE)

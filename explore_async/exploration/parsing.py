@@ -86,7 +86,7 @@ _LONGEST_CRITERION: Final = 200
 _FORM_CRITERION: Final = "the criterion"
 VALUES_OF_FACET: Final = 6
 """Values of a criterion that are asked for."""
-_BETWEEN_VALUES: Final = re.compile(r"\s*[;\n|；]\s*")
+_BETWEEN_VALUES: Final = re.compile(r"[;\n|；]")
 _BULLET: Final = re.compile(r"\A(?:[-*•]|\d{1,2}[.)])\s+")
 _LONGEST_VALUE: Final = 80
 """Characters of a criterion or a value: it has a few words."""
@@ -245,7 +245,7 @@ def parse_facets(completion: Completion, answer_format: Format, most: int) -> li
 
 def _facet(item: Mapping[str, str]) -> ProposedFacet | Unreadable:
     criterion = _title(item["criterion"])
-    written = (_title(_BULLET.sub("", value)) for value in _BETWEEN_VALUES.split(item["values"]))
+    written = (_title(_BULLET.sub("", value.strip())) for value in _BETWEEN_VALUES.split(item["values"]))
     by_word = {value.casefold(): value for value in written if 0 < len(value) <= _LONGEST_VALUE}
     values = tuple(by_word.values())[:VALUES_OF_FACET]
     if not criterion or len(criterion) > _LONGEST_VALUE or len(values) <= 1 or criterion.casefold() == _FORM_CRITERION:

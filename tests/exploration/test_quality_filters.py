@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -476,3 +478,22 @@ def test_where_the_instruction_is_given_only_the_output_is_judged(instruction: s
     assert answers(ExampleDraft(instruction, given, "It is a measure of disorder."), ()) is None
     for output in ("", "I'm sorry, but I can't help with that.", "Dear [your name]", "Go to a casino.", "It begins:"):
         assert answers(ExampleDraft(instruction, given, output), ()) is not None
+
+
+@pytest.mark.parametrize(
+    "piece", ["(", "[", "({", "- ", "=", "😀", " ", "\n", "a ", "1 ", ". ", "Dear ", "the following "]
+)
+@pytest.mark.parametrize("end", ["", ",", ":"])
+def test_what_a_looping_model_repeats_is_judged_in_linear_time(piece: str, end: str) -> None:
+    """100,000 characters of one piece, in an instruction or in the last line of an output, take at most a small
+    multiple of what a tenth of them takes: a hundred times as much would be quadratic.
+    """
+
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece)) + end
+        began = time.process_time()
+        reason(f"Sort the following list {text}", "", "A, b and c.")
+        reason("Draw a row of signs", "", f"Here it is:\n{text}")
+        return time.process_time() - began
+
+    assert seconds(100_000) < 40 * max(seconds(10_000), 0.01)

@@ -35,17 +35,17 @@ class _Style(NamedTuple):
 
 _STYLES = (
     _Style(re.compile(r"(?:^|\n\n)(Human|Assistant): ?"), is_exact=True),  # hh-rlhf
-    _Style(re.compile(r"(?:^|\n*)### ?(Human|User|Assistant|System): ?")),  # guanaco
-    _Style(re.compile(r"(?:^|\n+)### ?(Instruction|Response|System):[ \n]*")),  # alpaca
-    _Style(re.compile(r"(?:^|\s*)<\|im_start\|>(user|assistant|system|tool)\n")),  # ChatML
-    _Style(re.compile(r"(?:^|\s*)<\|start_header_id\|>(user|assistant|system)<\|end_header_id\|>\n*")),  # Llama 3
-    _Style(re.compile(r"(?:^|\s*)<\|(user|prompter|assistant|system)\|>\n?")),  # Zephyr, OpenAssistant
-    _Style(re.compile(r"(?:^|\s*)<(human|bot)>: ?")),  # OIG
-    _Style(re.compile(r"(?:^|\s+|(?<=</s>))(USER|ASSISTANT|SYSTEM|FUNCTION RESPONSE): ?")),  # Vicuna, Glaive
+    _Style(re.compile(r"### ?(Human|User|Assistant|System): ?")),  # guanaco
+    _Style(re.compile(r"(?:^|\n)### ?(Instruction|Response|System):[ \n]*")),  # alpaca
+    _Style(re.compile(r"<\|im_start\|>(user|assistant|system|tool)\n")),  # ChatML
+    _Style(re.compile(r"<\|start_header_id\|>(user|assistant|system)<\|end_header_id\|>\n*")),  # Llama 3
+    _Style(re.compile(r"<\|(user|prompter|assistant|system)\|>\n?")),  # Zephyr, OpenAssistant
+    _Style(re.compile(r"<(human|bot)>: ?")),  # OIG
+    _Style(re.compile(r"(?:^|\s|(?<=</s>))(USER|ASSISTANT|SYSTEM|FUNCTION RESPONSE): ?")),  # Vicuna, Glaive
 )
 _BEGIN = re.compile(r"(?:<s>|<\|begin_of_text\|>)?\s*(?:Below is an instruction that describes a task[^\n]*\s+)?")
-_END = re.compile(r"\s*(?:</s>|<\|endoftext\|>|<\|eot_id\|>|<\|im_end\|>)?\s*$")
-_INPUT = re.compile(r"\s*### ?Input:\s*")
+_ENDS = ("</s>", "<|endoftext|>", "<|eot_id|>", "<|im_end|>")
+_INPUT = re.compile(r"### ?Input:\s*")
 _LLAMA_2 = re.compile(r"(?:<s>)?\s*\[INST\](.*?)\[/INST\](.*?)(?:</s>|(?=<s>)|$)\s*", re.DOTALL)
 _LLAMA_2_SYSTEM = re.compile(r"\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.DOTALL)
 _HH = _STYLES[0]
@@ -69,7 +69,7 @@ def read_marked_text(text: str) -> list[Turn]:
     if text.startswith("[INST]", start):
         return _llama_2(text)
     if text.startswith("### Instruction:", start):
-        text = _INPUT.sub("\n\n", text, count=1)
+        text = _with_input(text)
     for style in _STYLES:
         if style.mark.match(text, start) is not None and _is_alternating(turns := _read(text, style, start)):
             return with_calls(turns)
@@ -88,9 +88,23 @@ def read_column(name: str, value: Any) -> list[Turn]:
 def _read(text: str, style: _Style, start: int) -> list[Turn]:
     pieces = style.mark.split(text[start:])
     return [
-        _MAKERS[role.lower()](said if style.is_exact else _END.sub("", said, count=1))
+        _MAKERS[role.lower()](said if style.is_exact else _without_end(said))
         for role, said in zip(pieces[1::2], pieces[2::2], strict=True)
     ]
+
+
+def _without_end(said: str) -> str:
+    """Without the spaces at the end, and the mark of an end among them."""
+    said = said.rstrip()
+    end = next(filter(said.endswith, _ENDS), "")
+    return said.removesuffix(end).rstrip()
+
+
+def _with_input(text: str) -> str:
+    """The first input behind an empty line, without its mark."""
+    if (mark := _INPUT.search(text)) is None:
+        return text
+    return f"{text[: mark.start()].rstrip()}\n\n{text[mark.end() :]}"
 
 
 def _is_alternating(turns: list[Turn]) -> bool:

@@ -59,7 +59,7 @@ _SIDES = frozenset({*_USER_KEYS, *_ASSISTANT_KEYS})
 _CALL_KINDS = {"tool_call", "tool_use"}
 _RESULT_KINDS = {"tool_result", "tool_response"}
 _PAIR = 2
-_MOSS = re.compile(r"<\|[A-Za-z ]+\|>:? ?(.*?)(?:<eo[a-z]>)?\s*", re.DOTALL)
+_MOSS = re.compile(r"<\|[A-Za-z ]+\|>:? ?(.*?)(?:<eo[a-z]>)?", re.DOTALL)
 """A text between the marks of MOSS."""
 
 
@@ -211,7 +211,7 @@ def _exchange(element: Mapping[str, Any]) -> Iterator[Turn]:
             continue
         if not isinstance(value, str):
             raise TurnError(f"has a turn whose {key} is not a text")
-        if value.startswith("<|") and (marked := _MOSS.fullmatch(value)) is not None:
+        if value.startswith("<|") and (marked := _MOSS.fullmatch(value.rstrip())) is not None:
             value = marked[1]
         yield (user_turn if part == "user" else assistant_turn)(value)._replace(
             message={"role": part, "content": value, **more}
