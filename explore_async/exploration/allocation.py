@@ -80,7 +80,9 @@ class Allocation:
 
     def take_over(self, account: Account) -> None:
         """The task gets its examples here, and not in another shard."""
-        account.cap = self._targets.cap_at(account.depth)
+        before, account.cap = account.cap, self._targets.cap_at(account.depth)
+        if account.exhausted:
+            self._exhausted_at[account.depth] += (account.cap != 0) - (before != 0)
         self._note(account)
 
     def share_out(self, total: int | None) -> None:

@@ -42,8 +42,9 @@ def replacing(paths: Sequence[Path]) -> Iterator[list[IO[bytes]]]:
 
 @contextmanager
 def replacing_directory(path: Path, last: str = "") -> Iterator[Path]:
-    """An empty directory to fill. At the end it takes the place of `path`; after a failure it is removed. Elsewhere its
-    files come one after another, the one called `last` after all others, and nothing is there before.
+    """An empty directory to fill. At the end it takes the place of `path`, which is there until then and removed after;
+    after a failure it is removed itself. Elsewhere its files come one after another, the one called `last` after all
+    others, and nothing is there before.
 
     Raises StorageError.
     """
@@ -57,11 +58,33 @@ def replacing_directory(path: Path, last: str = "") -> Iterator[Path]:
             partial.mkdir()
         yield partial
         with storage_errors(path):
-            if path.exists():
-                shutil.rmtree(path)
-            partial.rename(path)
+            _make_durable(partial)
+            _put_in_place(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make_durable(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _put_in_place(folder: Path, path: Path) -> None:
+    if not path.exists():
+        folder.rename(path)
+        return
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    path.rename(old)
+    try:
+        folder.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import orjson
@@ -68,18 +69,33 @@ def kept_in(events: list[Event]) -> list[Example]:
 
 
 RECIPES = st.builds(
-    lambda window, breadths, per_request, target, cap, scope, order, both, budget, policy, shard, facets: recipe(
-        window=window,
-        domains=[*recipe().model_dump(mode="json")["domains"], *([SEEDED] if both else [])],
-        exploration={"depth": len(breadths), "breadth": breadths or [1], "step": 2, "order": order, "facets": facets},
-        targets={"examples": target, "per_task": cap, "token_budget": budget}
-        if budget != 2500
-        else {"token_budget": 2500},
-        generation={"per_request": per_request, "exhausted_after": 2, "policy": policy, "covered_at": 0.4},
-        filters={"scope": scope, "min_instruction_words": 0, "threshold": 0.5, "task_threshold": 0.5},
-        shard=shard if (1 + both) * breadths[0] * breadths[1] >= int(shard[-1:] or 1) else "",
+    lambda window, breadths, per_request, target, cap, scope, order, both, budget, policy, shard, facets, exhausted_after: (
+        recipe(
+            window=window,
+            domains=[*recipe().model_dump(mode="json")["domains"], *([SEEDED] if both else [])],
+            exploration={
+                "depth": len(breadths),
+                "breadth": breadths or [1],
+                "step": 2,
+                "order": order,
+                "facets": facets,
+            },
+            targets={"examples": target, "per_task": cap, "token_budget": budget}
+            if budget != 2500
+            else {"token_budget": 2500},
+            generation={
+                "per_request": per_request,
+                "exhausted_after": exhausted_after,
+                "exhausted_below": 0.5 if exhausted_after == 1 else 0.1,
+                "policy": policy,
+                "covered_at": 0.4,
+            },
+            filters={"scope": scope, "min_instruction_words": 0, "threshold": 0.5, "task_threshold": 0.5},
+            shard=shard if (1 + both) * breadths[0] * breadths[1] >= int(shard[-1:] or 1) else "",
+        )
     ),
     facets=st.sampled_from([0, 2]),
+    exhausted_after=st.sampled_from([1, 2, 2]),
     window=st.sampled_from([1, 4, 16, 60]),
     breadths=st.lists(st.integers(1, 4), min_size=2, max_size=2),
     per_request=st.integers(1, 5),
@@ -119,3 +135,32 @@ def test_it_asks_decides_and_tells_the_same_from_there_on(recipe: Recipe, at: in
     assert second.step() is None
     assert explorer.state() == first.explorer.state()
     assert explorer.surplus() == first.explorer.surplus()
+
+
+def test_a_task_that_is_exhausted_before_the_deal_is_counted_once() -> None:
+    """The opening of the root, which all shards share, fails and exhausts it. The shard still gets the examples that it
+    is to have, restored after any number of commits as in one go.
+    """
+    shard = recipe(
+        window=16,
+        shard="1/2",
+        exploration={"depth": 1, "breadth": [4]},
+        targets={"examples": 60},
+        generation={"per_request": 5, "exhausted_after": 1, "exhausted_below": 0.5},
+    )
+    book = PromptBook(shard)
+
+    def said(request: Request) -> Outcome:
+        if request.task_id == "0" and request.kind == "generate":
+            return Failure("rejected", "no", 1)
+        return answer(book.render(request), request)
+
+    whole = list(play(Explorer(shard), said))
+    assert sum(len(kept_in(events)) for _, _, events in whole) == 36
+    for stop in range(1, len(whole)):
+        explorer, kept = Explorer(shard), list[Example]()
+        for _, _, events in itertools.islice(play(explorer, said), stop):
+            kept += kept_in(events)
+        restored = Explorer(shard)
+        restored.restore(orjson.loads(orjson.dumps(explorer.state())), kept)
+        assert [events for _, _, events in play(restored, said)] == [events for _, _, events in whole[stop:]]

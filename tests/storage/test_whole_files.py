@@ -49,6 +49,27 @@ def test_a_directory_takes_its_place_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [place]
 
 
+def test_an_old_directory_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file of the old directory is removed before the new one is in its place."""
+    place = tmp_path / "data"
+    with replacing_directory(place) as partial:
+        (partial / "file").write_bytes(b"old")
+    rename = Path.rename
+
+    def fails_for_the_new(path: Path, target: Path) -> Path:
+        if path.suffix == ".partial":
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_the_new)
+    with pytest.raises(StorageError, match="Input/output error"), replacing_directory(place) as partial:
+        (partial / "file").write_bytes(b"new")
+    assert contents(place) == {"file": b"old"}
+    assert list(tmp_path.iterdir()) == [place]
+
+
 def test_errors_name_the_file(tmp_path: Path) -> None:
     """A missing folder and a directory in the place of the file are StorageErrors; a bytes body is written as it is."""
     with pytest.raises(StorageError, match="nowhere"):
