@@ -123,7 +123,7 @@ def judge(  # noqa: PLR0917 - an option each
 
 
 def lines_of(figures: Figures) -> Iterator[str]:
-    """The figures for people."""
+    """The figures for people, without those of no question, as no judge is asked about equal answers."""
     from explore_async.terminal.text import printable
 
     rows = [("all", figures.standing)]
@@ -141,12 +141,12 @@ def lines_of(figures: Figures) -> Iterator[str]:
     longer = "" if lengths.longer_won is None else f"; the longer answer won {lengths.longer_won:.1%} of those decided"
     yield f"length: {lengths.mean_a:,.0f} characters in A, {lengths.mean_b:,.0f} in B on average{longer}"
     for name, judge in figures.by_judge.items():
-        place = judge.position
-        yield (
-            f"position, {printable(name, 40)}: of {place.questions:,} questions the first answer won in both orders in "
-            f"{place.first:,}, the second in {place.second:,}; the orders agree in {place.agree:,}"
-        )
-    for pair in figures.agreement:
+        if (place := judge.position).questions:
+            yield (
+                f"position, {printable(name, 40)}: of {place.questions:,} questions the first answer won in both "
+                f"orders in {place.first:,}, the second in {place.second:,}; the orders agree in {place.agree:,}"
+            )
+    for pair in filter(lambda pair: pair.questions, figures.agreement):
         one, other = (printable(name, 40) for name in pair.judges)
         kappa = "cannot be estimated" if pair.kappa is None else f"{pair.kappa:.3f}"
         yield f"agreement of {one} and {other}: Cohen's kappa {kappa} over {pair.questions:,} questions"

@@ -200,11 +200,19 @@ class RunDirectory:
                 f"{self.completions}: a repair was interrupted; `explore-async doctor {self.path} --repair` "
                 "completes it"
             )
-        if not stored and self.dataset.exists() and self.dataset.stat().st_size > 0:
+        if not stored and self.dataset.exists() and self.dataset.stat().st_size > 0 and self._had_completions():
             raise StorageError(
                 f"{self.completions}: the completions that this run was derived from are gone; restore the file, or "
                 "start over with --fresh"
             )
+
+    def _had_completions(self) -> bool:
+        """False where no decision followed from one: nobody is asked about equal answers, or rates an empty one."""
+        try:
+            with self.decisions.open("rb") as lines:
+                return any(b'"request":null' not in line for line in lines)
+        except OSError:
+            return True
 
     def refuse_foreign(self) -> None:
         """Raises StorageError where there is no run, but files of somebody else; hidden ones may be there. Call it

@@ -224,9 +224,9 @@ def test_what_is_written_is_read_by_the_other_commands(tmp_path: Path, monkeypat
 
 
 def test_equal_answers_are_a_tie_that_nobody_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither at the beginning, in the middle nor alone: the row says tie, without verdicts, and it is counted. A
-    comparison that began when judges were asked, and rows were paired by their place, goes on by these rules to the same
-    bytes. No pair of equal texts is exported, whatever scores they have.
+    """Neither at the beginning, in the middle nor alone: the row says tie, without verdicts, and it is counted. The same
+    command again goes on where nothing was asked, and nothing is missing. A comparison that began when judges were
+    asked, and rows were paired by their place, goes on by these rules to the same bytes. No pair of equal texts is exported, whatever scores they have.
     """
     texts = [("same", " same\n"), ("one", "two"), ("x", "x"), ("three", "four")]
     a = [{"id": f"q{n}", "instruction": "Question?", "output": one} for n, (one, _) in enumerate(texts)]
@@ -239,10 +239,15 @@ def test_equal_answers_are_a_tie_that_nobody_is_asked_about(tmp_path: Path, monk
         alike = tmp_path / "alike.jsonl"
         alone = in_process("judge", alike, alike, "--out", tmp_path / "alone", "--endpoint", url, "--json", "--quiet")
         assert alone.code == 0, alone.stderr
+        before = files(tmp_path / "alone")
+        told = in_process("judge", alike, alike, "--out", tmp_path / "alone", "--endpoint", url, "--quiet")
         monkeypatch.setattr(comparison, "RULES", comparison.FIRST_RULES)
         monkeypatch.setattr(pairing, "_met", pairing._met_earlier)
         old = in_process(*judging(tmp_path, "old", url))
         monkeypatch.undo()
+    assert "0:1:0" in told.stdout, told.stderr
+    assert files(tmp_path / "alone") == before
+    assert "of 0 questions" not in told.stdout
     found = rows(tmp_path / "new" / "dataset.jsonl")
     assert [len(row["verdicts"]) for row in found] == [0, 2, 0, 2]
     assert [row["outcome"] for row in (found[0], found[2])] == ["tie", "tie"]
