@@ -21,17 +21,12 @@ if TYPE_CHECKING:
     from explore_async.evaluation.rater_verdicts import Verdicts
 
 _LONGEST_NAME = 40
-_Answers = Annotated[
-    Path,
-    typer.Argument(
-        parser=path_or_url, help="a run directory, a directory that answer, import … wrote, or a file of rows"
-    ),
-]
+_WHAT = "a run directory, a directory that answer, import … wrote, or a file of rows"
 
 
 def compare(  # noqa: PLR0917 - an option each
-    a: _Answers,
-    b: _Answers,
+    a: Annotated[Path, typer.Argument(metavar="A", parser=path_or_url, help=_WHAT)],
+    b: Annotated[Path, typer.Argument(metavar="B", parser=path_or_url, help="the same of another model")],
     show_results: Annotated[
         bool, typer.Option("--results", help="print wins, ties and losses of A, and agreement")
     ] = False,

@@ -161,7 +161,7 @@ def show(
     from explore_async.terminal.console import StdoutConsole
 
     if (item_id is None) == (dropped is None):
-        raise ConfigError("give either an ID or --dropped REASON: `show RUN 0.3-7.2`, `show RUN --dropped duplicate`")
+        raise ConfigError("give either an ID or --dropped REASON: `show RUN 0.3-0.1`, `show RUN --dropped duplicate`")
     run = RunData.read(path)
     tell_of_runs_under_way(path)
     if item_id is not None:

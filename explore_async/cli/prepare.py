@@ -13,7 +13,10 @@ from explore_async.errors import ConfigError
 
 
 def init(
-    domain: Annotated[str, typer.Argument(help='the subject of the data, for example "Answer questions about plants"')],
+    domain: Annotated[
+        str,
+        typer.Argument(metavar="DOMAIN", help='the subject of the data, for example "Answer questions about plants"'),
+    ],
     language: Annotated[str, typer.Option(help="the language of the data, for example German")] = "English",
     prompts: Annotated[
         Path | None,

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from blockbuster import BlockBuster
 from support.cli import in_process
+from typer.models import ArgumentInfo
 
 import explore_async as ea
 from explore_async.cli import choices, options
@@ -87,6 +88,19 @@ def test_every_path_of_a_command_takes_urls_or_refuses_them() -> None:
             if "Path" in str(get_args(hint)[:1]) and getattr(hint.__metadata__[0], "parser", None) not in readers:
                 without.append((command.callback.__name__, name))
     assert not without
+
+
+def test_every_argument_has_a_name_in_capitals() -> None:
+    """The help shows what a user puts there in one way, and not the name of a variable."""
+    named = {}
+    for command in app.registered_commands:
+        assert command.callback is not None
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            for argument in getattr(hint, "__metadata__", ()):
+                if isinstance(argument, ArgumentInfo):
+                    named[command.callback.__name__, name] = argument.metavar or name
+    assert len(named) > 20
+    assert not {where: shown for where, shown in named.items() if shown != shown.upper()}
 
 
 @pytest.mark.parametrize(
