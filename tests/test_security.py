@@ -315,6 +315,15 @@ async def test_a_certificate_is_verified(monkeypatch: pytest.MonkeyPatch, certif
             assert bool(server.heads) is (says is None)
 
 
+async def test_a_file_of_authorities_that_is_missing(monkeypatch: pytest.MonkeyPatch, certificates: Path) -> None:
+    """If SSL_CERT_FILE names no file, the refusal of a certificate says that, and not to set the variable."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "none.pem"))
+    async with bad.MisbehavingServer(tls=speaking_tls(certificates, "good")) as server, open_session() as session:
+        client = await open_client(EndpointSettings(url=server.url), session)
+        with pytest.raises(ExploreError, match=r"not trusted: .* SSL_CERT_FILE is .*none\.pem: there is no such file"):
+            await client.models()
+
+
 @pytest.mark.parametrize("by", ["ca_file", "SSL_CERT_FILE"])
 async def test_an_authority_of_ones_own(tmp_path: Path, certificates: Path, by: str) -> None:
     """A run over TLS, with the authority named in the config, or for all of a process in its environment."""

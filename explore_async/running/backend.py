@@ -230,6 +230,10 @@ class Backend:
         if self._pool is not None:
             self._pool.stop()
 
+    def unserved(self) -> list[str]:
+        """A line for each model that no endpoint serves at the moment, while others are served."""
+        return [] if self._pool is None else self._pool.unserved()
+
     def statistics(self) -> PoolStatistics | None:
         return None if self._pool is None else self._pool.statistics()
 

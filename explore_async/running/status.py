@@ -28,6 +28,7 @@ from explore_async.terminal.counts import counted
 
 _ABOUT_TASKS = {name for name, kind in KINDS.items() if kind.brings in {"tasks", "facets", "examples"}}
 """The kinds of requests that are about no kept instruction."""
+_SECONDS_BETWEEN_UNSERVED = 60.0
 _FIRST_PACE_S = 1.0
 _SLOWEST_COVERED = 3
 """Slow completions, one after another, for which the pace is measured."""
@@ -60,6 +61,8 @@ class RunStatus:
         self._changes = EndpointChanges()
         self._window_use = WindowUse(explorer.recipe.window)
         self._told: Phase | None = None
+        self._unserved: list[str] = []
+        self._unserved_told: dict[str, float] = {}
         self._promise = Promise()
         self._pace_known = False
         self.performer: Performer | None = None
@@ -103,6 +106,17 @@ class RunStatus:
                 sent = endpoint.answered + endpoint.failed_attempts + endpoint.in_flight
                 self._speeds.look(endpoint.url, sent=sent, in_flight=endpoint.in_flight, now=now)
             yield from self._changes.of(statuses(pool, self._speeds, now), now)
+            yield from self._newly_unserved(now)
+
+    def _newly_unserved(self, now: float) -> Iterator[str]:
+        """Models that no endpoint serves since the call before; each at most once a minute."""
+        lines = self._backend.unserved()
+        for line in lines:
+            told_at = self._unserved_told.get(line, -inf)
+            if line not in self._unserved and now - told_at >= _SECONDS_BETWEEN_UNSERVED:
+                self._unserved_told[line] = now
+                yield f"{line}: these requests wait"
+        self._unserved = lines
 
     def _news(self, phase: Phase) -> Iterator[str]:
         if phase == "replaying":
@@ -267,7 +281,9 @@ class RunStatus:
             return ""
         at_endpoints = [endpoint.trouble for endpoint in endpoints if endpoint.trouble]
         limits = self._limits(pool, performer)
-        return "; ".join([*limits, *at_endpoints]) or self._cut_advice or self._language_advice
+        return (
+            "; ".join([*limits, *self._backend.unserved(), *at_endpoints]) or self._cut_advice or self._language_advice
+        )
 
     def _limits(self, pool: PoolStatistics, performer: PerformerStatistics) -> Iterator[str]:
         """What keeps requests from endpoints that would take them: one cause at most."""

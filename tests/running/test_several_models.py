@@ -9,6 +9,7 @@ import pytest
 from support.cli import RECIPE, config, derived, in_process
 from support.stored_run import doctor, simulating
 
+from explore_async.serving.endpoints import admission
 from explore_async.serving.simulated.server import Latency
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
@@ -61,6 +62,23 @@ def test_each_kind_goes_to_its_model_and_the_order_changes_nothing(tmp_path: Pat
         made.append(derived(out))
         assert doctor(out).code == 0
     assert made[0] == made[1]
+
+
+def test_a_model_whose_endpoint_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on with the other models, says at once which one no endpoint serves, and names it when it gives up."""
+    monkeypatch.setattr(admission, "CONNECT_PATIENCE_S", 0.2)
+    with simulating(model="small") as small, simulating(model="referee") as referee:
+        places = (
+            f"[{{url: '{small.url}'}}, {{url: '{referee.url}'}}, {{url: 'http://127.0.0.1:9', model: {{big: big}}}}]"
+        )
+        operation = f"operation: {{report: false, stall_s: 3, endpoints: {places}}}"
+        text = TEXT.replace("operation: {report: false}", operation)
+        result = in_process("run", config(tmp_path, text), "--out", tmp_path / "run")
+    assert result.code == 6
+    named = "At the moment no endpoint serves 'big', which this run needs for its answers"
+    assert f"{named}: these requests wait" in result.stderr
+    assert f"answered for 3 s. {named}. Last error: http://127.0.0.1:9/v1 cannot be reached" in result.stderr
+    assert "raise operation.stall_s" not in result.stderr
 
 
 def test_a_model_that_nobody_serves_is_named_before_anything_is_written(tmp_path: Path) -> None:

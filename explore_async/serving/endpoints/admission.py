@@ -28,6 +28,7 @@ from explore_async.settings.operation import Retries
 CONNECT_PATIENCE_S = 3.0
 _CONNECT_PAUSE_S = 0.5
 _NAMES_SHOWN = 20
+_MODEL_OPTION = "--model (the command judge: --judge)"
 PRIORITY_ENGINES = {"vllm", "simulator"}
 """Engines (`owned_by` in /models) that support the field `priority`; others may reject a body with it."""
 
@@ -63,16 +64,18 @@ class Admission:
         raise _no_model(endpoints, listings)
 
     async def first_catalogue(self, endpoint: Endpoint) -> list[ServedModel] | None:
-        """`catalogue` at the start of a run, where a server that is starting gets some seconds."""
+        """`catalogue` at the start of a run, where a server that is starting gets some seconds, unless it asks for a
+        longer pause.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CONNECT_PATIENCE_S
         while True:
             try:
                 return await self.catalogue(endpoint)
             except (EndpointUnavailable, RateLimited):
-                if loop.time() >= deadline:
+                if max(loop.time(), endpoint.paused_until) >= deadline:
                     raise
-            await asyncio.sleep(_CONNECT_PAUSE_S)
+            await asyncio.sleep(max(_CONNECT_PAUSE_S, endpoint.paused_until - loop.time()))
 
     async def catalogue(self, endpoint: Endpoint) -> list[ServedModel] | None:
         """Models that it serves, None when it lists none: then the name that the user gave is simply asked for.
@@ -82,11 +85,10 @@ class Admission:
         is_named = endpoint.settings.model is not None or bool(self.models and self.forms)
         try:
             return await endpoint.client.catalogue() or None
-        except ConnectionFailed:
-            raise
-        except (EndpointUnavailable, RateLimited):
-            if is_named:
+        except (EndpointUnavailable, RateLimited) as error:
+            if is_named and not isinstance(error, ConnectionFailed):
                 return None
+            endpoint.note_failure(error)
             raise
         except RequestRejected as error:
             if is_named or error.status in _NO_CATALOGUE:
@@ -165,7 +167,7 @@ class Admission:
             listed = shorten_list(sorted(entry.name for entry in catalogue or ())) or "nothing"
             raise EndpointError(
                 f"{endpoint.url} does not serve {missing}; it serves {listed}. "
-                "Name a model of this list with --model, or as this endpoint's `model`",
+                f"Name a model of this list with {_MODEL_OPTION}, or as this endpoint's `model`",
                 endpoint=endpoint.url,
             )
         return served
@@ -211,10 +213,10 @@ def _no_model(endpoints: Sequence[Endpoint], listings: Sequence[Listing]) -> End
         return none_answers(errors)
     catalogues = [listing.result() or [] for listing in listings if listing.exception() is None]
     if listed := sorted({model.name for catalogue in catalogues for model in catalogue}):
-        return EndpointError(f"Name a model with --model (judge: --judge); the endpoints serve {shorten_list(listed)}")
+        return EndpointError(f"Name a model with {_MODEL_OPTION}; the endpoints serve {shorten_list(listed)}")
     return EndpointError(
         f"{endpoints[0].url} does not list its models: is it an OpenAI-compatible server? If so, name its model with "
-        "--model (judge: --judge)"
+        f"{_MODEL_OPTION}"
     )
 
 

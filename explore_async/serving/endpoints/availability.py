@@ -129,7 +129,7 @@ class Availability:
         if not any(endpoint.served for endpoint in self._endpoints):
             raise none_answers(errors)
         if all(isinstance(error, AnswersNothing) for error in errors):
-            raise EndpointError(str(errors[0]), endpoint=errors[0].endpoint)
+            raise EndpointError(f"{errors[0]}: look at the server's log", endpoint=errors[0].endpoint)
 
     def _decide(self) -> None:
         """Lets endpoints whose first check has failed wait, or leaves them out. Raises an error that ends the run."""
@@ -149,12 +149,25 @@ class Availability:
             if not any(endpoint.serves(model) for endpoint in self._endpoints if not endpoint.excluded)
         ]
         if missing and all(endpoint.served for endpoint in self._endpoints):
-            raise EndpointError("; ".join(map(self._not_served, missing)))
+            first, *others = map(self._not_served, missing)
+            raise EndpointError("; ".join([first[0].upper() + first[1:], *others]))
+
+    def unserved(self) -> list[str]:
+        """A line for each model that no endpoint serves at the moment, while others are served; empty where a check
+        that is under way may bring one.
+        """
+        used = [endpoint for endpoint in self._endpoints if not endpoint.removed]
+        states = [endpoint.statistics() for endpoint in used]
+        if any(not state.checked and not state.is_silent for state in states):
+            return []
+        served = {model for endpoint in used if endpoint.healthy for model in endpoint.served}
+        models = self._admission.models if served else ()
+        return [f"At the moment {self._not_served(model)}" for model in models if model not in served]
 
     def _not_served(self, model: str) -> str:
         stages = dict.fromkeys(form.sampling for form in self._admission.forms if form.request.model == model)
         what = f"its {' and '.join(stages)}" if stages else "some of its requests"
-        return f"No endpoint serves {model!r}, which this run needs for {what}"
+        return f"no endpoint serves {model!r}, which this run needs for {what}"
 
     async def settle(self) -> None:
         """Waits until all endpoints that `connect` began to check are checked."""

@@ -32,7 +32,7 @@ from explore_async.errors import (
 )
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints import wire
-from explore_async.serving.endpoints.credentials import KeyMask, read_authority, read_key
+from explore_async.serving.endpoints.credentials import KeyMask, missing_authorities, read_authority, read_key
 from explore_async.serving.endpoints.engine_metrics import EngineMetrics, read_metrics
 from explore_async.serving.endpoints.values import normalise_url
 from explore_async.settings.operation import EndpointSettings
@@ -84,13 +84,18 @@ async def open_client(endpoint: EndpointSettings, session: aiohttp.ClientSession
 
     def build() -> EndpointClient:  # the whole client: asyncio's debug mode logs what threads return
         key, authority = read_key(endpoint), read_authority(endpoint)
-        return EndpointClient(endpoint.url, session=session, api_key=key, authority=authority)
+        missing_file = "" if authority is not None else missing_authorities()
+        return EndpointClient(
+            endpoint.url, session=session, api_key=key, authority=authority, missing_file=missing_file
+        )
 
     return await asyncio.to_thread(build)
 
 
 class EndpointClient:
-    """Sends requests to one endpoint through a session of its caller. Without `authority` the system's are used."""
+    """Sends requests to one endpoint through a session of its caller. Without `authority` the system's are used, or
+    those of SSL_CERT_FILE; see `missing_authorities` for `missing_file`.
+    """
 
     def __init__(
         self,
@@ -99,10 +104,12 @@ class EndpointClient:
         session: aiohttp.ClientSession,
         api_key: str | None = None,
         authority: ssl.SSLContext | None = None,
+        missing_file: str = "",
     ) -> None:
         self.url = normalise_url(url)
         self._session = session
         self._mask = KeyMask(api_key)
+        self._missing_file = missing_file
         self._ssl: ssl.SSLContext | bool = True if authority is None else authority
         self._headers = {"Content-Type": "application/json"}
         if api_key is not None:
@@ -235,7 +242,8 @@ class EndpointClient:
         try:
             yield
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise ConnectionFailed(f"{self.url} cannot be reached: {_cause(error)}", endpoint=self.url) from error
+            cause = _cause(error, self._missing_file)
+            raise ConnectionFailed(f"{self.url} cannot be reached: {cause}", endpoint=self.url) from error
         except TimeoutError as error:
             message = f"{self.url} did not answer within {timeout_s or CONNECT_TIMEOUT_S:.4g} s"
             raise AttemptTimedOut(message, endpoint=self.url) from error
@@ -274,14 +282,16 @@ class EndpointClient:
         return line[:EXCERPT_CHARACTERS]
 
 
-def _cause(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError) -> str:
-    """The cause in the system's words, without aiohttp's about host and TLS."""
+def _cause(error: aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError, missing_file: str) -> str:
+    """The cause in the system's words, without aiohttp's about host and TLS. `missing_file`: of authorities."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return f"no connection within {CONNECT_TIMEOUT_S:.4g} s"
     if isinstance(error.os_error, ssl.SSLError) and error.os_error.reason == "WRONG_VERSION_NUMBER":
         return "it does not speak TLS; is its URL http:// instead of https://?"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or "it is not valid"
+        if missing_file:
+            return f"its certificate is not trusted: {reason}. SSL_CERT_FILE is {missing_file}: there is no such file"
         return (
             f"its certificate is not trusted: {reason}. If your own authority signed it, name the authority's "
             "certificate in the endpoint's ca_file, or for all endpoints in the environment variable SSL_CERT_FILE"

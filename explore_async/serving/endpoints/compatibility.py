@@ -121,7 +121,7 @@ class _Check:
         except ContextOverflow:
             prompt = context
         except RequestRejected as error:
-            raise self._refusal(error) from error
+            raise await self._refusal(self._request.limited(1), error) from error
         except NoText:
             prompt = 0
         prompt = prompt or sum(len(message["content"]) for message in self._request.messages) // 4
@@ -157,7 +157,7 @@ class _Check:
             try:
                 return await self._ask(replace(probe, seed=probe.seed + attempt))
             except RequestRejected as error:
-                raise self._refusal(error) from error
+                raise await self._refusal(probe, error) from error
             except EndpointUnavailable as error:
                 if not may_last(error):
                     raise
@@ -168,7 +168,7 @@ class _Check:
             raise self._error(f"{fault}. So it answers every request of this run's form. {cure_of(fault)}") from fault
         raise await self._cause(probe, fault) from fault
 
-    def _refusal(self, error: RequestRejected) -> EndpointError:
+    async def _refusal(self, probe: ChatRequest, error: RequestRejected) -> EndpointError:
         if error.status in _KEY_REJECTED:
             return self._error(f"{error}. {key_advice(self._endpoint.settings)}", error.status)
         if rejects_every_request(error):
@@ -176,19 +176,19 @@ class _Check:
         if isinstance(error, ContextOverflow):
             cure = f"Lower {self._limit_name} ({self._request.limit}), or serve the model with a longer context"
             return self._error(f"{error}. {cure}", error.status)
-        return self._error(
-            f"{self._url} rejects requests in the form of this recipe ({_describe(self._request)}): {error}. "
-            f"Change the recipe, or leave this endpoint out",
-            error.status,
-        )
+        said = f"{self._url} rejects requests in the form of this recipe ({_describe(self._request)}): {error}"
+        if await self._serves(_plain(probe)):
+            for part, without, cure in _parts(probe):
+                if await self._serves(without):
+                    advice = f"It serves them without {part}. {cure}, or leave this endpoint out"
+                    return self._error(f"{said}. {advice}", error.status)
+        return self._error(f"{said}. Change the recipe, or leave this endpoint out", error.status)
 
     async def _cause(self, probe: ChatRequest, fault: EndpointUnavailable) -> EndpointError:
         """The part of the form that the endpoint answers with 500, found by leaving out one after another."""
         said = f"{fault}. So it answers every request of this run's form ({_describe(probe)})"
-        plain = ChatRequest(probe.model, probe.messages[-1:], {}, 0, sends_seed=False)
-        if not await self._serves(plain):
-            message = f"{said}, and a plain request as well: look at the server's log"
-            return AnswersNothing(message, endpoint=self._url, status=fault.status)
+        if not await self._serves(_plain(probe)):
+            return AnswersNothing(f"{said}, and a plain request as well", endpoint=self._url, status=fault.status)
         for part, without, cure in _parts(probe):
             if await self._serves(without):
                 return self._error(f"{said}, but not without {part}. {cure}, or leave this endpoint out", fault.status)
@@ -206,12 +206,16 @@ class _Check:
         try:
             completion = await self._endpoint.client.ask(probe, served_model=served_model, timeout_s=self._timeout_s)
         except AttemptTimedOut as error:
+            self._endpoint.note_failure(error)
             raise AttemptTimedOut(
                 f"{self._url} did not answer within {self._timeout_s:.4g} s, not even the first small request: it "
                 "hangs, or is too slow for a run. It is tried again all the time, and joins when it answers; no "
                 "setting waits longer",
                 endpoint=self._url,
             ) from error
+        except EndpointError as error:
+            self._endpoint.note_failure(error)
+            raise
         self._endpoint.is_heard = True
         return completion
 
@@ -237,6 +241,11 @@ def _is_fence(completion: Completion) -> bool:
 
 def _most_tokens(request: ChatRequest) -> int:
     return sum(len(message["content"].encode()) + _MOST_TEMPLATE_TOKENS for message in request.messages)
+
+
+def _plain(probe: ChatRequest) -> ChatRequest:
+    """A request with nothing but the model and a message."""
+    return ChatRequest(probe.model, probe.messages[-1:], {}, 0, sends_seed=False)
 
 
 def _parts(probe: ChatRequest) -> Iterator[tuple[str, ChatRequest, str]]:

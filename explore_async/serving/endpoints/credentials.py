@@ -80,6 +80,12 @@ def read_authority(endpoint: EndpointSettings) -> ssl.SSLContext | None:
         raise ConfigError(f"{endpoint.url}: ca_file {path} cannot be read: {reason}") from error
 
 
+def missing_authorities() -> str:
+    """The value of SSL_CERT_FILE where it names a file that does not exist, which OpenSSL passes over; else empty."""
+    named = os.environ.get("SSL_CERT_FILE", "")
+    return named if named and not Path(named).exists() else ""
+
+
 class KeyMask:
     """Owns a key and removes it from texts of servers: some repeat the key that they reject."""
 

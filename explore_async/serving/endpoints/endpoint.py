@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from explore_async.errors import AttemptTimedOut, EndpointError, EndpointUnavailable, ExploreError
+from explore_async.errors import AttemptTimedOut, EndpointError, EndpointUnavailable, ExploreError, RateLimited
 from explore_async.exploration.values import ChatRequest, Completion
 from explore_async.serving.endpoints.choice import AnswerSpeed
 from explore_async.serving.endpoints.concurrency import READING_S, AutoLimit, FixedLimit, Limit
@@ -71,12 +71,14 @@ class Client(Protocol):
 class Endpoint:
     """The state of one endpoint, and its attempts.
 
-    `most` bounds an automatic limit; `served` has the endpoint's own name for each logical model that it serves.
+    `most` bounds an automatic limit, and `longest_pause_s` the pauses that the endpoint may ask for; `served` has its
+    own name for each logical model that it serves.
     """
 
     client: Client
     settings: EndpointSettings
     most: int = 1_000_000
+    longest_pause_s: float = float("inf")
     served: dict[str, str] = field(default_factory=dict)
     context_tokens: dict[str, int] = field(default_factory=dict)
     """The context of each of these models, where the endpoint tells it."""
@@ -206,6 +208,7 @@ class Endpoint:
                 message = f"{self.url} did not answer within {patience_s:.4g} s"
                 raise AttemptTimedOut(message, endpoint=self.url) from error
         except EndpointError as error:
+            self.note_failure(error)
             self.note_error(error)
             raise
         self._note_answer(completion)
@@ -222,6 +225,7 @@ class Endpoint:
         try:
             await self.client.ask(canary, served_model=self.name_of(request.model), timeout_s=SHORTEST_DEADLINE_S)
         except EndpointError as error:
+            self.note_failure(error)
             self.note_error(error)
             return error
         self._note_success()
@@ -302,8 +306,21 @@ class Endpoint:
         self.answered += 1
         self.faults_in_a_row = self.trips = 0
 
-    def note_error(self, error: ExploreError) -> None:
+    def note_failure(self, error: EndpointError) -> None:
+        """Counts a request that failed, one of a check as well. If the endpoint asks for a pause, it gets no request
+        meanwhile.
+        """
         self.failed_attempts += 1
+        if isinstance(error, RateLimited) and error.retry_after is not None:
+            now = asyncio.get_running_loop().time()
+            self.paused_until = max(self.paused_until, now + self.pause_s(error.retry_after))
+
+    def pause_s(self, requested_s: float) -> float:
+        """Seconds of a pause that it asks for, as far as that is granted."""
+        return min(requested_s, self.longest_pause_s)
+
+    def note_error(self, error: ExploreError) -> None:
+        """Keeps its words, as the reason why the endpoint cannot be used."""
         self.last_error = str(error)
         self.errored_at = asyncio.get_running_loop().time()
 
@@ -337,10 +354,13 @@ class Endpoint:
         self.healthy_since = self._changed_at = now
 
     def cool_down_s(self, retries: Retries) -> float:
-        """Seconds until it is asked again; longer each time until it has answered a request."""
+        """Seconds until it is asked again; longer each time until it has answered a request, and no shorter than a
+        pause that it asked for.
+        """
         longest = min(retries.longest_wait_s, retries.first_wait_s * 2.0**self.trips)
         self.trips = min(self.trips + 1, LARGEST_EXPONENT)
-        return random.uniform(longest / 2, longest)  # noqa: S311 - jitter
+        pause_s = self.paused_until - asyncio.get_running_loop().time()
+        return max(pause_s, random.uniform(longest / 2, longest))  # noqa: S311 - jitter
 
     def statistics(self, *, spare: bool = False) -> EndpointStatistics:
         return EndpointStatistics(

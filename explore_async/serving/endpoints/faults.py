@@ -97,8 +97,10 @@ def cure_of(error: EndpointUnavailable) -> str:
 
 def fatal_error(error: RequestRejected) -> EndpointError:
     """The error to raise when every other request would be rejected as well."""
+    is_unpaid = error.status == HTTPStatus.PAYMENT_REQUIRED
+    advice = "add credit to the account" if is_unpaid else "check the URL, the key and the name of the model"
     return EndpointError(
-        f"{error}. No request can succeed like this: check the URL, the key and the name of the model",
+        f"{error}. No request can succeed like this: {advice}",
         endpoint=error.endpoint,
         status=error.status,
     )

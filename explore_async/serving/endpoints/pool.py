@@ -45,6 +45,7 @@ from explore_async.serving.endpoints.faults import (
 from explore_async.serving.endpoints.slot_queue import SlotQueue
 from explore_async.serving.endpoints.values import PoolStatistics, backoff_s, normalise_url
 from explore_async.settings.operation import EndpointSettings, Retries
+from explore_async.terminal.counts import counted
 
 MOST_IN_FLIGHT = 100_000
 OpenClient: TypeAlias = Callable[[EndpointSettings], Awaitable[Client]]
@@ -112,7 +113,8 @@ class EndpointPool:
 
     async def _new_endpoint(self, settings: EndpointSettings) -> Endpoint:
         assert self._open_client is not None
-        return Endpoint(await self._open_client(settings), settings, self._most_in_flight)
+        client, longest_pause_s = await self._open_client(settings), 4 * self._retries.longest_wait_s
+        return Endpoint(client, settings, self._most_in_flight, longest_pause_s)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -245,15 +247,24 @@ class EndpointPool:
                 raise self._slots.closed_by
             patience_s = max(self._stall_s, 2 * self._slowest_answer_s)
             if self._asking and self._now() - self._quiet_since > patience_s:
-                last_error = max(self._endpoints, key=lambda endpoint: endpoint.errored_at).last_error
-                urls = shorten_list([endpoint.url for endpoint in self._endpoints])
-                raise EndpointError(
-                    f"{self._asking} requests wait and none was answered for {patience_s:.4g} s. "
-                    f"Last error: {last_error or f'none, the endpoints do not answer ({urls})'}. "
-                    "Look at the server's log; run again to resume. If completions take that long, raise "
-                    "operation.stall_s; if one request never ends while others do, "
-                    "--set operation.retries.attempts=1 gives it up"
-                )
+                raise EndpointError(self._stalled(patience_s))
+
+    def _stalled(self, patience_s: float) -> str:
+        last_error = max(self._endpoints, key=lambda endpoint: endpoint.errored_at).last_error
+        urls = shorten_list([endpoint.url for endpoint in self._endpoints])
+        last_error = last_error or f"none, the endpoints do not answer ({urls})"
+        waiting = f"{counted(self._asking, 'request')} {'waits' if self._asking == 1 else 'wait'}"
+        begins = f"{waiting} and none was answered for {patience_s:.4g} s."
+        if unserved := self.unserved():
+            return (
+                f"{begins} {'; '.join(unserved)}. Last error: {last_error}. Start a server of this model, or map the "
+                "model to a name of another endpoint in that one's `model`; run again to resume"
+            )
+        return (
+            f"{begins} Last error: {last_error}. Look at the server's log; run again to resume. If completions take "
+            "that long, raise operation.stall_s; if one request never ends while others do, "
+            "--set operation.retries.attempts=1 gives it up"
+        )
 
     async def adjust_limits(self) -> NoReturn:
         """Reads the engines' metrics and adjusts the limits of endpoints with concurrency `auto`, until cancelled."""
@@ -266,6 +277,10 @@ class EndpointPool:
                     endpoint.take_back(number)
             self._slots.dispatch()
             await asyncio.sleep(READING_S)
+
+    def unserved(self) -> list[str]:
+        """A line for each model that no endpoint serves at the moment, while others are served."""
+        return self._availability.unserved()
 
     def statistics(self) -> PoolStatistics:
         spare = self._slots.spare()
@@ -317,14 +332,12 @@ class EndpointPool:
             return failure_of(error, faults.attempts)
         wait_s = backoff_s(self._retries, faults.attempts)
         if isinstance(error, RateLimited):
-            now = self._now()
-            endpoint.limit.rejected(now)
+            endpoint.limit.rejected(self._now())
             if error.retry_after is None:
                 return wait_s
-            # The whole endpoint asks for patience, so no other request should be sent. And "retry at once", again and
-            # again, is no reason to send as fast as it rejects.
-            pause_s = min(error.retry_after, 4 * self._retries.longest_wait_s)
-            endpoint.paused_until = max(endpoint.paused_until, now + pause_s)
+            # The whole endpoint asks for patience, so no other request is sent meanwhile. And "retry at once", again
+            # and again, is no reason to send as fast as it rejects.
+            pause_s = endpoint.pause_s(error.retry_after)
             asyncio.get_running_loop().call_later(pause_s, self._slots.dispatch)
             return max(0.0, wait_s - pause_s)
         if isinstance(error, ConnectionFailed):

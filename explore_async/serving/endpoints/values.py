@@ -34,9 +34,9 @@ def declared_concurrency(endpoints: Iterable[EndpointSettings]) -> int:
 class EndpointStatistics:
     """The figures of one endpoint at one moment.
 
-    `failed_attempts` did not bring a completion, those of checks among them. After `retries` of them a request of the
-    run was sent again, there or to another endpoint. `left`: the endpoints file no longer lists it. `checked`: its
-    first check is over; until then that has taken `checking_s`, in seconds, and `is_heard` is false while it has
+    `failed_attempts` did not bring a completion, the requests of checks among them. After `retries` of them a request
+    of the run was sent again, there or to another endpoint. `left`: the endpoints file no longer lists it. `checked`:
+    its first check is over; until then that has taken `checking_s`, in seconds, and `is_heard` is false while it has
     answered nothing at all. `is_failing`: its latest error came since it is in use. `spare`: it has no request while
     faster endpoints, which answer them sooner, have some. `limit` is the most requests in flight now. `engine`: its
     name and version, as far as it says.

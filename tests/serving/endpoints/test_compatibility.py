@@ -113,22 +113,25 @@ async def test_a_model_that_nobody_serves_is_told_at_the_start(served, named, me
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "message"),
+    ("behaviour", "message", "requests"),
     [
         (
             bad.error(400, "response_format is not supported"),
-            "rejects requests in the form of this recipe.*JSON schema",
+            "rejects requests in the form of this recipe.*JSON schema.*Change the recipe",
+            2,
         ),
-        (bad.error(422, "unknown field"), "rejects requests in the form of this recipe"),
-        (bad.Behaviour(body=bad.answer("Sure! yes")), "does not follow it: .*'Sure! yes'.*answer_format: text"),
+        (bad.error(422, "unknown field"), "rejects requests in the form of this recipe", 2),
+        (bad.Behaviour(body=bad.answer("Sure! yes")), "does not follow it: .*'Sure! yes'.*answer_format: text", 1),
     ],
 )
-async def test_an_endpoint_that_cannot_serve_the_recipe_is_refused(behaviour, message):
-    """A refused schema, or one that is ignored, ends the start with what the recipe asks for and what to change."""
+async def test_an_endpoint_that_cannot_serve_the_recipe_is_refused(behaviour, message, requests):
+    """A schema that is ignored, and requests that are refused whatever their form, end the start with what the recipe
+    asks for and what to change.
+    """
     async with bad.MisbehavingServer(lambda *_: behaviour) as server, ready(server) as pool:
         with pytest.raises(EndpointError, match=message):
             await pool.connect()
-        assert len(server.bodies) == 1
+        assert len(server.bodies) == requests
 
 
 @pytest.mark.parametrize(
@@ -224,16 +227,17 @@ async def test_a_fence_that_is_cut_is_asked_further():
             await pool.connect()
 
 
+PARTS = [
+    (lambda body: "response_format" in body, "without the JSON schema. Set answer_format: text"),
+    (lambda body: "top_k" in body, "without 'top_k' of extra_body"),
+    (lambda body: len(body["messages"]) > 1, "without the system message"),
+    (lambda body: "seed" in body, "without the seed. Set seed: null"),
+    (lambda body: "temperature" in body, "without 'temperature' of sampling. Set it to null"),
+]
+
+
 @pytest.mark.parametrize(
-    ("part", "message"),
-    [
-        (lambda body: "response_format" in body, "not without the JSON schema. Set answer_format: text"),
-        (lambda body: "top_k" in body, "not without 'top_k' of extra_body"),
-        (lambda body: len(body["messages"]) > 1, "not without the system message"),
-        (lambda body: "seed" in body, "not without the seed. Set seed: null"),
-        (lambda body: "temperature" in body, "not without 'temperature' of sampling. Set it to null"),
-        (lambda _: True, "and a plain request as well: look at the server's log"),
-    ],
+    ("part", "message"), [*PARTS, (lambda _: True, "and a plain request as well: look at the server's log")]
 )
 async def test_the_part_of_the_form_that_breaks_a_server_is_named(part, message):
     """A server that answers 500 to a part of the form: found by leaving out one part after another."""
@@ -241,6 +245,18 @@ async def test_the_part_of_the_form_that_breaks_a_server_is_named(part, message)
     async with bad.MisbehavingServer(script) as server, ready(server) as pool:
         with pytest.raises(EndpointError, match=f"boom.*{message}"):
             await pool.connect()
+
+
+@pytest.mark.parametrize(("part", "message"), PARTS)
+async def test_the_part_of_the_form_that_a_server_rejects_is_named(part, message):
+    """With the setting that leaves it out, whatever the words of the rejection. Each request of the check that failed is
+    counted.
+    """
+    script = lambda body, _: bad.error(400, "Unsupported") if part(body) else bad.Behaviour(body=bad.answer("{}"))  # noqa: E731
+    async with bad.MisbehavingServer(script) as server, ready(server) as pool:
+        with pytest.raises(EndpointError, match=f"rejects requests in the form .*Unsupported.*serves them {message}"):
+            await pool.connect()
+        assert pool.statistics().failed_attempts == sum(map(part, server.bodies))
 
 
 async def test_a_server_that_breaks_at_everything_waits_for_its_turn_beside_another():
@@ -354,7 +370,7 @@ async def test_a_wildcard_names_no_model():
     """Where the user gave no name, a pattern is no name either; and one that does not cover a name does not serve it."""
     async with serving("*") as server, EndpointPool([endpoint(server.url)], retries=QUICK, stall_s=30) as pool:
         with pytest.raises(
-            EndpointError, match=r"Name a model with --model \(judge: --judge\); the endpoints serve \*"
+            EndpointError, match=r"Name a model with --model \(the command judge: --judge\); the endpoints serve \*"
         ):
             await pool.connect()
     async with serving("openai/*") as server, ready(server) as pool:

@@ -16,7 +16,7 @@ from support.endpoints import endpoint
 from support.waiting import until
 
 from explore_async.errors import ConfigError, EndpointError, EndpointUnavailable
-from explore_async.exploration.values import ChatRequest, Completion, Failure
+from explore_async.exploration.values import ChatRequest, Completion, Failure, Form
 from explore_async.serving.endpoints import admission as admission_module
 from explore_async.serving.endpoints import endpoint as endpoint_module
 from explore_async.serving.endpoints.pool import EndpointPool
@@ -148,6 +148,41 @@ async def test_retry_after_is_obeyed_by_everybody():
         connected(server, retries=QUICK, stall_s=30) as pool,
     ):
         assert isinstance(await pool.ask(request(), priority=0), Completion)
+
+
+@pytest.mark.parametrize("page", ["models", "chat"])
+async def test_retry_after_is_obeyed_by_checks(page):
+    """An endpoint that asks for a pause while it is checked is asked again when that is over, and joins then. Each of
+    the requests that failed is counted.
+    """
+    moments = []
+
+    def script(good):
+        def behave(_body, _ordinal):
+            moments.append(time.monotonic())
+            return bad.error(429, headers={"Retry-After": "0.8"}) if len(moments) <= 2 else good
+
+        return behave
+
+    pages = {"catalogue": script(bad.models("m"))} if page == "models" else {"script": script(bad.OK)}
+    forms = [Form(request(seed), "generation") for seed in range(2)] if page == "chat" else []
+    retries = Retries(attempts=3, first_wait_s=0.001, longest_wait_s=5)
+    async with (
+        bad.MisbehavingServer(**pages) as server,
+        bad.MisbehavingServer() as other,
+        EndpointPool(
+            [endpoint(server.url, model="m" if page == "chat" else None), endpoint(other.url)],
+            models=() if page == "models" else ("m",),
+            forms=forms,
+            retries=retries,
+        ) as pool,
+    ):
+        await pool.connect()
+        await until(lambda: pool.statistics().endpoints[0].healthy)
+        assert pool.statistics().endpoints[0].failed_attempts == 2
+    first, second, third = moments[:3]
+    assert third - second >= 0.8
+    assert page == "chat" or second - first >= 0.8
 
 
 async def test_retry_now_is_no_reason_to_ask_as_fast_as_it_refuses():
