@@ -67,10 +67,11 @@ def lengths(texts: Sequence[str]) -> dict[str, Any]:
 def compression(texts: Sequence[str]) -> dict[str, Any] | None:
     """The ratio by which zlib shrinks texts: templates and stock phrases make it large (Shaib et al. 2024).
 
-    The ratio grows with the length of what is compressed, so that is always COMPRESSED bytes of UTF-8: the texts, in a
-    random order that is always the same, a line each. The mean and the standard deviation over as many parts of this
-    length as the texts fill, at most PARTS; None where they fill none.
+    The ratio grows with the length of what is compressed, so that is always COMPRESSED bytes of UTF-8: the texts but
+    empty ones, in a random order that is always the same, a line each. The mean and the standard deviation over as many
+    parts of this length as the texts fill, at most PARTS; None where they fill none.
     """
+    texts = [text for text in texts if text.strip()]
     order = np.random.default_rng(0).permutation(len(texts)).tolist()
     whole = bytearray()
     for at in order:

@@ -148,6 +148,8 @@ def test_compression_is_of_a_fixed_length():
     assert one["mean"] == pytest.approx(twice["mean"], rel=0.03)
     assert templates["mean"] > 2 * twice["mean"]
     assert (compression(["short"] * 9), compression([])) == (None, None)
+    assert compression(["", " "] * COMPRESSED) is None
+    assert compression(["", *varied]) == twice
     same = compression(["x" * (COMPRESSED - 1)])
     assert same is not None
     assert same["mean"] == COMPRESSED / len(zlib.compress(b"x" * (COMPRESSED - 1) + b"\n", 9))
