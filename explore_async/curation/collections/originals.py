@@ -26,6 +26,7 @@ from explore_async.curation.collections.collection import (
     below,
     new_node,
 )
+from explore_async.curation.files.json_values import fault_of
 from explore_async.errors import DataError
 
 TREE = "tree_meta_info.json"
@@ -199,8 +200,9 @@ def _counted(node: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, An
 
 def _loaded(path: Path) -> Any:
     try:
-        return orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        return orjson.loads(raw)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except orjson.JSONDecodeError as error:
-        raise DataError(f"{path}: invalid JSON: {error}") from error
+        raise DataError(f"{path}: {fault_of(raw, error)}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -25,6 +26,18 @@ def json_value(raw: bytes) -> Any:
         return json.loads(raw, parse_int=_whole_number)
     except RecursionError:  # nested more deeply than Python's reader goes
         return value
+
+
+def fault_of(raw: bytes, error: orjson.JSONDecodeError) -> str:
+    """The reason why the bytes are no JSON, in words. NaN and Infinity are none, though json.dumps of Python writes
+    them.
+    """
+    constants: list[str] = []
+    with suppress(ValueError, RecursionError):
+        json.loads(raw, parse_constant=constants.append)
+        if constants:
+            return f"invalid JSON: {constants[0]} is no value of JSON; write null in its place"
+    return f"invalid JSON: {error}"
 
 
 def _has_large_float(value: Any) -> bool:

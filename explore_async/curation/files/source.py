@@ -17,13 +17,15 @@ from explore_async.curation.files.encodings import as_utf8
 from explore_async.curation.files.envelopes import rows_within
 from explore_async.curation.files.formats import TABLES, Format, Kind, format_of
 from explore_async.curation.files.json_list import LONGEST, list_elements
-from explore_async.curation.files.json_values import json_value
+from explore_async.curation.files.json_values import fault_of, json_value
 from explore_async.curation.files.row import BadRow, Row, bounded_lines, reading
 from explore_async.curation.files.tables import DELIMITER_NAMES, DELIMITERS, Table
 from explore_async.curation.files.turns import TALKS, are_turns
 from explore_async.errors import ConfigError, DataError
 
 _CHUNK = 1 << 18
+_BINARY = {b"\x1f\x8b": ("gzip", ".gz"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst"), b"PAR1\x15": ("Parquet", ".parquet")}
+"""Beginnings of files that are no text, each with the name of the format and the end of the names of its files."""
 
 
 class Source:
@@ -70,6 +72,8 @@ class Source:
 
     def _rows(self, file: BufferedReader) -> Iterator[Row | BadRow]:
         if self.format.compression is None:
+            if self._kind is not Kind.PARQUET:
+                _check_text(file, self.path)
             yield from self._rows_of(file)
             return
         unpacked = gzip.GzipFile(fileobj=file) if self.format.compression == "gzip" else _zstd(file, self.path)
@@ -129,6 +133,14 @@ class Source:
             yield _json_row(number, Kind.JSON_LIST, orjson.dumps(row))
 
 
+def _check_text(content: BufferedReader[Any], path: Path) -> None:
+    """DataError for a file whose first bytes are those of another format than its name promises."""
+    begin = content.peek(max(map(len, _BINARY)))
+    found = next((named for magic, named in _BINARY.items() if begin.startswith(magic)), None)
+    if found is not None:
+        raise DataError(f"{path}: it holds {found[0]}, and its name does not end in {found[1]}; give it such a name")
+
+
 def _json_lines(lines: Iterable[tuple[int, bytes]]) -> Iterator[Row | BadRow]:
     for number, line in lines:
         if line.strip():
@@ -147,7 +159,7 @@ def _json_row(number: int, kind: Kind, raw: bytes) -> Row | BadRow:
     try:
         value = json_value(raw)
     except orjson.JSONDecodeError as error:
-        return BadRow(number, f"invalid JSON: {error}")
+        return BadRow(number, fault_of(raw, error))
     if are_turns(value):
         value = {TALKS[0]: value}  # a conversation without anything around it
     return Row(number, kind, value, raw) if isinstance(value, dict) else BadRow(number, "not a JSON object")
