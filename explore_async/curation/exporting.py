@@ -147,6 +147,7 @@ def _export(
             unanswered=written.unanswered,
             simulated=collection.is_simulated,
             files=(out,),
+            notes=() if collection.read_as is None else (collection.read_as,),
         )
     if shape not in SHAPES:
         raise ConfigError(f"--format {shape}: it must be one of {', '.join(SHAPES)}, {ORIGINAL}")

@@ -150,13 +150,12 @@ def schema_of(
     from explore_async.curation.files import parquet
 
     schema = None
-    try:
-        for batch in batches(examples):
-            own = parquet.schema_of_values([row.value for row in shaped(iter(batch), source, shape, Kind.PARQUET)])
-            schema = own if schema is None else parquet.common_schema(schema, own, widen=True)
-    except (pa.ArrowException, OverflowError) as error:
-        fault = " ".join(str(error).split())
-        raise DataError(f"{source.path}: {fault}; a column of Parquet has one type, .jsonl holds any") from error
+    for batch in batches(examples):
+        values = [row.value for row in shaped(iter(batch), source, shape, Kind.PARQUET)]
+        try:
+            schema = parquet.schema_with(schema, values, widen=True)
+        except parquet.MisfitError as error:
+            raise DataError(f"{source.path}, example {batch[error.place]['id']}: {error}") from error
     expected = pa.schema(more) if known is None else known
     with suppress(pa.ArrowException):  # contents that are lists of parts
         return expected if schema is None else parquet.common_schema(expected, schema, widen=True)

@@ -180,12 +180,14 @@ def test_odd_parquet(tmp_path: Path, command: str, columns: list[tuple[str, str]
 @pytest.mark.parametrize("command", ["import", "export lines", "export original", "filter", "merge", "decontaminate"])
 @pytest.mark.parametrize("column", ["duration", "nanoseconds"])
 def test_columns_that_json_has_no_form_for(tmp_path: Path, command: str, column: str) -> None:
-    """Durations, and times that Python has no form for either, end with the file's name and the column's."""
+    """Times that Python has no form for either end with the file's name and the column's; durations are left out, and
+    the column is named.
+    """
     file = io.BytesIO()
     pq.write_table(pa.table({"instruction": WORDS, "output": WORDS, "x": ODD[column]}), file)
     result = gone_through(tmp_path, command, ".parquet", file.getvalue())
-    assert result.code == 5
-    assert re.search("column x|field x|leave the column out|not JSON serializable", result.stderr), result.stderr
+    assert result.code == 5 if column == "nanoseconds" else result.code in {0, 7}
+    assert re.search(r"field x|x \(duration\[\w+\]\)", result.stderr), result.stderr
 
 
 @pytest.mark.parametrize("command", ["import", "export parquet", "dedup lines", "dedup parquet", "benchmark"])

@@ -100,7 +100,9 @@ class Collection(Protocol):
 
     @property
     def read_as(self) -> str | None:
-        """Says in which way the last reading took a file whose name promises another one; else None."""
+        """Says in which way the last reading took a file whose name promises another one, and which columns of a file
+        are left out; else None.
+        """
 
     @property
     def notes(self) -> Sequence[str]:

@@ -63,7 +63,7 @@ class DataDirectory:
         except TypeError as error:
             column = next((name for name, value in example.items() if not _in_json(value)), "?")
             where = f"{self._paths}: example {example['id']}, column {column}"
-            raise DataError(f"{where}: JSON has no form for it; leave the column out") from error
+            raise DataError(f"{where}: JSON has no form for it; take it out of the source") from error
         self._dataset.write(line)
         if self._marks_of_sources:
             marked = (str(example.get("source_id", example["id"])), example["instruction"])

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from explore_async.curation.collections.collection import (
 )
 from explore_async.curation.collections.columns import TASK, Exchange, exchange_of, make_reader
 from explore_async.curation.files.fields import FieldError, field_of
+from explore_async.curation.files.formats import Kind
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
 from explore_async.errors import DataError
@@ -59,7 +61,9 @@ class PlainFile(ForeignCollection):
 
     @property
     def read_as(self) -> str | None:
-        return self._source.note
+        left_out = ", ".join(f"{name} ({kind})" for name, kind in self._left_out.items())
+        note = f"{self.path}: left out, as JSON has no form for their values: {left_out}" if left_out else None
+        return "; ".join(filter(None, (self._source.note, note))) or None
 
     @property
     def notes(self) -> list[str]:
@@ -85,6 +89,15 @@ class PlainFile(ForeignCollection):
     @cached_property
     def _source(self) -> Source:
         return Source(self.path, text_column="instruction")
+
+    @cached_property
+    def _left_out(self) -> Mapping[str, str]:
+        """Columns of Parquet whose values JSON has no form for, each with its type."""
+        if self._source.format.kind is not Kind.PARQUET:
+            return {}
+        from explore_async.curation.files import parquet
+
+        return parquet.columns_without_json(parquet.schema_of(self.path))
 
     @cached_property
     def _exported(self) -> bool:
@@ -140,6 +153,9 @@ class PlainFile(ForeignCollection):
     def _example(self, row: Row | BadRow, read: Callable[[Mapping[str, Any]], Exchange]) -> ExampleRow:
         if isinstance(row, BadRow):
             raise FieldError(row.fault)
+        if row.kind is Kind.PARQUET:
+            value = {name: _in_json(row.value[name]) for name in row.value if name not in self._left_out}
+            row = row._replace(value=value)
         is_ours = self._exported and "instruction" in row.value and "output" in row.value
         exchange = exchange_of(row.value) if is_ours else read(row.value)
         self._unused.update(name for name in exchange.unused if name not in self.staying)
@@ -176,6 +192,11 @@ class PlainFile(ForeignCollection):
             return "0", [self.name]
         task_id = self._tasks.setdefault(name, f"0.{len(self._tasks)}")
         return task_id, [self.name, name]
+
+
+def _in_json(value: Any) -> Any:
+    """A decimal as its text; all else is as it is."""
+    return f"{value:f}" if isinstance(value, Decimal) else value
 
 
 def _check_new(example_id: str, seen: set[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from explore_async.curation.files.formats import JSON, TABLES, Kind, format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
-from explore_async.errors import ConfigError
+from explore_async.errors import ConfigError, DataError
 
 _ROWS_AT_ONCE = 4096
 
@@ -46,18 +46,15 @@ def parquet_schema(sources: Sequence[Source]) -> Any:
     widen = any(source.format.kind is not Kind.PARQUET for source in sources)
     schema = None
     for source in sources:
-        with parquet.arrow_faults(source.path):
-            for part in _schemas(source):
+        if source.format.kind is Kind.PARQUET:
+            part = parquet.schema_of(source.path)
+            with parquet.arrow_faults(source.path):
                 schema = part if schema is None else parquet.common_schema(schema, part, widen=widen)
+            continue
+        rows = (row for row in source if isinstance(row, Row))
+        while batch := list(islice(rows, _ROWS_AT_ONCE)):
+            try:
+                schema = parquet.schema_with(schema, [row.value for row in batch], widen=widen)
+            except parquet.MisfitError as error:
+                raise DataError(f"{source.place(batch[error.place].number)}: {error}") from error
     return parquet.schema_of_values([]) if schema is None else schema
-
-
-def _schemas(source: Source) -> Iterator[Any]:
-    from explore_async.curation.files import parquet
-
-    if source.format.kind is Kind.PARQUET:
-        yield parquet.schema_of(source.path)
-        return
-    values = (row.value for row in source if isinstance(row, Row))
-    while batch := list(islice(values, _ROWS_AT_ONCE)):
-        yield parquet.schema_of_values(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -87,6 +87,12 @@ def unlike_json(schema: pa.Schema) -> str:
     return next((f"{field.name} ({field.type})" for field in schema if not _in_json(field.type)), "")
 
 
+_WITHOUT_JSON = (
+    pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view,
+    pa.types.is_duration, pa.types.is_interval, pa.types.is_decimal,
+)  # fmt: skip
+
+
 def _in_json(kind: pa.DataType) -> bool:
     types = pa.types
     if types.is_dictionary(kind) or types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -102,11 +108,72 @@ def _in_json(kind: pa.DataType) -> bool:
     )  # fmt: skip
 
 
+def columns_without_json(schema: pa.Schema) -> dict[str, str]:
+    """The columns whose values cannot be written as JSON, each with its type: bytes, spans of time, and decimals within
+    lists or objects. A decimal of its own column can be its text.
+    """
+    return {
+        field.name: str(field.type)
+        for field in schema
+        if _is_any_of(field.type, _WITHOUT_JSON) and not pa.types.is_decimal(field.type)
+    }
+
+
+def _is_any_of(kind: pa.DataType, are: Sequence[Callable[[pa.DataType], bool]]) -> bool:
+    """True for a type, or a type within it, of which one of the functions is true."""
+    if isinstance(kind, pa.DictionaryType):
+        return _is_any_of(kind.value_type, are)
+    inner = [kind.field(number).type for number in range(kind.num_fields)]
+    return any(is_it(kind) for is_it in are) or any(_is_any_of(one, are) for one in inner)
+
+
 def schema_of_values(values: Sequence[Mapping[str, Any]]) -> pa.Schema:
     """The columns of these rows in the order of their first use, each with the narrowest type for all its values."""
     names = dict.fromkeys(name for value in values for name in value)
     rows = pa.array(values).type  # a struct, its fields in another order
     return pa.schema([rows.field(name) for name in names])
+
+
+class MisfitError(Exception):
+    """A row has a value of a type that no type of Parquet has in common with the values before it.
+
+    `place`: that of the row, from 0, among those that were to be added. The message names the column and the fault.
+    """
+
+    def __init__(self, message: str, place: int) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+def schema_with(schema: pa.Schema | None, values: Sequence[Mapping[str, Any]], *, widen: bool) -> pa.Schema:
+    """The schema of these rows and of those before them, whose `schema` is None where there are none. Raises
+    MisfitError. For `widen` see `common_schema`.
+    """
+    try:
+        own = schema_of_values(values)
+        return own if schema is None else common_schema(schema, own, widen=widen)
+    except (pa.ArrowException, OverflowError) as error:
+        raise _misfit(schema, values, error, widen=widen) from error
+
+
+def _misfit(
+    schema: pa.Schema | None, values: Sequence[Mapping[str, Any]], fault: Exception, *, widen: bool
+) -> MisfitError:
+    """The first value that does not fit, found one by one. `fault`: that of all of them together."""
+    known = {} if schema is None else {field.name: pa.schema([field]) for field in schema}
+    for place, value in enumerate(values):
+        for name, one in value.items():
+            try:
+                own = pa.schema({name: pa.array([one]).type})
+                known[name] = common_schema(known.get(name, own), own, widen=widen)
+            except (pa.ArrowException, OverflowError) as error:
+                return MisfitError(_in_words(name, error), place)
+    return MisfitError(_in_words("", fault), len(values) - 1)
+
+
+def _in_words(column: str, fault: Exception) -> str:
+    of_column = f"column {column}: " if column else ""
+    return f"{of_column}{' '.join(str(fault).split())}; a column of Parquet has one type, .jsonl holds any"
 
 
 def common_schema(schema: pa.Schema, other: pa.Schema, *, widen: bool) -> pa.Schema:

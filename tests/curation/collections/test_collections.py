@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
 import orjson
@@ -144,6 +145,10 @@ FAULTS = [
     (b'[{"instruction": "a", "output": "b"},', ".json", "not a JSON list"),
     (b"\x1f\x8bnonsense", ".jsonl.gz", "damaged or truncated gzip"),
     (b"PAR1nonsense", ".parquet", "Parquet"),
+    (b'{"instruction": "a", "output": "b", "score": [1, NaN]}\n', ".jsonl", "line 1: invalid JSON: NaN is no value of JSON"),
+    (b"\x1f\x8b\x08nonsense", ".jsonl", "it holds gzip, and its name does not end in .gz"),
+    (b"\x28\xb5\x2f\xfdnonsense", ".csv", "it holds zstd, and its name does not end in .zst"),
+    (b"PAR1\x15nonsense", ".json", "it holds Parquet, and its name does not end in .parquet"),
 ]  # fmt: skip
 
 
@@ -207,6 +212,41 @@ def test_a_bad_row_is_an_error_that_says_how_to_go_on(tmp_path: Path, command: s
     said = " ".join(result.stderr.split())
     assert "bad.jsonl, line 2" in said
     assert "`import --on-bad-row skip` goes on without such rows" in said
+
+
+def test_values_of_parquet_that_json_has_no_form_for(tmp_path: Path):
+    """A decimal is its text, as an answer and beside it; columns of bytes and of spans of time are left out, within
+    objects, too, and the command names them. A float that is no number is null.
+    """
+    decimals = pa.array([Decimal("3.50"), None], pa.decimal128(10, 2))
+    images = [{"bytes": b"\xff", "path": "a"}] * 2
+    columns = {"question": ["a", "b"], "answer": decimals, "price": decimals, "image": images}
+    more = {"raw": [b"x", None], "took": pa.array([1, 2], pa.duration("s")), "x": [float("inf"), float("nan")]}
+    pq.write_table(pa.table({**columns, **more}), tmp_path / "some.parquet")
+    for command, out in (("import", "data"), ("filter", "kept"), ("export", "rows.jsonl"), ("export", "rows.parquet")):
+        result = in_process(command, tmp_path / "some.parquet", "--out", tmp_path / out)
+        assert result.code == 0, result.stderr
+        said = " ".join(result.stderr.split())
+        assert "image (struct<bytes: binary, path: string>), raw (binary), took (duration[s])" in said
+    for rows in ("data/dataset.jsonl", "kept/dataset.jsonl", "rows.jsonl"):
+        first, second = map(orjson.loads, (tmp_path / rows).read_bytes().splitlines())
+        assert (first["output"], first["price"], first["x"]) == ("3.50", "3.50", None)
+        assert (second["output"], second["price"], second["x"]) == ("", None, None)
+        assert {"image", "raw", "took"}.isdisjoint({*first, *second})
+
+
+def test_values_without_a_common_type_are_named(tmp_path: Path):
+    """The column and the first example that does not fit, for Parquet and for a folder; the row, where dedup writes it."""
+    parts = [{"type": "text", "text": "Name a sea."}]
+    talks = [[{"role": "user", "content": content}] for content in ("Name a hill.", "Name a lake.", parts, parts)]
+    path = written(tmp_path / "talks.jsonl", [{"messages": talk, "n": n} for n, talk in enumerate(talks)])
+    for out in ("folder", "rows.parquet"):
+        result = in_process("export", path, "--out", tmp_path / out, "--format", "messages")
+        assert result.code == 5
+        assert "talks.jsonl, example 0-2: column messages: " in " ".join(result.stderr.split())
+    result = in_process("dedup", path, "--out", tmp_path / "rows.parquet", "--field", "user-turns")
+    assert result.code == 5
+    assert "talks.jsonl, line 3: column messages: " in " ".join(result.stderr.split())
 
 
 def test_what_has_no_instruction_is_told(tmp_path: Path):
