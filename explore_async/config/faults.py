@@ -107,6 +107,8 @@ def _right_form(details: Sequence[ErrorDetails]) -> str:
     """The value that is given, and the same as a text where that is what is expected."""
     shown = _shown(details[0])
     if shown and {detail["type"] for detail in details} == {"string_type"}:
+        if isinstance(details[0]["input"], bool):
+            return f": put it between quotation marks, as yes, no, on and off are true or false{shown}"
         return f': write "{_short(details[0]["input"])}"{shown}'
     return shown
 

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, get_args
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError
 
 
 class Settings(BaseModel):
     """A group of settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`yes` and `on` are true in YAML, and would be the number 1."""
+        if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
+            assert info.field_name is not None
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if kinds & {int, float} and bool not in kinds:
+                raise PydanticKnownError("int_type" if float not in kinds else "float_type")
+        return value
+
+
+def _kinds(annotation: Any) -> set[type]:
+    """The types in it, at any depth."""
+    if inner := get_args(annotation):
+        return set[type]().union(*map(_kinds, inner))
+    return {annotation} if isinstance(annotation, type) else set()
 
 
 class FromText(Settings):

@@ -155,6 +155,15 @@ def test_the_two_parts_share_no_name() -> None:
         ),
         ("judge.aspects={A b: x}", "judge.aspects.A b: its name should match pattern '^[a-z_]{1,40}$' (given: A b)"),
         ("domains=[]", "domains: input should have at least 1 entry"),
+        ("targets.examples=yes", "targets.examples: input should be a whole number (given: true)"),
+        ("filters.threshold=on", "filters.threshold: input should be a number (given: true)"),
+        ("targets.per_task=[yes, 5]", "targets.per_task: input should be a whole number"),
+        ("seed=12:30", "seed: input should be a whole number (given: 12:30)"),
+        (
+            "language=no",
+            "language: input should be a text: put it between quotation marks, as yes, no, on and off are true or false"
+            " (given: false)",
+        ),
     ],
 )
 def test_what_is_of_another_kind_is_told_with_the_right_form(tmp_path: Path, override: str, says: str) -> None:
@@ -261,6 +270,15 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, content: bytes) -> No
     config.load(written(tmp_path, whole))
     with pytest.raises(ConfigError, match=r"JSON|text|character"):
         config.load(written(tmp_path, whole + content))
+
+
+def test_numbers_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    """A zero in front makes no number octal; numbers in other systems say which."""
+    for text, number in (("0123", 123), ("083", 83), ("0x10", 16), ("1_000", 1000), ("-0", 0)):
+        assert (
+            config.load(written(tmp_path, f"domains: [{{name: a}}]\ntargets: {{examples: 3}}\nseed: {text}\n")).seed
+            == number
+        )
 
 
 def test_a_key_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
