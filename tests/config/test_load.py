@@ -161,8 +161,10 @@ def test_the_two_parts_share_no_name() -> None:
         ("seed=12:30", "seed: input should be a whole number (given: 12:30)"),
         (
             "language=no",
-            "language: input should be a text: put it between quotation marks, as yes, no, on and off are true or false"
-            " (given: false)",
+            (
+                "language: input should be a text: put it between quotation marks, as yes, no, on and off are true or "
+                "false (given: false)"
+            ),
         ),
     ],
 )
