@@ -41,6 +41,7 @@ _LONGEST_NAME = 100
 _LONGEST_EXCERPT = 300
 _TEXTS = ("instruction", "input", "output")
 _REASONS = {
+    "truncated": "the completion did not end by itself: see its finish reason",
     "low_score": "the judge gave a score below the threshold",
     PARAPHRASE: "it says the same as one before it in other words",
     "not_judged": "the judge gave no scores that could be read",
@@ -303,7 +304,8 @@ def _show_request(stored: StoredRequest, console: Console) -> None:
     outcome = stored.outcome
     if isinstance(outcome, Completion):
         _print(console, "reasoning", outcome.reasoning, below=True)
-        _print(console, "completion", outcome.text, below=True)
+        _print(console, "completion", outcome.text or "(empty)", below=True)
+        _print(console, "finish reason", outcome.finish_reason)
         tokens = f"{outcome.prompt_tokens} read ({outcome.cached_tokens} cached), {outcome.completion_tokens} written"
         _print(console, "tokens", f"{tokens}, in {outcome.latency_s:.1f} s at {outcome.endpoint}")
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import orjson
@@ -15,6 +14,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from explore_async.cli.output import MADE_UP
+from explore_async.exploration.checks import KIND as CHECK
+from explore_async.exploration.items import UNREADABLE
 from explore_async.exploration.kinds import KINDS, label_of
 from explore_async.exploration.scores import mean_score
 from explore_async.running.cures import FITTING, RETRY_FAILED
@@ -82,8 +83,10 @@ def show(result: RunResult, console: Console, words: Words = RUN) -> None:
     if stats.simulated:
         console.print(Text(MADE_UP, style="bold yellow"))
     console.print(Text(f"Ended: {endings.get(result.ending, result.ending)}."))
+    show_run = f"explore-async show {printable(str(result.directory), _LONGEST_PATH)}"
+    if stats.misses_target:
+        console.print(Text(_missed(stats, show_run), style="bold yellow"), soft_wrap=True)
     if stats.ending in {"target", "complete"}:
-        show_run = f"explore-async show {printable(str(result.directory), _LONGEST_PATH)}"
         for failures in _failures(stats.requests, words.failed, show_run):
             console.print(Text(failures), soft_wrap=True)
     if advice := stats.cut_advice:
@@ -96,7 +99,7 @@ def show(result: RunResult, console: Console, words: Words = RUN) -> None:
         console.print(Text(f"{advice[0].upper()}{advice[1:]}.", style="yellow"))
     for reason, what in _JUDGED.items():
         if count := stats.examples.dropped.get(reason):
-            listed = f"explore-async show {printable(str(result.directory), _LONGEST_PATH)} --dropped {reason}"
+            listed = f"{show_run} --dropped {reason}"
             console.print(
                 Text(f"{counted(count, 'example')} {what}: `{listed}` has the judge's words."), soft_wrap=True
             )
@@ -186,10 +189,14 @@ def _table(stats: RunStats, words: Words) -> Table:
     kinds = ", ".join(
         f"{requests.by_kind[name]} {name}"
         for name in dict.fromkeys([*KINDS, *requests.by_kind])
-        if name in requests.by_kind
+        if name in requests.by_kind and name != CHECK
     )
     by_kind = f" ({kinds})" if examples.answers or examples.scores else ""
-    table.add_row("requests", f"{requests.total} judged{by_kind}{failed}{_not_judged(stats)}")
+    checks = requests.by_kind.get(CHECK, 0)
+    checked = f", and {counted(checks, 'verdict')} of checks on this machine" if checks else ""
+    filtered = f", {stats.counts.filtered} ended by the server's content filter" if stats.counts.filtered else ""
+    judged = f"{requests.total - checks} judged{by_kind}{filtered}{checked}"
+    table.add_row("requests", f"{judged}{failed}{_not_judged(stats)}")
     table.add_row(
         "tokens",
         f"{tokens.prompt:,} read ({tokens.cached:,} from the prefix cache), {tokens.completion:,} written",
@@ -214,6 +221,26 @@ def _table(stats: RunStats, words: Words) -> Table:
     again = f", {counted(replayed, 'completion')} replayed" if replayed else ""
     table.add_row("time", f"{duration(stats.seconds)} in this process{again}{_all_starts(stats)}")
     return table
+
+
+def _missed(stats: RunStats, show_run: str) -> str:
+    """The examples that are missing, and the most frequent reason, with what helps. `show_run`: the command that shows
+    it.
+    """
+    examples = stats.examples
+    says = f"The target is missed: {examples.kept:,} of {stats.target:,} examples are kept."
+    if not examples.dropped:
+        return says
+    reason, count = max(examples.dropped.items(), key=lambda item: item[1])
+    dropped = (
+        f"Dropped as {reason}: {count:,} of {examples.total_dropped:,}; `{show_run} --dropped {reason}` shows them."
+    )
+    if reason not in UNREADABLE:
+        return f"{says} {dropped}"
+    return (
+        f"{says} {dropped} If the server was at fault, --fresh asks for everything again when it is mended, and sets "
+        "this run aside; the same command asks for nothing."
+    )
 
 
 def _failures(requests: RequestCounts, then: str, show_run: str) -> Iterator[str]:
@@ -246,9 +273,8 @@ def _endpoint(endpoint: EndpointStatistics, stats: RunStats) -> str:
     words = [f"{counted(endpoint.answered, 'completion')}"]
     if (latency := stats.latencies.get(endpoint.url)) is not None:
         words.append(f"half of them within {latency.p50:.3g} s, 90 % within {latency.p90:.3g} s")
-        others = [other.p50 for url, other in stats.latencies.items() if url != endpoint.url]
-        if others and (usual_s := median(others)) > 0 and latency.p50 >= SLOW_FROM * usual_s:
-            words.append(f"{latency.p50 / usual_s:.1f} times the median of the other endpoints")
+        if (times := stats.times_median.get(endpoint.url, 0.0)) >= SLOW_FROM:
+            words.append(f"{times:.1f} times the median of the other endpoints")
     if endpoint.failed_attempts:
         words.append(f"{counted(endpoint.failed_attempts, 'attempt')} failed")
     if _had_no_part(endpoint):

@@ -126,6 +126,11 @@ class Explorer:
         """The number of examples that the run is going to keep, as far as quotas decide; smaller as tasks run dry."""
         return self._allocation.wanted(self._shard.own(self._forest.planned()))
 
+    @property
+    def target(self) -> int | None:
+        """The examples that the recipe asks for, in a shard its part of them; None where it names no number."""
+        return self._shard.examples
+
     def seed_events(self) -> list[Event]:
         """The events that precede the first request."""
         return list(self._forest.seed_events)

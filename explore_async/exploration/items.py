@@ -67,6 +67,10 @@ class Checked:
     reason: str
 
 
+UNREADABLE: Final = ("truncated", "unparsable", "missing_field")
+"""Reasons of an item that cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """An item that cannot be read. reason: "truncated" (the completion was cut), "missing_field" or "unparsable"."""

@@ -142,6 +142,11 @@ class Reviser:
         return self._count - sum(task.dropped for task in self._tasks)
 
     @property
+    def target(self) -> None:
+        """None: it finishes what there is."""
+        return None
+
+    @property
     def unfinished(self) -> int:
         """Examples without a verdict."""
         return self._count - self._taken + len(self._order)

@@ -234,6 +234,20 @@ class EndpointSpeeds:
             for url in urls
         ]
 
+    def times_median(self) -> dict[str, float]:
+        """The median latency of each endpoint, by URL, in medians of the others that served the same models. Without
+        those of too few completions.
+        """
+        enough = {url: one for url, one in self._endpoints.items() if one.latencies.counts.total() >= _JUDGED_FROM}
+        medians = {url: figures.p50 for url, one in enough.items() if (figures := one.latencies.figures()) is not None}
+        times = {}
+        for url, own_s in medians.items():
+            models = enough[url].models
+            others = [p50 for name, p50 in medians.items() if name != url and enough[name].models == models]
+            if others and (usual_s := median(others)) > 0:
+                times[url] = own_s / usual_s
+        return times
+
     def asking_s(self, now: float) -> float:
         """Seconds since the first request; 0 before it."""
         return 0.0 if self._began is None else now - self._began

@@ -74,6 +74,10 @@ class RunStats:
     """Said where most of the first examples are in another language than the recipe's; else empty."""
     latencies: Mapping[str, LatencyFigures]
     """Of the completions of this start, by the URL of the endpoint."""
+    times_median: Mapping[str, float]
+    """Of an endpoint's latencies the median, in medians of the others that served the same models."""
+    target: int | None
+    """Examples that the run has to keep; None where no number of them is given."""
     nothing_to_do: bool = False
     """True where the run is a shard that no examples fall to, as there are fewer tasks than planned."""
     all_starts: Total | None
@@ -99,14 +103,20 @@ class RunStats:
     def examples(self) -> ExampleCounts:
         return self.counts.examples
 
+    @property
+    def misses_target(self) -> bool:
+        """True where the run is over and has fewer examples than it was to have."""
+        return self.ending == "complete" and self.target is not None and self.examples.kept < self.target
+
     def line(self) -> str:
         """The end of the run in a line."""
         failed = (
             f", {counted(self.requests.total_failed, 'request')} failed for good" if self.requests.total_failed else ""
         )
+        missed = f" of {self.target:,}" if self.misses_target else ""
         return (
             f"ended after {self.seconds:,.0f} s ({self.ending}): {counted(self.tasks.total, 'task')}, "
-            f"{counted(self.examples.kept, 'example')} kept, {self.examples.total_dropped:,} dropped{failed}"
+            f"{counted(self.examples.kept, 'example')} kept{missed}, {self.examples.total_dropped:,} dropped{failed}"
             + (f", {counted(self.not_judged, 'completion')} stored and not judged" if self.not_judged else "")
         )
 

@@ -42,6 +42,10 @@ class RunSource(Source, Protocol):
         """Examples that it goes for."""
 
     @property
+    def target(self) -> int | None:
+        """Examples that it has to keep; None where no number of them is given."""
+
+    @property
     def unfinished(self) -> int:
         """Kept instructions that are no examples yet."""
 

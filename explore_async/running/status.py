@@ -374,5 +374,7 @@ class RunStatus:
             else RequestsThisTime(performer.replayed, performer.asked, performer.asked_twice),
             endpoints=pool if pool is None or ending is None else pool.without_engines(),
             latencies=latencies,
+            times_median={} if performer is None else self._speeds.times_median(),
+            target=self._explorer.target,
             all_starts=total,
         )

@@ -139,6 +139,8 @@ class Counts:
     """Of the domains' files: `used` and `unused`; empty where there are none."""
     without_usage: int = 0
     """Completions whose tokens the server did not count."""
+    filtered: int = 0
+    """Completions that a content filter of the server ended."""
 
     def document(self) -> dict[str, Any]:
         """The counts as stats.json has them."""
@@ -151,6 +153,7 @@ class Counts:
             },
             "tokens": asdict(self.tokens) if requests.total > requests.total_failed else {},
             **({"without_usage": self.without_usage} if self.without_usage else {}),
+            **({"content_filter": self.filtered} if self.filtered else {}),
             **({"reasoning": asdict(self.reasoning)} if self.reasoning.completions else {}),
             "tasks": {
                 **_with_total(tasks.by_origin),
@@ -185,6 +188,8 @@ class Tally:
         self.tokens: Counter[str] = Counter()
         self.without_usage = 0
         """Completions whose tokens the server did not count."""
+        self.filtered = 0
+        """Completions that a content filter of the server ended."""
         self.reasoning: Counter[str] = Counter()
         self.tasks: Counter[str] = Counter()
         self.tasks_by_depth: Counter[int] = Counter()
@@ -225,6 +230,7 @@ class Tally:
             if thoughts := thoughts_of(outcome, None if request.kind == "answer" else self.answer_format):
                 self.reasoning.update(completions=1, characters=len(thoughts), tokens=outcome.reasoning_tokens)
             self.cut[request.kind] += outcome.finish_reason == "length"
+            self.filtered += outcome.finish_reason == "content_filter"
             self.simulated |= outcome.model == SIMULATED
         for event in events:
             self._count(event)
@@ -296,6 +302,7 @@ class Tally:
             ),
             passages or {},
             self.without_usage,
+            self.filtered,
         )
 
     @property

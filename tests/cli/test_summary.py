@@ -34,7 +34,7 @@ def test_an_endpoint_that_took_much_longer_is_named() -> None:
     latencies = {
         url: LatencyFigures(p50, p50, 2 * p50, 2 * p50, 2 * p50) for url, p50 in (("a", 1.0), ("b", 4.0), ("c", 1.2))
     }
-    stats: Any = SimpleNamespace(latencies=latencies)
+    stats: Any = SimpleNamespace(latencies=latencies, times_median={"a": 0.4, "b": 3.6, "c": 0.5})
     usual = {"checked": True, "left": False, "answered": 9, "failed_attempts": 0}
     endpoints: list[Any] = [SimpleNamespace(url=url, **usual) for url in "abc"]
     lines = [summary._endpoint(endpoint, stats) for endpoint in endpoints]

@@ -76,6 +76,21 @@ def test_rates_are_of_the_last_minute() -> None:
     assert early.rate(10.0).answers_per_s == pytest.approx(1)
 
 
+def test_latencies_are_compared_within_a_model() -> None:
+    """Endpoints that serve other models, and those with a few completions, are no measure for one another."""
+    speeds = EndpointSpeeds()
+    for url, model, seconds, number in (
+        ("a", "large", 9.0, 5), ("b", "small", 1.0, 5), ("c", "small", 1.0, 5), ("d", "small", 4.0, 5),
+        ("e", "small", 50.0, 4),
+    ):  # fmt: skip
+        for moment in range(number):
+            speeds.note(completion(url, seconds), model, 1000.0 + moment)
+    times = speeds.times_median()
+    assert set(times) == {"b", "c", "d"}
+    assert times["d"] == pytest.approx(4, rel=0.06)
+    assert times["b"] == times["c"] < 1
+
+
 def bring(
     speeds: EndpointSpeeds,
     url: str,
