@@ -131,12 +131,12 @@ def _export(path: Path, pairs: BlindPairs, kept: Verdicts, sources: tuple[Path, 
     from explore_async.curation.collections.output_places import check_not_read, check_outside_data
     from explore_async.curation.files.writers import content_of
     from explore_async.evaluation.rater_figures import EXPORTED, exported
-    from explore_async.storage.whole_files import write_whole
+    from explore_async.storage.whole_files import made, write_whole
 
     check_not_read("--export", path, [kept.path, *sources])
     check_outside_data("--export", path)
     rows = list(exported(pairs, kept.of))
-    with telling_replaced(path):
+    with telling_replaced(path), made(path.parent):
         write_whole(path, content_of(rows, path, EXPORTED))
     say(f"{path}: {len(rows):,} verdicts")
 

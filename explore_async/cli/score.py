@@ -160,7 +160,7 @@ def _about(result: ScoreResult) -> Iterator[str]:
 
 def _write(result: ScoreResult, path: Path) -> None:
     from explore_async.curation.files.writers import content_of
-    from explore_async.storage.whole_files import write_whole
+    from explore_async.storage.whole_files import made, write_whole
 
-    with telling_replaced(path):
+    with telling_replaced(path), made(path.parent):
         write_whole(path, content_of(result.rows(), path))

@@ -20,6 +20,7 @@ from explore_async.curation.card_facts import (
 )
 from explore_async.curation.card_text import escape, fenced, json_block, section, table, yaml_text
 from explore_async.curation.collections.collection import Collection, below
+from explore_async.curation.export_files import AXOLOTL, LLAMA_FACTORY
 from explore_async.curation.language_codes import language_code
 from explore_async.errors import DataError
 from explore_async.settings.recipe import KnownTexts
@@ -31,6 +32,8 @@ _LONGEST_SHOWN = 1_500
 _SHOWN = 3
 _MOST_HELD = 64
 """Rows that a card shows, and that are held to choose them from."""
+_TRAINERS = {AXOLOTL: "Axolotl", LLAMA_FACTORY: "LLaMA-Factory"}
+"""By the names of their configs."""
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
     "id": "id of the example",
@@ -241,7 +244,8 @@ def _loading(options: CardOptions) -> Iterator[str]:
         )
     if options.configs:
         names = ", ".join(f"`{name}`" for name in options.configs)
-        yield f"{names}: configs of Axolotl and LLaMA-Factory, in which you name the model.\n"
+        trainers = [name for file, name in _TRAINERS.items() if file in options.configs]
+        yield f"{names}: configs of {' and '.join(trainers)}, in which you name the model.\n"
 
 
 def _tasks(source: Collection) -> Iterator[str]:

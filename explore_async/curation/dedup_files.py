@@ -24,7 +24,7 @@ from explore_async.curation.tokenizers import UnseenLetters, check_tokenizer, to
 from explore_async.errors import ConfigError, DataError
 from explore_async.ray_cluster import ray_at_hand
 from explore_async.storage.places import place
-from explore_async.storage.whole_files import replacing
+from explore_async.storage.whole_files import made, replacing
 from rouge_kernels import DedupIndex, warm_up
 
 _BAD_ROWS_NAMED = 10
@@ -163,6 +163,8 @@ def _dedup(options: DedupOptions, observer: DedupObserver, batch_rows: int) -> D
     unseen = UnseenLetters(tokenizer)
     counts = DedupCounts(tokenizer=tokenizer)
     with ExitStack() as stack:
+        for path in outputs:
+            stack.enter_context(made(path.parent))
         files = stack.enter_context(replacing([path.resolve() for path in outputs]))
         writer = stack.enter_context(writing(files[0], options.out, schema))
         evidence = None

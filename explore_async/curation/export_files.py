@@ -1,9 +1,8 @@
-"""The files of an export: their names, the folder that is made for them, and what may be written over."""
+"""The files of an export: their names, and what may be written over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 from explore_async.curation.collections.output_places import check_not_read, check_outside_data
@@ -23,21 +22,6 @@ FOR_TRAINERS = (SCRIPT, AXOLOTL, LLAMA_FACTORY, DATASET_INFO)
 def is_folder_name(out: Path) -> bool:
     """True where an export of this name is a folder."""
     return not out.suffix or out.suffix[1:].isdecimal()  # v1.0 is a folder
-
-
-@contextmanager
-def made(folder: Path) -> Iterator[None]:
-    """Makes the folder; if the work fails, the folders that were made for it are removed."""
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            for path in new:
-                path.rmdir()
-        raise
 
 
 def targets(out: Path, splits: Sequence[str], *, is_folder: bool) -> list[Path]:

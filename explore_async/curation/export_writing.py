@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +19,6 @@ from explore_async.curation.export_files import (
     VALIDATION,
     check_place,
     is_folder_name,
-    made,
     targets,
 )
 from explore_async.curation.files.formats import TABLES, Kind, format_of
@@ -33,7 +33,7 @@ from explore_async.curation.trainer_formats import PAIRS, SHAPES
 from explore_async.curation.training_script import FOR_SHAPES, training_script
 from explore_async.errors import ConfigError
 from explore_async.exploration.scores import ScoreCounts
-from explore_async.storage.whole_files import replacing, storage_errors
+from explore_async.storage.whole_files import made, replacing, storage_errors
 
 _Text: TypeAlias = Callable[["ExportResult", ShownRows, ScoreCounts], str]
 """A function that writes a file of text beside the rows, given what was written."""
@@ -98,10 +98,8 @@ def write_export(options: ExportOptions) -> ExportResult:
     is_folder = is_folder_name(out)
     splits: tuple[SplitName, ...] = ("train", "validation") if options.split.share else ("train",)
     places = targets(out, splits, is_folder=is_folder)
-    kind = format_of(places[0]).kind
+    kind = _kind_of(places[0], out)
     check_place(out, source.path, is_folder=is_folder, has_validation=bool(options.split.share))
-    if kind is Kind.TEXT:
-        raise ConfigError(f"--out {out}: its suffix must be .jsonl, .json, .csv, .tsv or .parquet")
     selection = select(source, options.sample, options.split, options.marked)
 
     losses, shown = Losses(), ShownRows()
@@ -122,7 +120,8 @@ def write_export(options: ExportOptions) -> ExportResult:
         schema = schema_of(options.shape, source, examples, shape, options.keep, reasoning=options.reasoning)
     elif kind in TABLES:
         examples = chain.from_iterable(map(with_thoughts, splits))
-        schema = flat_columns(source, shaped(examples, source, shape, kind), out)
+        added = () if options.shape == "rows" else options.keep  # rows have them all the same
+        schema = flat_columns(source, shaped(examples, source, shape, kind), out, added)
     losses.unpaired = 0  # each was counted once for the schema
     columns = schema.names if is_folder and schema is not None else []
     extras = _extras(options, selection, columns) if is_folder else {}
@@ -163,6 +162,16 @@ def write_export(options: ExportOptions) -> ExportResult:
     return result
 
 
+def _kind_of(place: Path, out: Path) -> Kind:
+    with suppress(ConfigError):
+        if (kind := format_of(place).kind) is not Kind.TEXT:
+            return kind
+    raise ConfigError(
+        f"--out {out}: let the name end in .jsonl, .ndjson, .json, .csv or .tsv, each also with .gz or .zst, or in "
+        ".parquet; without such an end it is a folder"
+    )
+
+
 def _notes(source: Collection, shape: str) -> Sequence[str | None]:
     return source.notes if shape != "rows" else [source.read_as]
 
@@ -183,15 +192,22 @@ def _extras(options: ExportOptions, selection: Selection, columns: Sequence[str]
     configs = trainer_configs(options.shape, columns, validated=split.share > 0)
 
     def card(result: ExportResult, shown: ShownRows, scores: ScoreCounts) -> str:
-        whose = "those that were kept" if result.by_mark or result.near_validation else "all that were kept"
+        left_out = result.by_mark or result.near_validation or result.in_pruned_tasks or result.unpaired
+        whose = "those that were kept" if left_out else "all that were kept"
         all_kept = f"all answers of {whose}" if options.all_answers else whose
         how = all_kept if sample is None else f"a {sample.method} sample (seed {sample.seed})"
         splits = {"train": TRAIN}
         if split.share:
             how += f"; split by {split.by}, {result.near_validation:,} too near to validation left out"
             splits["validation"] = VALIDATION
-        if result.by_mark:
-            how += f"; {result.by_mark:,} left out by the marks of readers"
+        for count, what in (
+            (result.by_mark, "left out by the marks of readers"),
+            (result.in_pruned_tasks, "left out with their pruned tasks"),
+            (result.unpaired, "left out without a pair of answers"),
+            (result.cut, "cut to a part of their conversation"),
+            (result.unanswered, "without an answer"),
+        ):
+            how += f"; {count:,} {what}" if count else ""
         return make_card(
             options.source,
             CardOptions(

@@ -93,8 +93,10 @@ def with_more(shape: Shape, keep: Sequence[str], marks: Marks) -> Shape:
     return shape_with_more
 
 
-def flat_columns(source: Collection, rows: Iterator[Row], path: Path) -> list[str]:
-    """The columns of rows that a table can hold. Raises DataError, with the number of rows, where it cannot."""
+def flat_columns(source: Collection, rows: Iterator[Row], path: Path, keep: Sequence[str]) -> list[str]:
+    """The columns of rows that a table can hold. Raises DataError, with the number of rows, where it cannot. `keep`:
+    columns that the user named beside those of the format.
+    """
     columns: dict[str, None] = {}
     nested: Counter[str] = Counter()
     for row in rows:
@@ -102,9 +104,12 @@ def flat_columns(source: Collection, rows: Iterator[Row], path: Path) -> list[st
         nested.update(name for name, value in row.value.items() if isinstance(value, list | dict))
     if nested:
         found = ", ".join(f"{name} ({count:,} rows)" for name, count in nested.most_common())
+        named = [f"--keep {name}" for name in keep if name in nested]
+        flat = ["take a flat format (--format alpaca)"] if nested.keys() - {*keep} else []
+        advice = " and ".join([*flat, *([f"leave out {', '.join(named)}"] if named else [])])
         raise DataError(
             f"{path}: a table holds no lists and no objects, and there are some in {found} of {source.path}; "
-            "write .jsonl, or a flat format: --format alpaca"
+            f"write .jsonl, or {advice}"
         )
     return list(columns)
 

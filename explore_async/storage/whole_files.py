@@ -117,6 +117,21 @@ def write_whole(path: Path, body: bytes) -> None:
         file.write(body)
 
 
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Makes the folder; if the work fails, the folders that were made for it are removed."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
+
+
 def check_regular(path: Path) -> None:
     """Raises StorageError where a directory, a pipe or a device has this name: opening a pipe can wait forever, and a
     device may never end.

@@ -439,7 +439,7 @@ def test_a_file_that_breaks_off_ends_it_all(tmp_path, number):
         (["a.jsonl", "--out", "o.jsonl", "--evidence", "a.jsonl"], 2, "a.jsonl: it is a source"),
         (["a.jsonl", "--out", "o.jsonl", "--evidence", "./o.jsonl"], 2, "given as --out and as --evidence"),
         (["a.jsonl", "--out", "o.jsonl", "--evidence", "e.txt"], 2, "it is JSON lines"),
-        (["a.jsonl", "--out", "no/o.jsonl"], 4, "no/o.jsonl: No such file"),
+        (["a.jsonl", "--out", "a.jsonl/o.jsonl"], 4, "a.jsonl: File exists"),
         (["a.jsonl", "--out", "folder.jsonl"], 4, "folder.jsonl: not a regular file"),
         (["a.jsonl", "--out", "o.jsonl", "--evidence", "folder.jsonl"], 4, "folder.jsonl: not a regular file"),
         (["a.jsonl", "--out", "o.jsonl", "--threshold", "0"], 2, "--threshold 0.0"),
@@ -483,6 +483,19 @@ def test_an_earlier_output_stays_until_the_new_one_is_whole(tmp_path):
     assert read(real) == GOOD[:1]
     assert (tmp_path / "out.jsonl").is_symlink()
     assert only(tmp_path / "data", "out.jsonl")
+
+
+def test_folders_of_the_outputs_are_made(tmp_path):
+    """As by the other commands on data; after an error there is none of them."""
+    source = written(tmp_path / "in.jsonl", GOOD)
+    outputs = ("--out", tmp_path / "a" / "b" / "out.jsonl", "--evidence", tmp_path / "a" / "c" / "why.jsonl")
+    bad = tmp_path / "bad.jsonl"
+    bad.write_bytes(b"{\n")
+    assert in_process("dedup", bad, *outputs).code == 5
+    assert not (tmp_path / "a").exists()
+    assert in_process("dedup", source, *outputs).code == 0
+    assert only(tmp_path / "a" / "b", "out.jsonl")
+    assert only(tmp_path / "a" / "c", "why.jsonl")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")

@@ -182,12 +182,41 @@ def test_tables_hold_flat_rows(run_path: Path, tmp_path: Path, suffix: str):
     refused = in_process("export", run_path, "--out", tmp_path / f"rows{suffix}")
     assert refused.code == 5
     assert f"task_path ({len(rows):,} rows)" in " ".join(refused.stderr.split())
+    assert "write .jsonl, or take a flat format (--format alpaca)" in " ".join(refused.stderr.split())
     assert not (tmp_path / f"rows{suffix}").exists()
+    added = in_process("export", run_path, "--out", out, "--format", "alpaca", "--keep", "task_path", "--keep", "id")
+    assert added.code == 5
+    assert "write .jsonl, or leave out --keep task_path" in " ".join(added.stderr.split())
     parts = in_process(
         "export", run_path, "--out", tmp_path / f"s{suffix}", "--format", "alpaca", "--validation", "0.2"
     )
     assert parts.code == 0, parts.stderr
     assert (tmp_path / f"s.validation{suffix}").is_file()
+
+
+@pytest.mark.parametrize("name", ["data.md", "data.txt", "data.parquet.gz"])
+def test_a_name_that_no_export_has(run_path: Path, tmp_path: Path, name: str):
+    """Code 2, and the names that an export can have: text is not among them."""
+    result = in_process("export", run_path, "--out", tmp_path / name)
+    assert result.code == 2
+    assert ".jsonl, .ndjson, .json, .csv or .tsv, each also with .gz or .zst, or in .parquet" in result.stderr
+    assert ".txt," not in result.stderr
+
+
+def test_the_card_tells_what_the_rows_lack(tmp_path: Path):
+    """Conversations that are cut and answers that are missing; and it names the trainers that it has configs of."""
+    rows = [
+        {"instruction": "Name a sea.", "output": "", "system": "Be brief."},
+        {"instruction": "And a lake?", "output": "Garda.", "history": [["Name a sea.", "The Baltic."]]},
+    ]
+    source = tmp_path / "rows.jsonl"
+    source.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    assert in_process("export", source, "--out", tmp_path / "out", "--format", "alpaca").code == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "2 examples, all that were kept; 1 cut to a part of their conversation; 1 without an answer" in card
+    assert "`dataset_info.json`, `llamafactory.yaml`: configs of LLaMA-Factory, in which" in card
+    assert in_process("export", source, "--out", tmp_path / "whole", "--format", "messages").code == 0
+    assert "configs of Axolotl and LLaMA-Factory, in which" in (tmp_path / "whole" / "README.md").read_text()
 
 
 def test_a_delimiter_that_the_name_does_not_promise_is_said(tmp_path: Path):
@@ -408,7 +437,7 @@ def test_the_published_proportions():
 @pytest.mark.parametrize(
     "refused",
     [
-        (["export", "RUN", "--out", "x.txt"], 2, "its suffix must be .jsonl"),
+        (["export", "RUN", "--out", "x.txt"], 2, "let the name end in .jsonl"),
         (["export", "RUN", "--out", "x.jsonl", "--format", "odd"], 2, "one of 'rows', 'alpaca'"),
         (["export", "RUN/dataset.jsonl", "--out", "RUN/dataset.jsonl"], 2, "it is a source"),
         (["export", "missing", "--out", "x.jsonl"], 5, "no such run directory or file"),
