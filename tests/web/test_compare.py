@@ -183,7 +183,7 @@ def test_what_makes_no_sense_is_said(tmp_path: Path) -> None:
         ((a, other), 5, "no question has an answer in both"),
         ((a, a), 2, "identical"),
         ((a, b, "--json"), 2, "--results"),
-        ((a, b, "--export", a), 2, "replaced"),
+        ((a, b, "--export", a), 2, "it is a source, and would be lost"),
         ((a, b, "--export", tmp_path / "v.parquet"), 2, "does not write Parquet"),
         ((a, b, "--export", tmp_path / "v"), 2, "the name tells the format"),
         ((a, b, "--verdicts", b, "--results"), 5, "line 1"),
