@@ -7,7 +7,7 @@ The constant parts of a prompt come first and the most variable ones last, so th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,6 +36,12 @@ from explore_async.settings.recipe import Recipe
 _LATEST_KEPT: Final = 1024
 _PART = re.compile(r"^\[(system|user|(?<=\A\[)text)\]\n", re.MULTILINE)
 
+_TO_SHOW: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("tasks", "facets", "examples"), ("task", "count")),
+    "answers": ("instruction",),
+    "scores": ("instruction", "output"),
+}
+"""Names without which a prompt cannot say what it is about, by what its kind brings."""
 _FAULTS = (
     *(TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
     *(RecursionError, MemoryError),
@@ -119,6 +125,8 @@ class PromptBook:
         environment.globals.update(of_recipe(recipe))
         self._joint: PromptBook | None = None
         self._kinds = kinds_of(recipe)
+        self.doubts: list[str] = []
+        """A sentence for each template of the user's that leaves out what its prompts are about. A run may go on."""
         self._templates = {kind.name: self._compiled(environment, kind) for kind in self._kinds.values()}
         self._latest: dict[tuple[str, str], tuple[Mapping[str, Any], tuple[Message, ...]]] = {}
         """The values and messages of the latest prompt of a template about a task: often the next has the same."""
@@ -160,7 +168,21 @@ class PromptBook:
                 f"prompts: {kind.template.name} does not show {{{{ facets }}}}, and exploration.facets is set: add it "
                 "to the template, as `explore-async init --prompts` writes it, or set it to 0"
             )
+        if own:
+            self.doubts += self._doubt(kind, names)
         return tuple(parts)
+
+    def _doubt(self, kind: RequestKind, names: set[str]) -> Iterator[str]:
+        is_flat = self._recipe.exploration.depth == 0
+        if is_flat and kind.brings == "tasks":
+            return
+        left_out = [name for name in _TO_SHOW.get(kind.brings, ()) if name not in names]
+        if is_flat and "task" in left_out:
+            left_out.remove("task")  # it is the domain
+        if left_out:
+            shown = " and ".join(f"{{{{ {name} }}}}" for name in left_out)
+            same = "; the prompts of all tasks are alike" if "task" in left_out else ""
+            yield f"prompts: {kind.template.name} does not show {shown}, which the model then does not know{same}"
 
     def messages(self, prompt: Prompt) -> tuple[Message, ...]:
         about = (prompt.template, prompt.values["task"])

@@ -124,6 +124,7 @@ def _expect(recipe: Recipe, prompts: dict[str, ChatRequest]) -> Expectation:
 def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
     """Faults of a plan that a user would want to mend before the run, with the setting that does it."""
     found: list[str] = [doubt] if (doubt := doubt_about_language(recipe.language)) else []
+    found += PromptBook(recipe).doubts
     generation = recipe.generation
     budget = recipe.targets.only_budget
     if budget is not None and expected.tokens > budget:

@@ -129,6 +129,8 @@ async def _run(  # noqa: PLR0917 - the parts of one start
         document = decision.document
         recipe = job.recipe(document)
         prompts = PromptBook(recipe)  # finds a faulty template before anything is written
+        for doubt in prompts.doubts:
+            log.phase(f"note: {doubt}")
         if recipe.filters.language:
             language_check(recipe.language)  # and a language that cannot be checked
         async with (

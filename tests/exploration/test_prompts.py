@@ -332,3 +332,35 @@ def test_each_kind_has_its_sampling() -> None:
         exploring = {"temperature": 0.3, "top_p": 1.0, "max_tokens": 1024, "stop": ["x"]}
         assert (rendered.sampling, rendered.extra_body) == (expected.get(kind, exploring), {"top_k": 4})
         assert (rendered.model, rendered.seed) == ("scripted", 42)
+
+
+@pytest.mark.parametrize(
+    ("kind", "template", "depth", "left_out"),
+    [
+        ("generate", "[user]\nWrite something.\n", 2, "{{ task }} and {{ count }}"),
+        ("generate", "[user]\nWrite {{ count }} about {{ domain }}.\n", 2, "{{ task }}"),
+        ("generate", "[user]\nWrite {{ count }} about {{ domain }}.\n", 0, None),
+        ("generate", "[system]\nWrite {{ count }}.\n[user]\n{{ task }}\n", 2, None),
+        ("lookahead", "[user]\nDivide {{ task }}.\n", 2, "{{ count }}"),
+        ("lookahead", "[user]\nDivide {{ task }}.\n", 0, None),
+        ("answer", "[user]\nAnswer.\n", 2, "{{ instruction }}"),
+        ("judge", "[user]\nJudge the answer to {{ instruction }}.\n", 2, "{{ output }}"),
+    ],
+)
+def test_a_template_that_leaves_out_what_it_is_about(
+    kind: str, template: str, depth: int, left_out: str | None
+) -> None:
+    """It is told with the names that are missing, in all its parts together; the run may go on."""
+    book = PromptBook(with_all(prompts={kind: template}, exploration={"depth": depth}))
+    found = [doubt for doubt in book.doubts if f"{kind}" in doubt]
+    assert len(found) == (left_out is not None)
+    assert all(f" does not show {left_out}, which" in doubt for doubt in found)
+
+
+@pytest.mark.parametrize("responses", ["joint", "separate"])
+def test_no_packaged_template_leaves_out_what_it_is_about(responses: str) -> None:
+    """Given as a user's own, each of them passes."""
+    more = {} if responses == "separate" else {"judge": None, "turns": 1}
+    own = {name: kind.template.read_text(encoding="utf-8") for name, kind in kinds_of(with_all()).items()}
+    joint = {name: own[name] for name in ("lookahead", "backtrack", "generate")}
+    assert PromptBook(with_all(responses=responses, prompts=own if not more else joint, **more)).doubts == []

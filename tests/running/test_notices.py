@@ -123,3 +123,17 @@ async def test_verdicts_of_checks_are_no_requests_to_a_server(tmp_path: Path) ->
     sent = stats["requests"]["total"] - verdicts
     assert verdicts >= 20
     assert f"{sent} judged, and {verdicts} verdicts of checks on this machine" in result.stderr
+
+
+async def test_a_template_that_does_not_name_its_task(tmp_path: Path) -> None:
+    """A dry run warns of it, and a run says it before the first request, and goes on."""
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "generate.j2").write_text("[user]\nWrite {{ count }} examples.\n")
+    own = ("--set", f"prompts={tmp_path / 'prompts'}")
+    async with MisbehavingServer(turning_bad(10**6, b"")) as server:
+        result = await run(tmp_path, server, "--max-examples", "20", *own)
+    assert result.code == 0, result.stderr
+    said = "generate.j2 does not show {{ task }}"
+    assert [said in line for line in result.stderr.splitlines()].count(True) == 1
+    dry = await explore("run", config(tmp_path), "--dry-run", *own)
+    assert f"warning: prompts: {said}" in dry.stdout
