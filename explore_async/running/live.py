@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 from explore_async.running.observer import Snapshot
-from explore_async.storage.whole_files import write_json
+from explore_async.storage.whole_files import write_state
 
 
 class LiveFile:
@@ -17,6 +18,8 @@ class LiveFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._host = socket.gethostname()
+        self._lock = threading.Lock()
+        self._ended = False
 
     def document(self, snapshot: Snapshot, *, simulated: bool) -> dict[str, Any]:
         tally = snapshot.tally
@@ -52,7 +55,12 @@ class LiveFile:
         }
 
     def write(self, document: dict[str, Any]) -> None:
-        write_json(self._path, document)
+        with self._lock:
+            if not self._ended:
+                write_state(self._path, document)
 
     def end(self) -> None:
-        self._path.unlink(missing_ok=True)
+        """Removes it. A write that is under way in another thread ends before."""
+        with self._lock:
+            self._ended = True
+            self._path.unlink(missing_ok=True)

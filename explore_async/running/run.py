@@ -34,7 +34,7 @@ from explore_async.running.warm_up import load_kernels, seldom_collected
 from explore_async.settings.operation import Operation
 from explore_async.storage.completions import CompletionStore
 from explore_async.storage.directory import RunDirectory
-from explore_async.storage.whole_files import write_json
+from explore_async.storage.whole_files import write_state
 
 _SECONDS_BETWEEN_STATES = 5.0
 
@@ -129,10 +129,7 @@ class Run:
                 kernels.cancel()  # not waited for where the run is stopped before they are compiled
             complete = self._ending in FINISHED
         finally:
-            if self._checkpoints is not None:
-                await self._checkpoints.close()
-            await records.close(complete=complete)
-            await asyncio.to_thread(self._live.end)
+            await self._close_files(complete=complete)
             if self._writing_state is not None:  # else an older state could replace the last one
                 await asyncio.wait([self._writing_state])
             self._check_places()
@@ -141,11 +138,19 @@ class Run:
             stats = self._status.stats(self._ending or "error", total)
             if not (records.replaying and self._directory.tree.exists() and self._directory.stats.exists()):
                 # after an interrupted replay, the files that are there hold more
-                write_json(self._directory.tree, self._tree())
-                write_json(self._directory.stats, stats.document())
+                write_state(self._directory.tree, self._tree())
+                write_state(self._directory.stats, stats.document())
             if self._history is not None:
                 self._history.write(start)
         return RunResult(self._directory.path, stats)
+
+    async def _close_files(self, *, complete: bool) -> None:
+        try:
+            if self._checkpoints is not None:
+                await self._checkpoints.close()
+            await self._records.close(complete=complete)
+        finally:  # on a full disk, too
+            await asyncio.to_thread(self._live.end)
 
     async def _most_stored(self, store: CompletionStore) -> float:
         """The most requests to come that have a stored outcome."""
@@ -260,7 +265,7 @@ class Run:
 
     def _write_state(self, documents: Mapping[Path, dict[str, Any]], start: Start | None) -> None:
         for path, document in documents.items():
-            write_json(path, document)
+            write_state(path, document)
         if self._history is not None:
             self._history.write(start)
 

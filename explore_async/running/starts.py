@@ -19,7 +19,7 @@ import orjson
 from explore_async import __version__
 from explore_async.running.endpoint_speeds import LatencyCounts
 from explore_async.serving.endpoints.values import PoolStatistics
-from explore_async.storage.whole_files import write_json
+from explore_async.storage.whole_files import write_state
 
 _LISTED = 20
 _ADDED_UP = ("answered", "failed_attempts", "retries", "prompt_tokens", "completion_tokens", "cached_tokens")
@@ -225,7 +225,7 @@ class History:
         """Writes the history with this start as the latest; None leaves the file as it is. It touches the disk."""
         if start is not None:
             starts = [*self._earlier[1 - _LISTED :], start.document()]
-            write_json(self._path, {"total": self.total(start).state(), "starts": starts})
+            write_state(self._path, {"total": self.total(start).state(), "starts": starts})
 
     def total(self, start: Start | None) -> Total:
         return self._before if start is None else self._before.plus(start)

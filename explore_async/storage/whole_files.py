@@ -111,6 +111,16 @@ def write_json(path: Path, document: Any) -> None:
     write_whole(path, orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
+def write_state(path: Path, document: Any) -> None:
+    """The same for a file that a run writes again and again: the error of a full disk says that nothing is lost."""
+    try:
+        write_json(path, document)
+    except StorageError as error:
+        if isinstance(error.__cause__, OSError):
+            raise StorageError(f"{error}; nothing is lost: fix this and run again") from error
+        raise
+
+
 def write_whole(path: Path, body: bytes) -> None:
     """Writes the bytes whole or not at all. Raises StorageError."""
     with replacing([path]) as (file,), storage_errors(path):

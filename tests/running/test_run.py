@@ -33,7 +33,7 @@ from explore_async.config.load import load
 from explore_async.running import run as run_module
 from explore_async.running.start import run as run_to_end
 from explore_async.serving.simulated.server import Latency, SimulatedServer
-from explore_async.storage.whole_files import write_json
+from explore_async.storage.whole_files import write_state
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -466,14 +466,14 @@ async def test_a_slow_write_of_the_tree_never_lands_on_the_last(tmp_path: Path, 
 
     def slowly(path: Path, document: dict) -> None:
         if threading.current_thread() is threading.main_thread() or path.name != "tree.json":
-            write_json(path, document)
+            write_state(path, document)
             return
         begun.append(_kept(document["trees"][0]))
         time.sleep(1.5)
-        write_json(path, document)
+        write_state(path, document)
         landed.append(begun[-1])
 
-    monkeypatch.setattr(run_module, "write_json", slowly)
+    monkeypatch.setattr(run_module, "write_state", slowly)
     monkeypatch.setattr(run_module, "_SECONDS_BETWEEN_STATES", 0.1)
     async with SimulatedServer(64, Latency(0.02)) as server:
         settings = load(str(config(tmp_path)), operation={"endpoints": [{"url": server.url}]})

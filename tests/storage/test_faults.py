@@ -54,8 +54,8 @@ async def ends_as_undisturbed(server: SimulatedServer, path: Path, undisturbed: 
 
 @pytest.mark.parametrize("most_bytes", [0, 30_000, 120_000])
 async def test_a_full_disk(tmp_path: Path, finished_run: Path, most_bytes: int) -> None:
-    """A run whose files can grow no more ends with code 4 and says which file; with room again the same command ends in
-    the files of an undisturbed run.
+    """A run whose files can grow no more ends with code 4, says which file, and leaves none that is for a run in progress;
+    with room again the same command ends in the files of an undisturbed run.
     """
     path = tmp_path / "run"
     async with SimulatedServer(16) as server:
@@ -64,6 +64,7 @@ async def test_a_full_disk(tmp_path: Path, finished_run: Path, most_bytes: int) 
         assert result.code == 4, result.stderr
         assert str(path) in result.stderr
         assert "Traceback" not in result.stderr
+        assert not (path / "live.json").exists()
         await ends_as_undisturbed(server, path, finished_run)
 
 

@@ -23,7 +23,7 @@ from explore_async.storage.completions import CompletionStore
 from explore_async.storage.derived import DerivedFile
 from explore_async.storage.digested import differences
 from explore_async.storage.directory import RunDirectory
-from explore_async.storage.whole_files import write_json
+from explore_async.storage.whole_files import write_json, write_state
 
 QUESTION = ChatRequest("m", ({"role": "user", "content": "why?"},), {"temperature": 1.0}, 7)
 REQUEST = Request(0, 0, "generate", "0", 0, Prompt("generate", {}), 7)
@@ -201,11 +201,15 @@ def test_replaying_ends_with_the_earlier_bytes(tmp_path: Path) -> None:
 
 
 def test_json_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
-    """On a full disk write_json keeps the earlier document and leaves no half of the new one behind."""
+    """On a full disk write_json keeps the earlier document and leaves no half of the new one behind. The error of a file of
+    a run says that nothing is lost.
+    """
     path = tmp_path / "s.json"
     write_json(path, {"a": 1})
     with full_disk(4096), pytest.raises(StorageError, match=r"s\.json"):
         write_json(path, "x" * 10_000)
+    with full_disk(4096), pytest.raises(StorageError, match=r"s\.json: .*nothing is lost: fix this and run again"):
+        write_state(path, "x" * 10_000)
     assert orjson.loads(path.read_bytes()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 
