@@ -272,12 +272,12 @@ def _read_prompts(document: dict[str, Any], beside: Path, given: Given, kinds: S
     if document.get("responses") == "separate":
         own, other = other, own
     known = {name: path / (own if name == own.name else KINDS[name]).template.name for name in kinds}
-    if own.name in known and (path / other.template.name).is_file() and not known[own.name].is_file():
-        raise ConfigError(
-            f"{where}: {path / other.template.name} is not for this run: by its setting `responses`, it takes "
-            f"{own.template.name}, which `init --prompts` writes into another folder"
-        )
     try:
+        if own.name in known and (path / other.template.name).is_file() and not known[own.name].is_file():
+            raise ConfigError(
+                f"{where}: {path / other.template.name} is not for this run: by its setting `responses`, it takes "
+                f"{own.template.name}, which `init --prompts` writes into another folder"
+            )
         document["prompts"] = {kind: file.read_text(encoding="utf-8") for kind, file in known.items() if file.is_file()}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: {path}: {error}") from error

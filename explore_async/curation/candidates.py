@@ -133,7 +133,7 @@ def _committed(run: Collection) -> tuple[dict[str, str], dict[str, dict[str, str
     known: set[str] = set()
     for line in run.decisions():
         key = line.get("request")
-        if line.get("what") in {"instruction", "example"} and isinstance(key, str):
+        if str(line.get("what")) in {"instruction", "example"} and isinstance(key, str):
             prefix = str(line.get("id") or "").rpartition(".")[0]
             if prefix not in known:  # else it may be the key of an answer to it
                 prefixes[key] = prefixes.get(key) or prefix

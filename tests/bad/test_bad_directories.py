@@ -130,6 +130,17 @@ def test_a_strange_document(tmp_path: Path, sources: Path, data: st.DataObject, 
     gone_through(tmp_path, sources, kind, commands, lambda source: (source / name).write_bytes(content))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_evidence_of_an_unknown_sort(tmp_path: Path, sources: Path, kind: str) -> None:
+    """Lines of evidence say with a list, a number or nothing what they are about."""
+    body = (sources / kind / "decisions.jsonl").read_bytes() if (sources / kind / "decisions.jsonl").exists() else b""
+    lines = [orjson.loads(line) for line in body.splitlines()]
+    for line, what in zip(lines, ([], {}, 1, None), strict=False):
+        line["what"] = what
+    content = b"".join(in_json(line) + b"\n" for line in lines)
+    gone_through(tmp_path, sources, kind, [*COMMANDS], lambda source: (source / "decisions.jsonl").write_bytes(content))
+
+
 def _gone(path: Path) -> None:
     path.unlink()
 

@@ -255,6 +255,7 @@ def test_every_config_of_the_repository_parses(path: Path) -> None:
         b"extra_body: {a: 2020-01-01}\n", b"extra_body: {a: !!set {b}}\n", b"extra_body: {a: {1: 2}}\n",
         b"filters: {banned_words: ['']}\n", b"exploration: {depth: -1}\n", b"filters: {threshold: .nan}\n",
         b"prompts: nowhere\n", b"prompts: {genrate: x}\n", b"domains: {name: a}\n", b"domains: [null]\n",
+        b"prompts: " + b"a" * 300 + b"\n",
     ],
 )  # fmt: skip
 def test_what_is_no_config_is_said_with_its_file(tmp_path: Path, content: bytes) -> None:

@@ -130,7 +130,7 @@ class DataSet:
     def verdicts(self) -> Iterator[Verdict]:
         """All decisions in their order, on dropped tasks and examples too; none for data without evidence."""
         for line in self.collection.decisions():
-            if line.get("what") in {"task", "example"}:
+            if str(line.get("what")) in {"task", "example"}:
                 yield _verdict(line, self.path)
 
     def evidence(self, wanted: str) -> Evidence:

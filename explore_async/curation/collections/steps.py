@@ -27,7 +27,7 @@ from explore_async.settings.recipe import MEANING
 from explore_async.storage.completions import StoredReader
 from explore_async.storage.rows import StoredRequest
 
-ENDS: Final = frozenset({"task", "example"})
+ENDS: Final = ("task", "example")
 """The lines of evidence that say whether something is kept for good; others with an id are about a step to that."""
 _AT_ONCE: Final = 500
 

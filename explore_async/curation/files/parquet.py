@@ -78,7 +78,8 @@ def arrow_faults(path: Path) -> Iterator[None]:
     """Turns errors of Arrow, which cannot read or represent something, into DataErrors that name the file."""
     try:
         yield
-    except (pa.ArrowException, OverflowError) as error:  # the latter for whole numbers of more than 63 bits
+    except (pa.ArrowException, OverflowError, UnicodeDecodeError) as error:
+        # OverflowError for whole numbers of more than 63 bits, UnicodeDecodeError for names of columns
         raise DataError(f"{path}: {' '.join(str(error).split())}") from error
 
 

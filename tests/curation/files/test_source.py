@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -362,3 +363,12 @@ def test_a_table_that_is_written_is_read_again(tmp_path_factory, cells, name):
 
 def as_text(value: object) -> str:
     return "" if value is None else json.dumps(value) if isinstance(value, int) else str(value)
+
+
+def test_a_damaged_name_of_a_parquet_column_is_a_fault_of_the_file(tmp_path):
+    """The name of the column is no UTF-8."""
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"user": ["Name a fern"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"user", b"\x80ser"))
+    with pytest.raises(DataError, match=r"rows\.parquet: "):
+        list(Source(path))
