@@ -11,6 +11,7 @@ from typing import Any
 from explore_async.cli.signals import leave
 from explore_async.errors import EXIT_SIGINT, EXIT_SIGTERM
 from explore_async.serving.servers.launch import make_server
+from explore_async.serving.servers.own_server import OwnServer
 from explore_async.serving.simulated.engine import Profile
 from explore_async.serving.simulated.server import Latency, SimulatedServer
 from explore_async.serving.simulated.universe import Universe
@@ -72,7 +73,22 @@ async def _keep(
         async with await make_one() as running:
             is_ready = True
             say(f"serving at {running.url}  (Ctrl-C stops)")
-            await stop.wait()
+            await _stopped_or_died(stop, running)
     except asyncio.CancelledError as stopped:
         leave(stopped.args[0])
     say("stopped")
+
+
+async def _stopped_or_died(stop: asyncio.Event, running: object) -> None:
+    """Returns when it is to stop. Raises ServerError when a process of ours has died."""
+    waiting = [asyncio.create_task(stop.wait())]
+    if isinstance(running, OwnServer):
+        waiting.append(asyncio.create_task(running.watch()))
+    try:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    if not stop.is_set():
+        for task in done:
+            await task

@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from explore_async.errors import ServerError, StorageError
+from explore_async.serving.servers import supervisor
 from explore_async.serving.servers.registry import Model
 
 POLL_S: Final = 0.2
@@ -97,12 +99,13 @@ class DownloadProcess:
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._log = folder / "download.log"
+        supervised = [sys.executable, "-I", "-S", supervisor.__file__, str(os.getpid()), "--", *command]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 -- our own interpreter with pinned names
-                command,
+                supervised,  # so it ends with us, however that happens
                 cwd=folder,  # Python imports from there first, and nothing to import is there
                 env={**os.environ, "TMPDIR": str(folder), **environment},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 process_group=0,  # with Ctrl-C the process would throw away what it has; stop() keeps it
@@ -110,7 +113,10 @@ class DownloadProcess:
 
     @property
     def exit_code(self) -> int | None:
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None:
+            self._close()
+        return code
 
     def bytes_arrived(self, pattern: str) -> int:
         """Bytes of the files that match. Tools copy them at the end: of two files of one name the larger counts."""
@@ -133,6 +139,11 @@ class DownloadProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None, "a pipe"
+        self._process.stdin.close()
 
 
 def sha256_of(path: Path) -> str:

@@ -1,8 +1,9 @@
 """Runs a command and ends all processes that it starts: `python -m … PARENT -- COMMAND…`.
 
 An engine like vLLM is many processes; when the first is killed, the others stay and keep their memory. So the command
-leads a process group of its own, and this process ends the whole group: after SIGTERM, when the pipe on its standard
-input or its parent ends, and when the command itself ends. Standard library only.
+leads a process group of its own, and the whole group ends: after SIGTERM, when the pipe on the standard input or the
+parent ends, and when the command itself ends. A child of this process sees to it, so that the group also ends where
+this process is killed. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 GRACE_S = 10.0
 _POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def end_with_parent(parent: int, number: int) -> None:
@@ -41,24 +43,52 @@ def end_group(group: int, grace_s: float) -> None:
 
 
 def main(parent: int, command: list[str]) -> int:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    try:
+        lifeline, ours = os.pipe()
+        ends = [ours]
+
+        def end(*_: object) -> None:
+            with contextlib.suppress(IndexError):
+                os.close(ends.pop())
+
+        for number in _STOPS:
+            signal.signal(number, end)
+        end_with_parent(parent, signal.SIGTERM)
+    except ProcessLookupError:
+        return 1
+    if (worker := os.fork()) == 0:
+        os.close(ours)
+        os._exit(_guarded(lifeline, command))
+    os.close(lifeline)
 
     def watch() -> None:
         while os.read(0, 4096):
             pass
-        stop.set()
+        end()
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+    return os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+
+
+def _guarded(lifeline: int, command: list[str]) -> int:
+    """Runs the command until it ends, or until the other end of the pipe `lifeline` is closed; then ends its group."""
+    os.setsid()
+    os.dup2(2, 1)  # standard output belongs to our parent
+    stop = threading.Event()
+    for number in _STOPS:
+        signal.signal(number, lambda *_: stop.set())
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        stop.set()
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
     try:
-        end_with_parent(parent, signal.SIGTERM)
-    except ProcessLookupError:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - our parent's
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
         return 1
-    # Its output goes to standard error: standard output belongs to our parent.
-    child = subprocess.Popen(  # noqa: S603 - the command of our parent
-        command, stdin=subprocess.DEVNULL, stdout=2, stderr=2, start_new_session=True
-    )
     while child.poll() is None and not stop.wait(_POLL_S):
         pass
     if child.poll() is None:

@@ -25,6 +25,7 @@ KEY_VARIABLE: Final = "VLLM_API_KEY"
 """The variable in which vLLM finds the key that it demands."""
 # No page has this origin, and browsers let no other origin read the responses. By default vLLM allows all origins.
 _NO_ORIGIN: Final = "http://no-origin.invalid"
+_ALL_ADDRESSES: Final = ("0.0.0.0", "::")  # noqa: S104 - to compare with
 _GPU_FILES: Final = ("/dev/nvidia0", "/dev/kfd")
 # Usage reports go to a server of vLLM's makers; progress bars fill the log.
 _ENVIRONMENT: Final = {"VLLM_NO_USAGE_STATS": "1", "TQDM_MININTERVAL": "5", "PYTHONUNBUFFERED": "1"}
@@ -67,22 +68,33 @@ def vllm_command(settings: ServerSettings, name: str, port: int) -> list[str]:
 
 
 def check_args(args: Sequence[str]) -> None:
-    """Raises ConfigError for arguments that hold an API key (every process list shows arguments), and for a server that
-    other machines can use without one.
+    """Raises ConfigError for arguments that hold an API key (every process list shows arguments), for a server that
+    other machines can use without one, and for a port, as the server is looked for at ours.
     """
     flags = [argument.partition("=")[0].replace("_", "-") for argument in args]
+    if "--port" in flags:
+        raise ConfigError(
+            "--port: it is not for vLLM's own arguments; `serve --port` sets it, and a run takes a free one"
+        )
     if "--api-key" in flags:
         raise ConfigError(
             f"--api-key: process lists show arguments; set the environment variable {KEY_VARIABLE} instead"
         )
-    for position, argument in enumerate(args):
-        if flags[position] == "--host":
-            host = argument.partition("=")[2] or "".join(args[position + 1 : position + 2])
-            if not _is_loopback(host) and not os.environ.get(KEY_VARIABLE):
-                raise ConfigError(
-                    f"--host {host}: others can reach this server, so it must demand a key: set the environment "
-                    f"variable {KEY_VARIABLE}"
-                )
+    for host in _hosts(args):
+        if not _is_loopback(host) and not os.environ.get(KEY_VARIABLE):
+            raise ConfigError(
+                f"--host {host}: others can reach this server, so it must demand a key: set the environment "
+                f"variable {KEY_VARIABLE}"
+            )
+
+
+def _hosts(args: Sequence[str]) -> list[str]:
+    """The addresses that the arguments give; the last one counts."""
+    return [
+        argument.partition("=")[2] or "".join(args[position + 1 : position + 2])
+        for position, argument in enumerate(args)
+        if argument.partition("=")[0] == "--host"
+    ]
 
 
 def _is_loopback(host: str) -> bool:
@@ -118,17 +130,23 @@ class VllmServer(OwnServer):
         check_args(self._settings.vllm.args)
         if not is_installed():
             raise ServerError("vLLM is not installed: pip install 'explore-async[vllm]'")
-        port = self._port or _free_port()
+        host = (_hosts(self._settings.vllm.args) or [HOST])[-1]
+        host = HOST if host in _ALL_ADDRESSES else host
+        port = _free_port(host, self._port)
         command = vllm_command(self._settings, self._model_name, port)
         supervised = python("-m", "explore_async.serving.servers.supervisor", str(os.getpid()), "--", *command)
-        address = f"http://{HOST}:{port}"
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         await self._process.spawn(*supervised, environment=_ENVIRONMENT)
         await self._process.wait_until_healthy(address, self._on_progress)
         return address
 
 
-def _free_port() -> int:
-    """A port that is free now; vLLM does not accept 0."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def _free_port(host: str, wanted: int) -> int:
+    """The wanted port, or for 0 one that is free now, as vLLM does not accept 0. Raises ConfigError where another
+    program has it: its answers would pass for those of vLLM, which takes minutes to find out.
+    """
+    try:
+        with socket.create_server((host, wanted), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise ConfigError(f"port {wanted} of {host} cannot be used: {error.strerror}; give another --port") from error

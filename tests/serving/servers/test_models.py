@@ -10,6 +10,7 @@ import importlib.util
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -20,11 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.waiting import PATIENCE_S
 
 from explore_async.errors import ConfigError, DataError, ServerError, StorageError
 from explore_async.serving.servers import hub_files, models
 from explore_async.serving.servers.launch import choose_engine
 from explore_async.serving.servers.models import fetch
+from explore_async.serving.servers.process import importable, python
 from explore_async.serving.servers.registry import REGISTRY, HubFile, Model, Part
 from explore_async.settings.operation import ServerSettings
 
@@ -431,3 +434,38 @@ def test_the_fetcher_needs_nothing_installed():
     command = [sys.executable, "-S", "-m", "explore_async.serving.servers.models", "list"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(REGISTRY)
+
+
+FETCHING = """
+import sys, time
+from pathlib import Path
+from explore_async.serving.servers.download import DownloadProcess
+code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+DownloadProcess([sys.executable, "-c", code], Path(sys.argv[1]), {})
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_download_ends_with_the_process_that_wants_it(tmp_path, how):
+    """Whatever ends us, no pip goes on with a gigabyte that nobody waits for."""
+    fetching = subprocess.Popen(python("-c", FETCHING, str(tmp_path)), env=importable())
+    log = tmp_path / "download.log"
+    while not log.exists() or not log.read_text().endswith("\n"):
+        assert fetching.poll() is None
+        time.sleep(0.05)
+    downloading = int(log.read_text())
+    fetching.send_signal(how)
+    fetching.wait()
+    end = time.monotonic() + PATIENCE_S
+    while is_there(downloading):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_there(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

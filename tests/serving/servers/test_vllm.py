@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,49 @@ async def test_its_engine_does_not_outlive_it(fake, how: signal.Signals) -> None
             with contextlib.suppress(ServerError):
                 await server.watch()
             raise EndpointUnavailable("connection refused")
+
+
+async def test_its_engine_does_not_outlive_a_supervisor_that_is_killed(fake) -> None:
+    """As asyncio kills it, where a second Ctrl-C comes while vLLM is being stopped."""
+    async with VllmServer(ServerSettings(model="m"), model_name="m") as server:
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await until_gone(*fake()["pids"])
+
+
+async def test_serve_ends_when_its_server_dies(fake) -> None:
+    """`serve` says that vLLM died, and ends with the code of a server that died: its own supervisor can see it."""
+    command = [sys.executable, "-m", "explore_async", "serve", "--engine", "vllm", "--model", "m", "--port", "0"]
+    serving = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=dict(os.environ))
+    assert serving.stderr is not None
+    while b"serving at" not in (line := await serving.stderr.readline()):
+        assert line, "ended early"
+    os.kill(fake()["pids"][0], signal.SIGKILL)
+    said = (await serving.stderr.read()).decode()
+    assert (await serving.wait(), "vLLM with m died" in said) == (3, True), said
+    await until_gone(*fake()["pids"])
+
+
+async def test_a_port_that_another_program_has_is_refused(fake) -> None:
+    """Its answers would pass for those of vLLM. So nothing is started."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 cannot be used: .* give another --port"):
+            async with VllmServer(ServerSettings(model="m"), model_name="m", port=port):
+                pass
+
+
+async def test_it_is_looked_for_at_the_address_that_its_arguments_give(fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--host` of its own arguments counts, also in a form for all addresses; a second `--port` is refused."""
+    monkeypatch.setenv("VLLM_API_KEY", "k")
+    everywhere = "0.0.0.0"  # noqa: S104 - of a server that demands a key
+    for host, shown in (("127.0.0.1", "127.0.0.1"), (everywhere, "127.0.0.1"), ("localhost", "localhost")):
+        settings = ServerSettings(model="m", vllm=VllmSettings(args=("--host", host)))
+        async with VllmServer(settings, model_name="m") as server:
+            assert server.url.startswith(f"http://{shown}:")
+    with pytest.raises(ConfigError, match="`serve --port` sets it"):
+        async with VllmServer(ServerSettings(model="m", vllm=VllmSettings(args=("--port=1",))), model_name="m"):
+            pass
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
