@@ -126,8 +126,14 @@ def warnings(recipe: Recipe, expected: Expectation) -> list[str]:
     found: list[str] = [doubt] if (doubt := doubt_about_language(recipe.language)) else []
     found += PromptBook(recipe).doubts
     generation = recipe.generation
-    budget = recipe.targets.only_budget
-    if budget is not None and expected.tokens > budget:
+    budget = recipe.targets.token_budget
+    is_too_small = budget is not None and expected.tokens > budget
+    if is_too_small and recipe.targets.only_budget is None:
+        found.append(
+            f"a budget of {budget:,} tokens ends the run before it has its {expected.examples:,} examples, which take "
+            f"about {expected.tokens:,}. Raise the budget (targets.token_budget), or lower the other targets"
+        )
+    elif is_too_small:
         found.append(
             f"a budget of {budget:,} tokens ends the run before each of its {expected.tasks:,} tasks has examples, "
             f"which takes about {expected.tokens:,}. Make the tree smaller (exploration.breadth, exploration.depth), "

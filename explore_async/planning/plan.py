@@ -105,23 +105,14 @@ def plan(
 
 
 def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> Plan:
-    times, kept = 1.0, made.kept
-    seconds = made.seconds
-    budget = recipe.targets.only_budget
+    half = len(made.steps) // 2
+    later = made.steps[half:]
+    more = 0.0 if made.complete else _still_to_come(made.steps, recipe)
 
-    def reached(steps: Sequence[Step]) -> int:
-        """How far these steps bring the run to its aim, in tokens of its budget or in examples."""
-        return sum(step.kept if budget is None else step.prompt_tokens + step.answer_tokens for step in steps)
+    def in_all(count: Callable[[Sequence[Step]], int]) -> int:
+        return count(made.steps) + round(more * count(later))
 
-    if not made.complete and (aim := wanted(recipe) if budget is None else budget):
-        half = len(made.steps) // 2
-        later = made.steps[half:]
-        if gained := reached(later):
-            more = max(0.0, (aim - reached(made.steps)) / gained)  # in multiples of the second half
-            seconds += more * (made.seconds - made.steps[half].committed_at)
-            times = 1 + more * len(later) / len(made.steps)
-            kept += round(more * sum(step.kept for step in later))
-    requests = round(times * len(made.steps))
+    requests = in_all(len)
     busy = sum(first.running * (second.at - first.at) for first, second in pairwise(made.samples))
     return Plan(
         engines=engines,
@@ -130,12 +121,30 @@ def _extrapolated(made: Rehearsal, recipe: Recipe, engines: int, slots: int) -> 
         requests=requests,
         narrow_window=window_warning(recipe.window, slots, requests),
         full_index=index_warning(recipe, wanted(recipe)),
-        examples=kept,
+        examples=made.kept + round(more * _kept(later)),
         tasks=made.tasks,
-        prompt_tokens=round(times * sum(step.prompt_tokens for step in made.steps)),
-        cached_tokens=round(times * sum(step.cached_tokens for step in made.steps)),
-        answer_tokens=round(times * sum(step.answer_tokens for step in made.steps)),
-        seconds=seconds,
+        prompt_tokens=in_all(lambda steps: sum(step.prompt_tokens for step in steps)),
+        cached_tokens=in_all(lambda steps: sum(step.cached_tokens for step in steps)),
+        answer_tokens=in_all(lambda steps: sum(step.answer_tokens for step in steps)),
+        seconds=made.seconds + (more * (made.seconds - made.steps[half].committed_at) if more else 0.0),
         explored_s=made.explored_at,
         busy=busy / (slots * made.seconds) if made.seconds else 0.0,
     )
+
+
+def _still_to_come(steps: Sequence[Step], recipe: Recipe) -> float:
+    """The rest of the run as a multiple of the second half of these steps: until it has its examples, or has spent its
+    tokens, whichever comes first. 0 where the second half brings the run no further.
+    """
+    later = steps[len(steps) // 2 :]
+    aims = ((wanted(recipe), _kept), (recipe.targets.token_budget, _tokens))
+    rests = [(aim - reached(steps)) / gained for aim, reached in aims if aim and (gained := reached(later))]
+    return max(0.0, min(rests, default=0.0))
+
+
+def _kept(steps: Sequence[Step]) -> int:
+    return sum(step.kept for step in steps)
+
+
+def _tokens(steps: Sequence[Step]) -> int:
+    return sum(step.prompt_tokens + step.answer_tokens for step in steps)

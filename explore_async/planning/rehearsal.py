@@ -158,7 +158,7 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
     async with pool:
         own_time = OwnTime()
         performer = Performer(_EmptyStore(), prompts.render, _Backend(pool), own_time, stored=0)
-        explorer.seed_events()
+        made.tasks = _tasks_in(explorer.seed_events())
         async with task_group() as group:
             performer.open(group)
             beside = [group.create_task(coroutine) for coroutine in (pool.adjust_limits(), pool.watch(), sample())]
@@ -170,8 +170,12 @@ async def _rehearse(  # noqa: PLR0917 - as `rehearse` has them
                 coroutine.cancel()
             await performer.close(abandon=True)
     made.explored = explorer.explored
-    made.tasks = sum(1 for step in made.steps for _ in step.new_tasks) + len(recipe.domains)
+    made.tasks += sum(len(step.new_tasks) for step in made.steps)
     return made
+
+
+def _tasks_in(events: Sequence[Event]) -> int:
+    return sum(isinstance(event, TaskAdded) for event in events)
 
 
 def _step(request: Request, outcome: Completion, events: list[Event], kept: int, at: float) -> Step:

@@ -73,6 +73,13 @@ def test_a_budget_is_expected_to_be_spent(budget: int) -> None:
     assert any("a budget of 9,000 tokens" in line for line in told(targets={"token_budget": 9_000}))
 
 
+def test_a_budget_below_the_other_targets_is_told() -> None:
+    """A run that its tokens end before it has its examples is told, with the tokens that these take."""
+    assert not any("a budget" in line for line in told(targets={"examples": 1000, "token_budget": 7_000_000}))
+    lines = told(targets={"examples": 1000, "token_budget": 40_000})
+    assert any("a budget of 40,000 tokens ends the run before it has its 1,000 examples" in line for line in lines)
+
+
 def test_the_presets_and_the_config_of_init_are_not_odd() -> None:
     """Nothing is said about a config that the program itself ships: its settings fit one another."""
     for name in presets():

@@ -122,6 +122,23 @@ def test_extrapolation() -> None:
         assert getattr(part, name) == pytest.approx(getattr(whole, name), rel=1 / 6), name
 
 
+@pytest.mark.parametrize("targets", [{"token_budget": 100_000}, {"per_task": 150, "token_budget": 100_000}])
+def test_the_rest_of_a_run_ends_with_its_tokens(targets: dict[str, int]) -> None:
+    """A run whose budget ends it before its other targets are reached is expected to spend the budget, and no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("explore_async.planning.plan.ENOUGH_REQUESTS", 50)
+        part = plan(recipe_config(targets=targets), SMALL, 1, example_tokens=80)
+    assert part.rehearsed == 50 < part.requests
+    assert part.prompt_tokens + part.answer_tokens == pytest.approx(100_000, rel=0.01)
+
+
+def test_the_sub_tasks_of_a_config_are_tasks() -> None:
+    """A plan counts the sub-tasks that the config names as those that a model names."""
+    domain = {"name": "Look after a garden", "tasks": [{"name": "Water the plants"}, {"name": "Cut the hedge"}]}
+    made = rehearse(recipe(domains=[domain], exploration={"depth": 1}, targets={"per_task": 1}), Fleet([SMALL]))
+    assert made.tasks == len({step.task_id for step in made.steps})
+
+
 def test_what_does_not_fit_is_told() -> None:
     """A fleet that one small domain cannot fill gets a warning, and so does a run of more texts than an index holds."""
     with pytest.MonkeyPatch.context() as patch:
