@@ -198,8 +198,10 @@ class Looking:
             self._view = started("view", str(self._run), "--port", "0")
             url = announced(self._view)
             self._opened, self._used_before = time.monotonic(), processor_s(self._view.pid)
-            self._reader = subprocess.Popen(["curl", "-sN", "-o", os.devnull, f"{url}/api/runs/0/events"], text=True)
-            subprocess.run(["curl", "-s", "-o", os.devnull, f"{url}/api/runs/0/examples"], check=True)
+            with urllib.request.urlopen(f"{url}/api/runs") as response:  # noqa: S310 - our own server
+                at = f"{url}/api/runs/{json.load(response)[0]['run']}"
+            self._reader = subprocess.Popen(["curl", "-sN", "-o", os.devnull, f"{at}/events"], text=True)
+            subprocess.run(["curl", "-s", "-o", os.devnull, f"{at}/examples"], check=True)
         elif not wanted:
             self.close()
 

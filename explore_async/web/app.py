@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,20 +43,21 @@ _REPORT_POLICY = (
 _LISTS: dict[str, reading.ListName] = {"kept": "kept", "dropped": "dropped", "failed": "failed"}
 _MARKS: tuple[MarkName | None, ...] = ("good", "bad", None)
 _PATHS: web.AppKey[list[Path]] = web.AppKey("paths", list)
-_RUNS: web.AppKey[list[Path]] = web.AppKey("runs", list)
+_RUNS: web.AppKey[dict[str, Path]] = web.AppKey("runs", dict)
+"""By the names that they have in URLs."""
 
 
 def application(paths: Sequence[Path]) -> web.Application:
     """Serves these run directories, and all that are in these folders now or later. Raises DataError."""
     app = page_application("view.html", "page.js", "view.js", "page.css", "view.css")
-    app[_PATHS], app[_RUNS] = list(paths), runs_in(paths)
+    app[_PATHS], app[_RUNS] = list(paths), _by_name(runs_in(paths))
     app.router.add_get("/api/runs", _runs)
-    app.router.add_get("/api/runs/{number}/state", _state)
-    app.router.add_get("/api/runs/{number}/events", _events)
-    app.router.add_get("/api/runs/{number}/examples", _examples)
-    app.router.add_get("/api/runs/{number}/evidence", _evidence)
-    app.router.add_get("/api/runs/{number}/report", _report)
-    app.router.add_post("/api/runs/{number}/marks", _mark)
+    app.router.add_get("/api/runs/{run}/state", _state)
+    app.router.add_get("/api/runs/{run}/events", _events)
+    app.router.add_get("/api/runs/{run}/examples", _examples)
+    app.router.add_get("/api/runs/{run}/evidence", _evidence)
+    app.router.add_get("/api/runs/{run}/report", _report)
+    app.router.add_post("/api/runs/{run}/marks", _mark)
     return app
 
 
@@ -96,30 +99,40 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER else None
 
 
+def _by_name(runs: Iterable[Path]) -> dict[str, Path]:
+    """The runs by digests of their paths: a page that stays open while the view is started anew, perhaps with other
+    runs, asks for the same run as before.
+    """
+    return {hashlib.blake2b(os.fsencode(path.absolute()), digest_size=8).hexdigest(): path for path in runs}
+
+
 def _run_of(request: web.Request) -> Path:
-    runs = request.app[_RUNS]
-    number = _number(request.match_info["number"])
-    if number is None or number >= len(runs):
-        raise DataError("no such run")
-    return runs[number]
+    run = request.app[_RUNS].get(request.match_info["run"])
+    if run is None:
+        raise DataError("the view does not show this run any more; choose another")
+    return run
 
 
 async def _runs(request: web.Request) -> web.Response:
-    """All runs, also those that cannot be read. New ones come last, so that the numbers of the others stay."""
-
-    def read() -> list[dict[str, str]]:
-        known = request.app[_RUNS]
-        known += [path for folder in request.app[_PATHS] for path in runs_inside(folder) if path not in known]
-        return [_named(path) for path in known]
-
-    return json_response(await asyncio.to_thread(read))
+    """All runs, also those that cannot be read. New ones come last."""
+    known = request.app[_RUNS]
+    known |= await asyncio.to_thread(_inside, request.app[_PATHS])
+    return json_response(await asyncio.to_thread(_named, known.copy()))
 
 
-def _named(path: Path) -> dict[str, str]:
-    try:
-        return {"name": RunData.read(path).name, "path": str(path)}
-    except DataError as error:
-        return {"name": path.name, "path": str(path), "error": str(error)}
+def _inside(folders: list[Path]) -> dict[str, Path]:
+    return _by_name(run for folder in folders for run in runs_inside(folder))
+
+
+def _named(runs: Mapping[str, Path]) -> list[dict[str, str]]:
+    listed = []
+    for run, path in runs.items():
+        try:
+            about = {"name": RunData.read(path).name}
+        except DataError as error:
+            about = {"name": path.name, "error": str(error)}
+        listed.append({"run": run, "path": str(path), **about})
+    return listed
 
 
 async def _state(request: web.Request) -> web.Response:

@@ -1,43 +1,59 @@
 "use strict";
 // Requests in flight beside the most that may be: that number falls while they are under way.
 const inFlight = (now, most) => now <= most ? `${number(now)} of ${number(most)}` : `${number(now)}, going down to ${number(most)}`;
-const of = (what) => `api/runs/${$("runs").value}/${what}`;
+const of = (what) => `api/runs/${openRun}/${what}`;
 const MOST_FOLLOWED = 500;  // entries that a list grows to by itself while a run goes on
-let events = null, selected = "", next = 0, done = false, loading = false, asked = 0, looked = 0, rates = [], tasks = [], now = null;
+let openRun = "", isNew = true, events = null, selected = "", next = 0, done = false, loading = false, asked = 0, looked = 0, rates = [], tasks = [], now = null;
 
 async function start() {
   await runs();
   $("runs").addEventListener("change", open);
   setInterval(() => { if (document.activeElement !== $("runs")) runs().catch(() => {}); }, 5000);  // new runs may have appeared
+  document.addEventListener("visibilitychange", listen);
   open();
 }
 
 let known = "";
 async function runs() {
-  const found = await get("api/runs"), chosen = $("runs").value;
+  const found = await get("api/runs");
+  if (events?.readyState === EventSource.CLOSED) listen();
   if (known === JSON.stringify(found)) return;
   known = JSON.stringify(found);
-  $("runs").replaceChildren(...found.map((run, index) => el("option", `${run.name} (${run.path})${run.error ? ": cannot be read" : ""}`, { value: index })));
-  if (chosen) $("runs").value = chosen;
+  $("runs").replaceChildren(...found.map((run) => el("option", `${run.name} (${run.path})${run.error ? ": cannot be read" : ""}`, { value: run.run })));
+  if (openRun) $("runs").value = openRun;
 }
 
 function open() {
-  if (events) events.close();
+  openRun = $("runs").value;
   selected = ""; rates = []; now = null; looked++;
   $("report").hidden = true;
   $("report").href = of("report");
   $("evidence").replaceChildren(el("p", "Choose an example or a task.", { class: "soft" }));
+  isNew = true;
+  listen();
+}
+
+// Follows the run while the page is seen: a browser has six connections to the view for all its tabs.
+function listen() {
+  if (events) events.close();
+  if (document.hidden) return;
   events = new EventSource(of("events"));
-  let first = true;
   events.onmessage = (event) => {
     const state = JSON.parse(event.data), marks = JSON.stringify(now?.marks);
     if (state.error) { $("status").textContent = plain(state.error); return; }
     show(state);
-    if (first || ($("what").value === "marked" && marks !== JSON.stringify(state.marks))) list();
+    if (isNew || ($("what").value === "marked" && marks !== JSON.stringify(state.marks))) list();
     else follow();
-    first = false;
+    isNew = false;
   };
-  events.onerror = () => { $("status").textContent = "the view has been stopped; start it again with: explore-async view"; };
+  events.onerror = () => { stopped(events); };
+}
+
+// Tells why there are no events: the view is not there, or it has no such run.
+async function stopped(stream) {
+  let why = "the view has been stopped; start it again with: explore-async view";
+  if (stream.readyState === EventSource.CLOSED) try { await get(of("state")); } catch (error) { if (!(error instanceof TypeError)) why = error.message; }
+  if (stream === events) $("status").textContent = plain(why);
 }
 
 function figure(name, value) {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 from support.browser import InThread, Watched
 from support.cli import config, explore, finished, launch
 from support.originals import original_folder
@@ -234,6 +234,82 @@ def test_the_view_of_answers_of_their_own(browser: Browser, tmp_path: Path, besi
         assert shown in evidence, shown
     watched.check()
     beside.run(view.__aexit__(None, None, None))
+
+
+def test_a_tab_stays_with_its_run(browser: Browser, tmp_path: Path, beside: InThread) -> None:
+    """A tab is open while the view is started anew, once with one run more and once without its own: marks go to the run
+    that it shows, or nowhere, and it says so.
+    """
+    runs = tmp_path / "runs"
+    imported(runs / "b", beside)
+    view = serving([runs], 0)
+    page = browser.new_page()
+    page.goto(url := beside.run(view.__aenter__()))
+    port = int(url.rpartition(":")[2])
+    page.locator("#list li button").first.click()
+    page.wait_for_selector("#mark")
+    beside.run(view.__aexit__(None, None, None))
+    imported(runs / "a", beside)
+    view = serving([runs], port)
+    beside.run(view.__aenter__())
+    page.wait_for_function("() => document.querySelectorAll('#runs option').length === 2")
+    assert str(runs / "b") in page.locator("#runs option:checked").inner_text()
+    page.get_by_role("button", name="Bad").click()
+    page.wait_for_selector("#list small.bad")
+    beside.run(view.__aexit__(None, None, None))
+    view = serving([runs / "a"], port)
+    beside.run(view.__aenter__())
+    page.wait_for_function("() => document.querySelector('#status').innerText.includes('this run any more')")
+    page.get_by_role("button", name="Good").click()
+    page.wait_for_function("() => document.querySelector('#mark small').innerText.includes('this run any more')")
+    page.wait_for_function("() => document.querySelectorAll('#runs option').length === 1")
+    page.select_option("#runs", index=0)
+    page.wait_for_selector("#list li")
+    page.close()
+    beside.run(view.__aexit__(None, None, None))
+    assert [path.parent.name for path in runs.glob("*/marks.jsonl")] == ["b"]
+    assert len((runs / "b" / "marks.jsonl").read_bytes().splitlines()) == 1
+
+
+def test_many_tabs(browser: Browser, tmp_path: Path, beside: InThread) -> None:
+    """Tabs that are not seen leave their connections to the others, and go on where they were once they are seen again."""
+    imported(tmp_path / "data", beside)
+    view = serving([tmp_path / "data"], 0)
+    url = beside.run(view.__aenter__())
+    context = browser.new_context()
+    pages = []
+    for _ in range(8):
+        pages.append(page := context.new_page())
+        page.goto(url)
+        page.wait_for_selector("#list li")
+        seen(page, False)
+    first = pages[0]
+    first.locator("#list li button").first.click()
+    first.wait_for_selector("#mark")
+    pages[1].locator("#list li button").first.click()
+    pages[1].get_by_role("button", name="Bad").click()
+    pages[1].wait_for_selector("#mark button[aria-pressed=true]")
+    assert "marked" not in first.inner_text("#figures")
+    seen(first, True)
+    first.wait_for_function("() => document.querySelector('#figures').innerText.includes('bad 1')")
+    assert first.is_visible("#mark")
+    context.close()
+    beside.run(view.__aexit__(None, None, None))
+
+
+def imported(folder: Path, beside: InThread) -> None:
+    """A data directory with an example."""
+    folder.parent.mkdir(exist_ok=True)
+    file = folder.with_suffix(".jsonl")
+    file.write_bytes(orjson.dumps({"instruction": "Say so", "output": "x"}))
+    assert beside.run(explore("import", file, "--out", folder)).code == 0
+
+
+def seen(page: Page, is_seen: bool) -> None:
+    """Tells the page that its tab is seen or not, as the browser does; without a screen all tabs count as seen."""
+    hidden = orjson.dumps(not is_seen).decode()
+    page.evaluate(f"Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
 CODE = "def add(a, b):\n    if a:\n        return a + b\n    return b"

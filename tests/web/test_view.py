@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -18,10 +19,11 @@ from support.cli import CONFIG, config, derived, explore, finished, launch
 from support.misbehaving import answer
 from support.waiting import until
 
+from explore_async.curation.collections.open import runs_inside
 from explore_async.errors import DataError
 from explore_async.running.observer import SilentObserver
 from explore_async.serving.simulated.server import Latency, SimulatedServer
-from explore_async.web import PORT, reading, view_process
+from explore_async.web import PORT, app, reading, view_process
 from explore_async.web.app import runs_in, serving
 from explore_async.web.view_process import ViewBeside, from_elsewhere
 
@@ -72,6 +74,11 @@ async def get(session: aiohttp.ClientSession, url: str, **query: str | int) -> d
         return await response.json()
 
 
+async def run_url(session: aiohttp.ClientSession, url: str, number: int = 0) -> str:
+    """The address of a run that the view lists."""
+    return f"{url}/api/runs/{(await get(session, f'{url}/api/runs'))[number]['run']}"
+
+
 async def test_everything_of_a_finished_run(tmp_path: Path) -> None:
     """The tree, every kept and every dropped example in pieces, a search, and the evidence of one; no file changes."""
     run = await made(tmp_path)
@@ -80,33 +87,34 @@ async def test_everything_of_a_finished_run(tmp_path: Path) -> None:
     decisions = [orjson.loads(line) for line in (run / "decisions.jsonl").read_bytes().splitlines()]
     dropped = [one for one in decisions if one.get("kept") is False]
     async with serving([run], 0) as url, aiohttp.ClientSession() as session:
+        at = await run_url(session, url)
         assert [one["name"] for one in await get(session, f"{url}/api/runs")] == ["test"]
-        state = await get(session, f"{url}/api/runs/0/state")
+        state = await get(session, f"{at}/state")
         assert state["ending"] == "target"
         assert state["simulated"] is True
         assert sum(task["kept"] for task in state["tree"]) == 100
         for what, expected in (("kept", kept), ("dropped", dropped)):
             found, piece = [], {"next": 0, "done": False}
             while not piece["done"]:
-                piece = await get(session, f"{url}/api/runs/0/examples", what=what, offset=piece["next"])
+                piece = await get(session, f"{at}/examples", what=what, offset=piece["next"])
                 assert len(piece["rows"]) <= reading.MOST_LISTED
                 found += piece["rows"]
             assert found == expected
         word = kept[7]["instruction"].split()[2].upper()
-        found = await get(session, f"{url}/api/runs/0/examples", query=word)
+        found = await get(session, f"{at}/examples", query=word)
         assert [one["id"] for one in found["rows"]] == [
             one["id"]
             for one in kept
             if word.lower() in orjson.dumps(list(one.values())[3:6]).decode().lower()
             or word.lower() in one["instruction"].lower()
         ][: reading.MOST_LISTED]
-        (away,) = (await get(session, f"{url}/api/runs/0/examples", query=kept[3]["output"][-30:]))["rows"]
+        (away,) = (await get(session, f"{at}/examples", query=kept[3]["output"][-30:]))["rows"]
         assert kept[3]["output"][-30:] in away["found"]["text"]
-        branch = await get(session, f"{url}/api/runs/0/examples", task="0.1")
+        branch = await get(session, f"{at}/examples", task="0.1")
         of_branch = [one for one in kept if one["task_id"] == "0.1" or one["task_id"].startswith("0.1.")]
         assert branch["rows"] == of_branch[: reading.MOST_LISTED]
         duplicate = next(one for one in dropped if one["reason"] == "duplicate")
-        evidence = await get(session, f"{url}/api/runs/0/evidence", id=duplicate["id"])
+        evidence = await get(session, f"{at}/evidence", id=duplicate["id"])
         assert evidence["decision"] == duplicate
         assert evidence["nearest"]["id"] == duplicate["nearest"]
         assert evidence["completion"]["text"]
@@ -126,18 +134,17 @@ async def test_failures_with_what_was_asked(tmp_path: Path) -> None:
         result = await explore("run", config(tmp_path, text), "--endpoint", server.url, "--out", tmp_path / "run")
     assert result.code == 0, result.stderr
     async with serving([tmp_path / "run"], 0) as url, aiohttp.ClientSession() as session:
-        failed = (await get(session, f"{url}/api/runs/0/examples", what="failed"))["rows"]
+        at = await run_url(session, url)
+        failed = (await get(session, f"{at}/examples", what="failed"))["rows"]
         assert failed
         assert {row["reason"] for row in failed} == {"rejected"}
-        evidence = await get(session, f"{url}/api/runs/0/evidence", request=failed[0]["request"])
+        evidence = await get(session, f"{at}/evidence", request=failed[0]["request"])
         assert "temperature must be" in evidence["failure"]["detail"]
         assert evidence["request"]["messages"]
-        dropped = (await get(session, f"{url}/api/runs/0/examples", what="dropped"))["rows"]
+        dropped = (await get(session, f"{at}/examples", what="dropped"))["rows"]
         unread = next(row for row in dropped if row["id"] is None)
-        assert (
-            "odd" in (await get(session, f"{url}/api/runs/0/evidence", request=unread["request"]))["completion"]["text"]
-        )
-        async with session.get(f"{url}/api/runs/0/evidence", params={"request": "none"}) as response:
+        assert "odd" in (await get(session, f"{at}/evidence", request=unread["request"]))["completion"]["text"]
+        async with session.get(f"{at}/evidence", params={"request": "none"}) as response:
             assert response.status == 404
 
 
@@ -147,20 +154,21 @@ async def test_only_this_machine_and_nothing_but_reading(tmp_path: Path) -> None
     """
     run = await made(tmp_path)
     async with serving([run], 0) as url, aiohttp.ClientSession() as session:
+        at = await run_url(session, url)
         async with session.get(f"{url}/api/runs", headers={"Host": "evil.example"}) as response:
             assert response.status == 403
         async with session.post(f"{url}/api/runs", data=b"{}") as response:
             assert response.status == 405
         for path in (
-            "api/runs/7/state",
-            "api/runs/x/state",
-            "api/runs/0/evidence?id=9.9",
+            f"{url}/api/runs/0/state",
+            f"{url}/api/runs/x/state",
+            f"{at}/evidence?id=9.9",
         ):
-            async with session.get(f"{url}/{path}") as response:
+            async with session.get(path) as response:
                 assert response.status == 404
                 assert (await response.json())["error"]
         for query in ("offset=-1", f"offset={10**30}", "offset=x", "what=foo"):
-            async with session.get(f"{url}/api/runs/0/examples?{query}") as response:
+            async with session.get(f"{at}/examples?{query}") as response:
                 assert response.status == 400
                 assert (await response.json())["error"]
         for path in ("../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "api/runs/..%2f..%2fetc/state"):
@@ -181,30 +189,31 @@ async def test_marks_are_kept_beside_the_run(tmp_path: Path) -> None:
     lines = map(orjson.loads, (run / "decisions.jsonl").read_bytes().splitlines())
     dropped = next(one for one in lines if one["what"] == "example" and not one["kept"])
     async with serving([run], 0) as url, aiohttp.ClientSession() as session:
+        at = await run_url(session, url)
 
         async def mark(example_id: str, name: str | None, note: str = "") -> None:
             document = {"id": example_id, "mark": name, "note": note}
-            async with session.post(f"{url}/api/runs/0/marks", json=document) as response:
+            async with session.post(f"{at}/marks", json=document) as response:
                 assert response.status == 200, await response.text()
                 assert await response.json() == {"mark": name, "note": note if name else ""}
 
         await mark(kept["id"], "good")
         await mark(kept["id"], "bad", "nobody asks\nthis")
         await mark(dropped["id"], "good")
-        assert (await get(session, f"{url}/api/runs/0/state"))["marks"] == {"bad": 1, "good": 1}
-        marked = await get(session, f"{url}/api/runs/0/examples", what="marked")
+        assert (await get(session, f"{at}/state"))["marks"] == {"bad": 1, "good": 1}
+        marked = await get(session, f"{at}/examples", what="marked")
         assert [(one["id"], one["mark"], one["mark_note"]) for one in marked["rows"]] == [
             (kept["id"], "bad", "nobody asks\nthis"), (dropped["id"], "good", ""),
         ]  # fmt: skip
-        below = await get(session, f"{url}/api/runs/0/examples", what="marked", task=kept["task_id"], query="ASKS")
+        below = await get(session, f"{at}/examples", what="marked", task=kept["task_id"], query="ASKS")
         assert [one["id"] for one in below["rows"]] == [kept["id"]]
-        (found,) = [one for one in (await get(session, f"{url}/api/runs/0/examples"))["rows"] if "mark" in one]
+        (found,) = [one for one in (await get(session, f"{at}/examples"))["rows"] if "mark" in one]
         assert found == {**kept, "mark": "bad", "mark_note": "nobody asks\nthis"}
-        evidence = await get(session, f"{url}/api/runs/0/evidence", id=kept["id"])
+        evidence = await get(session, f"{at}/evidence", id=kept["id"])
         assert evidence["mark"] == {"mark": "bad", "note": "nobody asks\nthis"}
         await mark(kept["id"], None)
-        assert "mark" not in await get(session, f"{url}/api/runs/0/evidence", id=kept["id"])
-        assert (await get(session, f"{url}/api/runs/0/state"))["marks"] == {"good": 1}
+        assert "mark" not in await get(session, f"{at}/evidence", id=kept["id"])
+        assert (await get(session, f"{at}/state"))["marks"] == {"good": 1}
     assert derived(run) == before
 
 
@@ -215,6 +224,7 @@ async def test_only_the_page_itself_marks(tmp_path: Path) -> None:
     run = await asyncio.to_thread(written, tmp_path)
     good = {"id": "0-0.0", "mark": "good", "note": ""}
     async with serving([run], 0) as url, aiohttp.ClientSession() as session:
+        at = await run_url(session, url)
         for headers in (
             {"Content-Type": "application/json", "Origin": "http://evil.example"},
             {"Content-Type": "application/json", "Origin": "null"},
@@ -222,13 +232,13 @@ async def test_only_the_page_itself_marks(tmp_path: Path) -> None:
             {"Content-Type": "application/x-www-form-urlencoded", "Origin": url},
             {"Content-Type": "application/json", "Host": "evil.example"},
         ):
-            async with session.post(f"{url}/api/runs/0/marks", data=orjson.dumps(good), headers=headers) as response:
+            async with session.post(f"{at}/marks", data=orjson.dumps(good), headers=headers) as response:
                 assert response.status == 403
         for document, status in (
             ({**good, "mark": "odd"}, 400), ({**good, "mark": ["good"]}, 400), ({**good, "note": 5}, 400),
             ({**good, "note": "x" * 3000}, 400), ({"id": "0-0.0"}, 400), ([1], 400), ({**good, "id": "9-9"}, 404),
         ):  # fmt: skip
-            async with session.post(f"{url}/api/runs/0/marks", json=document) as response:
+            async with session.post(f"{at}/marks", json=document) as response:
                 assert (response.status, bool((await response.json())["error"])) == (status, True)
     assert not (run / "marks.jsonl").exists()
 
@@ -237,14 +247,15 @@ async def test_the_report_is_linked_and_reads_nothing(tmp_path: Path) -> None:
     """As soon as there is a report the state says so; it is served in a sandbox without an origin."""
     run = await asyncio.to_thread(written, tmp_path)
     async with serving([run], 0) as url, aiohttp.ClientSession() as session:
-        assert (await get(session, f"{url}/api/runs/0/state"))["has_report"] is False
-        async with session.get(f"{url}/api/runs/0/report") as response:
+        at = await run_url(session, url)
+        assert (await get(session, f"{at}/state"))["has_report"] is False
+        async with session.get(f"{at}/report") as response:
             assert response.status == 404
         before = await asyncio.to_thread(reading.version, run)
         (run / "report.html").write_text("<p>coverage</p>")
         assert await asyncio.to_thread(reading.version, run) != before
-        assert (await get(session, f"{url}/api/runs/0/state"))["has_report"] is True
-        async with session.get(f"{url}/api/runs/0/report") as response:
+        assert (await get(session, f"{at}/state"))["has_report"] is True
+        async with session.get(f"{at}/report") as response:
             assert await response.text() == "<p>coverage</p>"
             policy = response.headers["Content-Security-Policy"]
     assert policy.startswith("sandbox allow-scripts")
@@ -266,7 +277,7 @@ async def test_a_run_is_seen_growing(tmp_path: Path) -> None:
         async with (
             serving([tmp_path / "run"], 0) as url,
             aiohttp.ClientSession() as session,
-            session.get(f"{url}/api/runs/0/events") as response,
+            session.get(f"{await run_url(session, url)}/events") as response,
         ):
             async for line in response.content:
                 if line.startswith(b"data: "):
@@ -301,9 +312,10 @@ async def test_one_bad_run_leaves_the_others(tmp_path: Path) -> None:
         (runs / name).mkdir(parents=True)
         (runs / name / "config.json").write_text('{"recipe": {"name": "x"}}' if name != "b" else '{"recipe')
     async with serving([runs], 0) as url, aiohttp.ClientSession() as session:
+        at = await run_url(session, url)
         assert ["error" in one for one in await get(session, f"{url}/api/runs")] == [False, True, False]
-        assert (await get(session, f"{url}/api/runs/2/state"))["name"] == "x"
-        async with session.get(f"{url}/api/runs/0/events") as response:
+        assert (await get(session, f"{await run_url(session, url, 2)}/state"))["name"] == "x"
+        async with session.get(f"{at}/events") as response:
             await response.content.readuntil(b"\n\n")
             (runs / "a" / "config.json").unlink()
             assert "error" in orjson.loads((await response.content.readuntil(b"\n\n"))[6:])
@@ -315,6 +327,43 @@ async def test_one_bad_run_leaves_the_others(tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
+async def test_a_run_keeps_its_address(tmp_path: Path) -> None:
+    """It names the same run after a restart of the view, whatever runs came or went, and no other once the view does not
+    show it any more.
+    """
+    for name in "bc":
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        await asyncio.to_thread(written, tmp_path / "runs" / name)
+    async with serving([tmp_path / "runs"], 0) as url, aiohttp.ClientSession() as session:
+        of_b = (await run_url(session, url)).removeprefix(url)
+    (tmp_path / "runs" / "a").mkdir()
+    await asyncio.to_thread(written, tmp_path / "runs" / "a")
+    async with serving([tmp_path / "runs"], 0) as url, aiohttp.ClientSession() as session:
+        assert (await get(session, f"{url}{of_b}/state"))["path"] == str(tmp_path / "runs" / "b")
+    async with serving([tmp_path / "runs" / "a"], 0) as url, aiohttp.ClientSession() as session:
+        for what in ("state", "events", "examples", "report"):
+            async with session.get(f"{url}{of_b}/{what}") as response:
+                assert (response.status, "this run any more" in (await response.json())["error"]) == (404, True)
+
+
+async def test_readers_at_once_see_each_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several pages that find a new run at the same time do not list it several times."""
+    (tmp_path / "a").mkdir()
+    await asyncio.to_thread(written, tmp_path / "a")
+    async with serving([tmp_path], 0) as url, aiohttp.ClientSession() as session:
+        (tmp_path / "b").mkdir()
+        await asyncio.to_thread(written, tmp_path / "b")
+        together = threading.Barrier(3)
+
+        def found_together(folder: Path) -> Iterator[Path]:
+            yield from runs_inside(folder)
+            together.wait(60)
+
+        monkeypatch.setattr(app, "runs_inside", found_together)
+        for listed in await asyncio.gather(*(get(session, f"{url}/api/runs") for _ in range(3))):
+            assert [Path(one["path"]).name for one in listed] == ["a", "b"]
+
+
 async def test_readers_of_events_may_go(tmp_path: Path) -> None:
     """Dozens of readers who vanish leave no complaint, no connection and no coroutine behind."""
     run = await made(tmp_path)
@@ -323,7 +372,8 @@ async def test_readers_of_events_may_go(tmp_path: Path) -> None:
     url = (await process.stderr.readline()).decode().split()[2]
     for _ in range(3):
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            readers = [await session.get(f"{url}/api/runs/0/events") for _ in range(20)]
+            at = await run_url(session, url)
+            readers = [await session.get(f"{at}/events") for _ in range(20)]
             assert await asyncio.gather(*(one.content.readuntil(b"\n\n") for one in readers))
             (run / "stats.json").touch()
             for one in readers:
@@ -378,7 +428,7 @@ async def seen_at_another_port(tmp_path: Path) -> None:
             said += part
         url = address[1].decode()
         assert int(address[2]) != PORT
-        state = await get(session, f"{url}/api/runs/0/state")
+        state = await get(session, f"{await run_url(session, url)}/state")
         assert state["path"] == str(tmp_path / "run")
         process.send_signal(signal.SIGKILL)
         await finished(process)
