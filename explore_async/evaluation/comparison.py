@@ -107,7 +107,7 @@ class ComparisonJob:
         self._settings = settings
         self._sources = a, b
         self._rules = RULES
-        self._pairs = paired(a, b, settings.by)
+        self._pairs = paired(a, b, settings.by, rules=self._rules)
         self.figures: Figures | None = None
 
     def _data(self) -> ComparedData:
@@ -125,7 +125,7 @@ class ComparisonJob:
         """Pairs the rows by the rules that the comparison began with."""
         if rules != self._rules:
             self._rules = rules
-            self._pairs = paired(*self._sources, self._settings.by, by_first_rules=rules == FIRST_RULES)
+            self._pairs = paired(*self._sources, self._settings.by, rules=rules)
 
     @property
     def notes(self) -> Iterator[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, Final, NamedTuple
 
 from explore_async.curation.collections.collection import Collection, ExampleRow
 from explore_async.curation.collections.open import keep_columns
 from explore_async.curation.several_answers import answers_of
 from explore_async.errors import ConfigError, DataError
-from explore_async.evaluation.pairing import class_name, given_id, question_of
+from explore_async.evaluation.pairing import class_name, id_to_meet_by, question_of
 from explore_async.exploration.final_answers import final_answer, marked_answer
 
 GROUPS: Final = ("level", "subject", "type")
@@ -21,7 +22,7 @@ _LONGEST_ANSWER: Final = 200
 
 
 class Question(NamedTuple):
-    """`given_id`: that of its file, where it has one. `reference`: the answer, alone where it can be told apart.
+    """`given_id`: that of its file, else empty. `reference`: the answer, alone where it can be told apart.
     `groups`: by column.
     """
 
@@ -76,7 +77,8 @@ def questions_in(source: Collection, *, reference: str | None, by: Sequence[str]
         if not given:
             without += 1
             continue
-        found.append(Question(row["id"], given_id(row), question_of(row), final_answer(given) or given, groups))
+        theirs = id_to_meet_by(row, by_number=False)
+        found.append(Question(row["id"], theirs, question_of(row), final_answer(given) or given, groups))
     for option, name in (("--reference", reference), *(("--by", column) for column in by or ())):
         if name is not None and name not in columns:
             raise ConfigError(f"{option} {name}: no row of {source.path} has a text or a number in this column")
@@ -85,21 +87,26 @@ def questions_in(source: Collection, *, reference: str | None, by: Sequence[str]
     return Questions(tuple(found), without)
 
 
-def answers_to(questions: Sequence[Question], source: Collection) -> Answers:
+def answers_to(questions: Sequence[Question], source: Collection, *, by_number: bool) -> Answers:
     """The answers of a dataset to each question, joined by equal instruction and input; of equal questions by the same
-    id, else the first. Raises DataError where none is answered.
+    id, else in their order. `by_number`: where a file has no ids, the numbers of its rows are such. Raises DataError
+    where none is answered.
     """
     places: dict[tuple[str, str], list[int]] = defaultdict(list)
+    by_id: dict[tuple[tuple[str, str], str], int] = {}
     for place, question in enumerate(questions):
         places[question.key].append(place)
+        if name := question.given_id or (question.id if by_number else ""):
+            by_id.setdefault((question.key, name), place)
+    in_order = {key: cycle(known) for key, known in places.items()}
     texts: list[list[str]] = [[] for _ in questions]
     others = 0
     for row in source.examples():
-        if not (known := places.get(question_of(row), [])):
+        if (key := question_of(row)) not in places:
             others += 1
             continue
-        place = next((place for place in known if questions[place].given_id == given_id(row)), known[0])
-        texts[place] += _texts(row)
+        same_id = by_id.get((key, id_to_meet_by(row, by_number=by_number)))
+        texts[next(in_order[key]) if same_id is None else same_id] += _texts(row)
     if not any(texts):
         raise DataError(
             f"{source.path}: it answers none of the questions; rows are joined by equal instruction and input "

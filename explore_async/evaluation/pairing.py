@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -13,6 +14,7 @@ import orjson
 from explore_async.curation.collections.collection import Collection, ExampleRow, new_node
 from explore_async.curation.collections.open import keep_columns
 from explore_async.errors import ConfigError, DataError
+from explore_async.settings.comparison import FIRST_RULES, NUMBERS_MEET, RULES
 
 _CLASSES: Final = ("class", "category")
 _UNCLASSED: Final = "questions"
@@ -64,13 +66,14 @@ class Pairs:
         return digest.hexdigest()
 
 
-def paired(a: Collection, b: Collection, by: str | None = None, *, by_first_rules: bool = False) -> Pairs:
+def paired(a: Collection, b: Collection, by: str | None = None, *, rules: int = RULES) -> Pairs:
     """Joins the rows by instruction and input; of equal ones those with the same id, else in their order. A row with an
     empty output is no answer. `by`: the column with the class of a question; None takes `class` or `category`, else the
     row's domain or, where all have one domain, its task on the first level, else the domain itself.
 
-    `by_first_rules`: as comparisons go on that began by these: equal questions meet by the ids that we give the rows of
-    files, and the domain's own examples have no class. Raises DataError where no question has two answers.
+    `rules`: those that the comparison began by. By the first ones, equal questions meet by the ids that we give the
+    rows of files, and the domain's own examples have no class; by the second ones, rows of two files without ids meet
+    by their numbers. Raises DataError where no question has two answers.
     """
     for source in (a, b):
         keep_columns(source, _CLASSES if by is None else (by,))
@@ -84,7 +87,8 @@ def paired(a: Collection, b: Collection, by: str | None = None, *, by_first_rule
             raise DataError(f"{a.path}: the id {row['id']!r} is there twice")
         by_id[row["id"]] = row
         alike[question_of(row)].append(row)
-    meet = _met_earlier if by_first_rules else _met
+    by_number = rules <= NUMBERS_MEET or numbers_meet(a, b)
+    meet = _met_earlier if rules == FIRST_RULES else partial(_met, by_number=by_number)
     others = {row["id"]: other for key, own in alike.items() for row, other in meet(own, waiting.get(key, []))}
     rows = [(row, others[name]) for name, row in by_id.items() if name in others]
     if not rows:
@@ -93,19 +97,22 @@ def paired(a: Collection, b: Collection, by: str | None = None, *, by_first_rule
             "(--column names the columns of files)"
         )
     only = len(by_id) - len(rows), sum(map(len, waiting.values())) - len(rows)
-    kinds = _kinds(rows, by, by_first_rules=by_first_rules)
+    kinds = _kinds(rows, by, by_first_rules=rules == FIRST_RULES)
     return Pairs(tuple(_pair(row, other, kind) for (row, other), kind in zip(rows, kinds, strict=True)), only)
 
 
-def _met(rows: list[ExampleRow], others: list[ExampleRow]) -> Iterator[tuple[ExampleRow, ExampleRow]]:
+def _met(
+    rows: list[ExampleRow], others: list[ExampleRow], *, by_number: bool
+) -> Iterator[tuple[ExampleRow, ExampleRow]]:
     """Rows of equal questions: first those with the same id, then the rest in their order."""
     by_id: dict[str, deque[int]] = defaultdict(deque)
     for place, other in enumerate(others):
-        by_id[given_id(other)].append(place)
+        by_id[id_to_meet_by(other, by_number=by_number)].append(place)
+    by_id.pop("", None)
     left: list[ExampleRow] = []
     taken: set[int] = set()
     for row in rows:
-        if places := by_id.get(given_id(row)):
+        if places := by_id.get(id_to_meet_by(row, by_number=by_number)):
             taken.add(place := places.popleft())
             yield row, others[place]
         else:
@@ -121,11 +128,18 @@ def _met_earlier(rows: list[ExampleRow], others: list[ExampleRow]) -> Iterator[t
         yield row, left.pop(place)
 
 
-def given_id(row: ExampleRow) -> str:
-    """The id that the row has in its file, else ours."""
+def numbers_meet(a: Collection, b: Collection) -> bool:
+    """False for two files without ids: the number of a row in the one says nothing about the rows of the other. In a
+    directory it does: `answer` keeps the numbers of the file that it read.
+    """
+    return not (a.numbers_rows and b.numbers_rows)
+
+
+def id_to_meet_by(row: ExampleRow, *, by_number: bool) -> str:
+    """The id that the row has in its file, else ours; without `by_number`, empty in place of ours."""
     theirs = row.get("imported")
     value = theirs.get("id") if isinstance(theirs, Mapping) else None
-    return str(value) if isinstance(value, str | int) and value != "" else row["id"]
+    return str(value) if isinstance(value, str | int) and value != "" else row["id"] if by_number else ""
 
 
 def _answered(source: Collection) -> Iterator[ExampleRow]:

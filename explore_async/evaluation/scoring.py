@@ -18,6 +18,7 @@ from explore_async.evaluation.maths_equality import MathsEquality
 from explore_async.evaluation.maths_figures import MathsFigures, Sample, Scored, difference, figures_of
 from explore_async.evaluation.maths_questions import Answers, Question, answer_shown, answers_to, questions_in
 from explore_async.evaluation.naming import names_apart
+from explore_async.evaluation.pairing import numbers_meet
 from explore_async.exploration.final_answers import exactly_equal
 from explore_async.running.start import in_new_loop
 
@@ -116,7 +117,7 @@ async def score(
     of answers.
     """
     asked = questions_in(source, reference=reference, by=by)
-    given = [answers_to(asked.found, one) for one in sets]
+    given = [answers_to(asked.found, one, by_number=numbers_meet(source, one)) for one in sets]
     found: list[ScoredAnswers] = []
     async with MathsEquality() as equality:
         done, total = 0, len(asked.found) * len(sets)

@@ -19,11 +19,14 @@ from explore_async.settings.operation import Operation
 from explore_async.settings.recipe import MEANING, Domain, Exploration, Sampling, Samplings, Targets
 
 _JUDGING: Final = Samplings().judging
-RULES: Final = 2
+RULES: Final = 3
 """Version of the rules of comparisons: 2 asks nobody about equal answers, pairs equal questions by the ids that
-their files have, and has a class for the examples of a run's only domain itself.
+their files have, and has a class for the examples of a run's only domain itself. 3 pairs equal questions of two files
+without ids in their order.
 """
 FIRST_RULES: Final = 1
+NUMBERS_MEET: Final = 2
+"""The last rules by which equal questions of two files without ids meet by the numbers of their rows."""
 
 
 def _is_first(rules: int) -> bool:

@@ -17,7 +17,7 @@ from support.stored_run import serving
 
 import explore_async as ea
 from explore_async.curation.collections.open import open_collection
-from explore_async.evaluation import comparison, pairing
+from explore_async.evaluation import comparison
 from explore_async.evaluation.naming import names_apart
 from explore_async.evaluation.pairing import paired
 from explore_async.running import checkpointing
@@ -242,7 +242,6 @@ def test_equal_answers_are_a_tie_that_nobody_is_asked_about(tmp_path: Path, monk
         before = files(tmp_path / "alone")
         told = in_process("judge", alike, alike, "--out", tmp_path / "alone", "--endpoint", url, "--quiet")
         monkeypatch.setattr(comparison, "RULES", comparison.FIRST_RULES)
-        monkeypatch.setattr(pairing, "_met", pairing._met_earlier)
         old = in_process(*judging(tmp_path, "old", url))
         monkeypatch.undo()
     assert "0:1:0" in told.stdout, told.stderr
@@ -283,6 +282,23 @@ def test_equal_questions_meet_by_the_ids_of_their_files(tmp_path: Path) -> None:
     assert "class" not in a.notes[0]  # judges see it
 
 
+def test_equal_questions_of_files_without_ids_meet_in_their_order(tmp_path: Path) -> None:
+    """Also where one file has other rows before them; a comparison by the second rules goes on by the numbers of the rows.
+    A directory keeps the numbers of the file that it was made from.
+    """
+    one, two, other = ({"instruction": "Q?", "output": f"{n}"} for n in ("one", "two", "other"))
+    a, b = (
+        write(tmp_path / "a.jsonl", [one, two]),
+        write(tmp_path / "b.jsonl", [other | {"instruction": "O?"}, one, two]),
+    )
+    files = open_collection(a), open_collection(b)
+    assert [(pair.a, pair.b) for pair in paired(*files).found] == [("one", "one"), ("two", "two")]
+    assert [(pair.a, pair.b) for pair in paired(*files, rules=2).found] == [("one", "two"), ("two", "one")]
+    answered = write(tmp_path / "answered.jsonl", [one | {"output": ""}, two])
+    assert in_process("import", answered, "--out", tmp_path / "data", "--quiet").code == 0
+    assert [(pair.a, pair.b) for pair in paired(files[0], open_collection(tmp_path / "data")).found] == [("two", "two")]
+
+
 def test_datasets_of_the_same_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
     """By as few folders as it takes; others keep their names, and so does a dataset that is given twice."""
     places = ["x/n1/out.jsonl", "y/n1/out.jsonl", "y/n2/out.jsonl", "y/n2/other.jsonl"]
@@ -311,7 +327,7 @@ def test_the_only_domain_is_the_class_of_its_own_examples(tmp_path: Path) -> Non
     ]
     run, bare = (open_collection(write(tmp_path / f"{n}.jsonl", placed[:n])) for n in (3, 1))
     assert [pair.kind for pair in paired(run, run).found] == ["Plants", "Watering", "Watering"]
-    assert paired(run, run, by_first_rules=True).found[0].kind == "questions"
+    assert paired(run, run, rules=1).found[0].kind == "questions"
     assert paired(run, bare).found[0].kind == "questions"
 
 

@@ -219,13 +219,17 @@ def test_a_row_that_is_there_twice_is_told(tmp_path: Path) -> None:
     rows = [{"problem": "2 + 2?", "output": r"\boxed{4}"}, {"problem": "Half?", "output": "1/2"}]
     sets = [open_collection(write(tmp_path / f"{n}.jsonl", rows + rows[:n])) for n in (0, 1)]
     asked = questions_in(open_collection(questions), reference=None, by=None).found
-    assert [answers_to(asked, one).most for one in sets] == [None, 0]
+    assert [answers_to(asked, one, by_number=True).most for one in sets] == [None, 0]
     whole = open_collection(write(tmp_path / "whole.jsonl", rows * 2))
-    assert answers_to(asked[:2], whole).most is None
+    assert answers_to(asked[:2], whole, by_number=True).most is None
     twins = [{"id": name, "problem": "Which?", "answer": name} for name in ("a", "b")]
     asked = questions_in(open_collection(write(tmp_path / "twins.jsonl", twins)), reference=None, by=None).found
-    found = answers_to(asked, open_collection(write(tmp_path / "reversed.jsonl", twins[::-1])))
+    found = answers_to(asked, open_collection(write(tmp_path / "reversed.jsonl", twins[::-1])), by_number=False)
     assert (found.texts, found.most) == ([["a"], ["b"]], None)  # equal questions meet by the ids of their files
+    twins = [{"problem": "Which?", "answer": name} for name in ("a", "b")]
+    asked = questions_in(open_collection(write(tmp_path / "bare.jsonl", twins)), reference=None, by=None).found
+    shifted = open_collection(write(tmp_path / "shifted.jsonl", [{"problem": "Another?", "answer": "c"}, *twins]))
+    assert answers_to(asked, shifted, by_number=False).texts == [["a"], ["b"]]  # without ids in their order
     done = score(tmp_path / "1.jsonl", "--questions", questions, "--json")
     assert "the question 0-0, '2 + 2?', has 2 answers, so as many are expected to each" in done.stderr
     assert done.json["answers"][0]["most_answered"] == "0-0"

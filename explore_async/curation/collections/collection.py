@@ -63,6 +63,10 @@ class Collection(Protocol):
         """True when a simulated server, without a model, wrote any of the examples."""
 
     @property
+    def numbers_rows(self) -> bool:
+        """True for a file whose rows have no ids of ours: their ids here are their numbers in the file."""
+
+    @property
     def config(self) -> Mapping[str, Any]:
         """The content of config.json of a run, or of data.json of a data directory; empty for data from elsewhere."""
 
@@ -122,6 +126,7 @@ class ForeignCollection:
 
     is_run = False
     is_simulated = False
+    numbers_rows = False
     coverage_file: Path | None = None
     completions: Path | None = None
 

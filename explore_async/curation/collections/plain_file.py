@@ -66,6 +66,10 @@ class PlainFile(ForeignCollection):
         return "; ".join(filter(None, (self._source.note, note))) or None
 
     @property
+    def numbers_rows(self) -> bool:  # type: ignore[override]
+        return not self._exported
+
+    @property
     def notes(self) -> list[str]:
         notes = [] if self.read_as is None else [self.read_as]
         notes += [f"skipped: {fault}" for fault in self._faults]

@@ -118,6 +118,10 @@ class RunData:
     def is_simulated(self) -> bool:
         return bool(self.stats.get("simulated") or self.config.get("simulated"))
 
+    @property
+    def numbers_rows(self) -> bool:
+        return False
+
     @cached_property
     def pruned(self) -> frozenset[str]:
         """Raises DataError where the tree has grown since."""
