@@ -19,7 +19,9 @@ CAP = 500
 
 
 MOST_CANDIDATES = 50_000
-"""diverse: of a task with more examples, this many are drawn at random. Time grows with candidates times quota."""
+"""diverse: of a task with more examples, this many are drawn at random, or its quota where that is larger. Time grows
+with candidates times quota.
+"""
 _MOST_AT_ONCE = 2048
 """Up to this many texts, the LCS of all pairs is computed in one call."""
 
@@ -63,7 +65,8 @@ def draw_sample(
     """The ids of a sample, from (id, task id) pairs. Equal seeds give equal samples, on any machine.
 
     Within a task the order of a keyed digest decides, so a larger sample of the same seed holds nearly all of a
-    smaller one. With `pick` it decides: it gets the ids of a task in that order and the number that is wanted.
+    smaller one. With `pick` it decides: it gets the first MOST_CANDIDATES ids of a task in that order and the number
+    that is wanted. Where as many or more are wanted, there is nothing to decide.
     """
     members: defaultdict[str, list[str]] = defaultdict(list)
     for example, task in tasks_by_id:
@@ -72,7 +75,10 @@ def draw_sample(
     chosen: set[str] = set()
     for task, ids in members.items():
         ids.sort(key=lambda example: _random_place(seed, example))
-        chosen.update(ids[: wanted[task]] if pick is None else pick(ids[:MOST_CANDIDATES], wanted[task]))
+        if pick is None or wanted[task] >= MOST_CANDIDATES:
+            chosen.update(ids[: wanted[task]])
+        else:
+            chosen.update(pick(ids[:MOST_CANDIDATES], wanted[task]))
     return chosen
 
 

@@ -434,6 +434,16 @@ def test_the_published_proportions():
     assert sum(one.startswith("a") for one in chosen) == 30
 
 
+@pytest.mark.parametrize("size", [3, 5, 8, 12, 20])
+def test_a_diverse_sample_has_its_size_however_few_are_compared(run_path: Path, tmp_path: Path, monkeypatch, size: int):
+    """A sample has as many examples as were asked for, also where a task gives more than are compared with each other."""
+    monkeypatch.setattr("explore_async.curation.sampling.MOST_CANDIDATES", 2)
+    out = tmp_path / "sample.jsonl"
+    result = in_process("sample", run_path, "--out", out, "-n", size, "--method", "diverse")
+    assert result.code == 0, result.stderr
+    assert len(out.read_bytes().splitlines()) == size
+
+
 @pytest.mark.parametrize(
     "refused",
     [
