@@ -46,7 +46,8 @@ _STYLES = (
 _BEGIN = re.compile(r"(?:<s>|<\|begin_of_text\|>)?\s*(?:Below is an instruction that describes a task[^\n]*\s+)?")
 _ENDS = ("</s>", "<|endoftext|>", "<|eot_id|>", "<|im_end|>")
 _INPUT = re.compile(r"### ?Input:\s*")
-_LLAMA_2 = re.compile(r"(?:<s>)?\s*\[INST\](.*?)\[/INST\](.*?)(?:</s>|(?=<s>)|$)\s*", re.DOTALL)
+_LLAMA_2_END = "[/INST]"
+_LLAMA_2 = re.compile(r"(?:<s>\s*)?\[INST\](.*?)\[/INST\]", re.DOTALL)
 _LLAMA_2_SYSTEM = re.compile(r"\s*<<SYS>>\n?(.*?)\n?<</SYS>>\s*", re.DOTALL)
 _HH = _STYLES[0]
 
@@ -67,7 +68,7 @@ def read_marked_text(text: str) -> list[Turn]:
     begin = _BEGIN.match(text)
     start = 0 if begin is None else begin.end()
     if text.startswith("[INST]", start):
-        return _llama_2(text)
+        return _llama_2(text[start:])
     if text.startswith("### Instruction:", start):
         text = _with_input(text)
     for style in _STYLES:
@@ -113,15 +114,14 @@ def _is_alternating(turns: list[Turn]) -> bool:
 
 
 def _llama_2(text: str) -> list[Turn]:
+    before, end, last = text.rpartition(_LLAMA_2_END)  # searched no further: else quadratic in time
+    pieces = _LLAMA_2.split(before + end)
+    pieces[-1] += last
     turns: list[Turn] = []
-    end = 0
-    while (found := _LLAMA_2.match(text, end)) is not None and found.end() > end:
-        asked, answered = found.groups()
+    for asked, answered in zip(pieces[1::2], pieces[2::2], strict=True):
         if (system := _LLAMA_2_SYSTEM.match(asked)) is not None:
             turns.append(system_turn(system[1]))
-            asked = asked[system.end() :]
-        turns.append(user_turn(asked.strip()))
-        if answered.strip():
-            turns.append(assistant_turn(answered.strip()))
-        end = found.end()
-    return turns if end == len(text) else []
+        turns.append(user_turn(asked[0 if system is None else system.end() :].strip()))
+        if answer := _without_end(answered).lstrip():
+            turns.append(assistant_turn(answer))
+    return turns
