@@ -63,7 +63,8 @@ class DedupIndex:
     The index finds texts by the keys of `prefixes`, in a table that grows a little with every text and is never
     rebuilt.
 
-    Two threads must not use an index at the same time. A call releases the GIL while it searches.
+    Two threads must not use an index at the same time. A call releases the GIL while it searches. A signal that ends a
+    call, such as Ctrl-C, leaves an index with the texts that the call has kept by then.
     """
 
     def __init__(self, threshold: float, tokenizer: Tokenizer = ROUGE_TOKENIZER) -> None:
@@ -85,7 +86,7 @@ class DedupIndex:
 
     @property
     def _corpus(self) -> Corpus:
-        return Corpus(self._texts.values, self._texts.starts, self._signatures)
+        return Corpus(self._texts.values, self._texts.starts, self._signatures, self._texts.count)
 
     @property
     def tokens(self) -> int:
@@ -142,11 +143,10 @@ class DedupIndex:
         part = texts.starts[: last + 1]
         begin = first
         while begin < last:
-            size, begin = search.admit(
+            begin = search.admit(
                 *(texts.ids, part, begin, self._rule, self._corpus, self._postings.table, self._rows),
-                *(findings, progress, len(self), anyway),
+                *(findings, progress, anyway),
             )
-            self._texts.extend_to(size)
             self._make_room(part, begin)
 
     def _take_together(self, part: Texts, findings: Findings, crew: Crew) -> bool:
@@ -164,11 +164,10 @@ class DedupIndex:
         positions = np.full(len(part), -1, dtype=np.int64)
         begin = 0
         while begin < len(part):
-            size, begin = search.admit_looked_up(
+            begin = search.admit_looked_up(
                 *(part.ids, part.starts, begin, self._rule, self._corpus, self._postings.table),
-                *(pairs, positions, findings, len(self)),
+                *(pairs, positions, findings),
             )
-            self._texts.extend_to(size)
             self._make_room(part.starts, begin)
         return True
 
@@ -202,12 +201,11 @@ class DedupIndex:
         begin = 0
         with wrapping():
             while begin < len(encoded):
-                size, begin, pairs = search.pair_up(
+                begin, pairs = search.pair_up(
                     *(encoded.ids, encoded.starts, begin, self._rule, self._corpus, self._postings.table, self._rows),
-                    *(progress, len(self)),
+                    progress,
                 )
                 parts.append(pairs)
-                self._texts.extend_to(size)
                 self._make_room(encoded.starts, begin)
         return np.concatenate(parts)
 

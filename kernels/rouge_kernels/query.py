@@ -29,6 +29,8 @@ class Corpus(NamedTuple):
     starts: npt.NDArray[np.int64]
     signatures: npt.NDArray[np.uint64]
     """The signature of `WORD` bits of each text."""
+    size: npt.NDArray[np.int64]
+    """The number of texts, in an array of one, as the kernels write it."""
 
 
 class Scratch(NamedTuple):

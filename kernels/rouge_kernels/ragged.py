@@ -28,26 +28,23 @@ def grown(array: npt.NDArray[Scalar], rows: int) -> npt.NDArray[Scalar]:
 class RaggedRows:
     """Owns the buffers of the rows; row i is `values[starts[i]:starts[i + 1]]`.
 
-    Kernels write new rows into the buffers themselves: call `reserve`, run the kernel, then call `extend_to` with the
-    new number of rows. Everything behind the last row is undefined, and `reserve` may replace both buffers.
+    Kernels write new rows into the buffers themselves, and their number into `count`: call `reserve`, then run the
+    kernel. So the rows and their number agree, even where a signal ends a call right behind a kernel. Everything behind
+    the last row is undefined, and `reserve` may replace both buffers.
     """
 
     def __init__(self) -> None:
         self.values: npt.NDArray[np.int32] = np.zeros(1024, dtype=np.int32)
         self.starts: npt.NDArray[np.int64] = np.zeros(128, dtype=np.int64)
-        self._rows = 0
+        self.count: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
 
     def __len__(self) -> int:
-        return self._rows
+        return int(self.count[0])
 
     def reserve(self, rows: int, values: int) -> None:
         """Make room for `rows` more rows with `values` values in total."""
-        self.starts = grown(self.starts, self._rows + rows + 1)
-        self.values = grown(self.values, int(self.starts[self._rows]) + values)
-
-    def extend_to(self, rows: int) -> None:
-        """Set the number of rows to `rows`."""
-        self._rows = rows
+        self.starts = grown(self.starts, len(self) + rows + 1)
+        self.values = grown(self.values, int(self.starts[len(self)]) + values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -91,32 +91,32 @@ def admit(
     rows: npt.NDArray[np.int32],
     findings: Findings,
     progress: Progress,
-    size: int,
     anyway: bool,
-) -> tuple[int, int]:
+) -> int:
     """Keep, in order from `begin`, each text that is not a duplicate, or with `anyway` each text.
 
-    It also stops when there is no room for the keys of a text. Returns the new size and the first text that is not
-    finished.
+    It also stops when there is no room for the keys of a text. Returns the first text that is not finished.
     """
+    size = corpus.size[0]
     scratch = allocate_scratch(starts)
     candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
     begin_call(progress)
     for i in range(begin, len(starts) - 1):
         text = texts[starts[i] : starts[i + 1]]
         if is_used_up(progress) or not has_room(table, keys_at_most(len(text), size), size):
-            return size, i
+            return i
         query = prepare(text, rule, scratch)
         if not anyway:
             candidates, number, steps = find_candidates(query, corpus, table, candidates)
             begin_text(progress, steps)
             if not _choose(text, rule, corpus, candidates[:number], rows, findings, i, progress):
-                return size, i
+                return i
         if anyway or findings.nearest[i] < 0:
             _append(query, corpus, size)
             post_text(query, size, table)
             size += 1
-    return size, len(starts) - 1
+            corpus.size[0] = size
+    return len(starts) - 1
 
 
 @jit
@@ -130,20 +130,20 @@ def admit_looked_up(
     pairs: npt.NDArray[np.int64],
     positions: npt.NDArray[np.int64],
     findings: Findings,
-    size: int,
-) -> tuple[int, int]:
+) -> int:
     """Do the same as `admit` without a search: `findings` and `pairs` already hold all duplicates.
 
     `findings`: the nearest duplicates among the texts kept before, from `look_up`. `pairs`: the duplicates among these
     texts, as sorted rows of (text, earlier text, LCS). `positions`: where each text before `begin` was kept, or -1;
     this function writes the following entries.
     """
+    size = corpus.size[0]
     scratch = allocate_scratch(starts)
     at = np.searchsorted(pairs[:, 0], begin)
     for i in range(begin, len(starts) - 1):
         text = texts[starts[i] : starts[i + 1]]
         if not has_room(table, keys_at_most(len(text), size), size):
-            return size, i
+            return i
         while at < len(pairs) and pairs[at, 0] == i:
             earlier, lcs = pairs[at, 1], pairs[at, 2]
             score = fmeasure(lcs, len(text), starts[earlier + 1] - starts[earlier])
@@ -157,7 +157,8 @@ def admit_looked_up(
             post_text(query, size, table)
             positions[i] = size
             size += 1
-    return size, len(starts) - 1
+            corpus.size[0] = size
+    return len(starts) - 1
 
 
 @jit
@@ -170,12 +171,12 @@ def pair_up(
     table: Table,
     rows: npt.NDArray[np.int32],
     progress: Progress,
-    size: int,
-) -> tuple[int, int, npt.NDArray[np.int64]]:
+) -> tuple[int, npt.NDArray[np.int64]]:
     """Keep every text from `begin` on, while there is room, and report all its duplicates before it.
 
-    Returns the new size, the first text that is not finished, and rows of (earlier position, own position, LCS).
+    Returns the first text that is not finished, and rows of (earlier position, own position, LCS).
     """
+    size = corpus.size[0]
     scratch = allocate_scratch(starts)
     begin_call(progress)
     candidates = np.empty(FIRST_CANDIDATES, dtype=np.int32)
@@ -184,7 +185,7 @@ def pair_up(
     for i in range(begin, len(starts) - 1):
         text = texts[starts[i] : starts[i + 1]]
         if is_used_up(progress) or not has_room(table, keys_at_most(len(text), size), size):
-            return size, i, pairs[:filled]
+            return i, pairs[:filled]
         query = prepare(text, rule, scratch)
         candidates, number, steps = find_candidates(query, corpus, table, candidates)
         begin_text(progress, steps)
@@ -197,11 +198,12 @@ def pair_up(
                 text, size, rule, corpus, candidates[:number], rows, pairs, filled, progress
             )
             if not is_finished:
-                return size, i, pairs[:filled]
+                return i, pairs[:filled]
         _append(query, corpus, size)
         post_text(query, size, table)
         size += 1
-    return size, len(starts) - 1, pairs[:filled]
+        corpus.size[0] = size
+    return len(starts) - 1, pairs[:filled]
 
 
 @jit

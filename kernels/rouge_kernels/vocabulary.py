@@ -61,10 +61,15 @@ class Vocabulary:
         self._ends: npt.NDArray[np.int64] = np.zeros(_FIRST_BUCKETS, dtype=np.int64)
         self._hashes: npt.NDArray[np.uint64] = np.zeros(_FIRST_BUCKETS, dtype=np.uint64)
         self._buckets: npt.NDArray[np.int32] = np.zeros(_FIRST_BUCKETS, dtype=np.int32)
-        self._size = 0
+        self._count: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+        """The number of tokens. The kernel writes it, so that it is right if a signal ends a call behind a kernel."""
 
     def __len__(self) -> int:
         return self._size if self._stems is None else len(self._stems)
+
+    @property
+    def _size(self) -> int:
+        return int(self._count[0])
 
     @property
     def nbytes(self) -> int:
@@ -100,9 +105,9 @@ class Vocabulary:
                 begin = int(ends[done - 1]) if done else 0
                 self._reserve(int(ends[done]) - begin)
                 stop = max(done + 1, bisect_left(ends, begin + AT_ONCE))
-                done, self._size = _encode_bytes(
+                done = _encode_bytes(
                     *(buffer, ends[:stop], done, kept, look_alikes, ids, starts),
-                    *(self._spellings, self._ends, self._hashes, self._buckets, self._size),
+                    *(self._spellings, self._ends, self._hashes, self._buckets, self._count),
                 )
         ids = ids[: starts[-1]]
         return Texts(ids if self._stems is None else self._stemmed(ids, self._stems), starts)
@@ -128,8 +133,9 @@ class Vocabulary:
             size = len(self._buckets)
             while size < 3 * tokens:
                 size *= 2
-            self._buckets = np.zeros(size, dtype=np.int32)
-            _fill(self._buckets, self._hashes, self._size)
+            buckets = np.zeros(size, dtype=np.int32)
+            _fill(buckets, self._hashes, self._size)
+            self._buckets = buckets
 
     def _stemmed(self, ids: npt.NDArray[np.int32], stems: "Vocabulary") -> npt.NDArray[np.int32]:
         known = len(self._stem_of)
@@ -153,20 +159,21 @@ def _encode_bytes(
     ends: npt.NDArray[np.int64],
     hashes: npt.NDArray[np.uint64],
     buckets: npt.NDArray[np.int32],
-    size: int,
-) -> tuple[int, int]:
-    """Encode the texts from `begin` on while there is room. Return the first text not encoded and the number of tokens.
+    count: npt.NDArray[np.int64],
+) -> int:
+    """Encode the texts from `begin` on while there is room. Return the first text not encoded.
 
     The kernel writes the spelling of each token behind the last known token, and leaves it there if the token is new.
     With `look_alikes`, the two characters outside ASCII whose lower case begins with an ASCII letter become that
     letter: U+212A, and U+0130, in whose lower case a separator follows.
     """
+    size = count[0]
     at = text_ends[begin - 1] if begin > 0 else 0
     for text in range(begin, len(text_ends)):
         text_end = text_ends[text]
         possible = size + (text_end - at + 1) // 2
         if 2 * possible > len(buckets) or possible >= len(ends) or ends[size] + text_end - at > len(spellings):
-            return text, size
+            return text
         filled = starts[text]
         first = last = ends[size]
         hashed = _BASIS
@@ -192,6 +199,7 @@ def _encode_bytes(
                     size += 1
                     ends[size] = last
                     buckets[bucket] = size
+                    count[0] = size
                     first = last
                 ids[filled] = buckets[bucket] - 1
                 filled += 1
@@ -199,7 +207,7 @@ def _encode_bytes(
                 hashed = _BASIS
         at = text_end
         starts[text + 1] = filled
-    return len(text_ends), size
+    return len(text_ends)
 
 
 @jit
