@@ -111,6 +111,7 @@ def view(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port")] = PORT,
     open_it: Annotated[bool, typer.Option("--open", help="open the view in the browser")] = False,
     inherited: Annotated[int | None, typer.Option("--socket", hidden=True)] = None,
+    parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
 ) -> None:
     """Show runs in the browser, during a run and afterwards. For this machine only; it writes only your marks."""
     import asyncio
@@ -124,7 +125,8 @@ def view(
         if open_it:
             open_browser(url)
 
-    asyncio.run(view(runs or [Path("runs")], port=port, announce=announce, inherited=inherited))
+    paths = runs or [Path("runs")]
+    asyncio.run(view(paths, port=port, announce=announce, inherited=inherited, parent=parent))
 
 
 def tree(

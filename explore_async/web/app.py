@@ -71,17 +71,23 @@ async def serving(paths: Sequence[Path], port: int, listening: socket.socket | N
 
 
 async def view(
-    paths: Sequence[Path], *, port: int, announce: Callable[[str], None], inherited: int | None = None
+    paths: Sequence[Path],
+    *,
+    port: int,
+    announce: Callable[[str], None],
+    inherited: int | None = None,
+    parent: int | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM. `announce` gets the URL.
 
-    `inherited`: the number of a listening socket that the parent process has opened. The view then ends with it.
+    `inherited`: the number of a listening socket that the parent process has opened. The view ends with `parent`, its
+    process id.
     """
     stop = stop_signal()
     listening = None if inherited is None else socket.socket(fileno=inherited)
     async with serving(paths, port, listening) as url:
         announce(url)
-        await stopped(stop, with_parent=inherited is not None)
+        await stopped(stop, parent=parent)
 
 
 def runs_in(paths: Sequence[Path]) -> list[Path]:

@@ -10,7 +10,8 @@ import asyncio
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -30,6 +31,7 @@ from explore_async.web.page import (
 _LONGEST_NAME = 60
 _LONGEST_COMMENT = 2_000
 _SIDES = ("left", "right")
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -119,17 +121,25 @@ async def _judge(request: web.Request) -> web.Response:
     if not isinstance(comment, str) or len(comment) > _LONGEST_COMMENT:
         raise BadQuery(f"a comment is a text of at most {_LONGEST_COMMENT:,} characters")
     comparison = request.app[_COMPARISON]
-    async with request.app[_LOCK]:
-        await asyncio.to_thread(comparison.judge, rater, pair_id, verdict, comment)
+    await _alone(request, partial(comparison.judge, rater, pair_id, verdict, comment))
     return json_response(comparison.state(rater))
 
 
 async def _undo(request: web.Request) -> web.Response:
     rater = _rater((await document_from(request)).get("rater"))
     comparison = request.app[_COMPARISON]
-    async with request.app[_LOCK]:
-        before = await asyncio.to_thread(comparison.undo, rater)
+    before = await _alone(request, partial(comparison.undo, rater))
     return json_response({**comparison.state(rater), "before": before})
+
+
+async def _alone(request: web.Request, change: Callable[[], _T]) -> _T:
+    """Makes a change in a thread while no other is made, to its end even where the client drops its connection."""
+
+    async def made() -> _T:
+        async with request.app[_LOCK]:
+            return await asyncio.to_thread(change)
+
+    return await asyncio.shield(made())
 
 
 def _rater(name: Any) -> str:

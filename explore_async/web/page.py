@@ -91,10 +91,9 @@ def stop_signal() -> asyncio.Event:
     return stop
 
 
-async def stopped(stop: asyncio.Event, *, with_parent: bool = False) -> None:
-    """Returns when the event is set, or when the parent process has ended."""
-    parent = os.getppid()
-    while not stop.is_set() and (not with_parent or os.getppid() == parent):
+async def stopped(stop: asyncio.Event, *, parent: int | None = None) -> None:
+    """Returns when the event is set, or when this process, which has started ours, has ended."""
+    while not stop.is_set() and parent in {None, os.getppid()}:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PARENT_CHECKED_EVERY_S):
                 await stop.wait()
@@ -152,11 +151,11 @@ def _names_this_machine(request: web.Request) -> bool:
     no address.
     """
     try:
-        name = urlsplit(f"//{request.host}").hostname or ""
+        name = urlsplit(f"//{request.host}").hostname or ""  # in small letters
     except ValueError:
         return False
     address = request.app[_ADDRESS]
-    return name in _HOSTS or (address != LOOPBACK and (name == address or _is_address(name)))
+    return name in _HOSTS or (address != LOOPBACK and (name == address.lower() or _is_address(name)))
 
 
 def _is_address(name: str) -> bool:

@@ -64,7 +64,8 @@ class ViewBeside:
         self._observer.began(recipe, run)
         assert self._socket is not None
         number = self._socket.fileno()
-        command = python("-m", "explore_async", "view", str(self._path), "--socket", str(number), "--open")
+        ours = ("--socket", str(number), "--parent", str(os.getpid()))
+        command = python("-m", "explore_async", "view", str(self._path), *ours, "--open")
         self._process = subprocess.Popen(  # noqa: S603 - our own program
             command,
             stdin=subprocess.DEVNULL,

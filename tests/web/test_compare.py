@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,12 @@ import orjson
 import pytest
 from aiohttp import web
 from support.cli import explore, finished, in_process, launch
+from support.waiting import until
 
 from explore_async.curation.collections.open import open_collection
 from explore_async.evaluation.blind import blind_pairs
 from explore_async.evaluation.pairing import paired
-from explore_async.evaluation.rater_verdicts import Verdicts
+from explore_async.evaluation.rater_verdicts import Verdict, Verdicts
 from explore_async.web import LOOPBACK
 from explore_async.web.compare import Comparison, application
 from explore_async.web.page import serving_page
@@ -132,11 +135,50 @@ async def test_only_the_page_itself_judges(tmp_path: Path) -> None:
     assert (tmp_path / "verdicts.jsonl").read_bytes() == b""
 
 
+async def test_verdicts_come_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the browser of one drops its connection while its verdict is written: the next waits for that."""
+    most, inside, go_on = 0, threading.Semaphore(0), threading.Event()
+
+    def slowly(verdict: Verdict) -> None:
+        nonlocal most
+        inside.release()
+        most = max(most, inside._value)
+        assert go_on.wait(60)
+        add(verdict)
+        inside.acquire()
+
+    async with served(tmp_path) as (url, session, verdicts):
+        add = verdicts.add
+        monkeypatch.setattr(verdicts, "add", slowly)
+        first = (await state_of(session, url))["question"]["id"]
+        dropped = asyncio.create_task(send(session, url, "verdicts", id=first, verdict="tie"))
+        await until(lambda: most)
+        dropped.cancel()
+        await asyncio.wait([dropped])
+        second = asyncio.create_task(send(session, url, "verdicts", rater="Bob", id=first, verdict="left"))
+        for _ in range(50):  # so that the server has the time to begin with it
+            await state_of(session, url)
+        go_on.set()
+        assert (await second)["done"] == 1
+        assert most == 1
+        assert [len(verdicts.of[name]) for name in ("Ann", "Bob")] == [1, 1]
+
+
 async def test_another_address_of_this_machine(tmp_path: Path) -> None:
     """With --host other machines reach the page by an address, but no page elsewhere does by a name of its own."""
     async with served(tmp_path, "127.0.0.2") as (url, session, _):
         assert url.startswith("http://127.0.0.2:")
         for host, status in (("127.0.0.2", 200), ("192.0.2.1:80", 200), ("[2001:db8::1]", 200), ("evil.example", 403)):
+            async with session.get(url, headers={"Host": host}) as response:
+                assert response.status == status
+
+
+async def test_a_name_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --host NAME that name reaches the page, in large and in small letters, and no other does."""
+    getaddrinfo = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: getaddrinfo(LOOPBACK, *rest, **more))
+    async with served(tmp_path, "Work-PC") as (url, session, _):
+        for host, status in (("work-pc:80", 200), ("WORK-PC", 200), ("LocalHost", 200), ("evil.example", 403)):
             async with session.get(url, headers={"Host": host}) as response:
                 assert response.status == status
 

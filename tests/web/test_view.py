@@ -7,6 +7,7 @@ import contextlib
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import aiohttp
 import orjson
 import pytest
 from support import misbehaving
-from support.cli import CONFIG, config, derived, explore, finished, launch
+from support.cli import CONFIG, config, derived, environment, explore, finished, launch
 from support.misbehaving import answer
 from support.waiting import until
 
@@ -433,12 +434,38 @@ async def seen_at_another_port(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         await finished(process)
 
-    def is_gone() -> bool:
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", int(address[2]))):
-            return False
-        return True
+    await until(lambda: is_closed(int(address[2])))
 
-    await until(is_gone)
+
+def is_closed(port: int) -> bool:
+    with contextlib.suppress(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
+        return False
+    return True
+
+
+KILLED_AT_ONCE = """
+import os, sys
+from pathlib import Path
+from explore_async.running.observer import SilentObserver
+from explore_async.web import view_process
+view_process.PORT = 0
+with view_process.ViewBeside(SilentObserver(), Path(sys.argv[1])) as view:
+    view.began(None, None)
+    print(view.url.rpartition(":")[2], flush=True)
+    os._exit(9)
+"""
+
+
+async def test_a_view_ends_with_a_run_that_is_killed_at_its_start(tmp_path: Path) -> None:
+    """The run is gone before its view has begun to watch it."""
+    run = await asyncio.to_thread(written, tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KILLED_AT_ONCE, str(run)), stdout=asyncio.subprocess.PIPE, env=environment()
+    )
+    stdout, _ = await process.communicate()
+    port = int(stdout)
+    await until(lambda: is_closed(port), every_s=0.1)
 
 
 def test_the_usual_port_of_a_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
