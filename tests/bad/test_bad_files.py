@@ -219,10 +219,36 @@ def test_a_number_too_long_for_parquet(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 @pytest.mark.parametrize("command", ["import", "export lines", "export original", "filter", "dedup lines"])
 def test_values_in_values(tmp_path: Path, command: str, opening: str) -> None:
-    """A column that is read but too deep to be written is an error that names the file; dedup hands bytes on."""
-    row = in_json({**PLAIN[0], "deep": f"(deep {opening} 300)"}) + b"\n"
-    result = gone_through(tmp_path, command, ".jsonl", row)
-    assert result.code == (0 if command == "dedup lines" else 5)
+    """A row that is too deep to be written is an error that names the file and the line, before anything is written."""
+    for levels in (300, 700):
+        row = in_json({**PLAIN[0], "deep": f"(deep {opening} {levels})"}) + b"\n"
+        result = gone_through(tmp_path, command, ".jsonl", row)
+        assert result.code == 5
+        assert "line 1: nested deeper than" in result.stderr
+
+
+@pytest.mark.parametrize("levels", [300, 700])
+@pytest.mark.parametrize("command", ["dedup", "import"])
+def test_rows_too_deep_are_skipped(tmp_path: Path, command: str, levels: int) -> None:
+    """`--on-bad-row skip` leaves out rows that are nested too deeply, as all other bad rows."""
+    deep = in_json({**PLAIN[0], "deep": f"(deep [ {levels})"})
+    file, out = tmp_path / "bad.jsonl", tmp_path / ("out.jsonl" if command == "dedup" else "out")
+    file.write_bytes(deep + b"\n" + in_json(PLAIN[0]) + b"\n" + deep + b"\n")
+    result = attempted(command, file, "--out", out, "--on-bad-row", "skip", among=tmp_path, about="bad.")
+    assert result.code == 0, result.stderr
+    assert len((out if command == "dedup" else out / "dataset.jsonl").read_bytes().splitlines()) == 1
+
+
+def test_turns_that_are_no_turns_are_skipped(tmp_path: Path) -> None:
+    """A number of a turn with more digits than Python reads, and a text of turns that nobody could write again."""
+    numbered = {f"turn_{'1' * 5000}": {"Human": "Name a fern.", "MOSS": "Bracken."}}
+    deep = '[{"role":"user","content":"a"},{"role":"assistant","tool_calls":' + "[" * 300 + "]" * 300 + "}]"
+    bad = [{"conversations": numbered}, {"conversations": deep}]
+    file, out = tmp_path / "bad.jsonl", tmp_path / "out"
+    file.write_bytes(lines([PLAIN[0], *bad]))
+    result = attempted("import", file, "--out", out, "--on-bad-row", "skip", among=tmp_path, about="bad.")
+    assert result.code == 0, result.stderr
+    assert len((out / "dataset.jsonl").read_bytes().splitlines()) == 1
 
 
 def test_a_sample_of_one_domain_is_filtered_by_domains(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_NUMBERED = re.compile(r"[a-z]*[ _-]?(\d+)", re.IGNORECASE)
+_NUMBERED = re.compile(r"[a-z]*[ _-]?(\d{1,18})", re.IGNORECASE)
 _REPLIES = "replies"
 
 

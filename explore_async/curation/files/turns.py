@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import orjson
 
+from explore_async.curation.files.json_values import shallow_json
 from explore_async.curation.files.nested_turns import in_order
 
 Part: TypeAlias = Literal["system", "user", "assistant", "call", "tool", "other"]
@@ -238,7 +239,7 @@ def _calls(content: Any) -> list[dict[str, Any]] | None:
     if not isinstance(content, str):
         return None
     try:
-        value = orjson.loads(content)
+        value = shallow_json(content)
     except orjson.JSONDecodeError:
         return None
     calls = value if isinstance(value, list) else [value]
@@ -274,6 +275,6 @@ def _from_json(text: str) -> Any:
     if not text.lstrip().startswith(("[", "{")):
         raise TurnError("is not a list of objects")
     try:
-        return orjson.loads(text)
+        return shallow_json(text)
     except orjson.JSONDecodeError as error:
         raise TurnError("is not a list of objects") from error

@@ -20,8 +20,8 @@ from explore_async.curation.files import json_list
 from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.curation.files.formats import Format, Kind, format_of
 from explore_async.curation.files.json_list import NoListError, list_elements
-from explore_async.curation.files.json_values import json_value
-from explore_async.curation.files.row import Row
+from explore_async.curation.files.json_values import DEEPEST, TooDeepError, json_value
+from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
 from explore_async.curation.files.writers import content_of, writing
 from explore_async.errors import ConfigError, DataError
@@ -336,10 +336,30 @@ def test_content_is_what_the_name_promises(tmp_path, name):
         assert [row.value for row in Source(tmp_path / name)] == some
 
 
-def test_a_large_number_in_a_row_nested_too_deep_for_python_is_no_traceback():
-    """The row is read as orjson reads it."""
-    raw = b'{"n":123456789012345678901,"a":' + b"[" * 1000 + b"]" * 1000 + b"}"
-    assert json_value(raw)["n"] == float(123456789012345678901)
+@pytest.mark.parametrize("levels", [DEEPEST + 1, 254, 600, 1000, 1022])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_a_row_nested_too_deeply_is_a_bad_row(tmp_path: Path, levels: int, opening: str) -> None:
+    """Whatever JSON can be read, a row is either shallow enough for all that is done with it or a fault with a number,
+    also with a large number in it, for which it would be read a second time.
+    """
+    depth = levels - 1
+    deep = opening * depth + "1" + {"[": "]", '{"a":': "}"}[opening] * depth
+    row = '{"n":123456789012345678901,"deep":' + deep + "}"
+    plain = '{"n":1,"deep":"' + "[" * 2000 + '"}'
+    for name, content in (("a.jsonl", f"{plain}\n{row}\n{plain}\n"), ("a.json", f"[{plain},{row},{plain}]")):
+        (tmp_path / name).write_text(content)
+        rows = list(Source(tmp_path / name))
+        assert rows[1] == BadRow(2, f"nested deeper than {DEEPEST} levels")
+        assert [type(one) for one in rows] == [Row, BadRow, Row]
+
+
+def test_the_deepest_row_is_read_and_written() -> None:
+    """The limit is exact, and leaves room for what is around a row."""
+    raw = b"[" * DEEPEST + b"]" * DEEPEST
+    value = json_value(raw)
+    assert orjson.loads(orjson.dumps({"a": {"b": [value]}})) == {"a": {"b": [value]}}
+    with pytest.raises(TooDeepError):
+        json_value(b"[" + raw + b"]")
 
 
 CELLS = st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('a;,|\t" \r\n\u2028\x00é'), max_size=5)
