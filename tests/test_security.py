@@ -716,11 +716,15 @@ async def test_nothing_listens_beyond_loopback(tmp_path: Path) -> None:
         (("--host", "0.0.0.0"), None, "VLLM_API_KEY"),  # noqa: S104 - refused
         (("--host=::",), None, "VLLM_API_KEY"),
         (("--host",), None, "VLLM_API_KEY"),
+        (("--hos", "0.0.0.0"), None, "VLLM_API_KEY"),  # noqa: S104 - refused
+        (("--ho=0.0.0.0",), None, "VLLM_API_KEY"),
         (("--api-key", SECRET), None, "VLLM_API_KEY"),
         (("--api_key=" + SECRET,), "x", "VLLM_API_KEY"),
+        (("--api-ke", SECRET), "x", "VLLM_API_KEY"),
         (("--host", "0.0.0.0"), "x", "not installed"),  # noqa: S104
         (("--host", "127.0.0.1"), None, "not installed"),
         (("--host=localhost",), None, "not installed"),
+        (("--hostile", "0.0.0.0"), None, "not installed"),  # noqa: S104 - another option
     ],
 )
 async def test_vllm_is_open_to_others_with_a_key_only(monkeypatch: pytest.MonkeyPatch, args, key, says) -> None:

@@ -71,12 +71,11 @@ def check_args(args: Sequence[str]) -> None:
     """Raises ConfigError for arguments that hold an API key (every process list shows arguments), for a server that
     other machines can use without one, and for a port, as the server is looked for at ours.
     """
-    flags = [argument.partition("=")[0].replace("_", "-") for argument in args]
-    if "--port" in flags:
+    if any(_means(argument, "--port") for argument in args):
         raise ConfigError(
             "--port: it is not for vLLM's own arguments; `serve --port` sets it, and a run takes a free one"
         )
-    if "--api-key" in flags:
+    if any(_means(argument, "--api-key") for argument in args):
         raise ConfigError(
             f"--api-key: process lists show arguments; set the environment variable {KEY_VARIABLE} instead"
         )
@@ -93,8 +92,16 @@ def _hosts(args: Sequence[str]) -> list[str]:
     return [
         argument.partition("=")[2] or "".join(args[position + 1 : position + 2])
         for position, argument in enumerate(args)
-        if argument.partition("=")[0] == "--host"
+        if _means(argument, "--host")
     ]
+
+
+def _means(argument: str, option: str) -> bool:
+    """True where vLLM takes the argument for the option: it reads underscores as hyphens, and names that are cut short.
+    It refuses a beginning that several options share, so a beginning may always count here.
+    """
+    flag = argument.partition("=")[0].replace("_", "-")
+    return flag.startswith("--") and flag != "--" and option.startswith(flag)
 
 
 def _is_loopback(host: str) -> bool:
