@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, printable_path, with_input
@@ -59,7 +59,9 @@ class DecontaminationResult:
     by_ngram: int
     """Dropped for a sequence of tokens in common."""
     by_benchmark: Mapping[str, int]
-    """Dropped examples by the name of the benchmark's file that they are close to; 0 is left out."""
+    """Dropped examples by the name of the benchmark's file that they are close to, with the folders before it that tell
+    it from others of the same name; 0 is left out.
+    """
     tokenizer: str
     """The tokenizer that the texts were compared by."""
     note: str | None = None
@@ -129,7 +131,7 @@ def _decontaminate(
     benchmarks = _Benchmarks(options)
     tally, unseen = _Tally(), UnseenLetters(options.tokenizer)
     settings: dict[str, Any] = {
-        "benchmarks": [printable_path(path.name) for path in options.benchmarks],
+        "benchmarks": _names(options.benchmarks),
         "fields": list(options.fields),
         "threshold": options.threshold,
         "ngram": options.ngram,
@@ -194,7 +196,7 @@ class _Benchmarks:
 
     def __init__(self, options: DecontaminationOptions) -> None:
         tokenizer = TOKENIZERS[options.tokenizer]
-        self._names = [printable_path(path.name) for path in options.benchmarks]
+        self._names = _names(options.benchmarks)
         self._files = array("i")
         self._numbers = array("q")
         self._near = DedupIndex(options.threshold, tokenizer)
@@ -252,6 +254,22 @@ class _Benchmarks:
             "row": self._numbers[position],
             "text": self._texts[position],
         }
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The name of each file, with as many of the folders before it as tell it from the others."""
+    names: list[str] = []
+    for path in paths:
+        others = [other for other in paths if other != path]
+        lengths = range(1, len(PurePath(str(path)).parts))
+        ends = (end for n in lengths if (end := _end(path, n)) not in {_end(other, n) for other in others})
+        names.append(printable_path(next(ends, path)))
+    return names
+
+
+def _end(path: Path, length: int) -> str:
+    """The last parts of the path, this many."""
+    return path.name if length == 1 else "/".join(PurePath(str(path)).parts[-length:])
 
 
 def _texts(example: ExampleRow) -> list[str]:

@@ -156,6 +156,22 @@ def test_the_stages_follow_one_another(source: Path, tmp_path: Path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_benchmarks_of_the_same_file_name_are_told_apart(tmp_path: Path):
+    """Counts and evidence of each have as much of its path as tells it from the others, and no more."""
+    asked = {"a/gsm8k/test.jsonl": "sing a song", "a/math/test.jsonl": "bake a cake", "b/math/test.jsonl": "fly a kite",
+             "only.jsonl": "read a book"}  # fmt: skip
+    for name, text in asked.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        written(tmp_path / name, [{"question": text}])
+    source = written(tmp_path / "rows.jsonl", [{"instruction": text, "output": "x"} for text in asked.values()])
+    clean = decontaminate_data(source, tmp_path / "clean", [tmp_path / name for name in asked])
+    names = ["gsm8k/test.jsonl", "a/math/test.jsonl", "b/math/test.jsonl", "only.jsonl"]
+    assert dict(clean.by_benchmark) == dict.fromkeys(names, 1)
+    assert [verdict.nearest for verdict in open_data(clean.out).verdicts()] == [f"{name}, row 1" for name in names]
+    report = orjson.loads(clean.report.read_bytes())
+    assert report["benchmarks"] == list(report["by_benchmark"]) == names
+
+
 def test_columns_belong_to_a_path(source: Path, tmp_path: Path):
     """A data set that is open has its columns already."""
     with pytest.raises(ConfigError, match="is open already"):
