@@ -10,13 +10,11 @@ from pathlib import Path
 
 from explore_async.curation.common_options import fields_of_files
 from explore_async.curation.dedup_evidence import PlacedText
+from explore_async.curation.files.batching import MOST_CHARACTERS
 from explore_async.curation.files.fields import FieldError, group_of, text_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.files.source import Source
 from explore_async.errors import DataError
-
-_MOST_CHARACTERS = 1 << 24
-"""Characters of a batch's texts, unless one row has more: a batch of long rows is small enough to show progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +98,8 @@ def batches_of(
                 batch.texts.append(text)
                 batch.groups.append(group)
                 batch.sources.append(number)
-                characters += len(text)
-            if len(batch.rows) + len(batch.faults) >= size or characters >= _MOST_CHARACTERS:
+                characters += max(len(text), row.size())
+            if len(batch.rows) + len(batch.faults) >= size or characters >= MOST_CHARACTERS:
                 batch.position = sum(file.rows.position for file in files)
                 yield batch
                 batch, characters = Batch(), 0

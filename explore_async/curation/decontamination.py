@@ -7,7 +7,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -24,6 +23,7 @@ from explore_async.curation.common_options import (
     silent,
 )
 from explore_async.curation.compared_rows import ComparedFile, joined, open_files
+from explore_async.curation.files.batching import batches, characters_in
 from explore_async.curation.files.fields import FieldError, text_of
 from explore_async.curation.files.row import BadRow, Row
 from explore_async.curation.ngrams import NgramIndex
@@ -138,8 +138,8 @@ def _decontaminate(
         "tokenizer": options.tokenizer,
     }
     with writing_data(out, [source], options.benchmarks) as directory:
-        waiting, judged = source.examples(), 0
-        while batch := list(islice(waiting, _BATCH)):
+        judged = 0
+        for batch in batches(source.examples(), _BATCH, characters_in):
             unseen.count([with_input(example) for example in batch])
             for example, evidence in zip(batch, benchmarks.judged(batch), strict=True):
                 _write(example, evidence, directory, tally)
@@ -206,8 +206,7 @@ class _Benchmarks:
         self.files = open_files(options.benchmarks, options.fields, _OPTION)
         for number, file in enumerate(self.files):
             tokens = self._near.tokens
-            rows = self._rows(file, number)
-            while batch := list(islice(rows, _BATCH)):
+            for batch in batches(self._rows(file, number), _BATCH, len):
                 self._near.add(batch)
                 self._shared.add(batch)
                 self._texts += (text[:_LONGEST_SHOWN] for text in batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ from explore_async.curation.export_files import (
     is_folder_name,
     targets,
 )
+from explore_async.curation.files.batching import batches
 from explore_async.curation.files.formats import TABLES, Kind, format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.writers import RowWriter, writing
@@ -178,7 +179,7 @@ def _notes(source: Collection, shape: str) -> Sequence[str | None]:
 
 def _write_rows(writer: RowWriter, rows: Iterator[Row], shown: ShownRows) -> int:
     count = 0
-    while batch := list(islice(rows, BATCH)):
+    for batch in batches(rows, BATCH, Row.size):
         writer.write(batch)
         shown.take(row.value for row in batch)
         count += len(batch)

@@ -29,7 +29,7 @@ from explore_async.curation.embeddings import Embedder, embedder_of
 from explore_async.curation.files.fields import USER_TURNS
 from explore_async.curation.finishing_again import LACKING, by_threshold, finished
 from explore_async.curation.joining import Shard, check, join, shard_at, shards_inside, shards_of
-from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
+from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches_of
 from explore_async.curation.paraphrases import PARAPHRASE_THRESHOLD, Paraphrases
 from explore_async.curation.tokenizers import check_tokenizer, tokenizer_of
 from explore_async.errors import ConfigError, DataError
@@ -220,9 +220,9 @@ def _batches(source: Collection, filters: Filters, judging: Judging | None, mean
     if (recipe := _recipe_with_steps(source)) is not None:
         return finished(source, recipe.model_copy(update={"filters": filters, "judge": judging}), meaning)
     if judging is None or judging.threshold is None:
-        return batches(read_candidates(source))
+        return batches_of(read_candidates(source))
     threshold = judging.threshold
-    return batches(by_threshold(candidate, threshold) for candidate in read_candidates(source))
+    return batches_of(by_threshold(candidate, threshold) for candidate in read_candidates(source))
 
 
 def _recipe_with_steps(source: Collection) -> Recipe | None:
@@ -329,7 +329,7 @@ def _merge(
         for source, name, trees in zip(sources, names, all_trees, strict=True):
             numbers = {root["id"]: str(len(forest) + index) for index, root in enumerate(trees)}
             forest += [_renumbered(root, numbers) for root in trees]
-            for batch in batches(_moved(source, name, numbers)):
+            for batch in batches_of(_moved(source, name, numbers)):
                 judge.take(batch)
                 on_progress(judge.judged)
         settings = {"filters": filters.model_dump(mode="json"), "names": names}

@@ -12,7 +12,7 @@ from typing import Final
 
 from explore_async.curation.candidates import Candidate, read_candidates
 from explore_async.curation.collections.collection import Collection, ExampleRow, Node, below
-from explore_async.curation.judging_again import batches
+from explore_async.curation.judging_again import batches_of
 from explore_async.exploration import checks
 from explore_async.exploration.account import Account
 from explore_async.exploration.finishing import TURNS_A_ROUND, Finisher
@@ -193,7 +193,7 @@ def finished(run: Collection, recipe: Recipe, meaning: int) -> Iterator[list[Can
     lacking: set[str] = set()
     with StoredReader(run.completions) as reader:
         steps = StoredSteps(recipe, run.trees(), reader, meaning)
-        for batch in batches(read_candidates(run)):
+        for batch in batches_of(read_candidates(run)):
             whole = []
             for candidate in steps.finish(batch):
                 if candidate.example is not None and candidate.late in LACKING:
@@ -202,7 +202,7 @@ def finished(run: Collection, recipe: Recipe, meaning: int) -> Iterator[list[Can
                     whole.append(candidate)
             yield whole
         again = (one for one in read_candidates(run) if one.example is not None and one.example["id"] in lacking)
-        yield from map(steps.finish, batches(again))
+        yield from map(steps.finish, batches_of(again))
 
 
 def by_threshold(candidate: Candidate, threshold: float) -> Candidate:

@@ -21,7 +21,7 @@ from explore_async.curation.collections.data_directory import made_by_whom, writ
 from explore_async.curation.collections.open import runs_inside
 from explore_async.curation.collections.run_data import TREE_FILE, RunData, is_run_data
 from explore_async.curation.files.row import reading
-from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches
+from explore_async.curation.judging_again import ROUGE_ONLY, Judge, batches_of
 from explore_async.errors import ConfigError, DataError
 from explore_async.exploration.explorer import StopReason
 from explore_async.exploration.sharding import Sharding, shard_name
@@ -174,7 +174,7 @@ def join(
     filters = ROUGE_ONLY.model_copy(update={"threshold": own.threshold, "scope": own.scope})
     with writing_data(out, runs) as directory:
         judge = Judge(filters, recipe.tokenizer, [[] for _ in recipe.domains], directory, compared)
-        for batch in batches(_in_turn(shards)):
+        for batch in batches_of(_in_turn(shards)):
             judge.take(batch)
             on_progress(judge.judged)
         kept, target = directory.kept.total(), recipe.targets.examples

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from explore_async.curation.candidates import Candidate
 from explore_async.curation.collections.collection import ExampleRow
 from explore_async.curation.collections.data_directory import DataDirectory
+from explore_async.curation.files.batching import batches, characters_in
 from explore_async.curation.paraphrases import Paraphrases
 from explore_async.curation.tokenizers import UnseenLetters
 from explore_async.exploration.corpus import Corpora
@@ -23,7 +23,7 @@ from explore_async.exploration.values import Demonstration, Verdict
 from explore_async.settings.recipe import MEANING, Filters
 from rouge_kernels import TOKENIZERS
 
-BATCH = 8192
+_BATCH = 8192
 _NO_LIMIT = 2**40
 ROUGE_ONLY = Filters(
     min_instruction_words=0,
@@ -161,7 +161,5 @@ def _of(batch: Sequence[Candidate], members: Sequence[int]) -> Iterator[tuple[in
         yield position, example
 
 
-def batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
-    waiting = iter(candidates)
-    while batch := list(islice(waiting, BATCH)):
-        yield batch
+def batches_of(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
+    return batches(candidates, _BATCH, lambda candidate: characters_in(candidate.example))

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Literal, TypeAlias
 
 from explore_async.curation.collections.collection import Collection, ExampleRow, Mark
 from explore_async.curation.collections.conversations import asked_of
 from explore_async.curation.collections.marks import mark_of
+from explore_async.curation.files.batching import batches, characters_in
 from explore_async.curation.sampling import Method, draw_sample, farthest_first, hold_out
 from explore_async.errors import ConfigError
 from rouge_kernels import TOKENIZERS, DedupIndex
@@ -132,9 +132,9 @@ def _is_wanted(mark: Mark | None, marked: Marked) -> bool:
 def near_to(held_out: Iterable[ExampleRow], examples: Iterable[ExampleRow]) -> Iterator[str]:
     """Ids of the examples that are near to one that is held out, by all that the user said."""
     index = DedupIndex(SPLIT_THRESHOLD, TOKENIZERS["unicode"])
-    for batch in batches(held_out):
+    for batch in batches(held_out, BATCH, characters_in):
         index.add([asked_of(example) for example in batch])
-    for batch in batches(examples):
+    for batch in batches(examples, BATCH, characters_in):
         is_far = index.look_up([asked_of(example) for example in batch]).kept
         yield from (str(example["id"]) for example, far in zip(batch, is_far, strict=True) if not far)
 
@@ -155,9 +155,3 @@ def _sampled(examples: Iterator[ExampleRow], sample: Sample) -> tuple[frozenset[
     is_diverse = sample.method == "diverse"
     chosen = draw_sample(ids, sample.size, sample.method, sample.seed, sample.cap, pick=pick if is_diverse else None)
     return frozenset(chosen), len(ids)
-
-
-def batches(examples: Iterable[ExampleRow]) -> Iterator[list[ExampleRow]]:
-    waiting = iter(examples)
-    while batch := list(islice(waiting, BATCH)):
-        yield batch

@@ -14,10 +14,11 @@ import orjson
 from explore_async.curation.collections.collection import OWN_COLUMNS, Collection, ExampleRow, Marks
 from explore_async.curation.collections.conversations import REASONING
 from explore_async.curation.collections.marks import MARK_COLUMNS, with_mark
+from explore_async.curation.files.batching import batches, characters_in
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.formats import Kind
 from explore_async.curation.files.row import Row
-from explore_async.curation.selection import batches
+from explore_async.curation.selection import BATCH
 from explore_async.curation.several_answers import other_answers
 from explore_async.curation.trainer_formats import PAIRS, Shape, calls_as_text, is_cut
 from explore_async.errors import ConfigError, DataError
@@ -155,7 +156,7 @@ def schema_of(
     from explore_async.curation.files import parquet
 
     schema = None
-    for batch in batches(examples):
+    for batch in batches(examples, BATCH, characters_in):
         values = [row.value for row in shaped(iter(batch), source, shape, Kind.PARQUET)]
         try:
             schema = parquet.schema_with(schema, values, widen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from explore_async.curation.files.batching import batches
 from explore_async.curation.files.formats import JSON, TABLES, Kind, format_of
 from explore_async.curation.files.row import Row
 from explore_async.curation.files.source import Source
@@ -52,7 +52,7 @@ def parquet_schema(sources: Sequence[Source]) -> Any:
                 schema = part if schema is None else parquet.common_schema(schema, part, widen=widen)
             continue
         rows = (row for row in source if isinstance(row, Row))
-        while batch := list(islice(rows, _ROWS_AT_ONCE)):
+        for batch in batches(rows, _ROWS_AT_ONCE, Row.size):
             try:
                 schema = parquet.schema_with(schema, [row.value for row in batch], widen=widen)
             except parquet.MisfitError as error:

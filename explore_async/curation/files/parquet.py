@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
+from explore_async.curation.files.batching import MOST_CHARACTERS
 from explore_async.curation.files.fields import FieldError
 from explore_async.curation.files.row import Row, reading
 from explore_async.errors import ConfigError, DataError
@@ -31,6 +32,8 @@ class Record(Mapping[str, Any]):
 
     batch: pa.RecordBatch
     position: int
+    nbytes: int
+    """Its share of the memory of the batch."""
 
     def __getitem__(self, column: str) -> Any:
         values = self.batch.column(column)
@@ -53,10 +56,17 @@ def records(file: IO[bytes], path: Path) -> Iterator[Record]:
     with arrow_faults(path):
         parquet = pq.ParquetFile(file)
         _check_names(parquet.schema_arrow, path)
-        for batch in parquet.iter_batches(_ROWS_AT_ONCE):
+        for batch in parquet.iter_batches(_rows_at_once(parquet.metadata)):
             batch.validate(full=True)
+            share = batch.nbytes // max(1, batch.num_rows)
             for position in range(batch.num_rows):
-                yield Record(batch, position)
+                yield Record(batch, position, share)
+
+
+def _rows_at_once(metadata: pq.FileMetaData) -> int:
+    """Fewer rows where they are long."""
+    total = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    return max(1, min(_ROWS_AT_ONCE, MOST_CHARACTERS * int(metadata.num_rows) // max(1, int(total))))
 
 
 def schema_of(path: Path) -> pa.Schema:

@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import orjson
 
+from explore_async.curation.files.batching import characters_in
 from explore_async.curation.files.formats import JSON, Kind
 from explore_async.curation.files.json_list import LONGEST, NoListError
 from explore_async.errors import DataError
@@ -25,6 +26,12 @@ class Row(NamedTuple):  # three times as fast to make as a dataclass, and there 
     value: Mapping[str, Any]
     raw: bytes = b""
     """The row's bytes in its file, without a line break behind them; nothing for Parquet."""
+    held: int = 0
+    """The memory that a row of Parquet holds, in bytes; 0 for other rows."""
+
+    def size(self) -> int:
+        """About the number of characters that the row holds in memory."""
+        return self.held or len(self.raw) or characters_in(self.value)
 
     def json(self) -> bytes:
         """The row as JSON: the bytes of its file, where the file is JSON."""

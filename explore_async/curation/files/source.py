@@ -85,7 +85,7 @@ class Source:
             from explore_async.curation.files import parquet
 
             for number, record in enumerate(parquet.records(content, self.path), start=1):
-                yield Row(number, Kind.PARQUET, record)
+                yield Row(number, Kind.PARQUET, record, held=record.nbytes)
             return
         content = as_utf8(content)
         match self.format.kind:
