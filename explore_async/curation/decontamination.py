@@ -90,8 +90,9 @@ def decontaminate_data(
     report, in it.
 
     `benchmarks`: files of rows, with the text in `fields`; a field of one file alone is written FILE=FIELD. An example,
-    instruction and input together, is dropped where its ROUGE-L F with a row is above `threshold`, or where it shares
-    `ngram` tokens in sequence with a row. So is an example of a conversation where any of its turns is or does.
+    instruction and input together, is dropped where its ROUGE-L F with a row is above `threshold`, where it shares
+    `ngram` tokens in sequence with a row, or where it has no tokens and equals a row. So is an example of a
+    conversation where any of its turns is or does.
     `tokenizer`: rouge, unicode, or auto: that of the run that the examples came from, else the one that their letters
     call for.
 
@@ -192,7 +193,7 @@ def _write(example: ExampleRow, evidence: Mapping[str, Any] | None, directory: D
 
 
 class _Benchmarks:
-    """Owns both indexes, and the place of each of their texts."""
+    """Owns both indexes, and the place of each of their texts. A text without tokens is close to an equal one."""
 
     def __init__(self, options: DecontaminationOptions) -> None:
         tokenizer = TOKENIZERS[options.tokenizer]
@@ -202,6 +203,7 @@ class _Benchmarks:
         self._near = DedupIndex(options.threshold, tokenizer)
         self._shared = NgramIndex(options.ngram, tokenizer)
         self._texts: list[str] = []
+        self._without_tokens: dict[str, int] = {}
         self.rows: Counter[str] = Counter()
         self.files = open_files(options.benchmarks, options.fields, _OPTION)
         for number, file in enumerate(self.files):
@@ -209,6 +211,9 @@ class _Benchmarks:
             for batch in batches(self._rows(file, number), _BATCH, len):
                 self._near.add(batch)
                 self._shared.add(batch)
+                for position, text in enumerate(batch, start=len(self._texts)):
+                    if text and not tokenizer(text):
+                        self._without_tokens.setdefault(text, position)
                 self._texts += (text[:_LONGEST_SHOWN] for text in batch)
             if self._near.tokens == tokens:
                 count = self.rows[self._names[number]]
@@ -236,6 +241,9 @@ class _Benchmarks:
             ends.append(len(texts))
         near, shared = self._near.look_up(texts), self._shared.find(texts)
         nearest, scores = near.nearest.tolist(), near.score.tolist()
+        for i, text in enumerate(texts):
+            if text in self._without_tokens:
+                nearest[i], scores[i] = self._without_tokens[text], 1.0
         begin = 0
         for end in ends:
             of_example = range(begin, end)

@@ -130,13 +130,22 @@ def _is_wanted(mark: Mark | None, marked: Marked) -> bool:
 
 
 def near_to(held_out: Iterable[ExampleRow], examples: Iterable[ExampleRow]) -> Iterator[str]:
-    """Ids of the examples that are near to one that is held out, by all that the user said."""
-    index = DedupIndex(SPLIT_THRESHOLD, TOKENIZERS["unicode"])
+    """Ids of the examples that are near to one that is held out, by all that the user said. A text without tokens is
+    near to an equal one.
+    """
+    tokenize = TOKENIZERS["unicode"]
+    index = DedupIndex(SPLIT_THRESHOLD, tokenize)
+    without_tokens: set[str] = set()
     for batch in batches(held_out, BATCH, characters_in):
-        index.add([asked_of(example) for example in batch])
+        texts = [asked_of(example) for example in batch]
+        index.add(texts)
+        without_tokens.update(text for text in texts if text and not tokenize(text))
     for batch in batches(examples, BATCH, characters_in):
-        is_far = index.look_up([asked_of(example) for example in batch]).kept
-        yield from (str(example["id"]) for example, far in zip(batch, is_far, strict=True) if not far)
+        texts = [asked_of(example) for example in batch]
+        is_far = index.look_up(texts).kept
+        for example, text, far in zip(batch, texts, is_far, strict=True):
+            if not far or text in without_tokens:
+                yield str(example["id"])
 
 
 def _sampled(examples: Iterator[ExampleRow], sample: Sample) -> tuple[frozenset[str], int]:

@@ -317,6 +317,33 @@ def test_no_near_duplicates_across_a_split(tmp_path: Path, by: str):
         assert not {r["task_id"] for r in train} & {r["task_id"] for r in held}
 
 
+def test_equal_texts_without_tokens_are_on_one_side_of_a_split(tmp_path: Path):
+    """A text of signs alone has no ROUGE-L with any: an equal one is left out of training, and no other."""
+    texts = ["\u2211 = ?"] * 20 + [f"{sign} = ?" for sign in "\u2200\u2202\u2203\u2205\u2207\u2208\u220b\u220f"] * 2
+    rows = [{"instruction": text, "output": str(number)} for number, text in enumerate(texts)]
+    (tmp_path / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    found = done("export", tmp_path / "rows.jsonl", "--out", tmp_path / "out.jsonl", "--validation", "0.2")
+    train, held = ({row["instruction"] for row in lines(tmp_path / f"out{end}.jsonl")} for end in ("", ".validation"))
+    assert "\u2211 = ?" in held
+    assert not train & held
+    assert train | held == set(texts)
+    assert found["left_out"]["near_validation"] > 0
+
+
+def test_texts_without_tokens_are_as_close_to_a_benchmark_as_they_are_equal(tmp_path: Path):
+    """A benchmark's row of signs alone drops the examples that are equal to it, with evidence, and no other."""
+    for name, column, texts in (
+        ("rows", "instruction", ["\u2211 = ?", "\u2207 = ?", "Name a fern."]),
+        ("known", "question", ["Name a moss of the woods.", "", "\u2207 = ?"]),
+    ):
+        rows = [{column: text, "output": "x"} for text in texts]
+        (tmp_path / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    done("decontaminate", tmp_path / "rows.jsonl", "--out", tmp_path / "out", "--against", tmp_path / "known.jsonl")
+    assert [row["instruction"] for row in lines(tmp_path / "out" / "dataset.jsonl")] == ["\u2211 = ?", "Name a fern."]
+    (line,) = (line for line in lines(tmp_path / "out" / "decisions.jsonl") if not line["kept"])
+    assert (line["score"], line["row"], line["text"]) == (1.0, 3, "\u2207 = ?")
+
+
 def test_a_diverse_sample_is_farther_apart(tmp_path: Path):
     """Of equal quotas, the greatest overlap of any two texts of a task is lower than in a sample by lot."""
     original_folder(tmp_path / "theirs", 10, tasks=3)
