@@ -6,6 +6,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -19,6 +20,8 @@ from rouge_kernels import IDENTICAL, Admission, DedupIndex
 
 BATCH = 8192
 """Texts judged at once: enough to keep all threads busy, few enough to show progress and to stop soon."""
+_FEW = 4
+"""Kept texts of a group. Up to so many, an index is made anew for each batch that has more of them."""
 
 Item = TypeVar("Item")
 
@@ -155,13 +158,17 @@ def index_factory(threshold: float | None, tokenizer: str) -> Callable[[], Dedup
 
 
 class GroupedIndex:
-    """Owns an index for each group: a text is compared with the kept texts of its own group only.
+    """Owns the kept texts of each group: a text is compared with those of its own group only.
 
-    `nearest` is a position among the kept texts of all groups, in the order in which they came.
+    `nearest` is a position among the kept texts of all groups, in the order in which they came. A group has an index
+    while its texts are judged, and keeps it when it has many, since an index takes some 10 kB: of millions of small
+    groups there are the texts alone.
     """
 
     def __init__(self, new_index: Callable[[], DedupIndex]) -> None:
-        self._indexes: defaultdict[str, DedupIndex] = defaultdict(new_index)
+        self._new_index = new_index
+        self._indexes: dict[str, DedupIndex] = {}
+        self._texts: dict[str, list[str]] = {}
         self._ordinals: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
         self._size = 0
 
@@ -173,18 +180,36 @@ class GroupedIndex:
         members: defaultdict[str, list[int]] = defaultdict(list)
         for i, group in enumerate(groups):
             members[group].append(i)
-        nearest, lcs = (np.empty(len(texts), dtype=np.int64) for _ in range(2))
-        score = np.empty(len(texts), dtype=np.float64)
+        nearest, lcs = (np.full(len(texts), -1, dtype=np.int64) for _ in range(2))
+        score = np.full(len(texts), np.nan, dtype=np.float64)
         for group, where in members.items():
-            admission = self._indexes[group].admit([texts[i] for i in where])
+            of_group = [texts[i] for i in where]
+            if len(where) == 1 and group not in self._ordinals:  # the first text of a group is kept
+                self._texts[group] = of_group
+                continue
+            admission = self._admitted(group, of_group)
             nearest[where], lcs[where], score[where] = admission.nearest, admission.lcs, admission.score
         kept = nearest < 0
         ordinals = self._size - 1 + np.cumsum(kept)
         self._size += int(np.count_nonzero(kept))
         for i, group in enumerate(groups):
-            of_group = self._ordinals[group]
+            of_kept = self._ordinals[group]
             if kept[i]:
-                of_group.append(int(ordinals[i]))
+                of_kept.append(int(ordinals[i]))
             else:
-                nearest[i] = of_group[nearest[i]]
+                nearest[i] = of_kept[nearest[i]]
         return Admission(kept=kept, nearest=nearest, lcs=lcs, score=score)
+
+    def _admitted(self, group: str, texts: Sequence[str]) -> Admission:
+        if (index := self._indexes.get(group)) is not None:
+            return index.admit(texts)
+        few = self._texts.pop(group, [])
+        index = self._new_index()
+        index.add(few)
+        admission = index.admit(texts)
+        few += compress(texts, admission.kept.tolist())
+        if len(few) > _FEW:
+            self._indexes[group] = index
+        else:
+            self._texts[group] = few
+        return admission

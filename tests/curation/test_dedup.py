@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 from itertools import accumulate, pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import naive_rouge
@@ -72,3 +74,43 @@ def test_what_makes_a_group_is_counted_over_all_of_them():
     admission = index.admit(["a b", "a b", "c d", "c d"], ["x", "y", "y", "y"])
     assert list(accumulate(admission.kept.tolist())) == [1, 2, 3, 3]
     assert admission.nearest.tolist() == [-1, -1, -1, 2]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, IDENTICAL])
+@pytest.mark.parametrize("groups", [2, 40, 400])
+def test_groups_decide_as_an_index_for_each(threshold, groups):
+    """Verdicts, scores and nearest rows equal those of one index for each group, for small groups and large ones and
+    texts without tokens, however the rows are cut into batches.
+    """
+    rng = random.Random(groups)
+    rows = [(" ".join(rng.choices("abcde", k=rng.randint(0, 5))), str(rng.randrange(groups))) for _ in range(600)]
+    indexes, ordinals, expected, kept = {}, {}, [], 0
+    for text, group in rows:
+        admission = indexes.setdefault(group, DedupIndex(threshold)).admit([text])
+        of_group = ordinals.setdefault(group, [])
+        nearest = -1 if admission.kept[0] else of_group[admission.nearest[0]]
+        expected.append((nearest, admission.lcs.tolist()[0], admission.score.tolist()[0]))
+        if nearest < 0:
+            of_group.append(kept)
+            kept += 1
+    for cuts in ([], range(600), rng.sample(range(600), 20)):
+        assert repr(in_batches(GroupedIndex(lambda: DedupIndex(threshold)), rows, cuts)) == repr(expected)
+
+
+def test_a_group_of_one_text_has_no_index():
+    """An index is made when a second text comes, and not kept before there are several, since it takes 10 kB."""
+    made = []
+
+    def new_index():
+        made.append(DedupIndex(0.7))
+        return made[-1]
+
+    index = GroupedIndex(new_index)
+    index.admit(["plant a tree"] * 100, [str(number) for number in range(100)])
+    index.admit(["sing"], ["another"])
+    assert not made
+    assert index.admit(["plant a tree", "sing"], ["7", "8"]).nearest.tolist() == [7, -1]
+    assert len(made) == 2
+    for number in range(50):
+        index.admit([f"one{number} two{number}"], ["large"])
+    assert len(made) < 10
