@@ -36,7 +36,8 @@ REASONING = "reasoning_content"
 """The key of a row, and of a message, with what the model thought before."""
 _SYSTEMS = ("system", "system_prompt", "system_message", "meta_instruction")
 _HISTORY = "history"
-_LABELS = ("label", "kto_tag")
+_TAG = "kto_tag"
+_LABELS = ("label", _TAG)
 _CARRIED = ("tools", "functions", "images", "image", "videos", "audios")
 """Columns that trainers read beside the turns."""
 OF_CONVERSATIONS = OF_TURNS | {*_SYSTEMS, _HISTORY, *_LABELS, *_CARRIED}
@@ -139,7 +140,7 @@ def conversation_of(example: Mapping[str, Any]) -> Conversation | None:
     """
     if _MORE_THAN_AN_EXAMPLE.isdisjoint(example):
         return None  # nearly always
-    label = next((label for name in _LABELS if (label := _label(example.get(name))) is not None), None)
+    label = next((label for name in _LABELS if (label := _label(name, example.get(name))) is not None), None)
     carried = {name: example[name] for name in _CARRIED if example.get(name)}
     try:
         found = find_conversation(example)
@@ -272,7 +273,10 @@ def _with_thoughts(found: Conversation, example: Mapping[str, Any]) -> Conversat
     return found._replace(turns=(*found.turns[: found.answer], turn, *found.turns[found.answer + 1 :]))
 
 
-def _label(value: Any) -> bool | None:
+def _label(name: str, value: Any) -> bool | None:
+    """1 and 0 are true and false in `kto_tag` alone: a number in `label` may be a class."""
+    if name == _TAG and value in (0, 1, "0", "1"):
+        return bool(int(value))
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.strip().casefold())
     return value if isinstance(value, bool) else None

@@ -265,6 +265,8 @@ def test_a_pair_of_answers_with_several_turns_has_no_place_in_sharegpt() -> None
     [
         {"messages": [ASKED, ANSWERED], "label": False},
         {"messages": [ASKED, ANSWERED], "kto_tag": False},
+        {"messages": [ASKED, ANSWERED], "kto_tag": 0},
+        {"messages": [ASKED, ANSWERED], "kto_tag": "0"},
         {"prompt": ASKED["content"], "completion": "At noon.", "label": "False"},
         {"prompt": [ASKED], "completion": [ANSWERED], "label": False},
     ],
@@ -276,6 +278,15 @@ def test_a_bad_answer_does_not_pass_for_a_good_one(row: dict[str, Any]):
     for shape in ("alpaca", "sharegpt", "messages", "prompt-completion"):
         with pytest.raises(FieldError, match="--format kto"):
             SHAPES[shape](example)
+
+
+def test_a_number_as_a_label_is_a_class() -> None:
+    """A number in `label` is a column as any other, so that an export of questions with classes goes on as it did; in
+    `kto_tag`, which has no other sense, 1 is a good answer.
+    """
+    talk = {"messages": [ASKED, ANSWERED]}
+    assert SHAPES["messages"](imported({**talk, "label": 1}))["messages"] == [ASKED, ANSWERED]
+    assert SHAPES["kto"](imported({**talk, "label": 3, "kto_tag": 1.0}))["label"] is True
 
 
 @pytest.mark.parametrize(
