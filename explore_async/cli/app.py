@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from typing import Annotated, NoReturn
@@ -72,6 +73,8 @@ def _without_command(
 
 def main() -> None:
     """Runs the program and exits with the documented code."""
+    if os.environ.get("COLUMNS") == "0":  # else typer prints no help
+        del os.environ["COLUMNS"]
     try:
         _run_command(sys.argv[1:])
     except typer.Exit as ending:

@@ -13,6 +13,8 @@ from typing import IO, cast
 from rich.console import Console
 
 _WIDTH_OF_A_FILE = 10_000
+_USUAL_WIDTH, _USUAL_HEIGHT = 80, 25
+"""Of a terminal that does not know its size."""
 _BLANKS_AT_AN_END = re.compile(r" +(?=\n)")
 """Of lines: a table fills up each of its lines to the longest."""
 
@@ -25,8 +27,7 @@ class StdoutConsole(Console):
 
     def __init__(self) -> None:
         super().__init__()
-        if not self.is_terminal:
-            self.width = _WIDTH_OF_A_FILE
+        _ensure_room(self)
 
     def on_broken_pipe(self) -> None:
         raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
@@ -43,9 +44,19 @@ class StderrConsole(Console):
     def __init__(self, *, quiet: bool = False) -> None:
         stderr = _LastingStderr()
         super().__init__(file=cast(IO[str], stderr), quiet=quiet)
-        if not self.is_terminal:
-            self.width = _WIDTH_OF_A_FILE
-            stderr.keeps_blanks = False
+        _ensure_room(self)
+        stderr.keeps_blanks = self.is_terminal
+
+
+def _ensure_room(console: Console) -> None:
+    """Gives a file its width, and a terminal of size 0 the usual size: rich takes COLUMNS=0 and LINES=0 as they are."""
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_A_FILE
+        return
+    if console.width < 1:
+        console.width = _USUAL_WIDTH
+    if console.height < 1:
+        console.height = _USUAL_HEIGHT
 
 
 class _LastingStderr(io.TextIOBase):
