@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -58,7 +59,7 @@ def salvage(path: Path, report: Callable[[int], None]) -> SalvageResult:
                 )
             aside = set_aside(path)
         else:
-            saved, lost, aside = _count(mended), 0, _asides(path)[-1]
+            saved, lost, aside = _count(mended), 0, _aside(path, _last_number(path))
         for ending in ("-wal", "-shm"):
             with suppress(FileNotFoundError):
                 path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
@@ -84,16 +85,19 @@ def leftovers(path: Path) -> list[Path]:
 
 def set_aside(path: Path) -> Path:
     """Renames a file to a new name beside it; returns the new path."""
-    number = len(_asides(path)) + 1
-    aside = Path(f"{path}{_ASIDE}{number}")
+    aside = _aside(path, _last_number(path) + 1)
     path.rename(aside)
     return aside
 
 
-def _asides(path: Path) -> list[Path]:
-    """Files that were set aside from this place, the latest last."""
-    numbers = itertools.takewhile(lambda number: Path(f"{path}{_ASIDE}{number}").exists(), itertools.count(1))
-    return [Path(f"{path}{_ASIDE}{number}") for number in numbers]
+def _aside(path: Path, number: int) -> Path:
+    return Path(f"{path}{_ASIDE}{number}")
+
+
+def _last_number(path: Path) -> int:
+    """The highest number of the files that were set aside from this place, and of their logs; 0 where there is none."""
+    form = re.compile(re.escape(path.name + _ASIDE) + r"([0-9]+)(-wal|-shm)?")
+    return max((int(found[1]) for file in path.parent.iterdir() if (found := form.fullmatch(file.name))), default=0)
 
 
 def _write(path: Path, report: Callable[[int], None]) -> tuple[int, int]:

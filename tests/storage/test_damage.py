@@ -20,7 +20,7 @@ from explore_async.exploration.values import ChatRequest, Completion, Failure, P
 from explore_async.storage.completions import CompletionStore, StoredReader
 from explore_async.storage.recovery import DamagedDatabase
 from explore_async.storage.rows import Row, StoredRequest, is_whole, make_row
-from explore_async.storage.salvage import is_half_mended, salvage
+from explore_async.storage.salvage import is_half_mended, salvage, set_aside
 from explore_async.storage.schema import PAGE_BYTES, TABLE
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
@@ -239,6 +239,29 @@ def test_a_salvage_broken_off_anywhere_is_finished_by_the_next(
         assert b"of the old one" in {one.read_bytes() for one in path.parent.glob("*.damaged.*-wal")}
         with StoredReader(path) as reader:
             assert set(reader.rows()) == true
+
+
+def test_a_salvage_touches_no_file_of_an_earlier_one(
+    tmp_path: Path, finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where some of those files are gone either, and the salvage is killed as soon as it has set its file aside."""
+    path = copied(finished_run, tmp_path / "run") / "completions.sqlite"
+    Path(f"{path}-wal").write_bytes(b"of the new one")
+    earlier = {Path(f"{path}.damaged.{end}"): end.encode() for end in ("2", "2-wal", "3-wal")}
+    for file, content in earlier.items():
+        file.write_bytes(content)
+
+    def killed(path: Path) -> Path:
+        set_aside(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("explore_async.storage.salvage.set_aside", killed)
+    with pytest.raises(KeyboardInterrupt):
+        salvage(path, report)
+    monkeypatch.undo()
+    assert salvage(path, report).aside == Path(f"{path}.damaged.4")
+    assert {file: file.read_bytes() for file in earlier} == earlier
+    assert Path(f"{path}.damaged.4-wal").read_bytes() == b"of the new one"
 
 
 def test_a_store_of_format_1_is_saved_too(tmp_path: Path, finished_run: Path) -> None:
