@@ -119,7 +119,7 @@ def fit(rows: Sequence[Encoded], most: int, too_long: TooLong, what: str) -> Fit
     shortened = [_cut(row, most) if too_long == "cut" and len(row.ids) > most else row for row in rows]
     places = tuple(place for place, row in enumerate(shortened) if len(row.ids) <= most and row.learned_tokens)
     skipped = len(rows) - len(places)
-    cut = len(over) - skipped if too_long == "cut" else 0
+    cut = sum(shortened[place] is not rows[place] for place in places)
     fitted = Fitted([shortened[place] for place in places], cut, skipped, longest, places)
     if not fitted.rows:
         raise ConfigError(f"--max-length {most}: no {what} row is left; the longest has {longest:,} tokens")

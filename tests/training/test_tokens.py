@@ -143,6 +143,15 @@ def test_a_chat_template_gets_the_input_below_the_instruction() -> None:
     assert with_input_below(turns).messages == [{"role": "user", "content": "Add.\n\n1, 2"}, turns.messages[1]]
 
 
+def test_rows_that_were_cut_are_told_from_rows_without_an_answer() -> None:
+    """A short row in which no token is learned is left out, and takes nothing from the number of those that were cut."""
+    from array import array
+
+    nothing, long = (Encoded(array("i", range(len(learned))), learned, 0, 0) for learned in (b"\0\0", b"\0\1\1\1"))
+    fitted = fit([nothing, long], 3, "cut", "training")
+    assert (len(fitted.rows), fitted.cut, fitted.skipped) == (1, 1, 1)
+
+
 ROWS = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=20)
 
 
