@@ -13,6 +13,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from explore_async.errors import ConfigError
@@ -102,10 +104,10 @@ def _fetch_by_https(download: Download, hub: HubFile, base: str) -> str | None:
     while size < download.model.size:
         try:
             _transfer(download, url, label, size)
-        except (_TransferFailed, urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
+        except _TransferFailed as error:
             stalls += 1
             if _partial_size(download) <= size or stalls > _RESUMPTIONS:
-                return f"the hub failed: {getattr(e, 'reason', None) or e or type(e).__name__}"
+                return f"the hub failed: {error}"
         size = _partial_size(download)
     download.accept(download.partial, sha256_of(download.partial))
     return None
@@ -123,16 +125,32 @@ def _transfer(download: Download, url: str, label: str, done: int) -> None:
     """Appends to the partial file, which has `done` bytes, until the connection ends."""
     require_space(download.target.parent, download.model.size - done)
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310 -- checked
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310 -- checked
+    with _network_errors():
+        opened = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310 -- checked
+    with opened as response:
         if done and response.status != http.HTTPStatus.PARTIAL_CONTENT:
             done = 0
         announced = int(response.headers.get("Content-Length") or 0)
         if done + announced != download.model.size:  # a portal's page, or another file under the old name
             raise _TransferFailed(f"it offers {done + announced} bytes, not {download.model.size}")
         with download.partial.open("ab" if done else "wb") as out:
-            while chunk := response.read1(_CHUNK):
+            while chunk := _read(response):
                 out.write(chunk)
                 done += len(chunk)
                 download.show(label, done)
     if done < download.model.size:
         raise _TransferFailed("the connection ended early")
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    with _network_errors():
+        return response.read1(_CHUNK)
+
+
+@contextmanager
+def _network_errors() -> Iterator[None]:
+    """Makes any error of the network a failed transfer. Errors of the disk, which are also OSErrors, stay outside."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        raise _TransferFailed(str(getattr(error, "reason", None) or error or type(error).__name__)) from error

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
+import http.client
 import http.server
 import importlib.util
 import os
 import random
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -299,6 +302,28 @@ def test_a_broken_transfer_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch)
         path = fetch("tiny", cache_dir=tmp_path / "cache")
     assert path.read_bytes() == WHOLE
     assert [wanted for _, wanted in hub.asked] == [None, "bytes=100000-", "bytes=200000-", "bytes=300000-"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EHOSTUNREACH, "No route to host"), OSError(errno.ENETDOWN, "down"), ssl.SSLError(1, "bad")]
+)
+def test_a_network_that_goes_away_is_no_trouble_of_the_disk(tiny, tmp_path, monkeypatch, error):
+    """Whatever the system says of it, in the middle of a transfer the next request asks for the rest."""
+    real, reads = http.client.HTTPResponse.read1, []
+
+    def read1(response, most=-1):
+        reads.append(most)
+        if len(reads) == 2:
+            raise error
+        return real(response, min(most, 100_000))
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", read1)
+    with serving(Hub(WHOLE)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert fetch("tiny", cache_dir=tmp_path / "cache").read_bytes() == WHOLE
+    (_, begin), (_, again) = hub.asked
+    assert begin is None
+    assert again.startswith("bytes=")
 
 
 def test_a_partial_file_of_an_earlier_fetch_is_continued(tiny, tmp_path, monkeypatch):
