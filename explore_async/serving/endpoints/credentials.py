@@ -14,6 +14,7 @@ from urllib.parse import quote
 import orjson
 
 from explore_async.errors import ConfigError
+from explore_async.serving.home import expanded
 from explore_async.settings.operation import OPENAI_API_KEY, EndpointSettings
 
 SHORTEST_SECRET = 16
@@ -26,7 +27,7 @@ _MASK = b"***"
 def read_key(endpoint: EndpointSettings) -> str | None:
     """The key, None when the endpoint needs none. Raises ConfigError that names the variable or the file."""
     if endpoint.api_key_file is not None:
-        path = Path(endpoint.api_key_file).expanduser()
+        path = expanded(endpoint.api_key_file)
         key, source = _private_text(path, endpoint.url).strip(), str(path)
         missing = f"{endpoint.url} needs a key, and {source} is empty"
     elif endpoint.api_key_env is not None:
@@ -70,7 +71,7 @@ def read_authority(endpoint: EndpointSettings) -> ssl.SSLContext | None:
     """The context that verifies its certificate, None for the system's authorities. Raises ConfigError."""
     if endpoint.ca_file is None:
         return None
-    path = Path(endpoint.ca_file).expanduser()
+    path = expanded(endpoint.ca_file)
     try:
         return ssl.create_default_context(cafile=path)
     except ssl.SSLError as error:

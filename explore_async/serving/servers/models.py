@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from explore_async.errors import ConfigError, DataError, ExploreError, StorageError
+from explore_async.serving.home import expanded
 from explore_async.serving.servers.download import MIB, POLL_S, Download, Progress
 from explore_async.serving.servers.hub_files import fetch_from_hub
 from explore_async.serving.servers.registry import REGISTRY, Model
@@ -29,12 +30,17 @@ _MAGIC = b"GGUF"
 
 
 def cache_directory() -> Path:
-    """The folder of the models: below EXPLORE_ASYNC_CACHE, else below the user's cache directory."""
+    """The folder of the models: below EXPLORE_ASYNC_CACHE, else below the user's cache directory. Raises ConfigError
+    where that is below a home directory which the system does not know.
+    """
     if own := os.environ.get("EXPLORE_ASYNC_CACHE"):
-        return Path(own).expanduser() / "models"
+        return expanded(own) / "models"
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "explore_async" / "models"
-    caches = Path("~/Library/Caches" if sys.platform == "darwin" else "~/.cache").expanduser()
+    try:
+        caches = expanded("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
+    except ConfigError as error:
+        raise ConfigError(f"{error} of a folder for models as EXPLORE_ASYNC_CACHE") from error
     return caches / "explore_async" / "models"
 
 
@@ -82,7 +88,7 @@ def _name_in_cache(model: Model) -> str:
 
 
 def _check_file(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
@@ -143,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("list", help="list the models")
     command = commands.add_parser("fetch", help="download a model unless it is there; print its path")
     command.add_argument("name", help="a name from the list, or the path of a .gguf file")
-    command.add_argument("--dir", type=Path, help=f"folder to keep it in (default: {cache_directory()})")
+    command.add_argument(
+        "--dir", type=Path, help="folder to keep it in; else EXPLORE_ASYNC_CACHE or the user's cache has one"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.command == "list":
         for model in REGISTRY.values():

@@ -440,6 +440,19 @@ def test_the_cache_can_be_put_elsewhere(monkeypatch, tmp_path):
     assert models.cache_directory() == tmp_path / "explore_async" / "models"
 
 
+def test_a_home_directory_that_is_not_there_is_told(monkeypatch, capsys):
+    """With the way out, and only where it is needed: the list of models is printed all the same."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for cache, says in (("~nouser/x", "~nouser/x: the system knows no home"), ("", "models as EXPLORE_ASYNC_CACHE")):
+        monkeypatch.setenv("EXPLORE_ASYNC_CACHE", cache)
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where neither HOME nor the user is known
+        assert models.main(["fetch", "smollm2-135m"]) == ConfigError.exit_code
+        assert says in capsys.readouterr().err
+        assert models.main(["list"]) == 0
+        with pytest.raises(ConfigError, match="no home directory for ~"):
+            fetch("~nouser/model.gguf")
+
+
 def test_the_command_prints_the_path_alone_on_stdout(tiny, tmp_path, capsys):
     """stdout is for scripts; progress goes to stderr as plain lines."""
     assert models.main(["fetch", "tiny", "--dir", str(tmp_path / "cache")]) == 0
