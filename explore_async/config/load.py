@@ -266,8 +266,11 @@ def _read_prompts(document: dict[str, Any], beside: Path, given: Given, kinds: S
     folder = document.get("prompts")
     if not isinstance(folder, str):
         return
-    path = beside / local_text(folder)
     where, _ = given.place(("prompts",))
+    try:
+        path = beside / local_text(folder)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     own, other = GENERATE, GENERATE_INSTRUCTIONS
     if document.get("responses") == "separate":
         own, other = other, own

@@ -342,6 +342,7 @@ def test_a_wrong_override_says_why(tmp_path: Path, override: str, says: str) -> 
         (["generation.per_request=0"], {}, "--set generation.per_request: input should be greater"),
         (["filters={thresold: 1}"], {}, "--set filters: thresold: unknown key; did you mean threshold?"),
         (["prompts=nowhere"], {}, "--set prompts: "),
+        (["prompts=s3://a/b"], {}, "--set prompts: s3://a/b: a URL cannot be used here"),
         ((), {"generation": {"per_request": 0}}, "generation.per_request: "),
         ((), {"shard": "3/2"}, "--shard: 3 of 2 is not one of them"),
         (["checks=[{name: a, function: 'a:b'}, {name: a, function: 'a:b'}]"], {}, "--set checks: two have the same name"),
