@@ -21,7 +21,7 @@ from rouge_kernels import IDENTICAL, Admission, DedupIndex
 BATCH = 8192
 """Texts judged at once: enough to keep all threads busy, few enough to show progress and to stop soon."""
 _FEW = 4
-"""Kept texts of a group. Up to so many, an index is made anew for each batch that has more of them."""
+"""The most kept texts of a group that has no index of its own. Each batch with texts of the group makes one for it."""
 
 Item = TypeVar("Item")
 
@@ -160,9 +160,8 @@ def index_factory(threshold: float | None, tokenizer: str) -> Callable[[], Dedup
 class GroupedIndex:
     """Owns the kept texts of each group: a text is compared with those of its own group only.
 
-    `nearest` is a position among the kept texts of all groups, in the order in which they came. A group has an index
-    while its texts are judged, and keeps it when it has many, since an index takes some 10 kB: of millions of small
-    groups there are the texts alone.
+    `nearest` is a position among the kept texts of all groups, in the order in which they came. An index takes
+    some 10 kB. So a group with few texts has one only while a batch is judged, and only its texts stay in memory.
     """
 
     def __init__(self, new_index: Callable[[], DedupIndex]) -> None:

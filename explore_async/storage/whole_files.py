@@ -65,8 +65,12 @@ def replacing_directory(path: Path, last: str = "") -> Iterator[Path]:
 
 
 def _make_durable(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Writes the files and their names to the disk. Some file systems cannot do this for a folder."""
+    for path in filter(Path.is_file, folder.rglob("*")):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(number)
         finally:

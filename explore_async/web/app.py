@@ -106,8 +106,8 @@ def _number(text: str) -> int | None:
 
 
 def _by_name(runs: Iterable[Path]) -> dict[str, Path]:
-    """The runs by digests of their paths: a page that stays open while the view is started anew, perhaps with other
-    runs, asks for the same run as before.
+    """The runs by digests of their paths: a page may stay open while the view ends and starts again, perhaps with
+    other runs. Then it asks for the same run as before.
     """
     return {hashlib.blake2b(os.fsencode(path.absolute()), digest_size=8).hexdigest(): path for path in runs}
 

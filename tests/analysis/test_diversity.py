@@ -171,9 +171,9 @@ def test_effective_kinds_are_no_more_than_kinds(counts: list[int], beyond: int):
 
 
 def test_errors_at_a_low_coverage_are_those_of_many_samples():
-    """Where hardly any kind came twice, the size of a coverage is uncertain, and the figures with it. Of each order, the
-    standard errors that samples give are half to twice the standard deviation of the figure among 200 samples; they differ
-    little between the orders, as nearly all kinds came once.
+    """The figures are uncertain if hardly any kind came twice. Of each order, the standard errors that samples give are
+    half to twice the standard deviation of the figure among 200 samples. They differ little between the orders, as
+    nearly all kinds came once.
     """
     rng = np.random.default_rng(1)
     samples = [drawn[drawn > 0] for drawn in rng.multinomial(370, np.full(13_729, 1 / 13_729), size=200)]

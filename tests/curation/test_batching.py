@@ -82,7 +82,7 @@ def test_parquet_is_read_in_small_parts_where_rows_are_long(tmp_path: Path, litt
 
 
 def results(rows: Path, out: Path) -> dict[str, object]:
-    """What the commands on data make of the rows, by the name of the file."""
+    """The files that the commands on data make of the rows, by name."""
     benchmark = out / "benchmark.jsonl"
     out.mkdir()
     benchmark.write_bytes(orjson.dumps({"question": asked(2)}) + b'\n{"question": "sing"}\n')
